@@ -1,0 +1,78 @@
+"""The thin Hydra sweeper: expands ``sweep.blocks`` and the command line to cells and hands them to the engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Sweep
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from trainlarge.launch.engine import run_cells
+from trainlarge.sweep.compose import Composer
+from trainlarge.sweep.expand import sweep_configs
+
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="trainlarge",
+    node={"_target_": "hydra_plugins.trainlarge_sweeper.TrainlargeSweeper"},
+    provider="trainlarge",
+)
+
+
+class TrainlargeSweeper(Sweeper):
+    """Sweeps over the union of the blocks of a sweep file, crossed with the axes of the command line."""
+
+    hydra_context: HydraContext
+    config: DictConfig
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.config = hydra_context, config
+
+    def sweep(self, arguments: list[str]) -> Any:
+        overrides = OverridesParser.create().parse_overrides(arguments)
+        fixed = [override for override in overrides if not override.is_sweep_override()]
+        composer = Composer(lambda choices: self._compose(fixed, choices), self._is_group)
+        axes = {_key(override): _values(override) for override in overrides if override.is_sweep_override()}
+        configs = sweep_configs(composer, axes | self._replaced(composer, fixed))
+        return run_cells(_stage(self.config), configs, Console())
+
+    def _compose(self, fixed: list[Override], choices: list[str]) -> DictConfig:
+        chosen = {choice.partition("=")[0] for choice in choices}
+        kept = [override.input_line or "" for override in fixed if _key(override) not in chosen]
+        return self.hydra_context.config_loader.load_sweep_config(self.config, kept + choices)
+
+    def _is_group(self, key: str) -> bool:
+        return "." not in key and bool(self.hydra_context.config_loader.get_group_options(key))
+
+    def _replaced(self, composer: Composer, fixed: list[Override]) -> dict[str, list[Any]]:
+        """What the command line sets to one value, where a block would set it to another."""
+        blocks = composer.config({})["sweep"]["blocks"]
+        swept = {str(key) for block in blocks if isinstance(block, dict) for key in block}
+        return {_key(override): [_value(override)] for override in fixed if _key(override) in swept}
+
+
+def _stage(config: DictConfig) -> str:
+    return str(OmegaConf.select(config, "hydra.job.config_name"))
+
+
+def _key(override: Override) -> str:
+    return override.key_or_group
+
+
+def _values(override: Override) -> list[Any]:
+    if isinstance(override.value(), Sweep) and not override.is_discrete_sweep():
+        raise ValueError(f"{override.input_line}: an interval cannot be swept")
+    return [_unquoted(value) for value in override.sweep_iterator()]
+
+
+def _value(override: Override) -> Any:
+    return _unquoted(override.value())
+
+
+def _unquoted(value: Any) -> Any:
+    return getattr(value, "text", value)

@@ -1,0 +1,1 @@
+"""How large should I train, for how long, and how far should I compress it?"""

@@ -1,0 +1,1 @@
+"""What can be configured: the schema of ``conf/``, values with units, recipes."""

@@ -1,0 +1,224 @@
+"""The schema of ``conf/``: one dataclass a group, one docstring a field.
+
+Groups marked *not identity* cannot change what is computed beyond rounding, and stay out of a cell's id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from omegaconf import MISSING
+
+
+@dataclass
+class TaskConfig:
+    """What the model learns."""
+
+    name: str = "mlm"
+    """``mlm``: masked language modelling."""
+    mask_rate: float = 0.15
+    """Share of positions masked in training, in (0, 1). 0.15 as published; 0.4 learns faster at small sizes."""
+    evaluation_mask_rate: float = 0.15
+    """Share of positions masked in the fixed evaluation set, in (0, 1)."""
+    evaluation_rows: int = 1024
+    """Rows of the evaluation set, spread evenly over the validation tokens."""
+    evaluations_per_doubling: int = 1
+    """Points of the loss curve each time the number of steps doubles."""
+
+
+@dataclass
+class DataConfig:
+    """Where the text comes from and how it is cut."""
+
+    name: str = MISSING
+    """``stdlib`` (source text of the running Python's standard library) or ``text`` (your files)."""
+    files: list[str] = field(default_factory=list)
+    """Paths or glob patterns of .txt, .jsonl, .csv, .parquet files, also .gz or .zst."""
+    validation_files: list[str] = field(default_factory=list)
+    """Files held out for validation; empty: a fixed share of the documents of ``files``."""
+    hub: Optional[str] = None
+    """Name of a Hugging Face data set instead of files, where there is a network."""
+    text_column: str = "text"
+    """Column that holds the text in .jsonl, .csv and .parquet files."""
+    validation_share: float = 0.05
+    """Share of documents held out for validation, chosen by a fixed hash, in (0, 1)."""
+    vocab_size: int = 4096
+    """Entries of the byte-level BPE vocabulary, special tokens included."""
+    sequence_length: int = 128
+    """Tokens in a row."""
+    fingerprint: Optional[str] = None
+    """Content hash of the corpus; filled in when a cell is frozen."""
+
+
+@dataclass
+class ArchConfig:
+    """The shape of the model."""
+
+    name: str = MISSING
+    """``modern`` (ModernBERT: rotary positions, pre-norm, gated FFN) or ``roberta`` (RoBERTa with pre-norm, as in the paper)."""
+    width: int = 128
+    """Hidden size."""
+    depth: int = 2
+    """Number of layers."""
+    heads: Optional[int] = None
+    """Attention heads; null: one for every 64 of width, at least two."""
+    ffn_ratio: float = 4.0
+    """Inner width of the feed-forward network, in widths."""
+    positions: Optional[int] = None
+    """Positions the model can address; null: as many as a row needs."""
+    dropout: float = 0.0
+    """Dropout of hidden states and attention, in [0, 1)."""
+    tied: bool = True
+    """Whether input and output embedding are one matrix."""
+    init_std: Optional[float] = None
+    """Standard deviation of the initial weights; null: 0.68 / sqrt(width)."""
+
+
+@dataclass
+class OptimConfig:
+    """AdamW and its rates."""
+
+    name: str = "adamw"
+    """``adamw``."""
+    lr: float = 3e-3
+    """Base learning rate: the peak rate of a model of width ``base_width``."""
+    lr_rule: str = "inverse_sqrt_width"
+    """How the peak rate follows from the width: ``inverse_sqrt_width`` or ``constant``."""
+    base_width: int = 128
+    """Width at which ``lr`` holds."""
+    peak_lr: Optional[float] = None
+    """Peak learning rate of this cell; null: from ``lr`` by ``lr_rule``, filled in when the cell is frozen."""
+    batch: int = 2048
+    """Tokens in a step: the effective batch, a multiple of ``data.sequence_length``."""
+    beta1: float = 0.9
+    """Decay of the first moment."""
+    beta2: float = 0.98
+    """Decay of the second moment."""
+    eps: float = 1e-6
+    """Added to the root of the second moment."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of matrices; vectors have none."""
+    clip: float = 1.0
+    """Largest gradient norm; 0 switches clipping off."""
+
+
+@dataclass
+class ScheduleConfig:
+    """The learning rate over steps."""
+
+    name: str = "cooldown"
+    """``cooldown`` (constant trunk, a decay branch for each budget), ``matched`` (decay ends with the budget) or ``fixed`` (decay ends at ``horizon``)."""
+    warmup_steps: int = 50
+    """Steps of linear warm-up from zero."""
+    decay_share: float = 0.2
+    """Share of a budget that the decay branch of ``cooldown`` takes, in (0, 1)."""
+    decay_shape: str = "1-sqrt"
+    """Shape of the decay: ``1-sqrt``, ``linear`` or ``cosine``."""
+    horizon: Optional[str] = None
+    """Budget at which the schedule of ``fixed`` ends; no budget may be larger."""
+
+
+@dataclass
+class ImplConfig:
+    """How it is computed (not identity)."""
+
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+    precision: str = "auto"
+    """``auto`` (bf16 where the hardware does it well), ``fp32`` or ``bf16``. Evaluation is always fp32."""
+    attention: str = "auto"
+    """``auto`` (plain products on CPU, SDPA on CUDA), ``eager`` or ``sdpa``."""
+    forward: str = "fast"
+    """``fast`` (our forward pass over the library's parameters) or ``library``."""
+    threads: int = 0
+    """CPU threads a job; 0: the cores divided by ``workers``."""
+    strategy: str = "auto"
+    """Lightning strategy (``auto``, ``ddp``, ``fsdp``)."""
+    devices: int = 1
+    """Devices a job."""
+
+
+@dataclass
+class TrackingConfig:
+    """The mirror of the study folder (not identity)."""
+
+    name: str = "none"
+    """``none`` or ``wandb``."""
+    mode: str = "offline"
+    """Weights & Biases mode: ``offline`` or ``online``."""
+    project: str = "trainlarge"
+    """Weights & Biases project."""
+    entity: Optional[str] = None
+    """Weights & Biases entity."""
+
+
+@dataclass
+class LauncherConfig:
+    """Where jobs run (not identity)."""
+
+    name: str = "local"
+    """``local``: one process a job on this machine."""
+
+
+@dataclass
+class SweepConfig:
+    """The cells of a sweep (not identity: it makes the cells)."""
+
+    blocks: list[Any] = field(default_factory=list)
+    """Each block maps keys (or groups) to a value or a list of values, and stands for their product; the sweep is the union."""
+    exclude: list[str] = field(default_factory=list)
+    """Conditions such as ``arch.width == 64 and budget > "30 s"``; cells that meet one are left out."""
+    where: Optional[str] = None
+    """Condition on the checkpoints that ``checkpoint: every`` stands for, such as ``budget == 2e12``."""
+
+
+@dataclass
+class CommonConfig:
+    """Keys of both stages."""
+
+    study: str = "default"
+    """Folder of the results below ``studies/`` (not identity)."""
+    seed: int = 0
+    """Seed of initial weights, data order and masks."""
+    impl: ImplConfig = field(default_factory=ImplConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
+    workers: int = 1
+    """Jobs at once on this machine (not identity)."""
+    redo: bool = False
+    """Run cells again that are done (not identity)."""
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+
+
+@dataclass
+class TrainConfig(CommonConfig):
+    """One train cell."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    checkpoint: Optional[str] = None
+    """Cell id or Hugging Face folder to start from; null: initial weights."""
+    data: DataConfig = field(default_factory=DataConfig)
+    arch: ArchConfig = field(default_factory=ArchConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    budget: Any = "1000 steps"
+    """A number with its unit (``2e12 FLOPs``, ``1e9 tokens``, ``500 steps``, ``30 min``), or a list of them."""
+
+
+@dataclass
+class CompressConfig(CommonConfig):
+    """One compress cell."""
+
+    checkpoint: str = MISSING
+    """Id of a train cell of the study; ``every`` in a sweep stands for all that are done."""
+    prune: Any = None
+    """Pruning method, the group ``prune``: its ``name`` and fields."""
+    quantize: Any = None
+    """Quantization method, the group ``quantize``: its ``name`` and fields."""
+    recover: Any = None
+    """Recovery training after pruning, the group ``recover``: ``none``."""
+
+
+NOT_IDENTITY = frozenset({"study", "impl", "tracking", "launcher", "workers", "redo", "sweep"})
+"""Top-level keys that cannot change a result."""

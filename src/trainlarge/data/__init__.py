@@ -1,0 +1,1 @@
+"""Corpora to tokenizer to token file to blocks, masks and evaluation sets."""

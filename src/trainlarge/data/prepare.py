@@ -1,0 +1,178 @@
+"""From a corpus to a tokenizer and token files, built once and kept by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from trainlarge.data.corpus import Corpus, corpus
+from trainlarge.data.fingerprint import fingerprint
+from trainlarge.data.split import SPLITS, Split
+from trainlarge.data.tokenizer import (
+    CLS_ID,
+    FIRST_REGULAR_ID,
+    MASK_ID,
+    PAD_ID,
+    SEP_ID,
+    check_vocab_size,
+    load_tokenizer,
+    train_tokenizer,
+)
+from trainlarge.data.tokens import open_tokens, token_dtype, write_tokens
+from trainlarge.errors import UserError
+
+FORMAT_VERSION = 1
+"""Part of every key: raise it when the same text would give other files."""
+LOCK_SECONDS = 4 * 3600.0
+"""How long to wait for another process that builds the same data."""
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Tokenizer and tokens of a corpus, ready to train on."""
+
+    folder: Path
+    """Where the files lie."""
+    fingerprint: str
+    """Content fingerprint of the corpus."""
+    tokenizer_file: Path
+    """``tokenizer.json``, for ``load_tokenizer`` and ``hugging_face_tokenizer``."""
+    vocab_size: int
+    """Entries of the tokenizer."""
+    train: np.memmap
+    """Ids of the training split, shape [tokens], uint16 or uint32."""
+    validation: np.memmap
+    """Ids of the validation split, shape [tokens], uint16 or uint32."""
+    pad_id: int = PAD_ID
+    """Id of ``[PAD]``."""
+    cls_id: int = CLS_ID
+    """Id of ``[CLS]``."""
+    sep_id: int = SEP_ID
+    """Id of ``[SEP]``."""
+    mask_id: int = MASK_ID
+    """Id of ``[MASK]``."""
+    first_regular_id: int = FIRST_REGULAR_ID
+    """First id that is no special token."""
+
+
+def prepare(data: dict[str, Any], root: Path) -> PreparedData:
+    """Prepared data of a ``data`` group, built below ``root`` unless it is there already.
+
+    Any number of processes may call it at the same time: one builds, the others wait for it. A builder that dies
+    leaves nothing that is taken for prepared data. Where ``data.fingerprint`` is frozen and its data was prepared
+    before, the text itself is not needed.
+
+    Raises:
+        UserError: a setting is wrong, a file cannot be read, a split is empty, or the text is no longer the one whose
+            fingerprint was frozen.
+        filelock.Timeout: another process has been building the same data for hours.
+    """
+    check_vocab_size(data["vocab_size"])
+    content = data.get("fingerprint") or fingerprint(data)
+    folder = root / prepared_key(content, data["vocab_size"])
+    if not folder.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock", timeout=LOCK_SECONDS):
+            _build_once(data, content, folder)
+    return load_prepared(folder)
+
+
+def prepared_key(content: str, vocab_size: int) -> str:
+    """Folder name, 16 hex digits, of the data with that fingerprint and vocabulary size."""
+    return hashlib.sha256(f"{FORMAT_VERSION} {content} {vocab_size}".encode()).hexdigest()[:16]
+
+
+def load_prepared(folder: Path) -> PreparedData:
+    """Prepared data of a folder that ``prepare`` has made.
+
+    Raises:
+        UserError: the folder is damaged.
+    """
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        train, validation = (_open_split(folder, split, meta) for split in SPLITS)
+    except (OSError, ValueError, KeyError) as error:
+        allowed = f"a whole folder of prepared data ({error}); remove this one to have it built again"
+        raise UserError("data", folder, allowed) from error
+    return PreparedData(folder, meta["fingerprint"], folder / "tokenizer.json", meta["vocab_size"], train, validation)
+
+
+def _open_split(folder: Path, split: Split, meta: dict[str, Any]) -> np.memmap:
+    tokens = open_tokens(_token_file(folder, split), np.dtype(meta["dtype"]))
+    if len(tokens) != meta[split]["tokens"]:
+        raise ValueError(f"{split} has {len(tokens)} tokens instead of {meta[split]['tokens']}")
+    return tokens
+
+
+def _build_once(data: dict[str, Any], content: str, folder: Path) -> None:
+    if folder.is_dir():
+        return
+    current = fingerprint(data)
+    if current != content:
+        raise UserError("data.fingerprint", content, f"{current}: the text has changed since the cell was frozen")
+    _check_not_empty(data)
+    with _published(folder) as partial:
+        _build(corpus(data), data["vocab_size"], content, partial)
+
+
+@contextmanager
+def _published(folder: Path) -> Iterator[Path]:
+    """An empty folder beside ``folder`` that takes its name in one step if the block ends well.
+
+    The caller holds the lock, so whatever lies under the temporary name is the rest of a builder that died.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _build(source: Corpus, vocab_size: int, content: str, folder: Path) -> None:
+    train_tokenizer(source.documents("train"), vocab_size).save(str(folder / "tokenizer.json"))
+    tokenizer, dtype = load_tokenizer(folder / "tokenizer.json"), token_dtype(vocab_size)
+    counts = {}
+    for split in SPLITS:
+        counts[split] = write_tokens(_token_file(folder, split), source.documents(split), tokenizer, dtype)
+    meta = {"fingerprint": content, "vocab_size": vocab_size, "dtype": dtype.str, "versions": _versions()}
+    meta |= {split: asdict(counts[split]) for split in SPLITS}
+    _write(folder / "meta.json", json.dumps(meta, indent=2))
+
+
+def _check_not_empty(data: dict[str, Any]) -> None:
+    source = corpus(data)
+    for split in SPLITS:
+        if next(source.documents(split), None) is None:
+            key = next(key for key in ("files", "hub", "name") if data.get(key))
+            remedy = "(give more of it, another data.validation_share, or data.validation_files)"
+            raise UserError(f"data.{key}", data[key], f"text for both splits, but none is left for {split} {remedy}")
+
+
+def _token_file(folder: Path, split: Split) -> Path:
+    return folder / f"{split}.bin"
+
+
+def _versions() -> dict[str, Any]:
+    return {"format": FORMAT_VERSION, "python": platform.python_version(), "tokenizers": version("tokenizers")}
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())

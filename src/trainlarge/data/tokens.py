@@ -1,0 +1,82 @@
+"""Token files: all ids of a split in one flat array on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from trainlarge.data.tokenizer import SEP_ID
+
+BATCH_CHARACTERS = 4_000_000
+"""Text encoded at a time: bounds memory, and is enough work for every core."""
+
+
+@dataclass
+class TokenCounts:
+    """What was written to a token file."""
+
+    documents: int = 0
+    """Documents, each closed by one ``[SEP]``."""
+    characters: int = 0
+    """Unicode characters of the documents."""
+    tokens: int = 0
+    """Ids in the file, ``[SEP]`` counted."""
+    sha256: str = ""
+    """SHA-256 of the file, 64 hex digits."""
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """Smallest little-endian unsigned type for the ids: uint16 up to a vocabulary of 65535, else uint32."""
+    return np.dtype("<u2") if vocab_size <= np.iinfo(np.uint16).max else np.dtype("<u4")
+
+
+def write_tokens(path: Path, documents: Iterable[str], tokenizer: Tokenizer, dtype: np.dtype) -> TokenCounts:
+    """Encode documents, each followed by ``[SEP]``, and write their ids one after the other; bounded memory."""
+    counts, digest = TokenCounts(), hashlib.sha256()
+    with path.open("wb") as file:
+        for batch in batches(documents, BATCH_CHARACTERS):
+            ids = _encode(batch, tokenizer, dtype)
+            digest.update(ids.data)
+            file.write(ids.data)
+            counts.documents += len(batch)
+            counts.characters += sum(map(len, batch))
+            counts.tokens += len(ids)
+        _flush(file)
+    counts.sha256 = digest.hexdigest()
+    return counts
+
+
+def open_tokens(path: Path, dtype: np.dtype) -> np.memmap:
+    """Read-only view of a token file, shape [tokens]; nothing is read yet."""
+    return np.memmap(path, dtype=dtype, mode="r")
+
+
+def batches(documents: Iterable[str], characters: int) -> Iterator[list[str]]:
+    """Consecutive documents in lists that hold about ``characters`` characters each."""
+    batch: list[str] = []
+    size = 0
+    for text in documents:
+        batch.append(text)
+        size += len(text)
+        if size >= characters:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _encode(texts: list[str], tokenizer: Tokenizer, dtype: np.dtype) -> np.ndarray:
+    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    return np.concatenate([np.array([*encoding.ids, SEP_ID], dtype) for encoding in encodings])
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,1 @@
+"""Runs jobs in processes: on this machine, or on a cluster."""

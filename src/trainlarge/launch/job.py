@@ -1,0 +1,193 @@
+"""A job while it runs: its cells are claimed, its heart beats, each cell ends in one state."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import FrameType
+from typing import Any
+
+from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.lease import HEARTBEAT_SECONDS, Lease
+from trainlarge.sweep.status import State, Status
+from trainlarge.sweep.store import CellFolder, Study
+
+PROGRESS_SECONDS = 0.5
+"""Time between two writes of the progress."""
+
+
+class Preempted(BaseException):
+    """The job was asked to stop; its unfinished cells can be claimed again."""
+
+
+class LostLease(RuntimeError):
+    """Another process holds the cell now; this one must not write to it any more."""
+
+
+@dataclass
+class _Held:
+    """One claimed cell."""
+
+    folder: CellFolder
+    lease: Lease
+    status: Status
+
+
+class RunningJob:
+    """Claimed cells of one job, as the stage that runs them sees them."""
+
+    def __init__(self, study: Study, stage: str, cells: list[Cell], held: dict[str, _Held]) -> None:
+        self.study = study
+        self.stage = stage
+        self.cells = cells
+        self._held = held
+        self._lock = threading.Lock()
+        self._is_dirty = False
+        self._stop_reason: str | None = None
+
+    @classmethod
+    def claim(cls, study: Study, stage: str, cell_ids: list[str]) -> RunningJob:
+        """Claim those of the cells that are neither done nor held by a living process."""
+        held = {cell_id: claimed for cell_id in cell_ids if (claimed := _claim(study.folder(stage, cell_id)))}
+        return cls(study, stage, [claimed.folder.cell() for claimed in held.values()], held)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Heartbeat and stop signals while the block runs; cells left unfinished become failed or preempted."""
+        ended = threading.Event()
+        heart = threading.Thread(target=self._beat, args=(ended,), daemon=True)
+        heart.start()
+        try:
+            with _stop_signals(self.request_stop):
+                yield
+        except Preempted:
+            self._end_all(State.PREEMPTED, self._stop_reason)
+        except BaseException as error:
+            self._end_all(State.FAILED, _last_line(error))
+            raise
+        finally:
+            ended.set()
+            heart.join()
+
+    def folder(self, cell_id: str) -> CellFolder:
+        """The folder of one of the job's cells."""
+        return self.study.folder(self.stage, cell_id)
+
+    def progress(self, cell_id: str, **fields: Any) -> None:
+        """Say how far the job is: ``step``, ``steps`` (of the whole job), ``loss``, ``tokens_per_second``, ``seconds_left``."""
+        with self._lock:
+            held = self._held.get(cell_id)
+            if held:
+                held.status = replace(held.status, progress=fields, updated=time.time())
+                self._is_dirty = True
+
+    def check(self) -> None:
+        """To be called between steps.
+
+        Raises:
+            Preempted: when the job was asked to stop.
+        """
+        if self._stop_reason:
+            raise Preempted(self._stop_reason)
+
+    def request_stop(self, reason: str) -> None:
+        """Ask the job to stop at its next ``check``."""
+        self._stop_reason = reason
+
+    def finish(self, cell_id: str, record: dict[str, Any]) -> None:
+        """Write the record of a cell, then say that it is done.
+
+        Raises:
+            LostLease: when another process has taken the cell over; nothing is written then.
+        """
+        held = self._held[cell_id]
+        if not held.lease.is_held():
+            raise LostLease(f"cell {cell_id} was taken over by another process")
+        held.folder.write_record(record)
+        self._end(cell_id, State.DONE, None)
+
+    def fail(self, cell_id: str, error: BaseException) -> None:
+        """Say that one cell failed; the job goes on."""
+        self._end(cell_id, State.FAILED, _last_line(error))
+
+    def _end_all(self, state: State, error: str | None) -> None:
+        for cell_id in list(self._held):
+            self._end(cell_id, state, error)
+
+    def _end(self, cell_id: str, state: State, error: str | None) -> None:
+        with self._lock:
+            held = self._held.pop(cell_id)
+        if held.lease.is_held():
+            held.folder.write_status(Status(state, held.status.attempts, error, held.status.progress))
+            held.lease.release()
+
+    def _beat(self, ended: threading.Event) -> None:
+        renewed = time.monotonic()
+        while not ended.wait(PROGRESS_SECONDS):
+            is_due = time.monotonic() - renewed >= HEARTBEAT_SECONDS
+            renewed = time.monotonic() if is_due else renewed
+            with self._lock:
+                self._write_progress(is_due)
+
+    def _write_progress(self, is_due: bool) -> None:
+        for held in self._held.values():
+            try:
+                if is_due and held.lease.is_held():
+                    held.lease.renew()
+                if self._is_dirty and held.status.progress:
+                    held.folder.write_status(held.status)
+            except OSError as error:
+                # A full disk must not stop the heart: the cell itself fails, with this error, when it writes its result.
+                print(f"heartbeat of cell {held.folder.id}: {error}", flush=True)
+        self._is_dirty = False
+
+
+def _claim(folder: CellFolder) -> _Held | None:
+    if folder.is_done():
+        return None
+    lease = Lease.acquire(folder.path)
+    if lease is None:
+        return None
+    # Looked at again: the holder before us may have finished between the first look and the claim.
+    if folder.is_done():
+        lease.release()
+        return None
+    status = Status(State.RUNNING, folder.status().attempts + 1)
+    folder.write_status(status)
+    return _Held(folder, lease, status)
+
+
+def mark_lost(study: Study, stage: str, cell_ids: list[str], reason: str) -> None:
+    """Say of the cells whose process has died without a word that they failed, for ``reason``."""
+    for cell_id in cell_ids:
+        folder = study.folder(stage, cell_id)
+        status = folder.status()
+        lease = Lease.acquire(folder.path) if status.state is State.RUNNING else None
+        if lease:
+            folder.write_status(replace(status, state=State.FAILED, error=reason, updated=time.time()))
+            lease.release()
+
+
+@contextmanager
+def _stop_signals(request_stop: Any) -> Iterator[None]:
+    def handler(number: int, frame: FrameType | None) -> None:
+        request_stop(f"stopped by {signal.Signals(number).name}")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[-1]}".rstrip(": ")

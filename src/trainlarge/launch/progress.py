@@ -1,0 +1,89 @@
+"""Progress of the running jobs, read from the study folder: bars on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.plan import Job, Plan
+from trainlarge.sweep.status import State, Status
+from trainlarge.sweep.store import Study
+
+BAR_SECONDS = 0.5
+LINE_SECONDS = 20.0
+
+
+class ProgressWatcher:
+    """Shows which cell each job is at, its loss, its speed and the time left."""
+
+    def __init__(self, study: Study, plan: Plan, console: Console) -> None:
+        self._study, self._plan, self._console = study, plan, console
+        self._cells = {cell.id: cell for cell in plan.cells}
+        self._next_look = 0.0
+        self._bars: dict[Job, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(), console=console, transient=True,
+        )  # fmt: skip
+        self._total = self._progress.add_task(f"[bold]{plan.stage}", total=len(plan.cells), completed=plan.done, note="cells")
+
+    def __enter__(self) -> ProgressWatcher:
+        if self._console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def update(self, running: list[Job], waiting: int) -> None:
+        """Read the statuses of the running jobs, as often as it is worth."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + (BAR_SECONDS if self._console.is_terminal else LINE_SECONDS)
+        done = sum(self._study.folder(self._plan.stage, cell_id).is_done() for cell_id in self._cells)
+        self._progress.update(self._total, completed=done)
+        for job in set(self._bars) - set(running):
+            self._progress.remove_task(self._bars.pop(job))
+        for job in running:
+            self._show(job, done)
+
+    def _show(self, job: Job, done: int) -> None:
+        cell_id, status = self._current(job)
+        if not status.progress:
+            return
+        text = f"{cell_id} {describe(self._cells[cell_id])}"
+        if not self._console.is_terminal:
+            self._console.print(f"{done}/{len(self._cells)} cells; {text} {_note(status.progress)}", highlight=False)
+            return
+        bar = self._bars.get(job)
+        if bar is None:
+            bar = self._bars[job] = self._progress.add_task(text, total=None, note="")
+        step, steps = status.progress.get("step", 0), status.progress.get("steps")
+        self._progress.update(bar, description=text, completed=step, total=steps, note=_note(status.progress))
+
+    def _current(self, job: Job) -> tuple[str, Status]:
+        statuses = [(cell_id, self._study.folder(job.stage, cell_id).status()) for cell_id in job.cell_ids]
+        running = [entry for entry in statuses if entry[1].state is State.RUNNING] or statuses
+        return max(running, key=lambda entry: (bool(entry[1].progress), entry[1].updated))
+
+
+def describe(cell: Cell) -> str:
+    """A few words that tell a cell from its neighbours."""
+    config = cell.config
+    if cell.stage == "train":
+        return f"{config['arch']['name']} {config['arch']['width']}x{config['arch']['depth']} {config['budget']}"
+    return f"of {config['checkpoint'][:12]}"
+
+
+def _note(progress: dict[str, Any]) -> str:
+    parts = [
+        ("step {:,}", progress.get("step")),
+        ("loss {:.3f}", progress.get("loss")),
+        ("{:,.0f} tokens/s", progress.get("tokens_per_second")),
+        ("{:.0f} s left", progress.get("seconds_left")),
+    ]
+    return ", ".join(template.format(value) for template, value in parts if value is not None)

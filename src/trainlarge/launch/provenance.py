@@ -1,0 +1,48 @@
+"""Where a result comes from: software, hardware, commit, command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("trainlarge", "torch", "transformers", "pytorch-lightning", "tokenizers", "numpy")
+
+
+@lru_cache(maxsize=1)
+def software() -> dict[str, str]:
+    """Versions of Python and of the packages that compute."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+
+
+@lru_cache(maxsize=1)
+def origin() -> dict[str, Any]:
+    """Commit of the code and whether it was changed since (None outside a git checkout), host and command."""
+    code = Path(__file__).resolve().parent
+    return {
+        "commit": _git(code, "rev-parse", "HEAD"),
+        "dirty": bool(_git(code, "status", "--porcelain")) if _git(code, "rev-parse", "HEAD") else None,
+        "host": socket.gethostname(),
+        "command": os.environ.get("TRAINLARGE_COMMAND", " ".join(sys.argv)),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

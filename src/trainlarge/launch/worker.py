@@ -1,0 +1,56 @@
+"""What a job's own process does: claim the cells, send all output to the log, run the stage."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from trainlarge.errors import UserError
+from trainlarge.launch.job import RunningJob
+from trainlarge.sweep.stages import runner
+from trainlarge.sweep.store import CellFolder, Study
+
+FAILED_STATUS = 1
+
+
+def run_job(study_path: Path, stage: str, cell_ids: list[str], cores: int) -> None:
+    """Run the cells that can be claimed; exits with status 1 when one failed.
+
+    Args:
+        study_path: the study folder.
+        cell_ids: cells of one job.
+        cores: CPU cores that this job may use, unless ``impl.threads`` says otherwise.
+    """
+    study = Study(study_path)
+    job = RunningJob.claim(study, stage, cell_ids)
+    if not job.cells:
+        return
+    _redirect_output([job.folder(cell.id) for cell in job.cells])
+    # OpenMP reads this when torch starts its first parallel region, which is in this process.
+    os.environ["OMP_NUM_THREADS"] = str(cores)
+    os.environ["TRAINLARGE_CORES"] = str(cores)
+    try:
+        with job.running():
+            runner(stage).run(job)
+    except UserError as error:
+        print(error, file=sys.stderr, flush=True)
+        sys.exit(FAILED_STATUS)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(FAILED_STATUS)
+
+
+def _redirect_output(folders: list[CellFolder]) -> None:
+    """Append stdout and stderr to the first cell's log; the logs of the others point to it."""
+    first, *others = (folder.log for folder in folders)
+    if first.is_symlink():
+        first.unlink()
+    for log in others:
+        log.unlink(missing_ok=True)
+        log.symlink_to(Path("..") / first.parent.name / first.name)
+    descriptor = os.open(first, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)

@@ -1,0 +1,46 @@
+"""Floating-point operations (FLOPs) of a shape by formula: 2 for each multiply-add of a matrix product, no others."""
+
+from __future__ import annotations
+
+from trainlarge.models.shape import Shape
+
+
+def forward_flops(shape: Shape, sequence_length: int, predictions_per_row: int) -> int:
+    """FLOPs of the forward pass over one row of tokens.
+
+    Counts the linear layers, attention scores and weighted sums over the full row, and the prediction head and output
+    layer at the predicted positions only. Look-ups, norms, activations and softmax are left out, as in Kaplan et al.
+    2020 (section 2.1), whose count leaves the output layer out too.
+
+    Args:
+        shape: the model.
+        sequence_length: tokens of the row.
+        predictions_per_row: positions at which the head is applied.
+    """
+    encoder = shape.depth * (_linear_flops(shape) * sequence_length + _attention_flops(shape, sequence_length))
+    return encoder + predictions_per_row * _prediction_flops(shape)
+
+
+def training_flops(shape: Shape, sequence_length: int, predictions_per_row: int) -> int:
+    """FLOPs of forward and backward over one row: 3 times the forward pass.
+
+    Each product C = A B has two products in its backward pass, dA = dC B' and dB = A' dC, and both are needed
+    everywhere: the first layer's input is the token embedding, which is trained. So backward is exactly twice forward
+    (Kaplan et al. 2020, section 2.1), without what a fused attention kernel computes a second time in its backward.
+    """
+    return 3 * forward_flops(shape, sequence_length, predictions_per_row)
+
+
+def _linear_flops(shape: Shape) -> int:
+    """FLOPs of one layer's linear layers for one token: query, key, value, output and the feed-forward block."""
+    return 2 * (4 * shape.width**2 + shape.family.ffn_matrices * shape.width * shape.ffn_width)
+
+
+def _attention_flops(shape: Shape, sequence_length: int) -> int:
+    """FLOPs of one layer's scores and weighted sums over a row; the number of heads does not matter."""
+    return 2 * 2 * sequence_length**2 * shape.width
+
+
+def _prediction_flops(shape: Shape) -> int:
+    """FLOPs of the head's dense layer and the output layer for one predicted position."""
+    return 2 * (shape.width**2 + shape.width * shape.vocab_size)

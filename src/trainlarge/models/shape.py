@@ -1,0 +1,138 @@
+"""The shape of a model: everything that decides its parameters, and nothing that decides their values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainlarge.errors import UserError
+from trainlarge.models.families import FAMILIES, Family, FamilyName
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Width, depth and the rest of an encoder with a masked-language-model head.
+
+    Raises:
+        UserError: naming the configuration key, for a shape that no model can have.
+    """
+
+    name: FamilyName
+    """Family: ``modern`` (ModernBERT) or ``roberta`` (RoBERTa with the norms before the blocks)."""
+
+    width: int
+    """Size of the hidden vectors."""
+
+    depth: int
+    """Number of layers."""
+
+    heads: int
+    """Attention heads of a layer; a divisor of the width."""
+
+    ffn_ratio: float
+    """Inner width of the feed-forward block over the width; with a gate, inner width is what comes out of the gate."""
+
+    vocab_size: int
+    """Rows of the token embedding."""
+
+    positions: int
+    """Most positions the model knows: rows of the position table, or the declared limit of a rotary model."""
+
+    dropout: float = 0.0
+    """Probability of every dropout of the architecture: embedding, attention weights and outputs of the blocks."""
+
+    tied: bool = True
+    """The output layer uses the token embedding as its matrix."""
+
+    def __post_init__(self) -> None:
+        for refuse_unless in (_known_family, _at_least_one, _heads_divide, _whole_ffn_width, _dropout_in_range):
+            refuse_unless(self)
+
+    @classmethod
+    def from_config(cls, arch: Mapping[str, Any], vocab_size: int) -> Shape:
+        """Shape of a configuration's group ``arch``; ``heads: null`` means :func:`default_heads` of the width."""
+        values = dict(arch)
+        if values.get("heads") is None and _is_count(values["width"]):
+            values["heads"] = default_heads(values["width"])
+        return cls(vocab_size=vocab_size, **values)
+
+    @property
+    def family(self) -> Family:
+        """Facts of the shape's family."""
+        return FAMILIES[self.name]
+
+    @property
+    def head_width(self) -> int:
+        """Channels of one attention head."""
+        return self.width // self.heads
+
+    @property
+    def ffn_width(self) -> int:
+        """Inner width of the feed-forward block."""
+        return round(self.ffn_ratio * self.width)
+
+
+def default_heads(width: int) -> int:
+    """Heads of a width when none are given: ``max(2, width // 64)``, that is heads of 64 channels and at least two.
+
+    Where that many heads do not divide the width, the next smaller number that does, so that it falls to 1 when 2 does
+    not divide. An even width is given heads of an even number of channels, which rotary positions need.
+    """
+    wanted = max(2, width // 64)
+    channels = 2 if width % 2 == 0 else 1
+    return next(heads for heads in range(wanted, 0, -1) if width % (heads * channels) == 0)
+
+
+def check_sequence_length(shape: Shape, sequence_length: int) -> None:
+    """Refuse rows of more tokens than the shape has positions for.
+
+    Raises:
+        UserError: on ``arch.positions``; a family that starts counting late (RoBERTa, by 2) needs as many more.
+    """
+    needed = sequence_length + shape.family.first_position
+    if shape.positions < needed:
+        raise UserError(
+            "arch.positions", shape.positions, f"at least {needed} with data.sequence_length={sequence_length}"
+        )
+
+
+def _known_family(shape: Shape) -> None:
+    if shape.name not in FAMILIES:
+        raise UserError("arch.name", shape.name, " or ".join(FAMILIES))
+
+
+def _at_least_one(shape: Shape) -> None:
+    for key in ("arch.width", "arch.depth", "arch.heads", "arch.positions", "data.vocab_size"):
+        value = getattr(shape, key.partition(".")[2])
+        if not _is_count(value):
+            raise UserError(key, value, "a whole number, at least 1")
+
+
+def _heads_divide(shape: Shape) -> None:
+    channels = 2 if shape.family.rotary else 1
+    allowed = [heads for heads in range(1, shape.width + 1) if shape.width % (heads * channels) == 0]
+    if not allowed:
+        raise UserError("arch.width", shape.width, f"an even number for arch.name={shape.name}")
+    if shape.heads not in allowed:
+        even = " with an even number of channels a head" if channels == 2 else ""
+        listed = ", ".join(map(str, allowed))
+        raise UserError("arch.heads", shape.heads, f"a divisor of arch.width={shape.width}{even}: {listed}")
+
+
+def _whole_ffn_width(shape: Shape) -> None:
+    # 8/3 is a usual ratio and no binary fraction, so a product within rounding of a whole number counts as whole.
+    exact = shape.ffn_ratio * shape.width
+    if shape.ffn_width < 1 or abs(exact - shape.ffn_width) > 1e-6 * shape.width:
+        raise UserError(
+            "arch.ffn_ratio", shape.ffn_ratio, f"a number whose product with arch.width={shape.width} is whole"
+        )
+
+
+def _dropout_in_range(shape: Shape) -> None:
+    if not 0 <= shape.dropout < 1:
+        raise UserError("arch.dropout", shape.dropout, "a number in [0, 1)")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

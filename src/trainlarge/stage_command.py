@@ -1,0 +1,123 @@
+"""``trainlarge train`` and ``trainlarge compress``: standard Hydra commands, with errors of one line."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from dataclasses import fields, is_dataclass
+from typing import Any, Callable, get_type_hints
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from trainlarge.config.register import register_schema
+from trainlarge.config.schema import CompressConfig, TrainConfig
+from trainlarge.config.share import share_folder
+from trainlarge.errors import UserError
+from trainlarge.launch.engine import run_cells
+from trainlarge.sweep.compose import plain
+from trainlarge.sweep.expand import expand_lists
+
+_SCHEMAS: dict[str, type] = {"train": TrainConfig, "compress": CompressConfig}
+
+
+def run_stage(stage: str, arguments: list[str]) -> None:
+    """Run a stage with Hydra's command line.
+
+    Args:
+        stage: ``train`` or ``compress``.
+        arguments: Hydra flags and overrides.
+
+    Raises:
+        UserError: for anything wrong in them.
+        CellsFailed: when cells did not finish.
+    """
+    register_schema()
+    # Hydra would print the error itself and exit; so it reaches us.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    folders = ",".join(f'"file://{folder}"' for folder in (os.getcwd(), share_folder()))  # noqa: PTH109
+    sys.argv = [f"trainlarge {stage}", *arguments, f"hydra.searchpath=[{folders}]"]
+
+    composed: list[DictConfig] = []
+    app = hydra.main(version_base="1.3", config_path=str(share_folder() / "conf"), config_name=stage)(composed.append)
+    try:
+        app()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explain(error, stage, arguments) from error
+    # Not run by Hydra, which would print its own lines about an error.
+    for config in composed:
+        run_cells(stage, expand_lists(plain(config)), Console())
+
+
+def _explain(error: Exception, stage: str, arguments: list[str]) -> UserError:
+    """What Hydra or OmegaConf complains of, as one line with the key, the value and what is allowed."""
+    text = "\n".join(str(part) for part in (error, error.__cause__) if part)
+    for pattern, explain in _EXPLANATIONS:
+        if found := pattern.search(text):
+            return explain(found, text, stage, arguments)
+    key = _culprit(text, arguments)
+    return UserError(key, _value_of(key, arguments), f"what Hydra can read ({_first_sentence(text)})")
+
+
+def _unknown_choice(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+    group, _, choice = found[1].rpartition("/")
+    options = re.findall(r"^\t(\S+)$", text.partition("Available options")[2].partition("Config search path")[0], re.MULTILINE)
+    if group.startswith("sweeps"):
+        return UserError("+sweeps", found[1].removeprefix("sweeps/"), "a file STUDY/STAGE.yaml of sweeps/, here or among those that come with trainlarge")
+    return UserError(group or "config", choice, ", ".join(options) or "a group or key of conf/")
+
+
+def _unknown_key(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+    key = found[1]
+    names = _fields_beside(_SCHEMAS[stage], key.split("."))
+    close = difflib.get_close_matches(key.rpartition(".")[2], names, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return UserError(key, _value_of(key, arguments), f"one of the keys {', '.join(names)}{hint}" if names else "a key of the chosen method")
+
+
+def _wrong_type(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+    key = (re.search(r"full_key: (\S+)", text) or re.search(r"override (?:\S* )?([\w.]+)=", text) or found)[1]
+    return UserError(key, found[1], _TYPES.get(found[2], found[2]))
+
+
+def _ambiguous(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+    key, _, value = found[1].partition("=")
+    return UserError(key, value, f"one value, or a list {key}=[...] where the key takes one; to sweep over values add -m")
+
+
+def _fields_beside(schema: type, path: list[str]) -> list[str]:
+    child = get_type_hints(schema).get(path[0])
+    if len(path) > 1 and child is not None:
+        return _fields_beside(child, path[1:]) if is_dataclass(child) else []
+    return [field.name for field in fields(schema)]
+
+
+def _value_of(key: str, arguments: list[str]) -> Any:
+    values = [argument.partition("=")[2] for argument in arguments if argument.partition("=")[0].lstrip("+~") == key]
+    return values[-1] if values else "(set in a file)"
+
+
+def _culprit(text: str, arguments: list[str]) -> str:
+    named = [argument for argument in arguments if "=" in argument and argument.partition("=")[2] in text]
+    return named[0].partition("=")[0].lstrip("+~") if named else "configuration"
+
+
+def _first_sentence(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "unreadable").partition(" See https")[0]
+
+
+_TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "text"}
+
+_Explain = Callable[["re.Match[str]", str, str, list[str]], UserError]
+_EXPLANATIONS: list[tuple[re.Pattern[str], _Explain]] = [
+    (re.compile(r"Value '(.*)' of type '.*' could not be converted to (\w+)"), _wrong_type),
+    (re.compile(r"(?:Could not find|Could not load|In '.*': Could not find) '([^']+)'"), _unknown_choice),
+    (re.compile(r"Could not (?:override|append to config\. An item is already at) '([^']+)'"), _unknown_key),
+    (re.compile(r"Key '([^']+)' is not in struct"), _unknown_key),
+    (re.compile(r"Ambiguous value for argument '([^']+)'"), _ambiguous),
+]

@@ -1,0 +1,1 @@
+"""Cells (identity, frozen), the grid that makes them, and the study folder that holds them."""

@@ -1,0 +1,112 @@
+"""Points of a sweep to full configurations: composed by Hydra once for each choice of groups, then varied by value."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Callable
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from trainlarge.errors import UserError
+from trainlarge.sweep.grid import Point
+
+Compose = Callable[[list[str]], DictConfig]
+"""Composes a configuration from Hydra overrides."""
+
+
+class Composer:
+    """Turns points into plain configurations.
+
+    Composing costs tens of milliseconds, so it is done once for each choice of groups; a value is checked against the schema
+    once, then set in a plain copy. A configuration with interpolations is resolved again for every point.
+    """
+
+    def __init__(self, compose: Compose, is_group: Callable[[str], bool]) -> None:
+        self._compose, self._is_group = compose, is_group
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+        self._plain: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._checked: dict[tuple[Any, ...], Any] = {}
+
+    def config(self, point: Point) -> dict[str, Any]:
+        """The full configuration of a point, as plain data.
+
+        Raises:
+            UserError: for a key that the schema does not have, or a value of the wrong type.
+        """
+        choices = tuple(f"{key}={value}" for key, value in point.items() if self._is_group(key))
+        values = {key: value for key, value in point.items() if not self._is_group(key)}
+        base = self._base(choices)
+        if choices not in self._plain:
+            return plain(_updated(base, values))
+        config = copy.deepcopy(self._plain[choices])
+        for key, value in values.items():
+            _set(config, key, self._check(choices, key, value))
+        return config
+
+    def _base(self, choices: tuple[str, ...]) -> DictConfig:
+        if choices not in self._bases:
+            base = self._bases[choices] = self._compose(list(choices))
+            if not _has_interpolation(OmegaConf.to_container(base)):
+                self._plain[choices] = plain(base)
+        return self._bases[choices]
+
+    def _check(self, choices: tuple[str, ...], key: str, value: Any) -> Any:
+        seen = (choices, key, repr(value))
+        if seen not in self._checked:
+            updated = _updated(self._bases[choices], {key: value})
+            self._checked[seen] = _get(plain(updated), key)
+        return copy.deepcopy(self._checked[seen])
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A composed configuration as plain data, everything resolved; a key without a value stays ``"???"``."""
+    container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    return {key: value for key, value in dict(container).items() if key != "hydra"}  # type: ignore[arg-type]
+
+
+def _updated(base: DictConfig, values: Point) -> DictConfig:
+    config = copy.deepcopy(base)
+    for key, value in values.items():
+        if not key_exists(config, key):
+            raise UserError(key, value, f"one of the keys {', '.join(siblings(config, key))}")
+        try:
+            OmegaConf.update(config, key, value)
+        except OmegaConfBaseException as error:
+            raise UserError(key, value, str(error).splitlines()[0]) from error
+    return config
+
+
+def key_exists(config: DictConfig, key: str) -> bool:
+    """Whether the configuration has ``key``, with a value or without."""
+    return key.rpartition(".")[2] in siblings(config, key)
+
+
+def siblings(config: DictConfig, key: str) -> list[str]:
+    """The keys beside ``key``; those of the nearest existing parent where its own parent does not exist."""
+    parent = key.rpartition(".")[0]
+    node = OmegaConf.select(config, parent) if parent else config
+    if isinstance(node, DictConfig):
+        return [str(name) for name in node if name != "hydra"]
+    return siblings(config, parent)
+
+
+def _has_interpolation(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_interpolation(item) for item in value.values())
+    if isinstance(value, list):
+        return any(_has_interpolation(item) for item in value)
+    return isinstance(value, str) and "${" in value
+
+
+def _set(config: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        config = config[parent]
+    config[last] = value
+
+
+def _get(config: dict[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config

@@ -1,0 +1,93 @@
+"""Conditions over a configuration, as in ``arch.width == 64 and budget > "30 s"``: read, never executed."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from functools import lru_cache
+from typing import Any, Callable
+
+from trainlarge.config.budget import parse_budget
+from trainlarge.errors import UserError
+
+ALLOWED = "keys, values, == != < <= > >= in, and, or, not, as in: arch.width == 64 and budget > '30 s'"
+
+_COMPARISONS: dict[type, Callable[[Any, Any], bool]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.In: lambda left, right: any(left == item for item in right),
+    ast.NotIn: lambda left, right: all(left != item for item in right),
+}
+
+
+def holds(condition: str, config: dict[str, Any], key: str = "where") -> bool:
+    """Whether ``condition`` is true of the nested dictionary ``config``.
+
+    A budget compares as an amount: a bare number in its own base unit, a text with a unit after conversion.
+
+    Raises:
+        UserError: for a condition that cannot be read, or a key that ``config`` does not have.
+    """
+    try:
+        return bool(_evaluate(_parse(condition), config))
+    except UserError as error:
+        raise UserError(key, condition, f"{error.allowed} ({error.key}={error.value})") from None
+    except (SyntaxError, TypeError):
+        raise UserError(key, condition, ALLOWED) from None
+
+
+@lru_cache(maxsize=256)
+def _parse(condition: str) -> ast.expr:
+    return ast.parse(condition.strip(), mode="eval").body
+
+
+def _evaluate(node: ast.expr, config: dict[str, Any]) -> Any:
+    reader = _READERS.get(type(node))
+    if reader is None:
+        raise SyntaxError(type(node).__name__)
+    return reader(node, config)
+
+
+def _boolean(node: ast.BoolOp, config: dict[str, Any]) -> bool:
+    gather = all if isinstance(node.op, ast.And) else any
+    return gather(_evaluate(value, config) for value in node.values)
+
+
+def _unary(node: ast.UnaryOp, config: dict[str, Any]) -> Any:
+    value = _evaluate(node.operand, config)
+    if isinstance(node.op, ast.Not):
+        return not value
+    if isinstance(node.op, ast.USub):
+        return -value
+    raise SyntaxError("operator")
+
+
+def _compare(node: ast.Compare, config: dict[str, Any]) -> bool:
+    values = [_evaluate(side, config) for side in (node.left, *node.comparators)]
+    return all(_COMPARISONS[type(op)](*pair) for op, pair in zip(node.ops, zip(values, values[1:], strict=False), strict=True))
+
+
+def _key(node: ast.expr, config: dict[str, Any]) -> Any:
+    path = ast.unparse(node)
+    value: Any = config
+    for part in path.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise UserError("key", path, f"one of {', '.join(sorted(value))}" if isinstance(value, dict) else "no deeper key")
+        value = value[part]
+    return parse_budget(value) if path == "budget" else value
+
+
+_READERS: dict[type, Callable[[Any, dict[str, Any]], Any]] = {
+    ast.BoolOp: _boolean,
+    ast.UnaryOp: _unary,
+    ast.Compare: _compare,
+    ast.Name: _key,
+    ast.Attribute: _key,
+    ast.Constant: lambda node, config: node.value,
+    ast.List: lambda node, config: [_evaluate(item, config) for item in node.elts],
+    ast.Tuple: lambda node, config: [_evaluate(item, config) for item in node.elts],
+}

@@ -1,0 +1,50 @@
+"""A composed sweep to the configurations of its cells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainlarge.errors import UserError
+from trainlarge.sweep.condition import holds
+from trainlarge.sweep.compose import Composer
+from trainlarge.sweep.grid import Point, points
+from trainlarge.sweep.store import Study
+
+EVERY = "every"
+"""As a checkpoint: all train cells of the study that are done."""
+
+
+def sweep_configs(composer: Composer, command_line: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """Configurations of all cells of a sweep: its blocks crossed with the command line's axes, less what it excludes."""
+    base = composer.config({})
+    sweep = base["sweep"]
+    configs = [config for point in points(sweep["blocks"], command_line) for config in point_configs(composer, point)]
+    return [config for config in configs if not any(holds(text, config, "sweep.exclude") for text in sweep["exclude"])]
+
+
+def point_configs(composer: Composer, point: Point) -> list[dict[str, Any]]:
+    """Configurations of one point: one for each budget of a list, and for each checkpoint that ``every`` stands for."""
+    return expand_lists(composer.config(point))
+
+
+def expand_lists(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """One configuration for each budget, and each checkpoint, that ``config`` names together."""
+    if isinstance(config.get("budget"), list):
+        return [{**config, "budget": budget} for budget in config["budget"]]
+    if config.get("checkpoint") == EVERY:
+        return [{**config, "checkpoint": checkpoint} for checkpoint in finished_checkpoints(config)]
+    return [config]
+
+
+def finished_checkpoints(config: dict[str, Any]) -> list[str]:
+    """Ids of the study's finished train cells that meet ``sweep.where``.
+
+    Raises:
+        UserError: when there are none.
+    """
+    study, where = Study.named(config["study"]), config["sweep"]["where"]
+    done = [folder for folder in study.folders("train") if folder.is_done()]
+    found = [folder.id for folder in done if where is None or holds(where, folder.cell().config, "sweep.where")]
+    if not found:
+        raise UserError("checkpoint", EVERY, f"in a study with finished train cells; {study.path} has {len(done)}, none of them meets where: {where}")
+    return found

@@ -1,0 +1,129 @@
+"""The right to run a cell: exclusive, renewed by a heartbeat, taken over when its holder is dead.
+
+A lease is a file ``lease/<number>.json``, created exclusively; the highest number holds the cell. Taking over creates the
+next number, so of any number of processes that find a dead holder exactly one wins, and the old holder, should it still
+live, sees that it has been fenced off. Only the holder touches its file: the time of change is the heartbeat, told by the
+file server's clock, so that clocks of different machines do not matter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import uuid
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from trainlarge.sweep.files import create_exclusively, write_json
+
+LEASE_SECONDS = 60.0
+"""A holder that has not renewed for this long is taken for dead."""
+HEARTBEAT_SECONDS = 5.0
+"""Time between two renewals."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to run one cell, until released or lost."""
+
+    path: Path
+    """The lease file; its number is the fencing token."""
+    token: str
+    """What only this holder knows."""
+
+    @classmethod
+    def acquire(cls, folder: Path) -> Lease | None:
+        """Take the lease of the cell in ``folder``; None while a living process holds it."""
+        leases = folder / "lease"
+        leases.mkdir(parents=True, exist_ok=True)
+        newest = _newest(leases)
+        if newest is not None and _is_held(newest):
+            return None
+        token = uuid.uuid4().hex
+        path = leases / f"{_number(newest) + 1:06d}.json"
+        lease = cls(path, token)
+        if not create_exclusively(path, json.dumps({"token": token, "released": False, **_this_process()})):
+            return None
+        return lease if lease.is_held() else None
+
+    @property
+    def number(self) -> int:
+        """The fencing token: larger than that of every earlier holder."""
+        return _number(self.path)
+
+    def renew(self) -> None:
+        """Heartbeat: tell that the holder lives."""
+        os.utime(self.path)
+
+    def is_held(self) -> bool:
+        """Whether this is still the newest lease: to be asked before every write that counts."""
+        return self.path.exists() and _newest(self.path.parent) == self.path
+
+    def release(self) -> None:
+        """Give the cell back."""
+        if self.is_held():
+            write_json(self.path, {"token": self.token, "released": True, **_this_process()})
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process that is not known to be dead holds the cell in ``folder``."""
+    newest = _newest(folder / "lease")
+    return newest is not None and _is_held(newest)
+
+
+def _newest(leases: Path) -> Path | None:
+    return max(leases.glob("*.json"), default=None, key=_number)
+
+
+def _number(path: Path | None) -> int:
+    return int(path.stem) if path else 0
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        age = _server_time(path.parent) - path.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    return not holder["released"] and age < LEASE_SECONDS and not _is_known_dead(holder)
+
+
+def _server_time(folder: Path) -> float:
+    """The clock that stamps heartbeats, in seconds: a file server's differs from this machine's."""
+    probe = folder / f".clock.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _is_known_dead(holder: dict[str, Any]) -> bool:
+    """Whether the holder ran in this very process space and is gone; another machine's holder is only judged by its heartbeat."""
+    if holder["space"] != _process_space():
+        return False
+    try:
+        process = psutil.Process(holder["pid"])
+        return bool(process.create_time() != holder["born"] or process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _this_process() -> dict[str, Any]:
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid": pid, "born": psutil.Process(pid).create_time(), "space": _process_space()}
+
+
+@lru_cache(maxsize=1)
+def _process_space() -> str:
+    """Names the set of process numbers that this process sees: machine, boot and container."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return f"{socket.gethostname()} {psutil.boot_time():.0f}"

@@ -1,0 +1,75 @@
+"""Cells to jobs: freeze every cell, skip what is done, group what shares work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from trainlarge.sweep.cell import Cell, canonical_json
+from trainlarge.sweep.stages import description
+from trainlarge.sweep.store import Study
+
+
+@dataclass(frozen=True)
+class Job:
+    """Cells that share work and so run in one process."""
+
+    stage: str
+    """Stage of all its cells."""
+    cell_ids: tuple[str, ...]
+    """The cells to run, in the order of the sweep."""
+    cost: float
+    """Work of all cells, in the stage's own unit."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command is about to do."""
+
+    stage: str
+    """The stage of the cells."""
+    cells: tuple[Cell, ...]
+    """All cells that were asked for."""
+    jobs: tuple[Job, ...]
+    """What is left to run, longest first."""
+
+    @property
+    def done(self) -> int:
+        """Cells that need not run."""
+        return len(self.cells) - sum(len(job.cell_ids) for job in self.jobs)
+
+
+def make_cells(stage: str, configs: list[dict[str, Any]]) -> list[Cell]:
+    """Resolve configurations to cells, each once.
+
+    Raises:
+        UserError: for a configuration that cannot work.
+    """
+    resolve = description(stage).resolve
+    return list(dict.fromkeys(Cell(stage, resolve(config)) for config in configs))
+
+
+def make_plan(study: Study, stage: str, cells: list[Cell], redo: bool = False) -> Plan:
+    """Freeze ``cells`` in ``study`` and group those that are not done into jobs, the most costly first.
+
+    Args:
+        redo: run cells again that are done.
+    """
+    for cell in cells:
+        study.folder(stage, cell.id).freeze(cell)
+    if redo:
+        for cell in cells:
+            study.folder(stage, cell.id).clear_result()
+    todo = [cell for cell in cells if not study.folder(stage, cell.id).is_done()]
+    return Plan(stage, tuple(cells), tuple(sorted(_group(stage, todo), key=lambda job: -job.cost)))
+
+
+def _group(stage: str, cells: list[Cell]) -> list[Job]:
+    shared: dict[str, list[Cell]] = {}
+    for cell in cells:
+        shared.setdefault(canonical_json(description(stage).shared_work(cell.config)), []).append(cell)
+    return [_job(stage, group) for group in shared.values()]
+
+
+def _job(stage: str, cells: list[Cell]) -> Job:
+    return Job(stage, tuple(cell.id for cell in cells), sum(description(stage).cost(cell.config) for cell in cells))

@@ -1,0 +1,224 @@
+"""The study folder, which is the truth: ``<root>/<study>/<stage>/<cell id>/`` with plain files in each.
+
+Order of writes of a cell: ``config.yaml`` before it is queued, weights and ``metrics.jsonl`` before ``record.json``,
+``record.json`` before the status says done. Every write replaces the file whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterator
+
+import yaml
+
+from trainlarge.errors import UserError
+from trainlarge.sweep.cell import ID_PATTERN, Cell
+from trainlarge.sweep.files import read_rows, write_json, write_text
+from trainlarge.sweep.lease import is_held
+from trainlarge.sweep.status import State, Status
+
+_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_YAML_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def studies_root() -> Path:
+    """``$TRAINLARGE_STUDIES``, or ``studies`` in the working directory."""
+    return Path(os.environ.get("TRAINLARGE_STUDIES") or "studies").resolve()
+
+
+@dataclass(frozen=True)
+class Study:
+    """One question and all its results."""
+
+    path: Path
+    """The folder of the study."""
+
+    @classmethod
+    def named(cls, name: str, root: Path | None = None) -> Study:
+        """The study ``name`` below ``root`` (default: ``studies_root()``); the folder need not exist.
+
+        Raises:
+            UserError: for a name that is not a plain folder name.
+        """
+        if not _STUDY_NAME.fullmatch(name):
+            raise UserError("study", name, "a folder name: letters, digits, '_', '-' and '.', no slash")
+        return cls((root or studies_root()) / name)
+
+    @property
+    def name(self) -> str:
+        """Name of the study: that of its folder."""
+        return self.path.name
+
+    @property
+    def data_root(self) -> Path:
+        """Where prepared data of all studies beside this one lies."""
+        return self.path.parent / ".data"
+
+    def folder(self, stage: str, cell_id: str) -> CellFolder:
+        """The folder of one cell, whether it exists or not."""
+        return CellFolder(self.path / stage / cell_id)
+
+    def folders(self, stage: str) -> Iterator[CellFolder]:
+        """Folders of all frozen cells of a stage, in the order of their ids."""
+        stage_path = self.path / stage
+        names = sorted(entry.name for entry in os.scandir(stage_path)) if stage_path.is_dir() else []
+        return (CellFolder(stage_path / name) for name in names if ID_PATTERN.fullmatch(name))
+
+    def find(self, text: str) -> CellFolder:
+        """The one cell of any stage whose id starts with ``text``.
+
+        Raises:
+            UserError: when there is none, or more than one.
+        """
+        found = [folder for stage in ("train", "compress") for folder in self.folders(stage) if folder.id.startswith(text)]
+        if len(found) != 1:
+            what = "the start of one cell id only" if found else f"a cell id of study {self.name} (trainlarge status {self.name})"
+            raise UserError("cell", text, what)
+        return found[0]
+
+
+@dataclass(frozen=True)
+class CellFolder:
+    """The files of one cell."""
+
+    path: Path
+    """``<study>/<stage>/<cell id>``."""
+
+    @property
+    def id(self) -> str:
+        """The cell's id."""
+        return self.path.name
+
+    @property
+    def stage(self) -> str:
+        """The cell's stage."""
+        return self.path.parent.name
+
+    @property
+    def checkpoint(self) -> Path:
+        """Folder of the model in Hugging Face layout."""
+        return self.path / "checkpoint"
+
+    @property
+    def packed(self) -> Path:
+        """The packed file of a compressed model."""
+        return self.path / "packed.safetensors"
+
+    @property
+    def log(self) -> Path:
+        """Everything that the cell's process printed."""
+        return self.path / "log.txt"
+
+    def freeze(self, cell: Cell) -> None:
+        """Write the configuration and queue the cell.
+
+        A cell that was frozen before only takes over what cannot change its result (``impl``, ``tracking``, ...), and not
+        even that once it is done or while it runs.
+        """
+        text = f"# {cell.stage} cell {cell.id}: frozen, never edited\n{_to_yaml(cell.config)}"
+        if not self._config_path.exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_text(self._config_path, text)
+        elif not self.is_done() and not is_held(self.path) and self._config_path.read_text(encoding="utf-8") != text:
+            write_text(self._config_path, text)
+        if not self._status_path.exists():
+            self.write_status(Status(State.QUEUED))
+
+    def cell(self) -> Cell:
+        """The frozen cell.
+
+        Raises:
+            UserError: when the configuration is not there, cannot be read, or is not the one that the id names.
+        """
+        try:
+            config = yaml.load(self._config_path.read_text(encoding="utf-8"), Loader=_YAML_LOADER)  # noqa: S506
+            cell = Cell(self.stage, config)
+            is_same = cell.id == self.id
+        except (OSError, yaml.YAMLError, TypeError, AttributeError, KeyError) as error:
+            raise UserError(str(self._config_path), type(error).__name__, "the frozen configuration of a cell") from error
+        if not is_same:
+            raise UserError(str(self._config_path), f"id {cell.id}", f"the configuration of cell {self.id}, unchanged since it was frozen")
+        return cell
+
+    def status(self) -> Status:
+        """The status as written; ``missing`` where nothing is, ``failed`` where the file or the record is damaged."""
+        try:
+            status = Status.from_json(json.loads(self._status_path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return Status(State.MISSING)
+        except (ValueError, KeyError, TypeError):
+            return Status(State.FAILED, error=f"{self._status_path} is damaged")
+        return status
+
+    def is_done(self) -> bool:
+        """Whether the cell has its record, whole."""
+        return self.status().state is State.DONE and self.record_path.exists()
+
+    def write_status(self, status: Status) -> None:
+        """Replace ``status.json``."""
+        write_json(self._status_path, status.to_json())
+
+    @property
+    def record_path(self) -> Path:
+        """Path of ``record.json``."""
+        return self.path / "record.json"
+
+    def record(self) -> dict[str, Any]:
+        """The one-row result.
+
+        Raises:
+            UserError: when ``record.json`` is not there or damaged.
+        """
+        try:
+            record = json.loads(self.record_path.read_text(encoding="utf-8"))
+            if record["cell"] == self.id:
+                return record
+            raise ValueError(f"cell {record['cell']}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            hint = f"the record of cell {self.id}; delete the file and run the study again to make it anew"
+            raise UserError(str(self.record_path), type(error).__name__, hint) from error
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Replace ``record.json``."""
+        write_json(self.record_path, record)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Rows of the curve, in the order of steps."""
+        return read_rows(self.path / "metrics.jsonl")
+
+    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Replace ``metrics.jsonl``."""
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+
+    def clear_result(self) -> None:
+        """Forget that the cell was done, so that it runs again; its configuration stays frozen."""
+        self.write_status(Status(State.QUEUED))
+        self.record_path.unlink(missing_ok=True)
+
+    @property
+    def _config_path(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def _status_path(self) -> Path:
+        return self.path / "status.json"
+
+
+def _to_yaml(config: dict[str, Any]) -> str:
+    return yaml.dump(config, Dumper=_YAML_DUMPER, sort_keys=False, default_flow_style=False, allow_unicode=True)
+
+
+def replace_folder(target: Path, source: Path) -> None:
+    """Put the finished folder ``source`` in the place of ``target``."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    source.rename(target)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The train stage: schedules, budgets, clocks, the Lightning module."""

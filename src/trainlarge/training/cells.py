@@ -1,0 +1,101 @@
+"""Train cells before they run: what a configuration means in full, and which cells share work. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainlarge.config.budget import SECONDS, parse_budget
+from trainlarge.data.fingerprint import fingerprint
+from trainlarge.data.tokenizer import check_vocab_size
+from trainlarge.errors import UserError
+from trainlarge.models.families import FAMILIES
+from trainlarge.models.shape import check_sequence_length
+from trainlarge.sweep.cell import Cell
+from trainlarge.training.rules import init_std, peak_lr
+from trainlarge.training.schedule import make_schedule
+from trainlarge.training.steps import shape_of, step_of, steps_in
+
+TASKS = ("mlm",)
+TYPICAL_FLOPS_PER_SECOND = 1e11
+"""Only to compare a budget in seconds with one in FLOPs when jobs are put in order."""
+
+
+def resolve(config: dict[str, Any]) -> dict[str, Any]:
+    """The full configuration of a train cell: every rule applied, the data's fingerprint filled in.
+
+    Raises:
+        UserError: for anything that cannot be trained, naming the key.
+    """
+    _check_task(config)
+    resolved = {**config, "arch": _arch(config), "budget": str(parse_budget(config["budget"]))}
+    resolved["optim"] = _optim(config["optim"], config["arch"]["width"])
+    _check_schedule(resolved)
+    check_vocab_size(config["data"]["vocab_size"])
+    resolved["data"] = {**config["data"], "fingerprint": fingerprint(config["data"])}
+    return resolved
+
+
+def shared_work(config: dict[str, Any]) -> Any:
+    """All that identifies the cell but the budget, where the schedule lets budgets share a trunk."""
+    identity = dict(Cell("train", config).identity["config"])
+    if make_schedule(config["schedule"], horizon_steps=1).shares_trunk:
+        del identity["budget"]
+    return identity
+
+
+def cost(config: dict[str, Any]) -> float:
+    """FLOPs of the budget, roughly."""
+    budget, step = parse_budget(config["budget"]), step_of(config)
+    if budget.unit == SECONDS:
+        return budget.value * TYPICAL_FLOPS_PER_SECOND
+    return float(steps_in(budget, step, None) * step.flops)
+
+
+def _check_task(config: dict[str, Any]) -> None:
+    task = config["task"]
+    if task["name"] not in TASKS:
+        raise UserError("task", task["name"], ", ".join(TASKS))
+    for key in ("mask_rate", "evaluation_mask_rate"):
+        if not 0 < task[key] < 1:
+            raise UserError(f"task.{key}", task[key], "a number in (0, 1)")
+    for key in ("evaluation_rows", "evaluations_per_doubling"):
+        if task[key] < 1:
+            raise UserError(f"task.{key}", task[key], "a whole number of at least 1")
+    if config["seed"] < 0:
+        raise UserError("seed", config["seed"], "a whole number of at least 0")
+    if config["checkpoint"] is not None:
+        raise UserError("checkpoint", config["checkpoint"], "null in the train stage: training starts from new weights")
+
+
+def _arch(config: dict[str, Any]) -> dict[str, Any]:
+    arch, length = dict(config["arch"]), config["data"]["sequence_length"]
+    if length < 2:
+        raise UserError("data.sequence_length", length, "a whole number of at least 2")
+    if arch["name"] not in FAMILIES:
+        raise UserError("arch", arch["name"], ", ".join(FAMILIES))
+    arch["positions"] = arch["positions"] or length + FAMILIES[arch["name"]].first_position
+    shape = shape_of({**config, "arch": arch})
+    check_sequence_length(shape, length)
+    return {**arch, "heads": shape.heads, "init_std": arch["init_std"] or init_std(shape.width)}
+
+
+def _optim(optim: dict[str, Any], width: int) -> dict[str, Any]:
+    for key in ("lr", "base_width", "eps"):
+        if not optim[key] > 0:
+            raise UserError(f"optim.{key}", optim[key], "a positive number")
+    for key in ("weight_decay", "clip"):
+        if optim[key] < 0:
+            raise UserError(f"optim.{key}", optim[key], "0 or a positive number")
+    for key in ("beta1", "beta2"):
+        if not 0 <= optim[key] < 1:
+            raise UserError(f"optim.{key}", optim[key], "a number in [0, 1)")
+    return {**optim, "peak_lr": optim["peak_lr"] or peak_lr(optim, width)}
+
+
+def _check_schedule(config: dict[str, Any]) -> None:
+    step, budget, horizon = step_of(config), parse_budget(config["budget"]), config["schedule"]["horizon"]
+    if budget.unit != SECONDS:
+        steps_in(budget, step, None)
+    make_schedule(config["schedule"], horizon_steps=None if horizon is None else 1)
+    if horizon is not None and config["schedule"]["name"] == "fixed" and parse_budget(horizon, "schedule.horizon") < budget:
+        raise UserError("schedule.horizon", horizon, f"at least the budget, {budget}")

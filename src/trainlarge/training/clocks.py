@@ -1,0 +1,46 @@
+"""The three clocks of a run: training only, modelled, and wall."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Clock:
+    """Seconds of training, stopped while anything else is done.
+
+    ``train_seconds`` counts training alone: no evaluation, checkpoint, compilation, preparation of data or time lost.
+    A snapshot continues it after a branch or a restart.
+    """
+
+    train_seconds: float = 0.0
+    """Seconds of training so far."""
+    wall_seconds: float = 0.0
+    """Seconds of everything before this process or branch began."""
+    _started: float | None = field(default=None, repr=False)
+    _born: float = field(default_factory=time.perf_counter, repr=False)
+
+    def start(self) -> None:
+        """Training begins or goes on."""
+        if self._started is None:
+            self._started = time.perf_counter()
+
+    def stop(self) -> None:
+        """Something other than training begins."""
+        if self._started is not None:
+            self.train_seconds += time.perf_counter() - self._started
+            self._started = None
+
+    def wall(self) -> float:
+        """Seconds of everything so far."""
+        return self.wall_seconds + time.perf_counter() - self._born
+
+    def snapshot(self) -> dict[str, float]:
+        """The state, to go on from later."""
+        return {"train_seconds": self.train_seconds, "wall_seconds": self.wall()}
+
+    @classmethod
+    def restored(cls, snapshot: dict[str, float]) -> Clock:
+        """A stopped clock that goes on from ``snapshot``."""
+        return cls(snapshot["train_seconds"], snapshot["wall_seconds"])

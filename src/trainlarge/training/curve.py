@@ -1,0 +1,78 @@
+"""The curve of a run: one row of clocks, training loss and evaluation at each of a few steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainlarge.training.clocks import Clock
+from trainlarge.training.evaluate import Evaluation
+from trainlarge.training.steps import Step
+
+FIRST_STEP = 25
+"""The first point of every curve."""
+
+
+class Diverged(RuntimeError):
+    """The loss is no number any more."""
+
+
+def is_curve_step(step: int, points_per_doubling: int) -> bool:
+    """Whether the curve has a point at ``step``: 25, and then ``points_per_doubling`` points each time the steps double.
+
+    The points do not depend on the budget, so that cells which share a trunk share them too.
+    """
+    if step < FIRST_STEP:
+        return False
+    position = round(math.log2(step / FIRST_STEP) * points_per_doubling)
+    return step == round(FIRST_STEP * 2 ** (position / points_per_doubling))
+
+
+@dataclass
+class Curve:
+    """Rows so far, and the training loss since the last one."""
+
+    step: Step
+    """What a step takes in."""
+    step_seconds: float
+    """Settled seconds of a step."""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """Plain data, in the order of steps."""
+    losses: list[Tensor] = field(default_factory=list)
+    """Training losses since the last row, each a scalar left on its device."""
+
+    def add(self, steps: int, rate: float, part: str, evaluation: Evaluation, clock: Clock) -> dict[str, Any]:
+        """Append the row after ``steps`` steps.
+
+        Raises:
+            Diverged: when a loss is not finite.
+        """
+        train_loss = torch.stack(self.losses).mean().item() if self.losses else None
+        if not math.isfinite(evaluation.loss) or not math.isfinite(train_loss or 0.0):
+            raise Diverged(f"the loss is not a number any more at step {steps}; a smaller optim.lr may help")
+        row = {
+            "step": steps,
+            "tokens": steps * self.step.tokens,
+            "flops": steps * self.step.flops,
+            "train_seconds": clock.train_seconds,
+            "model_seconds": steps * self.step_seconds,
+            "wall_seconds": clock.wall(),
+            "train_loss": train_loss,
+            "loss": evaluation.loss,
+            "accuracy": evaluation.accuracy,
+            "lr": rate,
+            "part": part,
+        }
+        self.rows.append(row)
+        self.losses.clear()
+        return row
+
+    def copy(self) -> Curve:
+        """A curve that goes on by itself."""
+        return Curve(self.step, self.step_seconds, list(self.rows), list(self.losses))
+
+

@@ -1,0 +1,96 @@
+"""What ``impl: auto`` means on this machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psutil
+import torch
+
+from trainlarge.errors import UserError
+from trainlarge.models.build import default_attention
+from trainlarge.models.forward import library_logits, masked_logits
+
+PRECISIONS = ("fp32", "bf16")
+FORWARDS = {"fast": masked_logits, "library": library_logits}
+"""Forward passes by the name that ``impl.forward`` gives them."""
+BUSY_LOAD = 0.5
+"""Load of other programs from which the machine counts as shared."""
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """How a job computes: every choice made."""
+
+    device: str
+    """``cpu`` or ``cuda``."""
+    device_name: str
+    """The processor's name: seconds of different names are not compared."""
+    precision: str
+    """``fp32`` or ``bf16`` (autocast; weights, optimizer and evaluation stay fp32)."""
+    attention: str
+    """``eager`` or ``sdpa``."""
+    forward: str
+    """``fast`` or ``library``."""
+    threads: int
+    """CPU threads."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for records and keys of the probe cache."""
+        return asdict(self)
+
+
+def choose(impl: dict[str, Any]) -> Implementation:
+    """Resolve the group ``impl`` for this machine.
+
+    Raises:
+        UserError: for a value that does not exist, or a device that is not there.
+    """
+    _one_of("impl.device", impl["device"], ("auto", "cpu", "cuda"))
+    _one_of("impl.precision", impl["precision"], ("auto", *PRECISIONS))
+    _one_of("impl.attention", impl["attention"], ("auto", "eager", "sdpa"))
+    _one_of("impl.forward", impl["forward"], tuple(FORWARDS))
+    device = _device(impl["device"])
+    return Implementation(
+        device=device,
+        device_name=device_name(device),
+        precision=_precision(device) if impl["precision"] == "auto" else impl["precision"],
+        attention=default_attention(device) if impl["attention"] == "auto" else impl["attention"],
+        forward=impl["forward"],
+        threads=impl["threads"] or int(os.environ.get("TRAINLARGE_CORES", 0)) or len(os.sched_getaffinity(0)),
+    )
+
+
+def device_name(device: str) -> str:
+    """Name of the processor that a device stands for."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    capabilities = torch.cpu.get_capabilities()
+    return str(capabilities.get("cpu_name") or platform.processor() or platform.machine())
+
+
+def is_shared(threads: int) -> bool:
+    """Whether other programs kept this machine busy in the last minute, beside ``threads`` of our own."""
+    return psutil.getloadavg()[0] - threads > BUSY_LOAD
+
+
+def _device(name: str) -> str:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("impl.device", name, "cpu or auto: this machine has no CUDA device")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def _precision(device: str) -> str:
+    """bf16 where the hardware multiplies it: on CPUs with AVX512-bf16 or AMX, 1.5 to 2 times faster from width 128 up."""
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    capabilities = torch.cpu.get_capabilities()
+    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
+
+
+def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UserError(key, value, ", ".join(allowed))

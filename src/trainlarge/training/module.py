@@ -1,0 +1,148 @@
+"""The Lightning module that trains a masked language model, and the batches it eats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Callable
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import PreTrainedModel
+
+from trainlarge.data.blocks import Blocks
+from trainlarge.data.masking import MaskedBatch, mask_tokens
+from trainlarge.data.prepare import PreparedData
+from trainlarge.models.forward import masked_logits
+from trainlarge.training.steps import Step
+
+Forward = Callable[[PreTrainedModel, Tensor, Tensor], Tensor]
+Observer = Callable[[int, Tensor], None]
+"""Told, after each optimizer step, how many steps are done and the loss of the last one (nats per token)."""
+
+
+class StepBatches(IterableDataset[tuple[int, Tensor]]):
+    """The batches of steps ``start`` to ``stop``, each a pure function of (seed, step)."""
+
+    def __init__(self, blocks: Blocks, rows: int, start: int, stop: int) -> None:
+        self.blocks, self.rows, self.start, self.stop = blocks, rows, start, stop
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        for step in range(self.start, self.stop):
+            yield step, torch.from_numpy(self.blocks.batch(step, self.rows))
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def loader(self) -> DataLoader[tuple[int, Tensor]]:
+        """A loader that hands the batches on as they are; making one takes less than a percent of a step."""
+        return DataLoader(self, batch_size=None, num_workers=0)
+
+
+@dataclass(frozen=True)
+class Masking:
+    """Dynamic masking: other masks for every (seed, step), the same for the same."""
+
+    count: int
+    """Masked positions in a row."""
+    mask_id: int
+    """Id of ``[MASK]``."""
+    vocab_size: int
+    """Entries of the vocabulary."""
+    first_regular_id: int
+    """First id that is no special token."""
+    seed: int
+    """Seed of the cell."""
+
+    @classmethod
+    def of(cls, prepared: PreparedData, step: Step, seed: int) -> Masking:
+        """The masking of a train cell."""
+        return cls(step.masked, prepared.mask_id, prepared.vocab_size, prepared.first_regular_id, seed)
+
+    def apply(self, step: int, ids: Tensor, generator: torch.Generator) -> MaskedBatch:
+        """Mask rows ``ids`` [rows, sequence] for ``step``."""
+        generator.manual_seed(step_seed(self.seed, step))
+        return mask_tokens(
+            ids, self.count, generator,
+            mask_id=self.mask_id, vocab_size=self.vocab_size, first_regular_id=self.first_regular_id,
+        )  # fmt: skip
+
+
+class MaskedLanguageModule(lightning.LightningModule):
+    """Trains a Hugging Face masked language model; one instance serves a whole job, trunk and branches.
+
+    Args:
+        model: the model, whose parameters are trained in place.
+        masking: how batches are masked.
+        optim: the group ``optim`` of the configuration, with ``peak_lr`` filled in.
+        forward: logits of masked positions, ``(model, inputs [rows, S], positions [rows, m]) -> [rows * m, V]``.
+    """
+
+    def __init__(self, model: PreTrainedModel, masking: Masking, optim: dict[str, Any], forward: Forward = masked_logits) -> None:
+        super().__init__()
+        self.model = model
+        self.masking = masking
+        self.optim = optim
+        self.rate: Callable[[int], float] = lambda step: 1.0
+        """Learning rate of a step as a share of ``optim.peak_lr``; set for each stretch of training."""
+        self.observer: Observer = lambda step, loss: None
+        """Told after each step."""
+        self._forward = forward
+        self._has_dropout = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in model.modules())
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._generator: torch.Generator | None = None
+
+    def training_step(self, batch: tuple[int, Tensor], batch_index: int) -> Tensor:
+        """Mean cross entropy of the masked positions, in nats per token."""
+        step, ids = batch
+        masked = self.masking.apply(step, ids, self._random(ids.device))
+        if self._has_dropout:
+            torch.manual_seed(step_seed(self.masking.seed, step) + 1)
+        logits = self._forward(self.model, masked.inputs, masked.positions)
+        return cross_entropy(logits.float(), masked.labels.flatten())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW, fused; made once and then kept, so that trunk and branches share its state."""
+        if self._optimizer is None:
+            self._optimizer = make_optimizer(self.model, self.optim)
+        return self._optimizer
+
+    def on_train_batch_start(self, batch: tuple[int, Tensor], batch_index: int) -> None:
+        """Set the learning rate of the step."""
+        rate = self.optim["peak_lr"] * self.rate(batch[0])
+        for group in self.configure_optimizers().param_groups:
+            group["lr"] = rate
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradient norm; here, since Lightning's own clipping refuses a fused optimizer."""
+        if self.optim["clip"]:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim["clip"])
+
+    def on_train_batch_end(self, outputs: Any, batch: tuple[int, Tensor], batch_index: int) -> None:
+        """Tell the observer."""
+        self.observer(batch[0] + 1, outputs["loss"].detach())
+
+    def _random(self, device: torch.device) -> torch.Generator:
+        if self._generator is None or self._generator.device != device:
+            self._generator = torch.Generator(device)
+        return self._generator
+
+
+def make_optimizer(model: torch.nn.Module, optim: dict[str, Any]) -> torch.optim.AdamW:
+    """Fused AdamW (Loshchilov & Hutter 2019); weight decay on matrices only."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for parameter in parameters if parameter.ndim >= 2], "weight_decay": optim["weight_decay"]},
+        {"params": [parameter for parameter in parameters if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
+    betas = (optim["beta1"], optim["beta2"])
+    return torch.optim.AdamW(groups, lr=optim["peak_lr"], betas=betas, eps=optim["eps"], fused=True)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A seed for one step: the first 62 bits that NumPy's ``SeedSequence`` mixes from (seed, step)."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 2)

@@ -1,0 +1,50 @@
+"""The settled time of a step on a device: what turns seconds into steps, and steps into modelled seconds.
+
+On a shared machine raw seconds move by a factor of up to four and would reorder the curves. So each shape is timed for a few
+seconds, the lower quartile of its steps is kept beside the study, and every cell of that shape on that device uses it.
+Li et al. 2020 do the same: settled time of 100 steps on one named GPU, times the number of steps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+from filelock import FileLock
+
+from trainlarge.sweep.cell import canonical_json
+from trainlarge.sweep.files import write_json
+
+WARM_UP_STEPS = 5
+LEAST_STEPS = 20
+LEAST_SECONDS = 1.5
+QUANTILE = 0.25
+"""Lower quartile: half-way between the fastest step and the median, little moved by other programs."""
+
+
+def settled_step_seconds(folder: Path, key: dict[str, Any], run_steps: Callable[[int], list[float]]) -> float:
+    """Seconds of a settled step, measured once for each ``key`` and kept in ``folder``.
+
+    Args:
+        folder: where the times of a study lie.
+        key: plain data that names device, implementation, shape and batch.
+        run_steps: runs so many training steps and returns the seconds of each.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{hashlib.sha256(canonical_json(key).encode()).hexdigest()[:16]}.json"
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            write_json(path, {"key": key, **_measure(run_steps)})
+    return float(json.loads(path.read_text(encoding="utf-8"))["step_seconds"])
+
+
+def _measure(run_steps: Callable[[int], list[float]]) -> dict[str, Any]:
+    run_steps(WARM_UP_STEPS)
+    times: list[float] = []
+    while sum(times) < LEAST_SECONDS:
+        times += run_steps(LEAST_STEPS)
+    lower, median = np.quantile(times, [QUANTILE, 0.5])
+    return {"step_seconds": float(lower), "median_seconds": float(median), "steps": len(times)}

@@ -1,0 +1,103 @@
+"""Runs stretches of steps with the Lightning trainer, and remembers a state to come back to."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any, Callable
+
+import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from torch import Tensor
+
+from trainlarge.data.blocks import Blocks
+from trainlarge.training.device import Implementation
+from trainlarge.training.module import MaskedLanguageModule, Observer, StepBatches
+
+_PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
+
+
+@dataclass
+class Snapshot:
+    """Weights and optimizer state after some step."""
+
+    model: dict[str, Tensor]
+    """Copies of the weights."""
+    optimizer: dict[str, Any]
+    """Copy of the optimizer's state."""
+
+
+class Stretches:
+    """Trains one module stretch by stretch: steps ``start`` to ``stop`` at rates that a function of the step gives."""
+
+    def __init__(self, module: MaskedLanguageModule, blocks: Blocks, rows: int, implementation: Implementation, impl: dict[str, Any]) -> None:
+        self.module, self.blocks, self.rows = module, blocks, rows
+        self.implementation, self.impl = implementation, impl
+
+    def run(self, start: int, stop: int, rate: Callable[[int], float], observer: Observer) -> None:
+        """Run steps ``start`` to ``stop - 1``; ``observer`` is told after each."""
+        if stop <= start:
+            return
+        self.module.rate, self.module.observer = rate, observer
+        self.module.train()
+        batches = StepBatches(self.blocks, self.rows, start, stop)
+        with _quiet():
+            self._trainer(stop - start).fit(self.module, batches.loader())
+
+    def snapshot(self) -> Snapshot:
+        """The state now."""
+        model = {name: tensor.detach().clone() for name, tensor in self.module.model.state_dict().items()}
+        return Snapshot(model, copy.deepcopy(self.module.configure_optimizers().state_dict()))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a state."""
+        self.module.model.load_state_dict(snapshot.model)
+        self.module.configure_optimizers().load_state_dict(copy.deepcopy(snapshot.optimizer))
+
+    def timed(self, steps: int) -> list[float]:
+        """Seconds of each of so many steps, run on a copy so that nothing changes."""
+        twin = copy.deepcopy(self.module)
+        ends = [time.perf_counter()]
+
+        def observe(step: int, loss: Tensor) -> None:
+            if self.implementation.device == "cuda":
+                torch.cuda.synchronize()
+            ends.append(time.perf_counter())
+
+        # One step more than asked for: the first one also starts the trainer.
+        Stretches(twin, self.blocks, self.rows, self.implementation, self.impl).run(0, steps + 1, lambda step: 1.0, observe)
+        return [after - before for before, after in zip(ends[1:-1], ends[2:], strict=True)]
+
+    def _trainer(self, steps: int) -> lightning.Trainer:
+        return lightning.Trainer(
+            barebones=True,
+            accelerator=self.implementation.device,
+            devices=self.impl["devices"],
+            strategy=self.impl["strategy"],
+            precision=_PRECISIONS[self.implementation.precision],
+            max_steps=steps,
+            # Our own job answers signals and requeues; Lightning must not.
+            plugins=[LightningEnvironment()],
+        )
+
+
+class _quiet:
+    """Lightning says the same lines for every stretch; only its warnings of consequence stay."""
+
+    def __enter__(self) -> None:
+        self._catch = warnings.catch_warnings()
+        self._catch.__enter__()
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        self._levels = {name: logging.getLogger(name).level for name in ("pytorch_lightning", "lightning.pytorch")}
+        for name in self._levels:
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+    def __exit__(self, *exception: Any) -> None:
+        self._catch.__exit__(*exception)
+        for name, level in self._levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -1,0 +1,108 @@
+"""Fixtures that every test folder shares."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+
+from trainlarge.config.register import register_schema
+from trainlarge.config.share import share_folder
+from trainlarge.launch.job import RunningJob
+from trainlarge.sweep.compose import plain
+from trainlarge.sweep.plan import make_cells, make_plan
+from trainlarge.sweep.stages import runner
+from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.training import probe
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], Path]:
+    """Path of a file of the shared data folder beside the checkout; skips where it is not there."""
+
+    def path(name: str) -> Path:
+        if not (SHARED / name).exists():
+            pytest.skip(f"shared data {name} is not beside this checkout")
+        return SHARED / name
+
+    return path
+
+
+WORDS = "the a small large model train token width depth budget loss step row of in on with and or not is was by for".split()
+
+
+@pytest.fixture(scope="session")
+def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text file of 3,000 short paragraphs with a structure that a tiny model can learn."""
+    draw = random.Random(0)
+    paragraphs = (" ".join(draw.choice(WORDS[index % 5 :: 5]) for index in range(draw.randint(20, 60))) for _ in range(3000))
+    path = tmp_path_factory.mktemp("text") / "tiny.txt"
+    path.write_text("\n\n".join(paragraphs), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def compose() -> Callable[..., dict[str, Any]]:
+    """Composes a configuration as the command line does: ``compose("train", "arch.width=32", ...)``."""
+
+    def composed(stage: str, *overrides: str) -> dict[str, Any]:
+        register_schema()
+        with initialize_config_dir(version_base="1.3", config_dir=str(share_folder() / "conf")):
+            return plain(hydra_compose(stage, list(overrides)))
+
+    return composed
+
+
+@pytest.fixture(scope="session")
+def tiny_overrides(tiny_text: Path) -> list[str]:
+    """Overrides for a train cell that takes well under a second to run."""
+    return [*TINY, f"data.files=[{tiny_text}]"]
+
+
+@pytest.fixture
+def tiny(compose: Callable[..., dict[str, Any]], tiny_overrides: list[str]) -> Callable[..., dict[str, Any]]:
+    """Composes a tiny train configuration, with more overrides."""
+    return lambda *overrides: compose("train", *tiny_overrides, *overrides)
+
+
+TINY = [
+    "study=tiny", "data=text", "data.vocab_size=300", "data.sequence_length=16", "arch.width=16", "arch.depth=1",
+    "optim.batch=256", "schedule.warmup_steps=4", "task.evaluation_rows=64", "budget=40 steps",
+]  # fmt: skip
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """An empty study named ``tiny`` below ``$TRAINLARGE_STUDIES``; prepared data is shared by all tests of a session."""
+    root = tmp_path / "studies"
+    root.mkdir()
+    prepared = tmp_path_factory.getbasetemp() / "prepared-data"
+    prepared.mkdir(exist_ok=True)
+    (root / ".data").symlink_to(prepared)
+    monkeypatch.setenv("TRAINLARGE_STUDIES", str(root))
+    # A settled step time is not what these tests are about.
+    monkeypatch.setattr(probe, "LEAST_SECONDS", 0.02)
+    monkeypatch.setattr(probe, "LEAST_STEPS", 5)
+    return Study.named("tiny")
+
+
+@pytest.fixture
+def run_here(study: Study) -> Callable[..., list[CellFolder]]:
+    """Runs configurations of one job in this very process and returns the folders of their cells."""
+
+    def run(stage: str, configs: list[dict[str, Any]]) -> list[CellFolder]:
+        plan = make_plan(study, stage, make_cells(stage, configs))
+        for job in plan.jobs:
+            running = RunningJob.claim(study, stage, list(job.cell_ids))
+            with running.running():
+                runner(stage).run(running)
+        return [study.folder(stage, cell.id) for cell in plan.cells]
+
+    return run

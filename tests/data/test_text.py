@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import zstandard
+
+from trainlarge.data.corpus import Corpus, corpus
+from trainlarge.data.text import read_documents
+from trainlarge.errors import UserError
+
+TEXTS = ["one line", "two\nlines", "naïve 模型 🙂", "NA", "12", 'quoted "x", y']
+COMPRESS = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
+
+
+def as_jsonl(column: str) -> bytes:
+    return "".join(json.dumps({"id": i, column: text}) + "\n" for i, text in enumerate(TEXTS)).encode()
+
+
+def as_json(column: str) -> bytes:
+    return json.dumps([{"id": i, column: text} for i, text in enumerate(TEXTS)]).encode()
+
+
+def as_csv(column: str) -> bytes:
+    file = io.StringIO()
+    csv.writer(file).writerows([["id", column], *enumerate(TEXTS)])
+    return file.getvalue().encode()
+
+
+def as_parquet(column: str) -> bytes:
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"id": range(len(TEXTS)), column: TEXTS}), file)
+    return file.getvalue()
+
+
+WRITERS = {".jsonl": as_jsonl, ".json": as_json, ".csv": as_csv, ".parquet": as_parquet}
+KINDS = [
+    (suffix, end)
+    for suffix in WRITERS
+    for end in COMPRESS
+    if (suffix, end) not in {(".parquet", ".gz"), (".parquet", ".zst")}
+]
+
+
+@pytest.mark.parametrize(("suffix", "end"), KINDS)
+@pytest.mark.parametrize("column", ["text", "body"])
+def test_rows_come_back_from_every_tabular_format(tmp_path, suffix, end, column):
+    path = tmp_path / f"a{suffix}{end}"
+    path.write_bytes(COMPRESS[end](WRITERS[suffix](column)))
+    assert list(read_documents(path, column)) == TEXTS
+
+
+@pytest.mark.parametrize("end", COMPRESS)
+def test_plain_text_comes_back(tmp_path, end):
+    text = "\n\n".join(f"paragraph {i} naïve " + "word " * 100 + "." for i in range(20))
+    path = tmp_path / f"a.txt{end}"
+    path.write_bytes(COMPRESS[end](text.encode()))
+    assert "\n\n".join(read_documents(path, "text")) == text
+
+
+@pytest.mark.parametrize("folder", ["plain", "[a] *?", ".hidden", "per%20cent", "a b"])
+def test_odd_folder_names(tmp_path, folder):
+    path = tmp_path / folder / "a.txt"
+    path.parent.mkdir()
+    path.write_text("hello")
+    assert list(corpus({"name": "text", "files": [str(path)], "validation_files": [str(path)]}).documents("train"))
+
+
+def test_nothing_is_left_in_the_cache_folders(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "a.jsonl").write_bytes(as_jsonl("text"))
+    assert next(read_documents(tmp_path / "a.jsonl", "text")) == TEXTS[0]
+    assert not list((tmp_path / "temporary").iterdir()) and not (tmp_path / "cache").exists()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_patterns_home_and_mixed_formats(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "b.txt").write_text("from the text")
+    (tmp_path / "a.csv").write_bytes(as_csv("text"))
+    files = ["~/**/*.txt", "~/*.csv", "~/a.csv"]
+    source = corpus({"name": "text", "files": files, "validation_share": 0.5})
+    assert sorted([*source.documents("train"), *source.documents("validation")]) == sorted(["from the text", *TEXTS])
+
+
+def mixed(folder: Path, jsonl: str, table: str) -> Corpus:
+    """The same two files under the given names."""
+    folder.mkdir()
+    (folder / jsonl).write_bytes(as_jsonl("text"))
+    (folder / table).write_bytes(as_csv("text").replace(b"one", b"won"))
+    return corpus({"name": "text", "files": str(folder / "*"), "validation_share": 0.5})
+
+
+def test_hashed_split_is_disjoint_and_independent_of_names(tmp_path):
+    one, other = mixed(tmp_path / "1", "a.jsonl", "b.csv"), mixed(tmp_path / "2", "b.jsonl", "a.csv")
+    train, validation = (list(one.documents(split)) for split in ("train", "validation"))
+    assert train and validation and not set(train) & set(validation)
+    assert train == list(other.documents("train")) and validation == list(other.documents("validation"))
+
+
+def test_validation_files_are_the_validation_split(tmp_path):
+    (tmp_path / "train.jsonl").write_bytes(as_jsonl("text"))
+    (tmp_path / "validation.txt").write_text("held out")
+    names = {"files": str(tmp_path / "train.jsonl"), "validation_files": [str(tmp_path / "validation.txt")]}
+    source = corpus({"name": "text", **names})
+    assert list(source.documents("train")) == TEXTS
+    assert list(source.documents("validation")) == ["held out"]
+
+
+def test_blank_and_missing_entries_and_empty_files_give_no_document(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": " "}\n{"text": null}\n{"text": ""}\n{"text": "x"}\n')
+    (tmp_path / "b.jsonl").write_text("")
+    assert list(read_documents(tmp_path / "a.jsonl", "text")) == ["x"]
+    assert list(read_documents(tmp_path / "b.jsonl", "text")) == []
+
+
+BROKEN = {
+    "a.jsonl": b'{"text": "x"}\n{"text":',
+    "a.txt": "café".encode("latin-1"),
+    "a.txt.gz": gzip.compress(b"hello\n" * 1000)[:30],
+    "b.txt.gz": b"not gzip",
+    "a.txt.zst": b"not zstandard",
+    "a.parquet": b"not parquet",
+    "a.csv": b'text\n"never closed',
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_unreadable_file_is_named_in_one_line(tmp_path, name):
+    (tmp_path / name).write_bytes(BROKEN[name])
+    with pytest.raises(UserError, match=name) as caught:
+        list(read_documents(tmp_path / name, "text"))
+    assert caught.value.key == "data.files" and "\n" not in str(caught.value)
+
+
+def test_missing_column_lists_the_columns(tmp_path):
+    (tmp_path / "a.csv").write_bytes(as_csv("body"))
+    with pytest.raises(UserError, match="data.text_column=text: allowed is one of the columns id, body"):
+        list(read_documents(tmp_path / "a.csv", "text"))
+
+
+def test_column_of_numbers_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_bytes(as_csv("body"))
+    with pytest.raises(UserError, match="data.text_column=id: allowed is a column of text, not of int"):
+        list(read_documents(tmp_path / "a.csv", "id"))
+
+
+@pytest.mark.parametrize("key", ["files", "validation_files"])
+@pytest.mark.parametrize("name", ["absent.txt", "*.jsonl", ".", "a.docx", "a.parquet.gz", "a.gz"])
+def test_missing_and_unsupported_files(tmp_path, key, name):
+    for existing in ("a.txt", "a.docx", "a.parquet.gz", "a.gz"):
+        (tmp_path / existing).write_text("x")
+    with pytest.raises(UserError) as caught:
+        corpus({"name": "text", "files": [str(tmp_path / "a.txt")], key: [str(tmp_path / name)]})
+    assert caught.value.key == f"data.{key}"
+
+
+@pytest.mark.parametrize("files", [None, [], ""])
+def test_no_files_at_all(files):
+    with pytest.raises(UserError, match="data.hub"):
+        corpus({"name": "text", "files": files})
+
+
+def test_wikipedia_articles(shared):
+    path: Path = shared("data/prose/wiki-validation.parquet")
+    articles = list(read_documents(path, "text"))
+    assert len(articles) == 428 and sum(len(text.encode()) for text in articles) == pytest.approx(1.11e6, rel=0.01)
+
+
+def test_wikitext_is_cut_into_documents(shared):
+    path: Path = shared("data/wikitext-2/valid.txt.gz")
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        lines = [line.strip() for line in file if line.strip()]
+    documents = list(read_documents(path, "text"))
+    assert 200 < len(documents) < 1000
+    assert [line.strip() for text in documents for line in text.split("\n") if line.strip()] == lines

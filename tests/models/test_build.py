@@ -1,0 +1,103 @@
+"""Building from a seed, and loading what was saved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from trainlarge.errors import UserError
+from trainlarge.models.build import build_model, default_attention, load_model
+from trainlarge.models.shape import Shape
+
+MODERN = Shape("modern", 32, 2, 2, 2.0, vocab_size=60, positions=16, dropout=0.1)
+ROBERTA = replace(MODERN, name="roberta")
+
+
+def build(shape: Shape, seed: int = 0, init_std: float = 0.1) -> PreTrainedModel:
+    return build_model(shape, init_std=init_std, seed=seed, attention="eager")
+
+
+def same_weights(one: PreTrainedModel, other: PreTrainedModel) -> bool:
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("shape", [MODERN, ROBERTA])
+def test_weights_depend_on_the_seed_and_not_on_the_global_state(shape: Shape) -> None:
+    torch.manual_seed(1)
+    first = build(shape)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(3), expected), "building must leave the global state alone"
+    assert same_weights(first, build(shape))
+    assert not same_weights(first, build(shape, seed=1))
+
+
+@pytest.mark.parametrize("shape", [MODERN, ROBERTA])
+def test_init_std_scales_every_matrix(shape: Shape) -> None:
+    small, large = build(shape, init_std=0.01), build(shape, init_std=0.02)
+    for (name, weight), other in zip(small.named_parameters(), large.parameters(), strict=True):
+        if weight.dim() == 2:
+            assert torch.allclose(2 * weight, other, rtol=1e-4), name
+        else:
+            assert torch.equal(weight, torch.full_like(weight, weight[0].item())), name
+
+
+def test_every_layer_attends_to_the_whole_row_and_every_dropout_is_set() -> None:
+    config = build(MODERN).config
+    assert set(config.layer_types) == {"full_attention"}
+    assert {rope["rope_theta"] for rope in config.rope_parameters.values()} == {10_000.0}
+    assert config.embedding_dropout == config.attention_dropout == config.mlp_dropout == 0.1
+    config = build(ROBERTA).config
+    assert config.hidden_dropout_prob == config.attention_probs_dropout_prob == 0.1
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("shape", [MODERN, ROBERTA])
+def test_a_saved_model_comes_back(shape: Shape, tied: bool, tmp_path: Path) -> None:
+    model = build(replace(shape, tied=tied))
+    model.save_pretrained(tmp_path)
+    loaded = load_model(tmp_path)
+    assert same_weights(model, loaded)
+    assert not loaded.training and type(loaded) is type(model)
+    trained = [{name for name, p in m.named_parameters() if p.requires_grad} for m in (model, loaded)]
+    assert trained[0] == trained[1]
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="^checkpoint=.*nowhere: allowed is a Hugging Face folder"):
+        load_model(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.safetensors", b""),
+        ("model.safetensors", b"\x00" * 100),
+        ("config.json", b"{"),
+        ("config.json", b"{}"),
+        ("config.json", b'{"model_type": "t5"}'),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_in_one_line(file: str, content: bytes, tmp_path: Path) -> None:
+    build(MODERN).save_pretrained(tmp_path)
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(UserError, match="^checkpoint=") as refused:
+        load_model(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_checkpoint_without_its_weights_is_refused(tmp_path: Path) -> None:
+    build(MODERN).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="^checkpoint="):
+        load_model(tmp_path)
+
+
+def test_attention_is_chosen_by_device() -> None:
+    assert default_attention("cpu") == "eager"
+    assert default_attention(torch.device("cuda:0")) == "sdpa"

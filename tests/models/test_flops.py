@@ -1,0 +1,40 @@
+"""FLOPs by formula against what torch counts in the real forward pass and the real training step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
+
+from trainlarge.models.build import build_model
+from trainlarge.models.flops import forward_flops, training_flops
+from trainlarge.models.forward import masked_logits
+from trainlarge.models.shape import Shape
+
+ROWS, SEQUENCE, PREDICTIONS = 3, 10, 4
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(("width", "depth", "heads", "ffn_ratio"), [(8, 1, 1, 2.0), (24, 3, 3, 1.5), (32, 2, 4, 4.0)])
+@pytest.mark.parametrize("name", ["modern", "roberta"])
+def test_formula_equals_torchs_count(
+    name: str, width: int, depth: int, heads: int, ffn_ratio: float, tied: bool
+) -> None:
+    shape = Shape(name, width, depth, heads, ffn_ratio, vocab_size=50, positions=SEQUENCE + 2, tied=tied)  # type: ignore[arg-type]
+    model = build_model(shape, init_std=0.1, seed=0, attention="eager")
+    inputs = torch.randint(3, 50, (ROWS, SEQUENCE))
+    positions = torch.arange(PREDICTIONS).expand(ROWS, -1)
+    with FlopCounterMode(display=False) as forward:
+        logits = masked_logits(model, inputs, positions)
+    with FlopCounterMode(display=False) as backward:
+        cross_entropy(logits, inputs.gather(1, positions).flatten()).backward()
+    row = forward_flops(shape, SEQUENCE, PREDICTIONS)
+    assert forward.get_total_flops() == ROWS * row
+    assert forward.get_total_flops() + backward.get_total_flops() == ROWS * training_flops(shape, SEQUENCE, PREDICTIONS)
+
+
+def test_a_large_model_costs_six_flops_a_parameter_and_token() -> None:
+    shape = Shape("roberta", 1024, 24, 16, 4.0, vocab_size=100, positions=130)
+    matrices = 12 * 24 * 1024**2
+    assert training_flops(shape, 128, 0) / (6 * matrices * 128) == pytest.approx(1, rel=0.03)

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from trainlarge.sweep import files
+from trainlarge.sweep.files import create_exclusively, read_rows, write_json, write_text
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "record.json"
+    write_json(path, {"loss": 1.5})
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        write_json(path, {"loss": 0.5})
+    assert path.read_text() == '{\n "loss": 1.5\n}\n'
+    assert [entry.name for entry in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_nan_is_refused_and_the_old_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_json(path, {"loss": 1.5})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"loss": float("nan")})
+    assert "1.5" in path.read_text()
+
+
+def test_only_one_creates(tmp_path: Path) -> None:
+    path = tmp_path / "claim"
+    assert create_exclusively(path, "first") and not create_exclusively(path, "second")
+    assert path.read_text() == "first" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write_text(path, '{"step": 1}\n{"step": 2}\n{"st')
+    assert read_rows(path) == [{"step": 1}, {"step": 2}]
+    write_text(path, '{"step": 1}\n{"step": 2}')
+    assert read_rows(path) == [{"step": 1}, {"step": 2}]

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainlarge.sweep import lease as module
+from trainlarge.sweep.lease import LEASE_SECONDS, Lease, is_held
+
+FORK = multiprocessing.get_context("fork")
+
+
+def _acquire(folder: Path, barrier: Barrier, won: Any, finish: Any) -> None:
+    barrier.wait()
+    if Lease.acquire(folder):
+        with won.get_lock():
+            won.value += 1
+    finish.wait()
+
+
+@pytest.mark.parametrize("round_", range(5))
+def test_of_many_processes_one_gets_the_lease(tmp_path: Path, round_: int) -> None:
+    barrier, won, finish = FORK.Barrier(8), FORK.Value("i", 0), FORK.Event()
+    processes = [FORK.Process(target=_acquire, args=(tmp_path, barrier, won, finish)) for _ in range(8)]
+    for process in processes:
+        process.start()
+    time.sleep(0.3)
+    assert won.value == 1 and is_held(tmp_path)
+    finish.set()
+    for process in processes:
+        process.join()
+    assert not is_held(tmp_path)
+
+
+def test_released_leases_can_be_taken_and_numbers_grow(tmp_path: Path) -> None:
+    first = Lease.acquire(tmp_path)
+    assert first and Lease.acquire(tmp_path) is None
+    first.release()
+    second = Lease.acquire(tmp_path)
+    assert second and second.number > first.number
+    assert second.is_held() and not first.is_held()
+
+
+def test_a_killed_holder_is_replaced_at_once(tmp_path: Path) -> None:
+    barrier, won, finish = FORK.Barrier(1), FORK.Value("i", 0), FORK.Event()
+    holder = FORK.Process(target=_acquire, args=(tmp_path, barrier, won, finish))
+    holder.start()
+    while not is_held(tmp_path):
+        time.sleep(0.01)
+    assert Lease.acquire(tmp_path) is None
+    os.kill(holder.pid or 0, signal.SIGKILL)
+    holder.join()
+    assert Lease.acquire(tmp_path)
+
+
+def test_a_holder_elsewhere_is_judged_by_its_heartbeat_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = Lease.acquire(tmp_path)
+    assert lease
+    monkeypatch.setattr(module, "_process_space", lambda: "another machine")
+    assert is_held(tmp_path)
+    old = time.time() - LEASE_SECONDS - 1
+    os.utime(lease.path, (old, old))
+    assert not is_held(tmp_path)
+    lease.renew()
+    assert is_held(tmp_path)
+
+
+def test_an_old_holder_that_wakes_up_is_fenced_off(tmp_path: Path) -> None:
+    old = Lease.acquire(tmp_path)
+    assert old
+    stopped = time.time() - LEASE_SECONDS - 1
+    os.utime(old.path, (stopped, stopped))
+    new = Lease.acquire(tmp_path)
+    assert new and new.is_held() and not old.is_held()
+    old.release()
+    assert new.is_held() and is_held(tmp_path)

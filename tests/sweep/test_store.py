@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainlarge.errors import UserError
+from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.status import State, Status
+from trainlarge.sweep.store import CellFolder, Study
+
+CELL = Cell("train", {"study": "s", "seed": 3, "budget": "5 steps", "note": "Größe: ü", "ratio": 2.0, "empty": None, "files": []})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> CellFolder:
+    folder = Study(tmp_path / "s").folder("train", CELL.id)
+    folder.freeze(CELL)
+    return folder
+
+
+def test_a_frozen_configuration_comes_back_equal(folder: CellFolder) -> None:
+    assert folder.cell().config == CELL.config and folder.cell() == CELL
+    assert folder.status().state is State.QUEUED
+
+
+@pytest.mark.parametrize("edit", [("seed: 3", "seed: 4"), ("seed: 3", "seed: ["), ("seed: 3", "")])
+def test_an_edited_frozen_configuration_is_refused(folder: CellFolder, edit: tuple[str, str]) -> None:
+    path = folder.path / "config.yaml"
+    path.write_text(path.read_text().replace(*edit))
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        folder.cell()
+
+
+def test_freezing_again_takes_over_only_what_cannot_change_the_result_of_an_unfinished_cell(folder: CellFolder) -> None:
+    other = Cell("train", {**CELL.config, "impl": {"precision": "fp32"}})
+    assert other == CELL
+    folder.freeze(other)
+    assert folder.cell().config["impl"] == {"precision": "fp32"}
+    folder.write_record({"cell": CELL.id})
+    folder.write_status(Status(State.DONE))
+    folder.freeze(CELL)
+    assert folder.cell().config["impl"] == {"precision": "fp32"}
+
+
+def test_states_of_a_cell_folder(folder: CellFolder) -> None:
+    assert folder.path.name == CELL.id and not folder.is_done()
+    folder.write_status(Status(State.DONE))
+    assert not folder.is_done(), "done without a record is not done"
+    folder.write_record({"cell": CELL.id, "loss": 1.0})
+    assert folder.is_done() and folder.record()["loss"] == 1.0
+    assert Study(folder.path.parents[1]).folder("train", "0" * 12).status().state is State.MISSING
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"loss": 1}', '{"cell": "000000000000"}'])
+def test_a_damaged_record_is_named_and_left_alone(folder: CellFolder, text: str) -> None:
+    folder.record_path.write_text(text)
+    with pytest.raises(UserError, match=r"record\.json.*delete the file"):
+        folder.record()
+    assert folder.record_path.read_text() == text
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "..", "-x", "a b", "/tmp/x"])
+def test_a_study_needs_a_plain_folder_name(name: str) -> None:
+    with pytest.raises(UserError, match="^study="):
+        Study.named(name)
+
+
+def test_cells_are_found_by_the_start_of_their_id(folder: CellFolder) -> None:
+    study = Study(folder.path.parents[1])
+    assert study.find(CELL.id[:5]) == folder
+    with pytest.raises(UserError, match="cell=zzz"):
+        study.find("zzz")

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from trainlarge.config.budget import parse_budget
+from trainlarge.errors import UserError
+from trainlarge.training.cells import cost, resolve, shared_work
+from trainlarge.training.rules import init_std, peak_lr
+from trainlarge.training.steps import step_of, steps_in
+
+Tiny = Callable[..., dict[str, Any]]
+
+
+def test_resolving_fills_in_every_rule(tiny: Tiny) -> None:
+    config = resolve(tiny("arch.width=64", "budget=30 min"))
+    assert config["arch"]["heads"] == 2 and config["arch"]["positions"] == 16
+    assert config["arch"]["init_std"] == pytest.approx(0.085)
+    assert config["optim"]["peak_lr"] == pytest.approx(3e-3 * 2**0.5)
+    assert config["budget"] == "1800 s" and len(config["data"]["fingerprint"]) == 16
+    assert resolve(config) == config, "resolving twice changes nothing"
+
+
+def test_a_rule_that_changes_changes_the_frozen_configuration(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = resolve(tiny())
+    monkeypatch.setattr("trainlarge.training.rules.INIT_SCALE", 0.5)
+    assert resolve(tiny()) != before
+
+
+def test_measured_rules() -> None:
+    assert init_std(128) == pytest.approx(0.0601, abs=1e-4)
+    optim = {"lr": 3e-3, "base_width": 128, "lr_rule": "inverse_sqrt_width"}
+    assert peak_lr(optim, 128) == 3e-3 and peak_lr(optim, 512) == pytest.approx(1.5e-3)
+    assert peak_lr({**optim, "lr_rule": "constant"}, 512) == 3e-3
+
+
+def test_cells_that_differ_in_the_budget_share_work_where_the_schedule_lets_them(tiny: Tiny) -> None:
+    def groups(*overrides: str) -> int:
+        return len({repr(shared_work(resolve(tiny(f"budget={steps} steps", *overrides)))) for steps in (10, 20)})
+
+    assert groups() == 1 and groups("schedule=matched") == 2
+    assert groups("schedule=fixed", "schedule.horizon=50 steps") == 1
+    assert shared_work(resolve(tiny())) != shared_work(resolve(tiny("seed=1")))
+
+
+def test_budgets_of_every_unit_become_the_same_steps(tiny: Tiny) -> None:
+    step = step_of(resolve(tiny()))
+    assert step.tokens == 256 and step.rows == 16 and step.masked == 2
+    for text in ("40 steps", f"{40 * 256} tokens", f"{40 * step.flops} FLOPs", "4 s"):
+        assert steps_in(parse_budget(text), step, 0.1) == 40
+    assert steps_in(parse_budget("40.9 steps"), step, None) == 40
+
+
+def test_longer_budgets_cost_more(tiny: Tiny) -> None:
+    assert cost(resolve(tiny("budget=80 steps"))) == 2 * cost(resolve(tiny()))
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("arch.heads=3", "arch.heads"),
+        ("arch.width=15", "arch.width"),
+        ("arch.dropout=1.0", "arch.dropout"),
+        ("arch.positions=8", "arch.positions"),
+        ("task.mask_rate=0", "task.mask_rate"),
+        ("task.evaluation_rows=0", "task.evaluation_rows"),
+        ("optim.batch=17", "optim.batch"),
+        ("optim.lr=-1", "optim.lr"),
+        ("optim.lr_rule=magic", "optim.lr_rule"),
+        ("optim.beta2=1", "optim.beta2"),
+        ("budget=0.5 steps", "budget"),
+        ("budget=100 tokens", "budget"),
+        ("seed=-1", "seed"),
+        ("checkpoint=0123456789ab", "checkpoint"),
+        ("data.vocab_size=20", "data.vocab_size"),
+        ("data.sequence_length=1", "data.sequence_length"),
+    ],
+)
+def test_the_impossible_is_refused_before_anything_starts(tiny: Tiny, override: str, key: str) -> None:
+    with pytest.raises(UserError, match=f"^{key}=") as error:
+        resolve(tiny(override))
+    assert "\n" not in str(error.value)
+
+
+def test_a_budget_beyond_the_horizon_is_refused(tiny: Tiny) -> None:
+    with pytest.raises(UserError, match="^schedule.horizon="):
+        resolve(tiny("schedule=fixed", "schedule.horizon=10 steps"))

@@ -1,0 +1,157 @@
+"""The train stage on tiny models: what a cell gives must depend on its configuration alone."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+from trainlarge.data.blocks import Blocks
+from trainlarge.data.evaluation import evaluation_set
+from trainlarge.data.prepare import prepare
+from trainlarge.models.build import build_model
+from trainlarge.models.forward import library_logits
+from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.training import stage
+from trainlarge.training.cells import resolve
+from trainlarge.training.evaluate import evaluate
+from trainlarge.training.module import Masking, make_optimizer
+from trainlarge.training.schedule import make_schedule
+from trainlarge.training.steps import shape_of, step_of
+
+Tiny = Callable[..., dict[str, Any]]
+Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
+CLOCKS = {"train_seconds", "model_seconds", "wall_seconds"}
+
+
+def weights(folder: CellFolder) -> dict[str, Tensor]:
+    return load_file(folder.checkpoint / "model.safetensors")
+
+
+def curve(folder: CellFolder) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key not in CLOCKS} for row in folder.metrics()]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["impl.precision=fp32"],
+        ["impl.precision=bf16"],
+        ["impl.precision=fp32", "arch=roberta", "arch.dropout=0.1", "arch.positions=18"],
+        ["impl.precision=fp32", "schedule=fixed", "schedule.horizon=100 steps"],
+    ],
+    ids=["fp32", "bf16", "dropout", "fixed"],
+)
+def test_a_result_does_not_depend_on_the_cells_it_shared_a_job_with(tiny: Tiny, run_here: Run, overrides: list[str]) -> None:
+    config = tiny(*overrides)
+    together = run_here("train", [{**config, "budget": f"{steps} steps"} for steps in (30, 60)])
+    shared = [(weights(folder), curve(folder)) for folder in together]
+    for folder, steps, (tensors, rows) in zip(together, (30, 60), shared, strict=True):
+        folder.clear_result()
+        [alone] = run_here("train", [{**config, "budget": f"{steps} steps"}])
+        assert alone == folder and curve(alone) == rows
+        assert all(torch.equal(tensors[name], tensor) for name, tensor in weights(alone).items())
+
+
+def test_the_lightning_loop_equals_a_loop_written_by_hand(tiny: Tiny, run_here: Run, study: Study) -> None:
+    config = resolve(tiny("impl=plain", "budget=20 steps", "schedule.decay_share=0.3"))
+    prepared, step = prepare(config["data"], study.data_root), step_of(config)
+    model = build_model(shape_of(config), init_std=config["arch"]["init_std"], seed=0, attention="eager")
+    optimizer, schedule = make_optimizer(model, config["optim"]), make_schedule(config["schedule"], None)
+    masking, generator = Masking.of(prepared, step, 0), torch.Generator()
+    blocks = Blocks(prepared.train, 16, 0)
+    for number in range(20):
+        rate = schedule.trunk(number) if number < 14 else schedule.branch(number, 20)
+        for group in optimizer.param_groups:
+            group["lr"] = config["optim"]["peak_lr"] * rate
+        batch = masking.apply(number, torch.from_numpy(blocks.batch(number, step.rows)), generator)
+        optimizer.zero_grad()
+        cross_entropy(library_logits(model, batch.inputs, batch.positions), batch.labels.flatten()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    [folder] = run_here("train", [config])
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in weights(folder).items())
+
+
+def test_the_fast_path_follows_the_plain_reference(tiny: Tiny, run_here: Run) -> None:
+    [fast] = run_here("train", [tiny()])
+    fast_loss = fast.record()["loss"]
+    fast.clear_result()
+    [plain] = run_here("train", [tiny("impl=plain")])
+    assert fast_loss == pytest.approx(plain.record()["loss"], abs=0.02)
+
+
+def test_training_learns_and_the_record_says_what_happened(tiny: Tiny, run_here: Run) -> None:
+    [folder] = run_here("train", [tiny("budget=120 steps")])
+    record, rows, step = folder.record(), folder.metrics(), step_of(folder.cell().config)
+    assert record["loss"] < rows[0]["loss"] - 0.1
+    assert record["loss"] < 3.5, "far better than guessing among 300 entries, which is 5.7 nats"
+    assert [row["step"] for row in rows] == [25, 50, 100, 120] and rows[-1]["part"] == "branch"
+    assert record["tokens"] == 120 * 256 and record["flops"] == 120 * step.flops and record["branch_step"] == 96
+    assert record["model_seconds"] == pytest.approx(120 * record["step_seconds"])
+    assert record["config"] == folder.cell().config and record["cell"] == folder.id
+    assert record["environment"]["software"]["torch"] == torch.__version__
+    assert all(after["train_seconds"] > before["train_seconds"] for before, after in zip(rows, rows[1:], strict=False))
+
+
+def test_a_checkpoint_is_a_plain_hugging_face_folder(tiny: Tiny, run_here: Run, study: Study) -> None:
+    [folder] = run_here("train", [tiny()])
+    model = AutoModelForMaskedLM.from_pretrained(folder.checkpoint).eval()
+    record, config = folder.record(), folder.cell().config
+    assert sum(parameter.numel() for parameter in model.parameters()) == record["parameters"]
+    tokenizer = AutoTokenizer.from_pretrained(folder.checkpoint)
+    assert tokenizer.decode(tokenizer("the large model")["input_ids"], skip_special_tokens=True) == "the large model"
+    data = evaluation_set(prepare(config["data"], study.data_root), 16, 64, 0.15)
+    with torch.no_grad():
+        logits = model(input_ids=data.inputs).logits.gather(1, data.positions[..., None].expand(-1, -1, 300))
+    by_library = cross_entropy(logits.flatten(0, 1), data.labels.flatten()).item()
+    assert by_library == pytest.approx(record["loss"], abs=1e-5) == evaluate(model, data).loss
+
+
+def test_evaluation_is_not_training_time(tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.3)
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(stage, "evaluate", slow)
+    [folder] = run_here("train", [tiny("budget=50 steps")])
+    last = folder.metrics()[-1]
+    assert last["wall_seconds"] - last["train_seconds"] > 0.6
+    assert last["train_seconds"] < 50 * 5 * last["model_seconds"] / 50 + 0.3
+
+
+def test_seeds_differ_and_the_same_seed_repeats(tiny: Tiny, run_here: Run) -> None:
+    first, second = run_here("train", [tiny("impl.precision=fp32", f"seed={seed}") for seed in (0, 1)])
+    assert first.record()["loss"] != second.record()["loss"]
+    before = weights(first)
+    first.clear_result()
+    run_here("train", [tiny("impl.precision=fp32", "seed=0")])
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(first).items())
+
+
+def test_budgets_in_seconds_use_the_kept_probe(tiny: Tiny, run_here: Run, study: Study) -> None:
+    config = tiny("budget=0.5 s")
+    [folder] = run_here("train", [config])
+    [probe] = (study.path / "probes").glob("*.json")
+    record, before = folder.record(), probe.read_bytes()
+    assert record["step"] == int(0.5 / record["step_seconds"])
+    folder.clear_result()
+    run_here("train", [config])
+    assert probe.read_bytes() == before and folder.record()["step"] == record["step"]
+
+
+def test_a_loss_that_is_no_number_fails_and_says_at_which_step(tiny: Tiny, run_here: Run, study: Study) -> None:
+    config = copy.deepcopy(tiny("optim.clip=0", "impl.precision=fp32"))
+    config["optim"]["peak_lr"] = 1e30
+    with pytest.raises(RuntimeError, match="not a number any more at step 25"):
+        run_here("train", [config])
+    [folder] = study.folders("train")
+    assert "at step 25" in (folder.status().error or "") and folder.status().attempts == 1
