@@ -35,14 +35,41 @@ def shared() -> Callable[[str], Path]:
     return path
 
 
-WORDS = "the a small large model train token width depth budget loss step row of in on with and or not is was by for".split()
+WORDS = [
+    "the",
+    "a",
+    "small",
+    "large",
+    "model",
+    "train",
+    "token",
+    "width",
+    "depth",
+    "budget",
+    "loss",
+    "step",
+    "row",
+    "of",
+    "in",
+    "on",
+    "with",
+    "and",
+    "or",
+    "not",
+    "is",
+    "was",
+    "by",
+    "for",
+]
 
 
 @pytest.fixture(scope="session")
 def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text file of 3,000 short paragraphs with a structure that a tiny model can learn."""
     draw = random.Random(0)
-    paragraphs = (" ".join(draw.choice(WORDS[index % 5 :: 5]) for index in range(draw.randint(20, 60))) for _ in range(3000))
+    paragraphs = (
+        " ".join(draw.choice(WORDS[index % 5 :: 5]) for index in range(draw.randint(20, 60))) for _ in range(3000)
+    )
     path = tmp_path_factory.mktemp("text") / "tiny.txt"
     path.write_text("\n\n".join(paragraphs), encoding="utf-8")
     return path
@@ -80,7 +107,7 @@ TINY = [
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """An empty study named ``tiny`` below ``$TRAINLARGE_STUDIES``; prepared data is shared by all tests of a session."""
+    """An empty study named ``tiny`` below ``$TRAINLARGE_STUDIES``; the tests of a session share prepared data."""
     root = tmp_path / "studies"
     root.mkdir()
     prepared = tmp_path_factory.getbasetemp() / "prepared-data"

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb.
 
     Returns:
-        Exit status: 0 when all is done, 1 when cells failed, 2 when the user must change something, 130 when interrupted.
+        Exit status: 0 all is done, 1 cells failed, 2 the user must change something, 130 interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
@@ -64,7 +64,10 @@ def _stage(stage: str, arguments: list[str]) -> int:
 def _run_study(options: argparse.Namespace) -> int:
     from trainlarge.config.share import sweep_stages
 
-    statuses = [_stage(stage, ["-m", f"+sweeps={options.study}/{stage}", *options.overrides]) for stage in sweep_stages(options.study)]
+    statuses = [
+        _stage(stage, ["-m", f"+sweeps={options.study}/{stage}", *options.overrides])
+        for stage in sweep_stages(options.study)
+    ]
     return max([*statuses, _report(options)])
 
 
@@ -113,7 +116,10 @@ def _is_told_in_a_line(error: BaseException) -> bool:
     return isinstance(error, (UserError, OSError))
 
 
-_STAGES = {"train": "train a cell, or with -m a sweep of them", "compress": "compress a checkpoint, or with -m a sweep of recipes"}
+_STAGES = {
+    "train": "train a cell, or with -m a sweep of them",
+    "compress": "compress a checkpoint, or with -m a sweep of recipes",
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,8 +6,9 @@ import difflib
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from typing import Any, Callable, get_type_hints
+from typing import Any, get_type_hints
 
 import hydra
 from hydra.errors import HydraException
@@ -66,9 +67,15 @@ def _explain(error: Exception, stage: str, arguments: list[str]) -> UserError:
 
 def _unknown_choice(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
     group, _, choice = found[1].rpartition("/")
-    options = re.findall(r"^\t(\S+)$", text.partition("Available options")[2].partition("Config search path")[0], re.MULTILINE)
+    options = re.findall(
+        r"^\t(\S+)$", text.partition("Available options")[2].partition("Config search path")[0], re.MULTILINE
+    )
     if group.startswith("sweeps"):
-        return UserError("+sweeps", found[1].removeprefix("sweeps/"), "a file STUDY/STAGE.yaml of sweeps/, here or among those that come with trainlarge")
+        return UserError(
+            "+sweeps",
+            found[1].removeprefix("sweeps/"),
+            "a file STUDY/STAGE.yaml of sweeps/, here or among those that come with trainlarge",
+        )
     return UserError(group or "config", choice, ", ".join(options) or "a group or key of conf/")
 
 
@@ -77,7 +84,11 @@ def _unknown_key(found: re.Match[str], text: str, stage: str, arguments: list[st
     names = _fields_beside(_SCHEMAS[stage], key.split("."))
     close = difflib.get_close_matches(key.rpartition(".")[2], names, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
-    return UserError(key, _value_of(key, arguments), f"one of the keys {', '.join(names)}{hint}" if names else "a key of the chosen method")
+    return UserError(
+        key,
+        _value_of(key, arguments),
+        f"one of the keys {', '.join(names)}{hint}" if names else "a key of the chosen method",
+    )
 
 
 def _wrong_type(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
@@ -87,13 +98,15 @@ def _wrong_type(found: re.Match[str], text: str, stage: str, arguments: list[str
 
 def _ambiguous(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
     key, _, value = found[1].partition("=")
-    return UserError(key, value, f"one value, or a list {key}=[...] where the key takes one; to sweep over values add -m")
+    return UserError(
+        key, value, f"one value, or a list {key}=[...] where the key takes one; to sweep over values add -m"
+    )
 
 
 def _fields_beside(schema: type, path: list[str]) -> list[str]:
     child = get_type_hints(schema).get(path[0])
     if len(path) > 1 and child is not None:
-        return _fields_beside(child, path[1:]) if is_dataclass(child) else []
+        return _fields_beside(child, path[1:]) if isinstance(child, type) and is_dataclass(child) else []
     return [field.name for field in fields(schema)]
 
 

@@ -29,7 +29,11 @@ def quiet() -> Console:
 
 
 def files_of(folder: CellFolder) -> dict[str, bytes]:
-    return {str(path.relative_to(folder.path)): path.read_bytes() for path in sorted(folder.path.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder.path)): path.read_bytes()
+        for path in sorted(folder.path.rglob("*"))
+        if path.is_file()
+    }
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
@@ -99,7 +103,9 @@ COMMAND = [sys.executable, "-m", "trainlarge.cli", "train"]
 
 def test_an_interrupt_leaves_every_cell_claimable(study: Study, tiny_overrides: list[str]) -> None:
     overrides = [*tiny_overrides, "budget=[1000000 steps, 20 steps]", "schedule=matched"]
-    process = subprocess.Popen([*COMMAND, *overrides], start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*COMMAND, *overrides], start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     wait_for(lambda: any(folder.status().progress for folder in study.folders("train")))
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -110,7 +116,10 @@ def test_an_interrupt_leaves_every_cell_claimable(study: Study, tiny_overrides: 
 
 def test_two_commands_at_once_run_each_cell_once(study: Study, tiny_overrides: list[str]) -> None:
     overrides = [*tiny_overrides, "budget=[20 steps, 40 steps, 60 steps]", "schedule=matched"]
-    processes = [subprocess.Popen([*COMMAND, *overrides], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    processes = [
+        subprocess.Popen([*COMMAND, *overrides], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
     for process in processes:
         process.communicate(timeout=120)
     folders = list(study.folders("train"))

@@ -32,7 +32,10 @@ PLAIN = st.recursive(
 
 def test_ids_are_pinned() -> None:
     assert Cell("train", CONFIG).id == "532037682bfc"
-    assert Cell("compress", {"study": "a", "seed": 0, "checkpoint": "0123456789ab", "prune": {"name": "none"}}).id == "08369234d4f1"
+    assert (
+        Cell("compress", {"study": "a", "seed": 0, "checkpoint": "0123456789ab", "prune": {"name": "none"}}).id
+        == "08369234d4f1"
+    )
 
 
 @pytest.mark.parametrize("key", ["study", "impl", "tracking", "launcher", "workers", "redo", "sweep"])

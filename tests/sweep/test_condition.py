@@ -28,7 +28,19 @@ def test_conditions_hold_or_not(condition: str, expected: bool) -> None:
     assert holds(condition, CONFIG) is expected
 
 
-@pytest.mark.parametrize("condition", ["arch.wide == 3", "width == 64", "arch.width == ", "__import__('os')", "arch.width()", "budget < '3 s'", "1 +", "arch < 3"])
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "arch.wide == 3",
+        "width == 64",
+        "arch.width == ",
+        "__import__('os')",
+        "arch.width()",
+        "budget < '3 s'",
+        "1 +",
+        "arch < 3",
+    ],
+)
 def test_what_cannot_be_read_is_refused_in_one_line(condition: str) -> None:
     with pytest.raises(UserError, match="^where=") as error:
         holds(condition, CONFIG)

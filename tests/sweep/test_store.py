@@ -9,7 +9,10 @@ from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
 
-CELL = Cell("train", {"study": "s", "seed": 3, "budget": "5 steps", "note": "Größe: ü", "ratio": 2.0, "empty": None, "files": []})
+CELL = Cell(
+    "train",
+    {"study": "s", "seed": 3, "budget": "5 steps", "note": "Größe: ü", "ratio": 2.0, "empty": None, "files": []},
+)
 
 
 @pytest.fixture

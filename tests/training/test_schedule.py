@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from trainlarge.errors import UserError
 from trainlarge.training.schedule import DECAY_SHAPES, branches, make_schedule
 
-CONFIG: dict[str, Any] = {"name": "cooldown", "warmup_steps": 10, "decay_share": 0.2, "decay_shape": "1-sqrt", "horizon": None}
+CONFIG: dict[str, Any] = {
+    "name": "cooldown",
+    "warmup_steps": 10,
+    "decay_share": 0.2,
+    "decay_shape": "1-sqrt",
+    "horizon": None,
+}
 
 
 def schedule(horizon_steps: int | None = None, **changes: Any) -> Any:
@@ -61,7 +67,10 @@ def test_four_doubling_budgets_cost_at_most_a_quarter_more_than_the_largest() ->
 
 def test_branches_leave_in_order_and_equal_ends_are_one_branch() -> None:
     plan = branches(schedule(), {"late": 400, "early": 100, "twin": 100})
-    assert [(branch.start, branch.stop, branch.cell_ids) for branch in plan] == [(80, 100, ("early", "twin")), (320, 400, ("late",))]
+    assert [(branch.start, branch.stop, branch.cell_ids) for branch in plan] == [
+        (80, 100, ("early", "twin")),
+        (320, 400, ("late",)),
+    ]
 
 
 @pytest.mark.parametrize(

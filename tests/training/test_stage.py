@@ -50,7 +50,9 @@ def curve(folder: CellFolder) -> list[dict[str, Any]]:
     ],
     ids=["fp32", "bf16", "dropout", "fixed"],
 )
-def test_a_result_does_not_depend_on_the_cells_it_shared_a_job_with(tiny: Tiny, run_here: Run, overrides: list[str]) -> None:
+def test_a_result_does_not_depend_on_the_cells_it_shared_a_job_with(
+    tiny: Tiny, run_here: Run, overrides: list[str]
+) -> None:
     config = tiny(*overrides)
     together = run_here("train", [{**config, "budget": f"{steps} steps"} for steps in (30, 60)])
     shared = [(weights(folder), curve(folder)) for folder in together]

@@ -1,4 +1,4 @@
-"""How much training a checkpoint has had, as a value with its unit: ``2e12 FLOPs``, ``1e9 tokens``, ``500 steps``, ``30 min``."""
+"""How much training a checkpoint has had, with its unit: ``2e12 FLOPs``, ``1e9 tokens``, ``500 steps``, ``30 min``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SCALES: dict[str, tuple[str, float]] = {
     **dict.fromkeys(("d", "day", "days"), (SECONDS, 86400.0)),
 }  # fmt: skip
 _NUMBER_AND_UNIT = re.compile(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]+)\s*")
-ALLOWED = "a positive number with its unit: FLOPs (k, M, G, T, P, E before it), tokens, steps, s, min, h or d, as in '2e12 FLOPs'"
+ALLOWED = "a positive number with its unit, FLOPs (also kFLOPs to EFLOPs), tokens, steps, s, min, h or d: '2e12 FLOPs'"
 
 
 @total_ordering

@@ -45,6 +45,8 @@ class Method:
     slot: ClassVar[str] = ""
     name: ClassVar[str] = ""
     version: ClassVar[int] = 1
+    off: ClassVar[Mapping[str, float]] = {}
+    """Numbers with which a configuration leaves the method out, so that an axis can reach from nothing to much."""
 
     embeddings: bool = field(default=True, kw_only=True)
     """Whether embedding matrices (tokens, positions; a tied output matrix with them) are compressed too."""
@@ -79,10 +81,12 @@ class Magnitude(Method):
     Source: Li et al. 2020 (arXiv 2002.11794), section 4, without their retraining.
     """
 
-    sparsity: float
-    """Share of the weights that become zero, in [0, 1)."""
+    off: ClassVar[Mapping[str, float]] = {"sparsity": 0.0}
 
-    scope: Literal["global", "tensor"] = "tensor"
+    sparsity: float
+    """Share of the weights that become zero, in [0, 1); a configuration's 0 is no pruning."""
+
+    scope: Literal["global", "tensor"] = "global"
     """Where weights are ranked: over all matrices together, or within each matrix."""
 
     def __post_init__(self) -> None:
@@ -108,8 +112,10 @@ class Uniform(Method):
     Symmetric: step = max |w| / (2^(bits-1) - 1), w' = step * round(w / step).
     """
 
+    off: ClassVar[Mapping[str, float]] = {"bits": 32}
+
     bits: int
-    """Bits of a code, 2 to 8."""
+    """Bits of a code, 2 to 8; a configuration's 32 is no quantization."""
 
     granularity: Literal["tensor", "row"] = "row"
     """What shares one step and one zero point: the whole matrix, or one row (first dimension)."""
@@ -119,7 +125,8 @@ class Uniform(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("bits", _is_integer(self.bits) and 2 <= self.bits <= 8, "a whole number from 2 to 8")
+        allowed = "a whole number from 2 to 8, or 32 in a configuration"
+        self.require("bits", _is_integer(self.bits) and 2 <= self.bits <= 8, allowed)
         self.require("granularity", self.granularity in ("tensor", "row"), "one of tensor, row")
         self.require("symmetric", isinstance(self.symmetric, bool), "true or false")
         object.__setattr__(self, "bits", int(self.bits))
@@ -169,8 +176,8 @@ class Recipe:
     def from_config(cls, prune: Mapping[str, Any] | None, quantize: Mapping[str, Any] | None) -> Recipe:
         """The recipe of the configuration groups ``prune`` and ``quantize``.
 
-        A group is ``{"name": "none"}`` or a method's name and fields. Numbers may arrive as text (``"0.6"``), whole
-        numbers as floats (``4.0``).
+        A group is ``{"name": "none"}`` or a method's name and fields; sparsity 0 and 32 bits are none, too. Numbers may
+        arrive as text (``"0.6"``), whole numbers as floats (``4.0``).
         Raises UserError, with the configuration key, for unknown names and fields and for values out of range.
         """
         return cls(prune=_method_from_config("prune", prune), quantize=_method_from_config("quantize", quantize))
@@ -196,7 +203,9 @@ def _method_from_config(slot: str, group: Mapping[str, Any] | None) -> Method | 
         return None
     kind = _method_named(slot, group.get("name"))
     types = get_type_hints(kind)
-    return _build(kind, {key: _read(value, types.get(key)) for key, value in given.items()})
+    values = {key: _read(value, types.get(key)) for key, value in given.items()}
+    _check_fields(kind, values)
+    return None if _is_off(kind, values) else _build(kind, values)
 
 
 def _check_is_group(slot: str, group: Any) -> None:
@@ -210,11 +219,19 @@ def _method_named(slot: str, name: Any) -> type[Method]:
     return METHODS[slot][name]
 
 
-def _build(kind: type[Method], given: dict[str, Any]) -> Method:
+def _check_fields(kind: type[Method], given: dict[str, Any]) -> None:
     allowed = [item.name for item in fields(kind)]
     for key in given:
         if key not in allowed:
             raise UserError(f"{kind.slot}.{key}", given[key], f"a field of {kind.name}: {', '.join(allowed)}")
+
+
+def _is_off(kind: type[Method], values: dict[str, Any]) -> bool:
+    return bool(kind.off) and all(_is_real(values.get(key)) and values[key] == off for key, off in kind.off.items())
+
+
+def _build(kind: type[Method], given: dict[str, Any]) -> Method:
+    _check_fields(kind, given)
     # A field without default that is missing becomes None, so that the method itself says what it needs.
     needed = {item.name: None for item in fields(kind) if item.default is MISSING}
     return kind(**{**needed, **given})

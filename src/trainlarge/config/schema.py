@@ -6,7 +6,7 @@ Groups marked *not identity* cannot change what is computed beyond rounding, and
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -37,7 +37,7 @@ class DataConfig:
     """Paths or glob patterns of .txt, .jsonl, .csv, .parquet files, also .gz or .zst."""
     validation_files: list[str] = field(default_factory=list)
     """Files held out for validation; empty: a fixed share of the documents of ``files``."""
-    hub: Optional[str] = None
+    hub: str | None = None
     """Name of a Hugging Face data set instead of files, where there is a network."""
     text_column: str = "text"
     """Column that holds the text in .jsonl, .csv and .parquet files."""
@@ -47,7 +47,7 @@ class DataConfig:
     """Entries of the byte-level BPE vocabulary, special tokens included."""
     sequence_length: int = 128
     """Tokens in a row."""
-    fingerprint: Optional[str] = None
+    fingerprint: str | None = None
     """Content hash of the corpus; filled in when a cell is frozen."""
 
 
@@ -56,22 +56,22 @@ class ArchConfig:
     """The shape of the model."""
 
     name: str = MISSING
-    """``modern`` (ModernBERT: rotary positions, pre-norm, gated FFN) or ``roberta`` (RoBERTa with pre-norm, as in the paper)."""
+    """``modern`` (ModernBERT: rotary, pre-norm, gated FFN) or ``roberta`` (with pre-norm, as in the paper)."""
     width: int = 128
     """Hidden size."""
     depth: int = 2
     """Number of layers."""
-    heads: Optional[int] = None
+    heads: int | None = None
     """Attention heads; null: one for every 64 of width, at least two."""
     ffn_ratio: float = 4.0
     """Inner width of the feed-forward network, in widths."""
-    positions: Optional[int] = None
+    positions: int | None = None
     """Positions the model can address; null: as many as a row needs."""
     dropout: float = 0.0
     """Dropout of hidden states and attention, in [0, 1)."""
     tied: bool = True
     """Whether input and output embedding are one matrix."""
-    init_std: Optional[float] = None
+    init_std: float | None = None
     """Standard deviation of the initial weights; null: 0.68 / sqrt(width)."""
 
 
@@ -87,7 +87,7 @@ class OptimConfig:
     """How the peak rate follows from the width: ``inverse_sqrt_width`` or ``constant``."""
     base_width: int = 128
     """Width at which ``lr`` holds."""
-    peak_lr: Optional[float] = None
+    peak_lr: float | None = None
     """Peak learning rate of this cell; null: from ``lr`` by ``lr_rule``, filled in when the cell is frozen."""
     batch: int = 2048
     """Tokens in a step: the effective batch, a multiple of ``data.sequence_length``."""
@@ -108,14 +108,15 @@ class ScheduleConfig:
     """The learning rate over steps."""
 
     name: str = "cooldown"
-    """``cooldown`` (constant trunk, a decay branch for each budget), ``matched`` (decay ends with the budget) or ``fixed`` (decay ends at ``horizon``)."""
+    """``cooldown`` (constant trunk, a decay branch for each budget), ``matched`` (decay ends with the budget) or
+    ``fixed`` (decay ends at ``horizon``)."""
     warmup_steps: int = 50
     """Steps of linear warm-up from zero."""
     decay_share: float = 0.2
     """Share of a budget that the decay branch of ``cooldown`` takes, in (0, 1)."""
     decay_shape: str = "1-sqrt"
     """Shape of the decay: ``1-sqrt``, ``linear`` or ``cosine``."""
-    horizon: Optional[str] = None
+    horizon: str | None = None
     """Budget at which the schedule of ``fixed`` ends; no budget may be larger."""
 
 
@@ -149,7 +150,7 @@ class TrackingConfig:
     """Weights & Biases mode: ``offline`` or ``online``."""
     project: str = "trainlarge"
     """Weights & Biases project."""
-    entity: Optional[str] = None
+    entity: str | None = None
     """Weights & Biases entity."""
 
 
@@ -166,10 +167,10 @@ class SweepConfig:
     """The cells of a sweep (not identity: it makes the cells)."""
 
     blocks: list[Any] = field(default_factory=list)
-    """Each block maps keys (or groups) to a value or a list of values, and stands for their product; the sweep is the union."""
+    """Each block maps keys (or groups) to values and stands for their product; the sweep is the union."""
     exclude: list[str] = field(default_factory=list)
     """Conditions such as ``arch.width == 64 and budget > "30 s"``; cells that meet one are left out."""
-    where: Optional[str] = None
+    where: str | None = None
     """Condition on the checkpoints that ``checkpoint: every`` stands for, such as ``budget == 2e12``."""
 
 
@@ -196,7 +197,7 @@ class TrainConfig(CommonConfig):
     """One train cell."""
 
     task: TaskConfig = field(default_factory=TaskConfig)
-    checkpoint: Optional[str] = None
+    checkpoint: str | None = None
     """Cell id or Hugging Face folder to start from; null: initial weights."""
     data: DataConfig = field(default_factory=DataConfig)
     arch: ArchConfig = field(default_factory=ArchConfig)

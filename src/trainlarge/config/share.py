@@ -22,9 +22,13 @@ def sweep_stages(study: str) -> list[str]:
         UserError: when neither the working directory nor trainlarge has such a folder.
     """
     folders = [root / "sweeps" / study for root in (Path.cwd(), share_folder())]
-    stages = [stage for stage in ("train", "compress") if any((folder / f"{stage}.yaml").is_file() for folder in folders)]
+    stages = [
+        stage for stage in ("train", "compress") if any((folder / f"{stage}.yaml").is_file() for folder in folders)
+    ]
     if not stages:
-        raise UserError("study", study, f"a folder of sweeps/ with train.yaml or compress.yaml: {', '.join(_studies())}")
+        raise UserError(
+            "study", study, f"a folder of sweeps/ with train.yaml or compress.yaml: {', '.join(_studies())}"
+        )
     return stages
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any
 
 from rich.console import Console
 
@@ -54,7 +55,11 @@ def run_cells(stage: str, configs: list[dict[str, Any]], console: Console) -> Ou
     workers = _workers(first["workers"])
     launcher = _launcher(first["launcher"]["name"])
     plan = make_plan(study, stage, make_cells(stage, configs), redo=first["redo"])
-    console.print(f"{stage}: {len(plan.cells)} cells, {plan.done} done, {len(plan.jobs)} jobs to run in {study.path}", highlight=False)
+    console.print(
+        f"{stage}: {len(plan.cells)} cells, {plan.done} done, {len(plan.jobs)} jobs to run in {study.path}",
+        highlight=False,
+        soft_wrap=True,
+    )
     if plan.jobs:
         with ProgressWatcher(study, plan, console) as watcher:
             launcher(workers).run(study, plan, watcher)

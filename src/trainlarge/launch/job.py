@@ -78,7 +78,7 @@ class RunningJob:
         return self.study.folder(self.stage, cell_id)
 
     def progress(self, cell_id: str, **fields: Any) -> None:
-        """Say how far the job is: ``step``, ``steps`` (of the whole job), ``loss``, ``tokens_per_second``, ``seconds_left``."""
+        """Say how far the job is: ``step`` of ``steps`` in all, ``loss``, ``tokens_per_second``, ``seconds_left``."""
         with self._lock:
             held = self._held.get(cell_id)
             if held:
@@ -141,7 +141,7 @@ class RunningJob:
                 if self._is_dirty and held.status.progress:
                     held.folder.write_status(held.status)
             except OSError as error:
-                # A full disk must not stop the heart: the cell itself fails, with this error, when it writes its result.
+                # A full disk must not stop the heart: the cell itself fails, with this error, when it writes.
                 print(f"heartbeat of cell {held.folder.id}: {error}", flush=True)
         self._is_dirty = False
 

@@ -43,7 +43,7 @@ class LocalLauncher:
         self._context.set_forkserver_preload(["trainlarge.launch.worker", *runner_modules()])
 
     def run(self, study: Study, plan: Plan, watcher: Watcher) -> None:
-        """Run all jobs of ``plan``; returns when none is left. An interrupt stops the jobs and leaves their cells claimable."""
+        """Run all jobs of ``plan`` to their ends. An interrupt stops them and leaves their cells claimable."""
         waiting = list(plan.jobs)
         running: list[_Process] = []
         try:

@@ -24,12 +24,17 @@ class ProgressWatcher:
         self._study, self._plan, self._console = study, plan, console
         self._cells = {cell.id: cell for cell in plan.cells}
         self._next_look = 0.0
+        self._watched: list[Job] = []
+        self._done: set[str] = set()
         self._bars: dict[Job, TaskID] = {}
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(), console=console, transient=True,
         )  # fmt: skip
-        self._total = self._progress.add_task(f"[bold]{plan.stage}", total=len(plan.cells), completed=plan.done, note="cells")
+        self._total = self._progress.add_task(
+            f"[bold]{plan.stage}", total=len(plan.cells), completed=plan.done, note="cells"
+        )
 
     def __enter__(self) -> ProgressWatcher:
         if self._console.is_terminal:
@@ -44,12 +49,19 @@ class ProgressWatcher:
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + (BAR_SECONDS if self._console.is_terminal else LINE_SECONDS)
-        done = sum(self._study.folder(self._plan.stage, cell_id).is_done() for cell_id in self._cells)
+        done = self._count_done(running)
         self._progress.update(self._total, completed=done)
         for job in set(self._bars) - set(running):
             self._progress.remove_task(self._bars.pop(job))
         for job in running:
             self._show(job, done)
+
+    def _count_done(self, running: list[Job]) -> int:
+        """Done cells: only jobs that run now or ran at the last look can have changed."""
+        for job in {*running, *self._watched}:
+            self._done |= {cell_id for cell_id in job.cell_ids if self._study.folder(job.stage, cell_id).is_done()}
+        self._watched = list(running)
+        return self._plan.done + len(self._done)
 
     def _show(self, job: Job, done: int) -> None:
         cell_id, status = self._current(job)

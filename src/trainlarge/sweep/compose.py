@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,8 +19,8 @@ Compose = Callable[[list[str]], DictConfig]
 class Composer:
     """Turns points into plain configurations.
 
-    Composing costs tens of milliseconds, so it is done once for each choice of groups; a value is checked against the schema
-    once, then set in a plain copy. A configuration with interpolations is resolved again for every point.
+    Composing costs tens of milliseconds, so it is done once for each choice of groups; a value is checked against the
+    schema once, then set in a plain copy. A configuration with interpolations is resolved again for every point.
     """
 
     def __init__(self, compose: Compose, is_group: Callable[[str], bool]) -> None:

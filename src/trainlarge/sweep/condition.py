@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import operator
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Callable
+from typing import Any
 
 from trainlarge.config.budget import parse_budget
 from trainlarge.errors import UserError
@@ -68,7 +69,9 @@ def _unary(node: ast.UnaryOp, config: dict[str, Any]) -> Any:
 
 def _compare(node: ast.Compare, config: dict[str, Any]) -> bool:
     values = [_evaluate(side, config) for side in (node.left, *node.comparators)]
-    return all(_COMPARISONS[type(op)](*pair) for op, pair in zip(node.ops, zip(values, values[1:], strict=False), strict=True))
+    return all(
+        _COMPARISONS[type(op)](*pair) for op, pair in zip(node.ops, zip(values, values[1:], strict=False), strict=True)
+    )
 
 
 def _key(node: ast.expr, config: dict[str, Any]) -> Any:
@@ -76,7 +79,9 @@ def _key(node: ast.expr, config: dict[str, Any]) -> Any:
     value: Any = config
     for part in path.split("."):
         if not isinstance(value, dict) or part not in value:
-            raise UserError("key", path, f"one of {', '.join(sorted(value))}" if isinstance(value, dict) else "no deeper key")
+            raise UserError(
+                "key", path, f"one of {', '.join(sorted(value))}" if isinstance(value, dict) else "no deeper key"
+            )
         value = value[part]
     return parse_budget(value) if path == "budget" else value
 

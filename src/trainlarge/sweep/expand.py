@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from trainlarge.errors import UserError
-from trainlarge.sweep.condition import holds
 from trainlarge.sweep.compose import Composer
+from trainlarge.sweep.condition import holds
 from trainlarge.sweep.grid import Point, points
 from trainlarge.sweep.store import Study
 
@@ -15,7 +15,7 @@ EVERY = "every"
 
 
 def sweep_configs(composer: Composer, command_line: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    """Configurations of all cells of a sweep: its blocks crossed with the command line's axes, less what it excludes."""
+    """Configurations of a sweep's cells: its blocks crossed with the command line's axes, less what it excludes."""
     base = composer.config({})
     sweep = base["sweep"]
     configs = [config for point in points(sweep["blocks"], command_line) for config in point_configs(composer, point)]
@@ -46,5 +46,9 @@ def finished_checkpoints(config: dict[str, Any]) -> list[str]:
     done = [folder for folder in study.folders("train") if folder.is_done()]
     found = [folder.id for folder in done if where is None or holds(where, folder.cell().config, "sweep.where")]
     if not found:
-        raise UserError("checkpoint", EVERY, f"in a study with finished train cells; {study.path} has {len(done)}, none of them meets where: {where}")
+        raise UserError(
+            "checkpoint",
+            EVERY,
+            f"in a study with finished train cells; {study.path} has {len(done)}, none of them meets where: {where}",
+        )
     return found

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; flushed and renamed to ``path`` if the block ends well, else removed."""
+    """A temporary path to write to; flushed and renamed to ``path`` if the block ends well, else removed."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
@@ -34,7 +35,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def create_exclusively(path: Path, text: str) -> bool:
-    """Create ``path`` holding ``text`` if nobody has; False if it exists. Atomic on network folders too (a hard link)."""
+    """Create ``path`` holding ``text``; False if it exists. Atomic on network folders too (a hard link)."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8")

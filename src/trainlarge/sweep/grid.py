@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
-from typing import Any, Iterator
+from typing import Any
 
 from trainlarge.errors import UserError
 
@@ -30,7 +31,9 @@ def points(blocks: list[Any], command_line: dict[str, list[Any]]) -> list[Point]
 
 def _axes(block: Any) -> dict[str, list[Any]]:
     if not isinstance(block, dict):
-        raise UserError("sweep.blocks", block, "a list of mappings from a key to its values, as in 'arch.width: [64, 128]'")
+        raise UserError(
+            "sweep.blocks", block, "a list of mappings from a key to its values, as in 'arch.width: [64, 128]'"
+        )
     return {str(key): _values(str(key), values) for key, values in block.items()}
 
 

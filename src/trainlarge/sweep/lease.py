@@ -1,9 +1,9 @@
 """The right to run a cell: exclusive, renewed by a heartbeat, taken over when its holder is dead.
 
-A lease is a file ``lease/<number>.json``, created exclusively; the highest number holds the cell. Taking over creates the
-next number, so of any number of processes that find a dead holder exactly one wins, and the old holder, should it still
-live, sees that it has been fenced off. Only the holder touches its file: the time of change is the heartbeat, told by the
-file server's clock, so that clocks of different machines do not matter.
+A lease is a file ``lease/<number>.json``, created exclusively; the highest number holds the cell. Taking over creates
+the next number, so of any number of processes that find a dead holder exactly one wins, and the old holder, should it
+still live, sees that it has been fenced off. Only the holder touches its file: the time of change is the heartbeat,
+told by the file server's clock, so that clocks of different machines do not matter.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _server_time(folder: Path) -> float:
 
 
 def _is_known_dead(holder: dict[str, Any]) -> bool:
-    """Whether the holder ran in this very process space and is gone; another machine's holder is only judged by its heartbeat."""
+    """Whether the holder ran in this very process space and is gone; elsewhere only the heartbeat can tell."""
     if holder["space"] != _process_space():
         return False
     try:
@@ -116,7 +116,12 @@ def _is_known_dead(holder: dict[str, Any]) -> bool:
 
 def _this_process() -> dict[str, Any]:
     pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "born": psutil.Process(pid).create_time(), "space": _process_space()}
+    return {
+        "host": socket.gethostname(),
+        "pid": pid,
+        "born": psutil.Process(pid).create_time(),
+        "space": _process_space(),
+    }
 
 
 @lru_cache(maxsize=1)
@@ -124,6 +129,6 @@ def _process_space() -> str:
     """Names the set of process numbers that this process sees: machine, boot and container."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
+        return f"{socket.gethostname()} {boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return f"{socket.gethostname()} {psutil.boot_time():.0f}"

@@ -10,9 +10,10 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import yaml
 
@@ -76,9 +77,15 @@ class Study:
         Raises:
             UserError: when there is none, or more than one.
         """
-        found = [folder for stage in ("train", "compress") for folder in self.folders(stage) if folder.id.startswith(text)]
+        found = [
+            folder for stage in ("train", "compress") for folder in self.folders(stage) if folder.id.startswith(text)
+        ]
         if len(found) != 1:
-            what = "the start of one cell id only" if found else f"a cell id of study {self.name} (trainlarge status {self.name})"
+            what = (
+                "the start of one cell id only"
+                if found
+                else f"a cell id of study {self.name} (trainlarge status {self.name})"
+            )
             raise UserError("cell", text, what)
         return found[0]
 
@@ -118,8 +125,8 @@ class CellFolder:
     def freeze(self, cell: Cell) -> None:
         """Write the configuration and queue the cell.
 
-        A cell that was frozen before only takes over what cannot change its result (``impl``, ``tracking``, ...), and not
-        even that once it is done or while it runs.
+        A cell that was frozen before only takes over what cannot change its result (``impl``, ``tracking``, ...), and
+        not even that once it is done or while it runs.
         """
         text = f"# {cell.stage} cell {cell.id}: frozen, never edited\n{_to_yaml(cell.config)}"
         if not self._config_path.exists():
@@ -141,9 +148,15 @@ class CellFolder:
             cell = Cell(self.stage, config)
             is_same = cell.id == self.id
         except (OSError, yaml.YAMLError, TypeError, AttributeError, KeyError) as error:
-            raise UserError(str(self._config_path), type(error).__name__, "the frozen configuration of a cell") from error
+            raise UserError(
+                str(self._config_path), type(error).__name__, "the frozen configuration of a cell"
+            ) from error
         if not is_same:
-            raise UserError(str(self._config_path), f"id {cell.id}", f"the configuration of cell {self.id}, unchanged since it was frozen")
+            raise UserError(
+                str(self._config_path),
+                f"id {cell.id}",
+                f"the configuration of cell {self.id}, unchanged since it was frozen",
+            )
         return cell
 
     def status(self) -> Status:

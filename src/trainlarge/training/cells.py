@@ -1,10 +1,11 @@
-"""Train cells before they run: what a configuration means in full, and which cells share work. Imports nothing heavy."""
+"""Train cells before they run: what a configuration means in full, and which cells share work. Nothing heavy."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from trainlarge.config.budget import SECONDS, parse_budget
+from trainlarge.config.impl import check_impl
 from trainlarge.data.fingerprint import fingerprint
 from trainlarge.data.tokenizer import check_vocab_size
 from trainlarge.errors import UserError
@@ -27,6 +28,7 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
         UserError: for anything that cannot be trained, naming the key.
     """
     _check_task(config)
+    check_impl(config["impl"])
     resolved = {**config, "arch": _arch(config), "budget": str(parse_budget(config["budget"]))}
     resolved["optim"] = _optim(config["optim"], config["arch"]["width"])
     _check_schedule(resolved)
@@ -97,5 +99,9 @@ def _check_schedule(config: dict[str, Any]) -> None:
     if budget.unit != SECONDS:
         steps_in(budget, step, None)
     make_schedule(config["schedule"], horizon_steps=None if horizon is None else 1)
-    if horizon is not None and config["schedule"]["name"] == "fixed" and parse_budget(horizon, "schedule.horizon") < budget:
+    if (
+        horizon is not None
+        and config["schedule"]["name"] == "fixed"
+        and parse_budget(horizon, "schedule.horizon") < budget
+    ):
         raise UserError("schedule.horizon", horizon, f"at least the budget, {budget}")

@@ -22,7 +22,7 @@ class Diverged(RuntimeError):
 
 
 def is_curve_step(step: int, points_per_doubling: int) -> bool:
-    """Whether the curve has a point at ``step``: 25, and then ``points_per_doubling`` points each time the steps double.
+    """Whether the curve has a point at ``step``: 25, then ``points_per_doubling`` points each time the steps double.
 
     The points do not depend on the budget, so that cells which share a trunk share them too.
     """
@@ -74,5 +74,3 @@ class Curve:
     def copy(self) -> Curve:
         """A curve that goes on by itself."""
         return Curve(self.step, self.step_seconds, list(self.rows), list(self.losses))
-
-

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import torch
 from torch import Tensor
@@ -37,7 +37,11 @@ def evaluate(model: PreTrainedModel, data: EvaluationSet, forward: Callable[...,
     device = model.device
     rows = max(1, BATCH_TOKENS // data.inputs.shape[1])
     parts = [
-        _batch(model, forward, *(tensor[start : start + rows].to(device) for tensor in (data.inputs, data.positions, data.labels)))
+        _batch(
+            model,
+            forward,
+            *(tensor[start : start + rows].to(device) for tensor in (data.inputs, data.positions, data.labels)),
+        )
         for start in range(0, len(data.inputs), rows)
     ]
     model.train(was_training)
@@ -46,7 +50,9 @@ def evaluate(model: PreTrainedModel, data: EvaluationSet, forward: Callable[...,
     return Evaluation(losses.mean().item(), right.double().mean().item(), losses.mean(1).float().cpu())
 
 
-def _batch(model: PreTrainedModel, forward: Callable[..., Tensor], inputs: Tensor, positions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _batch(
+    model: PreTrainedModel, forward: Callable[..., Tensor], inputs: Tensor, positions: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
     """Losses and hits of a batch, each [rows, m]."""
     logits = forward(model, inputs, positions).float()
     losses = cross_entropy(logits, labels.flatten(), reduction="none")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as lightning
@@ -82,7 +82,9 @@ class MaskedLanguageModule(lightning.LightningModule):
         forward: logits of masked positions, ``(model, inputs [rows, S], positions [rows, m]) -> [rows * m, V]``.
     """
 
-    def __init__(self, model: PreTrainedModel, masking: Masking, optim: dict[str, Any], forward: Forward = masked_logits) -> None:
+    def __init__(
+        self, model: PreTrainedModel, masking: Masking, optim: dict[str, Any], forward: Forward = masked_logits
+    ) -> None:
         super().__init__()
         self.model = model
         self.masking = masking
@@ -136,7 +138,10 @@ def make_optimizer(model: torch.nn.Module, optim: dict[str, Any]) -> torch.optim
     """Fused AdamW (Loshchilov & Hutter 2019); weight decay on matrices only."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
-        {"params": [parameter for parameter in parameters if parameter.ndim >= 2], "weight_decay": optim["weight_decay"]},
+        {
+            "params": [parameter for parameter in parameters if parameter.ndim >= 2],
+            "weight_decay": optim["weight_decay"],
+        },
         {"params": [parameter for parameter in parameters if parameter.ndim < 2], "weight_decay": 0.0},
     ]
     betas = (optim["beta1"], optim["beta2"])

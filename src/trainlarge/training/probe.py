@@ -1,16 +1,17 @@
 """The settled time of a step on a device: what turns seconds into steps, and steps into modelled seconds.
 
-On a shared machine raw seconds move by a factor of up to four and would reorder the curves. So each shape is timed for a few
-seconds, the lower quartile of its steps is kept beside the study, and every cell of that shape on that device uses it.
-Li et al. 2020 do the same: settled time of 100 steps on one named GPU, times the number of steps.
+On a shared machine raw seconds move by a factor of up to four and would reorder the curves. So each shape is timed for
+a few seconds, the lower quartile of its steps is kept with the study, and every cell of that shape uses it. Li et
+al. 2020 do the same: settled time of 100 steps on one named GPU, times the number of steps.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 from filelock import FileLock

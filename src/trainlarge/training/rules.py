@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from trainlarge.errors import UserError
 
@@ -13,9 +14,9 @@ INIT_SCALE = 0.68
 def init_std(width: int) -> float:
     """Standard deviation of the initial weights: ``0.68 / sqrt(width)``.
 
-    The 1/sqrt(fan-in) of LeCun et al. 1998, with a factor measured here: ModernBERT with it (0.06 at width 128) leaves the
-    loss plateau of masked language modelling within 300 steps at widths 32 to 256, where the library's 0.02 stays on it
-    (validation loss 3.99 against 5.76 after 500 steps at width 128, depth 2, rate 4e-3).
+    The 1/sqrt(fan-in) of LeCun et al. 1998, with a factor measured here: ModernBERT with it (0.06 at width 128) leaves
+    the loss plateau of masked language modelling within 300 steps at widths 64 to 256, where the library's 0.02 stays
+    on it (validation loss 3.99 against 5.76 after 500 steps at width 128, depth 2, rate 4e-3).
     """
     return INIT_SCALE / math.sqrt(width)
 
@@ -33,8 +34,8 @@ def peak_lr(optim: dict[str, Any], width: int) -> float:
 
 
 def _inverse_sqrt_width(base: float, base_width: int, width: int) -> float:
-    """``lr * sqrt(base_width / width)``: measured here at widths 64 to 256, where a base rate of 3e-3 at width 128 was the
-    best of {2e-3, 3e-3, 4e-3} and above 4e-3 training did not leave the plateau."""
+    """``lr * sqrt(base_width / width)``: measured here at widths 64 to 256, where a base rate of 3e-3 at width 128 was
+    among the best of {2e-3, 3e-3, 4e-3} and above 4e-3 training did not leave the plateau."""
     return base * math.sqrt(base_width / width)
 
 

@@ -1,14 +1,15 @@
 """The learning rate as a pure function of the step, and which part of a run budgets can share.
 
-Every schedule is a *trunk*, which does not depend on the budget, and a *branch*, which leaves it for one budget. Budgets of
-one trunk are trained together for the price of the longest trunk and all branches.
+Every schedule is a *trunk*, which does not depend on the budget, and a *branch*, which leaves it for one budget.
+Budgets of one trunk are trained together for the price of the longest trunk and all branches.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Callable, Protocol
+from typing import Any, Protocol
 
 from trainlarge.errors import UserError
 
@@ -23,8 +24,9 @@ DECAY_SHAPES: dict[str, Callable[[float], float]] = {
 class Schedule(Protocol):
     """A learning-rate schedule; steps count from 0, rates are shares of the peak rate."""
 
-    shares_trunk: bool
-    """Whether cells of different budgets run in one job."""
+    @property
+    def shares_trunk(self) -> bool:
+        """Whether cells of different budgets run in one job."""
 
     def trunk(self, step: int) -> float:
         """Rate on the trunk."""
@@ -93,7 +95,11 @@ class Fixed:
     shares_trunk: bool = True
 
     def trunk(self, step: int) -> float:
-        return Matched(self.warmup_steps, self.decay).branch(step, self.horizon_steps) if step >= self.warmup_steps else _warmup(step, self.warmup_steps)
+        return (
+            Matched(self.warmup_steps, self.decay).branch(step, self.horizon_steps)
+            if step >= self.warmup_steps
+            else _warmup(step, self.warmup_steps)
+        )
 
     def branch_start(self, total: int) -> int:
         return total
@@ -116,7 +122,9 @@ def _matched(config: dict[str, Any], horizon_steps: int | None) -> Schedule:
 
 def _fixed(config: dict[str, Any], horizon_steps: int | None) -> Schedule:
     if horizon_steps is None:
-        raise UserError("schedule.horizon", config["horizon"], "the budget at which schedule=fixed ends, as in '1e15 FLOPs'")
+        raise UserError(
+            "schedule.horizon", config["horizon"], "the budget at which schedule=fixed ends, as in '1e15 FLOPs'"
+        )
     return Fixed(config["warmup_steps"], horizon_steps, _shape(config))
 
 
@@ -170,4 +178,7 @@ def branches(schedule: Schedule, totals: dict[str, int]) -> list[Branch]:
         totals: cell id to the steps of its budget.
     """
     stops = sorted(set(totals.values()))
-    return [Branch(schedule.branch_start(stop), stop, tuple(cell for cell, total in totals.items() if total == stop)) for stop in stops]
+    return [
+        Branch(schedule.branch_start(stop), stop, tuple(cell for cell, total in totals.items() if total == stop))
+        for stop in stops
+    ]

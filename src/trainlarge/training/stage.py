@@ -80,7 +80,7 @@ class TrunkRun:
         def observe(steps: int, loss: Tensor) -> None:
             self.curve.losses.append(loss)
             self.steps_done += 1
-            # The end of the trunk belongs to the branch's cells only if nothing follows, so a stop is a point of the branch.
+            # The last step has its point when the branch is finished.
             if is_curve_step(steps, self.config["task"]["evaluations_per_doubling"]) and steps < branch.stop:
                 self._evaluate(steps, rate(steps - 1), part)
             self._tell(branch)
@@ -123,7 +123,10 @@ class TrunkRun:
     def _stretches(self) -> Stretches:
         arch = self.config["arch"]
         model = build_model(
-            shape_of(self.config), init_std=arch["init_std"], seed=self.config["seed"], attention=self.implementation.attention
+            shape_of(self.config),
+            init_std=arch["init_std"],
+            seed=self.config["seed"],
+            attention=self.implementation.attention,
         )
         masking = Masking.of(self.prepared, self.step, self.config["seed"])
         module = MaskedLanguageModule(model, masking, self.config["optim"], FORWARDS[self.implementation.forward])
@@ -141,7 +144,9 @@ class TrunkRun:
 
     def _horizon_steps(self) -> int | None:
         horizon = self.config["schedule"]["horizon"]
-        return horizon and steps_in(parse_budget(horizon, "schedule.horizon"), self.step, self.step_seconds, "schedule.horizon")
+        return horizon and steps_in(
+            parse_budget(horizon, "schedule.horizon"), self.step, self.step_seconds, "schedule.horizon"
+        )
 
     def _record(self, cell_id: str, branch: Branch) -> dict[str, Any]:
         config = next(cell.config for cell in self.job.cells if cell.id == cell_id)
@@ -152,7 +157,19 @@ class TrunkRun:
             "stage": "train",
             "cell": cell_id,
             "study": self.job.study.name,
-            **{key: last[key] for key in ("loss", "accuracy", "step", "tokens", "flops", "train_seconds", "model_seconds", "wall_seconds")},
+            **{
+                key: last[key]
+                for key in (
+                    "loss",
+                    "accuracy",
+                    "step",
+                    "tokens",
+                    "flops",
+                    "train_seconds",
+                    "model_seconds",
+                    "wall_seconds",
+                )
+            },
             "perplexity": math.exp(last["loss"]),
             "branch_step": branch.start,
             "step_seconds": self.step_seconds,
@@ -174,7 +191,9 @@ class TrunkRun:
 
 def _evaluation_set(config: dict[str, Any], prepared: PreparedData) -> EvaluationSet:
     task = config["task"]
-    return evaluation_set(prepared, config["data"]["sequence_length"], task["evaluation_rows"], task["evaluation_mask_rate"])
+    return evaluation_set(
+        prepared, config["data"]["sequence_length"], task["evaluation_rows"], task["evaluation_mask_rate"]
+    )
 
 
 def _save_checkpoint(folder: CellFolder, module: MaskedLanguageModule, prepared: PreparedData) -> None:

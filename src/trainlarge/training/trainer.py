@@ -6,8 +6,9 @@ import copy
 import logging
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any
 
 import pytorch_lightning as lightning
 import torch
@@ -34,7 +35,14 @@ class Snapshot:
 class Stretches:
     """Trains one module stretch by stretch: steps ``start`` to ``stop`` at rates that a function of the step gives."""
 
-    def __init__(self, module: MaskedLanguageModule, blocks: Blocks, rows: int, implementation: Implementation, impl: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        module: MaskedLanguageModule,
+        blocks: Blocks,
+        rows: int,
+        implementation: Implementation,
+        impl: dict[str, Any],
+    ) -> None:
         self.module, self.blocks, self.rows = module, blocks, rows
         self.implementation, self.impl = implementation, impl
 
@@ -69,7 +77,9 @@ class Stretches:
             ends.append(time.perf_counter())
 
         # One step more than asked for: the first one also starts the trainer.
-        Stretches(twin, self.blocks, self.rows, self.implementation, self.impl).run(0, steps + 1, lambda step: 1.0, observe)
+        Stretches(twin, self.blocks, self.rows, self.implementation, self.impl).run(
+            0, steps + 1, lambda step: 1.0, observe
+        )
         return [after - before for before, after in zip(ends[1:-1], ends[2:], strict=True)]
 
     def _trainer(self, steps: int) -> lightning.Trainer:

@@ -1,0 +1,56 @@
+"""Compression of a checkpoint: recipes, pruners, quantizers, packed files. Usable alone on any Hugging Face model.
+
+    from trainlarge.compression import Magnitude, Recipe, Uniform, compress, load_packed, save_packed
+
+    compressed = compress(model, Recipe(prune=Magnitude(sparsity=0.6), quantize=Uniform(bits=4)))
+    save_packed("model.packed.safetensors", compressed)
+    model = load_packed("model.packed.safetensors")
+
+Names are imported on first use, because most of them need torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainlarge.compression.grid import Compressed, compress, compress_grid
+    from trainlarge.compression.packing import load_packed, load_packed_weights, save_packed
+    from trainlarge.compression.sizes import Sizes
+    from trainlarge.compression.weights import Weights
+    from trainlarge.config.recipe import Magnitude, Recipe, Uniform
+
+__all__ = [
+    "Compressed",
+    "Magnitude",
+    "Recipe",
+    "Sizes",
+    "Uniform",
+    "Weights",
+    "compress",
+    "compress_grid",
+    "load_packed",
+    "load_packed_weights",
+    "save_packed",
+]
+
+_HOME = {
+    "Compressed": "trainlarge.compression.grid",
+    "compress": "trainlarge.compression.grid",
+    "compress_grid": "trainlarge.compression.grid",
+    "load_packed": "trainlarge.compression.packing",
+    "load_packed_weights": "trainlarge.compression.packing",
+    "save_packed": "trainlarge.compression.packing",
+    "Sizes": "trainlarge.compression.sizes",
+    "Weights": "trainlarge.compression.weights",
+    "Magnitude": "trainlarge.config.recipe",
+    "Recipe": "trainlarge.config.recipe",
+    "Uniform": "trainlarge.config.recipe",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

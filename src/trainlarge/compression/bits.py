@@ -1,0 +1,46 @@
+"""Codes of 1 to 8 bits and masks of 1 bit as bytes without gaps, and back. Little end first."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def packed_bytes(count: int, bits: int) -> int:
+    """Bytes that ``count`` codes of ``bits`` bits take."""
+    return -(-count * bits // 8)
+
+
+def pack(codes: np.ndarray, bits: int) -> np.ndarray:
+    """[n] uint8 codes below 2^bits -> uint8 [packed_bytes(n, bits)].
+
+    Eight codes make ``bits`` bytes: they are put into one 64-bit word, of which the lower bytes are kept.
+    """
+    lanes = np.zeros((-(-len(codes) // 8), 8), dtype=np.uint8)
+    lanes.reshape(-1)[: len(codes)] = codes
+    words = np.zeros(len(lanes), dtype="<u8")
+    for lane in range(8):
+        words |= lanes[:, lane].astype("<u8") << np.uint64(bits * lane)
+    return words.view(np.uint8).reshape(-1, 8)[:, :bits].reshape(-1)[: packed_bytes(len(codes), bits)]
+
+
+def unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
+    """The inverse of ``pack``: uint8 [count]."""
+    groups = -(-count // 8)
+    padded = np.zeros(groups * bits, dtype=np.uint8)
+    padded[: len(packed)] = packed
+    words = np.zeros((groups, 8), dtype=np.uint8)
+    words[:, :bits] = padded.reshape(groups, bits)
+    lanes = np.empty((groups, 8), dtype=np.uint8)
+    for lane in range(8):
+        lanes[:, lane] = (words.view("<u8")[:, 0] >> np.uint64(bits * lane)) & np.uint64(2**bits - 1)
+    return lanes.reshape(-1)[:count]
+
+
+def pack_mask(mask: np.ndarray) -> np.ndarray:
+    """[n] bool -> uint8 [packed_bytes(n, 1)]."""
+    return np.packbits(mask, bitorder="little")
+
+
+def unpack_mask(packed: np.ndarray, count: int) -> np.ndarray:
+    """The inverse of ``pack_mask``: bool [count]."""
+    return np.unpackbits(packed, count=count, bitorder="little").view(bool)

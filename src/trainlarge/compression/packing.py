@@ -1,0 +1,158 @@
+"""Packed files: a compressed checkpoint in one self-contained safetensors file, and back to a ready model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from trainlarge.compression import container
+from trainlarge.compression.container import Parts
+from trainlarge.compression.encodings import Encoding, encoding_named, smallest
+from trainlarge.compression.forms import Form
+from trainlarge.compression.weights import Weights, adopt_dtypes, load_weights
+from trainlarge.config.recipe import Recipe
+from trainlarge.errors import UserError
+
+if TYPE_CHECKING:
+    from trainlarge.compression.grid import Compressed
+
+PARENT_WIDTH = 64
+"""Characters kept free for the parent's id, so that the size of the file does not depend on it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """What goes into the packed file; encoded only when it is written."""
+
+    recipe: Recipe
+    """How the weights were made."""
+
+    architecture: str
+    """Class name of the model."""
+
+    config: Mapping[str, Any]
+    """The model's Hugging Face configuration."""
+
+    forms: Mapping[str, Form]
+    """Tensor name -> form; tied tensors once."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, weights: Weights, forms: Mapping[str, Form]) -> Packed:
+        """The packed form of ``weights`` after ``recipe`` turned them into ``forms``."""
+        return cls(recipe, weights.architecture, weights.config, forms)
+
+    @cached_property
+    def encodings(self) -> dict[str, Encoding[Any]]:
+        """Tensor name -> the encoding that takes the fewest bytes."""
+        return {name: smallest(form) for name, form in self.forms.items()}
+
+    def payload_bytes(self, name: str) -> int:
+        """Bytes that one tensor takes in the file, without its share of the header."""
+        return self.encodings[name].bytes(self.forms[name])
+
+    def file_bytes(self) -> int:
+        """Exact size of the file, by formula."""
+        layout: Parts = {}
+        for name, form in self.forms.items():
+            layout |= _named(name, self.encodings[name].layout(form))
+        return container.file_bytes(self.body(), layout)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything encoded: the tensors of the file."""
+        encoded: dict[str, Tensor] = {}
+        for name, form in self.forms.items():
+            encoded |= _named(name, self.encodings[name].encode(form))
+        return encoded
+
+    def body(self, parent: str = "") -> dict[str, Any]:
+        """The JSON data of the file. A tensor without a note is dense."""
+        return {
+            "parent": parent.ljust(PARENT_WIDTH),
+            "recipe": self.recipe.to_json(),
+            "architecture": self.architecture,
+            "config": self.config,
+            "tensors": {name: self._note(name) for name, way in self.encodings.items() if way.name != "dense"},
+        }
+
+    def _note(self, name: str) -> dict[str, Any]:
+        way = self.encodings[name]
+        return {"encoding": way.name, **way.note(self.forms[name])}
+
+
+def save_packed(path: str | Path, compressed: Compressed, parent: str = "") -> None:
+    """Write a compressed model to ``path``, whole or not at all: an error leaves an older file untouched.
+
+    Args:
+        path: file to write; its folder is made where it is missing.
+        compressed: what ``compress`` gave.
+        parent: id of the train cell that the checkpoint comes from, at most 64 plain (ASCII) characters.
+    """
+    if len(parent) > PARENT_WIDTH or not parent.isascii():
+        raise UserError("parent", parent, f"at most {PARENT_WIDTH} plain characters")
+    container.write(Path(path), compressed.packed.body(parent), compressed.packed.tensors())
+
+
+def load_packed_weights(path: str | Path) -> dict[str, Tensor]:
+    """Tensor name -> float tensor: bit by bit the weights that were evaluated (``Compressed.weights``), tied ones once.
+
+    Raises UserError for a file that is missing, truncated, damaged, of a newer format or not a packed file.
+    """
+    body, tensors = container.read(Path(path))
+    return _decoded(body, tensors)
+
+
+def load_packed(path: str | Path, model: nn.Module | None = None) -> nn.Module:
+    """The model of a packed file, ready to use (evaluation mode), built from the configuration in the file.
+
+    With ``model``, the weights are loaded into that one, in its own data types. Raises UserError as
+    ``load_packed_weights`` does, and where the file belongs to another model.
+    """
+    body, tensors = container.read(Path(path))
+    weights = _decoded(body, tensors)
+    if model is None:
+        model = _built(path, body)
+        adopt_dtypes(model, weights)
+    load_weights(model, weights)
+    return model.eval()
+
+
+def packed_header(path: str | Path) -> dict[str, Any]:
+    """What a packed file says of itself, without reading its weights: parent, recipe, architecture, config, tensors."""
+    body = container.read_body(Path(path))
+    return {**body, "parent": body["parent"].rstrip()}
+
+
+def _named(name: str, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Part names in the file: the tensor's own for a part without name, else with a colon, which no tensor name has."""
+    return {f"{name}:{part}" if part else name: value for part, value in parts.items()}
+
+
+def _decoded(body: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    parts: dict[str, dict[str, Tensor]] = {}
+    for entry, tensor in tensors.items():
+        name, _, part = entry.partition(":")
+        parts.setdefault(name, {})[part] = tensor
+    notes = body["tensors"]
+    return {name: _dense(notes.get(name, {"encoding": "dense"}), own) for name, own in parts.items()}
+
+
+def _dense(note: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Tensor:
+    return encoding_named(note["encoding"]).decode(note, parts).dense()
+
+
+def _built(path: str | Path, body: Mapping[str, Any]) -> nn.Module:
+    import transformers
+
+    name = body["architecture"]
+    kind = getattr(transformers, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel) and kind.config_class):
+        raise UserError("packed", path, f"a file of a transformers model; for {name} pass the model to load into")
+    # Initialisation draws random numbers that loading replaces: the caller's random state must not notice.
+    with torch.random.fork_rng(devices=[]):
+        return kind(kind.config_class.from_dict(dict(body["config"])))

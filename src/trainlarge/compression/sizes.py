@@ -1,0 +1,74 @@
+"""How large a compressed model is, by three measures side by side, each with and without embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainlarge.compression.packing import Packed
+from trainlarge.compression.weights import Weights
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a compressed model; tied matrices count once.
+
+    ``without_embeddings`` leaves out token and position embeddings, and with them a tied output matrix.
+    """
+
+    parameters: int
+    """All parameters."""
+
+    parameters_without_embeddings: int
+    """All parameters outside the embeddings."""
+
+    nonzero_parameters: int
+    """Parameters that are not zero after pruning. Weights that quantization rounds to 0 still count, as in Li et al."""
+
+    nonzero_parameters_without_embeddings: int
+    """The same outside the embeddings."""
+
+    ideal_bytes: int
+    """bits * nonzero / 8 over the matrices (Li et al. 2020, section 4: no scales, no index of the zeros), with 32 bits
+    where they are not quantized, plus the vectors in full at 32 bits (16 for a checkpoint in half precision)."""
+
+    ideal_bytes_without_embeddings: int
+    """The same outside the embeddings."""
+
+    file_bytes: int
+    """Exact bytes of the packed file: with scales, masks, header and configuration."""
+
+    file_bytes_without_embeddings: int
+    """The packed file without the payload of the embedding matrices."""
+
+    @classmethod
+    def of(cls, weights: Weights, packed: Packed) -> Sizes:
+        """Sizes by formula: nothing is encoded."""
+        counted = [name for name in packed.forms if name not in weights.buffers]
+        body = [name for name in counted if name not in weights.embeddings]
+        file_bytes = packed.file_bytes()
+        return cls(
+            parameters=_parameters(packed, counted),
+            parameters_without_embeddings=_parameters(packed, body),
+            nonzero_parameters=_nonzero(packed, counted),
+            nonzero_parameters_without_embeddings=_nonzero(packed, body),
+            ideal_bytes=_ideal_bytes(weights, packed, counted),
+            ideal_bytes_without_embeddings=_ideal_bytes(weights, packed, body),
+            file_bytes=file_bytes,
+            file_bytes_without_embeddings=file_bytes - sum(map(packed.payload_bytes, weights.embeddings)),
+        )
+
+
+def _parameters(packed: Packed, names: list[str]) -> int:
+    return sum(packed.forms[name].shape.numel() for name in names)
+
+
+def _nonzero(packed: Packed, names: list[str]) -> int:
+    return sum(packed.forms[name].nonzero for name in names)
+
+
+def _ideal_bytes(weights: Weights, packed: Packed, names: list[str]) -> int:
+    bits = 0
+    for name in names:
+        form = packed.forms[name]
+        bits += form.bits * (form.nonzero if name in weights.matrices else form.shape.numel())
+    return -(-bits // 8)

@@ -1,0 +1,137 @@
+"""Runs a compress job: one checkpoint, every recipe, and a record for each cell."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from trainlarge.compression.cells import recipe_of
+from trainlarge.compression.grid import Compressed, compress_grid
+from trainlarge.compression.packing import save_packed
+from trainlarge.compression.weights import Weights, load_weights
+from trainlarge.data.evaluation import EvaluationSet, evaluation_set
+from trainlarge.data.prepare import prepare
+from trainlarge.launch.job import RunningJob
+from trainlarge.launch.provenance import origin, software
+from trainlarge.models.build import load_model
+from trainlarge.sweep.cell import Cell
+from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
+from trainlarge.training.evaluate import Evaluation, evaluate
+
+RECORD_SCHEMA = 1
+
+
+def run(job: RunningJob) -> None:
+    """Compress one checkpoint by the recipe of each cell of the job."""
+    CheckpointRun(job).run()
+
+
+class CheckpointRun:
+    """One checkpoint, loaded once, with its evaluation set."""
+
+    def __init__(self, job: RunningJob) -> None:
+        self.job = job
+        self.cells: list[Cell] = job.cells
+        config = self.cells[0].config
+        self.implementation: Implementation = choose(config["impl"])
+        torch.set_num_threads(self.implementation.threads)
+        self.was_shared = is_shared(self.implementation.threads)
+        self.parent = job.study.folder("train", config["checkpoint"])
+        self.evaluation_set: EvaluationSet = _evaluation_set(job, self.parent.cell().config)
+        model = load_model(self.parent.checkpoint, attention=self.implementation.attention)
+        self.model: PreTrainedModel = cast(Any, model).to(self.implementation.device)
+        self.weights = Weights.of(self.model)
+        self.dense = self._evaluate()
+
+    def run(self) -> None:
+        """Compress, evaluate, pack and record, recipe by recipe."""
+        began = started = time.time()
+        for done, (position, compressed) in enumerate(
+            compress_grid(self.weights, [recipe_of(cell.config) for cell in self.cells])
+        ):
+            cell = self.cells[position]
+            load_weights(self.model, compressed.weights)
+            evaluation = self._evaluate()
+            save_packed(self.job.folder(cell.id).packed, compressed, parent=self.parent.id)
+            self.job.finish(cell.id, self._record(cell, compressed, evaluation, started))
+            started = time.time()
+            self._tell(cell, done + 1, evaluation.loss, started - began)
+            self.job.check()
+
+    def _evaluate(self) -> Evaluation:
+        return evaluate(self.model, self.evaluation_set, FORWARDS[self.implementation.forward])
+
+    def _tell(self, cell: Cell, done: int, loss: float, seconds: float) -> None:
+        left = [other.id for other in self.cells if not self.job.folder(other.id).is_done()]
+        self.job.progress(
+            left[0] if left else cell.id,
+            step=done,
+            steps=len(self.cells),
+            loss=loss,
+            seconds_left=seconds / done * len(left),
+        )
+
+    def _record(self, cell: Cell, compressed: Compressed, evaluation: Evaluation, started: float) -> dict[str, Any]:
+        sizes, recipe = compressed.sizes, compressed.recipe
+        return {
+            "schema": RECORD_SCHEMA,
+            "stage": "compress",
+            "cell": cell.id,
+            "study": self.job.study.name,
+            "parent": self.parent.id,
+            "recipe": recipe.to_json(),
+            "description": recipe.describe(),
+            "loss": evaluation.loss,
+            "accuracy": evaluation.accuracy,
+            "perplexity": math.exp(evaluation.loss),
+            "dense_loss": self.dense.loss,
+            "loss_increase": evaluation.loss - self.dense.loss,
+            "loss_standard_error": standard_error(evaluation.row_losses),
+            "increase_standard_error": standard_error(evaluation.row_losses - self.dense.row_losses),
+            "sparsity": cell.config["prune"].get("sparsity", 0.0),
+            "bits": cell.config["quantize"].get("bits", 32),
+            "parameters": sizes.parameters,
+            "embedding_parameters": sizes.parameters - sizes.parameters_without_embeddings,
+            **{f"{key}{part}": getattr(sizes, f"{key}{part}")
+               for key in ("nonzero_parameters", "ideal_bytes", "file_bytes") for part in ("", "_without_embeddings")},
+            "relative_squared_error": self._relative_squared_error(compressed.weights),
+            "seconds": time.time() - started,
+            "data": {
+                "fingerprint": self.parent.cell().config["data"]["fingerprint"],
+                "evaluation_fingerprint": self.evaluation_set.fingerprint,
+            },
+            "environment": self._environment(),
+            "provenance": {**origin(), "started": started, "ended": time.time()},
+            "config": cell.config,
+        }  # fmt: skip
+
+    def _environment(self) -> dict[str, Any]:
+        implementation = {**self.implementation.to_json(), "precision": "fp32"}
+        return {**implementation, "shared": self.was_shared, "software": software()}
+
+    def _relative_squared_error(self, compressed: dict[str, Tensor]) -> float:
+        """sum (w' - w)^2 / sum w^2 over all matrices."""
+        before, after = (
+            [tensors[name].double() for name in self.weights.matrices] for tensors in (self.weights.tensors, compressed)
+        )
+        total = sum(float(tensor.square().sum()) for tensor in before)
+        moved = sum(float((new - old).square().sum()) for old, new in zip(before, after, strict=True))
+        return moved / total if total else 0.0
+
+
+def standard_error(row_values: Tensor) -> float:
+    """Standard error of the mean of values of rows [rows], which are drawn independently; 0 for a single row."""
+    return float(row_values.double().std() / math.sqrt(len(row_values))) if len(row_values) > 1 else 0.0
+
+
+def _evaluation_set(job: RunningJob, config: dict[str, Any]) -> EvaluationSet:
+    task = config["task"]
+    prepared = prepare(config["data"], job.study.data_root)
+    return evaluation_set(
+        prepared, config["data"]["sequence_length"], task["evaluation_rows"], task["evaluation_mask_rate"]
+    )

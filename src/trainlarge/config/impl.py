@@ -1,0 +1,28 @@
+"""What the group ``impl`` may say; checked before anything starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainlarge.errors import UserError
+
+CHOICES = {
+    "device": ("auto", "cpu", "cuda"),
+    "precision": ("auto", "fp32", "bf16"),
+    "attention": ("auto", "eager", "sdpa"),
+    "forward": ("fast", "library"),
+}
+
+
+def check_impl(impl: dict[str, Any]) -> None:
+    """Refuse a value that does not exist.
+
+    Raises:
+        UserError: naming the key.
+    """
+    for key, allowed in CHOICES.items():
+        if impl[key] not in allowed:
+            raise UserError(f"impl.{key}", impl[key], ", ".join(allowed))
+    for key, least in (("threads", 0), ("devices", 1)):
+        if impl[key] < least:
+            raise UserError(f"impl.{key}", impl[key], f"a whole number of at least {least}")

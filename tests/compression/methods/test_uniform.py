@@ -1,0 +1,118 @@
+"""Uniform quantization: error, number of values, exact zeros, degenerate ranges."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from torch import Tensor
+
+from trainlarge.compression.forms import Affine
+from trainlarge.compression.methods.uniform import quantize
+from trainlarge.compression.weight_error import relative_squared_error
+from trainlarge.config.recipe import Uniform
+
+methods = st.builds(
+    Uniform,
+    bits=st.integers(2, 8),
+    granularity=st.sampled_from(["tensor", "row"]),
+    symmetric=st.booleans(),
+)
+finite = st.floats(-100, 100, width=32) | st.just(0.0)
+matrices = arrays.arrays("f4", arrays.array_shapes(min_dims=2, max_dims=3, max_side=6), elements=finite).map(
+    torch.from_numpy
+)
+
+
+@given(methods, matrices)
+def test_zeros_stay_zero_and_codes_fit(method: Uniform, weights: Tensor) -> None:
+    form = quantize(weights, method)
+    assert (form.dense()[weights == 0] == 0).all()
+    assert int(form.codes.max()) < 2**method.bits - method.symmetric
+
+
+@given(methods, matrices)
+def test_error_is_at_most_half_a_step(method: Uniform, weights: Tensor) -> None:
+    form = quantize(weights, method)
+    error = _grouped(form.dense() - weights, form).abs()
+    # Half a step, and the rounding of float32 on top: that of the weight, and of the step times the largest code.
+    slack = 1e-6 * _grouped(weights, form).abs().amax(1, keepdim=True) + 1e-37
+    assert (error <= form.step / 2 + slack).all()
+
+
+@given(methods, matrices)
+def test_at_most_two_to_the_bits_values_in_a_group(method: Uniform, weights: Tensor) -> None:
+    form = quantize(weights, method)
+    assert all(len(group.unique()) <= 2**method.bits for group in _grouped(form.dense(), form))
+
+
+@given(methods, matrices)
+def test_rounding_twice_is_rounding_once(method: Uniform, weights: Tensor) -> None:
+    once = quantize(weights, method).dense()
+    torch.testing.assert_close(quantize(once, method).dense(), once, rtol=1e-5, atol=1e-36)
+
+
+@given(st.integers(2, 8), st.booleans(), matrices)
+def test_rows_are_tensors_of_their_own(bits: int, symmetric: bool, weights: Tensor) -> None:
+    together = quantize(weights, Uniform(bits, "row", symmetric)).dense()
+    for row, values in zip(together, weights, strict=True):
+        assert torch.equal(row, quantize(values.unsqueeze(0), Uniform(bits, "tensor", symmetric)).dense()[0])
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("bits", [4, 6, 8])
+def test_gaussian_error_is_step_squared_over_twelve(bits: int, symmetric: bool) -> None:
+    weights = _normal()
+    form = quantize(weights, Uniform(bits, "tensor", symmetric))
+    error = (form.dense() - weights).double().square().mean()
+    assert float(error) == pytest.approx(float(form.step) ** 2 / 12, rel=0.02)
+
+
+def test_gaussian_error_agrees_with_the_reference(shared: Callable[[str], Path]) -> None:
+    weights = _normal()
+    with shared("reference/gaussian_error.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["scheme"].startswith("uniform")]
+    assert len(rows) == 3
+    for row in rows:
+        rounded = quantize(weights, Uniform(int(row["bits"]), "tensor")).dense()
+        error = relative_squared_error({"w": weights}, {"w": rounded})["w"]
+        # Between draws the range, and with it the error, varies by 7 %.
+        assert error == pytest.approx(float(row["relative_squared_error"]), abs=4 * float(row["sd_over_draws"]))
+
+
+def test_step_is_the_range_over_the_number_of_steps() -> None:
+    form = quantize(torch.tensor([[-1.0, 0.2, 2.0]]), Uniform(2))
+    assert (float(form.step), int(form.zero)) == (1.0, 1)
+    assert form.dense().tolist() == [[-1.0, 0.0, 2.0]]
+    symmetric = quantize(torch.tensor([[-1.0, 0.2, 2.0]]), Uniform(2, symmetric=True))
+    assert (float(symmetric.step), symmetric.dense().tolist()) == (2.0, [[0.0, 0.0, 2.0]])
+
+
+@pytest.mark.parametrize("constant", [0.0, -0.0, 3.0, -3.0, 1e-45, 3e38, -3e38])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_constant_rows_survive(constant: float, symmetric: bool) -> None:
+    weights = torch.tensor([[constant] * 4, [1.0, -1.0, 0.0, 0.5]])
+    form = quantize(weights, Uniform(4, "row", symmetric))
+    torch.testing.assert_close(form.dense()[0], weights[0], rtol=1e-6, atol=1e-44)
+    assert (form.step > 0).all()
+
+
+def test_half_precision_comes_back_in_half_precision() -> None:
+    weights = torch.randn(8, 16).bfloat16()
+    found = quantize(weights, Uniform(8)).dense()
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, weights, rtol=0.01, atol=0.03)
+
+
+def _grouped(tensor: Tensor, form: Affine) -> Tensor:
+    return tensor.reshape(len(form.step), -1)
+
+
+def _normal() -> Tensor:
+    return torch.randn((1000, 1000), generator=torch.Generator().manual_seed(1))

@@ -1,0 +1,69 @@
+"""A method from outside: one dataclass and one function take part in recipes, grids and packed files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from trainlarge.compression import Magnitude, Recipe, compress, load_packed_weights, registry, save_packed
+from trainlarge.compression.forms import Affine, Form
+from trainlarge.compression.registry import Shared, applies, function_of
+from trainlarge.config.recipe import METHODS, Method, method
+
+
+@dataclass(frozen=True)
+class Ternary(Method):
+    """w' = mean |w| of the kept weights * sign(w), 0 below a threshold (0.7 mean |w|)."""
+
+
+@pytest.fixture
+def ternary() -> Iterator[type[Method]]:
+    """The method is known during one test only."""
+    method("quantize", "ternary")(Ternary)
+    applies(Ternary)(_ternary)
+    yield Ternary
+    del METHODS["quantize"]["ternary"], registry._FUNCTIONS[Ternary]
+
+
+def test_a_new_method_needs_no_change_elsewhere(ternary: type[Method], modern: PreTrainedModel, tmp_path: Path) -> None:
+    recipe = Recipe(Magnitude(0.5), ternary())
+    assert (
+        Recipe.from_json(recipe.to_json())
+        == recipe
+        == Recipe.from_config({"name": "magnitude", "sparsity": 0.5}, {"name": "ternary"})
+    )
+    compressed = compress(modern, recipe)
+    save_packed(tmp_path / "packed", compressed)
+    assert (tmp_path / "packed").stat().st_size == compressed.sizes.file_bytes
+    for name, tensor in load_packed_weights(tmp_path / "packed").items():
+        assert torch.equal(tensor, compressed.weights[name])
+        assert tensor.ndim < 2 or len(tensor.unique()) <= 3
+
+
+def test_a_method_that_is_only_described() -> None:
+    with pytest.raises(NotImplementedError, match="Ternary"):
+        function_of(Ternary())
+
+
+def test_once_computes_once() -> None:
+    shared, calls = Shared(), []
+    results = [shared.once("key", lambda: calls.append(1) or len(calls)) for _ in range(3)]
+    assert (results, calls) == ([1, 1, 1], [1])
+
+
+def _ternary(method: Ternary, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
+    return {name: _rounded(tensor) for name, tensor in tensors.items()}
+
+
+def _rounded(tensor: Tensor) -> Affine:
+    kept = tensor.abs() > 0.7 * tensor.abs().mean()
+    codes = (tensor.sign() * kept + 1).to(torch.uint8)
+    step = tensor[kept].abs().mean().view(1, 1)
+    zero = torch.ones((1, 1), dtype=torch.uint8)
+    return Affine(codes, step, zero, bits=2, dtype=tensor.dtype, nonzero=int(torch.count_nonzero(tensor)))

@@ -1,0 +1,116 @@
+"""The command line as a user meets it: what it prints, its exit status, and what it leaves alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from trainlarge.cli import main
+from trainlarge.sweep.store import Study
+
+BAD = [
+    (["train", "arch.wdth=3"], "arch.wdth=3", "did you mean width?"),
+    (["train", "foo=1"], "foo=1", "one of the keys"),
+    (["train", "arch.width=abc"], "arch.width=abc", "a whole number"),
+    (["train", "arch=gpt"], "arch=gpt", "modern, roberta"),
+    (["train", "arch.width=65"], "arch.width=65", "an even number"),
+    (["train", "arch.heads=3"], "arch.heads=3", "a divisor of arch.width=128"),
+    (["train", "budget=30"], "budget=30", "a positive number with its unit"),
+    (["train", "budget=30 parsecs"], "budget=30 parsecs", "a positive number with its unit"),
+    (["train", "study=a/b"], "study=a/b", "a folder name"),
+    (["train", "arch.width=64,128"], "arch.width=64,128", "add -m"),
+    (["train", "arch.width=[1"], "arch.width=[1", "what Hydra can read"),
+    (["train", "+sweeps=nowhere/train"], "+sweeps=nowhere/train", "STUDY/STAGE.yaml"),
+    (["train", "-m", "arch.wdth=1,2"], "arch.wdth=1", "one of the keys"),
+    (["train", "data=text", "data.files=[/nowhere/*.txt]"], "data.files=/nowhere/*.txt", "an existing file"),
+    (["train", "data=text"], "data.files=", "files ending in .txt"),
+    (["train", "optim.batch=100"], "optim.batch=100", "a multiple of data.sequence_length=128"),
+    (["train", "schedule=fixed"], "schedule.horizon=", "the budget at which"),
+    (["train", "workers=0"], "workers=0", "at least 1"),
+    (["train", "impl.device=tpu", "study=x"], "impl.device=tpu", "auto, cpu, cuda"),
+    (["compress"], "checkpoint", "the id of a finished train cell"),
+    (["compress", "checkpoint=0123456789ab"], "checkpoint=0123456789ab", "the id of a finished train cell"),
+    (["compress", "-m", "checkpoint=every"], "checkpoint=every", "finished train cells"),
+    (["compress", "checkpoint=0123456789ab", "prune.sparsity=1.2"], "prune.sparsity=1.2", "[0, 1)"),
+    (["compress", "checkpoint=0123456789ab", "quantize.bits=0"], "quantize.bits=0", "2 to 8"),
+    (["compress", "checkpoint=0123456789ab", "prune=magic"], "prune=magic", "magnitude"),
+    (["run", "nowhere"], "study=nowhere", "quickstart"),
+    (["report", "nowhere"], "study=nowhere", "study"),
+    (["show", "0123456789ab"], "cell=0123456789ab", "cell"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "allowed"), BAD, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_bad_input_is_one_line_and_status_2(
+    arguments: list[str], named: str, allowed: str, study: Study, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    printed = capfd.readouterr()
+    [line] = printed.err.strip().splitlines()
+    assert line.startswith("error: ") and named in line and allowed in line
+    assert "Traceback" not in printed.out + printed.err
+    assert not list(study.path.parent.glob("*/*/*/config.yaml")), "nothing was frozen"
+
+
+def test_debug_shows_the_traceback(study: Study) -> None:
+    with pytest.raises(ValueError, match="arch.wdth"):
+        main(["--debug", "train", "arch.wdth=3"])
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; from trainlarge.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    heavy = "print([name for name in ('torch', 'transformers', 'hydra', 'pandas', 'wandb') if name in sys.modules])"
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code + heavy], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]") and "train a cell" in done.stdout
+    assert time.perf_counter() - started < 0.7
+
+
+def test_a_sweep_of_both_stages_runs_and_then_has_nothing_left(
+    study: Study,
+    tiny_overrides: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    sweeps = tmp_path / "sweeps" / "tiny"
+    sweeps.mkdir(parents=True)
+    (sweeps / "train.yaml").write_text(
+        "# @package _global_\nsweep:\n  blocks:\n    - {arch.width: 16, arch.depth: [1, 2], budget: [20 steps, 40 steps]}\n"
+        "    - {arch.width: 32, arch.depth: 1, budget: 20 steps}\n  exclude: ['arch.depth == 2 and budget == 40']\n"
+    )
+    (sweeps / "compress.yaml").write_text(
+        "# @package _global_\nsweep:\n  where: budget == 20\n  blocks:\n    - {checkpoint: every, prune.sparsity: [0.0, 0.5], quantize.bits: [32, 4]}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    fixed = [text for text in tiny_overrides if not text.startswith(("arch.", "budget="))]
+    assert main(["train", "-m", "+sweeps=tiny/train", *fixed]) == 0
+    assert len(list(study.folders("train"))) == 4
+    assert main(["compress", "-m", "+sweeps=tiny/compress", "study=tiny"]) == 0
+    cells = [folder.cell().config for folder in study.folders("compress")]
+    assert len(cells) == 3 * 4
+    capfd.readouterr()
+    assert main(["compress", "-m", "+sweeps=tiny/compress", "study=tiny"]) == 0
+    assert "12 cells, 12 done, 0 jobs" in capfd.readouterr().out
+    assert (
+        main(
+            ["compress", "study=tiny", f"checkpoint={cells[0]['checkpoint']}", "prune.sparsity=0.5", "quantize.bits=4"]
+        )
+        == 0
+    )
+    assert len(list(study.folders("compress"))) == 12, "a cell from the command line is the same cell"
+
+
+def test_a_failed_cell_is_status_1_and_names_the_command(
+    study: Study, tiny_overrides: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *tiny_overrides, "data.vocab_size=100000"]) == 1
+    last = capfd.readouterr().out.strip().splitlines()[-1]
+    [folder] = study.folders("train")
+    assert last.endswith(f"trainlarge show {folder.id} --study tiny")
