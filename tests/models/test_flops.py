@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
 
 from trainlarge.models.build import build_model
-from trainlarge.models.flops import forward_flops, training_flops
-from trainlarge.models.forward import masked_logits
+from trainlarge.models.families import FamilyName
+from trainlarge.models.flops import forward_flops, skipped_flops, training_flops
+from trainlarge.models.forward import library_logits, masked_logits
 from trainlarge.models.shape import Shape
 
 ROWS, SEQUENCE, PREDICTIONS = 3, 10, 4
@@ -19,19 +24,26 @@ ROWS, SEQUENCE, PREDICTIONS = 3, 10, 4
 @pytest.mark.parametrize(("width", "depth", "heads", "ffn_ratio"), [(8, 1, 1, 2.0), (24, 3, 3, 1.5), (32, 2, 4, 4.0)])
 @pytest.mark.parametrize("name", ["modern", "roberta"])
 def test_formula_equals_torchs_count(
-    name: str, width: int, depth: int, heads: int, ffn_ratio: float, tied: bool
+    name: FamilyName, width: int, depth: int, heads: int, ffn_ratio: float, tied: bool
 ) -> None:
-    shape = Shape(name, width, depth, heads, ffn_ratio, vocab_size=50, positions=SEQUENCE + 2, tied=tied)  # type: ignore[arg-type]
+    shape = Shape(name, width, depth, heads, ffn_ratio, vocab_size=50, positions=SEQUENCE + 2, tied=tied)
     model = build_model(shape, init_std=0.1, seed=0, attention="eager")
-    inputs = torch.randint(3, 50, (ROWS, SEQUENCE))
+    forward = ROWS * forward_flops(shape, SEQUENCE, PREDICTIONS)
+    training = ROWS * training_flops(shape, SEQUENCE, PREDICTIONS)
+    assert counted(library_logits, model) == (forward, training)
+    skipped = ROWS * skipped_flops(shape, SEQUENCE, PREDICTIONS)
+    assert counted(masked_logits, model) == (forward - skipped, training - 3 * skipped)
+
+
+def counted(logits_of: Callable[..., Tensor], model: PreTrainedModel) -> tuple[int, int]:
+    """FLOPs of a forward pass, and of forward and backward pass."""
+    inputs = torch.randint(4, 50, (ROWS, SEQUENCE))
     positions = torch.arange(PREDICTIONS).expand(ROWS, -1)
     with FlopCounterMode(display=False) as forward:
-        logits = masked_logits(model, inputs, positions)
+        logits = logits_of(model, inputs, positions)
     with FlopCounterMode(display=False) as backward:
         cross_entropy(logits, inputs.gather(1, positions).flatten()).backward()
-    row = forward_flops(shape, SEQUENCE, PREDICTIONS)
-    assert forward.get_total_flops() == ROWS * row
-    assert forward.get_total_flops() + backward.get_total_flops() == ROWS * training_flops(shape, SEQUENCE, PREDICTIONS)
+    return forward.get_total_flops(), forward.get_total_flops() + backward.get_total_flops()
 
 
 def test_a_large_model_costs_six_flops_a_parameter_and_token() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,12 +19,13 @@ from trainlarge.data.blocks import Blocks
 from trainlarge.data.evaluation import evaluation_set
 from trainlarge.data.prepare import prepare
 from trainlarge.models.build import build_model
-from trainlarge.models.forward import library_logits
+from trainlarge.models.forward import library_logits, library_loss
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import stage
 from trainlarge.training.cells import resolve
+from trainlarge.training.device import FORWARDS, Forward
 from trainlarge.training.evaluate import evaluate
-from trainlarge.training.module import Masking, make_optimizer
+from trainlarge.training.module import MaskedLanguageModule, Masking, make_optimizer
 from trainlarge.training.schedule import make_schedule
 from trainlarge.training.steps import shape_of, step_of
 
@@ -51,13 +53,14 @@ def curve(folder: CellFolder) -> list[dict[str, Any]]:
     ids=["fp32", "bf16", "dropout", "fixed"],
 )
 def test_a_result_does_not_depend_on_the_cells_it_shared_a_job_with(
-    tiny: Tiny, run_here: Run, overrides: list[str]
+    tiny: Tiny, run_here: Run, study: Study, overrides: list[str]
 ) -> None:
     config = tiny(*overrides)
     together = run_here("train", [{**config, "budget": f"{steps} steps"} for steps in (30, 60)])
     shared = [(weights(folder), curve(folder)) for folder in together]
     for folder, steps, (tensors, rows) in zip(together, (30, 60), shared, strict=True):
         folder.clear_result()
+        shutil.rmtree(study.path / "trunks")
         [alone] = run_here("train", [{**config, "budget": f"{steps} steps"}])
         assert alone == folder and curve(alone) == rows
         assert all(torch.equal(tensors[name], tensor) for name, tensor in weights(alone).items())
@@ -150,10 +153,49 @@ def test_budgets_in_seconds_use_the_kept_probe(tiny: Tiny, run_here: Run, study:
     assert probe.read_bytes() == before and folder.record()["step"] == record["step"]
 
 
-def test_a_loss_that_is_no_number_fails_and_says_at_which_step(tiny: Tiny, run_here: Run, study: Study) -> None:
-    config = copy.deepcopy(tiny("optim.clip=0", "impl.precision=fp32"))
+def test_a_run_that_diverges_is_a_result_with_its_last_good_weights(tiny: Tiny, run_here: Run) -> None:
+    config = copy.deepcopy(tiny("optim.clip=0", "impl.precision=fp32", "budget=[20 steps, 60 steps]"))
     config["optim"]["peak_lr"] = 1e30
-    with pytest.raises(RuntimeError, match="not a number any more at step 25"):
-        run_here("train", [config])
-    [folder] = study.folders("train")
-    assert "at step 25" in (folder.status().error or "") and folder.status().attempts == 1
+    early, late = run_here("train", [{**config, "budget": budget} for budget in config["budget"]])
+    for folder in (early, late):
+        record = folder.record()
+        assert folder.is_done() and record["diverged"] and record["loss"] is None
+        assert all(torch.isfinite(tensor).all() for tensor in weights(folder).values())
+    assert late.record()["diverged_at"] <= 25
+
+
+def test_micro_batches_give_the_gradient_of_the_whole_batch(tiny: Tiny, study: Study) -> None:
+    config = resolve(tiny())
+    prepared, step = prepare(config["data"], study.data_root), step_of(config)
+    masking = Masking.of(prepared, step, 0)
+    ids = torch.from_numpy(Blocks(prepared.train, 16, 0).batch(0, step.rows))
+    gradients = []
+    for rows in (0, 5, 1):
+        model = build_model(shape_of(config), init_std=0.1, seed=0, attention="eager").double()
+        module = MaskedLanguageModule(model, masking, config["optim"], micro_batch_rows=rows)
+        module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
+        loss = module._gradient(0, masking.apply(0, ids, torch.Generator()))
+        gradients.append([loss, *(parameter.grad for parameter in model.parameters())])
+    for other in gradients[1:]:
+        for whole, parts in zip(gradients[0], other, strict=True):
+            torch.testing.assert_close(parts.double(), whole.double(), rtol=1e-10 if whole.ndim else 1e-6, atol=1e-12)
+
+
+def test_where_memory_runs_out_the_micro_batch_is_halved_and_the_result_stays(
+    tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [folder] = run_here("train", [tiny("impl=plain", "budget=10 steps")])
+    loss = folder.record()["loss"]
+    assert folder.record()["environment"]["micro_batch_rows"] == 16
+    folder.clear_result()
+    shutil.rmtree(folder.path.parents[1] / "trunks")
+
+    def too_large(model: Any, inputs: Tensor, *rest: Tensor) -> Tensor:
+        if len(inputs) > 4:
+            raise torch.OutOfMemoryError("made up")
+        return library_loss(model, inputs, *rest)
+
+    monkeypatch.setitem(FORWARDS, "library", Forward(too_large, library_logits))
+    run_here("train", [tiny("impl=plain", "budget=10 steps")])
+    assert folder.record()["environment"]["micro_batch_rows"] == 4
+    assert folder.record()["loss"] == pytest.approx(loss, abs=1e-5)

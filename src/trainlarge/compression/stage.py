@@ -14,7 +14,7 @@ from trainlarge.compression.cells import recipe_of
 from trainlarge.compression.grid import Compressed, compress_grid
 from trainlarge.compression.packing import save_packed
 from trainlarge.compression.weights import Weights, load_weights
-from trainlarge.data.evaluation import EvaluationSet, evaluation_set
+from trainlarge.data.evaluation import EvaluationSet
 from trainlarge.data.prepare import prepare
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.provenance import origin, software
@@ -22,6 +22,7 @@ from trainlarge.models.build import load_model
 from trainlarge.sweep.cell import Cell
 from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
 from trainlarge.training.evaluate import Evaluation, evaluate
+from trainlarge.training.setup import evaluation_set_of
 
 RECORD_SCHEMA = 1
 
@@ -42,7 +43,8 @@ class CheckpointRun:
         torch.set_num_threads(self.implementation.threads)
         self.was_shared = is_shared(self.implementation.threads)
         self.parent = job.study.folder("train", config["checkpoint"])
-        self.evaluation_set: EvaluationSet = _evaluation_set(job, self.parent.cell().config)
+        parent = self.parent.cell().config
+        self.evaluation_set: EvaluationSet = evaluation_set_of(parent, prepare(parent["data"], job.study.data_root))
         model = load_model(self.parent.checkpoint, attention=self.implementation.attention)
         self.model: PreTrainedModel = cast(Any, model).to(self.implementation.device)
         self.weights = Weights.of(self.model)
@@ -64,7 +66,7 @@ class CheckpointRun:
             self.job.check()
 
     def _evaluate(self) -> Evaluation:
-        return evaluate(self.model, self.evaluation_set, FORWARDS[self.implementation.forward])
+        return evaluate(self.model, self.evaluation_set, FORWARDS[self.implementation.forward].logits)
 
     def _tell(self, cell: Cell, done: int, loss: float, seconds: float) -> None:
         left = [other.id for other in self.cells if not self.job.folder(other.id).is_done()]
@@ -127,11 +129,3 @@ class CheckpointRun:
 def standard_error(row_values: Tensor) -> float:
     """Standard error of the mean of values of rows [rows], which are drawn independently; 0 for a single row."""
     return float(row_values.double().std() / math.sqrt(len(row_values))) if len(row_values) > 1 else 0.0
-
-
-def _evaluation_set(job: RunningJob, config: dict[str, Any]) -> EvaluationSet:
-    task = config["task"]
-    prepared = prepare(config["data"], job.study.data_root)
-    return evaluation_set(
-        prepared, config["data"]["sequence_length"], task["evaluation_rows"], task["evaluation_mask_rate"]
-    )

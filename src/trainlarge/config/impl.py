@@ -23,6 +23,6 @@ def check_impl(impl: dict[str, Any]) -> None:
     for key, allowed in CHOICES.items():
         if impl[key] not in allowed:
             raise UserError(f"impl.{key}", impl[key], ", ".join(allowed))
-    for key, least in (("threads", 0), ("devices", 1)):
+    for key, least in (("threads", 0), ("devices", 1), ("micro_batch_rows", 0), ("save_seconds", 0)):
         if impl[key] < least:
-            raise UserError(f"impl.{key}", impl[key], f"a whole number of at least {least}")
+            raise UserError(f"impl.{key}", impl[key], f"a number of at least {least}")

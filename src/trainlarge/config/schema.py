@@ -138,6 +138,10 @@ class ImplConfig:
     """Lightning strategy (``auto``, ``ddp``, ``fsdp``)."""
     devices: int = 1
     """Devices a job."""
+    micro_batch_rows: int = 0
+    """Rows that go through the model at once; 0: the whole batch. Halved where memory runs out."""
+    save_seconds: float = 300.0
+    """Time between two saved states, from which a stopped run goes on."""
 
 
 @dataclass
@@ -159,7 +163,35 @@ class LauncherConfig:
     """Where jobs run (not identity)."""
 
     name: str = "local"
-    """``local``: one process a job on this machine."""
+    """``local``: one process a job on this machine; ``slurm``: one array task a job, with the keys below."""
+    array_parallelism: int = 0
+    """Array tasks that run at once; 0: as many as the cluster gives."""
+    partition: str | None = None
+    """Partition; null: the cluster's default. So for every key below that is null."""
+    time: str | None = None
+    """Time limit of one array task with its unit (``4 h``); a job that needs longer goes on in its next turn."""
+    memory: str | None = None
+    """Memory of one array task, as SLURM reads it (``16G``)."""
+    cpus: int = 1
+    """CPU cores of one array task."""
+    gpus: str | None = None
+    """GPUs of one array task: a number, or a type and a number (``a100:1``)."""
+    account: str | None = None
+    """Account that pays."""
+    qos: str | None = None
+    """Quality of service."""
+    sbatch: list[str] = field(default_factory=list)
+    """More options of sbatch (``--constraint=avx512``)."""
+    setup: list[str] = field(default_factory=list)
+    """Shell lines before Python starts (``module load python``)."""
+    python: str | None = None
+    """Python of the array tasks; null: the one that submits."""
+    signal_lead: int = 180
+    """Seconds before the time limit at which a job saves its state and goes back into the queue."""
+    max_requeues: int = 20
+    """How often an array task starts again before it is given up."""
+    max_array_size: int = 0
+    """Jobs in one array, more are split; 0: what the cluster allows."""
 
 
 @dataclass

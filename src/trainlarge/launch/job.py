@@ -85,6 +85,11 @@ class RunningJob:
                 held.status = replace(held.status, progress=fields, updated=time.time())
                 self._is_dirty = True
 
+    @property
+    def is_asked_to_stop(self) -> bool:
+        """Whether the next ``check`` ends the job: the last moment to save."""
+        return self._stop_reason is not None
+
     def check(self) -> None:
         """To be called between steps.
 

@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from trainlarge.launch.job import mark_lost
+from trainlarge.launch.threads import make_threads_yield
 from trainlarge.launch.worker import run_job
 from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.stages import runner_modules
@@ -39,6 +40,7 @@ class LocalLauncher:
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
+        make_threads_yield()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["trainlarge.launch.worker", *runner_modules()])
 

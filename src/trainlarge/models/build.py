@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from trainlarge.errors import UserError
+from trainlarge.models.families import PAD_ID
 from trainlarge.models.shape import Shape
 
 ROTARY_BASE = 10_000.0
@@ -93,7 +94,7 @@ def _modern_config(shape: Shape) -> PretrainedConfig:
         attention_dropout=shape.dropout,
         mlp_dropout=shape.dropout,
         tie_word_embeddings=shape.tied,
-        pad_token_id=None,
+        pad_token_id=PAD_ID,
         bos_token_id=None,
         eos_token_id=None,
         cls_token_id=None,
@@ -112,7 +113,7 @@ def _roberta_config(shape: Shape) -> PretrainedConfig:
         hidden_dropout_prob=shape.dropout,
         attention_probs_dropout_prob=shape.dropout,
         type_vocab_size=1,
-        pad_token_id=shape.family.first_position - 1,
+        pad_token_id=PAD_ID,
         tie_word_embeddings=shape.tied,
     )
 

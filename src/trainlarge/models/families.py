@@ -7,6 +7,9 @@ from typing import Literal
 
 FamilyName = Literal["modern", "roberta"]
 
+PAD_ID = 0
+"""Id of the padding token, as our tokenizers have it."""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -27,7 +30,7 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "modern": Family(model_type="modernbert", rotary=True, first_position=0, ffn_matrices=3),
-    # RoBERTa counts positions from padding_idx + 1 = 2 (fairseq's convention, kept by Hugging Face).
-    "roberta": Family(model_type="roberta-prelayernorm", rotary=False, first_position=2, ffn_matrices=2),
+    # RoBERTa counts positions from the padding id + 1 (fairseq's convention, kept by Hugging Face).
+    "roberta": Family(model_type="roberta-prelayernorm", rotary=False, first_position=PAD_ID + 1, ffn_matrices=2),
 }
 """Every family by the name that ``arch.name`` gives it."""

@@ -31,6 +31,17 @@ def training_flops(shape: Shape, sequence_length: int, predictions_per_row: int)
     return 3 * forward_flops(shape, sequence_length, predictions_per_row)
 
 
+def skipped_flops(shape: Shape, sequence_length: int, predictions_per_row: int) -> int:
+    """The part of :func:`forward_flops` that the fast forward pass leaves out (:mod:`trainlarge.models.fast`).
+
+    What the last layer gives at the other positions reaches no prediction, so only its keys and values are computed
+    there. The clocks count it all the same: FLOPs are those of the architecture, whichever way it is computed.
+    """
+    keys_and_values = 2 * 2 * shape.width**2
+    token = _linear_flops(shape) - keys_and_values + _attention_flops(shape, sequence_length) // sequence_length
+    return (sequence_length - predictions_per_row) * token
+
+
 def _linear_flops(shape: Shape) -> int:
     """FLOPs of one layer's linear layers for one token: query, key, value, output and the feed-forward block."""
     return 2 * (4 * shape.width**2 + shape.family.ffn_matrices * shape.width * shape.ffn_width)

@@ -88,7 +88,7 @@ def check_sequence_length(shape: Shape, sequence_length: int) -> None:
     """Refuse rows of more tokens than the shape has positions for.
 
     Raises:
-        UserError: on ``arch.positions``; a family that starts counting late (RoBERTa, by 2) needs as many more.
+        UserError: on ``arch.positions``; RoBERTa starts counting after the padding id and needs as many more.
     """
     needed = sequence_length + shape.family.first_position
     if shape.positions < needed:

@@ -32,13 +32,19 @@ class Clock:
             self.train_seconds += time.perf_counter() - self._started
             self._started = None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether training goes on."""
+        return self._started is not None
+
     def wall(self) -> float:
         """Seconds of everything so far."""
         return self.wall_seconds + time.perf_counter() - self._born
 
     def snapshot(self) -> dict[str, float]:
         """The state, to go on from later."""
-        return {"train_seconds": self.train_seconds, "wall_seconds": self.wall()}
+        running = time.perf_counter() - self._started if self._started is not None else 0.0
+        return {"train_seconds": self.train_seconds + running, "wall_seconds": self.wall()}
 
     @classmethod
     def restored(cls, snapshot: dict[str, float]) -> Clock:

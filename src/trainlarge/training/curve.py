@@ -20,6 +20,10 @@ FIRST_STEP = 25
 class Diverged(RuntimeError):
     """The loss is no number any more."""
 
+    def __init__(self, step: int) -> None:
+        self.step = step
+        super().__init__(f"the loss is not a number any more at step {step}; a smaller optim.lr may help")
+
 
 def is_curve_step(step: int, points_per_doubling: int) -> bool:
     """Whether the curve has a point at ``step``: 25, then ``points_per_doubling`` points each time the steps double.
@@ -53,7 +57,7 @@ class Curve:
         """
         train_loss = torch.stack(self.losses).mean().item() if self.losses else None
         if not math.isfinite(evaluation.loss) or not math.isfinite(train_loss or 0.0):
-            raise Diverged(f"the loss is not a number any more at step {steps}; a smaller optim.lr may help")
+            raise Diverged(steps)
         row = {
             "step": steps,
             "tokens": steps * self.step.tokens,
@@ -70,7 +74,3 @@ class Curve:
         self.rows.append(row)
         self.losses.clear()
         return row
-
-    def copy(self) -> Curve:
-        """A curve that goes on by itself."""
-        return Curve(self.step, self.step_seconds, list(self.rows), list(self.losses))

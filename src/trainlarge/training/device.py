@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import psutil
 import torch
+from torch import Tensor
 
 from trainlarge.errors import UserError
 from trainlarge.models.build import default_attention
-from trainlarge.models.forward import library_logits, masked_logits
+from trainlarge.models.forward import library_logits, library_loss, masked_logits, masked_loss
 
-FORWARDS = {"fast": masked_logits, "library": library_logits}
+
+@dataclass(frozen=True)
+class Forward:
+    """A forward pass, for training and for evaluation."""
+
+    loss: Callable[..., Tensor]
+    """Mean loss of masked positions, ``(model, inputs, positions, labels) -> []``."""
+    logits: Callable[..., Tensor]
+    """Logits of masked positions, ``(model, inputs, positions) -> [rows * m, V]``."""
+
+
+FORWARDS = {"fast": Forward(masked_loss, masked_logits), "library": Forward(library_loss, library_logits)}
 """Forward passes by the name that ``impl.forward`` gives them."""
 BUSY_LOAD = 0.5
 """Load of other programs from which the machine counts as shared."""

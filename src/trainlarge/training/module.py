@@ -10,17 +10,17 @@ import numpy as np
 import pytorch_lightning as lightning
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import PreTrainedModel
 
 from trainlarge.data.blocks import Blocks
 from trainlarge.data.masking import MaskedBatch, mask_tokens
 from trainlarge.data.prepare import PreparedData
-from trainlarge.models.forward import masked_logits
+from trainlarge.errors import UserError
+from trainlarge.models.forward import masked_loss
 from trainlarge.training.steps import Step
 
-Forward = Callable[[PreTrainedModel, Tensor, Tensor], Tensor]
+Loss = Callable[[PreTrainedModel, Tensor, Tensor, Tensor], Tensor]
 Observer = Callable[[int, Tensor], None]
 """Told, after each optimizer step, how many steps are done and the loss of the last one (nats per token)."""
 
@@ -75,37 +75,54 @@ class Masking:
 class MaskedLanguageModule(lightning.LightningModule):
     """Trains a Hugging Face masked language model; one instance serves a whole job, trunk and branches.
 
+    Optimization is manual in Lightning's sense: one batch is one optimizer step, taken in as many micro-batches as the
+    memory asks for. Where memory runs out, the micro-batch is halved and the step taken again: the effective batch, and
+    so the gradient but for rounding, stays.
+
     Args:
         model: the model, whose parameters are trained in place.
         masking: how batches are masked.
         optim: the group ``optim`` of the configuration, with ``peak_lr`` filled in.
-        forward: logits of masked positions, ``(model, inputs [rows, S], positions [rows, m]) -> [rows * m, V]``.
+        loss: mean loss of masked positions, ``(model, inputs [rows, S], positions [rows, m], labels [rows, m]) -> []``.
+        micro_batch_rows: rows at once; 0: the whole batch.
     """
 
     def __init__(
-        self, model: PreTrainedModel, masking: Masking, optim: dict[str, Any], forward: Forward = masked_logits
+        self,
+        model: PreTrainedModel,
+        masking: Masking,
+        optim: dict[str, Any],
+        loss: Loss = masked_loss,
+        micro_batch_rows: int = 0,
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.model = model
         self.masking = masking
         self.optim = optim
+        self.micro_batch_rows = micro_batch_rows
         self.rate: Callable[[int], float] = lambda step: 1.0
         """Learning rate of a step as a share of ``optim.peak_lr``; set for each stretch of training."""
         self.observer: Observer = lambda step, loss: None
         """Told after each step."""
-        self._forward = forward
+        self._loss = loss
         self._has_dropout = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in model.modules())
         self._optimizer: torch.optim.Optimizer | None = None
         self._generator: torch.Generator | None = None
 
-    def training_step(self, batch: tuple[int, Tensor], batch_index: int) -> Tensor:
-        """Mean cross entropy of the masked positions, in nats per token."""
+    def training_step(self, batch: tuple[int, Tensor], batch_index: int) -> None:
+        """One optimizer step on rows [rows, sequence], then the observer."""
         step, ids = batch
         masked = self.masking.apply(step, ids, self._random(ids.device))
-        if self._has_dropout:
-            torch.manual_seed(step_seed(self.masking.seed, step) + 1)
-        logits = self._forward(self.model, masked.inputs, masked.positions)
-        return cross_entropy(logits.float(), masked.labels.flatten())
+        loss = self._gradient(step, masked)
+        if self.optim["clip"]:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim["clip"])
+        optimizer = self.configure_optimizers()
+        for group in optimizer.param_groups:
+            group["lr"] = self.optim["peak_lr"] * self.rate(step)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        self.observer(step + 1, loss)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW, fused; made once and then kept, so that trunk and branches share its state."""
@@ -113,20 +130,41 @@ class MaskedLanguageModule(lightning.LightningModule):
             self._optimizer = make_optimizer(self.model, self.optim)
         return self._optimizer
 
-    def on_train_batch_start(self, batch: tuple[int, Tensor], batch_index: int) -> None:
-        """Set the learning rate of the step."""
-        rate = self.optim["peak_lr"] * self.rate(batch[0])
-        for group in self.configure_optimizers().param_groups:
-            group["lr"] = rate
+    def _gradient(self, step: int, masked: MaskedBatch) -> Tensor:
+        """Leave the gradient of the mean loss in the parameters; returns that loss (nats per token)."""
+        while True:
+            try:
+                return self._accumulate(step, masked)
+            except torch.OutOfMemoryError:
+                self._halve_micro_batch(len(masked.inputs))
+                self.configure_optimizers().zero_grad(set_to_none=True)
+                torch.cuda.empty_cache()
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip the gradient norm; here, since Lightning's own clipping refuses a fused optimizer."""
-        if self.optim["clip"]:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim["clip"])
+    def _accumulate(self, step: int, masked: MaskedBatch) -> Tensor:
+        if self._has_dropout:
+            torch.manual_seed(step_seed(self.masking.seed, step) + 1)
+        rows = len(masked.inputs)
+        size = self.micro_batch_rows or rows
+        if size >= rows:
+            return self._backward(masked, 1.0)
+        parts = zip(*(tensor.split(size) for tensor in masked), strict=True)
+        # Every row has as many masked positions, so the mean over the batch is the mean of the parts, weighted by rows.
+        return torch.stack([self._backward(MaskedBatch(*part), len(part[0]) / rows) for part in parts]).sum()
 
-    def on_train_batch_end(self, outputs: Any, batch: tuple[int, Tensor], batch_index: int) -> None:
-        """Tell the observer."""
-        self.observer(batch[0] + 1, outputs["loss"].detach())
+    def _backward(self, part: MaskedBatch, share: float) -> Tensor:
+        loss = self._loss(self.model, part.inputs, part.positions, part.labels)
+        loss = loss if share == 1.0 else loss * share
+        self.manual_backward(loss)
+        return loss.detach()
+
+    def _halve_micro_batch(self, rows: int) -> None:
+        before = self.micro_batch_rows or rows
+        if before == 1:
+            raise UserError(
+                "impl.micro_batch_rows", 1, "rows that fit in memory, and not even one does: a smaller model"
+            )
+        self.micro_batch_rows = -(-before // 2)
+        print(f"out of memory with {before} rows at once; going on with {self.micro_batch_rows}", flush=True)
 
     def _random(self, device: torch.device) -> torch.Generator:
         if self._generator is None or self._generator.device != device:

@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
+import json
 import time
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from trainlarge.config.budget import parse_budget
-from trainlarge.data.blocks import Blocks
-from trainlarge.data.evaluation import EvaluationSet, evaluation_set
-from trainlarge.data.prepare import PreparedData, prepare
 from trainlarge.data.tokenizer import hugging_face_tokenizer
 from trainlarge.launch.job import RunningJob
-from trainlarge.launch.provenance import origin, software
-from trainlarge.models.build import build_model
-from trainlarge.models.counts import parameter_counts
-from trainlarge.sweep.store import CellFolder, replace_folder
+from trainlarge.sweep.cell import Cell, canonical_json
+from trainlarge.sweep.files import write_json
+from trainlarge.sweep.store import replace_folder
+from trainlarge.training.cells import shared_work
 from trainlarge.training.clocks import Clock
-from trainlarge.training.curve import Curve, is_curve_step
-from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
+from trainlarge.training.curve import Curve, Diverged, is_curve_step
 from trainlarge.training.evaluate import evaluate
-from trainlarge.training.module import MaskedLanguageModule, Masking
-from trainlarge.training.probe import settled_step_seconds
+from trainlarge.training.record import diverged_record, finished_record
+from trainlarge.training.resume import TRUNK, TrainState, TrunkStates, branch_part, stacked
 from trainlarge.training.schedule import Branch, Schedule, branches, make_schedule
-from trainlarge.training.steps import Step, shape_of, step_of, steps_in
-from trainlarge.training.trainer import Stretches
-
-RECORD_SCHEMA = 1
+from trainlarge.training.setup import Setup
+from trainlarge.training.steps import steps_in
 
 
 def run(job: RunningJob) -> None:
-    """Train the cells of a job, which differ in their budgets only."""
+    """Train the cells of a job, which differ in their budgets only, going on from saved states where there are any."""
     TrunkRun(job).run()
 
 
@@ -43,167 +38,166 @@ class TrunkRun:
     def __init__(self, job: RunningJob) -> None:
         self.job = job
         self.config: dict[str, Any] = job.cells[0].config
-        self.implementation: Implementation = choose(self.config["impl"])
-        torch.set_num_threads(self.implementation.threads)
-        self.was_shared = is_shared(self.implementation.threads)
         self.started = time.time()
         self.clock = Clock()
-        self.prepared: PreparedData = prepare(self.config["data"], job.study.data_root)
-        self.evaluation_set = _evaluation_set(self.config, self.prepared)
-        self.step: Step = step_of(self.config)
-        self.stretches = self._stretches()
-        self.step_seconds = settled_step_seconds(job.study.path / "probes", self._probe_key(), self.stretches.timed)
+        self.setup = Setup(job.study, self.config)
         self.schedule: Schedule = make_schedule(self.config["schedule"], self._horizon_steps())
-        self.curve = Curve(self.step, self.step_seconds)
-        self.branches: list[Branch] = branches(self.schedule, {cell.id: self._total(cell.config) for cell in job.cells})
-        self.steps_done, self.steps_in_all = 0, _steps_in_all(self.branches)
+        self.curve = Curve(self.setup.step, self.setup.step_seconds)
+        self.branches: list[Branch] = branches(self.schedule, {cell.id: self._total(cell) for cell in job.cells})
+        self.states = TrunkStates(job.study.path / "trunks" / _trunk_id(self.config))
+        self.resumed_at: list[int] = []
+        self.step = 0
+        self.saved = time.monotonic()
+        self.stretch_start, self.stretch_began = 0, time.monotonic()
+        self.good: dict[str, Any] = {}
 
     def run(self) -> None:
         """Train trunk and branches in turn; the trunk goes on from where each branch left it."""
-        trunk_at = 0
-        for branch in self.branches:
-            self._stretch(trunk_at, branch.start, branch, None)
-            trunk_at = branch.start
-            snapshot, curve, clock = self.stretches.snapshot(), self.curve.copy(), self.clock.snapshot()
-            self._stretch(branch.start, branch.stop, branch, branch.stop)
-            self._finish(branch)
-            self.stretches.restore(snapshot)
-            self.curve, self.clock = curve, Clock.restored(clock)
+        for index, branch in enumerate(self.branches):
+            try:
+                self._go_to(branch)
+                self._run_branch(branch, is_last=index == len(self.branches) - 1)
+            except Diverged as error:
+                self._give_up(error, self.branches[index:])
+                return
+        self.states.forget_branches()
 
-    def _stretch(self, start: int, stop: int, branch: Branch, total: int | None) -> None:
-        """Train steps ``start`` to ``stop``: on the branch of ``total`` steps, or on the trunk when that is None."""
-        part = "trunk" if total is None else "branch"
+    def _go_to(self, branch: Branch) -> None:
+        """Bring the trunk to where ``branch`` leaves it, from the newest saved state if that is ahead of us."""
+        saved = self.states.newest(TRUNK, at_most=branch.start)
+        if saved and saved.step > self.step:
+            self._restore(saved)
+            self.resumed_at.append(saved.step)
+        self._train(branch.start, TRUNK, self.schedule.trunk, branch)
+        if branch.start:
+            self._save(TRUNK)
 
-        def rate(step: int) -> float:
-            return self.schedule.trunk(step) if total is None else self.schedule.branch(step, total)
+    def _run_branch(self, branch: Branch, is_last: bool) -> None:
+        part, trunk = branch_part(branch.stop), self._state()
+        saved = self.states.newest(part, at_most=branch.stop)
+        if saved:
+            self._restore(saved)
+            self.resumed_at.append(saved.step)
+        self._train(branch.stop, part, lambda step: self.schedule.branch(step, branch.stop), branch)
+        self._finish(branch)
+        if not is_last:
+            self._restore(trunk)
+
+    def _train(self, stop: int, part: str, rate: Callable[[int], float], branch: Branch) -> None:
+        """Train to step ``stop`` on the trunk or on ``branch``."""
 
         def observe(steps: int, loss: Tensor) -> None:
+            self.step = steps
             self.curve.losses.append(loss)
-            self.steps_done += 1
-            # The last step has its point when the branch is finished.
-            if is_curve_step(steps, self.config["task"]["evaluations_per_doubling"]) and steps < branch.stop:
-                self._evaluate(steps, rate(steps - 1), part)
+            # The last step of a branch has its point when the branch is finished.
+            if steps < branch.stop and is_curve_step(steps, self.config["task"]["evaluations_per_doubling"]):
+                self._evaluate(rate(steps - 1), part)
             self._tell(branch)
+            self._save_in_time(part)
             self.job.check()
 
+        self.stretch_start, self.stretch_began = self.step, time.monotonic()
         self.clock.start()
-        self.stretches.run(start, stop, rate, observe)
-        self.clock.stop()
+        try:
+            self.setup.stretches.run(self.step, stop, rate, observe)
+        finally:
+            self.clock.stop()
 
-    def _evaluate(self, steps: int, rate: float, part: str) -> None:
+    def _evaluate(self, rate: float, part: str) -> None:
+        was_running = self.clock.is_running
         self.clock.stop()
-        result = evaluate(self.stretches.module.model, self.evaluation_set, FORWARDS[self.implementation.forward])
-        self.curve.add(steps, rate * self.config["optim"]["peak_lr"], part, result, self.clock)
-        self.clock.start()
-
-    def _tell(self, branch: Branch) -> None:
-        last = self.curve.rows[-1]["loss"] if self.curve.rows else None
-        self.job.progress(
-            branch.cell_ids[0],
-            step=self.steps_done,
-            steps=self.steps_in_all,
-            loss=last,
-            tokens_per_second=self.step.tokens / self.step_seconds,
-            seconds_left=(self.steps_in_all - self.steps_done) * self.step_seconds,
-        )
+        model = self.setup.stretches.module.model
+        result = evaluate(model, self.setup.evaluation_set, self.setup.forward.logits)
+        kind = TRUNK if part == TRUNK else "branch"
+        self.curve.add(self.step, rate * self.config["optim"]["peak_lr"], kind, result, self.clock)
+        self.good = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+        if was_running:
+            self.clock.start()
 
     def _finish(self, branch: Branch) -> None:
         """Evaluate the end of a branch and write its cells: weights, then curve, then record, then the state."""
-        self._evaluate(branch.stop, self._last_rate(branch), "branch" if branch.start < branch.stop else "trunk")
-        self.clock.stop()
-        for cell_id in branch.cell_ids:
-            folder = self.job.folder(cell_id)
-            _save_checkpoint(folder, self.stretches.module, self.prepared)
-            folder.write_metrics(self.curve.rows)
-            self.job.finish(cell_id, self._record(cell_id, branch))
+        part = branch_part(branch.stop) if branch.start < branch.stop else TRUNK
+        self._evaluate(self.schedule.branch(branch.stop - 1, branch.stop), part)
+        for cell in self._cells(branch):
+            run = {"branch_step": branch.start, "resumed_at": self.resumed_at, "started": self.started}
+            self._write(cell, finished_record(cell, self.setup, self.curve.rows[-1], **run))
 
-    def _last_rate(self, branch: Branch) -> float:
-        return self.schedule.branch(branch.stop - 1, branch.stop)
+    def _give_up(self, error: Diverged, left: list[Branch]) -> None:
+        """Record the cells of a trunk that diverged, with the last weights that were good."""
+        last = self.curve.rows[-1] if self.curve.rows else {}
+        self.setup.stretches.module.model.load_state_dict(self.good or self.setup.stretches.module.model.state_dict())
+        for branch in left:
+            for cell in self._cells(branch):
+                run = {"branch_step": branch.start, "resumed_at": self.resumed_at, "started": self.started}
+                self._write(cell, diverged_record(cell, self.setup, last, error.step, **run))
 
-    def _stretches(self) -> Stretches:
-        arch = self.config["arch"]
-        model = build_model(
-            shape_of(self.config),
-            init_std=arch["init_std"],
-            seed=self.config["seed"],
-            attention=self.implementation.attention,
+    def _write(self, cell: Cell, record: dict[str, Any]) -> None:
+        folder = self.job.folder(cell.id)
+        temporary = folder.path / ".checkpoint.tmp"
+        self.setup.stretches.module.model.save_pretrained(temporary)
+        hugging_face_tokenizer(self.setup.prepared.tokenizer_file).save_pretrained(temporary)
+        replace_folder(folder.checkpoint, temporary)
+        folder.write_metrics(self.curve.rows)
+        self.job.finish(cell.id, record)
+
+    def _state(self) -> TrainState:
+        losses = stacked(self.curve.losses)
+        return TrainState(
+            self.step, self.setup.stretches.snapshot(), list(self.curve.rows), losses, self.clock.snapshot()
         )
-        masking = Masking.of(self.prepared, self.step, self.config["seed"])
-        module = MaskedLanguageModule(model, masking, self.config["optim"], FORWARDS[self.implementation.forward])
-        blocks = Blocks(self.prepared.train, self.step.sequence_length, self.config["seed"])
-        return Stretches(module, blocks, self.step.rows, self.implementation, self.config["impl"])
 
-    def _probe_key(self) -> dict[str, Any]:
-        arch = {key: value for key, value in self.config["arch"].items() if key != "init_std"}
-        step = {"rows": self.step.rows, "sequence_length": self.step.sequence_length, "masked": self.step.masked}
-        vocab_size = self.config["data"]["vocab_size"]
-        return {"implementation": self.implementation.to_json(), "arch": arch, "vocab_size": vocab_size, "step": step}
+    def _restore(self, state: TrainState) -> None:
+        self.setup.stretches.restore(state.snapshot)
+        self.step = state.step
+        self.curve = Curve(self.setup.step, self.setup.step_seconds, list(state.rows), list(state.losses.unbind()))
+        self.clock = Clock.restored(state.clock)
 
-    def _total(self, config: dict[str, Any]) -> int:
-        return steps_in(parse_budget(config["budget"]), self.step, self.step_seconds)
+    def _save_in_time(self, part: str) -> None:
+        is_due = time.monotonic() - self.saved > self.config["impl"]["save_seconds"]
+        if is_due or self.job.is_asked_to_stop:
+            self.clock.stop()
+            self._save(part)
+            self.clock.start()
+
+    def _save(self, part: str) -> None:
+        try:
+            self.states.save(part, self._state())
+        except OSError as error:
+            # Training can go on without this state; what cannot be written at the end will fail the cell.
+            print(f"the state after step {self.step} was not saved: {error}", flush=True)
+        self.saved = time.monotonic()
+
+    def _tell(self, branch: Branch) -> None:
+        """Progress of the stretch at hand, and the time left of the whole job."""
+        done = self.step - self.stretch_start
+        speed = done / max(time.monotonic() - self.stretch_began, 1e-9)
+        ahead = [other for other in self.branches if other.stop > branch.stop]
+        later = (ahead[-1].start - branch.start if ahead else 0) + sum(other.stop - other.start for other in ahead)
+        self.job.progress(
+            branch.cell_ids[0],
+            step=self.step,
+            steps=branch.stop,
+            loss=self.curve.rows[-1]["loss"] if self.curve.rows else None,
+            tokens_per_second=speed * self.setup.step.tokens,
+            seconds_left=(branch.stop - self.step + later) / speed,
+        )
+
+    def _cells(self, branch: Branch) -> list[Cell]:
+        return [cell for cell in self.job.cells if cell.id in branch.cell_ids]
+
+    def _total(self, cell: Cell) -> int:
+        """Steps of a cell's budget, settled when it first starts: its seconds are those of the device of that start."""
+        path = self.job.folder(cell.id).path / "steps.json"
+        if not path.exists():
+            steps = steps_in(parse_budget(cell.config["budget"]), self.setup.step, self.setup.step_seconds)
+            write_json(path, {"steps": steps, "step_seconds": self.setup.step_seconds})
+        return int(json.loads(path.read_text(encoding="utf-8"))["steps"])
 
     def _horizon_steps(self) -> int | None:
-        horizon = self.config["schedule"]["horizon"]
-        return horizon and steps_in(
-            parse_budget(horizon, "schedule.horizon"), self.step, self.step_seconds, "schedule.horizon"
-        )
-
-    def _record(self, cell_id: str, branch: Branch) -> dict[str, Any]:
-        config = next(cell.config for cell in self.job.cells if cell.id == cell_id)
-        last = self.curve.rows[-1]
-        counts = parameter_counts(shape_of(config))
-        return {
-            "schema": RECORD_SCHEMA,
-            "stage": "train",
-            "cell": cell_id,
-            "study": self.job.study.name,
-            **{
-                key: last[key]
-                for key in (
-                    "loss",
-                    "accuracy",
-                    "step",
-                    "tokens",
-                    "flops",
-                    "train_seconds",
-                    "model_seconds",
-                    "wall_seconds",
-                )
-            },
-            "perplexity": math.exp(last["loss"]),
-            "branch_step": branch.start,
-            "step_seconds": self.step_seconds,
-            "parameters": counts.total,
-            "embedding_parameters": counts.embedding,
-            "non_embedding_parameters": counts.non_embedding,
-            "data": {
-                "fingerprint": self.prepared.fingerprint,
-                "evaluation_fingerprint": self.evaluation_set.fingerprint,
-                "train_tokens": len(self.prepared.train),
-                "validation_tokens": len(self.prepared.validation),
-                "epochs": last["tokens"] / len(self.prepared.train),
-            },
-            "environment": {**self.implementation.to_json(), "shared": self.was_shared, "software": software()},
-            "provenance": {**origin(), "started": self.started, "ended": time.time()},
-            "config": config,
-        }
+        horizon, key = self.config["schedule"]["horizon"], "schedule.horizon"
+        return horizon and steps_in(parse_budget(horizon, key), self.setup.step, self.setup.step_seconds, key)
 
 
-def _evaluation_set(config: dict[str, Any], prepared: PreparedData) -> EvaluationSet:
-    task = config["task"]
-    return evaluation_set(
-        prepared, config["data"]["sequence_length"], task["evaluation_rows"], task["evaluation_mask_rate"]
-    )
-
-
-def _save_checkpoint(folder: CellFolder, module: MaskedLanguageModule, prepared: PreparedData) -> None:
-    """Write model and tokenizer in Hugging Face layout to a folder beside, then put it in place."""
-    temporary = folder.path / ".checkpoint.tmp"
-    module.model.save_pretrained(temporary)
-    hugging_face_tokenizer(prepared.tokenizer_file).save_pretrained(temporary)
-    replace_folder(folder.checkpoint, temporary)
-
-
-def _steps_in_all(plan: list[Branch]) -> int:
-    trunk = max(branch.start for branch in plan)
-    return trunk + sum(branch.stop - branch.start for branch in plan)
+def _trunk_id(config: dict[str, Any]) -> str:
+    """Names what the cells of a trunk share."""
+    return hashlib.sha256(canonical_json(shared_work(config)).encode()).hexdigest()[:12]

@@ -28,8 +28,8 @@ class Snapshot:
 
     model: dict[str, Tensor]
     """Copies of the weights."""
-    optimizer: dict[str, Any]
-    """Copy of the optimizer's state."""
+    optimizer: dict[int, dict[str, Tensor]]
+    """Copy of the optimizer's state: number of a parameter to its tensors. Rates follow from the step."""
 
 
 class Stretches:
@@ -54,17 +54,19 @@ class Stretches:
         self.module.train()
         batches = StepBatches(self.blocks, self.rows, start, stop)
         with _quiet():
-            self._trainer(stop - start).fit(self.module, batches.loader())
+            self._trainer().fit(self.module, batches.loader())
 
     def snapshot(self) -> Snapshot:
         """The state now."""
         model = {name: tensor.detach().clone() for name, tensor in self.module.model.state_dict().items()}
-        return Snapshot(model, copy.deepcopy(self.module.configure_optimizers().state_dict()))
+        return Snapshot(model, copy.deepcopy(self.module.configure_optimizers().state_dict()["state"]))
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a state."""
         self.module.model.load_state_dict(snapshot.model)
-        self.module.configure_optimizers().load_state_dict(copy.deepcopy(snapshot.optimizer))
+        optimizer = self.module.configure_optimizers()
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": copy.deepcopy(snapshot.optimizer), "param_groups": groups})
 
     def timed(self, steps: int) -> list[float]:
         """Seconds of each of so many steps, run on a copy so that nothing changes."""
@@ -82,14 +84,14 @@ class Stretches:
         )
         return [after - before for before, after in zip(ends[1:-1], ends[2:], strict=True)]
 
-    def _trainer(self, steps: int) -> lightning.Trainer:
+    def _trainer(self) -> lightning.Trainer:
         return lightning.Trainer(
             barebones=True,
             accelerator=self.implementation.device,
             devices=self.impl["devices"],
             strategy=self.impl["strategy"],
             precision=_PRECISIONS[self.implementation.precision],
-            max_steps=steps,
+            max_epochs=1,
             # Our own job answers signals and requeues; Lightning must not.
             plugins=[LightningEnvironment()],
         )
@@ -101,7 +103,7 @@ class _quiet:
     def __enter__(self) -> None:
         self._catch = warnings.catch_warnings()
         self._catch.__enter__()
-        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         self._levels = {name: logging.getLogger(name).level for name in ("pytorch_lightning", "lightning.pytorch")}
         for name in self._levels:

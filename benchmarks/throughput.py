@@ -1,0 +1,293 @@
+"""Training throughput against ``transformers.Trainer``: tokens per second of both sides, alternating in one run.
+
+    python benchmarks/throughput.py [--quick] [--shapes 64x2,256x4] [--json FILE]
+
+Both sides train the same ModernBERT (width x depth, GeGLU of twice the width, full attention, vocabulary 4096) on the
+same rows of 64 tokens in batches of 32, masking 10 positions of each row, with AdamW and gradient clipping at 1. Each
+contestant is a process of its own that keeps its model; they take turns, and medians over the turns are compared.
+
+What the Trainer is given: rows in memory, masked beforehand and collated by stacking, which spares it work that our
+side does in every step; no evaluation, saving, logging or progress bar; and its first steps in every turn are not
+counted. What our side does to its process (keeping freed memory) stays in its own. ``defaults`` is a Trainer as it comes (fp32, attention as the library chooses). ``best`` has bf16, fused AdamW
+and, on the CPU, eager attention; ``best, sparse`` also has ModernBERT's own option to predict masked positions only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from trainlarge.data.masking import MaskedBatch, mask_tokens
+from trainlarge.models.build import build_model, default_attention
+from trainlarge.models.flops import skipped_flops, training_flops
+from trainlarge.models.forward import masked_loss
+from trainlarge.models.memory import keep_freed_memory
+from trainlarge.models.shape import Shape
+
+VOCABULARY, SEQUENCE, BATCH, MASKED = 4096, 64, 32, 10
+MASK_ID, FIRST_REGULAR_ID = 3, 4
+UNCOUNTED_STEPS = 3
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+QUIET: dict[str, Any] = {
+    "report_to": "none",
+    "disable_tqdm": True,
+    "save_strategy": "no",
+    "logging_strategy": "no",
+    "dataloader_pin_memory": DEVICE == "cuda",
+}
+
+Turn = Callable[[int], float]
+"""Train so many counted steps and return the seconds that they took."""
+
+Ask = Callable[[str, int], float]
+"""Let a contestant's process take a turn of so many steps with a shape."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison, as ``--json`` writes it."""
+
+    name: str
+    shape: str
+    ours: float
+    theirs: float
+    ratio: float
+    unit: str
+    device: str
+
+
+def main() -> None:
+    """Run the duels of all shapes, print them and write them."""
+    options = _options()
+    contestants = {name: _start(name) for name in CONTESTANTS if not (options.quick and name == SPARSE)}
+    rows: list[Row] = []
+    for shape in options.shapes.split(","):
+        rates, peak = duel(shape, contestants, options.turns, options.seconds)
+        found = [*comparisons(shape, rates), peak_share(shape, rates["ours"], peak)]
+        print("\n".join(map(_told, found)), flush=True)
+        rows += found
+    if options.json:
+        Path(options.json).write_text(json.dumps([asdict(row) for row in rows], indent=1))
+
+
+def duel(shape: str, contestants: dict[str, Ask], turns: int, seconds: float) -> tuple[dict[str, float], float]:
+    """Median tokens per second of each contestant over turns of about ``seconds``, and the matmul peak between them."""
+    steps = {name: max(3, round(seconds * 5 / ask(shape, 5))) for name, ask in contestants.items()}
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    peaks = []
+    for _ in range(turns):
+        peaks.append(matmul_peak())
+        for name, ask in contestants.items():
+            times[name].append(ask(shape, steps[name]) / steps[name])
+    return {name: BATCH * SEQUENCE / statistics.median(values) for name, values in times.items()}, max(peaks)
+
+
+def comparisons(name: str, rates: dict[str, float]) -> list[Row]:
+    """Our rate against each of the Trainer's."""
+    theirs = {contestant: rate for contestant, rate in rates.items() if contestant != "ours"}
+    return [
+        Row(f"training, against {contestant}", name, rates["ours"], rate, rates["ours"] / rate, "tokens/s", DEVICE)
+        for contestant, rate in theirs.items()
+    ]
+
+
+def peak_share(name: str, rate: float, peak: float) -> Row:
+    """FLOPs per second that our training step really does, against those of one large bf16 product."""
+    shape = shape_of(name)
+    row = training_flops(shape, SEQUENCE, MASKED) - 3 * skipped_flops(shape, SEQUENCE, MASKED)
+    done = row * rate / SEQUENCE
+    return Row("training, against the matmul peak", name, done / 1e9, peak / 1e9, done / peak, "GFLOP/s", DEVICE)
+
+
+def matmul_peak(size: int = 2048) -> float:
+    """FLOPs per second of a square bf16 product, the best of ten."""
+    left, right = torch.randn(2, size, size, dtype=torch.bfloat16, device=DEVICE)
+    times = [_timed(lambda: left @ right) for _ in range(10)]
+    return 2 * size**3 / min(times)
+
+
+def shape_of(name: str) -> Shape:
+    """Shape of ``width x depth``."""
+    width, depth = map(int, name.split("x"))
+    arch = {"name": "modern", "width": width, "depth": depth, "heads": None, "ffn_ratio": 2.0, "positions": SEQUENCE}
+    return Shape.from_config(arch, VOCABULARY)
+
+
+def token_rows(count: int = 4096) -> torch.Tensor:
+    """Random token ids, [count, sequence]; what they are does not change how long a step takes."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(FIRST_REGULAR_ID, VOCABULARY, (count, SEQUENCE), generator=generator)
+
+
+def masked(ids: torch.Tensor, generator: torch.Generator) -> MaskedBatch:
+    """Ids with ``MASKED`` positions of each row hidden."""
+    return mask_tokens(
+        ids, MASKED, generator, mask_id=MASK_ID, vocab_size=VOCABULARY, first_regular_id=FIRST_REGULAR_ID
+    )
+
+
+def new_model(shape: Shape, attention: str) -> PreTrainedModel:
+    """The same model for everyone."""
+    return build_model(shape, init_std=0.68 / shape.width**0.5, seed=0, attention=attention)
+
+
+def ours(shape: Shape) -> Turn:
+    """Our training step: masking, fast forward pass and loss in bf16, clipping, fused AdamW."""
+    keep_freed_memory()
+    model = new_model(shape, default_attention(DEVICE)).to(DEVICE)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    batches, generator = token_rows().to(DEVICE).split(BATCH), torch.Generator(DEVICE).manual_seed(0)
+
+    def step(ids: torch.Tensor) -> None:
+        batch = masked(ids, generator)
+        with torch.autocast(DEVICE, torch.bfloat16):
+            loss = masked_loss(model, batch.inputs, batch.positions, batch.labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def turn(steps: int) -> float:
+        for index in range(UNCOUNTED_STEPS):
+            step(batches[index])
+        return _timed(lambda: [step(batches[index % len(batches)]) for index in range(steps)])
+
+    return turn
+
+
+def trainer_defaults(shape: Shape) -> Turn:
+    """The Trainer as it comes."""
+    model = new_model(shape, "sdpa")
+    return _trainer_turn(model)
+
+
+def trainer_best(shape: Shape, sparse: bool = False) -> Turn:
+    """The Trainer with every setting that makes it faster."""
+    model = new_model(shape, default_attention(DEVICE))
+    model.sparse_prediction = sparse
+    return _trainer_turn(model, bf16=True, use_cpu=DEVICE == "cpu", optim="adamw_torch_fused")
+
+
+def trainer_sparse(shape: Shape) -> Turn:
+    """The Trainer at its best, and the library's head at the masked positions only."""
+    return trainer_best(shape, sparse=True)
+
+
+class Stopwatch(TrainerCallback):
+    """Times a Trainer's steps without the first ones."""
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start once the uncounted steps are done."""
+        if state.global_step == UNCOUNTED_STEPS:
+            _wait()
+            self.start = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop at the last step."""
+        if state.global_step == state.max_steps:
+            _wait()
+            self.seconds = time.perf_counter() - self.start
+
+
+def _trainer_turn(model: PreTrainedModel, **settings: Any) -> Turn:
+    rows, folder = _premasked_rows(), tempfile.mkdtemp()
+
+    def turn(steps: int) -> float:
+        stopwatch = Stopwatch()
+        lengths = {"per_device_train_batch_size": BATCH, "max_steps": steps + UNCOUNTED_STEPS}
+        arguments = TrainingArguments(folder, **lengths, **QUIET, **settings)
+        trainer = Trainer(model, arguments, _stack, rows, callbacks=[stopwatch])
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        return stopwatch.seconds
+
+    return turn
+
+
+def _premasked_rows() -> list[dict[str, torch.Tensor]]:
+    ids = token_rows()
+    batch = masked(ids, torch.Generator().manual_seed(0))
+    labels = torch.full_like(ids, -100).scatter(1, batch.positions, batch.labels)
+    return [{"input_ids": row, "labels": label} for row, label in zip(batch.inputs, labels, strict=True)]
+
+
+def _stack(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+
+
+SPARSE = "Trainer best, sparse"
+CONTESTANTS: dict[str, Callable[[Shape], Turn]] = {
+    "ours": ours,
+    "Trainer defaults": trainer_defaults,
+    "Trainer best": trainer_best,
+    SPARSE: trainer_sparse,
+}
+
+
+def _start(contestant: str) -> Ask:
+    """A process that takes turns for a contestant until this one ends."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    context.Process(target=_serve, args=(contestant, there), daemon=True).start()
+
+    def ask(shape: str, steps: int) -> float:
+        here.send((shape, steps))
+        return here.recv()
+
+    return ask
+
+
+def _serve(contestant: str, pipe: Connection) -> None:
+    turn_of = lru_cache(maxsize=1)(lambda shape: CONTESTANTS[contestant](shape_of(shape)))
+    while True:
+        shape, steps = pipe.recv()
+        pipe.send(turn_of(shape)(steps))
+
+
+def _timed(work: Callable[[], Any]) -> float:
+    _wait()
+    start = time.perf_counter()
+    work()
+    _wait()
+    return time.perf_counter() - start
+
+
+def _wait() -> None:
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+def _told(row: Row) -> str:
+    return f"{row.shape:7} {row.name:40} {row.ours:10,.0f} : {row.theirs:10,.0f} {row.unit:9} = {row.ratio:5.2f}"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", default="64x2,128x2,256x4", help="width x depth, separated by commas")
+    parser.add_argument(
+        "--quick", action="store_true", help="two shapes, three contestants, short turns: under a minute"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the rows")
+    options = parser.parse_args()
+    options.turns, options.seconds = (3, 0.7) if options.quick else (7, 1.5)
+    if options.quick and options.shapes == parser.get_default("shapes"):
+        options.shapes = "64x2,256x4"
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""Freeing the space of what a study does not need any more: found first, told, and removed only when that is wanted.
+
+Results are never touched: configurations, states, records, metrics and logs stay, so a done study stays done. A cell
+that somebody holds is left alone: its lease is taken before anything of it is removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from trainlarge.sweep.cell import canonical_json
+from trainlarge.sweep.condition import holds
+from trainlarge.sweep.lease import Lease, is_held
+from trainlarge.sweep.stages import STAGES, description
+from trainlarge.sweep.store import CellFolder, Study
+
+TRUNKS = "trunks"
+"""Folder of a study in which train jobs keep the states from which they go on, see ``trainlarge.training.resume``."""
+OLD_CHECKPOINT = ".checkpoint.old"
+_LEFTOVERS = (".*.tmp", OLD_CHECKPOINT)
+"""What a process that was killed while it wrote leaves in a cell's folder."""
+_LEASES = "[0-9]*.json"
+
+
+@dataclass(frozen=True)
+class Removable:
+    """Files that nothing needs."""
+
+    kind: str
+    """Why: one of ``KINDS``."""
+    paths: tuple[Path, ...]
+    """The files or folders to remove."""
+    cells: tuple[CellFolder, ...]
+    """Cells that they belong to; they stay while one of them is held."""
+    size: int
+    """Bytes of all files."""
+
+    @classmethod
+    def of(cls, kind: str, paths: Iterable[Path], cells: Iterable[CellFolder]) -> Removable:
+        """With the size as it is now."""
+        paths = tuple(paths)
+        files = (path for top in paths for path in [top, *top.rglob("*")] if not path.is_dir())
+        return cls(kind, paths, tuple(cells), sum(path.lstat().st_size for path in files))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to look for beside that which is never needed."""
+
+    checkpoints: bool = False
+    """Weights of train cells that are done, where no compress cell is still to be made from them."""
+    packed: bool = False
+    """Packed files of compress cells that are done."""
+    keep: str | None = None
+    """Condition on the configuration: cells that meet it keep checkpoint or packed file. A compress cell has the keys of
+    its train cell too, and ``prune.sparsity`` and ``quantize.bits`` even where there is none."""
+
+
+def find_removable(study: Study, wanted: Wanted | None = None) -> list[Removable]:
+    """Everything that can go, without removing it.
+
+    Raises:
+        UserError: for a condition that cannot be read, or a damaged configuration, which could hide what is needed.
+    """
+    look = _Look(study, wanted or Wanted())
+    return [found for finder in KINDS.values() for found in finder(look)]
+
+
+def remove(found: list[Removable]) -> tuple[int, list[Removable]]:
+    """Remove it, each under the leases of its cells.
+
+    Returns:
+        The bytes that were freed, and what stays because a cell is held now.
+    """
+    kept = [item for item in found if not _removed(item)]
+    return sum(item.size for item in found) - sum(item.size for item in kept), kept
+
+
+def _removed(item: Removable) -> bool:
+    leases = [Lease.acquire(folder.path) for folder in item.cells]
+    taken = [lease for lease in leases if lease]
+    try:
+        if len(taken) == len(leases):
+            for path in (*item.paths, *(path for lease in taken for path in _older(lease))):
+                _remove(path)
+        return len(taken) == len(leases)
+    finally:
+        for lease in taken:
+            lease.release()
+
+
+def _older(lease: Lease) -> list[Path]:
+    """The leases before this one; this one stays, because its number is what fences off an old holder."""
+    return [path for path in lease.path.parent.glob(_LEASES) if path.name < lease.path.name]
+
+
+class _Look:
+    """One look at a study."""
+
+    def __init__(self, study: Study, wanted: Wanted) -> None:
+        self.study, self.wanted = study, wanted
+        folders = [folder for stage in STAGES for folder in study.folders(stage)]
+        self.free = [folder for folder in folders if not is_held(folder.path)]
+        self.done = {folder: folder.is_done() for folder in folders}
+
+    def done_cells(self, stage: str) -> Iterator[CellFolder]:
+        """Free cells of a stage that are done."""
+        return (folder for folder in self.free if folder.stage == stage and self.done[folder])
+
+    @cached_property
+    def trunks(self) -> dict[str, list[CellFolder]]:
+        """Trunk id -> all its train cells."""
+        found: dict[str, list[CellFolder]] = {}
+        for folder in self.done:
+            if folder.stage == "train":
+                found.setdefault(trunk_id(folder.cell().config), []).append(folder)
+        return found
+
+    @cached_property
+    def awaited(self) -> set[str]:
+        """Ids of train cells from which a compress cell is still to be made."""
+        unfinished = (folder for folder, is_done in self.done.items() if folder.stage == "compress" and not is_done)
+        return {folder.cell().config["checkpoint"] for folder in unfinished}
+
+    def is_kept(self, folder: CellFolder) -> bool:
+        """Whether the condition says that a cell keeps its weights."""
+        return self.wanted.keep is not None and holds(self.wanted.keep, self._conditioned(folder), "--keep")
+
+    def _conditioned(self, folder: CellFolder) -> dict[str, Any]:
+        config = folder.cell().config
+        if folder.stage == "train":
+            return config
+        parent = self.study.folder("train", config["checkpoint"]).cell().config
+        nothing = {"prune": {"sparsity": 0.0}, "quantize": {"bits": 32}}
+        return {**parent, **config, **{group: {**none, **config[group]} for group, none in nothing.items()}}
+
+
+def trunk_id(config: dict[str, Any]) -> str:
+    """Names the trunk that a train cell shares, as its job names the folder of its states."""
+    return hashlib.sha256(canonical_json(description("train").shared_work(config)).encode()).hexdigest()[:12]
+
+
+def _states(look: _Look) -> Iterator[Removable]:
+    folders = sorted(look.study.path.glob(f"{TRUNKS}/[!.]*"))
+    for path in folders:
+        cells = look.trunks.get(path.name, [])
+        if all(look.done[folder] and folder in look.free for folder in cells):
+            yield Removable.of("states", [path], cells)
+
+
+def _leftovers(look: _Look) -> Iterator[Removable]:
+    for folder in look.free:
+        paths = sorted({path for pattern in _LEFTOVERS for path in folder.path.glob(pattern)})
+        if not folder.checkpoint.exists():
+            # A crash between two renames leaves the old checkpoint as the only one.
+            paths = [path for path in paths if path.name != OLD_CHECKPOINT]
+        if paths:
+            yield Removable.of("leftovers", paths, [folder])
+
+
+def _leases(look: _Look) -> Iterator[Removable]:
+    for folder in (*look.done_cells("train"), *look.done_cells("compress")):
+        older = sorted((folder.path / "lease").glob(_LEASES))[:-1]
+        if older:
+            yield Removable.of("leases", older, [folder])
+
+
+def _checkpoints(look: _Look) -> Iterator[Removable]:
+    for folder in look.done_cells("train") if look.wanted.checkpoints else ():
+        if folder.checkpoint.exists() and folder.id not in look.awaited and not look.is_kept(folder):
+            yield Removable.of("checkpoints", [folder.checkpoint], [folder])
+
+
+def _packed(look: _Look) -> Iterator[Removable]:
+    for folder in look.done_cells("compress") if look.wanted.packed else ():
+        if folder.packed.exists() and not look.is_kept(folder):
+            yield Removable.of("packed", [folder.packed], [folder])
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        # Renamed first: half a folder must not be taken for a whole one should this be interrupted.
+        doomed = path.with_name(f".{path.name.removeprefix('.')}.removed.tmp")
+        path.rename(doomed)
+        shutil.rmtree(doomed)
+    else:
+        path.unlink(missing_ok=True)
+
+
+KINDS: dict[str, Callable[[_Look], Iterator[Removable]]] = {
+    "states": _states,
+    "leftovers": _leftovers,
+    "leases": _leases,
+    "checkpoints": _checkpoints,
+    "packed": _packed,
+}
+"""Kind -> what finds it."""

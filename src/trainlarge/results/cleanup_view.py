@@ -1,0 +1,50 @@
+"""What cleaning a study would free, and doing it."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from trainlarge.errors import UserError
+from trainlarge.results.axes import prefixed_text
+from trainlarge.results.cleanup import KINDS, Removable, Wanted, find_removable, remove
+from trainlarge.results.terminal import table
+from trainlarge.sweep.store import Study
+
+_WORDS = {
+    "states": "saved states of trunks whose cells are all done; a larger budget would then start anew",
+    "leftovers": "half-written files of processes that were killed",
+    "leases": "old leases of cells that are done",
+    "checkpoints": "weights of train cells",
+    "packed": "packed files of compress cells",
+}
+_bytes = prefixed_text("B")
+
+
+def clean(study: Study, wanted: Wanted, console: Console, is_wanted: bool) -> None:
+    """Show what can go and, if that ``is_wanted``, remove it.
+
+    Raises:
+        UserError: for a condition without anything that it could keep, or one that cannot be read.
+    """
+    if wanted.keep is not None and not (wanted.checkpoints or wanted.packed):
+        raise UserError("--keep", wanted.keep, "a condition beside --checkpoints or --packed, which it restricts")
+    found = find_removable(study, wanted)
+    if not found:
+        console.print("nothing to remove")
+        return
+    console.print(table(("what", "kind", "files", "size"), _rows(found), console.is_terminal, texts=2))
+    if not is_wanted:
+        console.print(f"nothing was removed; --yes frees {_bytes(sum(item.size for item in found))}")
+        return
+    freed, kept = remove(found)
+    stays = f"; {len(kept)} stay, because a process holds their cells" if kept else ""
+    console.print(f"freed {_bytes(freed)}{stays}")
+
+
+def _rows(found: list[Removable]) -> list[list[str]]:
+    groups = {kind: [item for item in found if item.kind == kind] for kind in KINDS}
+    return [
+        [_WORDS[kind], kind, str(sum(len(item.paths) for item in items)), _bytes(sum(item.size for item in items))]
+        for kind, items in groups.items()
+        if items
+    ]

@@ -1,0 +1,50 @@
+"""What must agree before numbers are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pandas as pd
+
+from trainlarge.errors import UserError
+
+LOSS = ("evaluation_fingerprint", "data_fingerprint", "vocab_size")
+"""Losses are compared on one evaluation set, one corpus, one tokenizer."""
+CLOCKS = ("device_name", "threads", "precision", "attention", "forward")
+"""Seconds are compared on one device, used in one way."""
+CLOCK_COLUMNS = frozenset({"train_seconds", "model_seconds", "wall_seconds"})
+
+
+def differences(frame: pd.DataFrame, columns: Collection[str]) -> str:
+    """What the rows differ in, as one phrase such as ``threads (1 in 4 cells, 2 in 8)``; empty where they agree."""
+    return " and ".join(_values(frame[column], column) for column in columns if frame[column].nunique(dropna=False) > 1)
+
+
+def check_comparable(frame: pd.DataFrame, axes: Collection[str] = (), columns: Collection[str] = LOSS) -> None:
+    """Refuse rows that differ in ``columns``, apart from those that are ``axes`` of the comparison.
+
+    Raises:
+        UserError: saying what differs.
+    """
+    found = differences(frame, [column for column in columns if column not in axes])
+    if found:
+        raise UserError(
+            "cells", f"they differ in {found}", "cells that agree in it; allow_mixed=True compares them all the same"
+        )
+
+
+def check_clocks(frame: pd.DataFrame, x: str) -> None:
+    """Refuse an axis ``x`` in seconds over rows of several devices.
+
+    Raises:
+        UserError: saying what differs.
+    """
+    if x in CLOCK_COLUMNS:
+        check_comparable(frame, columns=CLOCKS)
+
+
+def _values(column: pd.Series, name: str) -> str:
+    counts = column.astype(str).value_counts(sort=False).sort_index()
+    (first, number), *others = counts.items()
+    rest = "".join(f", {value} in {count}" for value, count in others)
+    return f"{name} ({first} in {number} cells{rest})"

@@ -1,0 +1,249 @@
+"""What jobs will take, before anything runs: by formula, and in seconds where the study has timed a step."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+from trainlarge.config.budget import SECONDS, parse_budget
+from trainlarge.data.masked_count import masked_count
+from trainlarge.data.prepare import prepared_key
+from trainlarge.models.counts import parameter_counts
+from trainlarge.models.flops import forward_flops
+from trainlarge.results.step_times import StepTimes
+from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.plan import Job, Plan
+from trainlarge.sweep.store import Study
+from trainlarge.training.schedule import Branch, branches, make_schedule
+from trainlarge.training.steps import Step, shape_of, step_of, steps_in
+
+FLOAT_BYTES = 4
+STATE_BYTES = 3 * FLOAT_BYTES
+"""Bytes a parameter takes in a saved state: the weight and the two moments of AdamW (Kingma & Ba 2015)."""
+STATES = 2
+"""Saved states of a trunk that are kept."""
+TOKENIZER_ENTRY_BYTES = 45
+"""A byte-level BPE tokenizer takes about so much for each entry, its merge included."""
+FINE_STEP_SECONDS = 1e-3
+"""Stands for an unknown step where only shares of a budget in seconds are asked for."""
+LOOKED_AT = 200
+"""Compress records that are read to learn how long a recipe takes."""
+
+
+@dataclass(frozen=True)
+class CellEstimate:
+    """What one cell is; by itself, whatever it shares."""
+
+    cell: str
+    """Its id."""
+    steps: int | None = None
+    """Optimizer steps; None for a compress cell, and for a budget in seconds while no step is timed."""
+    tokens: int | None = None
+    """Tokens of its record."""
+    flops: int | None = None
+    """FLOPs of its record."""
+
+
+@dataclass(frozen=True)
+class JobEstimate:
+    """What one job will take. Work that its cells share counts once; None stands for what cannot be known yet."""
+
+    what: str
+    """The job in a few words."""
+    cells: tuple[CellEstimate, ...]
+    """Its cells."""
+    parameters: int
+    """Parameters of the model, embeddings included."""
+    steps: int | None
+    """Optimizer steps of trunk and branches."""
+    tokens: int | None
+    """Tokens that go through the model: in training, or in the evaluations of a compress job."""
+    flops: int | None
+    """FLOPs of those tokens."""
+    seconds: float | None
+    """Of training at the settled time of a step, without evaluation and data; or of compressing as it took before."""
+    timed_on: str | None
+    """Device whose time was taken."""
+    disk_bytes: int
+    """Checkpoints with their tokenizers, or packed files."""
+    state_bytes: int
+    """At most, of the saved states that allow to go on; ``trainlarge clean`` frees them."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a plan will take."""
+
+    jobs: tuple[JobEstimate, ...]
+    """The longest first, as far as is known."""
+    at_once: int | None
+    """Jobs that run at the same time; None: as many as the cluster gives."""
+
+    def total(self, name: str) -> float | None:
+        """Sum of a field over all jobs; None when a job does not know it."""
+        values = [getattr(job, name) for job in self.jobs]
+        return None if None in values else sum(values)
+
+    @cached_property
+    def elapsed_seconds(self) -> float | None:
+        """Seconds until the last job ends, each started as soon as another ends, the longest first."""
+        seconds = [job.seconds for job in self.jobs]
+        if None in seconds:
+            return None
+        ends = [0.0] * min(self.at_once or len(seconds), len(seconds))
+        for duration in seconds:
+            heapq.heapreplace(ends, ends[0] + (duration or 0.0))
+        return max(ends, default=0.0)
+
+
+def estimate(study: Study, plan: Plan, times: StepTimes, at_once: int | None) -> Estimate:
+    """What the jobs of ``plan`` will take; reads the study, writes nothing."""
+    cells = {cell.id: cell for cell in plan.cells}
+    make = _STAGES[plan.stage](study, times)
+    jobs = [make(job, [cells[cell_id] for cell_id in job.cell_ids]) for job in plan.jobs]
+    return Estimate(tuple(sorted(jobs, key=lambda job: -(job.seconds or 0.0))), at_once)
+
+
+class _TrainEstimates:
+    """Estimates of train jobs: trunk and branches once, not the sum of the budgets."""
+
+    def __init__(self, study: Study, times: StepTimes) -> None:
+        self._study, self._times = study, times
+
+    def __call__(self, job: Job, cells: list[Cell]) -> JobEstimate:
+        config = cells[0].config
+        step, timed = step_of(config), self._times.find(config)
+        totals = {cell.id: self._steps(cell, step, timed.seconds if timed else None) for cell in cells}
+        steps = _job_steps(config, step, totals, timed.seconds if timed else None)
+        seconds = steps * timed.seconds if timed and steps else _seconds_by_budget(cells, step)
+        parameters = parameter_counts(shape_of(config)).total
+        checkpoint = FLOAT_BYTES * parameters + self._tokenizer_bytes(config["data"])
+        return JobEstimate(
+            what=_train_words(cells), cells=tuple(_cell(cell_id, total, step) for cell_id, total in totals.items()),
+            parameters=parameters, steps=steps, tokens=steps and steps * step.tokens, flops=steps and steps * step.flops,
+            seconds=seconds, timed_on=f"{timed.device_name}, {timed.threads} threads" if timed else None,
+            disk_bytes=len(cells) * checkpoint, state_bytes=STATES * STATE_BYTES * parameters,
+        )  # fmt: skip
+
+    def _steps(self, cell: Cell, step: Step, step_seconds: float | None) -> int | None:
+        """Steps of a cell: those that were settled when it first started, or those that its budget gives."""
+        settled = self._study.folder(cell.stage, cell.id).path / "steps.json"
+        if settled.exists():
+            return int(json.loads(settled.read_text(encoding="utf-8"))["steps"])
+        budget = parse_budget(cell.config["budget"])
+        return None if budget.unit == SECONDS and step_seconds is None else steps_in(budget, step, step_seconds)
+
+    def _tokenizer_bytes(self, data: dict[str, Any]) -> int:
+        folder = self._study.data_root / prepared_key(data["fingerprint"], data["vocab_size"])
+        try:
+            return (folder / "tokenizer.json").stat().st_size
+        except FileNotFoundError:
+            return int(TOKENIZER_ENTRY_BYTES * data["vocab_size"])
+
+
+class _CompressEstimates:
+    """Estimates of compress jobs: an evaluation of the checkpoint as it is, and one for each recipe."""
+
+    def __init__(self, study: Study, times: StepTimes) -> None:
+        self._study = study
+        self._seconds = _seconds_of_recipes(study)
+
+    def __call__(self, job: Job, cells: list[Cell]) -> JobEstimate:
+        parent = self._study.folder("train", cells[0].config["checkpoint"]).cell().config
+        parameters = parameter_counts(shape_of(parent)).total
+        length, rows = parent["data"]["sequence_length"], parent["task"]["evaluation_rows"]
+        masked = masked_count(parent["task"]["evaluation_mask_rate"], length)
+        passes = (len(cells) + 1) * rows
+        seconds, device = self._seconds.get(parameters, (None, None))
+        return JobEstimate(
+            what=f"{_shape_words(parent)}, {parent['budget']}",
+            cells=tuple(CellEstimate(cell.id) for cell in cells),
+            parameters=parameters, steps=None, tokens=passes * length,
+            flops=passes * forward_flops(shape_of(parent), length, masked),
+            seconds=seconds and seconds * (len(cells) + 1), timed_on=device,
+            disk_bytes=sum(packed_bytes(parameters, cell.config) for cell in cells), state_bytes=0,
+        )  # fmt: skip
+
+
+def packed_bytes(parameters: int, config: dict[str, Any]) -> int:
+    """About the size of a packed file: the bits of the weights that are left, and a bit for each where some are not."""
+    bits, sparsity = config["quantize"].get("bits", 8 * FLOAT_BYTES), config["prune"].get("sparsity", 0.0)
+    return round(parameters * ((1 - sparsity) * bits + (1 if sparsity else 0)) / 8)
+
+
+def _job_steps(
+    config: dict[str, Any], step: Step, totals: dict[str, int | None], step_seconds: float | None
+) -> int | None:
+    known = {cell_id: total for cell_id, total in totals.items() if total is not None}
+    if len(known) < len(totals):
+        return None
+    schedule = make_schedule(config["schedule"], _horizon(config, step, step_seconds))
+    return _steps_in_all(branches(schedule, known))
+
+
+def _horizon(config: dict[str, Any], step: Step, step_seconds: float | None) -> int | None:
+    """Steps of ``schedule.horizon``; it decides rates, not the number of steps, so any number will do where unknown."""
+    text = config["schedule"]["horizon"]
+    if text is None:
+        return None
+    horizon = parse_budget(text, "schedule.horizon")
+    return 1 if horizon.unit == SECONDS and step_seconds is None else steps_in(horizon, step, step_seconds)
+
+
+def _seconds_by_budget(cells: list[Cell], step: Step) -> float | None:
+    """Seconds of a job whose budgets are all in seconds: its branches lie at shares of them, however long a step is."""
+    budgets = {cell.id: parse_budget(cell.config["budget"]) for cell in cells}
+    if any(budget.unit != SECONDS for budget in budgets.values()):
+        return None
+    config = cells[0].config
+    schedule = make_schedule(config["schedule"], _horizon(config, step, FINE_STEP_SECONDS))
+    fine = {cell_id: steps_in(budget, step, FINE_STEP_SECONDS) for cell_id, budget in budgets.items()}
+    return _steps_in_all(branches(schedule, fine)) * FINE_STEP_SECONDS
+
+
+def _steps_in_all(parts: list[Branch]) -> int:
+    return max(branch.start for branch in parts) + sum(branch.stop - branch.start for branch in parts)
+
+
+def _cell(cell_id: str, steps: int | None, step: Step) -> CellEstimate:
+    if steps is None:
+        return CellEstimate(cell_id)
+    return CellEstimate(cell_id, steps, steps * step.tokens, steps * step.flops)
+
+
+def _train_words(cells: list[Cell]) -> str:
+    budgets = sorted((parse_budget(cell.config["budget"]) for cell in cells), key=lambda budget: budget.value)
+    ends = dict.fromkeys(map(str, (budgets[0], budgets[-1])))
+    return f"{_shape_words(cells[0].config)}, {' to '.join(ends)}"
+
+
+def _shape_words(config: dict[str, Any]) -> str:
+    arch = config["arch"]
+    return f"{arch['name']} {arch['width']}x{arch['depth']}, seed {config['seed']}"
+
+
+def _seconds_of_recipes(study: Study) -> dict[int, tuple[float, str]]:
+    """Parameters -> seconds of one recipe, the median of those that are done, and the device that they ran on."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for record in _some_records(study):
+        found.setdefault(record["parameters"], []).append(record)
+    return {
+        parameters: (statistics.median(record["seconds"] for record in records), records[-1]["environment"]["device_name"])
+        for parameters, records in found.items()
+    }  # fmt: skip
+
+
+def _some_records(study: Study) -> Iterable[dict[str, Any]]:
+    return islice((folder.record() for folder in study.folders("compress") if folder.is_done()), LOOKED_AT)
+
+
+_STAGES: dict[str, Callable[[Study, StepTimes], Callable[[Job, list[Cell]], JobEstimate]]] = {
+    "train": _TrainEstimates,
+    "compress": _CompressEstimates,
+}

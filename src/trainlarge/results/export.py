@@ -1,0 +1,79 @@
+"""A cell's model as a folder that any program of the Hugging Face family reads."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trainlarge.errors import UserError
+from trainlarge.results.show import find_cell
+from trainlarge.sweep.store import CellFolder
+
+_MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
+"""Files of a checkpoint that describe its weights; the rest is the tokenizer."""
+
+
+def export_cell(text: str, target: Path, study: str | None = None) -> CellFolder:
+    """Write a cell's model and tokenizer to the new folder ``target``: whole, or not at all.
+
+    A compressed model is written with the rounded float weights that were evaluated.
+
+    Args:
+        text: the cell's id, or its start.
+        study: name of the study to look in; None: every study.
+
+    Raises:
+        UserError: when the cell is not done or its model is not there any more, or when ``target`` exists.
+    """
+    folder = find_cell(text, study)
+    if not folder.is_done():
+        raise UserError("cell", folder.id, f"a cell that is done; this one is {folder.status().state}")
+    with _new_folder(target) as temporary:
+        _EXPORTERS[folder.stage](folder, temporary)
+    return folder
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """A temporary name beside ``target``, renamed to it if the block ends well."""
+    target = target.absolute()
+    if target.exists() or target.is_symlink():
+        raise UserError("folder", target, "a folder that does not exist yet")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _export_train(folder: CellFolder, target: Path) -> None:
+    shutil.copytree(_checkpoint(folder), target)
+
+
+def _export_compress(folder: CellFolder, target: Path) -> None:
+    parent = CellFolder(folder.path.parents[1] / "train" / folder.cell().config["checkpoint"])
+    tokenizer = shutil.ignore_patterns(*_MODEL_FILES)
+    shutil.copytree(_checkpoint(parent), target, ignore=tokenizer)
+    _unpacked(folder).save_pretrained(target)
+
+
+def _unpacked(folder: CellFolder):  # type: ignore[no-untyped-def]  # a transformers model, imported only here
+    from trainlarge.compression import load_packed
+
+    if not folder.packed.is_file():
+        raise UserError("cell", folder.id, f"a cell whose packed file is still there: {folder.packed} is not")
+    return load_packed(folder.packed)
+
+
+def _checkpoint(folder: CellFolder) -> Path:
+    if not folder.checkpoint.is_dir():
+        raise UserError("cell", folder.id, f"a cell whose checkpoint is still there: {folder.checkpoint} is not")
+    return folder.checkpoint
+
+
+_EXPORTERS: dict[str, Callable[[CellFolder, Path], None]] = {"train": _export_train, "compress": _export_compress}

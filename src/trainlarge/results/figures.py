@@ -1,0 +1,239 @@
+"""The figures of a study. Each function takes a frame and returns a matplotlib figure; ``style.save`` writes it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+
+from trainlarge.errors import UserError
+from trainlarge.results.axes import axis
+from trainlarge.results.comparable import check_clocks, check_comparable
+from trainlarge.results.finding import last_budget
+from trainlarge.results.frames import StudyFrames
+from trainlarge.results.frontier import envelope, frontier
+from trainlarge.results.style import FRONTIER, INK, QUIET, colours, figure_of, label_ends, line_styles, log_axis, note
+
+QUALITIES = {"loss": "evaluation loss (nats a masked token)", "accuracy": "masked tokens predicted right"}
+
+
+def training_figure(
+    frames: StudyFrames, x: str = "model_seconds", y: str = "loss", allow_mixed: bool = False
+) -> Figure:
+    """Loss of every train cell against ``x``: one colour a shape, one line style a variant, the frontier behind.
+
+    Thin lines are the curves of the longest run of a series; in a trunk with branches they lie above the cells,
+    whose rate has decayed.
+
+    Raises:
+        UserError: for an axis in seconds over cells of several devices, or losses of several evaluation sets, unless
+            ``allow_mixed``.
+    """
+    cells, curves = frames.cells, frames.curves
+    _check(cells, x, allow_mixed)
+    colour, style = colours(cells), line_styles(cells)
+    with figure_of() as (figure, (axes,)):
+        best = envelope(cells, x, y)
+        axes.plot(best["x"], best["y"], color=FRONTIER, linewidth=11, zorder=1)
+        for _, rows in cells.groupby(["series", "seed"], sort=False):
+            rows, first = rows.sort_values(x), rows.iloc[0]
+            look = {"color": colour[first["shape"]], "linestyle": style[first["variant"]]}
+            curve = curves[curves["cell"] == rows["cell"].iloc[-1]]
+            axes.plot(curve[x], curve[y], **look, linewidth=0.9, alpha=0.45, zorder=2)
+            axes.plot(
+                rows[x], rows[y], **look, marker="o", linewidth=2, markersize=7.5, markeredgecolor="white", zorder=3
+            )
+        _zoom(axes, cells, x, y)
+        log_axis(axes, x, cells[x])
+        _quality_axis(axes, y)
+        last = cells.sort_values(x).groupby("series", sort=False).tail(1).to_dict("records")
+        label_ends(axes, [(row[x], row[y], row["series"], colour[row["shape"]]) for row in last])
+        note(axes, "grey: frontier · thin: curve of the longest run")
+    return figure
+
+
+def size_figure(cells: pd.DataFrame, y: str = "loss", allow_mixed: bool = False) -> Figure:
+    """Quality against parameters: one line a budget, darker for more training; means over seeds."""
+    if not allow_mixed:
+        check_comparable(cells)
+    budgets = (
+        cells[["budget_unit", "budget_value", "budget"]].drop_duplicates().sort_values(["budget_unit", "budget_value"])
+    )
+    shades = [colormaps["viridis_r"](place) for place in np.linspace(0.15, 0.95, len(budgets))]
+    with figure_of() as (figure, (axes,)):
+        ends = []
+        for budget, shade in zip(budgets["budget"], shades, strict=True):
+            rows = (
+                cells[cells["budget"] == budget]
+                .groupby("series")
+                .agg(parameters=("parameters", "first"), y=(y, "mean"))
+            )
+            rows = rows.groupby("parameters")["y"].agg("max" if y == "accuracy" else "min").reset_index()
+            axes.plot(
+                rows["parameters"], rows["y"], "o-", color=shade, linewidth=2, markersize=7.5, markeredgecolor="white"
+            )
+            ends.append((rows["parameters"].iloc[-1], rows["y"].iloc[-1], budget, shade))
+        axes.margins(x=0.06)
+        log_axis(axes, "parameters", cells["parameters"])
+        _quality_axis(axes, y)
+        label_ends(axes, ends)
+        _name_shapes(axes, cells)
+    return figure
+
+
+def bytes_figure(compression: pd.DataFrame, size: str = "file_bytes", allow_mixed: bool = False) -> Figure:
+    """Loss against the size of every checkpoint under every recipe: dots by shape, squares dense, a black frontier.
+
+    Checkpoints of the last common budget stand out; results worse than every dense model are above the figure.
+    """
+    if not allow_mixed:
+        check_comparable(compression)
+    rows = _known(compression)
+    colour, top, last = colours(rows), _worth_showing(rows), last_budget(rows).index
+    hidden = int((rows["loss"] > top).sum())
+    with figure_of(width=7.4, height=4.7) as (figure, (axes,)):
+        for shape, points in _by_shape(rows):
+            _dots(axes, points[~points.index.isin(last)], size, colour[shape], alpha=0.25)
+            _dots(axes, points[points.index.isin(last)], size, colour[shape], alpha=0.95, label=shape)
+        best = frontier(rows, size)
+        axes.plot(best[size], best["loss"], color=INK, linewidth=1.1, drawstyle="steps-post", zorder=2)
+        axes.scatter(best[size], best["loss"], s=62, facecolor="none", edgecolor=INK, linewidth=1.1, zorder=4)
+        axes.set_ylim(rows["loss"].min() - 0.06 * (top - rows["loss"].min()), top)
+        log_axis(axes, size, rows[size])
+        _quality_axis(axes, "loss")
+        axes.legend(
+            loc="upper right",
+            title="shape",
+            handletextpad=0.2,
+            frameon=True,
+            facecolor="white",
+            edgecolor="none",
+            framealpha=0.9,
+        )
+        remark = f" · {hidden} worse results above" if hidden else ""
+        note(axes, f"strong: after {rows.loc[last[0], 'budget']} · squares: dense · black: frontier{remark}")
+    return figure
+
+
+def increase_figure(compression: pd.DataFrame) -> Figure:
+    """Loss increase of every shape against bits (nothing pruned) and against sparsity (nothing quantized).
+
+    After the last common budget; the best of the recipes that share a number. Bars are standard errors over evaluation
+    rows.
+    """
+    rows = last_budget(_known(compression))
+    colour = colours(rows)
+    with figure_of(columns=2, width=9.2, height=4.2) as (figure, (left, right)):
+        for shape, points in _by_shape(rows):
+            _increase(left, points[points["sparsity"] == 0], "bits", colour[shape], shape)
+            _increase(right, points[points["bits"] == 32], "sparsity", colour[shape], shape)
+        _bits_axis(left, rows["bits"])
+        right.set_xlabel("share of weights pruned, nothing quantized")
+        right.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        _increase_axis(left, rows["loss_increase"].min())
+        left.legend(loc="upper left", title="shape")
+        note(right, f"after {rows['budget'].iloc[0]} of training")
+    return figure
+
+
+def _check(cells: pd.DataFrame, x: str, allow_mixed: bool) -> None:
+    axis(x)
+    if not allow_mixed:
+        check_comparable(cells)
+        check_clocks(cells, x)
+
+
+def _known(compression: pd.DataFrame) -> pd.DataFrame:
+    """Compress cells whose train cell is known."""
+    rows = compression.dropna(subset=["shape"])
+    if rows.empty:
+        raise UserError("compression", "no cells", "at least one finished compress cell")
+    return rows
+
+
+def _by_shape(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    return [(str(shape), points) for shape, points in rows.groupby("shape", sort=False)]
+
+
+def _zoom(axes: Axes, cells: pd.DataFrame, x: str, y: str) -> None:
+    """Show the cells, with room around them; curves begin far outside."""
+    low, high = cells[x].min(), cells[x].max()
+    margin = (high / low) ** 0.06 if high > low else 1.2
+    axes.set_xlim(low / margin, high * margin)
+    room = 0.08 * (cells[y].max() - cells[y].min() or 1.0)
+    axes.set_ylim(cells[y].min() - room, cells[y].max() + 2 * room)
+
+
+def _quality_axis(axes: Axes, y: str) -> None:
+    axes.set_ylabel(QUALITIES[y])
+    if y == "accuracy":
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def _name_shapes(axes: Axes, cells: pd.DataFrame) -> None:
+    """Shape names along the upper edge, where its parameters lie."""
+    sizes = cells.groupby("shape")["parameters"].min()
+    for shape, parameters in sizes.items():
+        axes.axvline(parameters, color=QUIET, linewidth=0.6, linestyle=(0, (2, 3)), zorder=0)
+        axes.text(
+            parameters,
+            1.01,
+            str(shape),
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            va="bottom",
+            fontsize=8.5,
+            color=QUIET,
+        )
+
+
+def _worth_showing(rows: pd.DataFrame) -> float:
+    """Upper end of the loss axis: a little above the worst dense model."""
+    best = rows["loss"].min()
+    return float(best + 1.12 * max(rows["dense_loss"].max() - best, 0.5))
+
+
+def _dots(axes: Axes, rows: pd.DataFrame, size: str, colour: str, alpha: float, label: str | None = None) -> None:
+    dense = (rows["bits"] == 32) & (rows["sparsity"] == 0)
+    axes.scatter(
+        rows[size][~dense], rows["loss"][~dense], s=22, color=colour, alpha=alpha, linewidth=0, label=label, zorder=3
+    )
+    axes.scatter(
+        rows[size][dense], rows["loss"][dense], s=34, marker="s", color=colour, alpha=alpha, linewidth=0, zorder=3
+    )
+
+
+def _increase(axes: Axes, rows: pd.DataFrame, column: str, colour: str, label: str) -> None:
+    points = (
+        rows.sort_values("loss_increase")
+        .groupby(column)
+        .agg(y=("loss_increase", "first"), error=("increase_standard_error", "first"))
+        .reset_index()
+    )
+    axes.errorbar(
+        points[column], points["y"], yerr=points["error"], fmt="none", ecolor=colour, elinewidth=1, capsize=2, alpha=0.6
+    )
+    axes.plot(
+        points[column], points["y"], "o-", color=colour, linewidth=2, markersize=7, markeredgecolor="white", label=label
+    )
+
+
+def _bits_axis(axes: Axes, bits: pd.Series) -> None:
+    axes.set_xlabel("bits of a weight, nothing pruned")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(sorted(map(float, bits.unique()))))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.invert_xaxis()
+
+
+def _increase_axis(axes: Axes, lowest: float) -> None:
+    axes.set_ylabel("loss increase (nats a masked token)")
+    axes.set_yscale("symlog", linthresh=0.01, linscale=0.4)
+    axes.set_ylim(bottom=min(lowest, 0.0) - 0.005)
+    axes.yaxis.set_major_locator(FixedLocator([0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())

@@ -1,0 +1,51 @@
+"""One thing that a study shows, or does not show, as a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence made from numbers."""
+
+    text: str
+    """The sentence, with its full stop."""
+    found: bool = True
+    """False for what one might have expected and the numbers do not show."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def listed(words: Iterable[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def by_size(frame: pd.DataFrame) -> list[str]:
+    """Series from the smallest to the largest."""
+    sizes = frame.groupby("series")["parameters"].first().reset_index()
+    return list(sizes.sort_values(["parameters", "series"])["series"])
+
+
+def last_budget(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the largest budget that all series have; of the one that most have, where none is common."""
+    budgets = frame.groupby(["budget_unit", "budget_value"])["series"].nunique().reset_index()
+    unit, value, _ = budgets.sort_values(["series", "budget_unit", "budget_value"]).iloc[-1]
+    return frame[(frame["budget_unit"] == unit) & (frame["budget_value"] == value)]
+
+
+def runs(labels: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Label, first and last index of every run of equal labels."""
+    found: list[tuple[str, int, int]] = []
+    for index, label in enumerate(labels):
+        if found and found[-1][0] == label:
+            found[-1] = (label, found[-1][1], index)
+        else:
+            found.append((label, index, index))
+    return found

@@ -1,0 +1,31 @@
+"""Everything that a study shows and does not show, in sentences made from its numbers."""
+
+from __future__ import annotations
+
+from trainlarge.results.comparable import LOSS, differences
+from trainlarge.results.finding import Finding
+from trainlarge.results.findings_of_compression import compression_findings
+from trainlarge.results.findings_of_training import training_findings
+from trainlarge.results.frames import StudyFrames
+
+SUMMARY_SENTENCES = 4
+
+
+def findings(frames: StudyFrames) -> list[Finding]:
+    """All findings of a study, what was found and what was not; one sentence where its losses cannot be compared."""
+    mixed = differences(frames.cells, LOSS)
+    if mixed:
+        return [Finding(f"Losses are not compared: cells differ in {mixed}.", found=False)]
+    return training_findings(frames.cells) + compression_findings(frames.compression)
+
+
+def summary(frames: StudyFrames) -> str:
+    """The main findings as one paragraph: the first on training, then the first on compression."""
+    if differences(frames.cells, LOSS):
+        return " ".join(map(str, findings(frames)))
+    training = [finding for finding in training_findings(frames.cells) if finding.found][: SUMMARY_SENTENCES // 2]
+    compression = [finding for finding in compression_findings(frames.compression) if finding.found]
+    return (
+        " ".join(map(str, training + compression[: SUMMARY_SENTENCES - len(training)]))
+        or "Nothing can be compared yet."
+    )

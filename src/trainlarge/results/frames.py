@@ -1,0 +1,147 @@
+"""The study folder as pandas frames."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from trainlarge.config.budget import parse_budget
+from trainlarge.errors import UserError
+from trainlarge.results.columns import CELLS, COMPRESSION, CURVES, PARENT, Column
+from trainlarge.results.comparable import check_comparable
+from trainlarge.results.series import name_series
+from trainlarge.sweep.store import CellFolder, Study
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StudyFrames:
+    """A study as tidy frames; ``trainlarge.results.columns.COLUMNS`` gives unit and meaning of every column."""
+
+    cells: pd.DataFrame
+    """One row a train cell that is done."""
+    curves: pd.DataFrame
+    """One row a metrics row of those cells."""
+    compression: pd.DataFrame
+    """One row a compress cell that is done; empty, with all columns, where nothing was compressed."""
+
+
+def load_study(study: str | Path | Study, strict: bool = True, allow_mixed: bool = False) -> StudyFrames:
+    """Read the results of a study.
+
+    Args:
+        study: its name, or its folder such as ``studies/quickstart``, looked for from the working directory upwards.
+        strict: refuse a damaged record; otherwise warn and leave the cell out.
+        allow_mixed: load cells together even though their losses cannot be compared.
+
+    Raises:
+        UserError: when there is no such study, no train cell is done, a record is damaged, or cells were evaluated on
+            different data.
+    """
+    study = find_study(study)
+    train = _records(study, "train", strict)
+    if not train:
+        raise UserError(
+            "study", study.path, "a study with at least one finished train cell; trainlarge train makes them"
+        )
+    cells = _cells(train)
+    if not allow_mixed:
+        check_comparable(cells)
+    return StudyFrames(cells, _curves(study, cells), _compression(_records(study, "compress", strict), cells))
+
+
+def find_study(study: str | Path | Study) -> Study:
+    """The study of that name or folder.
+
+    Raises:
+        UserError: when it does not exist.
+    """
+    if isinstance(study, Study):
+        return study
+    folders = [folder / study for folder in (Path.cwd(), *Path.cwd().parents)]
+    if isinstance(study, str) and "/" not in study:
+        folders.insert(0, Study.named(study).path)
+    found = [folder for folder in folders if folder.is_dir()]
+    if not found:
+        raise UserError("study", study, "the name or the folder of a study")
+    return Study(found[0].resolve())
+
+
+def _records(study: Study, stage: str, strict: bool) -> list[Record]:
+    found = (_record(folder, strict) for folder in study.folders(stage) if folder.is_done())
+    return [record for record in found if record is not None]
+
+
+def _record(folder: CellFolder, strict: bool) -> Record | None:
+    try:
+        return folder.record()
+    except UserError as error:
+        if strict:
+            raise
+        warnings.warn(f"cell {folder.id} is left out: {error}", stacklevel=4)
+        return None
+
+
+def _cells(records: list[Record]) -> pd.DataFrame:
+    frame = _frame(records, CELLS)
+    frame[["shape", "variant", "series"]] = name_series(record["config"] for record in records)
+    budgets = [parse_budget(text) for text in frame["budget"]]
+    frame["budget_value"] = [budget.value for budget in budgets]
+    frame["budget_unit"] = [budget.unit for budget in budgets]
+    frame["disturbance"] = frame["train_seconds"] / frame["model_seconds"]
+    return frame.sort_values(["parameters", "series", "seed", "step", "cell"], ignore_index=True)
+
+
+def _curves(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
+    rows = [{**row, "cell": cell} for cell in cells["cell"] for row in study.folder("train", cell).metrics()]
+    taken = ["cell", "shape", "variant", "series", "seed", "budget"]
+    measured = [name for name in CURVES if name not in taken]
+    curves = _with_float_flops(pd.DataFrame(rows, columns=["cell", *measured]))
+    return curves.merge(cells[taken], on="cell", how="left")[list(CURVES)]
+
+
+def _compression(records: list[Record], cells: pd.DataFrame) -> pd.DataFrame:
+    frame = _frame(records, COMPRESSION)
+    taken = [*PARENT, "seed"]
+    frame[taken] = cells.set_index("cell")[taken].reindex(frame["parent"]).set_axis(frame.index)
+    return frame.sort_values(["parameters", "parent", "recipe", "cell"], ignore_index=True)
+
+
+def _frame(records: list[Record], table: dict[str, Column]) -> pd.DataFrame:
+    frame = pd.DataFrame({name: _values(records, column) for name, column in table.items()}, columns=list(table))
+    frame["software"] = [_software(record) for record in records]
+    return _with_float_flops(frame)
+
+
+def _with_float_flops(frame: pd.DataFrame) -> pd.DataFrame:
+    """FLOPs of a large run exceed 64-bit whole numbers."""
+    return frame.assign(flops=frame["flops"].astype(float))
+
+
+def _values(records: list[Record], column: Column) -> list[Any]:
+    read = _reader(column.source)
+    return [read(record) for record in records]
+
+
+def _reader(source: str) -> Callable[[Record], Any]:
+    """A function that follows a dotted path; None where the path ends early."""
+    path = source.split(".") if source else []
+    if not path:
+        return lambda record: None
+    return lambda record: _follow(record, path)
+
+
+def _follow(value: Any, path: list[str]) -> Any:
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _software(record: Record) -> str:
+    return ", ".join(f"{name} {version}" for name, version in record["environment"]["software"].items())

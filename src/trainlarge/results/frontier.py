@@ -1,0 +1,165 @@
+"""Which cells are best: the frontier, who leads along an axis, and where the lead changes."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+TIE = 0.1
+"""Losses that differ by less (nats) are called a tie: two seeds of one small cell differed by 0.16."""
+SAME_POINT = 0.02
+"""Points closer than this share along an axis are one: a budget in seconds becomes a whole number of steps."""
+HIGHER_IS_BETTER = frozenset({"accuracy"})
+
+Line = tuple[np.ndarray, np.ndarray]
+Lines = dict[str, Line]
+"""Series -> (log x ascending, value), each of shape (points,)."""
+
+
+def frontier(frame: pd.DataFrame, x: str, y: str = "loss") -> pd.DataFrame:
+    """The rows that no other row beats on both axes: less of ``x``, better ``y``.
+
+    A row is beaten by one that is at least as good on both axes and better on one. Of rows that are equal on both, the
+    first by ``cell`` stays. Rows without a value are left out.
+
+    Args:
+        frame: rows with a column ``cell``.
+        x: less is better (``model_seconds``, ``flops``, ``tokens``, ``step``, ``file_bytes``, ...).
+        y: ``loss`` (less is better) or ``accuracy`` (more is).
+
+    Returns:
+        Its rows in ascending order of ``x``.
+    """
+    sign = -1.0 if y in HIGHER_IS_BETTER else 1.0
+    rows = frame.dropna(subset=[x, y]).assign(_y=lambda some: sign * some[y])
+    rows = rows.sort_values([x, "_y", "cell"], kind="stable")
+    best_before = rows["_y"].cummin().shift(fill_value=np.inf)
+    return rows[rows["_y"] < best_before].drop(columns="_y")
+
+
+def envelope(cells: pd.DataFrame, x: str, y: str = "loss") -> pd.DataFrame:
+    """The frontier of the series' lines: columns ``x`` and ``y``, the best value of any line wherever it improves."""
+    series, sign = lines(cells, x, y), -1.0 if y in HIGHER_IS_BETTER else 1.0
+    grid = _grid(series)
+    best = [
+        min(sign * value for line in series.values() if (value := _value_at(line, point)) is not None) for point in grid
+    ]
+    frame = pd.DataFrame({"x": np.exp(grid), "y": best})
+    frame = frame[frame["y"] < frame["y"].cummin().shift(fill_value=np.inf)]
+    return frame.assign(y=sign * frame["y"])
+
+
+def lines(cells: pd.DataFrame, x: str, y: str = "loss") -> Lines:
+    """Each series against log ``x``: one point a budget, the mean over seeds; series in order of size."""
+    points = cells.groupby(["series", "budget_unit", "budget_value"], sort=False).agg(
+        x=(x, "mean"), y=(y, "mean"), parameters=("parameters", "first")
+    )
+    points = points.sort_values(["parameters", "series", "x"])
+    found = {}
+    for name, own in points.groupby("series", sort=False):
+        values = own.groupby("x")["y"].mean()
+        found[str(name)] = (np.log(values.index.to_numpy(float)), values.to_numpy(float))
+    return found
+
+
+def leaders(cells: pd.DataFrame, x: str, tie: float = TIE) -> pd.DataFrame:
+    """Who is best at equal ``x``: one row for every ``x`` at which a cell stands and two series can be compared.
+
+    A series stands between its points with the loss that a straight line in log ``x`` gives, and nowhere outside them.
+
+    Returns:
+        ``x``, ``best`` and ``second`` (series), ``loss`` and ``second_loss`` (nats), ``margin`` (their difference),
+        ``tie`` (margin below ``tie``), ``compared`` (number of series).
+    """
+    series = lines(cells, x)
+    rows = []
+    for point in _grid(series):
+        ranked = sorted((loss, name) for name, line in series.items() if (loss := _value_at(line, point)) is not None)
+        if len(ranked) > 1:
+            (loss, best), (second_loss, second) = ranked[:2]
+            rows.append((float(np.exp(point)), best, loss, second, second_loss, second_loss - loss, len(ranked)))
+    frame = pd.DataFrame(rows, columns=["x", "best", "loss", "second", "second_loss", "margin", "compared"])
+    return frame.assign(tie=frame["margin"] < tie)
+
+
+def crossings(cells: pd.DataFrame, x: str, tie: float = TIE) -> pd.DataFrame:
+    """Where two series change places at equal ``x``, for every pair over the range that both cover.
+
+    Losses are straight lines in log ``x`` between a series' points. The bracket is as wide as ties make it: from the
+    last point at which ``before`` led by ``tie`` or more to the first at which ``after`` does.
+
+    Returns:
+        One row a change: ``before`` and ``after`` (series), ``x`` of the change, ``low`` and ``high`` (bracket),
+        ``margin_low`` and ``margin_high`` (leads at its ends, nats), ``sure`` (both reach ``tie``), and ``of_best``
+        (whether the lead over all series changes here). By ``x``.
+    """
+    series = lines(cells, x)
+    rows = [row for pair in combinations(series, 2) for row in _changes(series, pair, tie)]
+    columns = ["before", "after", "x", "low", "high", "margin_low", "margin_high", "sure", "of_best"]
+    return pd.DataFrame(rows, columns=columns).sort_values(["x", "before"], ignore_index=True)
+
+
+def _changes(series: Lines, pair: tuple[str, str], tie: float) -> list[tuple[object, ...]]:
+    first, second = pair
+    grid = _grid({name: series[name] for name in pair})
+    points = [point for point in grid if all(_value_at(series[name], point) is not None for name in pair)]
+    gaps = np.array([_value(series[second], point) - _value(series[first], point) for point in points])
+    rows: list[tuple[object, ...]] = []
+    # A gap of exactly zero belongs to neither side, so signs are compared between points that have one.
+    signed = [index for index in range(len(points)) if gaps[index] != 0]
+    for left, right in zip(signed, signed[1:], strict=False):
+        if gaps[left] * gaps[right] < 0:
+            before, after = (first, second) if gaps[left] > 0 else (second, first)
+            change = _zero(points[left], points[right], gaps[left], gaps[right])
+            low, high = _bracket(gaps, left, right, tie)
+            margins = abs(float(gaps[low])), abs(float(gaps[high]))
+            of_best = _is_best(series, before, after, change)
+            place = (float(np.exp(change)), float(np.exp(points[low])), float(np.exp(points[high])))
+            rows.append((before, after, *place, *margins, min(margins) >= tie, of_best))
+    return rows
+
+
+def _bracket(gaps: np.ndarray, left: int, right: int, tie: float) -> tuple[int, int]:
+    """Indices of the nearest clear leads around a change, while the signs last; else of the change itself."""
+    return _clear(gaps, left, -1, tie), _clear(gaps, right, 1, tie)
+
+
+def _clear(gaps: np.ndarray, start: int, direction: int, tie: float) -> int:
+    index = start
+    while 0 <= index < len(gaps) and gaps[index] * gaps[start] > 0:
+        if abs(gaps[index]) >= tie:
+            return index
+        index += direction
+    return start
+
+
+def _is_best(series: Lines, before: str, after: str, point: float) -> bool:
+    level = _value(series[before], point)
+    others = (line for name, line in series.items() if name not in (before, after))
+    return all((loss := _value_at(line, point)) is None or loss >= level for line in others)
+
+
+def _zero(left: float, right: float, gap_left: float, gap_right: float) -> float:
+    return left + (right - left) * gap_left / (gap_left - gap_right)
+
+
+def _grid(series: Lines) -> list[float]:
+    """All points, those that count as one replaced by their mean."""
+    groups: list[list[float]] = []
+    for point in sorted(float(point) for points, _ in series.values() for point in points):
+        if groups and point - groups[-1][0] < SAME_POINT:
+            groups[-1].append(point)
+        else:
+            groups.append([point])
+    return [sum(group) / len(group) for group in groups]
+
+
+def _value_at(line: Line, point: float) -> float | None:
+    first, last = line[0][0] - SAME_POINT, line[0][-1] + SAME_POINT
+    return _value(line, point) if first <= point <= last else None
+
+
+def _value(line: Line, point: float) -> float:
+    return float(np.interp(point, *line))

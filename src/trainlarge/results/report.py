@@ -1,0 +1,181 @@
+"""The report of a study: one self-contained HTML page, its figures and the frames as CSV."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from matplotlib.figure import Figure
+
+from trainlarge.results.comparable import CLOCKS, LOSS, differences
+from trainlarge.results.figures import bytes_figure, increase_figure, size_figure, training_figure
+from trainlarge.results.findings import findings, summary
+from trainlarge.results.frames import StudyFrames, find_study, load_study
+from trainlarge.results.report_tables import facts, tables
+from trainlarge.results.style import save
+from trainlarge.sweep.files import replacing, write_text
+from trainlarge.sweep.stages import STAGES
+from trainlarge.sweep.status import State
+from trainlarge.sweep.store import Study
+
+STATES_IN_ORDER = tuple(State)
+SHOWN_ERRORS = 10
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of the report."""
+
+    name: str
+    """File name without suffix."""
+    title: str
+    """Heading above it."""
+    caption: str
+    """How to read it."""
+    draw: Callable[[StudyFrames], Figure]
+    """Makes it."""
+
+
+_SECONDS = Drawing(
+    "loss_against_seconds",
+    "Loss against training time",
+    "Every point is a checkpoint whose learning rate has decayed. Time is steps × the settled time of a step, so that "
+    "other work on the device does not reorder the lines.",
+    lambda frames: training_figure(frames, "model_seconds"),
+)
+_TRAINING = (
+    Drawing(
+        "loss_against_flops",
+        "Loss against FLOPs",
+        "The same checkpoints against floating-point operations: what hardware does best plays no part.",
+        lambda frames: training_figure(frames, "flops"),
+    ),
+    Drawing(
+        "loss_against_steps",
+        "Loss against steps",
+        "The same checkpoints against optimizer steps.",
+        lambda frames: training_figure(frames, "step"),
+    ),
+    Drawing(
+        "loss_against_size",
+        "Loss against size",
+        "One line a budget; the lowest point of a line is the best size for it.",
+        lambda frames: size_figure(frames.cells),
+    ),
+    Drawing(
+        "accuracy_against_size",
+        "Accuracy against size",
+        "The same, as the share of masked tokens predicted right.",
+        lambda frames: size_figure(frames.cells, "accuracy"),
+    ),
+)
+_COMPRESSION = (
+    Drawing(
+        "loss_against_bytes",
+        "Loss against file size",
+        "Every checkpoint under every recipe; the size is that of the packed file.",
+        lambda frames: bytes_figure(frames.compression),
+    ),
+    Drawing(
+        "increase_by_recipe",
+        "What compression costs each size",
+        "Loss after compression less loss before, only quantized and only pruned; bars are standard errors.",
+        lambda frames: increase_figure(frames.compression),
+    ),
+)
+
+
+def write_report(study: str | Path | Study) -> Path:
+    """Write ``<study>/report/index.html`` and what lies beside it.
+
+    The page holds its figures and asks for nothing from outside. Cells that are not done are counted, not waited for.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        UserError: when there is no such study or no train cell is done.
+    """
+    study = find_study(study)
+    frames = load_study(study, allow_mixed=True)
+    folder = study.path / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_frames(frames, folder)
+    page = _template().render(**_context(study, frames, folder))
+    write_text(folder / "index.html", page)
+    return folder / "index.html"
+
+
+def drawings(frames: StudyFrames) -> list[Drawing]:
+    """The figures that the frames allow: none where losses cannot be compared, none in seconds over several devices."""
+    if differences(frames.cells, LOSS):
+        return []
+    seconds = [] if differences(frames.cells, CLOCKS) else [_SECONDS]
+    compression = _COMPRESSION if frames.compression["series"].notna().any() else ()
+    return [*seconds, *_TRAINING, *compression]
+
+
+def count_states(study: Study) -> dict[str, Counter[State]]:
+    """Stage -> how many of its cells are in which state."""
+    return {stage: Counter(folder.status().state for folder in study.folders(stage)) for stage in STAGES}
+
+
+def _context(study: Study, frames: StudyFrames, folder: Path) -> dict[str, Any]:
+    told = findings(frames)
+    return {
+        "study": study.name,
+        "cells": frames.cells,
+        "summary": summary(frames),
+        "found": [finding.text for finding in told if finding.found],
+        "not_found": [finding.text for finding in told if not finding.found],
+        "states": _states(study),
+        "errors": _errors(study),
+        "figures": [(drawing, _embedded(drawing, frames, folder)) for drawing in drawings(frames)],
+        "tables": tables(frames),
+        "facts": facts(frames),
+        "commands": list(dict.fromkeys([*frames.cells["command"], *frames.compression["command"]])),
+    }
+
+
+def _embedded(drawing: Drawing, frames: StudyFrames, folder: Path) -> str:
+    """Write the figure to ``folder`` and return it as a data address."""
+    paths = {path.suffix: path for path in save(drawing.draw(frames), folder / drawing.name)}
+    return "data:image/svg+xml;base64," + base64.b64encode(paths[".svg"].read_bytes()).decode()
+
+
+def _write_frames(frames: StudyFrames, folder: Path) -> None:
+    for name, frame in vars(frames).items():
+        with replacing(folder / f"{name}.csv") as temporary:
+            frame.to_csv(temporary, index=False)
+
+
+def _states(study: Study) -> list[str]:
+    """A phrase for each stage, such as ``train: 11 done, 1 failed``."""
+    counts = count_states(study)
+    phrases = {
+        stage: ", ".join(f"{states[state]} {state}" for state in STATES_IN_ORDER if states[state])
+        for stage, states in counts.items()
+    }
+    return [f"{stage}: {phrase or 'no cells yet'}" for stage, phrase in phrases.items()]
+
+
+def _errors(study: Study) -> list[str]:
+    folders = [folder for stage in STAGES for folder in study.folders(stage)]
+    failed = [(folder, status) for folder in folders if (status := folder.status()).state is State.FAILED]
+    return [f"{folder.stage} {folder.id}: {status.error}" for folder, status in failed[:SHOWN_ERRORS]]
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=PackageLoader("trainlarge.results", "."),
+        autoescape=select_autoescape(("html", "j2")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")

@@ -1,0 +1,136 @@
+"""The tables of the report, and where its numbers come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from trainlarge.results.axes import AXES, significant
+from trainlarge.results.finding import by_size
+from trainlarge.results.frames import StudyFrames
+from trainlarge.results.frontier import TIE, frontier
+
+_FACTS = (
+    "device_name", "precision", "threads", "attention", "forward", "data", "data_fingerprint", "evaluation_fingerprint",
+    "vocab_size", "sequence_length", "schedule", "host", "commit", "software",
+)  # fmt: skip
+"""Columns of the cells that tell where the numbers come from."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the report, all cells text."""
+
+    title: str
+    """Heading above it."""
+    note: str
+    """How to read it."""
+    header: list[str]
+    """Names of the columns, with units."""
+    rows: list[list[str]]
+    """Text of the rows."""
+
+
+def tables(frames: StudyFrames) -> list[Table]:
+    """The tables of a study, that of compression only where there is some."""
+    made = [_best_per_budget(frames.cells)]
+    if frames.compression["series"].notna().any():
+        made.append(_compression_frontier(frames.compression))
+    return [*made, _all_cells(frames.cells)]
+
+
+def _best_per_budget(cells: pd.DataFrame) -> Table:
+    """Series ranked at each budget; losses are means over seeds."""
+    means = (
+        cells.groupby(["budget_unit", "budget_value", "budget", "series"])[["loss", "accuracy"]].mean().reset_index()
+    )
+    rows = []
+    for (_, _, budget), group in means.groupby(["budget_unit", "budget_value", "budget"]):
+        ranked = group.sort_values(["loss", "series"]).to_dict("records")
+        first, others = ranked[0], ranked[1:]
+        second = [others[0]["series"], _margin(others[0]["loss"] - first["loss"])] if others else ["–", "–"]
+        rows.append([budget, first["series"], f"{first['loss']:.3f}", f"{first['accuracy']:.1%}", *second])
+    note = f"Lowest loss at each budget. A lead below {TIE:g} nats is called a tie."
+    return Table(
+        "Best size at each budget",
+        note,
+        ["budget", "best", "loss (nats)", "accuracy", "second", "behind by (nats)"],
+        rows,
+    )
+
+
+def _margin(value: float) -> str:
+    return f"{value:.3f} (tie)" if value < TIE else f"{value:.3f}"
+
+
+def _compression_frontier(compression: pd.DataFrame) -> Table:
+    best = frontier(compression.dropna(subset=["series"]), "file_bytes")
+    write = AXES["file_bytes"].write
+    rows = [
+        [
+            write(row["file_bytes"]),
+            row["series"],
+            row["budget"],
+            row["recipe"],
+            f"{row['loss']:.3f}",
+            f"{row['loss_increase']:+.3f}",
+            f"{row['accuracy']:.1%}",
+        ]
+        for row in best.to_dict("records")
+    ]
+    header = ["file size", "model", "trained for", "recipe", "loss (nats)", "increase (nats)", "accuracy"]
+    return Table("Frontier of compression", "Nothing else is both smaller and better.", header, rows)
+
+
+def _all_cells(cells: pd.DataFrame) -> Table:
+    rows = [
+        [
+            row["series"],
+            str(row["seed"]),
+            row["budget"],
+            f"{row['parameters']:,}",
+            f"{row['step']:,}",
+            AXES["flops"].write(row["flops"]),
+            significant(row["model_seconds"]),
+            significant(row["train_seconds"]),
+            f"{row['loss']:.3f}",
+            f"{row['accuracy']:.1%}",
+            row["cell"],
+        ]
+        for row in cells.to_dict("records")
+    ]
+    header = [
+        "size",
+        "seed",
+        "budget",
+        "parameters",
+        "steps",
+        "FLOPs",
+        "model seconds",
+        "train seconds",
+        "loss (nats)",
+        "accuracy",
+        "cell",
+    ]
+    return Table("All checkpoints", "One row a train cell; trainlarge show tells more of a cell.", header, rows)
+
+
+def facts(frames: StudyFrames) -> list[tuple[str, str]]:
+    """Where the numbers come from, as name and value."""
+    cells = frames.cells
+    told = [(name.replace("_", " "), _distinct(cells[name])) for name in _FACTS]
+    ratio = cells["disturbance"]
+    disturbance = f"{ratio.median():.2f} (from {ratio.min():.2f} to {ratio.max():.2f}); 1 on a quiet machine"
+    return [
+        *told,
+        ("device was shared", _distinct(cells["shared"])),
+        ("measured over modelled training time", disturbance),
+        ("sizes", ", ".join(by_size(cells))),
+    ]
+
+
+def _distinct(column: pd.Series) -> str:
+    names = {"True": "yes", "False": "no", "nan": "not known", "None": "not known"}
+    values = sorted(set(column.astype(str)))
+    return " · ".join(names.get(value, value) for value in values)

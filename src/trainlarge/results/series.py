@@ -1,0 +1,64 @@
+"""Names for what a study compares: shapes, and whatever else it varies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from trainlarge.config.schema import NOT_IDENTITY
+from trainlarge.sweep.cell import LOCATIONS
+
+_SHAPE_KEYS = ["arch.width", "arch.depth"]
+_NOT_COMPARED = NOT_IDENTITY | {"seed", "budget"}
+
+
+def name_series(configs: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Columns ``shape``, ``variant`` and ``series`` for train configurations, one row each, in their order.
+
+    A key is named only where it tells cells apart that would otherwise have one name: a learning rate that follows from
+    the width, or heads that do, need not be said.
+    """
+    leaves = pd.DataFrame([_leaves(config) for config in configs])
+    names = _telling_keys(leaves)
+    shape = "d" + leaves["arch.width"].astype(str) + "/L" + leaves["arch.depth"].astype(str)
+    shape = _join(shape, _label(leaves, [name for name in names if name.startswith("arch.")]))
+    variant = _label(leaves, [name for name in names if not name.startswith("arch.")])
+    return pd.DataFrame({"shape": shape, "variant": variant, "series": _join(shape, variant)})
+
+
+def _leaves(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in config.items():
+        if not prefix and key in _NOT_COMPARED:
+            continue
+        if isinstance(value, dict):
+            hidden = LOCATIONS.get(key, frozenset())
+            leaves |= _leaves({name: item for name, item in value.items() if name not in hidden}, f"{prefix}{key}.")
+        else:
+            leaves[prefix + key] = value if isinstance(value, (int, float, str)) else str(value)
+    return leaves
+
+
+def _telling_keys(leaves: pd.DataFrame) -> list[str]:
+    """Keys that vary between cells which agree in width, depth and the keys before."""
+    chosen: list[str] = []
+    for key in leaves.columns:
+        if key in _SHAPE_KEYS or leaves[key].nunique(dropna=False) == 1:
+            continue
+        if leaves.groupby(_SHAPE_KEYS + chosen, dropna=False)[key].nunique(dropna=False).max() > 1:
+            chosen.append(key)
+    return chosen
+
+
+def _label(leaves: pd.DataFrame, keys: list[str]) -> pd.Series:
+    label = pd.Series("", index=leaves.index, dtype=str)
+    for key in keys:
+        label = _join(label, key + "=" + leaves[key].astype(str))
+    return label
+
+
+def _join(left: pd.Series, right: pd.Series) -> pd.Series:
+    joined = left.astype(str) + ", " + right.astype(str)
+    return joined.str.removeprefix(", ").str.removesuffix(", ")

@@ -1,0 +1,146 @@
+"""All that is known about one cell, as text for the terminal."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainlarge.errors import UserError
+from trainlarge.results.axes import AXES, significant
+from trainlarge.results.rerun import rerun_command
+from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.stages import STAGES
+from trainlarge.sweep.store import CellFolder, Study, studies_root
+
+LOG_LINES = 20
+_NUMBERS = (
+    "loss",
+    "accuracy",
+    "perplexity",
+    "dense_loss",
+    "loss_increase",
+    "increase_standard_error",
+    "sparsity",
+    "bits",
+    "step",
+    "tokens",
+    "flops",
+    "train_seconds",
+    "model_seconds",
+    "wall_seconds",
+    "step_seconds",
+    "parameters",
+    "nonzero_parameters",
+    "ideal_bytes",
+    "file_bytes",
+    "seconds",
+)
+_UNITS = {
+    "loss": "nats",
+    "dense_loss": "nats",
+    "loss_increase": "nats",
+    "increase_standard_error": "nats",
+    "wall_seconds": "s",
+    "step_seconds": "s",
+    "seconds": "s",
+}
+
+
+def show_cell(text: str, study: str | None = None) -> str:
+    """Configuration, state, record, end of the log of a cell, and the command that runs it again.
+
+    Args:
+        text: the cell's id, or its start.
+        study: name of the study to look in; None: every study.
+
+    Raises:
+        UserError: when no cell, or more than one, has such an id, or when its files are damaged.
+    """
+    folder = find_cell(text, study)
+    cell = folder.cell()
+    sections = {
+        _headline(folder, cell): [f"folder: {folder.path}"],
+        "configuration": yaml.safe_dump(cell.identity["config"], sort_keys=False, allow_unicode=True).splitlines(),
+        "record": _record(folder),
+        f"log (last {LOG_LINES} lines)": _log_tail(folder.log),
+        "run it again": [rerun_command(cell, redo=folder.is_done())],
+    }
+    return "\n\n".join("\n".join([title, *(f"  {line}" for line in lines)]) for title, lines in sections.items())
+
+
+def find_cell(text: str, study: str | None = None) -> CellFolder:
+    """The one cell whose id starts with ``text``, in one study or in all.
+
+    Raises:
+        UserError: when there is none, or more than one.
+    """
+    if study is not None:
+        return Study.named(study).find(text)
+    root = studies_root()
+    studies = [Study(path) for path in sorted(root.glob("[!.]*")) if path.is_dir()]
+    found = [
+        folder for each in studies for stage in STAGES for folder in each.folders(stage) if folder.id.startswith(text)
+    ]
+    if len(found) != 1:
+        where = ", ".join(dict.fromkeys(f"{folder.id} in {folder.path.parents[1].name}" for folder in found[:5]))
+        raise UserError(
+            "cell", text, f"the start of one cell id; it fits {where}" if found else f"a cell id of a study in {root}"
+        )
+    return found[0]
+
+
+def _headline(folder: CellFolder, cell: Cell) -> str:
+    status = folder.status()
+    attempts = f" (attempts: {status.attempts})" if status.attempts else ""
+    error = f"\n  error: {status.error}" if status.error else ""
+    return f"{cell.stage} cell {cell.id} of study {folder.path.parents[1].name}: {status.state}{attempts}{error}"
+
+
+def _record(folder: CellFolder) -> list[str]:
+    if not folder.is_done():
+        return ["none: the cell is not done"]
+    record = folder.record()
+    numbers = [f"{name}: {_number(name, record[name])}" for name in _NUMBERS if record.get(name) is not None]
+    return [
+        *_told(record, ("parent", "description")),
+        *numbers,
+        *_told(record["data"], record["data"]),
+        *_environment(record["environment"]),
+        *_provenance(record["provenance"]),
+    ]
+
+
+def _told(values: dict[str, Any], names: Any) -> list[str]:
+    return [f"{name}: {values[name]}" for name in names if name in values]
+
+
+def _environment(environment: dict[str, Any]) -> list[str]:
+    software = ", ".join(f"{name} {version}" for name, version in environment["software"].items())
+    return [*_told(environment, [name for name in environment if name != "software"]), f"software: {software}"]
+
+
+def _provenance(provenance: dict[str, Any]) -> list[str]:
+    times = {
+        name: datetime.fromtimestamp(provenance[name]).astimezone().isoformat(timespec="seconds")
+        for name in ("started", "ended")
+    }
+    return [
+        *_told(provenance, ("commit", "dirty", "host")),
+        *_told(times, times),
+        f"study's command: {provenance['command']}",
+    ]
+
+
+def _number(name: str, value: float) -> str:
+    if name in AXES and name != "parameters":
+        return AXES[name].write(value)
+    text = f"{value:,}" if isinstance(value, int) else significant(value, digits=5)
+    return f"{text} {_UNITS.get(name, '')}".rstrip()
+
+
+def _log_tail(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    return lines[-LOG_LINES:] or ["empty"]

@@ -1,0 +1,159 @@
+"""Where a study stands, read off its files: states, progress, failures, and the command that goes on from there."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainlarge.sweep.lease import is_held
+from trainlarge.sweep.stages import STAGES
+from trainlarge.sweep.status import State, Status
+from trainlarge.sweep.store import CellFolder, Study
+
+STALE = "stale"
+"""What a running cell is called whose lease nobody holds any more: its heartbeat has stopped, and it can be claimed."""
+KINDS = (*(str(state) for state in State), STALE)
+"""What a cell can be, in the order in which it is told."""
+_DIVERGED = b'"diverged": true'
+"""How ``write_json`` writes the flag: looked for in the bytes, since reading ten thousand records takes seconds."""
+
+
+@dataclass(frozen=True)
+class CellState:
+    """One cell."""
+
+    stage: str
+    """Its stage."""
+    cell: str
+    """Its id."""
+    state: str
+    """One of ``KINDS``."""
+    attempts: int
+    """How often it was started."""
+    error: str | None = None
+    """Last line of the error of the last attempt."""
+    diverged: bool = False
+    """Done, with the result that its loss stopped being a number."""
+    progress: dict[str, Any] = field(default_factory=dict)
+    """Of a running cell: ``step``, ``steps``, ``loss`` (nats per token), ``tokens_per_second``, ``seconds_left``."""
+    heartbeat_age: float | None = None
+    """Of a running cell: seconds since its holder was last heard of, by this machine's clock."""
+
+
+@dataclass(frozen=True)
+class StudyState:
+    """All cells of a study."""
+
+    study: Study
+    """The study."""
+    cells: tuple[CellState, ...]
+    """Train cells, then compress cells, each in the order of their ids."""
+    slurm: dict[str, int] = field(default_factory=dict)
+    """How many jobs that were submitted to SLURM are in which state; empty where none was."""
+
+    def counts(self) -> dict[str, Counter[str]]:
+        """Stage -> state -> number of cells, for the stages that have cells."""
+        counted: dict[str, Counter[str]] = {}
+        for cell in self.cells:
+            counted.setdefault(cell.stage, Counter())[cell.state] += 1
+        return counted
+
+    def those(self, *states: str) -> list[CellState]:
+        """The cells in these states."""
+        return [cell for cell in self.cells if cell.state in states]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to do."""
+        return len(self.those(State.DONE)) == len(self.cells)
+
+    def commands(self) -> list[str]:
+        """What a person would do now."""
+        name = self.study.name
+        failed = self.those(State.FAILED)
+        commands = [f"trainlarge show {failed[0].cell} --study {name}"] if failed else []
+        idle = self.those(State.MISSING, State.QUEUED, State.FAILED, State.PREEMPTED, STALE)
+        commands += [f"trainlarge run {name}"] if idle else []
+        return commands or ([f"trainlarge report {name}"] if self.is_done else [f"trainlarge status {name} --watch"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: numbers of all cells, and every cell that is running, stale or failed."""
+        stages = {
+            stage: {"cells": counts.total(), **{kind: counts[kind] for kind in KINDS}, "diverged": self._diverged(stage)}
+            for stage, counts in self.counts().items()
+        }  # fmt: skip
+        return {
+            "study": self.study.name, "path": str(self.study.path), "done": self.is_done, "stages": stages,
+            "running": [asdict(cell) for cell in self.those(State.RUNNING, STALE)],
+            "failed": [asdict(cell) for cell in self.those(State.FAILED)],
+            "diverged": [cell.cell for cell in self.cells if cell.diverged],
+            "slurm": self.slurm, "commands": self.commands(),
+        }  # fmt: skip
+
+    def _diverged(self, stage: str) -> int:
+        return sum(cell.diverged for cell in self.cells if cell.stage == stage)
+
+
+def read_state(study: Study) -> StudyState:
+    """Where the cells of a study stand now; nothing is written."""
+    cells = tuple(_cell_state(folder) for stage in STAGES for folder in study.folders(stage))
+    return StudyState(study, cells, _slurm(study))
+
+
+def _cell_state(folder: CellFolder) -> CellState:
+    status = folder.status()
+    if status.state is State.RUNNING:
+        return _running(folder, status)
+    if status.state is State.DONE:
+        return _done(folder, status)
+    return CellState(folder.stage, folder.id, str(status.state), status.attempts, status.error)
+
+
+def _done(folder: CellFolder, status: Status) -> CellState:
+    try:
+        diverged = _DIVERGED in folder.record_path.read_bytes()
+    except FileNotFoundError:
+        error = f"{folder.record_path} is not there"
+        return CellState(folder.stage, folder.id, str(State.FAILED), status.attempts, error)
+    return CellState(folder.stage, folder.id, str(State.DONE), status.attempts, diverged=diverged)
+
+
+def _running(folder: CellFolder, status: Status) -> CellState:
+    state = str(State.RUNNING) if _is_alive(folder.path) else STALE
+    return CellState(
+        folder.stage, folder.id, state, status.attempts,
+        progress=status.progress, heartbeat_age=_heartbeat_age(folder.path),
+    )  # fmt: skip
+
+
+def _is_alive(cell: Path) -> bool:
+    try:
+        return is_held(cell)
+    except OSError:
+        # A folder that cannot be asked, such as a read-only copy, is no sign of a death.
+        return True
+
+
+def _heartbeat_age(cell: Path) -> float | None:
+    try:
+        renewed = max((path.stat().st_mtime for path in (cell / "lease").glob("[0-9]*.json")), default=None)
+    except FileNotFoundError:
+        return None
+    return None if renewed is None else max(0.0, time.time() - renewed)
+
+
+def _slurm(study: Study) -> dict[str, int]:
+    if not (study.path / "slurm").is_dir():
+        return {}
+    from trainlarge.launch.slurm_state import slurm_jobs
+
+    return dict(Counter(str(job.state) for job in slurm_jobs(study)))
+
+
+def status_json(state: StudyState) -> str:
+    """The state as one line of JSON."""
+    return json.dumps(state.to_json(), allow_nan=False)

@@ -1,0 +1,120 @@
+"""The state of a study on the terminal, once or again and again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from trainlarge.results.axes import seconds_text
+from trainlarge.results.status import KINDS, STALE, CellState, StudyState, read_state, status_json
+from trainlarge.results.terminal import table
+from trainlarge.sweep.status import State
+from trainlarge.sweep.store import Study
+
+WATCH_SECONDS = 2.0
+"""Time between two looks."""
+SHOWN = 15
+"""Rows of running and of failed cells."""
+NOTHING = "–"
+
+
+def view(state: StudyState, is_terminal: bool) -> RenderableType:
+    """Tables of states, running cells and failures, and the commands that act on them."""
+    parts: list[RenderableType] = [Text(f"{state.study.name}: {state.study.path}", overflow="fold")]
+    parts.append(_counts(state, is_terminal) if state.cells else Text("no cells yet"))
+    # A job tells its progress in the cell that it is at; the others that it holds come after.
+    running = sorted(state.those(State.RUNNING, STALE), key=lambda cell: not cell.progress)
+    for rows, make in ((running, _running), (state.those(State.FAILED), _failed)):
+        if rows:
+            parts += [Text(), make(rows[:SHOWN], is_terminal), *_more(len(rows) - SHOWN)]
+    if state.slurm:
+        parts.append(Text("SLURM jobs: " + ", ".join(f"{count} {kind}" for kind, count in sorted(state.slurm.items()))))
+    return Group(*parts, Text(), *(Text(f"next: {command}") for command in state.commands()))
+
+
+def show(study: Study, console: Console, as_json: bool) -> StudyState:
+    """Print the state of a study once."""
+    state = read_state(study)
+    if as_json:
+        print(status_json(state), flush=True)
+    else:
+        console.print(view(state, console.is_terminal))
+    return state
+
+
+def watch(study: Study, console: Console, as_json: bool, seconds: float = WATCH_SECONDS) -> None:
+    """Print the state of a study every few ``seconds`` until all is done, or until an interrupt."""
+    try:
+        if as_json or not console.is_terminal:
+            _until_done(lambda: show(study, console, as_json), seconds)
+        else:
+            with Live(console=console, auto_refresh=False) as live:
+                _until_done(lambda: _refreshed(live, study), seconds)
+    except KeyboardInterrupt:
+        # To stop looking changes nothing.
+        return
+
+
+def _until_done(look: Callable[[], StudyState], seconds: float) -> None:
+    while not look().is_done:
+        time.sleep(seconds)
+
+
+def _refreshed(live: Live, study: Study) -> StudyState:
+    state = read_state(study)
+    live.update(view(state, is_terminal=True), refresh=True)
+    return state
+
+
+def _counts(state: StudyState, is_terminal: bool) -> RenderableType:
+    counted = state.counts()
+    kinds = [kind for kind in KINDS if kind in _ALWAYS or any(counts[kind] for counts in counted.values())]
+    diverged = sum(cell.diverged for cell in state.cells)
+    header = ["stage", "cells", *kinds, *(["diverged"] if diverged else [])]
+    rows = [
+        [stage, str(counts.total()), *(str(counts[kind]) for kind in kinds), *([_diverged(state, stage)] if diverged else [])]
+        for stage, counts in counted.items()
+    ]  # fmt: skip
+    return table(header, rows, is_terminal)
+
+
+def _diverged(state: StudyState, stage: str) -> str:
+    return str(sum(cell.diverged for cell in state.cells if cell.stage == stage))
+
+
+def _running(cells: list[CellState], is_terminal: bool) -> RenderableType:
+    header = ("running", "stage", "step", "of", "loss", "time left", "last heard of")
+    rows = [
+        [
+            f"{cell.cell} ({STALE})" if cell.state == STALE else cell.cell, cell.stage,
+            _number(cell, "step", "{:,}"), _number(cell, "steps", "{:,}"), _number(cell, "loss", "{:.3f}"),
+            _time(cell.progress.get("seconds_left")), _time(cell.heartbeat_age),
+        ]
+        for cell in cells
+    ]  # fmt: skip
+    return table(header, rows, is_terminal, texts=2)
+
+
+def _failed(cells: list[CellState], is_terminal: bool) -> RenderableType:
+    rows = [[cell.cell, cell.stage, str(cell.attempts), cell.error or NOTHING] for cell in cells]
+    return table(("failed", "stage", "attempts", "error"), rows, is_terminal, texts=4)
+
+
+def _more(count: int) -> list[RenderableType]:
+    return [Text(f"... and {count} more")] if count > 0 else []
+
+
+def _number(cell: CellState, name: str, template: str) -> str:
+    value = cell.progress.get(name)
+    return NOTHING if value is None else template.format(value)
+
+
+def _time(seconds: float | None) -> str:
+    return NOTHING if seconds is None else seconds_text(seconds)
+
+
+_ALWAYS = (State.QUEUED, State.RUNNING, State.DONE, State.FAILED)

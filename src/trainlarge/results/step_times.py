@@ -1,0 +1,90 @@
+"""The settled times of a step that a study has kept, found by shape and device: what turns a plan's steps into seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from trainlarge.sweep.cell import canonical_json
+from trainlarge.sweep.store import Study
+from trainlarge.training.steps import step_of
+
+PROBES = "probes"
+"""Folder of a study in which ``trainlarge.training.probe`` keeps them."""
+_NAMED = ("device", "precision", "attention", "forward")
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """A measured step."""
+
+    seconds: float
+    """Settled seconds of one step."""
+    device_name: str
+    """Where it was measured."""
+    threads: int
+    """CPU threads."""
+
+
+class StepTimes:
+    """The kept times of a study.
+
+    Jobs of this machine take the time that was measured on it and nothing else. Where a cluster will run them its
+    devices are not known here: the newest time that fits ``impl`` is taken, and says where it was measured.
+    """
+
+    def __init__(self, study: Study, is_here: bool, cores: int) -> None:
+        self._is_here, self._cores = is_here, cores
+        self._probes: dict[str, list[dict[str, Any]]] = {}
+        for path in sorted((study.path / PROBES).glob("*.json"), key=_changed):
+            self._keep(json.loads(path.read_text(encoding="utf-8")))
+
+    def find(self, config: dict[str, Any]) -> StepTime | None:
+        """The time of a step of a train cell's configuration; None where it was not measured."""
+        probes = [probe for probe in self._probes.get(_shape_key(config), []) if self._fits(probe, config["impl"])]
+        if not probes:
+            return None
+        implementation = probes[-1]["key"]["implementation"]
+        return StepTime(probes[-1]["step_seconds"], implementation["device_name"], implementation["threads"])
+
+    def _keep(self, probe: dict[str, Any]) -> None:
+        key = {name: value for name, value in probe["key"].items() if name != "implementation"}
+        self._probes.setdefault(canonical_json(key), []).append(probe)
+
+    def _fits(self, probe: dict[str, Any], impl: dict[str, Any]) -> bool:
+        measured, threads = probe["key"]["implementation"], impl["threads"] or self._cores
+        if self._is_here:
+            return bool(measured == _chosen_here(canonical_json({**impl, "threads": threads})))
+        return measured["threads"] == threads and all(impl[name] in ("auto", measured[name]) for name in _NAMED)
+
+
+@lru_cache(maxsize=256)
+def _chosen_here(impl: str) -> dict[str, Any]:
+    """What ``impl``, as JSON, means on this machine."""
+    # Imported only where there is a time to compare with: torch takes seconds to import.
+    from trainlarge.training.device import choose
+
+    return choose(json.loads(impl)).to_json()
+
+
+def cores_of_a_job(config: dict[str, Any]) -> int:
+    """CPU cores that a job of this configuration gets: its share of this machine, or what is asked of the cluster."""
+    if config["launcher"]["name"] == "local":
+        return max(1, len(os.sched_getaffinity(0)) // config["workers"])
+    return int(config["launcher"]["cpus"])
+
+
+def _shape_key(config: dict[str, Any]) -> str:
+    """As ``trainlarge.training.setup`` names a shape, without the implementation."""
+    arch = {key: value for key, value in config["arch"].items() if key != "init_std"}
+    step = step_of(config)
+    sizes = {"rows": step.rows, "sequence_length": step.sequence_length, "masked": step.masked}
+    return canonical_json({"arch": arch, "vocab_size": config["data"]["vocab_size"], "step": sizes})
+
+
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime

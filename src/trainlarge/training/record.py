@@ -1,0 +1,75 @@
+"""The record of a train cell."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from trainlarge.launch.provenance import origin, software
+from trainlarge.models.counts import parameter_counts
+from trainlarge.sweep.cell import Cell
+from trainlarge.training.setup import Setup
+from trainlarge.training.steps import shape_of
+
+RECORD_SCHEMA = 1
+_FROM_CURVE = ("step", "tokens", "flops", "train_seconds", "model_seconds", "wall_seconds")
+
+
+def finished_record(cell: Cell, setup: Setup, last: dict[str, Any], **run: Any) -> dict[str, Any]:
+    """The result of a cell that trained to the end of its budget.
+
+    Args:
+        last: the last row of its curve.
+        run: ``branch_step``, ``resumed_at``, ``started``.
+    """
+    result = {key: last[key] for key in ("loss", "accuracy", *_FROM_CURVE)}
+    return {
+        **_head(cell),
+        "diverged": False,
+        **result,
+        "perplexity": math.exp(last["loss"]),
+        **_rest(cell, setup, last, run),
+    }
+
+
+def diverged_record(cell: Cell, setup: Setup, last: dict[str, Any], step: int, **run: Any) -> dict[str, Any]:
+    """The result of a cell whose loss stopped being a number at ``step``: a result, not a crash.
+
+    Loss, accuracy and perplexity are null; clocks and counts are those of the last good row of the curve.
+    """
+    nothing = dict.fromkeys(("loss", "accuracy", "perplexity"))
+    counted = {key: last.get(key, 0) for key in _FROM_CURVE}
+    diverged = {"diverged": True, "diverged_at": step, "last_good_step": last.get("step", 0)}
+    return {**_head(cell), **diverged, **nothing, **counted, **_rest(cell, setup, counted, run)}
+
+
+def _head(cell: Cell) -> dict[str, Any]:
+    return {"schema": RECORD_SCHEMA, "stage": "train", "cell": cell.id, "study": cell.config["study"]}
+
+
+def _rest(cell: Cell, setup: Setup, last: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+    counts, prepared = parameter_counts(shape_of(cell.config)), setup.prepared
+    started = run.pop("started")
+    return {
+        **run,
+        "step_seconds": setup.step_seconds,
+        "parameters": counts.total,
+        "embedding_parameters": counts.embedding,
+        "non_embedding_parameters": counts.non_embedding,
+        "data": {
+            "fingerprint": prepared.fingerprint,
+            "evaluation_fingerprint": setup.evaluation_set.fingerprint,
+            "train_tokens": len(prepared.train),
+            "validation_tokens": len(prepared.validation),
+            "epochs": last["tokens"] / len(prepared.train),
+        },
+        "environment": {
+            **setup.implementation.to_json(),
+            "micro_batch_rows": setup.stretches.module.micro_batch_rows or setup.step.rows,
+            "shared": setup.was_shared,
+            "software": software(),
+        },
+        "provenance": {**origin(), "started": started, "ended": time.time()},
+        "config": cell.config,
+    }

@@ -1,0 +1,148 @@
+"""States of a trunk and its branches on disk, from which a run goes on as if it had never stopped.
+
+``<study>/trunks/<trunk id>/<part>-<step>/`` holds ``tensors.safetensors`` (weights, optimizer state, training losses
+since the last point of the curve) and ``state.json`` (step, curve, clocks, checksum). Data order, masks and dropout are
+functions of (seed, step), so there is no random state to keep. A state is written beside its place and renamed into it;
+one that is torn or changed does not match its checksum and the one before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from trainlarge.sweep.files import write_json
+from trainlarge.training.trainer import Snapshot
+
+FORMAT = 1
+KEPT = 2
+"""States of a part that are kept: the newest, and the one before it should the newest be damaged."""
+TRUNK = "trunk"
+
+
+def branch_part(total: int) -> str:
+    """Name of the branch that ends after ``total`` steps."""
+    return f"branch{total}"
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Everything that the rest of a run depends on."""
+
+    step: int
+    """Steps done."""
+    snapshot: Snapshot
+    """Weights and optimizer state."""
+    rows: list[dict[str, Any]]
+    """The curve so far."""
+    losses: Tensor
+    """Training losses since the last row of the curve, [steps]."""
+    clock: dict[str, float]
+    """Seconds so far, see ``Clock.snapshot``."""
+
+
+class TrunkStates:
+    """The states of one trunk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, part: str, state: TrainState) -> None:
+        """Write a state of ``part``; older ones beyond the last two go."""
+        target = self.folder / f"{part}-{state.step:09d}"
+        if target.exists():
+            return
+        temporary = self.folder / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
+        temporary.mkdir(parents=True)
+        try:
+            _write(temporary, state)
+            temporary.rename(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        for old in self._of(part)[:-KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def newest(self, part: str, at_most: int) -> TrainState | None:
+        """The newest whole state of ``part`` with at most so many steps; damaged ones are passed over."""
+        for folder in reversed(self._of(part)):
+            if _step_of(folder) <= at_most and (state := _read(folder)):
+                return state
+        return None
+
+    def forget_branches(self) -> None:
+        """Drop the states of branches; the trunk's stay, so that a larger budget can go on from there."""
+        for folder in self.folder.glob("branch*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _of(self, part: str) -> list[Path]:
+        return sorted(self.folder.glob(f"{part}-*"), key=_step_of)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.rpartition("-")[2])
+
+
+def _write(folder: Path, state: TrainState) -> None:
+    path = folder / "tensors.safetensors"
+    save_file(_flat(state), path)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    meta = {"format": FORMAT, "step": state.step, "rows": state.rows, "clock": state.clock, "sha256": _digest(path)}
+    write_json(folder / "state.json", meta)
+
+
+def _read(folder: Path) -> TrainState | None:
+    path = folder / "tensors.safetensors"
+    try:
+        meta = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        if meta["format"] != FORMAT or meta["sha256"] != _digest(path):
+            raise ValueError("checksum")
+        return _unflat(load_file(path), meta)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        print(f"{folder} cannot be used ({error}); looking for the state before it", flush=True)
+        return None
+
+
+def _flat(state: TrainState) -> dict[str, Tensor]:
+    tensors = {f"model.{name}": tensor for name, tensor in state.snapshot.model.items()}
+    for index, entries in state.snapshot.optimizer.items():
+        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in entries.items()}
+    # Clones: safetensors refuses tied tensors, which share memory.
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()} | {
+        "losses": state.losses.detach().cpu()
+    }
+
+
+def _unflat(tensors: dict[str, Tensor], meta: dict[str, Any]) -> TrainState:
+    model = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    optimizer: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, entry = name.split(".", 2)
+            optimizer.setdefault(int(index), {})[entry] = tensor
+    snapshot = Snapshot(model, optimizer)
+    return TrainState(meta["step"], snapshot, meta["rows"], tensors["losses"], meta["clock"])
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stacked(losses: list[Tensor]) -> Tensor:
+    """Losses [steps] as one tensor, also of none."""
+    return torch.stack(losses) if losses else torch.empty(0)

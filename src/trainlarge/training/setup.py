@@ -1,0 +1,62 @@
+"""What all cells of a train job share: device, data, evaluation set, model and the time of a step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from trainlarge.data.blocks import Blocks
+from trainlarge.data.evaluation import EvaluationSet, evaluation_set
+from trainlarge.data.prepare import PreparedData, prepare
+from trainlarge.models.build import build_model
+from trainlarge.models.memory import keep_freed_memory
+from trainlarge.sweep.store import Study
+from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
+from trainlarge.training.module import MaskedLanguageModule, Masking
+from trainlarge.training.probe import settled_step_seconds
+from trainlarge.training.steps import Step, shape_of, step_of
+from trainlarge.training.trainer import Stretches
+
+
+class Setup:
+    """A model ready to train, on data that is ready to be trained on.
+
+    Args:
+        study: where prepared data and probes lie.
+        config: of any of the job's cells, since they differ in their budgets only.
+    """
+
+    def __init__(self, study: Study, config: dict[str, Any]) -> None:
+        self.config = config
+        self.implementation: Implementation = choose(config["impl"])
+        keep_freed_memory()
+        torch.set_num_threads(self.implementation.threads)
+        self.was_shared = is_shared(self.implementation.threads)
+        self.prepared: PreparedData = prepare(config["data"], study.data_root)
+        self.evaluation_set: EvaluationSet = evaluation_set_of(config, self.prepared)
+        self.forward = FORWARDS[self.implementation.forward]
+        self.step: Step = step_of(config)
+        self.stretches = self._stretches()
+        self.step_seconds = settled_step_seconds(study.path / "probes", self._probe_key(), self.stretches.timed)
+
+    def _stretches(self) -> Stretches:
+        arch, impl, seed = self.config["arch"], self.config["impl"], self.config["seed"]
+        attention = self.implementation.attention
+        model = build_model(shape_of(self.config), init_std=arch["init_std"], seed=seed, attention=attention)
+        masking = Masking.of(self.prepared, self.step, seed)
+        module = MaskedLanguageModule(model, masking, self.config["optim"], self.forward.loss, impl["micro_batch_rows"])
+        blocks = Blocks(self.prepared.train, self.step.sequence_length, seed)
+        return Stretches(module, blocks, self.step.rows, self.implementation, impl)
+
+    def _probe_key(self) -> dict[str, Any]:
+        arch = {key: value for key, value in self.config["arch"].items() if key != "init_std"}
+        step = {"rows": self.step.rows, "sequence_length": self.step.sequence_length, "masked": self.step.masked}
+        vocab_size = self.config["data"]["vocab_size"]
+        return {"implementation": self.implementation.to_json(), "arch": arch, "vocab_size": vocab_size, "step": step}
+
+
+def evaluation_set_of(config: dict[str, Any], prepared: PreparedData) -> EvaluationSet:
+    """The fixed evaluation set of a train cell's configuration."""
+    task, length = config["task"], config["data"]["sequence_length"]
+    return evaluation_set(prepared, length, task["evaluation_rows"], task["evaluation_mask_rate"])

@@ -1,0 +1,155 @@
+"""The fast forward pass against the library's: same logits, same loss, same gradients, same dropout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
+
+from trainlarge.models import attention
+from trainlarge.models.build import build_model
+from trainlarge.models.fast import fast_features
+from trainlarge.models.forward import library_logits, masked_logits, masked_loss
+from trainlarge.models.shape import Shape
+
+SHAPES = [
+    Shape("modern", 32, 3, 2, 2.0, vocab_size=60, positions=20),
+    Shape("modern", 48, 1, 1, 1.5, vocab_size=60, positions=20, tied=False),
+    Shape("roberta", 32, 3, 4, 4.0, vocab_size=60, positions=20),
+    Shape("roberta", 24, 1, 1, 2.0, vocab_size=60, positions=20, tied=False),
+]
+BOTH = [SHAPES[0], SHAPES[2]]
+
+
+def build(shape: Shape) -> PreTrainedModel:
+    return build_model(shape, init_std=0.2, seed=0, attention="eager")
+
+
+def batch(rows: int = 3, length: int = 12, count: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(4, 60, (rows, length), generator=generator)
+    positions = torch.rand(rows, length, generator=generator).argsort(1)[:, :count]
+    return inputs, positions, torch.randint(4, 60, (rows, count), generator=generator)
+
+
+def gradients(loss: Tensor, model: PreTrainedModel) -> dict[str, Tensor]:
+    names, weights = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
+    return dict(zip(names, torch.autograd.grad(loss, weights), strict=True))
+
+
+@pytest.fixture(params=["batched", "fused"])
+def any_attention(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to attend, the CPU's and the GPU's, on this machine's device."""
+    if request.param == "fused":
+        monkeypatch.setattr(attention, "_ATTENTION", {})
+
+
+@pytest.mark.usefixtures("any_attention")
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_logits_are_the_whole_library_models_at_the_positions(shape: Shape) -> None:
+    model, (inputs, positions, _) = build(shape), batch()
+    rows = torch.arange(len(inputs)).unsqueeze(1)
+    expected = model(input_ids=inputs).logits[rows, positions].flatten(0, 1)
+    assert fast_features(model) is not None
+    for logits in (masked_logits(model, inputs, positions), library_logits(model, inputs, positions)):
+        torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("any_attention")
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_loss_and_every_gradient_are_the_librarys(shape: Shape) -> None:
+    model, (inputs, positions, labels) = build(shape), batch()
+    expected = cross_entropy(library_logits(model, inputs, positions), labels.flatten())
+    fast = cross_entropy(masked_logits(model, inputs, positions), labels.flatten())
+    fused = masked_loss(model, inputs, positions, labels)
+    wanted = gradients(expected, model)
+    for loss in (fast, fused):
+        torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
+        for name, gradient in gradients(loss, model).items():
+            torch.testing.assert_close(gradient, wanted[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("shape", BOTH, ids=str)
+def test_under_autocast_results_are_as_near_to_fp32_as_the_librarys(shape: Shape) -> None:
+    model, (inputs, positions, labels) = build(shape), batch(rows=16)
+    exact = library_logits(model, inputs, positions)
+    exact_gradients = gradients(cross_entropy(exact, labels.flatten()), model)
+    with torch.autocast("cpu", torch.bfloat16):
+        library, fast = library_logits(model, inputs, positions), masked_logits(model, inputs, positions)
+        library_loss = cross_entropy(library.float(), labels.flatten())
+        loss = masked_loss(model, inputs, positions, labels)
+    assert fast.dtype == torch.bfloat16 and loss.dtype == torch.float32
+    assert error(fast, exact) < 1.3 * error(library, exact)
+    assert gradient_error(gradients(loss, model), exact_gradients) < 1.3 * gradient_error(
+        gradients(library_loss, model), exact_gradients
+    )
+
+
+def error(one: Tensor, other: Tensor) -> float:
+    return ((one.float() - other).norm() / other.norm()).item()
+
+
+def gradient_error(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    flat = [torch.cat([gradient.flatten() for gradient in of.values()]) for of in (one, other)]
+    return error(*flat)
+
+
+@pytest.mark.usefixtures("any_attention")
+@pytest.mark.parametrize("shape", BOTH, ids=str)
+def test_dropout_acts_in_training_alone_and_as_in_the_library(shape: Shape) -> None:
+    model, (inputs, positions, _) = build(replace(shape, dropout=0.1)), batch(rows=2)
+    with torch.no_grad():
+        fast, library = (spread(forward, model, inputs, positions) for forward in (masked_logits, library_logits))
+        model.eval()
+        torch.testing.assert_close(masked_logits(model, inputs, positions), library_logits(model, inputs, positions))
+        assert spread(masked_logits, model, inputs, positions) == 0
+    assert fast == pytest.approx(library, rel=0.05) and fast > 0
+
+
+def spread(forward: Any, model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> float:
+    """Standard deviation of the logits over draws of dropout."""
+    many = inputs.repeat(300, 1), positions.repeat(300, 1)
+    logits = forward(model, *many)
+    return logits.view(300, -1).var(0).mean().sqrt().item()
+
+
+def test_evaluation_before_training_leaves_training_possible() -> None:
+    attention.rotary_tables.cache_clear()
+    model, (inputs, positions, labels) = build(SHAPES[0]), batch()
+    with torch.inference_mode():
+        masked_loss(model, inputs, positions, labels)
+    masked_loss(model, inputs, positions, labels).backward()
+
+
+def test_the_gradient_is_the_same_each_time_it_is_asked_for() -> None:
+    model, (inputs, positions, labels) = build(SHAPES[0]), batch()
+    loss = masked_loss(model, inputs, positions, labels)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    once, again = (torch.autograd.grad(loss, weights, retain_graph=True) for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
+
+
+def test_the_loss_of_a_hopeless_prediction_is_finite() -> None:
+    model, (inputs, positions, labels) = build(SHAPES[1]), batch()
+    with torch.no_grad():
+        model.get_output_embeddings().bias[labels.flatten()] = -1e4  # type: ignore[union-attr, operator, index]
+    loss = masked_loss(model, inputs, positions, labels)
+    assert torch.isfinite(loss) and all(torch.isfinite(g).all() for g in gradients(loss, model).values())
+
+
+def test_what_has_no_fast_path_takes_the_librarys() -> None:
+    bert = BertForMaskedLM(BertConfig(vocab_size=60, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)).eval()
+    sliding = build(SHAPES[0])
+    sliding.config.layer_types = ["sliding_attention"] * 3
+    inputs, positions, labels = batch()
+    assert fast_features(bert) is None and fast_features(sliding) is None
+    rows = torch.arange(len(inputs)).unsqueeze(1)
+    expected = bert(input_ids=inputs).logits[rows, positions].flatten(0, 1)
+    torch.testing.assert_close(masked_logits(bert, inputs, positions), expected)
+    loss = masked_loss(bert, inputs, positions, labels)
+    torch.testing.assert_close(loss, cross_entropy(expected, labels.flatten()))

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from trainlarge.cli import main
+from trainlarge.results.estimate import Estimate, JobEstimate, estimate, packed_bytes
+from trainlarge.results.step_times import StepTimes, cores_of_a_job
+from trainlarge.sweep.plan import look_ahead, make_cells
+from trainlarge.sweep.store import CellFolder, Study
+
+Tiny = Callable[..., dict[str, Any]]
+RunHere = Callable[..., list[CellFolder]]
+
+
+@pytest.fixture
+def tiny(tiny: Tiny) -> Tiny:
+    """One thread is faster for so small a model, above all on a busy machine."""
+    return lambda *overrides: tiny("impl.threads=1", *overrides)
+
+
+def estimate_of(study: Study, stage: str, configs: list[dict[str, Any]], redo: bool = False) -> Estimate:
+    plan = look_ahead(study, stage, make_cells(stage, configs), redo)
+    return estimate(study, plan, StepTimes(study, is_here=True, cores=cores_of_a_job(configs[0])), at_once=1)
+
+
+@pytest.mark.parametrize("schedule", ["cooldown", "matched"])
+def test_numbers_are_those_of_the_records(tiny: Tiny, study: Study, run_here: RunHere, schedule: str) -> None:
+    run_here("train", [tiny("budget=3 steps")])
+    time_steps(study, 0.002)
+    configs = [tiny(f"budget={budget}", f"schedule={schedule}") for budget in ("30 steps", "1e4 tokens", "0.05 s")]
+    foreseen = estimate_of(study, "train", configs)
+    records = {folder.id: folder.record() for folder in run_here("train", configs)}
+    assert estimate_of(study, "train", configs, redo=True) == foreseen and not estimate_of(study, "train", configs).jobs
+    for job in foreseen.jobs:
+        own = [records[cell.cell] for cell in job.cells]
+        assert [(cell.steps, cell.tokens, cell.flops) for cell in job.cells] == [
+            (record["step"], record["tokens"], record["flops"]) for record in own
+        ]
+        trunk = max(record["branch_step"] for record in own)
+        steps = trunk + sum(record["step"] - record["branch_step"] for record in own)
+        assert job.steps == steps and job.flops == steps * own[0]["flops"] // own[0]["step"]
+        assert job.seconds == pytest.approx(steps * 0.002) and job.parameters == own[0]["parameters"]
+
+
+def test_a_job_costs_its_trunk_once(tiny: Tiny, study: Study) -> None:
+    configs = [tiny(f"budget={steps} steps") for steps in (100, 200, 400)]
+    whole = estimate_of(study, "train", configs)
+    [job] = whole.jobs
+    assert job.steps == 320 + 20 + 40 + 80 and sum(cell.steps or 0 for cell in job.cells) == 700
+
+
+def test_seconds_of_budgets_in_seconds_are_known_before_a_step_is_timed(tiny: Tiny, study: Study) -> None:
+    [job] = estimate_of(study, "train", [tiny(f"budget={seconds} s") for seconds in (10, 20, 40)]).jobs
+    assert job.steps is job.flops is None and job.seconds == pytest.approx(32 + 2 + 4 + 8)
+    [mixed] = estimate_of(study, "train", [tiny("budget=10 s"), tiny("budget=40 steps")]).jobs
+    assert mixed.seconds is None and [cell.steps for cell in mixed.cells] == [None, 40]
+
+
+def test_space_is_that_of_the_files(tiny: Tiny, compose: Any, study: Study, run_here: RunHere) -> None:
+    config = tiny("arch.width=64", "budget=3 steps")
+    [job] = estimate_of(study, "train", [config]).jobs
+    [folder] = run_here("train", [config])
+    files = sum((folder.checkpoint / name).stat().st_size for name in ("model.safetensors", "tokenizer.json"))
+    assert job.disk_bytes == pytest.approx(files, rel=0.1)
+    states = sum(path.stat().st_size for path in study.path.glob("trunks/*/*/tensors.safetensors"))
+    assert 0 < states <= 1.05 * job.state_bytes
+    recipes = [
+        compose("compress", "study=tiny", f"checkpoint={folder.id}", f"prune.sparsity={sparsity}", f"quantize.bits={bits}")
+        for sparsity, bits in ((0.0, 32), (0.5, 32), (0.0, 8), (0.6, 4))
+    ]  # fmt: skip
+    before = estimate_of(study, "compress", recipes)
+    assert before.jobs[0].seconds is None and before.jobs[0].flops and len(before.jobs) == 1
+    for cell in run_here("compress", recipes):
+        size = packed_bytes(folder.record()["parameters"], cell.cell().config)
+        assert size == pytest.approx(cell.packed.stat().st_size, rel=0.2, abs=6000)
+    after = estimate_of(study, "compress", recipes, redo=True)
+    assert after.jobs[0].seconds and after.jobs[0].timed_on
+
+
+def test_a_time_of_another_device_is_not_taken_here(tiny: Tiny, study: Study, run_here: RunHere) -> None:
+    config = tiny("budget=3 steps")
+    run_here("train", [config])
+    assert StepTimes(study, is_here=True, cores=cores_of_a_job(config)).find(_resolved(config))
+    probe = time_steps(study, 0.1, device_name="Another CPU")
+    assert StepTimes(study, is_here=True, cores=cores_of_a_job(config)).find(_resolved(config)) is None
+    threads = probe["key"]["implementation"]["threads"]
+    elsewhere = StepTimes(study, is_here=False, cores=threads).find(_resolved(config))
+    assert elsewhere and elsewhere.device_name == "Another CPU"
+    assert StepTimes(study, is_here=False, cores=threads + 1).find(_resolved(config)) is None
+
+
+def time_steps(study: Study, seconds: float, **implementation: Any) -> dict[str, Any]:
+    """Change the only time that the study has kept."""
+    [path] = (study.path / "probes").glob("*.json")
+    probe = json.loads(path.read_text())
+    probe["key"]["implementation"] |= implementation
+    probe["step_seconds"] = seconds
+    path.write_text(json.dumps(probe))
+    return dict(probe)
+
+
+def _resolved(config: dict[str, Any]) -> dict[str, Any]:
+    return make_cells("train", [config])[0].config
+
+
+def job_of(seconds: float) -> JobEstimate:
+    return JobEstimate("", (), 1, 1, 1, 1, seconds, None, 1, 1)
+
+
+@pytest.mark.parametrize(("at_once", "elapsed"), [(1, 12.0), (2, 6.0), (3, 5.0), (None, 5.0)])
+def test_jobs_at_once_shorten_the_whole(at_once: int | None, elapsed: float) -> None:
+    jobs = tuple(job_of(seconds) for seconds in (5.0, 4.0, 2.0, 1.0))
+    assert Estimate(jobs, at_once).elapsed_seconds == elapsed
+    assert Estimate((), at_once).elapsed_seconds == 0.0
+
+
+def test_calibration_times_a_shape_once(
+    study: Study, tiny_overrides: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "train", *tiny_overrides, "budget=[10 steps,20 steps]", "--json", "--calibrate"]) == 0
+    seconds = json.loads(capfd.readouterr().out)["total"]["seconds"]
+    assert seconds > 0 and len(list((study.path / "probes").glob("*.json"))) == 1
+    assert not (study.path / "train").exists(), "nothing is frozen"
+    assert main(["plan", "train", *tiny_overrides, "budget=[10 steps,20 steps]", "--json", "--calibrate"]) == 0
+    assert json.loads(capfd.readouterr().out)["total"]["seconds"] == seconds

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from trainlarge.errors import UserError
+from trainlarge.results.figures import bytes_figure, increase_figure, size_figure, training_figure
+from trainlarge.results.frames import StudyFrames
+from trainlarge.results.style import colours, log_ticks, save, spread
+
+FIGURES: dict[str, Callable[[StudyFrames], Figure]] = {
+    "seconds": lambda frames: training_figure(frames, "model_seconds"),
+    "accuracy": lambda frames: training_figure(frames, "flops", "accuracy"),
+    "size": lambda frames: size_figure(frames.cells),
+    "bytes": lambda frames: bytes_figure(frames.compression),
+    "increase": lambda frames: increase_figure(frames.compression),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_equal_figures_give_equal_files(name: str, frames: StudyFrames, tmp_path: Path) -> None:
+    (tmp_path / "again").mkdir()
+    first, again = save(FIGURES[name](frames), tmp_path / name), save(FIGURES[name](frames), tmp_path / "again" / name)
+    assert [path.suffix for path in first] == [".png", ".svg"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+
+
+def test_every_cell_stands_in_the_figure_with_its_label(frames: StudyFrames) -> None:
+    (axes,) = training_figure(frames, "model_seconds").axes
+    points = {
+        (round(x, 3), round(y, 3)) for line in axes.lines if line.get_marker() == "o" for x, y in line.get_xydata()
+    }
+    assert points == {(round(x, 3), round(y, 3)) for x, y in frames.cells[["model_seconds", "loss"]].to_numpy()}
+    assert {text.get_text() for text in axes.texts} == set(frames.cells["series"])
+    assert "nats" in axes.get_ylabel() and "(s" in axes.get_xlabel()
+
+
+def test_colours_follow_size_whatever_the_rows(frames: StudyFrames) -> None:
+    assert list(colours(frames.cells)) == ["d64/L1", "d64/L2", "d128/L2"]
+    assert colours(frames.cells.sample(frac=1, random_state=0)) == colours(frames.cells)
+
+
+def test_clocks_of_two_devices_are_refused_unless_told_to(frames: StudyFrames) -> None:
+    mixed = replace(frames, cells=frames.cells.assign(device_name=["A", "B"] * 6))
+    with pytest.raises(UserError, match="device_name"):
+        training_figure(mixed, "train_seconds")
+    training_figure(mixed, "train_seconds", allow_mixed=True)
+    training_figure(mixed, "flops")
+
+
+def test_losses_of_two_evaluation_sets_are_refused(frames: StudyFrames) -> None:
+    mixed = frames.cells.assign(evaluation_fingerprint=["a", "b"] * 6)
+    with pytest.raises(UserError, match="evaluation_fingerprint"):
+        size_figure(mixed)
+
+
+def test_nothing_compressed_is_refused(frames: StudyFrames) -> None:
+    with pytest.raises(UserError, match="compression=no cells"):
+        bytes_figure(frames.compression.iloc[:0])
+
+
+def test_a_study_of_one_cell_can_be_drawn(frames: StudyFrames) -> None:
+    one = frames.cells.iloc[:1]
+    training_figure(StudyFrames(one, frames.curves, frames.compression))
+    size_figure(one)
+
+
+def test_labels_are_moved_apart_in_order() -> None:
+    placed = spread([1.0, 1.01, 1.02, 5.0], 0.5)
+    assert placed == sorted(placed)
+    assert all(right - left > 0.49 for left, right in zip(placed, placed[1:], strict=False))
+    assert placed[3] == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize(("low", "high"), [(7.0, 65.0), (1.3e12, 1.5e13), (1e3, 1e9), (2.0, 3.0)])
+def test_ticks_are_round_and_inside(low: float, high: float) -> None:
+    assert all(low <= tick <= high for tick in log_ticks(low, high))

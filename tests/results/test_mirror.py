@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import made
+import pytest
+import wandb_file
+
+from trainlarge.errors import UserError
+from trainlarge.results.frames import load_study
+from trainlarge.results.mirror import AXES, RECIPE_COLUMNS, mirror_study
+from trainlarge.sweep.store import Study
+
+TRACKING = {"name": "wandb", "mode": "offline", "project": "trainlarge", "entity": None}
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study of three checkpoints that was mirrored once."""
+    study = made.make_study(tmp_path_factory.mktemp("mirrored") / "some", budgets=(60.0,))
+    assert mirror_study(study, TRACKING) == 6
+    return study
+
+
+def run_file(study: Study, run_id: str) -> Path:
+    """The newest file of a run."""
+    return max(study.path.glob(f"wandb/offline-run-*/run-{run_id}.wandb"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def history(study: Study, run_id: str) -> list[dict[str, Any]]:
+    found = (
+        record
+        for record in wandb_file.records(run_file(study, run_id))
+        if record.WhichOneof("record_type") == "history"
+    )
+    return [wandb_file.items(record.history) for record in found]
+
+
+def summary(study: Study, run_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for record in wandb_file.records(run_file(study, run_id)):
+        if record.WhichOneof("record_type") == "summary":
+            found |= wandb_file.items(record.summary)
+    return found
+
+
+def test_every_number_of_the_curve_is_there(mirrored: Study) -> None:
+    for folder in mirrored.folders("train"):
+        rows = [
+            {key: value for key, value in row.items() if not key.startswith("_")}
+            for row in history(mirrored, folder.id)
+        ]
+        assert rows == folder.metrics()
+        assert {row["part"] for row in rows} == {"trunk", "branch"}
+
+
+def test_the_summary_is_the_record(mirrored: Study) -> None:
+    for folder in mirrored.folders("train"):
+        told, record = summary(mirrored, folder.id), folder.record()
+        for key in ("loss", "accuracy", "step", "flops", "train_seconds", "model_seconds", "parameters"):
+            assert told[key] == record[key]
+
+
+def test_the_run_is_named_after_the_cell(mirrored: Study) -> None:
+    folder = next(mirrored.folders("train"))
+    (run,) = [
+        record.run
+        for record in wandb_file.records(run_file(mirrored, folder.id))
+        if record.WhichOneof("record_type") == "run"
+    ]
+    config = folder.cell().config
+    assert (run.run_id, run.run_group, run.project) == (folder.id, "some", "trainlarge")
+    assert run.display_name == f"d{config['arch']['width']}/L{config['arch']['depth']}, 60 s, seed 0"
+    assert wandb_file.items(run.config)["arch"] == config["arch"]
+
+
+def test_clocks_are_axes(mirrored: Study) -> None:
+    folder = next(mirrored.folders("train"))
+    metrics = [
+        record.metric
+        for record in wandb_file.records(run_file(mirrored, folder.id))
+        if record.WhichOneof("record_type") == "metric"
+    ]
+    assert set(AXES) <= {metric.name for metric in metrics}
+    assert {metric.name: metric.step_metric for metric in metrics}["loss"] == "model_seconds"
+
+
+def test_every_recipe_is_in_the_table_and_on_the_curve(mirrored: Study) -> None:
+    frame = load_study(mirrored).compression
+    for folder in mirrored.folders("train"):
+        run_id = f"{folder.id}-compress"
+        own = frame[frame["parent"] == folder.id].sort_values(["file_bytes", "cell"])
+        (path,) = run_file(mirrored, run_id).parent.glob("files/media/table/*.table.json")
+        table = json.loads(path.read_text())
+        assert table["columns"] == RECIPE_COLUMNS
+        assert [row[0] for row in table["data"]] == list(own["recipe"])
+        assert [row[3] for row in table["data"]] == pytest.approx(list(own["loss"]))
+        curve = [row for row in history(mirrored, run_id) if "file_bytes" in row]
+        assert [row["file_bytes"] for row in curve] == list(own["file_bytes"])
+        assert [row["loss"] for row in curve] == pytest.approx(list(own["loss"]))
+
+
+def test_a_run_is_written_once_and_again_when_its_record_changes(tmp_path: Path) -> None:
+    study = made.make_study(tmp_path / "some", budgets=(7.5,), compressed=False)
+    assert mirror_study(study, TRACKING) == 3
+    assert mirror_study(study, TRACKING) == 0
+    folder = next(study.folders("train"))
+    folder.write_record({**folder.record(), "loss": 1.25})
+    assert mirror_study(study, TRACKING) == 1
+    assert summary(study, folder.id)["loss"] == 1.25
+    (folder.path / "mirror.json").write_text("{")
+    assert mirror_study(study, TRACKING) == 1
+
+
+def test_mirroring_takes_little_time(made_study: Study, tmp_path: Path) -> None:
+    study = Study(shutil.copytree(made_study.path, tmp_path / "some", ignore=shutil.ignore_patterns("compress")))
+    start = time.perf_counter()
+    assert mirror_study(study, TRACKING) == 12
+    assert time.perf_counter() - start < 10
+
+
+def test_it_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    mirror_study(made.make_study(tmp_path / "some", budgets=(7.5,), compressed=False), TRACKING)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_none_writes_nothing_and_a_study_without_results_has_no_runs(tmp_path: Path) -> None:
+    study = made.make_study(tmp_path / "some", budgets=(7.5,), compressed=False)
+    assert mirror_study(study, {**TRACKING, "name": "none"}) == 0
+    assert not (study.path / "wandb").exists()
+    assert mirror_study(Study(tmp_path / "nothing"), TRACKING) == 0
+
+
+@pytest.mark.parametrize(("key", "allowed"), [("name", "none, wandb"), ("mode", "offline, online")])
+def test_an_unknown_choice_is_refused(made_study: Study, key: str, allowed: str) -> None:
+    with pytest.raises(UserError, match=f"tracking.{key}=other: allowed is {allowed}"):
+        mirror_study(made_study, {**TRACKING, key: "other"})

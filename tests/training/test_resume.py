@@ -1,0 +1,193 @@
+"""A run that was stopped, killed or extended ends with the same bits as one that was never touched."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from trainlarge.launch.job import RunningJob
+from trainlarge.launch.worker import run_job
+from trainlarge.sweep.plan import make_cells, make_plan
+from trainlarge.sweep.status import State
+from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.training.resume import TRUNK, TrainState, TrunkStates
+from trainlarge.training.trainer import Snapshot
+
+Tiny = Callable[..., dict[str, Any]]
+Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
+CLOCKS = {"train_seconds", "model_seconds", "wall_seconds"}
+FP32 = "impl.precision=fp32"
+
+
+def result(folder: CellFolder) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Weights, and the curve without its clocks."""
+    rows = [{key: value for key, value in row.items() if key not in CLOCKS} for row in folder.metrics()]
+    return load_file(folder.checkpoint / "model.safetensors"), rows
+
+
+def assert_same(one: tuple[dict[str, Tensor], Any], other: tuple[dict[str, Tensor], Any]) -> None:
+    assert one[1] == other[1]
+    assert all(torch.equal(tensor, other[0][name]) for name, tensor in one[0].items())
+
+
+@pytest.fixture
+def untouched(tiny: Tiny, run_here: Run, study: Study) -> Callable[..., Any]:
+    """Results of the cells of a job that nothing disturbed; the study is empty afterwards."""
+
+    def run(configs: list[dict[str, Any]]) -> list[Any]:
+        results = [result(folder) for folder in run_here("train", configs)]
+        shutil.rmtree(study.path)
+        return results
+
+    return run
+
+
+class Stopped(Exception):
+    """Stands for a process that dies at a certain step."""
+
+
+@pytest.mark.parametrize("overrides", [[], ["schedule=matched"], ["arch=roberta", "arch.dropout=0.1", "arch.positions=18"]], ids=str)
+@pytest.mark.parametrize("step", [3, 17, 32, 47, 59])
+def test_a_run_stopped_at_any_step_goes_on_to_the_same_bits(
+    tiny: Tiny, run_here: Run, untouched: Any, study: Study, monkeypatch: pytest.MonkeyPatch, overrides: list[str], step: int
+) -> None:
+    configs = [tiny(FP32, "impl.save_seconds=0", f"budget={steps} steps", *overrides) for steps in (40, 60)]
+    configs = configs[1:] if "schedule=matched" in overrides else configs
+    expected = untouched(configs)
+    check, steps = RunningJob.check, []
+
+    def die(job: RunningJob) -> None:
+        check(job)
+        steps.append(1)
+        if len(steps) == step:
+            raise Stopped
+
+    monkeypatch.setattr(RunningJob, "check", die)
+    with pytest.raises(Stopped):
+        run_here("train", configs)
+    monkeypatch.setattr(RunningJob, "check", check)
+    folders = run_here("train", configs)
+    assert any(folder.record()["resumed_at"] for folder in folders)
+    for folder, one in zip(folders, expected, strict=True):
+        assert_same(result(folder), one)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "no meta", "torn meta"])
+def test_a_damaged_state_is_noticed_and_the_one_before_is_used(
+    tiny: Tiny, run_here: Run, untouched: Any, study: Study, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    config = tiny(FP32, "impl.save_seconds=0", "budget=60 steps")
+    [expected] = untouched([config])
+
+    def die(job: RunningJob) -> None:
+        if next(iter(job._held.values())).status.progress["step"] == 30:
+            raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunningJob, "check", die)
+        with pytest.raises(Stopped):
+            run_here("train", [config])
+    newest = max((study.path / "trunks").glob("*/trunk-*"))
+    tensors, meta = newest / "tensors.safetensors", newest / "state.json"
+    data = bytearray(tensors.read_bytes())
+    match damage:
+        case "truncated":
+            tensors.write_bytes(data[: len(data) // 2])
+        case "flipped":
+            data[-5] ^= 1
+            tensors.write_bytes(data)
+        case "no meta":
+            meta.unlink()
+        case "torn meta":
+            meta.write_text(meta.read_text()[:40])
+    [folder] = run_here("train", [config])
+    assert folder.record()["resumed_at"] == [29]
+    assert_same(result(folder), expected)
+
+
+def test_a_larger_budget_later_continues_the_trunk(tiny: Tiny, run_here: Run, untouched: Any) -> None:
+    small, large = tiny(FP32, "budget=40 steps"), tiny(FP32, "budget=80 steps")
+    [expected] = untouched([large])
+    run_here("train", [small])
+    [folder] = run_here("train", [large])
+    assert folder.record()["resumed_at"] == [32], "where the smaller budget left the trunk"
+    assert_same(result(folder), expected)
+
+
+def test_a_signal_saves_within_a_step_and_the_cell_is_preempted(tiny: Tiny, run_here: Run, untouched: Any, study: Study) -> None:
+    config = tiny(FP32, "budget=300 steps")
+    [expected] = untouched([config])
+    observed: list[int] = []
+
+    def signal_at_40(job: RunningJob, cell_id: str, **fields: Any) -> None:
+        observed.append(fields["step"])
+        if fields["step"] == 40:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(RunningJob, "progress", signal_at_40)
+        [folder] = run_here("train", [config])
+    assert folder.status().state is State.PREEMPTED and "SIGUSR1" in (folder.status().error or "")
+    assert observed[-1] == 40
+    [folder] = run_here("train", [config])
+    assert folder.record()["resumed_at"] == [40]
+    assert_same(result(folder), expected)
+
+
+def test_a_killed_process_resumes_and_keeps_its_clocks(tiny: Tiny, run_here: Run, untouched: Any, study: Study) -> None:
+    config = tiny(FP32, "impl.save_seconds=0.05", "budget=400 steps")
+    [expected] = untouched([config])
+    plan = make_plan(study, "train", make_cells("train", [config]))
+    [cell] = plan.cells
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["trainlarge.launch.worker", "trainlarge.training.stage"])
+    for _ in range(3):
+        process = server.Process(target=run_job, args=(study.path, "train", [cell.id], 1))
+        before = len(list((study.path / "trunks").glob("*/*")))
+        process.start()
+        while process.is_alive() and len(list((study.path / "trunks").glob("*/*"))) <= before < 2:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        os.kill(process.pid or 0, signal.SIGKILL)
+        process.join()
+    [folder] = run_here("train", [config])
+    assert_same(result(folder), expected)
+    seconds = [row["train_seconds"] for row in folder.metrics()]
+    assert seconds == sorted(seconds)
+
+
+def test_a_full_disk_while_saving_does_not_stop_the_run(tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TrunkStates, "save", full)
+    [folder] = run_here("train", [tiny("impl.save_seconds=0")])
+    assert folder.is_done()
+
+
+def test_states_come_back_exactly_and_only_two_of_a_part_are_kept(tmp_path: Path) -> None:
+    states = TrunkStates(tmp_path / "trunk")
+    for step in (5, 10, 15):
+        snapshot = Snapshot({"a": torch.randn(3)}, {0: {"step": torch.tensor(1.0), "exp_avg": torch.randn(2, 2)}})
+        state = TrainState(step, snapshot, [{"step": step}], torch.randn(4), {"train_seconds": 1.5, "wall_seconds": 2.5})
+        states.save(TRUNK, state)
+    back = states.newest(TRUNK, at_most=99)
+    assert back and (back.step, back.rows, back.clock) == (state.step, state.rows, state.clock)
+    assert torch.equal(back.losses, state.losses) and torch.equal(back.snapshot.model["a"], snapshot.model["a"])
+    assert torch.equal(back.snapshot.optimizer[0]["exp_avg"], snapshot.optimizer[0]["exp_avg"])
+    assert sorted(path.name for path in states.folder.iterdir()) == ["trunk-000000010", "trunk-000000015"]
+    below = states.newest(TRUNK, at_most=12)
+    assert below and below.step == 10 and states.newest(TRUNK, at_most=9) is None
+    assert json.loads((states.folder / "trunk-000000015" / "state.json").read_text())["format"] == 1
