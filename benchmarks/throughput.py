@@ -8,8 +8,9 @@ contestant is a process of its own that keeps its model; they take turns, and me
 
 What the Trainer is given: rows in memory, masked beforehand and collated by stacking, which spares it work that our
 side does in every step; no evaluation, saving, logging or progress bar; and its first steps in every turn are not
-counted. What our side does to its process (keeping freed memory) stays in its own. ``defaults`` is a Trainer as it comes (fp32, attention as the library chooses). ``best`` has bf16, fused AdamW
-and, on the CPU, eager attention; ``best, sparse`` also has ModernBERT's own option to predict masked positions only.
+counted. What our side does to its process (keeping freed memory) stays in its own. ``defaults`` is a Trainer as it
+comes: fp32, attention as the library chooses. ``best`` has bf16, fused AdamW and, on the CPU, eager attention.
+``best, sparse`` also has ModernBERT's own option to predict masked positions only.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from multiprocessing.connection import Connection
@@ -148,7 +150,8 @@ def new_model(shape: Shape, attention: str) -> PreTrainedModel:
 def ours(shape: Shape) -> Turn:
     """Our training step: masking, fast forward pass and loss in bf16, clipping, fused AdamW."""
     keep_freed_memory()
-    model = new_model(shape, default_attention(DEVICE)).to(DEVICE)
+    model: Any = new_model(shape, default_attention(DEVICE))
+    model.to(DEVICE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     batches, generator = token_rows().to(DEVICE).split(BATCH), torch.Generator(DEVICE).manual_seed(0)
 
@@ -161,10 +164,13 @@ def ours(shape: Shape) -> Turn:
         optimizer.step()
         optimizer.zero_grad()
 
+    def run(steps: int) -> None:
+        for index in range(steps):
+            step(batches[index % len(batches)])
+
     def turn(steps: int) -> float:
-        for index in range(UNCOUNTED_STEPS):
-            step(batches[index])
-        return _timed(lambda: [step(batches[index % len(batches)]) for index in range(steps)])
+        run(UNCOUNTED_STEPS)
+        return _timed(lambda: run(steps))
 
     return turn
 
@@ -177,7 +183,7 @@ def trainer_defaults(shape: Shape) -> Turn:
 
 def trainer_best(shape: Shape, sparse: bool = False) -> Turn:
     """The Trainer with every setting that makes it faster."""
-    model = new_model(shape, default_attention(DEVICE))
+    model: Any = new_model(shape, default_attention(DEVICE))
     model.sparse_prediction = sparse
     return _trainer_turn(model, bf16=True, use_cpu=DEVICE == "cpu", optim="adamw_torch_fused")
 
@@ -208,7 +214,7 @@ def _trainer_turn(model: PreTrainedModel, **settings: Any) -> Turn:
 
     def turn(steps: int) -> float:
         stopwatch = Stopwatch()
-        lengths = {"per_device_train_batch_size": BATCH, "max_steps": steps + UNCOUNTED_STEPS}
+        lengths: dict[str, Any] = {"per_device_train_batch_size": BATCH, "max_steps": steps + UNCOUNTED_STEPS}
         arguments = TrainingArguments(folder, **lengths, **QUIET, **settings)
         trainer = Trainer(model, arguments, _stack, rows, callbacks=[stopwatch])
         trainer.remove_callback(PrinterCallback)
@@ -253,9 +259,10 @@ def _start(contestant: str) -> Ask:
 
 def _serve(contestant: str, pipe: Connection) -> None:
     turn_of = lru_cache(maxsize=1)(lambda shape: CONTESTANTS[contestant](shape_of(shape)))
-    while True:
-        shape, steps = pipe.recv()
-        pipe.send(turn_of(shape)(steps))
+    with suppress(EOFError):
+        while True:
+            shape, steps = pipe.recv()
+            pipe.send(turn_of(shape)(steps))
 
 
 def _timed(work: Callable[[], Any]) -> float:
@@ -278,9 +285,7 @@ def _told(row: Row) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default="64x2,128x2,256x4", help="width x depth, separated by commas")
-    parser.add_argument(
-        "--quick", action="store_true", help="two shapes, three contestants, short turns: under a minute"
-    )
+    parser.add_argument("--quick", action="store_true", help="two shapes, short turns, under a minute")
     parser.add_argument("--json", metavar="FILE", help="write the rows")
     options = parser.parse_args()
     options.turns, options.seconds = (3, 0.7) if options.quick else (7, 1.5)

@@ -101,7 +101,7 @@ def tiny(compose: Callable[..., dict[str, Any]], tiny_overrides: list[str]) -> C
 
 TINY = [
     "study=tiny", "data=text", "data.vocab_size=300", "data.sequence_length=16", "arch.width=16", "arch.depth=1",
-    "optim.batch=256", "schedule.warmup_steps=4", "task.evaluation_rows=64", "budget=40 steps",
+    "tracking=none", "optim.batch=256", "schedule.warmup_steps=4", "task.evaluation_rows=64", "budget=40 steps",
 ]  # fmt: skip
 
 

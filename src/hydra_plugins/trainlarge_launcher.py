@@ -50,7 +50,7 @@ def _job_return(outcome: Outcome, cell_id: str, overrides: Sequence[str]) -> Job
     if cell_id in outcome.failed:
         result.status = JobStatus.FAILED
         result.return_value = RuntimeError(f"cell {cell_id} failed; see: trainlarge show {cell_id}")
-    else:
+    elif not outcome.is_submitted:
         result.status = JobStatus.COMPLETED
         result.return_value = outcome.study.folder(outcome.plan.stage, cell_id).record()["loss"]
     return result

@@ -12,7 +12,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from trainlarge.launch.engine import run_cells
+from trainlarge.launch.engine import Outcome, run_cells
+from trainlarge.sweep.action import chosen_action
 from trainlarge.sweep.compose import Composer
 from trainlarge.sweep.expand import sweep_configs
 
@@ -39,7 +40,7 @@ class TrainlargeSweeper(Sweeper):
         composer = Composer(lambda choices: self._compose(fixed, choices), self._is_group)
         axes = {_key(override): _values(override) for override in overrides if override.is_sweep_override()}
         configs = sweep_configs(composer, axes | self._replaced(composer, fixed))
-        return run_cells(_stage(self.config), configs, Console())
+        return chosen_action(default=_run)(_stage(self.config), configs)
 
     def _compose(self, fixed: list[Override], choices: list[str]) -> DictConfig:
         chosen = {choice.partition("=")[0] for choice in choices}
@@ -54,6 +55,10 @@ class TrainlargeSweeper(Sweeper):
         blocks = composer.config({})["sweep"]["blocks"]
         swept = {str(key) for block in blocks if isinstance(block, dict) for key in block}
         return {_key(override): [_value(override)] for override in fixed if _key(override) in swept}
+
+
+def _run(stage: str, configs: list[dict[str, Any]]) -> Outcome:
+    return run_cells(stage, configs, Console())
 
 
 def _stage(config: DictConfig) -> str:

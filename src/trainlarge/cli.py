@@ -7,6 +7,13 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trainlarge.launch.engine import Outcome
+    from trainlarge.sweep.store import Study
+
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 USER_ERROR_STATUS = 2
 FAILED_STATUS = 1
@@ -15,6 +22,9 @@ INTERRUPTED_STATUS = 130
 STAGE_HELP = """%(prog)s [-m] [+sweeps=STUDY/STAGE] [KEY=VALUE ...]
 
 A Hydra command: -m sweeps, --cfg job shows the configuration, --help tells Hydra's other options."""
+PLAN_HELP = "What a command of train or compress would do, with numbers. Nothing runs and nothing is written."
+_SWEEP_FLAGS = ("-m", "--multirun")
+"""Taken as given: a plan reads every command line as a sweep, of one cell if need be."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,40 +52,77 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     if arguments and arguments[0] in _STAGES:
         return _stage(arguments[0], arguments[1:])
+    if arguments and arguments[0] == "plan":
+        return _plan(arguments[1:])
     options = _parser().parse_args(arguments)
     verb: Callable[[argparse.Namespace], int] = options.verb
     return verb(options)
 
 
 def _stage(stage: str, arguments: list[str]) -> int:
+    status, _ = _run_stage(stage, arguments)
+    return status
+
+
+def _run_stage(stage: str, arguments: list[str]) -> tuple[int, list[Outcome]]:
+    """Exit status of a stage, and how it ended."""
     from rich.console import Console
 
     from trainlarge.launch.engine import CellsFailed, report_failures
     from trainlarge.stage_command import run_stage
 
     try:
-        run_stage(stage, arguments)
+        outcomes = run_stage(stage, arguments)
     except CellsFailed as failure:
+        _mirror(failure.outcome)
         report_failures(failure.outcome, Console())
-        return FAILED_STATUS
-    return 0
+        return FAILED_STATUS, [failure.outcome]
+    for outcome in outcomes:
+        _mirror(outcome)
+    return 0, outcomes
+
+
+def _mirror(outcome: Outcome) -> None:
+    """Bring the mirror up to date with what is done; the study folder stays the truth."""
+    tracking = outcome.plan.cells[0].config["tracking"]
+    if tracking["name"] == "none":
+        return
+    from trainlarge.results.mirror import mirror_study
+
+    mirror_study(outcome.study, tracking)
 
 
 def _run_study(options: argparse.Namespace) -> int:
     from trainlarge.config.share import sweep_stages
 
-    statuses = [
-        _stage(stage, ["-m", f"+sweeps={options.study}/{stage}", *options.overrides])
-        for stage in sweep_stages(options.study)
-    ]
-    return max([*statuses, _report(options)])
+    worst = 0
+    for stage in sweep_stages(options.study):
+        status, outcomes = _run_stage(stage, ["-m", f"+sweeps={options.study}/{stage}", *options.overrides])
+        worst = max(worst, status)
+        if any(outcome.is_submitted for outcome in outcomes):
+            # What comes next needs what the cluster has not made yet.
+            print(f"when these jobs are done, the same command goes on: trainlarge run {options.study}")
+            return worst
+    return max(worst, *(_write_report(outcome.study) for outcome in outcomes))
 
 
 def _report(options: argparse.Namespace) -> int:
-    from trainlarge.results.report import write_report
-    from trainlarge.sweep.store import Study
+    return _write_report(_existing(options.study))
 
-    print(f"report: {write_report(Study.named(options.study))}")
+
+def _write_report(study: Study) -> int:
+    from trainlarge.results.report import write_report
+
+    print(f"report: {write_report(study)}")
+    return 0
+
+
+def _sync(options: argparse.Namespace) -> int:
+    from trainlarge.results.mirror import mirror_study
+
+    tracking = {"name": "wandb", "mode": "online" if options.online else "offline"}
+    written = mirror_study(_existing(options.study), tracking | {"project": options.project, "entity": options.entity})
+    print(f"{written} runs written to Weights & Biases")
     return 0
 
 
@@ -84,6 +131,63 @@ def _show(options: argparse.Namespace) -> int:
 
     print(show_cell(options.cell, options.study))
     return 0
+
+
+def _plan(arguments: list[str]) -> int:
+    from trainlarge.plan_command import foresee, print_json, print_text
+    from trainlarge.results.terminal import console
+
+    parser = argparse.ArgumentParser(prog="trainlarge plan", description=PLAN_HELP)
+    parser.add_argument("arguments", nargs="*", metavar="STAGE | +sweeps=STUDY/STAGE | KEY=VALUE")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--calibrate", action="store_true", help="time a step of each shape that has no time yet")
+    options = parser.parse_intermixed_args([argument for argument in arguments if argument not in _SWEEP_FLAGS])
+    foresight = foresee(options.arguments, options.calibrate)
+    if options.json:
+        print_json(foresight)
+    else:
+        print_text(foresight, console())
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from trainlarge.results.status_view import show, watch
+    from trainlarge.results.terminal import console
+
+    look = watch if options.watch else show
+    look(_existing(options.study), console(), options.json)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from trainlarge.results.export import export_cell
+
+    folder = export_cell(options.cell, Path(options.folder), options.study)
+    print(f"{folder.stage} cell {folder.id}: {options.folder}")
+    return 0
+
+
+def _clean(options: argparse.Namespace) -> int:
+    from trainlarge.results.cleanup import Wanted
+    from trainlarge.results.cleanup_view import clean
+    from trainlarge.results.terminal import console
+
+    wanted = Wanted(options.checkpoints, options.packed, options.keep)
+    clean(_existing(options.study), wanted, console(), is_wanted=options.yes)
+    return 0
+
+
+def _existing(name: str) -> Study:
+    from trainlarge.errors import UserError
+    from trainlarge.sweep.store import Study, studies_root
+
+    study = Study.named(name)
+    if not study.path.is_dir():
+        known = sorted(path.name for path in studies_root().glob("[!.]*") if path.is_dir())
+        raise UserError("study", name, f"a study in {studies_root()}: {', '.join(known) or 'there is none yet'}")
+    return study
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,14 +204,42 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("study", help="a folder of sweeps/, such as quickstart")
     run.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides for every stage, such as workers=2")
     run.set_defaults(verb=_run_study)
+    verbs.add_parser("plan", help="what a command would do: cells, jobs, FLOPs, time, space; nothing runs")
+    status = verbs.add_parser("status", help="where a study stands: states, progress, failures, what to do next")
+    status.add_argument("study")
+    status.add_argument("--watch", action="store_true", help="look again every two seconds until all is done")
+    status.add_argument("--json", action="store_true", help="for programs: one line of JSON a look")
+    status.set_defaults(verb=_status)
     report = verbs.add_parser("report", help="write the report of a study")
     report.add_argument("study")
     report.set_defaults(verb=_report)
+    sync = verbs.add_parser("sync", help="bring the mirror in Weights & Biases up to date with a study")
+    sync.add_argument("study")
+    sync.add_argument("--online", action="store_true", help="upload; without this, runs are written below the study")
+    sync.add_argument("--project", default="trainlarge")
+    sync.add_argument("--entity")
+    sync.set_defaults(verb=_sync)
     show = verbs.add_parser("show", help="configuration, record and log of a cell, and the command that runs it again")
     show.add_argument("cell", help="a cell id, or its start")
     show.add_argument("--study", help="where to look; default: every study")
     show.set_defaults(verb=_show)
+    _add_space_verbs(verbs)
     return parser
+
+
+def _add_space_verbs(verbs: Verbs) -> None:
+    export = verbs.add_parser("export", help="write a cell's model and tokenizer as a Hugging Face folder")
+    export.add_argument("cell", help="a cell id, or its start")
+    export.add_argument("folder", help="a folder that does not exist yet")
+    export.add_argument("--study", help="where to look; default: every study")
+    export.set_defaults(verb=_export)
+    clean = verbs.add_parser("clean", help="free the space of saved states and leftovers that nothing needs any more")
+    clean.add_argument("study")
+    clean.add_argument("--checkpoints", action="store_true", help="also weights of train cells that are done")
+    clean.add_argument("--packed", action="store_true", help="also packed files of compress cells that are done")
+    clean.add_argument("--keep", metavar="CONDITION", help="keep those of cells such as 'arch.width == 128'")
+    clean.add_argument("--yes", action="store_true", help="remove it; without this it is only shown")
+    clean.set_defaults(verb=_clean)
 
 
 def _is_told_in_a_line(error: BaseException) -> bool:

@@ -20,39 +20,62 @@ from trainlarge.config.register import register_schema
 from trainlarge.config.schema import CompressConfig, TrainConfig
 from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
-from trainlarge.launch.engine import run_cells
+from trainlarge.launch.engine import Outcome, run_cells
+from trainlarge.sweep.action import Action, acting
 from trainlarge.sweep.compose import plain
 from trainlarge.sweep.expand import expand_lists
 
 _SCHEMAS: dict[str, type] = {"train": TrainConfig, "compress": CompressConfig}
 
 
-def run_stage(stage: str, arguments: list[str]) -> None:
-    """Run a stage with Hydra's command line.
+def run_stage(stage: str, arguments: list[str]) -> list[Outcome]:
+    """Run the cells that a stage's command line stands for.
+
+    Returns:
+        How it ended; nothing for flags such as ``--help``.
+
+    Raises:
+        UserError: for anything wrong in it.
+        CellsFailed: when cells did not finish.
+    """
+    outcomes: list[Outcome] = []
+    act_on_cells(stage, arguments, lambda stage, configs: outcomes.append(run_cells(stage, configs, Console())))
+    return outcomes
+
+
+def act_on_cells(stage: str, arguments: list[str], action: Action) -> None:
+    """Hand the cells of a command line to ``action``.
 
     Args:
         stage: ``train`` or ``compress``.
         arguments: Hydra flags and overrides.
+        action: is given one configuration for each cell; not called by flags such as ``--help``.
 
     Raises:
         UserError: for anything wrong in them.
-        CellsFailed: when cells did not finish.
     """
     register_schema()
     # Hydra would print the error itself and exit; so it reaches us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     folders = ",".join(f'"file://{folder}"' for folder in (os.getcwd(), share_folder()))  # noqa: PTH109
-    sys.argv = [f"trainlarge {stage}", *arguments, f"hydra.searchpath=[{folders}]"]
+    sys.argv = [f"trainlarge {stage}", *_overrides_last(arguments), f"hydra.searchpath=[{folders}]"]
 
     composed: list[DictConfig] = []
     app = hydra.main(version_base="1.3", config_path=str(share_folder() / "conf"), config_name=stage)(composed.append)
     try:
-        app()
+        with acting(action):
+            app()
     except (HydraException, OmegaConfBaseException) as error:
         raise _explain(error, stage, arguments) from error
     # Not run by Hydra, which would print its own lines about an error.
     for config in composed:
-        run_cells(stage, expand_lists(plain(config)), Console())
+        action(stage, expand_lists(plain(config)))
+
+
+def _overrides_last(arguments: list[str]) -> list[str]:
+    """Hydra's parser wants all overrides in one place; users write them before and after flags such as ``--cfg job``."""
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    return [argument for argument in arguments if argument not in overrides] + overrides
 
 
 def _explain(error: Exception, stage: str, arguments: list[str]) -> UserError:

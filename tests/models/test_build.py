@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from trainlarge.data.tokenizer import PAD_ID
 from trainlarge.errors import UserError
 from trainlarge.models.build import build_model, default_attention, load_model
 from trainlarge.models.shape import Shape
@@ -96,6 +97,10 @@ def test_a_checkpoint_without_its_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(UserError, match="^checkpoint="):
         load_model(tmp_path)
+
+
+def test_padding_has_the_tokenizers_id() -> None:
+    assert build(MODERN).config.pad_token_id == build(ROBERTA).config.pad_token_id == PAD_ID
 
 
 def test_attention_is_chosen_by_device() -> None:

@@ -14,8 +14,8 @@ if sys.argv[1] == "keep" and not keep_freed_memory():
     sys.exit("no mallopt")
 import torch
 def touch():
-    blocks = [torch.ones(2**20) for _ in range(8)]
-for _ in range(3):
+    torch.ones(2**24)
+for _ in range(40):
     touch()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):

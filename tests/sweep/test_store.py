@@ -3,8 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from trainlarge.errors import UserError
+from trainlarge.sweep import files
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
@@ -74,3 +76,32 @@ def test_cells_are_found_by_the_start_of_their_id(folder: CellFolder) -> None:
     assert study.find(CELL.id[:5]) == folder
     with pytest.raises(UserError, match="cell=zzz"):
         study.find("zzz")
+
+
+def test_what_a_record_rests_on_is_flushed_before_it_and_a_queued_cell_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    monkeypatch.setattr(
+        files.os, "fsync", lambda descriptor: flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+    )
+    folder = Study(tmp_path / "s").folder("train", CELL.id)
+    folder.freeze(CELL)
+    folder.write_status(Status(State.RUNNING))
+    assert not flushed
+    folder.write_record({"cell": CELL.id})
+    folder.write_status(Status(State.DONE))
+    kinds = [name.split(".")[1] if name.startswith(".") else name for name in flushed]
+    assert kinds == ["config.yaml", "record", "status"]
+
+
+def test_freezing_writes_what_one_call_of_the_yaml_library_would(folder: CellFolder) -> None:
+    text = (folder.path / "config.yaml").read_text(encoding="utf-8")
+    whole = yaml.safe_dump(CELL.config, sort_keys=False, default_flow_style=False, allow_unicode=True)
+    assert text == f"# train cell {CELL.id}: frozen, never edited\n{whole}"
+
+
+def test_a_configuration_that_a_crash_emptied_is_frozen_again(folder: CellFolder) -> None:
+    (folder.path / "config.yaml").write_bytes(b"")
+    folder.freeze(CELL)
+    assert folder.cell().config == CELL.config

@@ -59,6 +59,7 @@ class CheckpointRun:
             cell = self.cells[position]
             load_weights(self.model, compressed.weights)
             evaluation = self._evaluate()
+            self.job.require_lease(cell.id)
             save_packed(self.job.folder(cell.id).packed, compressed, parent=self.parent.id)
             self.job.finish(cell.id, self._record(cell, compressed, evaluation, started))
             started = time.time()

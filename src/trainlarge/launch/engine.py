@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
 
+from trainlarge.config.schema import LauncherConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.local import LocalLauncher
 from trainlarge.launch.progress import ProgressWatcher
+from trainlarge.launch.slurm import SlurmLauncher
 from trainlarge.sweep.plan import Plan, make_cells, make_plan
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import Study
 
 SHOWN_FAILURES = 20
-LAUNCHERS: dict[str, Callable[[int], LocalLauncher]] = {"local": LocalLauncher}
+Launch = Callable[[Study, Plan, Console], bool]
+"""Runs or submits the jobs of a plan; whether they have ended when it returns."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,9 @@ class Outcome:
     plan: Plan
     """What was asked for and what had to run."""
     failed: tuple[str, ...]
-    """Ids of cells that are not done."""
+    """Ids of cells that are not done; empty while they are in a cluster's queue."""
+    is_submitted: bool = False
+    """Whether jobs were left to a cluster, which runs them after the command has returned."""
 
 
 class CellsFailed(RuntimeError):
@@ -52,17 +57,15 @@ def run_cells(stage: str, configs: list[dict[str, Any]], console: Console) -> Ou
         raise UserError("sweep", "no cells", "blocks, conditions and checkpoints that leave at least one cell")
     first = configs[0]
     study = Study.named(first["study"])
-    workers = _workers(first["workers"])
-    launcher = _launcher(first["launcher"]["name"])
+    launch = _launcher(first)
     plan = make_plan(study, stage, make_cells(stage, configs), redo=first["redo"])
     console.print(
         f"{stage}: {len(plan.cells)} cells, {plan.done} done, {len(plan.jobs)} jobs to run in {study.path}",
         highlight=False,
         soft_wrap=True,
     )
-    if plan.jobs:
-        with ProgressWatcher(study, plan, console) as watcher:
-            launcher(workers).run(study, plan, watcher)
+    if plan.jobs and not launch(study, plan, console):
+        return Outcome(study, plan, (), is_submitted=True)
     failed = tuple(cell.id for cell in plan.cells if not study.folder(stage, cell.id).is_done())
     outcome = Outcome(study, plan, failed)
     if failed:
@@ -82,13 +85,45 @@ def report_failures(outcome: Outcome, console: Console) -> None:
     console.print(f"see why: trainlarge show {example} --study {outcome.study.name}", highlight=False, soft_wrap=True)
 
 
+def _launcher(config: dict[str, Any]) -> Launch:
+    name = config["launcher"]["name"]
+    if name not in LAUNCHERS:
+        raise UserError("launcher", name, ", ".join(LAUNCHERS))
+    return LAUNCHERS[name](config)
+
+
+def _local(config: dict[str, Any]) -> Launch:
+    _refuse_cluster_keys(config["launcher"])
+    launcher = LocalLauncher(_workers(config["workers"]))
+
+    def run(study: Study, plan: Plan, console: Console) -> bool:
+        with ProgressWatcher(study, plan, console) as watcher:
+            launcher.run(study, plan, watcher)
+        return True
+
+    return run
+
+
+def _slurm(config: dict[str, Any]) -> Launch:
+    launcher = SlurmLauncher(config["launcher"])
+
+    def submit(study: Study, plan: Plan, console: Console) -> bool:
+        launcher.submit(study, plan, console)
+        return False
+
+    return submit
+
+
 def _workers(value: Any) -> int:
     if value < 1:
         raise UserError("workers", value, "a whole number of at least 1")
     return int(value)
 
 
-def _launcher(name: str) -> Callable[[int], LocalLauncher]:
-    if name not in LAUNCHERS:
-        raise UserError("launcher", name, ", ".join(LAUNCHERS))
-    return LAUNCHERS[name]
+def _refuse_cluster_keys(launcher: dict[str, Any]) -> None:
+    for key, default in asdict(LauncherConfig()).items():
+        if launcher.get(key, default) != default:
+            raise UserError(f"launcher.{key}", launcher[key], "nothing with launcher=local; it is for launcher=slurm")
+
+
+LAUNCHERS: dict[str, Callable[[dict[str, Any]], Launch]] = {"local": _local, "slurm": _slurm}

@@ -103,16 +103,23 @@ class RunningJob:
         """Ask the job to stop at its next ``check``."""
         self._stop_reason = reason
 
+    def require_lease(self, cell_id: str) -> None:
+        """To be called before anything of a cell's result is written.
+
+        Raises:
+            LostLease: when another process has taken the cell over.
+        """
+        if not self._held[cell_id].lease.is_held():
+            raise LostLease(f"cell {cell_id} was taken over by another process")
+
     def finish(self, cell_id: str, record: dict[str, Any]) -> None:
         """Write the record of a cell, then say that it is done.
 
         Raises:
             LostLease: when another process has taken the cell over; nothing is written then.
         """
-        held = self._held[cell_id]
-        if not held.lease.is_held():
-            raise LostLease(f"cell {cell_id} was taken over by another process")
-        held.folder.write_record(record)
+        self.require_lease(cell_id)
+        self._held[cell_id].folder.write_record(record)
         self._end(cell_id, State.DONE, None)
 
     def fail(self, cell_id: str, error: BaseException) -> None:
@@ -141,14 +148,23 @@ class RunningJob:
     def _write_progress(self, is_due: bool) -> None:
         for held in self._held.values():
             try:
-                if is_due and held.lease.is_held():
-                    held.lease.renew()
-                if self._is_dirty and held.status.progress:
-                    held.folder.write_status(held.status)
+                self._beat_for(held, is_due)
             except OSError as error:
                 # A full disk must not stop the heart: the cell itself fails, with this error, when it writes.
                 print(f"heartbeat of cell {held.folder.id}: {error}", flush=True)
         self._is_dirty = False
+
+    def _beat_for(self, held: _Held, is_due: bool) -> None:
+        has_news = self._is_dirty and held.status.progress
+        if not (is_due or has_news):
+            return
+        if not held.lease.is_held():
+            self.request_stop(f"cell {held.folder.id} was taken over by another process")
+            return
+        if is_due:
+            held.lease.renew()
+        if has_news:
+            held.folder.write_status(held.status)
 
 
 def _claim(folder: CellFolder) -> _Held | None:

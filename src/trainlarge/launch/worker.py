@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from trainlarge.errors import UserError
@@ -15,16 +16,24 @@ from trainlarge.sweep.store import CellFolder, Study
 FAILED_STATUS = 1
 
 
-def run_job(study_path: Path, stage: str, cell_ids: list[str], cores: int) -> None:
+def run_job(
+    study_path: Path,
+    stage: str,
+    cell_ids: list[str],
+    cores: int,
+    on_claim: Callable[[RunningJob], None] = lambda job: None,
+) -> None:
     """Run the cells that can be claimed; exits with status 1 when one failed.
 
     Args:
         study_path: the study folder.
         cell_ids: cells of one job.
         cores: CPU cores that this job may use, unless ``impl.threads`` says otherwise.
+        on_claim: told of the job before it runs.
     """
     study = Study(study_path)
     job = RunningJob.claim(study, stage, cell_ids)
+    on_claim(job)
     if not job.cells:
         return
     _redirect_output([job.folder(cell.id) for cell in job.cells])

@@ -63,7 +63,8 @@ def load_model(folder: str | Path, *, attention: str | None = None) -> PreTraine
     try:
         model, report = AutoModelForMaskedLM.from_pretrained(path, attn_implementation=attention, **options)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise UserError("checkpoint", folder, f"an undamaged Hugging Face masked language model ({error})") from error
+        cause = str(error).partition("\n")[0][:200]
+        raise UserError("checkpoint", folder, f"an undamaged Hugging Face masked language model ({cause})") from error
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise UserError("checkpoint", folder, f"a masked language model with all its weights (missing: {missing})")
@@ -114,6 +115,8 @@ def _roberta_config(shape: Shape) -> PretrainedConfig:
         attention_probs_dropout_prob=shape.dropout,
         type_vocab_size=1,
         pad_token_id=PAD_ID,
+        bos_token_id=None,
+        eos_token_id=None,
         tie_word_embeddings=shape.tied,
     )
 

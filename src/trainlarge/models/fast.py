@@ -3,6 +3,8 @@
 Same parameters and same results with fewer and larger operations: no masks, rotary tables computed once, weights cast
 once a step. The last layer computes keys and values of every token, and everything else only at the positions that are
 predicted. The residual stream stays in the parameters' type, products are of the type given.
+
+It reads the weights of linear layers and does not call them: parametrizations act, replaced layers and hooks do not.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt(3) in the GNU C library."""
 
 _KEPT_BYTES = 1 << 30
+_OLD_LIMIT = 1 << 25
+"""Largest threshold that older versions of the library take."""
 
 
 def keep_freed_memory() -> bool:
@@ -18,10 +20,14 @@ def keep_freed_memory() -> bool:
     process then stays as large as it once was.
 
     Returns:
-        Whether the C library has the setting; others (macOS, musl) do without.
+        Whether blocks of up to a gigabyte are kept; other C libraries (macOS, musl) have no such setting.
     """
     try:
         set_parameter = ctypes.CDLL(None).mallopt
     except (AttributeError, TypeError, OSError):
         return False
-    return bool(set_parameter(_TRIM_THRESHOLD, _KEPT_BYTES) and set_parameter(_MMAP_THRESHOLD, _KEPT_BYTES))
+    if not set_parameter(_MMAP_THRESHOLD, _KEPT_BYTES):
+        set_parameter(_TRIM_THRESHOLD, _KEPT_BYTES)
+        set_parameter(_MMAP_THRESHOLD, _OLD_LIMIT)
+        return False
+    return bool(set_parameter(_TRIM_THRESHOLD, _KEPT_BYTES))

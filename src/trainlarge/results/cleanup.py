@@ -58,8 +58,8 @@ class Wanted:
     packed: bool = False
     """Packed files of compress cells that are done."""
     keep: str | None = None
-    """Condition on the configuration: cells that meet it keep checkpoint or packed file. A compress cell has the keys of
-    its train cell too, and ``prune.sparsity`` and ``quantize.bits`` even where there is none."""
+    """Condition on the configuration: cells that meet it keep checkpoint or packed file. A compress cell has the keys
+    of its train cell too, and ``prune.sparsity`` and ``quantize.bits`` even where there is none."""
 
 
 def find_removable(study: Study, wanted: Wanted | None = None) -> list[Removable]:
@@ -137,7 +137,7 @@ class _Look:
         if folder.stage == "train":
             return config
         parent = self.study.folder("train", config["checkpoint"]).cell().config
-        nothing = {"prune": {"sparsity": 0.0}, "quantize": {"bits": 32}}
+        nothing: dict[str, dict[str, Any]] = {"prune": {"sparsity": 0.0}, "quantize": {"bits": 32}}
         return {**parent, **config, **{group: {**none, **config[group]} for group, none in nothing.items()}}
 
 

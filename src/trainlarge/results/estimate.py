@@ -16,6 +16,7 @@ from trainlarge.data.masked_count import masked_count
 from trainlarge.data.prepare import prepared_key
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.flops import forward_flops
+from trainlarge.models.shape import Shape
 from trainlarge.results.step_times import StepTimes
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Job, Plan
@@ -30,6 +31,8 @@ STATES = 2
 """Saved states of a trunk that are kept."""
 TOKENIZER_ENTRY_BYTES = 45
 """A byte-level BPE tokenizer takes about so much for each entry, its merge included."""
+PACKED_HEADER_BYTES = 2500
+"""A packed file holds the model's configuration and the names of its tensors."""
 FINE_STEP_SECONDS = 1e-3
 """Stands for an unknown step where only shares of a budget in seconds are asked for."""
 LOOKED_AT = 200
@@ -126,7 +129,8 @@ class _TrainEstimates:
         checkpoint = FLOAT_BYTES * parameters + self._tokenizer_bytes(config["data"])
         return JobEstimate(
             what=_train_words(cells), cells=tuple(_cell(cell_id, total, step) for cell_id, total in totals.items()),
-            parameters=parameters, steps=steps, tokens=steps and steps * step.tokens, flops=steps and steps * step.flops,
+            parameters=parameters,
+            steps=steps, tokens=steps and steps * step.tokens, flops=steps and steps * step.flops,
             seconds=seconds, timed_on=f"{timed.device_name}, {timed.threads} threads" if timed else None,
             disk_bytes=len(cells) * checkpoint, state_bytes=STATES * STATE_BYTES * parameters,
         )  # fmt: skip
@@ -167,14 +171,21 @@ class _CompressEstimates:
             parameters=parameters, steps=None, tokens=passes * length,
             flops=passes * forward_flops(shape_of(parent), length, masked),
             seconds=seconds and seconds * (len(cells) + 1), timed_on=device,
-            disk_bytes=sum(packed_bytes(parameters, cell.config) for cell in cells), state_bytes=0,
+            disk_bytes=sum(packed_bytes(shape_of(parent), cell.config) for cell in cells), state_bytes=0,
         )  # fmt: skip
 
 
-def packed_bytes(parameters: int, config: dict[str, Any]) -> int:
-    """About the size of a packed file: the bits of the weights that are left, and a bit for each where some are not."""
-    bits, sparsity = config["quantize"].get("bits", 8 * FLOAT_BYTES), config["prune"].get("sparsity", 0.0)
-    return round(parameters * ((1 - sparsity) * bits + (1 if sparsity else 0)) / 8)
+def packed_bytes(shape: Shape, config: dict[str, Any]) -> int:
+    """About the size of the packed file of a compress cell of a model of ``shape``.
+
+    The bits of the weights that are left, a bit for each weight where some are pruned, step and zero point of each row
+    where rows are quantized on their own, and the header.
+    """
+    prune, quantize, parameters = config["prune"], config["quantize"], parameter_counts(shape).total
+    sparsity, bits = prune.get("sparsity", 0.0), quantize.get("bits", 8 * FLOAT_BYTES)
+    weights = parameters * ((1 - sparsity) * bits + (1 if sparsity else 0)) / 8
+    rows = parameters / shape.width if quantize.get("granularity") == "row" else 0
+    return round(weights + 2 * FLOAT_BYTES * rows + PACKED_HEADER_BYTES)
 
 
 def _job_steps(
@@ -233,10 +244,15 @@ def _seconds_of_recipes(study: Study) -> dict[int, tuple[float, str]]:
     found: dict[int, list[dict[str, Any]]] = {}
     for record in _some_records(study):
         found.setdefault(record["parameters"], []).append(record)
-    return {
-        parameters: (statistics.median(record["seconds"] for record in records), records[-1]["environment"]["device_name"])
-        for parameters, records in found.items()
-    }  # fmt: skip
+    return {parameters: (_median_seconds(records), _device(records)) for parameters, records in found.items()}
+
+
+def _median_seconds(records: list[dict[str, Any]]) -> float:
+    return statistics.median(record["seconds"] for record in records)
+
+
+def _device(records: list[dict[str, Any]]) -> str:
+    return str(records[-1]["environment"]["device_name"])
 
 
 def _some_records(study: Study) -> Iterable[dict[str, Any]]:

@@ -16,16 +16,26 @@ def findings(frames: StudyFrames) -> list[Finding]:
     mixed = differences(frames.cells, LOSS)
     if mixed:
         return [Finding(f"Losses are not compared: cells differ in {mixed}.", found=False)]
-    return training_findings(frames.cells) + compression_findings(frames.compression)
+    good = frames.with_losses()
+    return [*_diverged(frames), *training_findings(good.cells), *compression_findings(good.compression)]
 
 
 def summary(frames: StudyFrames) -> str:
     """The main findings as one paragraph: the first on training, then the first on compression."""
     if differences(frames.cells, LOSS):
         return " ".join(map(str, findings(frames)))
-    training = [finding for finding in training_findings(frames.cells) if finding.found][: SUMMARY_SENTENCES // 2]
+    training = [finding for finding in training_findings(frames.with_losses().cells) if finding.found][: SUMMARY_SENTENCES // 2]
     compression = [finding for finding in compression_findings(frames.compression) if finding.found]
     return (
         " ".join(map(str, training + compression[: SUMMARY_SENTENCES - len(training)]))
         or "Nothing can be compared yet."
     )
+
+
+def _diverged(frames: StudyFrames) -> list[Finding]:
+    """Cells whose loss stopped being a number: they are in no figure."""
+    shapes = frames.cells.loc[frames.cells["diverged"], "series"]
+    if shapes.empty:
+        return []
+    told = ", ".join(f"{name} ({count})" for name, count in shapes.value_counts(sort=False).items())
+    return [Finding(f"Training diverged in {len(shapes)} of {len(frames.cells)} cells: {told}.", found=False)]

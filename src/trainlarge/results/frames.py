@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,12 @@ class StudyFrames:
     """One row a metrics row of those cells."""
     compression: pd.DataFrame
     """One row a compress cell that is done; empty, with all columns, where nothing was compressed."""
+
+    def with_losses(self) -> StudyFrames:
+        """Without the cells that diverged, which have clocks and counts but no loss."""
+        good = self.cells[self.cells["loss"].notna()].reset_index(drop=True)
+        curves = self.curves[self.curves["cell"].isin(good["cell"])].reset_index(drop=True)
+        return StudyFrames(good, curves, self.compression)
 
 
 def load_study(study: str | Path | Study, strict: bool = True, allow_mixed: bool = False) -> StudyFrames:
@@ -90,6 +95,9 @@ def _record(folder: CellFolder, strict: bool) -> Record | None:
 
 def _cells(records: list[Record]) -> pd.DataFrame:
     frame = _frame(records, CELLS)
+    frame["diverged"] = [bool(record.get("diverged")) for record in records]
+    numbers = ["loss", "accuracy", "perplexity"]
+    frame[numbers] = frame[numbers].astype(float)
     frame[["shape", "variant", "series"]] = name_series(record["config"] for record in records)
     budgets = [parse_budget(text) for text in frame["budget"]]
     frame["budget_value"] = [budget.value for budget in budgets]
@@ -125,22 +133,14 @@ def _with_float_flops(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _values(records: list[Record], column: Column) -> list[Any]:
-    read = _reader(column.source)
-    return [read(record) for record in records]
-
-
-def _reader(source: str) -> Callable[[Record], Any]:
-    """A function that follows a dotted path; None where the path ends early."""
-    path = source.split(".") if source else []
-    if not path:
-        return lambda record: None
-    return lambda record: _follow(record, path)
-
-
-def _follow(value: Any, path: list[str]) -> Any:
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
+    """What the column's dotted path leads to in each record; None where the path ends early."""
+    if not column.source:
+        return [None] * len(records)
+    values: list[Any] = records
+    # Key by key over all records: a study has ten thousand, and fifty columns.
+    for key in column.source.split("."):
+        values = [value.get(key) if isinstance(value, dict) else None for value in values]
+    return values
 
 
 def _software(record: Record) -> str:

@@ -126,7 +126,7 @@ def count_states(study: Study) -> dict[str, Counter[State]]:
 
 
 def _context(study: Study, frames: StudyFrames, folder: Path) -> dict[str, Any]:
-    told = findings(frames)
+    told, good = findings(frames), frames.with_losses()
     return {
         "study": study.name,
         "cells": frames.cells,
@@ -135,8 +135,8 @@ def _context(study: Study, frames: StudyFrames, folder: Path) -> dict[str, Any]:
         "not_found": [finding.text for finding in told if not finding.found],
         "states": _states(study),
         "errors": _errors(study),
-        "figures": [(drawing, _embedded(drawing, frames, folder)) for drawing in drawings(frames)],
-        "tables": tables(frames),
+        "figures": [(drawing, _embedded(drawing, good, folder)) for drawing in drawings(good)],
+        "tables": tables(good),
         "facts": facts(frames),
         "commands": list(dict.fromkeys([*frames.cells["command"], *frames.compression["command"]])),
     }

@@ -83,9 +83,9 @@ class StudyState:
     def to_json(self) -> dict[str, Any]:
         """Plain data: numbers of all cells, and every cell that is running, stale or failed."""
         stages = {
-            stage: {"cells": counts.total(), **{kind: counts[kind] for kind in KINDS}, "diverged": self._diverged(stage)}
+            stage: {"cells": counts.total(), **{kind: counts[kind] for kind in KINDS}, "diverged": self.diverged(stage)}
             for stage, counts in self.counts().items()
-        }  # fmt: skip
+        }
         return {
             "study": self.study.name, "path": str(self.study.path), "done": self.is_done, "stages": stages,
             "running": [asdict(cell) for cell in self.those(State.RUNNING, STALE)],
@@ -94,7 +94,8 @@ class StudyState:
             "slurm": self.slurm, "commands": self.commands(),
         }  # fmt: skip
 
-    def _diverged(self, stage: str) -> int:
+    def diverged(self, stage: str) -> int:
+        """How many done cells of a stage have diverged."""
         return sum(cell.diverged for cell in self.cells if cell.stage == stage)
 
 

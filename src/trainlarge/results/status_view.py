@@ -73,17 +73,14 @@ def _refreshed(live: Live, study: Study) -> StudyState:
 def _counts(state: StudyState, is_terminal: bool) -> RenderableType:
     counted = state.counts()
     kinds = [kind for kind in KINDS if kind in _ALWAYS or any(counts[kind] for counts in counted.values())]
-    diverged = sum(cell.diverged for cell in state.cells)
-    header = ["stage", "cells", *kinds, *(["diverged"] if diverged else [])]
+    diverged = {stage: state.diverged(stage) for stage in counted}
+    told = any(diverged.values())
+    header = ["stage", "cells", *kinds, *(["diverged"] if told else [])]
     rows = [
-        [stage, str(counts.total()), *(str(counts[kind]) for kind in kinds), *([_diverged(state, stage)] if diverged else [])]
+        [stage, *map(str, (counts.total(), *(counts[kind] for kind in kinds), *([diverged[stage]] if told else [])))]
         for stage, counts in counted.items()
-    ]  # fmt: skip
+    ]
     return table(header, rows, is_terminal)
-
-
-def _diverged(state: StudyState, stage: str) -> str:
-    return str(sum(cell.diverged for cell in state.cells if cell.stage == stage))
 
 
 def _running(cells: list[CellState], is_terminal: bool) -> RenderableType:

@@ -1,4 +1,4 @@
-"""The settled times of a step that a study has kept, found by shape and device: what turns a plan's steps into seconds."""
+"""The settled times of a step that a study has kept, found by shape and device: they turn steps into seconds."""
 
 from __future__ import annotations
 

@@ -57,7 +57,8 @@ def canonical_json(value: Any) -> str:
     Raises:
         TypeError: for anything that is not plain data (dict with text keys, list, text, int, finite float, bool, None).
     """
-    _refuse_foreign(value, "configuration")
+    if not _is_plain(value):
+        _refuse_foreign(value, "configuration")
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
@@ -70,6 +71,15 @@ def check_cell_id(text: str) -> str:
     if not ID_PATTERN.fullmatch(text):
         raise UserError("cell", text, f"a cell id: {ID_LENGTH} hex digits")
     return text
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    if kind is dict:
+        return all(type(key) is str and _is_plain(item) for key, item in value.items())
+    if kind is list:
+        return all(map(_is_plain, value))
+    return math.isfinite(value) if kind is float else kind in _PLAIN_TYPES
 
 
 def _refuse_foreign(value: Any, where: str) -> None:
@@ -85,6 +95,9 @@ def _refuse_foreign(value: Any, where: str) -> None:
         raise TypeError(f"{where}: {value!r} is not a finite number")
     elif value is not None and type(value) not in (str, int, float, bool):
         raise TypeError(f"{where}: {type(value).__name__} is not plain data")
+
+
+_PLAIN_TYPES = frozenset({str, int, bool, type(None)})
 
 
 def _without_locations(group: str, value: Any) -> Any:

@@ -21,6 +21,7 @@ class Composer:
 
     Composing costs tens of milliseconds, so it is done once for each choice of groups; a value is checked against the
     schema once, then set in a plain copy. A configuration with interpolations is resolved again for every point.
+    The group ``sweep``, which grows with the number of cells, is the same object in all of them.
     """
 
     def __init__(self, compose: Compose, is_group: Callable[[str], bool]) -> None:
@@ -28,6 +29,7 @@ class Composer:
         self._bases: dict[tuple[str, ...], DictConfig] = {}
         self._plain: dict[tuple[str, ...], dict[str, Any]] = {}
         self._checked: dict[tuple[Any, ...], Any] = {}
+        self._scratch: dict[tuple[Any, ...], DictConfig] = {}
 
     def config(self, point: Point) -> dict[str, Any]:
         """The full configuration of a point, as plain data.
@@ -40,7 +42,7 @@ class Composer:
         base = self._base(choices)
         if choices not in self._plain:
             return plain(_updated(base, values))
-        config = copy.deepcopy(self._plain[choices])
+        config = {key: value if key == "sweep" else _copied(value) for key, value in self._plain[choices].items()}
         for key, value in values.items():
             _set(config, key, self._check(choices, key, value))
         return config
@@ -55,9 +57,17 @@ class Composer:
     def _check(self, choices: tuple[str, ...], key: str, value: Any) -> Any:
         seen = (choices, key, repr(value))
         if seen not in self._checked:
-            updated = _updated(self._bases[choices], {key: value})
-            self._checked[seen] = _get(plain(updated), key)
-        return copy.deepcopy(self._checked[seen])
+            self._checked[seen] = _get(self._set_in_copy(choices, key, value), key)
+        return _copied(self._checked[seen])
+
+    def _set_in_copy(self, choices: tuple[str, ...], key: str, value: Any) -> DictConfig:
+        """The base with ``key`` set; the copy serves the next value of ``key`` too, unless values could merge."""
+        if isinstance(value, (dict, list)):
+            return _updated(self._bases[choices], {key: value})
+        if (choices, key) not in self._scratch:
+            self._scratch[choices, key] = copy.deepcopy(self._bases[choices])
+        _update(self._scratch[choices, key], key, value)
+        return self._scratch[choices, key]
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -69,13 +79,17 @@ def plain(config: DictConfig) -> dict[str, Any]:
 def _updated(base: DictConfig, values: Point) -> DictConfig:
     config = copy.deepcopy(base)
     for key, value in values.items():
-        if not key_exists(config, key):
-            raise UserError(key, value, f"one of the keys {', '.join(siblings(config, key))}")
-        try:
-            OmegaConf.update(config, key, value)
-        except OmegaConfBaseException as error:
-            raise UserError(key, value, str(error).splitlines()[0]) from error
+        _update(config, key, value)
     return config
+
+
+def _update(config: DictConfig, key: str, value: Any) -> None:
+    if not key_exists(config, key):
+        raise UserError(key, value, f"one of the keys {', '.join(siblings(config, key))}")
+    try:
+        OmegaConf.update(config, key, value)
+    except OmegaConfBaseException as error:
+        raise UserError(key, value, str(error).splitlines()[0]) from error
 
 
 def key_exists(config: DictConfig, key: str) -> bool:
@@ -107,7 +121,13 @@ def _set(config: dict[str, Any], key: str, value: Any) -> None:
     config[last] = value
 
 
-def _get(config: dict[str, Any], key: str) -> Any:
-    for part in key.split("."):
-        config = config[part]
-    return config
+def _get(config: DictConfig, key: str) -> Any:
+    value = OmegaConf.select(config, key)
+    return OmegaConf.to_container(value, resolve=True, enum_to_str=True) if OmegaConf.is_config(value) else value
+
+
+def _copied(value: Any) -> Any:
+    """A copy of plain data, ten times as fast as ``copy.deepcopy``."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value

@@ -43,7 +43,7 @@ def finished_checkpoints(config: dict[str, Any]) -> list[str]:
         UserError: when there are none.
     """
     study, where = Study.named(config["study"]), config["sweep"]["where"]
-    done = [folder for folder in study.folders("train") if folder.is_done()]
+    done = [folder for folder in study.folders("train") if folder.is_done() and not folder.record().get("diverged")]
     found = [folder.id for folder in done if where is None or holds(where, folder.cell().config, "sweep.where")]
     if not found:
         raise UserError(

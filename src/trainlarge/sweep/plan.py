@@ -40,13 +40,14 @@ class Plan:
 
 
 def make_cells(stage: str, configs: list[dict[str, Any]]) -> list[Cell]:
-    """Resolve configurations to cells, each once.
+    """Resolve configurations to cells, each once. The sweep that a cell comes from is no part of it.
 
     Raises:
         UserError: for a configuration that cannot work.
     """
     resolve = description(stage).resolve
-    return list(dict.fromkeys(Cell(stage, resolve(config)) for config in configs))
+    own = ({key: value for key, value in config.items() if key != "sweep"} for config in configs)
+    return list(dict.fromkeys(Cell(stage, resolve(config)) for config in own))
 
 
 def make_plan(study: Study, stage: str, cells: list[Cell], redo: bool = False) -> Plan:
@@ -60,7 +61,16 @@ def make_plan(study: Study, stage: str, cells: list[Cell], redo: bool = False) -
     if redo:
         for cell in cells:
             study.folder(stage, cell.id).clear_result()
-    todo = [cell for cell in cells if not study.folder(stage, cell.id).is_done()]
+    return look_ahead(study, stage, cells)
+
+
+def look_ahead(study: Study, stage: str, cells: list[Cell], redo: bool = False) -> Plan:
+    """The plan of ``cells`` as ``study`` is now; writes nothing.
+
+    Args:
+        redo: count cells that are done as to be run.
+    """
+    todo = [cell for cell in cells if redo or not study.folder(stage, cell.id).is_done()]
     return Plan(stage, tuple(cells), tuple(sorted(_group(stage, todo), key=lambda job: -job.cost)))
 
 

@@ -19,6 +19,10 @@ class State(StrEnum):
     PREEMPTED = "preempted"
 
 
+ENDED = frozenset({State.DONE, State.FAILED, State.PREEMPTED})
+"""How an attempt can end."""
+
+
 @dataclass(frozen=True)
 class Status:
     """State of a cell, with what a person wants to know about it."""

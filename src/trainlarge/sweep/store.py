@@ -1,7 +1,8 @@
 """The study folder, which is the truth: ``<root>/<study>/<stage>/<cell id>/`` with plain files in each.
 
 Order of writes of a cell: ``config.yaml`` before it is queued, weights and ``metrics.jsonl`` before ``record.json``,
-``record.json`` before the status says done. Every write replaces the file whole.
+``record.json`` before the status says done. Every write replaces the file whole. What a record rests on is flushed to
+the disk before the record is; a queued or running cell is not, since the next command freezes and claims it again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,9 @@ import yaml
 
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import ID_PATTERN, Cell
-from trainlarge.sweep.files import read_rows, write_json, write_text
+from trainlarge.sweep.files import flush, read_rows, write_json, write_text
 from trainlarge.sweep.lease import is_held
-from trainlarge.sweep.status import State, Status
+from trainlarge.sweep.status import ENDED, State, Status
 
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -129,11 +131,11 @@ class CellFolder:
         not even that once it is done or while it runs.
         """
         text = f"# {cell.stage} cell {cell.id}: frozen, never edited\n{_to_yaml(cell.config)}"
-        if not self._config_path.exists():
+        frozen = self._frozen_text()
+        if frozen is None:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_text(self._config_path, text)
-        elif not self.is_done() and not is_held(self.path) and self._config_path.read_text(encoding="utf-8") != text:
-            write_text(self._config_path, text)
+        if frozen is None or (frozen != text and not self.is_done() and not is_held(self.path)):
+            write_text(self._config_path, text, durable=False)
         if not self._status_path.exists():
             self.write_status(Status(State.QUEUED))
 
@@ -174,8 +176,8 @@ class CellFolder:
         return self.status().state is State.DONE and self.record_path.exists()
 
     def write_status(self, status: Status) -> None:
-        """Replace ``status.json``."""
-        write_json(self._status_path, status.to_json())
+        """Replace ``status.json``; durable where it tells how an attempt ended."""
+        write_json(self._status_path, status.to_json(), durable=status.state in ENDED)
 
     @property
     def record_path(self) -> Path:
@@ -199,6 +201,8 @@ class CellFolder:
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Replace ``record.json``."""
+        if self._config_path.exists():
+            flush(self._config_path)
         write_json(self.record_path, record)
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -214,6 +218,12 @@ class CellFolder:
         self.write_status(Status(State.QUEUED))
         self.record_path.unlink(missing_ok=True)
 
+    def _frozen_text(self) -> str | None:
+        try:
+            return self._config_path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
     @property
     def _config_path(self) -> Path:
         return self.path / "config.yaml"
@@ -224,7 +234,16 @@ class CellFolder:
 
 
 def _to_yaml(config: dict[str, Any]) -> str:
-    return yaml.dump(config, Dumper=_YAML_DUMPER, sort_keys=False, default_flow_style=False, allow_unicode=True)
+    """The whole mapping, key by key: the cells of a sweep have most groups in common, and writing YAML is slow."""
+    return "".join(_key_as_yaml(key, json.dumps(value)) for key, value in config.items())
+
+
+@lru_cache(maxsize=4096)
+def _key_as_yaml(key: str, value_as_json: str) -> str:
+    value = json.loads(value_as_json)
+    return str(
+        yaml.dump({key: value}, Dumper=_YAML_DUMPER, sort_keys=False, default_flow_style=False, allow_unicode=True)
+    )
 
 
 def replace_folder(target: Path, source: Path) -> None:

@@ -132,6 +132,7 @@ class TrunkRun:
                 self._write(cell, diverged_record(cell, self.setup, last, error.step, **run))
 
     def _write(self, cell: Cell, record: dict[str, Any]) -> None:
+        self.job.require_lease(cell.id)
         folder = self.job.folder(cell.id)
         temporary = folder.path / ".checkpoint.tmp"
         self.setup.stretches.module.model.save_pretrained(temporary)

@@ -1,0 +1,243 @@
+"""What the sweep engine itself costs: for each cell of a large study, and for each cell that does nothing.
+
+    python benchmarks/sweep_overhead.py [--quick] [--json FILE] [--cells 100,1000,10000] [--rounds 3]
+
+*Commands.* ``expand`` composes a sweep and resolves its cells, ``freeze`` writes them to a study and makes the jobs,
+``plan`` foresees them with numbers, ``again`` is the freeze of a repeated command; ``status`` and ``load_study`` then
+read the study when all its cells are done, with records and curves as long as real ones. Seconds are the median over
+rounds, each in a study of its own; the cost of a cell must not grow with their number.
+
+*Empty cells.* A stage that does nothing runs through the local launcher: real processes, leases, states and records.
+``first`` is a sweep of one cell, which in the first round starts the fork server; ``seconds_a_cell`` is the time of a
+whole sweep after it, for each of its cells: one cell a job, and ten cells a job.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from trainlarge.config.register import register_schema
+from trainlarge.config.share import share_folder
+from trainlarge.launch.engine import run_cells
+from trainlarge.launch.job import RunningJob
+from trainlarge.results.estimate import estimate
+from trainlarge.results.frames import load_study
+from trainlarge.results.status import read_state
+from trainlarge.results.step_times import StepTimes
+from trainlarge.sweep import cell as cells_module
+from trainlarge.sweep import stages
+from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.compose import Composer
+from trainlarge.sweep.expand import sweep_configs
+from trainlarge.sweep.plan import Plan, look_ahead, make_cells, make_plan
+from trainlarge.sweep.status import State, Status
+from trainlarge.sweep.store import Study
+
+BASE = ["study=bench", "data.vocab_size=2048", "data.sequence_length=64"]
+NOTHING = "nothing"
+CURVE_ROWS = 8
+LIMITS = {"prepare": 20.0, "status": 3.0, "load_study": 3.0, "empty_cell": 0.15}
+"""Seconds that are allowed, for 10,000 cells; ``prepare`` is expand, freeze and plan together."""
+
+
+def main() -> None:
+    options = _options()
+    rows = [_commands(count, options.rounds) for count in options.cells]
+    rows += [_empty_cells(jobs, cells_a_job, options.rounds) for jobs, cells_a_job in options.empty]
+    for row in rows:
+        print(" ".join(f"{key}={_written(value)}" for key, value in row.items()), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps({"limits": LIMITS, "rows": rows}, indent=1) + "\n")
+
+
+def _commands(count: int, rounds: int) -> dict[str, Any]:
+    """Median seconds of each command on a study of so many cells, and of one cell."""
+    found = [_one_round(count) for _ in range(rounds)]
+    seconds = {name: statistics.median(one[name] for one in found) for name in found[0]}
+    seconds["prepare"] = seconds["expand"] + seconds["freeze"] + seconds["plan"]
+    return {
+        "name": "commands", "cells": count, **seconds,
+        **{f"{name}_ms_a_cell": 1000 * seconds[name] / count for name in ("prepare", "status", "load_study")},
+    }  # fmt: skip
+
+
+def _one_round(count: int) -> dict[str, float]:
+    seconds: dict[str, float] = {}
+    with _studies():
+        study = Study.named("bench")
+        cells = _timed(seconds, "expand", lambda: make_cells("train", sweep_configs(_composer(count), {})))
+        plan = _timed(seconds, "freeze", lambda: make_plan(study, "train", cells))
+        _timed(seconds, "plan", lambda: _foresee(study, cells))
+        _timed(seconds, "again", lambda: make_plan(study, "train", cells))
+        _finish_all(study, plan)
+        _timed(seconds, "status", lambda: read_state(study))
+        frames = _timed(seconds, "load_study", lambda: load_study(study))
+    if len(frames.cells) != count:
+        raise SystemExit(f"{len(frames.cells)} cells instead of {count}")
+    return seconds
+
+
+def _foresee(study: Study, cells: list[Cell]) -> Any:
+    plan = look_ahead(study, "train", cells)
+    return estimate(study, plan, StepTimes(study, is_here=True, cores=1), at_once=1)
+
+
+def _composer(count: int) -> Composer:
+    """A sweep of ``count`` cells, a multiple of 4: two widths, two budgets that share a trunk, and seeds."""
+    blocks = [{"arch.width": [64, 128], "budget": ["40 steps", "80 steps"], "seed": list(range(count // 4))}]
+
+    def composed(choices: list[str]) -> DictConfig:
+        register_schema()
+        with initialize_config_dir(version_base="1.3", config_dir=str(share_folder() / "conf")):
+            config = compose("train", [*BASE, *choices])
+        OmegaConf.update(config, "sweep", {"blocks": blocks, "exclude": ["arch.width == 64 and seed < 0"]})
+        return config
+
+    return Composer(composed, lambda key: False)
+
+
+def _finish_all(study: Study, plan: Plan) -> None:
+    """Give every cell the files of a finished one."""
+    for number, cell in enumerate(plan.cells):
+        folder = study.folder("train", cell.id)
+        curve = [_row(number, 25 * 2**position) for position in range(CURVE_ROWS)]
+        (folder.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve))
+        (folder.path / "record.json").write_text(json.dumps(_record(cell, curve[-1]), indent=1))
+        (folder.path / "status.json").write_text(json.dumps(Status(State.DONE, attempts=1).to_json(), indent=1))
+
+
+def _row(number: int, step: int) -> dict[str, Any]:
+    loss, seconds = 2.0 + 10 / step + 1e-5 * number, 0.0123 * step
+    return {
+        "step": step, "tokens": 2048 * step, "flops": 1_234_567_890 * step, "train_seconds": seconds,
+        "model_seconds": seconds, "wall_seconds": 1.1 * seconds, "train_loss": loss, "loss": loss, "accuracy": 0.4,
+        "lr": 3e-3, "part": "trunk",
+    }  # fmt: skip
+
+
+def _record(cell: Cell, last: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "schema": 1, "stage": "train", "cell": cell.id, "study": "bench", "diverged": False, **last, "perplexity": 9.9,
+        "branch_step": 80, "step_seconds": 0.0123, "parameters": 180_000, "embedding_parameters": 131_072,
+        "non_embedding_parameters": 48_928,
+        "data": {"fingerprint": "0" * 16, "evaluation_fingerprint": "1" * 16, "train_tokens": 10**6,
+                 "validation_tokens": 10**5, "epochs": 0.1},
+        "environment": {"device": "cpu", "device_name": "made", "precision": "fp32", "attention": "eager",
+                        "forward": "fast", "threads": 2, "shared": False, "software": {"python": "3", "torch": "2"}},
+        "provenance": {"commit": "0" * 40, "dirty": False, "host": "made", "command": "trainlarge train",
+                       "started": 1.7e9, "ended": 1.7e9 + 60},
+        "config": cell.config,
+    }  # fmt: skip
+
+
+class _EmptyStage:
+    """A stage that does nothing: what is left is the engine."""
+
+    @staticmethod
+    def resolve(config: dict[str, Any]) -> dict[str, Any]:
+        return config
+
+    @staticmethod
+    def shared_work(config: dict[str, Any]) -> Any:
+        return config["checkpoint"]
+
+    @staticmethod
+    def cost(config: dict[str, Any]) -> float:
+        return 1.0
+
+    @staticmethod
+    def run(job: RunningJob) -> None:
+        for cell in job.cells:
+            job.finish(cell.id, {"schema": 1, "stage": NOTHING, "cell": cell.id, "config": cell.config})
+
+
+def _register_empty_stage() -> None:
+    """Also in the fork server, which imports this file because it is named as the module of a stage."""
+    stages._DESCRIPTIONS[NOTHING] = stages._RUNNERS[NOTHING] = __spec__.name if __spec__ else Path(__file__).stem
+    cells_module.SCHEMA_VERSIONS[NOTHING] = 1
+
+
+resolve, shared_work, cost, run = _EmptyStage.resolve, _EmptyStage.shared_work, _EmptyStage.cost, _EmptyStage.run
+_register_empty_stage()
+
+
+def _empty_cells(jobs: int, cells_a_job: int, rounds: int) -> dict[str, Any]:
+    """Median seconds that the engine adds to each cell after the first."""
+    found = [_empty_round(jobs, cells_a_job) for _ in range(rounds)]
+    seconds = statistics.median(whole for _, whole in found)
+    return {
+        "name": "empty_cell", "jobs": jobs, "cells_a_job": cells_a_job, "first": max(one for one, _ in found),
+        "seconds": seconds, "seconds_a_cell": seconds / (jobs * cells_a_job),
+    }  # fmt: skip
+
+
+def _empty_round(jobs: int, cells_a_job: int) -> tuple[float, float]:
+    """Seconds of a sweep of one empty cell, and of a sweep of all of them."""
+    with _studies():
+        seconds: dict[str, float] = {}
+        _timed(seconds, "first", lambda: run_cells(NOTHING, [_empty_config("one", 0, 0)], _quiet()))
+        configs = [_empty_config("all", job, seed) for job in range(jobs) for seed in range(cells_a_job)]
+        _timed(seconds, "all", lambda: run_cells(NOTHING, configs, _quiet()))
+    return seconds["first"], seconds["all"]
+
+
+def _empty_config(study: str, job: int, seed: int) -> dict[str, Any]:
+    return {
+        "study": study, "seed": seed, "checkpoint": f"{job:012d}", "workers": 1, "redo": False,
+        "launcher": {"name": "local"}, "impl": {"threads": 1}, "tracking": {"name": "none"},
+    }  # fmt: skip
+
+
+def _timed(seconds: dict[str, float], name: str, action: Callable[[], Any]) -> Any:
+    started = time.perf_counter()
+    result = action()
+    seconds[name] = time.perf_counter() - started
+    return result
+
+
+@contextmanager
+def _studies() -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TRAINLARGE_STUDIES"] = folder
+        yield
+
+
+def _quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+def _written(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--quick", action="store_true", help="up to 1,000 cells, two rounds: under a minute")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    parser.add_argument("--cells", type=lambda text: [int(part) for part in text.split(",")], help="such as 100,1000")
+    parser.add_argument("--rounds", type=int)
+    options = parser.parse_args()
+    options.cells = options.cells or ([100, 1000] if options.quick else [100, 1000, 10_000])
+    options.rounds = options.rounds or (2 if options.quick else 3)
+    options.empty = [(8, 1), (4, 10)] if options.quick else [(20, 1), (10, 10)]
+    return options
+
+
+if __name__ == "__main__":
+    # The fork server finds this file by its name only here, and imports it once instead of in every process.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    main()

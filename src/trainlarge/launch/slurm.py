@@ -1,0 +1,142 @@
+"""Jobs on a SLURM cluster: one array task a job, submitted and let go.
+
+The study folder is the truth. The array tasks write the states of their cells themselves; nothing polls SLURM
+meanwhile, and nothing is lost when the submitting process dies.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from trainlarge.errors import UserError
+from trainlarge.launch.slurm_command import SlurmRefused, slurm_command
+from trainlarge.launch.slurm_options import check_setup, explain_refusal, sbatch_options
+from trainlarge.launch.slurm_state import ON_ITS_WAY, slurm_jobs
+from trainlarge.launch.slurm_submission import FOLDER, SlurmArray, Submission
+from trainlarge.sweep.files import write_text
+from trainlarge.sweep.lease import is_held
+from trainlarge.sweep.plan import Job, Plan
+from trainlarge.sweep.store import Study
+
+LOCK_SECONDS = 120.0
+"""How long a command waits while another submits to the same study."""
+_MAX_ARRAY_SIZE = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
+
+
+class SlurmLauncher:
+    """Submits jobs as arrays of SLURM.
+
+    Args:
+        launcher: the configuration group ``launcher``.
+
+    Raises:
+        UserError: for options that sbatch refuses, or where there is no SLURM.
+    """
+
+    def __init__(self, launcher: dict[str, Any]) -> None:
+        self._launcher = launcher
+        self._options = sbatch_options(launcher)
+        self._head = _script_head(launcher)
+        self._largest = self._check()
+
+    def submit(self, study: Study, plan: Plan, console: Console) -> Submission | None:
+        """Submit the jobs of ``plan``, less the cells that SLURM or a living process has already; then return.
+
+        Raises:
+            UserError: when SLURM refuses; arrays that it accepted before stay submitted.
+        """
+        with _alone(study):
+            jobs = _not_on_their_way(study, plan.jobs)
+            console.print(
+                f"SLURM: {len(jobs)} jobs to submit, {len(plan.jobs) - len(jobs)} on their way", highlight=False
+            )
+            submission = self._submit(study, plan.stage, jobs, console) if jobs else None
+        console.print(f"follow them: trainlarge status {study.name}", highlight=False, soft_wrap=True)
+        return submission
+
+    def arrays(self, jobs: int) -> list[tuple[int, int]]:
+        """First job and number of jobs of each array that carries ``jobs`` jobs, none larger than allowed."""
+        return [(first, min(self._largest, jobs - first)) for first in range(0, jobs, self._largest)]
+
+    def _submit(self, study: Study, stage: str, jobs: list[Job], console: Console) -> Submission:
+        cell_ids = [job.cell_ids for job in jobs]
+        submission = Submission.new(study, stage, cell_ids, self._launcher, self._options).write()
+        write_text(submission.script, f'{self._head} {shlex.quote(str(submission.path))} "$1"\n')
+        for first, count in self.arrays(len(jobs)):
+            number = self._sbatch(submission, first, count)
+            submission = submission.with_array(SlurmArray(number, first, count)).write()
+            console.print(f"array {number}: {count} jobs, logs in {submission.logs}", highlight=False, soft_wrap=True)
+        return submission
+
+    def _sbatch(self, submission: Submission, first: int, count: int) -> int:
+        at_once = f"%{self._launcher['array_parallelism']}" if self._launcher["array_parallelism"] else ""
+        logs = str(submission.logs).replace("%", "%%")
+        answer = self._ask(
+            "sbatch", "--parsable", *self._options, f"--array=0-{count - 1}{at_once}",
+            f"--job-name={submission.study.name}-{submission.stage}", f"--output={logs}/%A_%a.txt",
+            str(submission.script), str(first),
+        )  # fmt: skip
+        return int(answer.partition(";")[0])
+
+    def _check(self) -> int:
+        """Whether sbatch takes the options, without submitting; the largest array that it takes."""
+        self._ask("sbatch", "--test-only", *self._options, "--output=/dev/null", "--wrap=true")
+        found = _MAX_ARRAY_SIZE.search(self._ask("scontrol", "show", "config"))
+        allowed = int(found[1]) if found else 1
+        if allowed < 1:
+            raise UserError("launcher", "slurm", "a cluster that allows job arrays (MaxArraySize is 0)")
+        return min(allowed, self._launcher["max_array_size"] or allowed)
+
+    def _ask(self, *command: str) -> str:
+        try:
+            return slurm_command(*command)
+        except SlurmRefused as error:
+            raise explain_refusal(str(error), self._launcher) from None
+
+
+def _not_on_their_way(study: Study, jobs: tuple[Job, ...]) -> list[Job]:
+    """The jobs with only those cells that nobody has: neither SLURM's queue nor a living process."""
+    submitted = {cell_id for job in slurm_jobs(study) if job.state in ON_ITS_WAY for cell_id in job.cell_ids}
+    rest = [replace(job, cell_ids=tuple(_free(study, job, submitted))) for job in jobs]
+    return [job for job in rest if job.cell_ids]
+
+
+def _free(study: Study, job: Job, submitted: set[str]) -> Iterator[str]:
+    for cell_id in job.cell_ids:
+        if cell_id not in submitted and not is_held(study.folder(job.stage, cell_id).path):
+            yield cell_id
+
+
+def _script_head(launcher: dict[str, Any]) -> str:
+    """The batch script up to its last command.
+
+    The signal before the time limit goes to the batch shell: it must not kill the setup lines, nor Python before that
+    listens. ``exec`` makes Python the batch step itself; behind a shell it would have under 20 ms after SIGTERM.
+    """
+    python = shlex.quote(launcher["python"] or sys.executable)
+    setup = check_setup(launcher["setup"])
+    return "\n".join(["#!/bin/bash", "trap '' USR1", *setup, f"exec {python} -m trainlarge.launch.slurm_task"])
+
+
+@contextmanager
+def _alone(study: Study) -> Iterator[None]:
+    """Keep other commands from submitting the same jobs between our look at the queue and our submission."""
+    folder: Path = study.path / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise UserError(
+            "study", study.name, f"one submission at a time; another has lasted for {LOCK_SECONDS:.0f} s"
+        ) from None

@@ -1,0 +1,63 @@
+"""SLURM's own commands, each with an end to its patience."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+
+from trainlarge.errors import UserError
+
+PATIENCE_SECONDS = 60.0
+"""How long one command may take."""
+_INHERITED = ("SLURM_", "SBATCH_", "SRUN_")
+_CONFIGURATION = "SLURM_CONF"
+_PREFIX = re.compile(
+    "^(?:(?:sbatch|squeue|scontrol|sacct|error|fatal|slurm_load_jobs error|allocation failure"
+    "|Batch job submission failed): )+"
+)
+
+
+class SlurmRefused(RuntimeError):
+    """A command of SLURM ended with an error, whose first line this is."""
+
+
+def slurm_command(*arguments: str, patience: float = PATIENCE_SECONDS) -> str:
+    """What a command of SLURM prints.
+
+    Args:
+        arguments: the command and its options.
+        patience: seconds after which it is given up.
+
+    Raises:
+        UserError: where the command is not installed or does not answer.
+        SlurmRefused: when it ends with an error.
+    """
+    try:
+        done = subprocess.run(
+            arguments, env=clean_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=patience, check=False,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise UserError("launcher", "slurm", f"a machine with SLURM: {arguments[0]} is not here") from None
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            "launcher", "slurm", f"a SLURM that answers: {arguments[0]} was silent for {patience:.0f} s"
+        ) from None
+    if done.returncode:
+        raise SlurmRefused(first_complaint(done.stderr) or f"{arguments[0]} ended with status {done.returncode}")
+    return done.stdout
+
+
+def clean_environment() -> dict[str, str]:
+    """This environment without what an enclosing job says of itself, which sbatch would take for options."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name == _CONFIGURATION or not name.startswith(_INHERITED)
+    }  # fmt: skip
+
+
+def first_complaint(errors: str) -> str:
+    """The first line of what SLURM printed to stderr, without the name of the command."""
+    return next((_PREFIX.sub("", line.strip()) for line in errors.splitlines() if line.strip()), "")

@@ -1,0 +1,101 @@
+"""The keys of ``launcher`` as options of sbatch, and what SLURM complains of as an error of one line."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from typing import Any
+
+from trainlarge.config.budget import SECONDS, parse_budget
+from trainlarge.errors import UserError
+
+OURS = frozenset(
+    ("array", "a", "job-name", "J", "output", "o", "error", "e", "open-mode", "signal", "requeue", "no-requeue",
+     "export", "export-file", "wrap", "parsable", "test-only", "wait", "W", "ntasks", "n", "nodes", "N")
+)  # fmt: skip
+"""Options of sbatch on which resuming, logs and states rest."""
+TIME_ALLOWED = "a time with its unit: '30 min', '4 h', '2 d'"
+_LEAST = {"array_parallelism": 0, "cpus": 1, "signal_lead": 1, "max_requeues": 0, "max_array_size": 0}
+_DIRECT = {"partition": "--partition", "memory": "--mem", "account": "--account", "qos": "--qos"}
+_COMPLAINTS = [
+    (re.compile(pattern, re.IGNORECASE), key)
+    for pattern, key in (
+        ("partition", "partition"), ("time", "time"), ("mem", "memory"), ("account", "account"), ("qos", "qos"),
+        ("gres|gpu|tres", "gpus"), ("option|feature|constraint|specification", "sbatch"),
+    )
+]  # fmt: skip
+
+
+def sbatch_options(launcher: dict[str, Any]) -> list[str]:
+    """Options of sbatch for one array task.
+
+    Args:
+        launcher: the configuration group ``launcher``.
+
+    Raises:
+        UserError: for a value that cannot be right; what only the cluster knows it says itself.
+    """
+    for key, least in _LEAST.items():
+        if launcher[key] < least:
+            raise UserError(f"launcher.{key}", launcher[key], f"a whole number of at least {least}")
+    options = [f"{option}={launcher[key]}" for key, option in _DIRECT.items() if launcher[key]]
+    options += _time(launcher)
+    options += [f"--gres=gpu:{launcher['gpus']}"] if launcher["gpus"] else []
+    return [
+        *options, "--nodes=1", "--ntasks=1", f"--cpus-per-task={launcher['cpus']}",
+        "--requeue", "--open-mode=append", "--export=ALL", f"--signal=B:USR1@{launcher['signal_lead']}",
+        *_extra(launcher["sbatch"]),
+    ]  # fmt: skip
+
+
+def check_setup(lines: list[str]) -> list[str]:
+    """The shell lines of ``launcher.setup``, each one line.
+
+    Raises:
+        UserError: for one that is more.
+    """
+    for line in lines:
+        if "\n" in line:
+            raise UserError("launcher.setup", line, "a list of single shell lines")
+    return lines
+
+
+def explain_refusal(complaint: str, launcher: dict[str, Any]) -> UserError:
+    """What sbatch complains of, with the key that most likely caused it."""
+    says = f"what SLURM accepts; it says: {complaint}"
+    for pattern, key in _COMPLAINTS:
+        if pattern.search(complaint) and launcher[key]:
+            return UserError(f"launcher.{key}", launcher[key], says)
+    asked = ", ".join(f"{key}={launcher[key]}" for key in ("partition", "memory", "cpus", "gpus") if launcher[key])
+    return UserError("launcher", launcher["name"], f"{says} ({asked})")
+
+
+def _time(launcher: dict[str, Any]) -> list[str]:
+    if launcher["time"] is None:
+        return []
+    try:
+        limit = parse_budget(launcher["time"])
+    except UserError:
+        raise UserError("launcher.time", launcher["time"], TIME_ALLOWED) from None
+    if limit.unit != SECONDS:
+        raise UserError("launcher.time", launcher["time"], TIME_ALLOWED)
+    if limit.value <= launcher["signal_lead"]:
+        raise UserError(
+            "launcher.signal_lead", launcher["signal_lead"], f"less than the time limit of {limit.value:.0f} s"
+        )
+    return [f"--time={math.ceil(limit.value / 60)}"]
+
+
+def _extra(lines: list[str]) -> list[str]:
+    for line in lines:
+        name = _option_name(line)
+        if not name or name in OURS:
+            raise UserError("launcher.sbatch", line, f"options of sbatch other than {', '.join(sorted(OURS))}")
+    return [word for line in lines for word in shlex.split(line)]
+
+
+def _option_name(line: str) -> str:
+    if line.startswith("--"):
+        return re.split(r"[=\s]", line[2:], maxsplit=1)[0]
+    return line[1:2] if line.startswith("-") else ""

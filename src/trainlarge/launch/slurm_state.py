@@ -1,0 +1,171 @@
+"""Where submitted jobs stand: first what the cells say themselves, then squeue, then sacct where it works.
+
+Nothing here waits: one look, one answer. ``squeue`` decides whether a job is still to come; accounting may be off, and
+lags where it is on, so it only adds words to jobs that squeue has forgotten.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from trainlarge.errors import UserError
+from trainlarge.launch.slurm_command import SlurmRefused, slurm_command
+from trainlarge.launch.slurm_submission import Submission, submissions
+from trainlarge.sweep.lease import is_held
+from trainlarge.sweep.status import State
+from trainlarge.sweep.store import CellFolder, Study
+
+GRACE_SECONDS = 10.0
+"""A job submitted this lately may not be in SLURM's list yet."""
+PATIENCE_SECONDS = 20.0
+UNFINISHED = frozenset({State.MISSING, State.QUEUED, State.RUNNING, State.PREEMPTED})
+"""States of a cell that somebody still has to end."""
+_WAITING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"})
+_ENDED = frozenset(
+    ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
+     "SPECIAL_EXIT", "TIMEOUT")
+)  # fmt: skip
+
+Task = tuple[int, int]
+"""Number of an array and index in it."""
+
+
+class SlurmState(StrEnum):
+    """Where a submitted job stands."""
+
+    PENDING = "pending"
+    """In SLURM's queue, for the first time or again."""
+    RUNNING = "running"
+    """On a node, or a living process holds its cells."""
+    ENDED = "ended"
+    """Over, and every cell is done or failed."""
+    LOST = "lost"
+    """Not in SLURM any more, with cells that are unfinished: cancelled, preempted for good, killed. Submit again."""
+    UNKNOWN = "unknown"
+    """SLURM does not answer now."""
+
+
+ON_ITS_WAY = frozenset({SlurmState.PENDING, SlurmState.RUNNING, SlurmState.UNKNOWN})
+"""Jobs that must not be submitted again."""
+
+
+@dataclass(frozen=True)
+class SlurmJob:
+    """One submitted job."""
+
+    submission: str
+    """Name of its file in ``<study>/slurm``, without the ending."""
+    stage: str
+    """Stage of its cells."""
+    cell_ids: tuple[str, ...]
+    """Its cells."""
+    array: int
+    """SLURM's number of the array."""
+    index: int
+    """Index of its array task: SLURM calls it ``<array>_<index>``."""
+    state: SlurmState
+    """Where it stands."""
+    slurm_says: str
+    """SLURM's own word, with its reason where it has one: ``PENDING (Resources)``; empty where it has none."""
+
+
+def slurm_jobs(study: Study) -> list[SlurmJob]:
+    """All submitted jobs of a study, the newest submission first, less those that were submitted again since.
+
+    It works from the study folder and SLURM's command line; where SLURM is not to be had, unfinished jobs are
+    ``unknown``. A study that was never submitted needs no SLURM and has none.
+    """
+    known = submissions(study)
+    if not known:
+        return []
+    queue = _queue(array.number for submission in known for array in submission.arrays)
+    jobs = _newest_only(job for submission in known for job in _jobs(submission, queue))
+    return _with_accounting(jobs)
+
+
+def own_state(job_number: str) -> str:
+    """SLURM's word for the state of the job that asks; empty where SLURM does not answer."""
+    try:
+        return slurm_command("squeue", "-h", "-j", job_number, "-o", "%T", patience=PATIENCE_SECONDS).strip()
+    except (UserError, SlurmRefused):
+        return ""
+
+
+def _jobs(submission: Submission, queue: dict[Task, str] | None) -> Iterator[SlurmJob]:
+    study, name = submission.study, submission.path.stem
+    for array in submission.arrays:
+        for index in range(array.count):
+            cell_ids = submission.jobs[array.first + index]
+            says = (queue or {}).get((array.number, index), "")
+            state = _state(says, [study.folder(submission.stage, cell_id) for cell_id in cell_ids], queue is not None)
+            if state is SlurmState.LOST and not says and time.time() - submission.created < GRACE_SECONDS:
+                state = SlurmState.PENDING
+            yield SlurmJob(name, submission.stage, cell_ids, array.number, index, state, says)
+
+
+def _state(says: str, folders: list[CellFolder], slurm_answers: bool) -> SlurmState:
+    word = says.partition(" ")[0]
+    if word and word not in _ENDED:
+        return SlurmState.PENDING if word in _WAITING else SlurmState.RUNNING
+    unfinished = [folder for folder in folders if folder.status().state in UNFINISHED]
+    if not unfinished:
+        return SlurmState.ENDED
+    if any(is_held(folder.path) for folder in unfinished):
+        return SlurmState.RUNNING
+    return SlurmState.LOST if slurm_answers else SlurmState.UNKNOWN
+
+
+def _newest_only(jobs: Iterable[SlurmJob]) -> list[SlurmJob]:
+    seen: set[str] = set()
+    kept = []
+    for job in jobs:
+        if job.state is not SlurmState.LOST or not seen.issuperset(job.cell_ids):
+            kept.append(job)
+        seen.update(job.cell_ids)
+    return kept
+
+
+def _queue(numbers: Iterable[int]) -> dict[Task, str] | None:
+    """What squeue says of each array task; None where it does not answer."""
+    asked = ",".join(map(str, numbers))
+    try:
+        lines = _ask("squeue", "-h", "-r", "-t", "all", "-j", asked, "-o", "%F|%K|%T|%r") if asked else []
+    except SlurmRefused as error:
+        # One number alone that SLURM has forgotten is an error to squeue, of several it says nothing.
+        return {} if "Invalid job id" in str(error) else None
+    except UserError:
+        return None
+    rows = (line.split("|", 3) for line in lines)
+    return {(int(array), int(index)): _says(state, reason) for array, index, state, reason in rows if index.isdigit()}
+
+
+def _says(state: str, reason: str) -> str:
+    return state if reason in ("None", "") else f"{state} ({reason})"
+
+
+def _with_accounting(jobs: list[SlurmJob]) -> list[SlurmJob]:
+    """The jobs with sacct's word where squeue has none any more."""
+    forgotten = sorted({job.array for job in jobs if not job.slurm_says and job.state is SlurmState.LOST})
+    ended = _accounting(forgotten) if forgotten else {}
+    return [_with_word(job, ended.get((job.array, job.index), "")) for job in jobs]
+
+
+def _with_word(job: SlurmJob, word: str) -> SlurmJob:
+    return job if job.slurm_says or not word else SlurmJob(**{**vars(job), "slurm_says": word})
+
+
+def _accounting(numbers: list[int]) -> dict[Task, str]:
+    try:
+        lines = _ask("sacct", "-X", "-n", "-P", "-j", ",".join(map(str, numbers)), "-o", "JobID,State")
+    except (UserError, SlurmRefused):
+        return {}
+    found = (line.split("|", 1) for line in lines if "|" in line)
+    tasks = ((job.partition("_"), state) for job, state in found)
+    return {(int(array), int(index)): state for (array, _, index), state in tasks if index.isdigit()}
+
+
+def _ask(*command: str) -> list[str]:
+    return [line.strip() for line in slurm_command(*command, patience=PATIENCE_SECONDS).splitlines() if line.strip()]

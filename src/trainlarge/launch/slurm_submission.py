@@ -1,0 +1,119 @@
+"""What was submitted, as plain JSON in the study folder: ``<study>/slurm/<name>.json``.
+
+The file is written before SLURM hears of the jobs, since the array tasks read it, and again with the number of each
+array as soon as SLURM has given it. Beside it lie the batch script ``<name>.sh`` and the folder of logs ``<name>/``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from trainlarge.sweep.files import write_json
+from trainlarge.sweep.store import Study
+
+FOLDER = "slurm"
+"""Folder of the submissions in a study."""
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class SlurmArray:
+    """One array of SLURM, which carries the jobs ``first`` to ``first + count - 1`` of its submission."""
+
+    number: int
+    """SLURM's number of the array."""
+    first: int
+    """The job that the array task of index 0 runs."""
+    count: int
+    """Array tasks."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Jobs that one command submitted together."""
+
+    path: Path
+    """The JSON file."""
+    stage: str
+    """Stage of all cells."""
+    jobs: tuple[tuple[str, ...], ...]
+    """Cell ids of each job."""
+    launcher: dict[str, Any]
+    """The configuration group ``launcher``."""
+    sbatch: tuple[str, ...]
+    """Options given to sbatch, without those of a single array."""
+    created: float = field(default_factory=time.time)
+    """When, in seconds since 1970."""
+    arrays: tuple[SlurmArray, ...] = ()
+    """The arrays that SLURM has accepted."""
+
+    @classmethod
+    def new(
+        cls, study: Study, stage: str, jobs: list[tuple[str, ...]], launcher: dict[str, Any], sbatch: list[str]
+    ) -> Submission:
+        """A submission with a name of its own; nothing is written yet."""
+        path = study.path / FOLDER / f"{uuid.uuid4().hex[:8]}.json"
+        return cls(path, stage, tuple(jobs), launcher, tuple(sbatch))
+
+    @classmethod
+    def read(cls, path: Path) -> Submission:
+        """The submission that ``write`` wrote to ``path``.
+
+        Raises:
+            OSError, ValueError, KeyError: for a file that is not there, not JSON, or not a submission.
+        """
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"{path} has schema {data['schema']}, not {SCHEMA}")
+        arrays = tuple(SlurmArray(**array) for array in data["arrays"])
+        jobs = tuple(tuple(cell_ids) for cell_ids in data["jobs"])
+        return cls(path, data["stage"], jobs, data["launcher"], tuple(data["sbatch"]), data["created"], arrays)
+
+    def write(self) -> Submission:
+        """Write the file whole."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        write_json(
+            self.path,
+            {
+                "schema": SCHEMA, "stage": self.stage, "created": self.created, "launcher": self.launcher,
+                "sbatch": self.sbatch, "arrays": [asdict(array) for array in self.arrays], "jobs": self.jobs,
+            },
+        )  # fmt: skip
+        return self
+
+    def with_array(self, array: SlurmArray) -> Submission:
+        """This submission with one more accepted array."""
+        return replace(self, arrays=(*self.arrays, array))
+
+    @property
+    def study(self) -> Study:
+        """The study that the cells belong to: the one in whose folder the file lies now."""
+        return Study(self.path.parent.parent)
+
+    @property
+    def script(self) -> Path:
+        """The batch script."""
+        return self.path.with_suffix(".sh")
+
+    @property
+    def logs(self) -> Path:
+        """Folder of what SLURM and the setup lines print; a cell's own output is in the cell's folder."""
+        return self.path.with_suffix("")
+
+
+def submissions(study: Study) -> list[Submission]:
+    """All submissions of a study, the newest first; a file that cannot be read is left out."""
+    found = [_read_or_none(path) for path in (study.path / FOLDER).glob("*.json")]
+    return sorted((entry for entry in found if entry), key=lambda entry: entry.created, reverse=True)
+
+
+def _read_or_none(path: Path) -> Submission | None:
+    try:
+        return Submission.read(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,126 @@
+"""What an array task does: read which job it is, run it like any other job, and go back into the queue if it must.
+
+    python -m trainlarge.launch.slurm_task SUBMISSION.json FIRST
+
+A job that was asked to stop has saved its state and has unfinished cells. Who asked does not matter, what SLURM is
+about to do with the job does: if SLURM is ending it (cancelled, or requeued by SLURM itself) its state is no longer
+RUNNING and nothing is to be done; if it still is RUNNING (the time limit is near, or the grace time of a preemption has
+begun) SLURM would take our end for completion, so that the task requeues itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from trainlarge.errors import UserError
+from trainlarge.launch.job import RunningJob
+from trainlarge.launch.slurm_command import SlurmRefused, slurm_command
+from trainlarge.launch.slurm_state import UNFINISHED, own_state
+from trainlarge.launch.slurm_submission import Submission
+from trainlarge.launch.threads import make_threads_yield
+from trainlarge.launch.worker import FAILED_STATUS, run_job
+from trainlarge.sweep.lease import HEARTBEAT_SECONDS, LEASE_SECONDS, Lease, is_held
+from trainlarge.sweep.status import State
+from trainlarge.sweep.store import CellFolder
+
+HOLDER_SECONDS = LEASE_SECONDS + 2 * HEARTBEAT_SECONDS
+"""How long to wait for cells that another process holds: longer than the lease of a dead one lasts."""
+LOOK_SECONDS = 2.0
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class EarlyStop:
+    """Hears stop signals from the first moment on, when there is no job yet that could listen itself."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self._job: RunningJob | None = None
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._hear)
+
+    def attach(self, job: RunningJob) -> None:
+        """Pass on to ``job`` what was heard so far, and what will be until it listens itself."""
+        self._job = job
+        if self.reason:
+            job.request_stop(self.reason)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.reason = f"stopped by {signal.Signals(number).name}"
+        if self._job:
+            self._job.request_stop(self.reason)
+
+
+def run_task(submission: Submission, job_index: int) -> int:
+    """Run one job of a submission.
+
+    Returns:
+        Exit status: 1 when a cell failed, so that SLURM calls the task FAILED too.
+    """
+    stop = EarlyStop()
+    cell_ids = list(submission.jobs[job_index])
+    folders = [submission.study.folder(submission.stage, cell_id) for cell_id in cell_ids]
+    _wait_for_holders(folders, stop)
+    cores = int(os.environ.get("SLURM_CPUS_PER_TASK", 1))
+    run_job(submission.study.path, submission.stage, cell_ids, cores, stop.attach)
+    return _after(submission, folders)
+
+
+def _wait_for_holders(folders: list[CellFolder], stop: EarlyStop) -> None:
+    """Give a holder that died with its node the time to be known as dead; one that lives on keeps its cells."""
+    deadline = time.monotonic() + HOLDER_SECONDS
+    while _held(folders) and not stop.reason and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+
+
+def _after(submission: Submission, folders: list[CellFolder]) -> int:
+    unfinished = [folder for folder in folders if folder.status().state in UNFINISHED]
+    restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
+    held = _held(unfinished)
+    if not unfinished:
+        return FAILED_STATUS if any(folder.status().state is State.FAILED for folder in folders) else 0
+    if len(held) == len(unfinished) and not restarts:
+        print("another process runs these cells; nothing to do", flush=True)
+        return 0
+    # What holds the cells of a restarted task is its own older copy, on a node that SLURM has lost sight of.
+    if own_state(os.environ["SLURM_JOB_ID"]) != "RUNNING":
+        return 0
+    if restarts >= submission.launcher["max_requeues"]:
+        return _give_up(unfinished, restarts)
+    return _requeue()
+
+
+def _requeue() -> int:
+    task = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    print(f"cells are unfinished: back into the queue as {task}", flush=True)
+    try:
+        slurm_command("scontrol", "requeue", task)
+    except (UserError, SlurmRefused) as error:
+        print(f"scontrol requeue {task}: {error}", file=sys.stderr, flush=True)
+        return FAILED_STATUS
+    return 0
+
+
+def _give_up(folders: list[CellFolder], restarts: int) -> int:
+    error = f"not finished after {restarts} restarts: raise launcher.time or launcher.max_requeues and run again"
+    print(error, file=sys.stderr, flush=True)
+    for folder in folders:
+        lease = Lease.acquire(folder.path)
+        if lease:
+            folder.write_status(replace(folder.status(), state=State.FAILED, error=error, updated=time.time()))
+            lease.release()
+    return FAILED_STATUS
+
+
+def _held(folders: list[CellFolder]) -> list[CellFolder]:
+    return [folder for folder in folders if not folder.is_done() and is_held(folder.path)]
+
+
+if __name__ == "__main__":
+    make_threads_yield()
+    sys.exit(run_task(Submission.read(Path(sys.argv[1])), int(sys.argv[2]) + int(os.environ["SLURM_ARRAY_TASK_ID"])))

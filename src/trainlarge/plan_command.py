@@ -1,0 +1,178 @@
+"""``trainlarge plan``: what a command would do, with numbers, before anything runs. It writes nothing."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+
+from trainlarge.errors import UserError
+from trainlarge.launch.slurm_options import sbatch_options
+from trainlarge.launch.threads import make_threads_yield
+from trainlarge.results.axes import counted_text, prefixed_text, seconds_text
+from trainlarge.results.estimate import Estimate, JobEstimate, estimate
+from trainlarge.results.step_times import StepTimes, cores_of_a_job
+from trainlarge.results.terminal import table
+from trainlarge.stage_command import act_on_cells
+from trainlarge.sweep.plan import Plan, look_ahead, make_cells
+from trainlarge.sweep.stages import STAGES
+from trainlarge.sweep.store import Study
+
+SHOWN_JOBS = 20
+UNKNOWN = "not measured"
+_FIELDS = ("parameters", "steps", "tokens", "flops", "seconds", "disk_bytes", "state_bytes")
+_WRITERS = {
+    "parameters": prefixed_text(""), "steps": counted_text(""), "tokens": prefixed_text(""),
+    "flops": prefixed_text("FLOPs"), "seconds": seconds_text,
+    "disk_bytes": prefixed_text("B"), "state_bytes": prefixed_text("B"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """A command's plan and what it will take."""
+
+    study: Study
+    """Where the cells would go."""
+    plan: Plan
+    """Cells and jobs."""
+    estimate: Estimate
+    """What the jobs will take."""
+    config: dict[str, Any]
+    """Configuration of the first cell: launcher and workers are the same for all."""
+
+    @property
+    def arrays(self) -> list[list[str]]:
+        """The sbatch commands that launcher=slurm would submit, without script; empty for other launchers."""
+        launcher = self.config["launcher"]
+        if launcher["name"] != "slurm":
+            return []
+        jobs, at_once = len(self.plan.jobs), launcher["array_parallelism"]
+        largest = launcher["max_array_size"] or jobs or 1
+        counts = [min(largest, jobs - first) for first in range(0, jobs, largest)]
+        limit = f"%{at_once}" if at_once else ""
+        return [["sbatch", f"--array=0-{count - 1}{limit}", *sbatch_options(launcher)] for count in counts]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; null stands for what is not measured."""
+        return {
+            "study": self.study.name, "path": str(self.study.path), "stage": self.plan.stage,
+            "launcher": self.config["launcher"]["name"], "workers": self.config["workers"],
+            "cells": len(self.plan.cells), "done": self.plan.done, "arrays": self.arrays,
+            "total": {name: self.estimate.total(name) for name in _FIELDS},
+            "elapsed_seconds": self.estimate.elapsed_seconds,
+            "jobs": [asdict(job) for job in self.estimate.jobs],
+        }  # fmt: skip
+
+
+def foresee(arguments: list[str], calibrate: bool = False) -> Foresight:
+    """The plan of a command line of ``train`` or ``compress``.
+
+    Args:
+        arguments: a stage or ``+sweeps=STUDY/STAGE``, and Hydra overrides.
+        calibrate: first time a step of each shape that has not been timed, and keep that with the study.
+
+    Raises:
+        UserError: for anything that the command itself would refuse.
+    """
+    stage, overrides = _stage_of(arguments)
+    found: list[list[dict[str, Any]]] = []
+    # As a sweep always: one of a single point is a single cell.
+    act_on_cells(stage, ["-m", *overrides], lambda _, configs: found.append(configs))
+    configs = [config for some in found for config in some]
+    if not configs:
+        raise UserError("sweep", "no cells", "blocks, conditions and checkpoints that leave at least one cell")
+    study, first = Study.named(configs[0]["study"]), configs[0]
+    plan = look_ahead(study, stage, make_cells(stage, configs), redo=first["redo"])
+    if calibrate:
+        _calibrate(study, plan, first)
+    whole = estimate(study, plan, _step_times(study, first), _jobs_at_once(first))
+    return Foresight(study, plan, whole, first)
+
+
+def print_json(foresight: Foresight) -> None:
+    """For programs."""
+    print(json.dumps(foresight.to_json(), indent=1, allow_nan=False))
+
+
+def print_text(foresight: Foresight, console: Console) -> None:
+    """For people: a row a job, the longest first, and the totals."""
+    plan, jobs = foresight.plan, foresight.estimate.jobs
+    console.print(
+        f"{plan.stage}: {len(plan.cells)} cells, {plan.done} done, {len(jobs)} jobs to run in {foresight.study.path}",
+        soft_wrap=True,
+    )
+    if not jobs:
+        return
+    header = ("job", "cells", "parameters", "steps", "tokens", "FLOPs", "time", "disk", "saved states")
+    rows = [[job.what, str(len(job.cells)), *_row(job)] for job in jobs[:SHOWN_JOBS]]
+    if len(jobs) > SHOWN_JOBS:
+        rows.append([f"... and {len(jobs) - SHOWN_JOBS} more", *[""] * (len(header) - 1)])
+    rows.append(["total", str(sum(len(job.cells) for job in jobs)), *_totals(foresight.estimate)])
+    console.print(table(header, rows, console.is_terminal))
+    for line in _notes(foresight):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _row(job: JobEstimate) -> list[str]:
+    return [_text(name, getattr(job, name)) for name in _FIELDS]
+
+
+def _totals(whole: Estimate) -> list[str]:
+    return [_text(name, whole.total(name)) for name in _FIELDS]
+
+
+def _text(name: str, value: float | None) -> str:
+    return UNKNOWN if value is None else _WRITERS[name](value).strip()
+
+
+def _notes(foresight: Foresight) -> list[str]:
+    whole = foresight.estimate
+    notes = [f"longest job: {whole.jobs[0].what}, {_text('seconds', whole.jobs[0].seconds)}"]
+    if whole.elapsed_seconds is not None:
+        at_once = f"{whole.at_once} at once" if whole.at_once else "all at once"
+        notes.append(f"all jobs, {at_once}: {seconds_text(whole.elapsed_seconds)}")
+    devices = list(dict.fromkeys(job.timed_on for job in whole.jobs if job.timed_on))
+    notes += [f"timed on {device}" for device in devices]
+    if foresight.plan.stage == "train" and any(job.timed_on is None for job in whole.jobs):
+        here = foresight.config["launcher"]["name"] == "local"
+        remedy = "; trainlarge plan --calibrate does that in seconds" if here else ""
+        notes.append(f"some shapes have not been timed in this study{remedy}")
+    return [*notes, *map(shlex.join, foresight.arrays)]
+
+
+def _stage_of(arguments: list[str]) -> tuple[str, list[str]]:
+    if arguments and arguments[0] in STAGES:
+        return arguments[0], arguments[1:]
+    named = [argument.rpartition("/")[2] for argument in arguments if argument.startswith("+sweeps=")]
+    if named and named[-1] in STAGES:
+        return named[-1], arguments
+    raise UserError("plan", " ".join(arguments) or "nothing", f"+sweeps=STUDY/STAGE, or {' or '.join(STAGES)} first")
+
+
+def _jobs_at_once(config: dict[str, Any]) -> int | None:
+    return (
+        config["workers"] if config["launcher"]["name"] == "local" else config["launcher"]["array_parallelism"] or None
+    )
+
+
+def _step_times(study: Study, config: dict[str, Any]) -> StepTimes:
+    return StepTimes(study, is_here=config["launcher"]["name"] == "local", cores=cores_of_a_job(config))
+
+
+def _calibrate(study: Study, plan: Plan, first: dict[str, Any]) -> None:
+    """Time a step of each shape that the plan will train and that has no time yet."""
+    if plan.stage != "train" or first["launcher"]["name"] != "local":
+        raise UserError("--calibrate", f"{plan.stage}, {first['launcher']['name']}", "train cells with launcher=local")
+    make_threads_yield()
+    cells = {cell.id: cell for cell in plan.cells}
+    for config in (cells[job.cell_ids[0]].config for job in plan.jobs):
+        if _step_times(study, config).find(config) is None:
+            # Imports torch, which reads the environment that was set above.
+            from trainlarge.training.setup import Setup
+
+            threads = config["impl"]["threads"] or cores_of_a_job(config)
+            Setup(study, {**config, "impl": {**config["impl"], "threads": threads}})

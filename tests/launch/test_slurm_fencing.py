@@ -1,0 +1,96 @@
+"""Two copies of a job, as a node leaves them that its cluster has lost sight of: only one of them writes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainlarge.launch import slurm_task
+from trainlarge.launch.job import LostLease, RunningJob
+from trainlarge.launch.slurm_submission import Submission
+from trainlarge.launch.slurm_task import run_task
+from trainlarge.sweep.lease import LEASE_SECONDS
+from trainlarge.sweep.plan import make_cells, make_plan
+from trainlarge.sweep.status import State
+from trainlarge.sweep.store import CellFolder, Study
+
+
+@pytest.fixture
+def folder(study: Study, tiny: Callable[..., dict[str, Any]]) -> CellFolder:
+    [cell] = make_cells("train", [tiny()])
+    make_plan(study, "train", [cell])
+    return study.folder("train", cell.id)
+
+
+def claim_elsewhere(study: Study, folder: CellFolder) -> RunningJob:
+    """Claim the cell as a process of another machine, of which only the heartbeat tells."""
+    job = RunningJob.claim(study, "train", [folder.id])
+    path = newest_lease(folder)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "space": "another machine"}))
+    return job
+
+
+def newest_lease(folder: CellFolder) -> Path:
+    return max((folder.path / "lease").glob("*.json"))
+
+
+def fall_silent(folder: CellFolder) -> None:
+    path = newest_lease(folder)
+    before = path.stat().st_mtime - LEASE_SECONDS - 1
+    os.utime(path, (before, before))
+
+
+def test_a_copy_does_not_run_while_the_holder_beats(study: Study, folder: CellFolder) -> None:
+    assert claim_elsewhere(study, folder).cells
+    assert not RunningJob.claim(study, "train", [folder.id]).cells
+    assert folder.status().attempts == 1
+
+
+def test_a_silent_holder_is_replaced_and_cannot_write_any_more(study: Study, folder: CellFolder) -> None:
+    old = claim_elsewhere(study, folder)
+    fall_silent(folder)
+    new = RunningJob.claim(study, "train", [folder.id])
+    assert new.cells
+    with pytest.raises(LostLease):
+        old.finish(folder.id, {"cell": folder.id, "by": "old"})
+    assert not folder.record_path.exists() and folder.status().state is State.RUNNING
+    new.finish(folder.id, {"cell": folder.id, "by": "new"})
+    with pytest.raises(LostLease), old.running():
+        old.finish(folder.id, {"cell": folder.id, "by": "old"})
+    assert folder.record()["by"] == "new" and folder.is_done(), "nor does its end change the state"
+
+
+@pytest.fixture
+def task(study: Study, folder: CellFolder, monkeypatch: pytest.MonkeyPatch) -> Submission:
+    """A submission of the one cell, inside an array task whose waits are short."""
+    monkeypatch.setattr(slurm_task, "HOLDER_SECONDS", 0.2)
+    monkeypatch.setattr(slurm_task, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(slurm_task.signal, "signal", lambda number, handler: None)
+    for name, value in {"JOB_ID": "7", "ARRAY_JOB_ID": "7", "ARRAY_TASK_ID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    return Submission.new(study, "train", [(folder.id,)], {"max_requeues": 2}, []).write()
+
+
+def test_a_task_leaves_the_cells_of_a_living_holder_alone(study: Study, folder: CellFolder, task: Submission) -> None:
+    claim_elsewhere(study, folder)
+    assert run_task(task, 0) == 0
+    assert folder.status().attempts == 1 and folder.status().state is State.RUNNING
+
+
+def test_a_restarted_task_comes_back_to_see_after_its_older_copy(
+    study: Study, folder: CellFolder, task: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim_elsewhere(study, folder)
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(slurm_task, "own_state", lambda number: "RUNNING")
+    monkeypatch.setattr(slurm_task, "slurm_command", lambda *command: asked.append(command))
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert run_task(task, 0) == 0 and asked == [("scontrol", "requeue", "7_0")]
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    assert run_task(task, 0) == 1 and len(asked) == 1, "no more than launcher.max_requeues"
+    assert folder.status().state is State.RUNNING, "a cell that lives is not given up"

@@ -1,0 +1,127 @@
+"""Where submitted jobs stand, from the study folder and what squeue and sacct print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from trainlarge.errors import UserError
+from trainlarge.launch import slurm_state
+from trainlarge.launch.job import RunningJob
+from trainlarge.launch.slurm_command import SlurmRefused
+from trainlarge.launch.slurm_state import SlurmState, slurm_jobs
+from trainlarge.launch.slurm_submission import SlurmArray, Submission, submissions
+from trainlarge.sweep.plan import make_cells, make_plan
+from trainlarge.sweep.status import State, Status
+from trainlarge.sweep.store import Study
+
+Answers = dict[str, str | Exception]
+
+
+@pytest.fixture
+def cells(study: Study, tiny: Callable[..., dict[str, Any]]) -> list[str]:
+    plan = make_plan(study, "train", make_cells("train", [tiny(f"seed={seed}") for seed in range(4)]))
+    return [cell.id for cell in plan.cells]
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
+    """What each command of SLURM answers."""
+    answers: Answers = {"squeue": "", "sacct": SlurmRefused("accounting storage is disabled")}
+
+    def command(name: str, *arguments: str, patience: float = 0) -> str:
+        answer = answers[name]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(slurm_state, "slurm_command", command)
+    return answers
+
+
+def submit(study: Study, jobs: list[tuple[str, ...]], number: int = 5, age: float = 100) -> Submission:
+    submission = Submission.new(study, "train", jobs, {"name": "slurm"}, [])
+    submission = replace(submission, created=submission.created - age)
+    return submission.with_array(SlurmArray(number, 0, len(jobs))).write()
+
+
+def states(study: Study) -> list[SlurmState]:
+    return [job.state for job in slurm_jobs(study)]
+
+
+def test_a_submission_round_trips(study: Study, cells: list[str]) -> None:
+    written = submit(study, [(cells[0], cells[1]), (cells[2],)])
+    assert submissions(study) == [written] and written.study == study
+    (written.path.parent / "torn.json").write_text('{"schema": 1, "sta')
+    assert submissions(study) == [written], "a damaged file hides no other"
+
+
+def test_squeue_tells_what_is_to_come(study: Study, cells: list[str], answers: Answers) -> None:
+    submit(study, [(cell,) for cell in cells])
+    answers["squeue"] = "5|0|RUNNING|None\n5|1|PENDING|Resources\n5|2|COMPLETING|None\n5|3|REQUEUE_HOLD|launch failed\n"
+    assert states(study) == [SlurmState.RUNNING, SlurmState.PENDING, SlurmState.RUNNING, SlurmState.PENDING]
+    assert slurm_jobs(study)[1].slurm_says == "PENDING (Resources)"
+
+
+@pytest.mark.parametrize("word", ["CANCELLED", "PREEMPTED", "TIMEOUT", "NODE_FAIL", "FAILED", "COMPLETED", ""])
+def test_what_slurm_has_given_up_with_an_unfinished_cell_is_lost(
+    word: str, study: Study, cells: list[str], answers: Answers
+) -> None:
+    submit(study, [(cells[0],)])
+    answers["squeue"] = f"5|0|{word}|None\n" if word else ""
+    assert states(study) == [SlurmState.LOST]
+    for state in (State.DONE, State.FAILED):
+        study.folder("train", cells[0]).write_status(Status(state))
+        assert states(study) == [SlurmState.ENDED]
+
+
+def test_a_cell_with_a_heartbeat_is_not_lost(study: Study, cells: list[str], answers: Answers) -> None:
+    submit(study, [(cells[0],)])
+    answers["squeue"] = "5|0|FAILED|NonZeroExitCode\n"
+    with RunningJob.claim(study, "train", [cells[0]]).running():
+        assert states(study) == [SlurmState.RUNNING]
+
+
+def test_a_job_of_just_now_may_not_be_in_the_queue_yet(study: Study, cells: list[str], answers: Answers) -> None:
+    submit(study, [(cells[0],)], age=0)
+    assert states(study) == [SlurmState.PENDING]
+
+
+def test_a_number_that_slurm_has_forgotten_is_no_error(study: Study, cells: list[str], answers: Answers) -> None:
+    submit(study, [(cells[0],)])
+    answers["squeue"] = SlurmRefused("Invalid job id specified")
+    assert states(study) == [SlurmState.LOST]
+
+
+@pytest.mark.parametrize("error", [UserError("launcher", "slurm", "..."), SlurmRefused("Unable to contact")])
+def test_without_slurm_the_folder_still_tells(
+    error: Exception, study: Study, cells: list[str], answers: Answers
+) -> None:
+    submit(study, [(cells[0],), (cells[1],)])
+    answers["squeue"] = error
+    study.folder("train", cells[0]).write_status(Status(State.DONE))
+    assert states(study) == [SlurmState.ENDED, SlurmState.UNKNOWN]
+
+
+def test_accounting_adds_the_word_that_squeue_has_forgotten(study: Study, cells: list[str], answers: Answers) -> None:
+    submit(study, [(cells[0],), (cells[1],)])
+    answers["sacct"] = "5_0|CANCELLED by 0\n5_[1-3%1]|CANCELLED by 0\n"
+    assert [job.slurm_says for job in slurm_jobs(study)] == ["CANCELLED by 0", ""]
+
+
+def test_a_lost_job_is_forgotten_once_it_is_submitted_again(study: Study, cells: list[str], answers: Answers) -> None:
+    submit(study, [(cells[0],), (cells[1],)], number=5)
+    submit(study, [(cells[0],)], number=6, age=50)
+    answers["squeue"] = "6|0|PENDING|Priority\n"
+    assert [(job.array, job.index, job.state.value) for job in slurm_jobs(study)] == [
+        (6, 0, "pending"),
+        (5, 1, "lost"),
+    ]
+
+
+def test_a_study_that_was_never_submitted_needs_no_slurm(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert slurm_jobs(study) == []

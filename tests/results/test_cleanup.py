@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import made
+import pytest
+
+from trainlarge.cli import main
+from trainlarge.errors import UserError
+from trainlarge.results.cleanup import Wanted, find_removable, remove, trunk_id
+from trainlarge.results.frames import load_study
+from trainlarge.results.status import read_state
+from trainlarge.sweep.lease import Lease
+from trainlarge.sweep.plan import make_cells, make_plan
+from trainlarge.sweep.status import State, Status
+from trainlarge.sweep.store import Study
+
+SHAPE = (64, 1)
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """Two train cells of one trunk, done, with weights; four packed recipes of the first."""
+    monkeypatch.setenv("TRAINLARGE_STUDIES", str(tmp_path))
+    study = Study(tmp_path / "made")
+    for budget in (7.5, 15.0):
+        folder = made.make_train_cell(study, SHAPE, budget)
+        write(folder.checkpoint / "model.safetensors", 1000)
+        write(study.path / "trunks" / trunk_id(folder.cell().config) / "trunk-000000100" / "tensors.safetensors", 3000)
+    parent = next(study.folders("train"))
+    for sparsity, bits in ((0.0, 32), (0.0, 4), (0.6, 32), (0.6, 4)):
+        write(made.make_compress_cell(study, parent, sparsity, bits).packed, 100)
+    return study
+
+
+def write(path: Path, size: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * size)
+
+
+def kinds(study: Study, **wanted: Any) -> dict[str, int]:
+    """Kind -> bytes that could go."""
+    found: dict[str, int] = {}
+    for item in find_removable(study, Wanted(**wanted)):
+        found[item.kind] = found.get(item.kind, 0) + item.size
+    return found
+
+
+def results(study: Study) -> dict[Path, bytes]:
+    names = ("config.yaml", "status.json", "record.json", "metrics.jsonl", "log.txt")
+    return {path: path.read_bytes() for path in study.path.rglob("*") if path.name in names}
+
+
+def free_all(study: Study, **wanted: Any) -> int:
+    freed, kept = remove(find_removable(study, Wanted(**wanted)))
+    assert not kept
+    return freed
+
+
+def test_states_of_done_trunks_go_and_results_stay(study: Study) -> None:
+    before, frames = results(study), load_study(study)
+    assert kinds(study) == {"states": 3000}
+    assert free_all(study) == 3000 and kinds(study) == {}
+    assert free_all(study, checkpoints=True, packed=True) == 2 * 1000 + 4 * 100
+    assert results(study) == before and read_state(study).is_done
+    assert load_study(study).cells.equals(frames.cells)
+    plan = make_plan(study, "train", [folder.cell() for folder in study.folders("train")])
+    assert not plan.jobs, "a done study is still done"
+
+
+def test_states_of_an_unfinished_trunk_stay(study: Study) -> None:
+    cell = made.train_cell("made", SHAPE, "30 s")
+    study.folder("train", cell.id).freeze(cell)
+    assert kinds(study) == {}
+    other = made.train_cell("made", (64, 2), "30 s")
+    study.folder("train", other.id).freeze(other)
+    study.folder("train", cell.id).write_record({"cell": cell.id})
+    study.folder("train", cell.id).write_status(Status(State.DONE))
+    assert kinds(study) == {"states": 3000}, "another trunk that is unfinished does not matter"
+
+
+def test_what_a_held_cell_has_is_left_alone(study: Study) -> None:
+    first, second = study.folders("train")
+    write(first.path / ".record.json.1.tmp", 7)
+    lease = Lease.acquire(first.path)
+    assert lease and kinds(study, checkpoints=True) == {"checkpoints": 1000}
+    lease.release()
+    found = find_removable(study, Wanted(checkpoints=True))
+    lease = Lease.acquire(first.path)
+    freed, kept = remove(found)
+    assert freed == 1000 and {item.kind for item in kept} == {"states", "leftovers", "checkpoints"}
+    assert first.checkpoint.exists() and not second.checkpoint.exists() and lease and lease.is_held()
+
+
+def test_leftovers_go_but_not_the_only_checkpoint(study: Study) -> None:
+    first, second = study.folders("train")
+    for folder in (first, second):
+        write(folder.path / ".checkpoint.tmp" / "model.safetensors", 10)
+        write(folder.path / ".checkpoint.old" / "model.safetensors", 20)
+    first.checkpoint.rename(first.path / "elsewhere")
+    assert kinds(study)["leftovers"] == 10 + 10 + 20
+    free_all(study)
+    assert (first.path / ".checkpoint.old").exists() and not list(first.path.glob(".*.tmp"))
+    assert sorted(path.name for path in second.path.glob(".*")) == []
+
+
+def test_old_leases_go_and_numbers_still_grow(study: Study) -> None:
+    folder = next(study.folders("train"))
+    for _ in range(3):
+        lease = Lease.acquire(folder.path)
+        assert lease
+        lease.release()
+    assert kinds(study)["leases"] > 0
+    free_all(study)
+    assert len(list((folder.path / "lease").iterdir())) == 1 and "leases" not in kinds(study)
+    after = Lease.acquire(folder.path)
+    assert after and after.number > lease.number
+
+
+def test_a_condition_keeps_what_it_names(study: Study) -> None:
+    assert kinds(study, packed=True, keep="quantize.bits == 4 and arch.width == 64")["packed"] == 200
+    assert kinds(study, packed=True, keep="prune.sparsity == 0")["packed"] == 200
+    assert kinds(study, checkpoints=True, keep="budget > '10 s'")["checkpoints"] == 1000
+    with pytest.raises(UserError, match="--keep=arch.wide == 3"):
+        find_removable(study, Wanted(checkpoints=True, keep="arch.wide == 3"))
+
+
+def test_weights_that_a_compress_cell_still_needs_stay(study: Study) -> None:
+    folder = next(study.folders("compress"))
+    folder.clear_result()
+    assert kinds(study, checkpoints=True)["checkpoints"] == 1000
+    assert next(study.folders("train")).id == folder.cell().config["checkpoint"]
+
+
+def test_a_damaged_configuration_stops_it(study: Study) -> None:
+    path = next(study.folders("train")).path / "config.yaml"
+    path.write_text("")
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        find_removable(study)
+
+
+def test_the_command_removes_only_with_yes(study: Study, capfd: pytest.CaptureFixture[str]) -> None:
+    files = sorted(study.path.rglob("*"))
+    assert main(["clean", "made"]) == 0
+    assert "nothing was removed; --yes frees 3 kB" in capfd.readouterr().out
+    assert sorted(study.path.rglob("*")) == files
+    assert main(["clean", "made", "--yes"]) == 0 and "freed 3 kB" in capfd.readouterr().out
+    assert main(["clean", "made", "--yes"]) == 0 and "nothing to remove" in capfd.readouterr().out
+    assert main(["clean", "made", "--keep", "seed == 0"]) == 2
+    assert "--keep=seed == 0: allowed is a condition beside" in capfd.readouterr().err
+
+
+def test_a_trunk_is_named_as_its_job_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compose: Callable[..., dict[str, Any]], tiny_overrides: list[str]
+) -> None:
+    from trainlarge.training import stage
+
+    [cell] = make_cells("train", [compose("train", *tiny_overrides)])
+    assert trunk_id(cell.config) == stage._trunk_id(cell.config)

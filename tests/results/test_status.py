@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import made
+import pytest
+from rich.console import Console
+
+from trainlarge.cli import main
+from trainlarge.results import status_view
+from trainlarge.results.status import STALE, read_state
+from trainlarge.results.status_view import view, watch
+from trainlarge.sweep.lease import LEASE_SECONDS, Lease
+from trainlarge.sweep.status import State, Status
+from trainlarge.sweep.store import CellFolder, Study
+
+SHAPE = (64, 1)
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """One cell in each state that is not done, one done, one diverged."""
+    monkeypatch.setenv("TRAINLARGE_STUDIES", str(tmp_path))
+    study = Study(tmp_path / "mixed")
+    made.make_train_cell(study, SHAPE, 7.5)
+    made.make_train_cell(study, SHAPE, 15.0, diverged=True, loss=None)
+    for seed, status in enumerate(STATUSES):
+        cell = made.train_cell("mixed", SHAPE, "30 s", seed)
+        folder = study.folder("train", cell.id)
+        folder.freeze(cell)
+        folder.write_status(status)
+    return study
+
+
+PROGRESS = {"step": 120, "steps": 4000, "loss": 3.25, "seconds_left": 95.0}
+STATUSES = [
+    Status(State.QUEUED),
+    Status(State.RUNNING, attempts=1, progress=PROGRESS),
+    Status(State.FAILED, attempts=3, error="RuntimeError: [oom] out of memory"),
+    Status(State.PREEMPTED, attempts=1),
+]
+
+
+def cell_in(study: Study, state: State) -> CellFolder:
+    [folder] = [folder for folder in study.folders("train") if folder.status().state is state]
+    return folder
+
+
+def text_of(study: Study) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(view(read_state(study), is_terminal=False))
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_every_state_is_counted_and_what_matters_is_shown(mixed: Study) -> None:
+    running, failed = cell_in(mixed, State.RUNNING), cell_in(mixed, State.FAILED)
+    assert Lease.acquire(running.path)
+    state = read_state(mixed)
+    assert state.counts() == {"train": {"done": 2, "queued": 1, "running": 1, "failed": 1, "preempted": 1}}
+    text = text_of(mixed)
+    for part in (running.id, "120", "4,000", "3.250", "95 s", failed.id, "RuntimeError: [oom] out of memory",
+                 "diverged", f"next: trainlarge show {failed.id} --study mixed", "trainlarge run mixed"):  # fmt: skip
+        assert part in text
+    assert STALE not in text
+
+
+def test_a_cell_whose_heart_beats_is_never_stale(mixed: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = cell_in(mixed, State.RUNNING)
+    lease = Lease.acquire(folder.path)
+    assert lease
+
+    def state() -> str:
+        return next(cell.state for cell in read_state(mixed).cells if cell.cell == folder.id)
+
+    folder.write_status(Status(State.RUNNING, updated=time.time() - 1e6))
+    assert state() == State.RUNNING, "a status that was not written for days is no sign of a death"
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + 1e6)
+    assert state() == State.RUNNING, "nor is a clock of this machine that runs ahead"
+    expired = clock() - LEASE_SECONDS - 1
+    os.utime(lease.path, (expired, expired))
+    assert state() == STALE
+    lease.renew()
+    assert state() == State.RUNNING
+
+
+def test_looking_leaves_the_study_as_it_was(mixed: Study) -> None:
+    assert Lease.acquire(cell_in(mixed, State.RUNNING).path)
+    before = {path: path.read_bytes() for path in mixed.path.rglob("*") if path.is_file()}
+    read_state(mixed)
+    assert before == {path: path.read_bytes() for path in mixed.path.rglob("*") if path.is_file()}
+
+
+def test_json_is_one_line_that_tells_the_same(mixed: Study, capfd: pytest.CaptureFixture[str]) -> None:
+    assert Lease.acquire(cell_in(mixed, State.RUNNING).path)
+    assert main(["status", "mixed", "--json"]) == 0
+    [line] = capfd.readouterr().out.splitlines()
+    found = json.loads(line)
+    assert found["stages"]["train"] == {
+        "cells": 6, "missing": 0, "queued": 1, "running": 1, "done": 2, "failed": 1, "preempted": 1, "stale": 0,
+        "diverged": 1,
+    }  # fmt: skip
+    [running], [failed] = found["running"], found["failed"]
+    assert running["progress"] == PROGRESS and 0 <= running["heartbeat_age"] < 60
+    assert failed["attempts"] == 3 and found["done"] is False and len(found["diverged"]) == 1
+
+
+def test_a_record_that_is_gone_and_a_damaged_status_are_failures(mixed: Study) -> None:
+    first, second = (folder for folder in mixed.folders("train") if folder.is_done())
+    first.record_path.unlink()
+    (second.path / "status.json").write_text('{"state": "do')
+    shutil.rmtree(cell_in(mixed, State.QUEUED).path)
+    errors = {cell.cell: cell.error or "" for cell in read_state(mixed).those(State.FAILED)}
+    assert "record.json is not there" in errors[first.id] and "is damaged" in errors[second.id]
+    assert first.id in text_of(mixed)
+
+
+def test_watching_ends_when_all_is_done(mixed: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        for folder in mixed.folders("train"):
+            folder.write_record({"cell": folder.id})
+            folder.write_status(Status(State.DONE))
+
+    monkeypatch.setattr(status_view.time, "sleep", sleep)
+    console = Console(file=io.StringIO(), width=200)
+    watch(mixed, console, as_json=False)
+    assert looks == 1 and "next: trainlarge report mixed" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_an_interrupt_ends_watching_quietly(mixed: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(status_view.time, "sleep", interrupted)
+    watch(mixed, Console(file=io.StringIO(), force_terminal=True, width=200), as_json=False)
+
+
+def test_a_study_that_is_not_there_is_named(mixed: Study, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "nowhere"]) == 2
+    assert "study=nowhere: allowed is a study in" in capfd.readouterr().err
