@@ -1,4 +1,4 @@
-"""Seconds of a compress job over a grid of recipes, against as many pure evaluation passes: what compression itself costs.
+"""Seconds of a compress job over a grid of recipes, against as many pure evaluations: what compression itself costs.
 
     python benchmarks/compress_grid.py [--quick] [--json FILE] [--shapes 128x2,256x4]
 
@@ -65,7 +65,8 @@ def _measure(shape: str, rounds: int) -> dict[str, Any]:
     mine, other = statistics.median(ours), statistics.median(theirs)
     return {
         "name": "compress_grid", "shape": shape, "recipes": len(grid), "ours": mine, "theirs": other,
-        "ratio": statistics.median(a / b for a, b in zip(ours, theirs, strict=True)), "unit": "s", "device": device_name("cpu"),
+        "ratio": statistics.median(a / b for a, b in zip(ours, theirs, strict=True)),
+        "unit": "s", "device": device_name("cpu"),
     }  # fmt: skip
 
 

@@ -4,7 +4,7 @@
 
 Both sides train the same ModernBERT (width x depth, GeGLU of twice the width, full attention, vocabulary 4096) on the
 same rows of 64 tokens in batches of 32, masking 10 positions of each row, with AdamW and gradient clipping at 1. Each
-contestant is a process of its own that keeps its model; they take turns, and medians over the turns are compared.
+contestant is a process of its own that keeps its model; they take turns, and neighbouring turns are compared; printed are medians.
 
 What the Trainer is given: rows in memory, masked beforehand and collated by stacking, which spares it work that our
 side does in every step; no evaluation, saving, logging or progress bar; and its first steps in every turn are not
@@ -18,15 +18,16 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import count, pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ from trainlarge.models.shape import Shape
 
 VOCABULARY, SEQUENCE, BATCH, MASKED = 4096, 64, 32, 10
 MASK_ID, FIRST_REGULAR_ID = 3, 4
-UNCOUNTED_STEPS = 3
+UNCOUNTED_STEPS, ENDLESS_STEPS = 3, 10**6
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 QUIET: dict[str, Any] = {
@@ -52,11 +53,34 @@ QUIET: dict[str, Any] = {
     "dataloader_pin_memory": DEVICE == "cuda",
 }
 
-Turn = Callable[[int], float]
-"""Train so many counted steps and return the seconds that they took."""
+Turn = Callable[[float], float]
+"""Train for about so many seconds and return tokens per second."""
 
-Ask = Callable[[str, int], float]
-"""Let a contestant's process take a turn of so many steps with a shape."""
+Ask = Callable[[str, float], float]
+"""Let a contestant's process take such a turn with a shape."""
+
+Rates = dict[str, list[float]]
+"""Tokens per second by contestant and turn."""
+
+
+class Clock:
+    """Counts the steps of a turn, without the first ones, until ``seconds`` have passed."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.start, self.rate = seconds, 0.0, 0.0
+
+    def before(self, step: int) -> None:
+        """Step number ``step`` begins."""
+        if step == UNCOUNTED_STEPS:
+            self.start = _now()
+
+    def after(self, step: int) -> bool:
+        """It has ended; whether the turn has."""
+        counted = step + 1 - UNCOUNTED_STEPS
+        if counted < 1 or _now() - self.start < self.seconds:
+            return False
+        self.rate = counted * BATCH * SEQUENCE / (_now() - self.start)
+        return True
 
 
 @dataclass(frozen=True)
@@ -86,40 +110,46 @@ def main() -> None:
         Path(options.json).write_text(json.dumps([asdict(row) for row in rows], indent=1))
 
 
-def duel(shape: str, contestants: dict[str, Ask], turns: int, seconds: float) -> tuple[dict[str, float], float]:
-    """Median tokens per second of each contestant over turns of about ``seconds``, and the matmul peak between them."""
-    steps = {name: max(3, round(seconds * 5 / ask(shape, 5))) for name, ask in contestants.items()}
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+def duel(shape: str, contestants: dict[str, Ask], turns: int, seconds: float) -> tuple[Rates, float]:
+    """Tokens per second of each contestant, turn by turn after one to warm up, and the matmul peak seen meanwhile."""
+    rates: Rates = {name: [] for name in contestants}
     peaks = []
+    for ask in contestants.values():
+        ask(shape, 0.0)
     for _ in range(turns):
         peaks.append(matmul_peak())
         for name, ask in contestants.items():
-            times[name].append(ask(shape, steps[name]) / steps[name])
-    return {name: BATCH * SEQUENCE / statistics.median(values) for name, values in times.items()}, max(peaks)
+            rates[name].append(ask(shape, seconds))
+    return rates, max(peaks)
 
 
-def comparisons(name: str, rates: dict[str, float]) -> list[Row]:
-    """Our rate against each of the Trainer's."""
-    theirs = {contestant: rate for contestant, rate in rates.items() if contestant != "ours"}
-    return [
-        Row(f"training, against {contestant}", name, rates["ours"], rate, rates["ours"] / rate, "tokens/s", DEVICE)
-        for contestant, rate in theirs.items()
-    ]
+def comparisons(shape: str, rates: Rates) -> list[Row]:
+    """Our rate against each of the Trainer's: medians, and the median ratio of neighbouring turns."""
+    rows, mine = [], rates["ours"]
+    for contestant, theirs in rates.items():
+        if contestant != "ours":
+            ratio = median(my / their for my, their in zip(mine, theirs, strict=True))
+            name = f"training, against {contestant}"
+            rows.append(Row(name, shape, median(mine), median(theirs), ratio, "tokens/s", DEVICE))
+    return rows
 
 
-def peak_share(name: str, rate: float, peak: float) -> Row:
+def peak_share(name: str, rates: list[float], peak: float) -> Row:
     """FLOPs per second that our training step really does, against those of one large bf16 product."""
     shape = shape_of(name)
     row = training_flops(shape, SEQUENCE, MASKED) - 3 * skipped_flops(shape, SEQUENCE, MASKED)
-    done = row * rate / SEQUENCE
+    done = row * median(rates) / SEQUENCE
     return Row("training, against the matmul peak", name, done / 1e9, peak / 1e9, done / peak, "GFLOP/s", DEVICE)
 
 
 def matmul_peak(size: int = 2048) -> float:
     """FLOPs per second of a square bf16 product, the best of ten."""
     left, right = torch.randn(2, size, size, dtype=torch.bfloat16, device=DEVICE)
-    times = [_timed(lambda: left @ right) for _ in range(10)]
-    return 2 * size**3 / min(times)
+    times = [_now()]
+    for _ in range(10):
+        _ = left @ right
+        times.append(_now())
+    return 2 * size**3 / min(after - before for before, after in pairwise(times))
 
 
 def shape_of(name: str) -> Shape:
@@ -129,10 +159,10 @@ def shape_of(name: str) -> Shape:
     return Shape.from_config(arch, VOCABULARY)
 
 
-def token_rows(count: int = 4096) -> torch.Tensor:
-    """Random token ids, [count, sequence]; what they are does not change how long a step takes."""
+def token_rows(number: int = 4096) -> torch.Tensor:
+    """Random token ids, [number, sequence]; what they are does not change how long a step takes."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(FIRST_REGULAR_ID, VOCABULARY, (count, SEQUENCE), generator=generator)
+    return torch.randint(FIRST_REGULAR_ID, VOCABULARY, (number, SEQUENCE), generator=generator)
 
 
 def masked(ids: torch.Tensor, generator: torch.Generator) -> MaskedBatch:
@@ -164,13 +194,13 @@ def ours(shape: Shape) -> Turn:
         optimizer.step()
         optimizer.zero_grad()
 
-    def run(steps: int) -> None:
-        for index in range(steps):
+    def turn(seconds: float) -> float:
+        clock = Clock(seconds)
+        for index in count():
+            clock.before(index)
             step(batches[index % len(batches)])
-
-    def turn(steps: int) -> float:
-        run(UNCOUNTED_STEPS)
-        return _timed(lambda: run(steps))
+            if clock.after(index):
+                return clock.rate
 
     return turn
 
@@ -194,32 +224,32 @@ def trainer_sparse(shape: Shape) -> Turn:
 
 
 class Stopwatch(TrainerCallback):
-    """Times a Trainer's steps without the first ones."""
+    """Ends a Trainer's turn."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Start once the uncounted steps are done."""
-        if state.global_step == UNCOUNTED_STEPS:
-            _wait()
-            self.start = time.perf_counter()
+        """Tell the clock."""
+        self.clock.before(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Stop at the last step."""
-        if state.global_step == state.max_steps:
-            _wait()
-            self.seconds = time.perf_counter() - self.start
+        """Stop when the time is up."""
+        control.should_training_stop = self.clock.after(state.global_step - 1)
 
 
 def _trainer_turn(model: PreTrainedModel, **settings: Any) -> Turn:
     rows, folder = _premasked_rows(), tempfile.mkdtemp()
 
-    def turn(steps: int) -> float:
-        stopwatch = Stopwatch()
-        lengths: dict[str, Any] = {"per_device_train_batch_size": BATCH, "max_steps": steps + UNCOUNTED_STEPS}
-        arguments = TrainingArguments(folder, **lengths, **QUIET, **settings)
-        trainer = Trainer(model, arguments, _stack, rows, callbacks=[stopwatch])
+    def turn(seconds: float) -> float:
+        clock = Clock(seconds)
+        arguments = TrainingArguments(
+            folder, per_device_train_batch_size=BATCH, max_steps=ENDLESS_STEPS, **QUIET, **settings
+        )
+        trainer = Trainer(model, arguments, _stack, rows, callbacks=[Stopwatch(clock)])
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-        return stopwatch.seconds
+        return clock.rate
 
     return turn
 
@@ -250,8 +280,8 @@ def _start(contestant: str) -> Ask:
     here, there = context.Pipe()
     context.Process(target=_serve, args=(contestant, there), daemon=True).start()
 
-    def ask(shape: str, steps: int) -> float:
-        here.send((shape, steps))
+    def ask(shape: str, seconds: float) -> float:
+        here.send((shape, seconds))
         return here.recv()
 
     return ask
@@ -261,21 +291,15 @@ def _serve(contestant: str, pipe: Connection) -> None:
     turn_of = lru_cache(maxsize=1)(lambda shape: CONTESTANTS[contestant](shape_of(shape)))
     with suppress(EOFError):
         while True:
-            shape, steps = pipe.recv()
-            pipe.send(turn_of(shape)(steps))
+            shape, seconds = pipe.recv()
+            pipe.send(turn_of(shape)(seconds))
 
 
-def _timed(work: Callable[[], Any]) -> float:
-    _wait()
-    start = time.perf_counter()
-    work()
-    _wait()
-    return time.perf_counter() - start
-
-
-def _wait() -> None:
+def _now() -> float:
+    """Seconds, once the device has done what it was asked."""
     if DEVICE == "cuda":
         torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def _told(row: Row) -> str:
@@ -288,7 +312,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="two shapes, short turns, under a minute")
     parser.add_argument("--json", metavar="FILE", help="write the rows")
     options = parser.parse_args()
-    options.turns, options.seconds = (3, 0.7) if options.quick else (7, 1.5)
+    options.turns, options.seconds = (3, 0.7) if options.quick else (9, 1.5)
     if options.quick and options.shapes == parser.get_default("shapes"):
         options.shapes = "64x2,256x4"
     return options

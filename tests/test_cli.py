@@ -82,11 +82,13 @@ def test_a_sweep_of_both_stages_runs_and_then_has_nothing_left(
     sweeps = tmp_path / "sweeps" / "tiny"
     sweeps.mkdir(parents=True)
     (sweeps / "train.yaml").write_text(
-        "# @package _global_\nsweep:\n  blocks:\n    - {arch.width: 16, arch.depth: [1, 2], budget: [20 steps, 40 steps]}\n"
+        "# @package _global_\nsweep:\n  blocks:\n"
+        "    - {arch.width: 16, arch.depth: [1, 2], budget: [20 steps, 40 steps]}\n"
         "    - {arch.width: 32, arch.depth: 1, budget: 20 steps}\n  exclude: ['arch.depth == 2 and budget == 40']\n"
     )
     (sweeps / "compress.yaml").write_text(
-        "# @package _global_\nsweep:\n  where: budget == 20\n  blocks:\n    - {checkpoint: every, prune.sparsity: [0.0, 0.5], quantize.bits: [32, 4]}\n"
+        "# @package _global_\nsweep:\n  where: budget == 20\n  blocks:\n"
+        "    - {checkpoint: every, prune.sparsity: [0.0, 0.5], quantize.bits: [32, 4]}\n"
     )
     monkeypatch.chdir(tmp_path)
     fixed = [text for text in tiny_overrides if not text.startswith(("arch.", "budget="))]

@@ -42,7 +42,9 @@ def test_the_quickstart_runs_from_the_wheel(installed: Path, tmp_path: Path) -> 
     assert str(installed.parents[1]) in origin, "the wheel, not the checkout"
     # The quickstart's own sweep files, cut down to a second of training.
     small = ["arch.width=16", "arch.depth=1", "data.vocab_size=300", "task.evaluation_rows=32"]
-    trained = run(installed, tmp_path, "train", "-m", "+sweeps=quickstart/train", *small, "budget='20 steps','40 steps'")
+    trained = run(
+        installed, tmp_path, "train", "-m", "+sweeps=quickstart/train", *small, "budget='20 steps','40 steps'"
+    )
     assert trained.returncode == 0, trained.stdout + trained.stderr
     pressed = run(installed, tmp_path, "compress", "-m", "+sweeps=quickstart/compress", "prune.sparsity=0.3")
     assert pressed.returncode == 0, pressed.stdout + pressed.stderr

@@ -73,7 +73,7 @@ def act_on_cells(stage: str, arguments: list[str], action: Action) -> None:
 
 
 def _overrides_last(arguments: list[str]) -> list[str]:
-    """Hydra's parser wants all overrides in one place; users write them before and after flags such as ``--cfg job``."""
+    """Hydra's parser wants all overrides in one place; users write them on both sides of flags."""
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     return [argument for argument in arguments if argument not in overrides] + overrides
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +8,14 @@ import pytest
 
 from trainlarge.cli import main
 from trainlarge.errors import UserError
-from trainlarge.results.cleanup import Wanted, find_removable, remove, trunk_id
+from trainlarge.results.cleanup import Wanted, find_removable, remove
 from trainlarge.results.frames import load_study
 from trainlarge.results.status import read_state
 from trainlarge.sweep.lease import Lease
-from trainlarge.sweep.plan import make_cells, make_plan
+from trainlarge.sweep.plan import make_plan
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import Study
+from trainlarge.training.cells import trunk_id
 
 SHAPE = (64, 1)
 
@@ -150,12 +150,3 @@ def test_the_command_removes_only_with_yes(study: Study, capfd: pytest.CaptureFi
     assert main(["clean", "made", "--yes"]) == 0 and "nothing to remove" in capfd.readouterr().out
     assert main(["clean", "made", "--keep", "seed == 0"]) == 2
     assert "--keep=seed == 0: allowed is a condition beside" in capfd.readouterr().err
-
-
-def test_a_trunk_is_named_as_its_job_names_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compose: Callable[..., dict[str, Any]], tiny_overrides: list[str]
-) -> None:
-    from trainlarge.training import stage
-
-    [cell] = make_cells("train", [compose("train", *tiny_overrides)])
-    assert trunk_id(cell.config) == stage._trunk_id(cell.config)

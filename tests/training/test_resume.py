@@ -58,10 +58,18 @@ class Stopped(Exception):
     """Stands for a process that dies at a certain step."""
 
 
-@pytest.mark.parametrize("overrides", [[], ["schedule=matched"], ["arch=roberta", "arch.dropout=0.1", "arch.positions=18"]], ids=str)
+@pytest.mark.parametrize(
+    "overrides", [[], ["schedule=matched"], ["arch=roberta", "arch.dropout=0.1", "arch.positions=18"]], ids=str
+)
 @pytest.mark.parametrize("step", [3, 17, 32, 47, 59])
 def test_a_run_stopped_at_any_step_goes_on_to_the_same_bits(
-    tiny: Tiny, run_here: Run, untouched: Any, study: Study, monkeypatch: pytest.MonkeyPatch, overrides: list[str], step: int
+    tiny: Tiny,
+    run_here: Run,
+    untouched: Any,
+    study: Study,
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str],
+    step: int,
 ) -> None:
     configs = [tiny(FP32, "impl.save_seconds=0", f"budget={steps} steps", *overrides) for steps in (40, 60)]
     configs = configs[1:] if "schedule=matched" in overrides else configs
@@ -126,7 +134,9 @@ def test_a_larger_budget_later_continues_the_trunk(tiny: Tiny, run_here: Run, un
     assert_same(result(folder), expected)
 
 
-def test_a_signal_saves_within_a_step_and_the_cell_is_preempted(tiny: Tiny, run_here: Run, untouched: Any, study: Study) -> None:
+def test_a_signal_saves_within_a_step_and_the_cell_is_preempted(
+    tiny: Tiny, run_here: Run, untouched: Any, study: Study
+) -> None:
     config = tiny(FP32, "budget=300 steps")
     [expected] = untouched([config])
     observed: list[int] = []
@@ -168,7 +178,9 @@ def test_a_killed_process_resumes_and_keeps_its_clocks(tiny: Tiny, run_here: Run
     assert seconds == sorted(seconds)
 
 
-def test_a_full_disk_while_saving_does_not_stop_the_run(tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_while_saving_does_not_stop_the_run(
+    tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -181,7 +193,9 @@ def test_states_come_back_exactly_and_only_two_of_a_part_are_kept(tmp_path: Path
     states = TrunkStates(tmp_path / "trunk")
     for step in (5, 10, 15):
         snapshot = Snapshot({"a": torch.randn(3)}, {0: {"step": torch.tensor(1.0), "exp_avg": torch.randn(2, 2)}})
-        state = TrainState(step, snapshot, [{"step": step}], torch.randn(4), {"train_seconds": 1.5, "wall_seconds": 2.5})
+        state = TrainState(
+            step, snapshot, [{"step": step}], torch.randn(4), {"train_seconds": 1.5, "wall_seconds": 2.5}
+        )
         states.save(TRUNK, state)
     back = states.newest(TRUNK, at_most=99)
     assert back and (back.step, back.rows, back.clock) == (state.step, state.rows, state.clock)

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
@@ -52,7 +53,7 @@ class LocalLauncher:
             while waiting or running:
                 while waiting and len(running) < self.workers:
                     running.append(self._start(study, waiting.pop(0)))
-                time.sleep(POLL_SECONDS)
+                wait([entry.process.sentinel for entry in running], timeout=POLL_SECONDS)
                 running = [entry for entry in running if not _has_ended(study, entry)]
                 watcher.update([entry.job for entry in running], len(waiting))
         except BaseException:

@@ -6,7 +6,6 @@ that somebody holds is left alone: its lease is taken before anything of it is r
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from trainlarge.sweep.cell import canonical_json
 from trainlarge.sweep.condition import holds
 from trainlarge.sweep.lease import Lease, is_held
-from trainlarge.sweep.stages import STAGES, description
+from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.training.cells import trunk_id
 
 TRUNKS = "trunks"
 """Folder of a study in which train jobs keep the states from which they go on, see ``trainlarge.training.resume``."""
@@ -139,11 +138,6 @@ class _Look:
         parent = self.study.folder("train", config["checkpoint"]).cell().config
         nothing: dict[str, dict[str, Any]] = {"prune": {"sparsity": 0.0}, "quantize": {"bits": 32}}
         return {**parent, **config, **{group: {**none, **config[group]} for group, none in nothing.items()}}
-
-
-def trunk_id(config: dict[str, Any]) -> str:
-    """Names the trunk that a train cell shares, as its job names the folder of its states."""
-    return hashlib.sha256(canonical_json(description("train").shared_work(config)).encode()).hexdigest()[:12]
 
 
 def _states(look: _Look) -> Iterator[Removable]:

@@ -84,7 +84,7 @@ _QUALITY = {
     "loss": Column("loss", "nats a masked token", "evaluation loss"),
     "accuracy": Column("accuracy", "1", "share of masked tokens predicted right"),
     "perplexity": Column("perplexity", "1", "exp(loss)"),
-    "diverged": Column("diverged", "", "whether the loss stopped being a number; then loss, accuracy, perplexity are NaN"),
+    "diverged": Column("", "bool", "whether the loss stopped being a number; then loss, accuracy, perplexity are NaN"),
 }
 _SIZES = {
     "parameters": Column("parameters", "1", "parameters, embeddings included"),

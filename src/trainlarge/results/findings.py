@@ -24,7 +24,9 @@ def summary(frames: StudyFrames) -> str:
     """The main findings as one paragraph: the first on training, then the first on compression."""
     if differences(frames.cells, LOSS):
         return " ".join(map(str, findings(frames)))
-    training = [finding for finding in training_findings(frames.with_losses().cells) if finding.found][: SUMMARY_SENTENCES // 2]
+    training = [finding for finding in training_findings(frames.with_losses().cells) if finding.found][
+        : SUMMARY_SENTENCES // 2
+    ]
     compression = [finding for finding in compression_findings(frames.compression) if finding.found]
     return (
         " ".join(map(str, training + compression[: SUMMARY_SENTENCES - len(training)]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from trainlarge.config.budget import SECONDS, parse_budget
@@ -11,7 +12,7 @@ from trainlarge.data.tokenizer import check_vocab_size
 from trainlarge.errors import UserError
 from trainlarge.models.families import FAMILIES
 from trainlarge.models.shape import check_sequence_length
-from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.cell import ID_LENGTH, Cell, canonical_json
 from trainlarge.training.rules import init_std, peak_lr
 from trainlarge.training.schedule import make_schedule
 from trainlarge.training.steps import shape_of, step_of, steps_in
@@ -43,6 +44,11 @@ def shared_work(config: dict[str, Any]) -> Any:
     if make_schedule(config["schedule"], horizon_steps=1).shares_trunk:
         del identity["budget"]
     return identity
+
+
+def trunk_id(config: dict[str, Any]) -> str:
+    """Names the trunk that a train cell shares: first 12 hex digits of SHA-256 over its shared work."""
+    return hashlib.sha256(canonical_json(shared_work(config)).encode()).hexdigest()[:ID_LENGTH]
 
 
 def cost(config: dict[str, Any]) -> float:

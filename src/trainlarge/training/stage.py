@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -13,10 +12,10 @@ from torch import Tensor
 from trainlarge.config.budget import parse_budget
 from trainlarge.data.tokenizer import hugging_face_tokenizer
 from trainlarge.launch.job import RunningJob
-from trainlarge.sweep.cell import Cell, canonical_json
+from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import write_json
 from trainlarge.sweep.store import replace_folder
-from trainlarge.training.cells import shared_work
+from trainlarge.training.cells import trunk_id
 from trainlarge.training.clocks import Clock
 from trainlarge.training.curve import Curve, Diverged, is_curve_step
 from trainlarge.training.evaluate import evaluate
@@ -44,7 +43,7 @@ class TrunkRun:
         self.schedule: Schedule = make_schedule(self.config["schedule"], self._horizon_steps())
         self.curve = Curve(self.setup.step, self.setup.step_seconds)
         self.branches: list[Branch] = branches(self.schedule, {cell.id: self._total(cell) for cell in job.cells})
-        self.states = TrunkStates(job.study.path / "trunks" / _trunk_id(self.config))
+        self.states = TrunkStates(job.study.path / "trunks" / trunk_id(self.config))
         self.resumed_at: list[int] = []
         self.step = 0
         self.saved = time.monotonic()
@@ -197,8 +196,3 @@ class TrunkRun:
     def _horizon_steps(self) -> int | None:
         horizon, key = self.config["schedule"]["horizon"], "schedule.horizon"
         return horizon and steps_in(parse_budget(horizon, key), self.setup.step, self.setup.step_seconds, key)
-
-
-def _trunk_id(config: dict[str, Any]) -> str:
-    """Names what the cells of a trunk share."""
-    return hashlib.sha256(canonical_json(shared_work(config)).encode()).hexdigest()[:12]
