@@ -4,7 +4,8 @@
 
 Both sides train the same ModernBERT (width x depth, GeGLU of twice the width, full attention, vocabulary 4096) on the
 same rows of 64 tokens in batches of 32, masking 10 positions of each row, with AdamW and gradient clipping at 1. Each
-contestant is a process of its own that keeps its model; they take turns, and neighbouring turns are compared; printed are medians.
+contestant is a process of its own that keeps its model; they take turns of a few seconds. Printed are median rates and
+the median ratio of neighbouring turns, which another program's load moves least.
 
 What the Trainer is given: rows in memory, masked beforehand and collated by stacking, which spares it work that our
 side does in every step; no evaluation, saving, logging or progress bar; and its first steps in every turn are not
@@ -24,7 +25,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from itertools import count, pairwise
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -77,7 +78,7 @@ class Clock:
     def after(self, step: int) -> bool:
         """It has ended; whether the turn has."""
         counted = step + 1 - UNCOUNTED_STEPS
-        if counted < 1 or _now() - self.start < self.seconds:
+        if counted < 1 or time.perf_counter() - self.start < self.seconds:
             return False
         self.rate = counted * BATCH * SEQUENCE / (_now() - self.start)
         return True
@@ -195,12 +196,13 @@ def ours(shape: Shape) -> Turn:
         optimizer.zero_grad()
 
     def turn(seconds: float) -> float:
-        clock = Clock(seconds)
-        for index in count():
+        clock, index = Clock(seconds), 0
+        while not clock.rate:
             clock.before(index)
             step(batches[index % len(batches)])
-            if clock.after(index):
-                return clock.rate
+            clock.after(index)
+            index += 1
+        return clock.rate
 
     return turn
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -141,8 +140,3 @@ def _unflat(tensors: dict[str, Tensor], meta: dict[str, Any]) -> TrainState:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def stacked(losses: list[Tensor]) -> Tensor:
-    """Losses [steps] as one tensor, also of none."""
-    return torch.stack(losses) if losses else torch.empty(0)

@@ -17,10 +17,10 @@ from trainlarge.sweep.files import write_json
 from trainlarge.sweep.store import replace_folder
 from trainlarge.training.cells import trunk_id
 from trainlarge.training.clocks import Clock
-from trainlarge.training.curve import Curve, Diverged, is_curve_step
+from trainlarge.training.curve import Curve, Diverged, LossBuffer, is_curve_step
 from trainlarge.training.evaluate import evaluate
 from trainlarge.training.record import diverged_record, finished_record
-from trainlarge.training.resume import TRUNK, TrainState, TrunkStates, branch_part, stacked
+from trainlarge.training.resume import TRUNK, TrainState, TrunkStates, branch_part
 from trainlarge.training.schedule import Branch, Schedule, branches, make_schedule
 from trainlarge.training.setup import Setup
 from trainlarge.training.steps import steps_in
@@ -141,7 +141,7 @@ class TrunkRun:
         self.job.finish(cell.id, record)
 
     def _state(self) -> TrainState:
-        losses = stacked(self.curve.losses)
+        losses = self.curve.losses.values()
         return TrainState(
             self.step, self.setup.stretches.snapshot(), list(self.curve.rows), losses, self.clock.snapshot()
         )
@@ -149,7 +149,7 @@ class TrunkRun:
     def _restore(self, state: TrainState) -> None:
         self.setup.stretches.restore(state.snapshot)
         self.step = state.step
-        self.curve = Curve(self.setup.step, self.setup.step_seconds, list(state.rows), list(state.losses.unbind()))
+        self.curve = Curve(self.setup.step, self.setup.step_seconds, list(state.rows), LossBuffer(state.losses))
         self.clock = Clock.restored(state.clock)
 
     def _save_in_time(self, part: str) -> None:
