@@ -157,7 +157,7 @@ def test_a_signal_saves_within_a_step_and_the_cell_is_preempted(
 
 
 def test_a_killed_process_resumes_and_keeps_its_clocks(tiny: Tiny, run_here: Run, untouched: Any, study: Study) -> None:
-    config = tiny(FP32, "impl.save_seconds=0.05", "budget=400 steps")
+    config = tiny(FP32, "impl.threads=1", "impl.save_seconds=0.05", "budget=400 steps")
     [expected] = untouched([config])
     plan = make_plan(study, "train", make_cells("train", [config]))
     [cell] = plan.cells

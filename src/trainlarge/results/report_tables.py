@@ -132,5 +132,5 @@ def facts(frames: StudyFrames) -> list[tuple[str, str]]:
 
 def _distinct(column: pd.Series) -> str:
     names = {"True": "yes", "False": "no", "nan": "not known", "None": "not known"}
-    values = sorted(set(column.astype(str)))
+    values = sorted({str(value) for value in column})
     return " · ".join(names.get(value, value) for value in values)

@@ -48,7 +48,7 @@ class TrunkRun:
         self.step = 0
         self.saved = time.monotonic()
         self.stretch_start, self.stretch_began = 0, time.monotonic()
-        self.good: dict[str, Any] = {}
+        self.good = self._weights()
 
     def run(self) -> None:
         """Train trunk and branches in turn; the trunk goes on from where each branch left it."""
@@ -109,7 +109,7 @@ class TrunkRun:
         result = evaluate(model, self.setup.evaluation_set, self.setup.forward.logits)
         kind = TRUNK if part == TRUNK else "branch"
         self.curve.add(self.step, rate * self.config["optim"]["peak_lr"], kind, result, self.clock)
-        self.good = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+        self.good = self._weights()
         if was_running:
             self.clock.start()
 
@@ -124,7 +124,7 @@ class TrunkRun:
     def _give_up(self, error: Diverged, left: list[Branch]) -> None:
         """Record the cells of a trunk that diverged, with the last weights that were good."""
         last = self.curve.rows[-1] if self.curve.rows else {}
-        self.setup.stretches.module.model.load_state_dict(self.good or self.setup.stretches.module.model.state_dict())
+        self.setup.stretches.module.model.load_state_dict(self.good)
         for branch in left:
             for cell in self._cells(branch):
                 run = {"branch_step": branch.start, "resumed_at": self.resumed_at, "started": self.started}
@@ -140,14 +140,20 @@ class TrunkRun:
         folder.write_metrics(self.curve.rows)
         self.job.finish(cell.id, record)
 
+    def _weights(self) -> dict[str, Tensor]:
+        """Copies of the weights, on the CPU."""
+        weights = self.setup.stretches.module.model.state_dict()
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}
+
     def _state(self) -> TrainState:
-        losses = self.curve.losses.values()
+        losses = self.curve.losses.values().clone()
         return TrainState(
             self.step, self.setup.stretches.snapshot(), list(self.curve.rows), losses, self.clock.snapshot()
         )
 
     def _restore(self, state: TrainState) -> None:
         self.setup.stretches.restore(state.snapshot)
+        self.good = self._weights()
         self.step = state.step
         self.curve = Curve(self.setup.step, self.setup.step_seconds, list(state.rows), LossBuffer(state.losses))
         self.clock = Clock.restored(state.clock)
