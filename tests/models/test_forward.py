@@ -124,6 +124,7 @@ def test_evaluation_before_training_leaves_training_possible() -> None:
     with torch.inference_mode():
         masked_loss(model, inputs, positions, labels)
     masked_loss(model, inputs, positions, labels).backward()
+    assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
 
 
 def test_the_gradient_is_the_same_each_time_it_is_asked_for() -> None:

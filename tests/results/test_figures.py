@@ -65,8 +65,8 @@ def test_nothing_compressed_is_refused(frames: StudyFrames) -> None:
 
 def test_a_study_of_one_cell_can_be_drawn(frames: StudyFrames) -> None:
     one = frames.cells.iloc[:1]
-    training_figure(StudyFrames(one, frames.curves, frames.compression))
-    size_figure(one)
+    for figure in (training_figure(StudyFrames(one, frames.curves, frames.compression)), size_figure(one)):
+        assert figure.axes[0].has_data()
 
 
 def test_labels_are_moved_apart_in_order() -> None:

@@ -141,7 +141,9 @@ def test_an_interrupt_ends_watching_quietly(mixed: Study, monkeypatch: pytest.Mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr(status_view.time, "sleep", interrupted)
-    watch(mixed, Console(file=io.StringIO(), force_terminal=True, width=200), as_json=False)
+    console = Console(file=io.StringIO(), force_terminal=True, width=200)
+    watch(mixed, console, as_json=False)
+    assert "mixed" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_study_that_is_not_there_is_named(mixed: Study, capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 from trainlarge.errors import UserError
-
-if TYPE_CHECKING:
-    from trainlarge.launch.job import RunningJob
 
 _DESCRIPTIONS = {"train": "trainlarge.training.cells", "compress": "trainlarge.compression.cells"}
 _RUNNERS = {"train": "trainlarge.training.stage", "compress": "trainlarge.compression.stage"}
@@ -31,8 +28,8 @@ class Description(Protocol):
 class Runner(Protocol):
     """What runs a job."""
 
-    def run(self, job: RunningJob) -> None:
-        """Finish every cell of the job, one record each."""
+    def run(self, job: Any) -> None:
+        """Finish every cell of the ``launch.job.RunningJob``, one record each."""
 
 
 def description(stage: str) -> Description:
