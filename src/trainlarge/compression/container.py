@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from trainlarge.errors import UserError
+from trainlarge.sweep.files import replacing
 
 FORMAT = 1
 """Version of the packed file; it grows when a reader of the old format would misread the new one."""
@@ -138,26 +137,9 @@ def _digest(header: bytes, payload: Iterable[Any]) -> str:
 
 def _write_atomically(path: Path, pieces: Iterable[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with replacing(path) as temporary, temporary.open("xb") as file:
+        for piece in pieces:
+            file.write(piece)
 
 
 def _open(path: Path) -> Any:
