@@ -47,7 +47,7 @@ def test_a_new_method_needs_no_change_elsewhere(ternary: type[Method], modern: P
 
 
 def test_a_method_that_is_only_described() -> None:
-    with pytest.raises(NotImplementedError, match="Ternary"):
+    with pytest.raises(LookupError, match="Ternary"):
         function_of(Ternary())
 
 

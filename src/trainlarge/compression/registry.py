@@ -53,8 +53,8 @@ def applies(kind: type[Method]) -> Callable[[Apply], Apply]:
 
 
 def function_of(method: Method) -> Apply:
-    """The function registered for a method. Raises NotImplementedError for a method that is only described."""
+    """The function registered for a method. Raises LookupError for a method that is only described."""
     import_module("trainlarge.compression.methods")
     if type(method) not in _FUNCTIONS:
-        raise NotImplementedError(f"no function with @applies({type(method).__name__})")
+        raise LookupError(f"no function with @applies({type(method).__name__})")
     return _FUNCTIONS[type(method)]
