@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     os.environ["TRAINLARGE_COMMAND"] = shlex.join(["trainlarge", *arguments])
+    # The bars of libraries about files that take milliseconds would fill the log of every cell.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         return _run(arguments)
     except KeyboardInterrupt:

@@ -20,11 +20,10 @@ from trainlarge.launch.job import RunningJob
 from trainlarge.launch.provenance import origin, software
 from trainlarge.models.build import load_model
 from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.store import RECORD_SCHEMAS
 from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
 from trainlarge.training.evaluate import Evaluation, evaluate
 from trainlarge.training.setup import evaluation_set_of
-
-RECORD_SCHEMA = 1
 
 
 def run(job: RunningJob) -> None:
@@ -82,7 +81,7 @@ class CheckpointRun:
     def _record(self, cell: Cell, compressed: Compressed, evaluation: Evaluation, started: float) -> dict[str, Any]:
         sizes, recipe = compressed.sizes, compressed.recipe
         return {
-            "schema": RECORD_SCHEMA,
+            "schema": RECORD_SCHEMAS["compress"],
             "stage": "compress",
             "cell": cell.id,
             "study": self.job.study.name,

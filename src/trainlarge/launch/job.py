@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
+from trainlarge.errors import UserError
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.lease import HEARTBEAT_SECONDS, Lease
 from trainlarge.sweep.status import State, Status
@@ -210,5 +211,7 @@ def _stop_signals(request_stop: Any) -> Iterator[None]:
 
 
 def _last_line(error: BaseException) -> str:
+    if isinstance(error, UserError):
+        return str(error)
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[-1]}".rstrip(": ")

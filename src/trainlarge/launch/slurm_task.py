@@ -25,11 +25,11 @@ from trainlarge.launch.slurm_state import UNFINISHED, own_state
 from trainlarge.launch.slurm_submission import Submission
 from trainlarge.launch.threads import make_threads_yield
 from trainlarge.launch.worker import FAILED_STATUS, run_job
-from trainlarge.sweep.lease import HEARTBEAT_SECONDS, LEASE_SECONDS, Lease, is_held
+from trainlarge.sweep.lease import HEARTBEAT_SECONDS, LEASE_SECONDS, WATCHED_HEARTBEATS, Lease, is_held
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder
 
-HOLDER_SECONDS = LEASE_SECONDS + 2 * HEARTBEAT_SECONDS
+HOLDER_SECONDS = LEASE_SECONDS + (WATCHED_HEARTBEATS + 2) * HEARTBEAT_SECONDS
 """How long to wait for cells that another process holds: longer than the lease of a dead one lasts."""
 LOOK_SECONDS = 2.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)

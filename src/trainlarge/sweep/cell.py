@@ -36,13 +36,20 @@ class Cell:
     @cached_property
     def id(self) -> str:
         """First 12 hex digits of SHA-256 over the canonical JSON of what identifies the cell."""
-        return hashlib.sha256(canonical_json(self.identity).encode()).hexdigest()[:ID_LENGTH]
+        return self.id_by_schema(SCHEMA_VERSIONS[self.stage])
+
+    def id_by_schema(self, version: int) -> str:
+        """The id that this configuration has, or had, by one version of its stage's schema."""
+        return hashlib.sha256(canonical_json(self._identity(version)).encode()).hexdigest()[:ID_LENGTH]
 
     @property
     def identity(self) -> dict[str, Any]:
         """What the id is made from: the configuration without the groups that cannot change a result."""
+        return self._identity(SCHEMA_VERSIONS[self.stage])
+
+    def _identity(self, version: int) -> dict[str, Any]:
         science = {key: _without_locations(key, value) for key, value in self.config.items() if key not in NOT_IDENTITY}
-        return {"schema": SCHEMA_VERSIONS[self.stage], "stage": self.stage, "config": science}
+        return {"schema": version, "stage": self.stage, "config": science}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cell) and self.id == other.id

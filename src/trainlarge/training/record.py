@@ -9,10 +9,10 @@ from typing import Any
 from trainlarge.launch.provenance import origin, software
 from trainlarge.models.counts import parameter_counts
 from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.store import RECORD_SCHEMAS
 from trainlarge.training.setup import Setup
 from trainlarge.training.steps import shape_of
 
-RECORD_SCHEMA = 1
 _FROM_CURVE = ("step", "tokens", "flops", "train_seconds", "model_seconds", "wall_seconds")
 
 
@@ -45,7 +45,7 @@ def diverged_record(cell: Cell, setup: Setup, last: dict[str, Any], step: int, *
 
 
 def _head(cell: Cell) -> dict[str, Any]:
-    return {"schema": RECORD_SCHEMA, "stage": "train", "cell": cell.id, "study": cell.config["study"]}
+    return {"schema": RECORD_SCHEMAS["train"], "stage": "train", "cell": cell.id, "study": cell.config["study"]}
 
 
 def _rest(cell: Cell, setup: Setup, last: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
