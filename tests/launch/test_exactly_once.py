@@ -80,9 +80,10 @@ def test_commands_killed_at_fifty_random_moments_end_with_the_same_bits(
     seeds, draw = range(12), random.Random(1)
     command = [*COMMAND, *tiny_overrides, *FIXED, "budget=[1500 steps,3000 steps]", f"seed={','.join(map(str, seeds))}"]
     finished: dict[str, dict[str, bytes]] = {}
+    startup = seconds_to_first_progress(command, tmp_path / "log", study)
     for _ in range(50):
         process = start(command, tmp_path / "log")
-        time.sleep(draw.uniform(4.0, 8.0))
+        time.sleep(startup * draw.uniform(0.7, 1.5))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         for folder in filter(CellFolder.is_done, study.folders("train")):
@@ -103,6 +104,18 @@ def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
     """The command in a session of its own, so that all its processes can be killed together."""
     with log.open("wb") as output:
         return subprocess.Popen(command, start_new_session=True, stdout=output, stderr=output)
+
+
+def seconds_to_first_progress(command: list[str], log: Path, study: Study) -> float:
+    """How long the command takes until a cell runs; it is killed then."""
+    started = time.monotonic()
+    process = start(command, log)
+    while not any(folder.status().progress for folder in study.folders("train")):
+        assert process.poll() is None and time.monotonic() < started + 120, log.read_text()[-2000:]
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return time.monotonic() - started
 
 
 def result_files(folder: CellFolder) -> dict[str, bytes]:
