@@ -12,7 +12,9 @@ side does in every step; no evaluation, saving, logging or progress bar; and its
 counted. What our side does to its process (keeping freed memory) stays in its own. ``defaults`` is a Trainer as it
 comes: fp32, attention as the library chooses. ``best`` has fused AdamW, eager attention on the CPU and, as our side,
 bf16 where the device multiplies it (without AVX512-bf16 or AMX it would be many times slower than fp32).
-``best, sparse`` also has ModernBERT's own option to predict masked positions only.
+``ours, Lightning`` is the same step as a train job runs it, in the Lightning trainer and with batches and masks drawn
+for each (seed, step): what it loses against ``ours``, a bare loop, is the price of both. ``best, sparse`` also has
+ModernBERT's own option to predict masked positions only.
 """
 
 from __future__ import annotations
@@ -35,13 +37,17 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from trainlarge.config.schema import ImplConfig, OptimConfig
+from trainlarge.data.blocks import Blocks
 from trainlarge.data.masking import MaskedBatch, mask_tokens
 from trainlarge.models.build import build_model, default_attention
 from trainlarge.models.flops import skipped_flops, training_flops
 from trainlarge.models.forward import masked_loss
 from trainlarge.models.memory import keep_freed_memory
 from trainlarge.models.shape import Shape
-from trainlarge.training.device import default_precision
+from trainlarge.training.device import choose, default_precision
+from trainlarge.training.module import MaskedLanguageModule, Masking
+from trainlarge.training.trainer import Stretches
 
 VOCABULARY, SEQUENCE, BATCH, MASKED = 4096, 64, 32, 10
 MASK_ID, FIRST_REGULAR_ID = 3, 4
@@ -108,7 +114,7 @@ def main() -> None:
     rows: list[Row] = []
     for shape in options.shapes.split(","):
         rates, peak = duel(shape, contestants, options.turns, options.seconds)
-        found = [*comparisons(shape, rates), peak_share(shape, rates["ours"], peak)]
+        found = [*comparisons(shape, rates), peak_share(shape, rates[OURS], peak)]
         print("\n".join(map(_told, found)), flush=True)
         rows += found
     if options.json:
@@ -130,9 +136,9 @@ def duel(shape: str, contestants: dict[str, Ask], turns: int, seconds: float) ->
 
 def comparisons(shape: str, rates: Rates) -> list[Row]:
     """Our rate against each of the Trainer's: medians, and the median ratio of neighbouring turns."""
-    rows, mine = [], rates["ours"]
+    rows, mine = [], rates[OURS]
     for contestant, theirs in rates.items():
-        if contestant != "ours":
+        if contestant != OURS:
             ratio = median(my / their for my, their in zip(mine, theirs, strict=True))
             name = f"training, against {contestant}"
             rows.append(Row(name, shape, median(mine), median(theirs), ratio, "tokens/s", DEVICE))
@@ -212,6 +218,34 @@ def ours(shape: Shape) -> Turn:
     return turn
 
 
+class TurnIsOver(Exception):
+    """Ends a stretch of the Lightning trainer."""
+
+
+def ours_in_lightning(shape: Shape) -> Turn:
+    """Our training step in a train job's own loop."""
+    keep_freed_memory()
+    optim, impl = asdict(OptimConfig()) | {"peak_lr": 1e-3}, asdict(ImplConfig())
+    masking = Masking(MASKED, MASK_ID, VOCABULARY, FIRST_REGULAR_ID, seed=0)
+    module = MaskedLanguageModule(new_model(shape, default_attention(DEVICE)), masking, optim)
+    blocks = Blocks(token_rows().numpy().reshape(-1), SEQUENCE, seed=0)
+    stretches = Stretches(module, blocks, BATCH, choose(impl), impl)
+
+    def turn(seconds: float) -> float:
+        clock = Clock(seconds)
+
+        def observe(steps: int, loss: torch.Tensor) -> None:
+            if clock.after(steps - 1):
+                raise TurnIsOver
+            clock.before(steps)
+
+        with suppress(TurnIsOver):
+            stretches.run(0, ENDLESS_STEPS, lambda step: 1.0, observe)
+        return clock.rate
+
+    return turn
+
+
 def trainer_defaults(shape: Shape) -> Turn:
     """The Trainer as it comes."""
     model = new_model(shape, "sdpa")
@@ -272,9 +306,10 @@ def _stack(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
 
 
-SPARSE = "Trainer best, sparse"
+OURS, SPARSE = "ours", "Trainer best, sparse"
 CONTESTANTS: dict[str, Callable[[Shape], Turn]] = {
-    "ours": ours,
+    OURS: ours,
+    "ours, Lightning": ours_in_lightning,
     "Trainer defaults": trainer_defaults,
     "Trainer best": trainer_best,
     SPARSE: trainer_sparse,
