@@ -17,6 +17,7 @@ from trainlarge.compression.weights import Weights, load_weights
 from trainlarge.data.evaluation import EvaluationSet
 from trainlarge.data.prepare import prepare
 from trainlarge.launch.job import RunningJob
+from trainlarge.launch.place import jobs_per_device
 from trainlarge.launch.provenance import origin, software
 from trainlarge.models.build import load_model
 from trainlarge.sweep.cell import Cell
@@ -114,7 +115,8 @@ class CheckpointRun:
 
     def _environment(self) -> dict[str, Any]:
         implementation = {**self.implementation.to_json(), "precision": "fp32"}
-        return {**implementation, "shared": self.was_shared, "software": software()}
+        shared = {"shared": self.was_shared, "per_device": jobs_per_device()}
+        return {**implementation, **shared, "software": software()}
 
     def _relative_squared_error(self, compressed: dict[str, Tensor]) -> float:
         """sum (w' - w)^2 / sum w^2 over all matrices."""

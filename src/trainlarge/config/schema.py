@@ -137,7 +137,7 @@ class ImplConfig:
     strategy: str = "auto"
     """Lightning strategy (``auto``, ``ddp``, ``fsdp``)."""
     devices: int = 1
-    """Devices a job."""
+    """Devices a job; each job sees its own only."""
     micro_batch_rows: int = 0
     """Rows that go through the model at once; 0: the whole batch. Halved where memory runs out."""
     save_seconds: float = 300.0
@@ -163,9 +163,21 @@ class LauncherConfig:
     """Where jobs run (not identity)."""
 
     name: str = "local"
-    """``local``: one process a job on this machine; ``slurm``: one array task a job, with the keys below."""
+    """``local``: one process a job on this machine; ``slurm``: one array task a job."""
+    retries: int = 0
+    """How often a failed cell is tried again within one command (or one submission)."""
+    max_failures: int = 0
+    """Failed cells after which no further job is started; those that run go on to their ends. 0: no limit."""
+    fail_fast: bool = False
+    """The first failed cell is one too many: no further job is started, those that run save their state and stop."""
+    wait: bool = True
+    """``local``: wait for cells that another process runs, and take over those that it leaves. (``slurm`` never waits.)
+    """
+    per_device: int = 1
+    """``local``: jobs that share one GPU. From 2 on, times of the cells are no results: they stay out of figures in
+    seconds, and budgets in seconds are refused."""
     array_parallelism: int = 0
-    """Array tasks that run at once; 0: as many as the cluster gives."""
+    """``slurm``, as all keys from here on. Array tasks that run at once; 0: as many as the cluster gives."""
     partition: str | None = None
     """Partition; null: the cluster's default. So for every key below that is null."""
     time: str | None = None
@@ -217,8 +229,9 @@ class CommonConfig:
     impl: ImplConfig = field(default_factory=ImplConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
-    workers: int = 1
-    """Jobs at once on this machine (not identity)."""
+    workers: int | None = None
+    """Jobs at once on this machine; null: one for each GPU (times ``launcher.per_device``), one where there is none
+    (not identity)."""
     redo: bool = False
     """Run cells again that are done (not identity)."""
     sweep: SweepConfig = field(default_factory=SweepConfig)

@@ -9,6 +9,8 @@ from typing import Any
 
 from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.errors import UserError
+from trainlarge.launch.failure_policy import FailurePolicy
+from trainlarge.launch.local_options import LOCAL_ONLY, refuse_keys
 
 OURS = frozenset(
     ("array", "a", "job-name", "J", "output", "o", "error", "e", "open-mode", "signal", "requeue", "no-requeue",
@@ -36,6 +38,8 @@ def sbatch_options(launcher: dict[str, Any]) -> list[str]:
     Raises:
         UserError: for a value that cannot be right; what only the cluster knows it says itself.
     """
+    refuse_keys(launcher, LOCAL_ONLY, "launcher=slurm; it is for launcher=local")
+    FailurePolicy.of(launcher)
     for key, least in _LEAST.items():
         if launcher[key] < least:
             raise UserError(f"launcher.{key}", launcher[key], f"a whole number of at least {least}")

@@ -43,6 +43,9 @@ _ENVIRONMENT = {
     "forward": Column("environment.forward", "text", "forward pass: fast, library"),
     "threads": Column("environment.threads", "1", "CPU threads of the job"),
     "shared": Column("environment.shared", "yes or no", "whether other work ran on the device"),
+    "per_device": Column(
+        "environment.per_device", "1", "jobs that shared the device on purpose; from 2 on, times count not"
+    ),
     "software": Column(COMPUTED, "text", "versions of Python and of the packages that compute"),
 }
 _SHAPE = {

@@ -124,6 +124,8 @@ def _compression(records: list[Record], cells: pd.DataFrame) -> pd.DataFrame:
 def _frame(records: list[Record], table: dict[str, Column]) -> pd.DataFrame:
     frame = pd.DataFrame({name: _values(records, column) for name, column in table.items()}, columns=list(table))
     frame["software"] = [_software(record) for record in records]
+    # Records of before the key existed had a device of their own.
+    frame["per_device"] = frame["per_device"].astype(float).fillna(1).astype(int)
     return _with_float_flops(frame)
 
 

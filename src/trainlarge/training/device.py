@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from trainlarge.errors import UserError
+from trainlarge.launch.place import jobs_per_device
 from trainlarge.models.build import default_attention
 from trainlarge.models.forward import library_logits, library_loss, masked_logits, masked_loss
 
@@ -81,8 +82,12 @@ def device_name(device: str) -> str:
 
 
 def is_shared(threads: int) -> bool:
-    """Whether other programs kept this machine busy in the last minute, beside ``threads`` of our own."""
-    return psutil.getloadavg()[0] - threads > BUSY_LOAD
+    """Whether other jobs may run on this job's device, or other programs kept this machine busy in the last minute.
+
+    Args:
+        threads: CPU threads of our own.
+    """
+    return jobs_per_device() > 1 or psutil.getloadavg()[0] - threads > BUSY_LOAD
 
 
 def _device(name: str) -> str:

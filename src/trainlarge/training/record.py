@@ -6,6 +6,7 @@ import math
 import time
 from typing import Any
 
+from trainlarge.launch.place import jobs_per_device
 from trainlarge.launch.provenance import origin, software
 from trainlarge.models.counts import parameter_counts
 from trainlarge.sweep.cell import Cell
@@ -68,6 +69,7 @@ def _rest(cell: Cell, setup: Setup, last: dict[str, Any], run: dict[str, Any]) -
             **setup.implementation.to_json(),
             "micro_batch_rows": setup.stretches.module.micro_batch_rows or setup.step.rows,
             "shared": setup.was_shared,
+            "per_device": jobs_per_device(),
             "software": software(),
         },
         "provenance": {**origin(), "started": started, "ended": time.time()},

@@ -9,6 +9,7 @@ import torch
 from trainlarge.data.blocks import Blocks
 from trainlarge.data.evaluation import EvaluationSet, evaluation_set
 from trainlarge.data.prepare import PreparedData, prepare
+from trainlarge.launch.place import jobs_per_device
 from trainlarge.models.build import build_model
 from trainlarge.models.memory import keep_freed_memory
 from trainlarge.sweep.store import Study
@@ -53,7 +54,9 @@ class Setup:
         arch = {key: value for key, value in self.config["arch"].items() if key != "init_std"}
         step = {"rows": self.step.rows, "sequence_length": self.step.sequence_length, "masked": self.step.masked}
         vocab_size = self.config["data"]["vocab_size"]
-        return {"implementation": self.implementation.to_json(), "arch": arch, "vocab_size": vocab_size, "step": step}
+        key = {"implementation": self.implementation.to_json(), "arch": arch, "vocab_size": vocab_size, "step": step}
+        # Timed beside other jobs of ours, a step is not what it is alone, and must not be taken for that.
+        return {**key, "per_device": jobs_per_device()} if jobs_per_device() > 1 else key
 
 
 def evaluation_set_of(config: dict[str, Any], prepared: PreparedData) -> EvaluationSet:
