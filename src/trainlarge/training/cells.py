@@ -33,7 +33,7 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
     resolved = {**config, "arch": _arch(config), "budget": str(parse_budget(config["budget"]))}
     resolved["optim"] = _optim(config["optim"], config["arch"]["width"])
     _check_schedule(resolved)
-    check_vocab_size(config["data"]["vocab_size"])
+    _check_data(config["data"])
     resolved["data"] = {**config["data"], "fingerprint": fingerprint(config["data"])}
     return resolved
 
@@ -73,6 +73,12 @@ def _check_task(config: dict[str, Any]) -> None:
         raise UserError("seed", config["seed"], "a whole number of at least 0")
     if config["checkpoint"] is not None:
         raise UserError("checkpoint", config["checkpoint"], "null in the train stage: training starts from new weights")
+
+
+def _check_data(data: dict[str, Any]) -> None:
+    check_vocab_size(data["vocab_size"])
+    if not 0 < data["fraction"] <= 1:
+        raise UserError("data.fraction", data["fraction"], "a number above 0, at most 1")
 
 
 def _arch(config: dict[str, Any]) -> dict[str, Any]:

@@ -117,8 +117,11 @@ class TrunkRun:
         """Evaluate the end of a branch and write its cells: weights, then curve, then record, then the state."""
         part = branch_part(branch.stop) if branch.start < branch.stop else TRUNK
         self._evaluate(self.schedule.branch(branch.stop - 1, branch.stop), part)
+        setup = self.setup
+        seen = evaluate(setup.stretches.module.model, setup.training_sample, setup.forward.logits)
         for cell in self._cells(branch):
             run = {"branch_step": branch.start, "resumed_at": self.resumed_at, "started": self.started}
+            run["train_set_loss"] = seen.loss
             self._write(cell, finished_record(cell, self.setup, self.curve.rows[-1], **run))
 
     def _give_up(self, error: Diverged, left: list[Branch]) -> None:
