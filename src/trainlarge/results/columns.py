@@ -66,6 +66,9 @@ _TRAINING = {
     "budget": Column("config.budget", "text", "the training budget, with its unit"),
     "budget_value": Column(COMPUTED, "1", "the budget as a number, in budget_unit"),
     "budget_unit": Column(COMPUTED, "text", "FLOPs, tokens, steps or s"),
+    "clock": Column(
+        "config.clock", "text", "what a budget in seconds was counted on: modelled, real", missing="modelled"
+    ),
     "step": Column("step", "1", "optimizer steps"),
     "tokens": Column("tokens", "1", "tokens seen in training"),
     "flops": Column("flops", "FLOPs", "floating-point operations of training, by formula"),
@@ -104,7 +107,7 @@ CELLS = {
     "non_embedding_parameters": Column("non_embedding_parameters", "1", "parameters without embeddings"),
     "step_seconds": Column("step_seconds", "s", "settled time of a step on this device"),
     "branch_step": Column("branch_step", "1", "step at which the decay left the trunk"),
-    "disturbance": Column(COMPUTED, "1", "train_seconds / model_seconds: 1 on a quiet machine"),
+    "disturbance": Column(COMPUTED, "1", "train_seconds / model_seconds, how disturbed the machine was: 1 if not"),
     "train_set_loss": Column(
         "train_set_loss", "nats a masked token", "loss at the end on fixed rows of the training blocks in use"
     ),

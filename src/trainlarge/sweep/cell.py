@@ -19,7 +19,10 @@ SCHEMA_VERSIONS = {"train": 1, "compress": 1}
 """Raised when the meaning of a stage's configuration changes, so that old cells are not taken for new ones."""
 LOCATIONS = {"data": frozenset({"files", "validation_files"})}
 """Paths: ``data.fingerprint`` stands for the content that they lead to."""
-ADDED_LATER: dict[str, dict[str, Any]] = {"data": {"fraction": 1.0}}
+ADDED_LATER: dict[str, dict[str, Any]] = {
+    "": {"clock": "modelled"},
+    "data": {"fraction": 1.0},
+}
 """Group ("" for keys of no group) -> keys that the schema got after cells had been made -> the value under which a cell
 is what it was without the key. That value, which is not the default but fixed for ever, stays out of the identity, so
 that a study goes on with the cells it has."""
