@@ -72,6 +72,8 @@ def test_longer_budgets_cost_more(tiny: Tiny) -> None:
         ("optim.beta2=1", "optim.beta2"),
         ("budget=0.5 steps", "budget"),
         ("budget=100 tokens", "budget"),
+        ("data.fraction=0", "data.fraction"),
+        ("data.fraction=1.5", "data.fraction"),
         ("seed=-1", "seed"),
         ("checkpoint=0123456789ab", "checkpoint"),
         ("data.vocab_size=20", "data.vocab_size"),

@@ -43,6 +43,9 @@ class DataConfig:
     """Column that holds the text in .jsonl, .csv and .parquet files."""
     validation_share: float = 0.05
     """Share of documents held out for validation, chosen by a fixed hash, in (0, 1)."""
+    fraction: float = 1.0
+    """Share of the training blocks that is used, in (0, 1]. Subsets are nested: those of 0.01 are among those of 0.05.
+    Validation and tokenizer stay those of the whole."""
     vocab_size: int = 4096
     """Entries of the byte-level BPE vocabulary, special tokens included."""
     sequence_length: int = 128
@@ -250,6 +253,9 @@ class TrainConfig(CommonConfig):
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     budget: Any = "1000 steps"
     """A number with its unit (``2e12 FLOPs``, ``1e9 tokens``, ``500 steps``, ``30 min``), or a list of them."""
+    clock: str = "modelled"
+    """What a budget in seconds is counted on: ``modelled`` (turned into steps by the settled time of a step, so that
+    the cell can be repeated) or ``real`` (training stops when so many seconds of it have passed)."""
 
 
 @dataclass

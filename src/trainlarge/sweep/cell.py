@@ -19,6 +19,13 @@ SCHEMA_VERSIONS = {"train": 1, "compress": 1}
 """Raised when the meaning of a stage's configuration changes, so that old cells are not taken for new ones."""
 LOCATIONS = {"data": frozenset({"files", "validation_files"})}
 """Paths: ``data.fingerprint`` stands for the content that they lead to."""
+ADDED_LATER: dict[str, dict[str, Any]] = {
+    "": {"clock": "modelled"},
+    "data": {"fraction": 1.0},
+}
+"""Group ("" for keys of no group) -> keys that the schema got after cells had been made -> the value under which a cell
+is what it was without the key. That value, which is not the default but fixed for ever, stays out of the identity, so
+that a study goes on with the cells it has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +55,8 @@ class Cell:
         return self._identity(SCHEMA_VERSIONS[self.stage])
 
     def _identity(self, version: int) -> dict[str, Any]:
-        science = {key: _without_locations(key, value) for key, value in self.config.items() if key not in NOT_IDENTITY}
+        science = {key: value for key, value in self.config.items() if key not in NOT_IDENTITY}
+        science = {key: _identifying(key, value) for key, value in _without_later("", science).items()}
         return {"schema": version, "stage": self.stage, "config": science}
 
     def __eq__(self, other: object) -> bool:
@@ -56,6 +64,12 @@ class Cell:
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+
+def with_later_keys(config: dict[str, Any]) -> dict[str, Any]:
+    """A train configuration that may be older than some keys, with what they mean for it; the identity is the same."""
+    later = {group: {**values, **config[group]} for group, values in ADDED_LATER.items() if group in config}
+    return {**ADDED_LATER.get("", {}), **config, **later}
 
 
 def canonical_json(value: Any) -> str:
@@ -107,6 +121,15 @@ def _refuse_foreign(value: Any, where: str) -> None:
 _PLAIN_TYPES = frozenset({str, int, bool, type(None)})
 
 
-def _without_locations(group: str, value: Any) -> Any:
-    hidden = LOCATIONS.get(group)
-    return {key: item for key, item in value.items() if key not in hidden} if hidden else value
+def _identifying(group: str, value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    hidden = LOCATIONS.get(group, frozenset())
+    return _without_later(group, {key: item for key, item in value.items() if key not in hidden})
+
+
+def _without_later(group: str, values: dict[str, Any]) -> dict[str, Any]:
+    later = ADDED_LATER.get(group)
+    if not later:
+        return values
+    return {key: value for key, value in values.items() if key not in later or value != later[key]}

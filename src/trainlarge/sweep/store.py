@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from trainlarge.errors import UserError
-from trainlarge.sweep.cell import ID_PATTERN, SCHEMA_VERSIONS, Cell
+from trainlarge.sweep.cell import ID_PATTERN, SCHEMA_VERSIONS, Cell, with_later_keys
 from trainlarge.sweep.files import flush, read_rows, write_json, write_text
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.status import ENDED, State, Status
@@ -149,7 +149,7 @@ class CellFolder:
         """
         try:
             config = yaml.load(self._config_path.read_text(encoding="utf-8"), Loader=_YAML_LOADER)  # noqa: S506
-            cell = Cell(self.stage, config)
+            cell = Cell(self.stage, with_later_keys(config) if self.stage == "train" else config)
             is_same = cell.id == self.id
         except (OSError, yaml.YAMLError, TypeError, AttributeError, KeyError) as error:
             raise UserError(

@@ -51,6 +51,11 @@ class Implementation:
     threads: int
     """CPU threads."""
 
+    def synchronize(self) -> None:
+        """Wait until all that was asked of the device is done: a GPU works behind the clock."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for records and keys of the probe cache."""
         return asdict(self)

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from trainlarge.data.blocks import Blocks
-from trainlarge.data.evaluation import EvaluationSet, evaluation_set
+from trainlarge.data.evaluation import EvaluationSet, evaluation_set, training_sample
 from trainlarge.data.prepare import PreparedData, prepare
+from trainlarge.errors import UserError
 from trainlarge.launch.place import jobs_per_device
 from trainlarge.models.build import build_model
 from trainlarge.models.memory import keep_freed_memory
@@ -36,6 +37,10 @@ class Setup:
         self.was_shared = is_shared(self.implementation.threads)
         self.prepared: PreparedData = prepare(config["data"], study.data_root)
         self.evaluation_set: EvaluationSet = evaluation_set_of(config, self.prepared)
+        self.blocks = training_blocks(config, self.prepared)
+        self.training_sample: EvaluationSet = training_sample(
+            self.prepared, self.blocks, config["task"]["evaluation_rows"], config["task"]["evaluation_mask_rate"]
+        )
         self.forward = FORWARDS[self.implementation.forward]
         self.step: Step = step_of(config)
         self.stretches = self._stretches()
@@ -47,8 +52,7 @@ class Setup:
         model = build_model(shape_of(self.config), init_std=arch["init_std"], seed=seed, attention=attention)
         masking = Masking.of(self.prepared, self.step, seed)
         module = MaskedLanguageModule(model, masking, self.config["optim"], self.forward.loss, impl["micro_batch_rows"])
-        blocks = Blocks(self.prepared.train, self.step.sequence_length, seed)
-        return Stretches(module, blocks, self.step.rows, self.implementation, impl)
+        return Stretches(module, self.blocks, self.step.rows, self.implementation, impl)
 
     def _probe_key(self) -> dict[str, Any]:
         arch = {key: value for key, value in self.config["arch"].items() if key != "init_std"}
@@ -57,6 +61,20 @@ class Setup:
         key = {"implementation": self.implementation.to_json(), "arch": arch, "vocab_size": vocab_size, "step": step}
         # Timed beside other jobs of ours, a step is not what it is alone, and must not be taken for that.
         return {**key, "per_device": jobs_per_device()} if jobs_per_device() > 1 else key
+
+
+def training_blocks(config: dict[str, Any], prepared: PreparedData) -> Blocks:
+    """The training blocks of a train cell.
+
+    Raises:
+        UserError: when ``data.fraction`` leaves less than one batch.
+    """
+    rows, fraction = step_of(config).rows, config["data"]["fraction"]
+    whole = Blocks(prepared.train, config["data"]["sequence_length"], config["seed"])
+    if fraction < 1 and round(fraction * len(whole)) < rows:
+        needed = f"at least {rows / len(whole):.2g}: a batch has {rows} rows and the training data {len(whole)}"
+        raise UserError("data.fraction", fraction, needed)
+    return Blocks(prepared.train, config["data"]["sequence_length"], config["seed"], fraction)
 
 
 def evaluation_set_of(config: dict[str, Any], prepared: PreparedData) -> EvaluationSet:
