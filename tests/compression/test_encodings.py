@@ -15,7 +15,7 @@ from trainlarge.compression.container import Part
 from trainlarge.compression.encodings import ENCODINGS, Encoding, encoding_named, smallest
 from trainlarge.compression.forms import Form, Plain
 from trainlarge.compression.methods.uniform import quantize
-from trainlarge.config.recipe import Uniform
+from trainlarge.config.quantize import Uniform
 from trainlarge.errors import UserError
 
 shapes = st.lists(st.integers(1, 7), min_size=2, max_size=3).map(tuple)

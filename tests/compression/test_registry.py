@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from trainlarge.compression import Magnitude, Recipe, compress, load_packed_weights, registry, save_packed
 from trainlarge.compression.forms import Affine, Form
 from trainlarge.compression.registry import Shared, applies, function_of
-from trainlarge.config.recipe import METHODS, Method, method
+from trainlarge.config.method import METHODS, Method, method
 
 
 @dataclass(frozen=True)

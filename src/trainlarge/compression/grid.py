@@ -13,7 +13,8 @@ from trainlarge.compression.packing import Packed
 from trainlarge.compression.registry import Shared, function_of
 from trainlarge.compression.sizes import Sizes
 from trainlarge.compression.weights import Weights, load_weights
-from trainlarge.config.recipe import Method, Recipe
+from trainlarge.config.method import Method
+from trainlarge.config.recipe import Recipe
 
 Forms = Mapping[str, Form]
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from trainlarge.compression.forms import Form
-from trainlarge.config.recipe import Method
+from trainlarge.config.method import Method
 
 T = TypeVar("T")
 

@@ -1,139 +1,25 @@
-"""What compression does to a checkpoint: a recipe prunes, then quantizes; each method is a frozen dataclass.
+"""What compression does to a checkpoint: a recipe prunes, then quantizes; each part is a method, a frozen dataclass.
 
-This file only describes (no torch): names, fields, what is allowed, and the JSON form. The function of a method is
-found by its class in ``trainlarge.compression.registry``. A new method is one dataclass with ``@method(...)`` here and
-one function with ``@applies(...)`` there.
+This file only describes (no torch): the slots of a recipe, what is allowed, its JSON form and how a configuration is
+read. The methods of a slot are in the file of its name, what they share in ``method.py``; a method's function is
+found by its class in ``trainlarge.compression.registry``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
+from dataclasses import MISSING, dataclass, fields
+from importlib import import_module
+from typing import Any, get_type_hints
 
+from trainlarge.config.method import METHODS, Method, is_integer, is_real
 from trainlarge.errors import UserError
+
+for _slot in METHODS:
+    import_module(f"trainlarge.config.{_slot}")
 
 RECIPE_VERSION = 1
 """Version of the JSON form of a recipe; it grows when a reader of the old form would misread the new one."""
-
-METHODS: dict[str, dict[str, type[Method]]] = {"prune": {}, "quantize": {}}
-"""Slot of the recipe -> name of the method -> its dataclass."""
-
-M = TypeVar("M", bound="Method")
-
-
-def method(slot: Literal["prune", "quantize"], name: str, version: int = 1) -> Callable[[type[M]], type[M]]:
-    """Class decorator: makes a dataclass known as the method ``name`` of the recipe's ``slot``.
-
-    ``version`` is the version of its fields in JSON.
-    """
-
-    def register(cls: type[M]) -> type[M]:
-        cls.slot, cls.name, cls.version = slot, name, version
-        METHODS[slot][name] = cls
-        return cls
-
-    return register
-
-
-@dataclass(frozen=True)
-class Method:
-    """What every compression method shares. It acts on matrices (parameters with two dimensions or more); vectors
-    (biases, norms) are never touched. A tied matrix is one matrix."""
-
-    slot: ClassVar[str] = ""
-    name: ClassVar[str] = ""
-    version: ClassVar[int] = 1
-    off: ClassVar[Mapping[str, float]] = {}
-    """Numbers with which a configuration leaves the method out, so that an axis can reach from nothing to much."""
-
-    embeddings: bool = field(default=True, kw_only=True)
-    """Whether embedding matrices (tokens, positions; a tied output matrix with them) are compressed too."""
-
-    def __post_init__(self) -> None:
-        self.require("embeddings", isinstance(self.embeddings, bool), "true or false")
-
-    def require(self, name: str, fine: bool, allowed: str) -> None:
-        """Raise the UserError of the configuration key ``<slot>.<name>`` unless the field is ``fine``."""
-        if not fine:
-            raise UserError(f"{self.slot}.{name}", getattr(self, name), allowed)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data: name, version and all fields."""
-        return {"name": self.name, "version": self.version, **asdict(self)}
-
-    def describe(self) -> str:
-        """Short human text, such as ``4 bit row without embeddings``."""
-        return self.summary() if self.embeddings else f"{self.summary()} without embeddings"
-
-    def summary(self) -> str:
-        """What ``describe`` says of the fields of this method."""
-        return self.name
-
-
-@method("prune", "magnitude")
-@dataclass(frozen=True)
-class Magnitude(Method):
-    """Zero the weights of smallest magnitude: exactly round(sparsity * n) of n, ties by position.
-
-    A weight of a larger sparsity's result is never zero in a smaller one's: results are nested.
-    Source: Li et al. 2020 (arXiv 2002.11794), section 4, without their retraining.
-    """
-
-    off: ClassVar[Mapping[str, float]] = {"sparsity": 0.0}
-
-    sparsity: float
-    """Share of the weights that become zero, in [0, 1); a configuration's 0 is no pruning."""
-
-    scope: Literal["global", "tensor"] = "global"
-    """Where weights are ranked: over all matrices together, or within each matrix."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require("sparsity", _is_real(self.sparsity) and 0 <= self.sparsity < 1, "a number in [0, 1)")
-        self.require("scope", self.scope in ("global", "tensor"), "one of global, tensor")
-        object.__setattr__(self, "sparsity", float(self.sparsity))
-
-    def summary(self) -> str:
-        """Such as ``prune 60 % global``."""
-        return f"prune {self.sparsity * 100:g} % {self.scope}"
-
-
-@method("quantize", "uniform")
-@dataclass(frozen=True)
-class Uniform(Method):
-    """Round weights to 2^bits equally spaced values, without retraining.
-
-    Asymmetric: step = (max - min) / (2^bits - 1), zero = round(-min / step), code = clamp(round(w / step) + zero,
-    0, 2^bits - 1), w' = step * (code - zero), with the range [min, max] widened to hold 0. This is the uniform
-    quantization of Li et al. 2020 (arXiv 2002.11794) in its affine form (GPTQ, arXiv 2210.17323), whose whole-number
-    zero point keeps a pruned weight exactly 0.
-    Symmetric: step = max |w| / (2^(bits-1) - 1), w' = step * round(w / step).
-    """
-
-    off: ClassVar[Mapping[str, float]] = {"bits": 32}
-
-    bits: int
-    """Bits of a code, 2 to 8; a configuration's 32 is no quantization."""
-
-    granularity: Literal["tensor", "row"] = "row"
-    """What shares one step and one zero point: the whole matrix, or one row (first dimension)."""
-
-    symmetric: bool = False
-    """Whether the range is symmetric around 0, which leaves one of the 2^bits values unused."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        allowed = "a whole number from 2 to 8, or 32 in a configuration"
-        self.require("bits", _is_integer(self.bits) and 2 <= self.bits <= 8, allowed)
-        self.require("granularity", self.granularity in ("tensor", "row"), "one of tensor, row")
-        self.require("symmetric", isinstance(self.symmetric, bool), "true or false")
-        object.__setattr__(self, "bits", int(self.bits))
-
-    def summary(self) -> str:
-        """Such as ``4 bit row``."""
-        return f"{self.bits} bit {self.granularity}" + (" symmetric" if self.symmetric else "")
 
 
 @dataclass(frozen=True)
@@ -227,7 +113,7 @@ def _check_fields(kind: type[Method], given: dict[str, Any]) -> None:
 
 
 def _is_off(kind: type[Method], values: dict[str, Any]) -> bool:
-    return bool(kind.off) and all(_is_real(values.get(key)) and values[key] == off for key, off in kind.off.items())
+    return bool(kind.off) and all(is_real(values.get(key)) and values[key] == off for key, off in kind.off.items())
 
 
 def _build(kind: type[Method], given: dict[str, Any]) -> Method:
@@ -238,7 +124,7 @@ def _build(kind: type[Method], given: dict[str, Any]) -> Method:
 
 
 def _check_version(key: str, found: Any, known: int) -> None:
-    if not _is_integer(found) or not 1 <= found <= known:
+    if not is_integer(found) or not 1 <= found <= known:
         raise UserError(key, found, f"a version from 1 to {known}")
 
 
@@ -259,14 +145,6 @@ _READERS: dict[Any, Callable[[str], Any]] = {
     int: int,
     bool: {"true": True, "false": False}.__getitem__,
 }
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _names(slot: str) -> str:

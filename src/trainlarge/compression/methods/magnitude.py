@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainlarge.compression.forms import Form, Plain
 from trainlarge.compression.registry import Shared, applies
-from trainlarge.config.recipe import Magnitude
+from trainlarge.config.prune import Magnitude
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainlarge.compression.forms import Affine, Form
 from trainlarge.compression.registry import Shared, applies
-from trainlarge.config.recipe import Uniform
+from trainlarge.config.quantize import Uniform
 
 
 @applies(Uniform)

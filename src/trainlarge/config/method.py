@@ -1,0 +1,78 @@
+"""What every compression method shares: a frozen dataclass with a name in one slot of a recipe, its checks, its JSON.
+
+The methods of a slot are described in the file of its name (``prune.py``, ``quantize.py``). A new method is one
+dataclass with ``@method(...)`` there and one function with ``@applies(...)`` in ``trainlarge.compression.methods``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal, TypeVar
+
+from trainlarge.errors import UserError
+
+METHODS: dict[str, dict[str, type[Method]]] = {"prune": {}, "quantize": {}}
+"""Slot of the recipe -> name of the method -> its dataclass."""
+
+M = TypeVar("M", bound="Method")
+
+
+def method(slot: Literal["prune", "quantize"], name: str, version: int = 1) -> Callable[[type[M]], type[M]]:
+    """Class decorator: makes a dataclass known as the method ``name`` of the recipe's ``slot``.
+
+    ``version`` is the version of its fields in JSON.
+    """
+
+    def register(cls: type[M]) -> type[M]:
+        cls.slot, cls.name, cls.version = slot, name, version
+        METHODS[slot][name] = cls
+        return cls
+
+    return register
+
+
+@dataclass(frozen=True)
+class Method:
+    """What every compression method shares. It acts on matrices (parameters with two dimensions or more); vectors
+    (biases, norms) are never touched. A tied matrix is one matrix."""
+
+    slot: ClassVar[str] = ""
+    name: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    off: ClassVar[Mapping[str, float]] = {}
+    """Numbers with which a configuration leaves the method out, so that an axis can reach from nothing to much."""
+
+    embeddings: bool = field(default=True, kw_only=True)
+    """Whether embedding matrices (tokens, positions; a tied output matrix with them) are compressed too."""
+
+    def __post_init__(self) -> None:
+        self.require("embeddings", isinstance(self.embeddings, bool), "true or false")
+
+    def require(self, name: str, fine: bool, allowed: str) -> None:
+        """Raise the UserError of the configuration key ``<slot>.<name>`` unless the field is ``fine``."""
+        if not fine:
+            raise UserError(f"{self.slot}.{name}", getattr(self, name), allowed)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: name, version and all fields."""
+        return {"name": self.name, "version": self.version, **asdict(self)}
+
+    def describe(self) -> str:
+        """Short human text, such as ``4 bit row without embeddings``."""
+        return self.summary() if self.embeddings else f"{self.summary()} without embeddings"
+
+    def summary(self) -> str:
+        """What ``describe`` says of the fields of this method."""
+        return self.name
+
+
+def is_integer(value: Any) -> bool:
+    """Whether it is a whole number; true and false are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_real(value: Any) -> bool:
+    """Whether it is a real number; true and false are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
