@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from trainlarge.errors import UserError
 
-METHODS: dict[str, dict[str, type[Method]]] = {"prune": {}, "quantize": {}}
-"""Slot of the recipe -> name of the method -> its dataclass."""
+Slot = Literal["vocabulary", "structure", "factorize", "prune", "quantize"]
 
-M = TypeVar("M", bound="Method")
+METHODS: dict[str, dict[str, type[Part]]] = {slot: {} for slot in get_args(Slot)}
+"""Slot of the recipe, in the natural order -> name of the method -> its dataclass."""
+
+M = TypeVar("M", bound="Part")
 
 
-def method(slot: Literal["prune", "quantize"], name: str, version: int = 1) -> Callable[[type[M]], type[M]]:
+def method(slot: Slot, name: str, version: int = 1) -> Callable[[type[M]], type[M]]:
     """Class decorator: makes a dataclass known as the method ``name`` of the recipe's ``slot``.
 
     ``version`` is the version of its fields in JSON.
@@ -34,21 +36,14 @@ def method(slot: Literal["prune", "quantize"], name: str, version: int = 1) -> C
 
 
 @dataclass(frozen=True)
-class Method:
-    """What every compression method shares. It acts on matrices (parameters with two dimensions or more); vectors
-    (biases, norms) are never touched. A tied matrix is one matrix."""
+class Part:
+    """What every part of a recipe shares: a method of any slot."""
 
     slot: ClassVar[str] = ""
     name: ClassVar[str] = ""
     version: ClassVar[int] = 1
     off: ClassVar[Mapping[str, float]] = {}
     """Numbers with which a configuration leaves the method out, so that an axis can reach from nothing to much."""
-
-    embeddings: bool = field(default=True, kw_only=True)
-    """Whether embedding matrices (tokens, positions; a tied output matrix with them) are compressed too."""
-
-    def __post_init__(self) -> None:
-        self.require("embeddings", isinstance(self.embeddings, bool), "true or false")
 
     def require(self, name: str, fine: bool, allowed: str) -> None:
         """Raise the UserError of the configuration key ``<slot>.<name>`` unless the field is ``fine``."""
@@ -61,11 +56,27 @@ class Method:
 
     def describe(self) -> str:
         """Short human text, such as ``4 bit row without embeddings``."""
-        return self.summary() if self.embeddings else f"{self.summary()} without embeddings"
+        return self.summary()
 
     def summary(self) -> str:
         """What ``describe`` says of the fields of this method."""
         return self.name
+
+
+@dataclass(frozen=True)
+class Method(Part):
+    """What every method shares that changes weights and not shapes, or each matrix by itself. It acts on matrices
+    (parameters with two dimensions or more); vectors (biases, norms) are never touched. A tied matrix is one matrix."""
+
+    embeddings: bool = field(default=True, kw_only=True)
+    """Whether embedding matrices (tokens, positions; a tied output matrix with them) are compressed too."""
+
+    def __post_init__(self) -> None:
+        self.require("embeddings", isinstance(self.embeddings, bool), "true or false")
+
+    def describe(self) -> str:
+        """As for every part, with a word on the embeddings where they are left out."""
+        return self.summary() if self.embeddings else f"{self.summary()} without embeddings"
 
 
 def is_integer(value: Any) -> bool:

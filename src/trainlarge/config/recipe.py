@@ -1,4 +1,16 @@
-"""What compression does to a checkpoint: a recipe prunes, then quantizes; each part is a method, a frozen dataclass.
+"""What compression does to a checkpoint: a recipe is one method or none in each of its slots, and the order of them.
+
+    Recipe(prune=Magnitude(sparsity=0.6), quantize=Uniform(bits=4))                        # prune, then quantize
+    Recipe(structure=Heads(keep=0.5), quantize=Uniform(bits=8), order=("quantize", "structure"))
+
+The natural order is that of ``SLOTS``, from coarse to fine: first the vocabulary is cut, then heads, neurons or layers
+are removed, then matrices factorized, then weights pruned, then what is left is quantized, so that each method sees
+the weights that will be there. Any other order is possible and part of the recipe. Only the order of the slots that are
+used counts: recipes that differ in the place of an empty slot are equal.
+
+JSON of version 1 has ``prune`` and ``quantize`` always, the other slots where they are used, and ``order`` unless the
+recipe only prunes, quantizes, or prunes and then quantizes. So recipes (and packed files, and configurations of cells)
+from before there were more slots keep their form, and a reader from then refuses the new ones instead of misreading.
 
 This file only describes (no torch): the slots of a recipe, what is allowed, its JSON form and how a configuration is
 read. The methods of a slot are in the file of its name, what they share in ``method.py``; a method's function is
@@ -7,12 +19,12 @@ found by its class in ``trainlarge.compression.registry``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
 from typing import Any, get_type_hints
 
-from trainlarge.config.method import METHODS, Method, is_integer, is_real
+from trainlarge.config.method import METHODS, Part, is_integer, is_real
 from trainlarge.errors import UserError
 
 for _slot in METHODS:
@@ -21,55 +33,124 @@ for _slot in METHODS:
 RECIPE_VERSION = 1
 """Version of the JSON form of a recipe; it grows when a reader of the old form would misread the new one."""
 
+SLOTS = tuple(METHODS)
+"""All slots in the natural order: vocabulary, structure, factorize, prune, quantize."""
+
+FIRST_SLOTS = ("prune", "quantize")
+"""The slots that are always written, in the order that is not."""
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """Prune, then quantize; a part that is None is left out, and both None is the dense checkpoint."""
+    """Methods by slot, applied in ``order``; a slot that is None is left out, and all None is the dense checkpoint."""
 
-    prune: Method | None = None
+    prune: Part | None = None
     """How weights are chosen to become zero, such as ``Magnitude(sparsity=0.6)``."""
 
-    quantize: Method | None = None
+    quantize: Part | None = None
     """How the remaining weights are rounded, such as ``Uniform(bits=4)``."""
 
+    structure: Part | None = None
+    """What is removed physically: heads, neurons or layers, such as ``Heads(keep=0.5)``."""
+
+    factorize: Part | None = None
+    """How matrices become products of thinner ones, such as ``LowRank(keep=0.5)``."""
+
+    vocabulary: Part | None = None
+    """Which tokens stay, such as ``Frequent(size=5000)``."""
+
+    order: Sequence[str] | None = None
+    """Slots in the order in which they are applied: all that are used, each once; None is the natural order. It is
+    kept as a tuple of the slots that are used."""
+
     def __post_init__(self) -> None:
-        for slot, part in self.parts().items():
+        for slot in SLOTS:
+            part = getattr(self, slot)
             if part is not None and getattr(part, "slot", None) != slot:
                 raise UserError(slot, part, f"nothing or a method of {slot}: {_names(slot)}")
+        object.__setattr__(self, "order", self._checked_order())
 
-    def parts(self) -> dict[str, Method | None]:
-        """Slot -> method, in the order in which they are applied."""
-        return {"prune": self.prune, "quantize": self.quantize}
+    @property
+    def steps(self) -> tuple[Part, ...]:
+        """The methods in the order in which they are applied."""
+        return tuple(getattr(self, slot) for slot in self.order or ())
+
+    def parts(self) -> dict[str, Part | None]:
+        """Slot -> method, in the order in which they are applied; then the slots that are left out."""
+        used = self.order or ()
+        return {slot: getattr(self, slot) for slot in (*used, *(slot for slot in SLOTS if slot not in used))}
 
     def describe(self) -> str:
-        """Short human text, such as ``prune 60 % global, 4 bit row``, or ``dense``."""
-        return ", ".join(part.describe() for part in self.parts().values() if part) or "dense"
+        """Short human text in the order of application, such as ``prune 60 % global, 4 bit row``, or ``dense``."""
+        return ", ".join(part.describe() for part in self.steps) or "dense"
+
+    @property
+    def has_first_form(self) -> bool:
+        """Whether it only prunes, quantizes, or prunes and then quantizes: then its order goes without saying."""
+        return self.order == tuple(slot for slot in FIRST_SLOTS if slot in (self.order or ()))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that ``from_json`` turns into an equal recipe."""
-        return {"version": RECIPE_VERSION} | {slot: part and part.to_json() for slot, part in self.parts().items()}
+        written = [slot for slot in SLOTS if slot in FIRST_SLOTS or getattr(self, slot)]
+        parts = {slot: part and part.to_json() for slot in written for part in [getattr(self, slot)]}
+        return {"version": RECIPE_VERSION, **parts, **({} if self.has_first_form else {"order": list(self.order or ())})}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:
         """The recipe that ``to_json`` wrote. Raises UserError for unknown names, fields and versions."""
-        unknown = set(data) - {"version", *METHODS}
+        allowed = ("version", *SLOTS, "order")
+        unknown = set(data) - set(allowed)
         if unknown:
-            raise UserError("recipe", ", ".join(sorted(unknown)), f"version, {', '.join(METHODS)}")
+            raise UserError("recipe", ", ".join(sorted(unknown)), ", ".join(allowed))
         _check_version("recipe.version", data.get("version"), RECIPE_VERSION)
-        return cls(**{slot: _method_from_json(slot, data.get(slot)) for slot in METHODS})
+        parts = {slot: _method_from_json(slot, data.get(slot)) for slot in SLOTS}
+        return cls(**parts, order=data.get("order"))
 
     @classmethod
-    def from_config(cls, prune: Mapping[str, Any] | None, quantize: Mapping[str, Any] | None) -> Recipe:
-        """The recipe of the configuration groups ``prune`` and ``quantize``.
+    def from_config(
+        cls,
+        prune: Mapping[str, Any] | None = None,
+        quantize: Mapping[str, Any] | None = None,
+        *,
+        order: Sequence[str] | None = None,
+        **groups: Mapping[str, Any] | None,
+    ) -> Recipe:
+        """The recipe of the configuration groups named after the slots, and of the key ``order``.
 
         A group is ``{"name": "none"}`` or a method's name and fields; sparsity 0 and 32 bits are none, too. Numbers may
         arrive as text (``"0.6"``), whole numbers as floats (``4.0``).
         Raises UserError, with the configuration key, for unknown names and fields and for values out of range.
         """
-        return cls(prune=_method_from_config("prune", prune), quantize=_method_from_config("quantize", quantize))
+        given = {"prune": prune, "quantize": quantize, **groups}
+        return cls(**{slot: _method_from_config(slot, given.get(slot)) for slot in SLOTS}, order=order)
+
+    def to_config(self) -> dict[str, Any]:
+        """The configuration of the recipe: ``prune`` and ``quantize`` always, the rest only where it says something.
+
+        An absent group is one that is ``none``, whatever the defaults of ``conf/`` are, and an absent order is that of
+        ``has_first_form``; so nothing is left to defaults, and cells from before there were more slots keep their ids.
+        """
+        groups = {
+            slot: {key: value for key, value in part.items() if key != "version"} if part else {"name": "none"}
+            for slot, part in self.to_json().items()
+            if slot in SLOTS
+        }
+        return groups | ({} if self.has_first_form else {"order": list(self.order or ())})
+
+    def _checked_order(self) -> tuple[str, ...]:
+        used = [slot for slot in SLOTS if getattr(self, slot) is not None]
+        if self.order is None:
+            return tuple(used)
+        allowed = f"a list of slots, each once, with all that are used ({', '.join(used) or 'none'})"
+        if isinstance(self.order, str) or not isinstance(self.order, Sequence):
+            raise UserError("order", self.order, allowed)
+        order = tuple(slot for slot in self.order if slot in used)
+        if sorted(order) != sorted(used) or any(slot not in SLOTS for slot in self.order):
+            raise UserError("order", list(self.order), f"{allowed} among {', '.join(SLOTS)}")
+        return order
 
 
-def _method_from_json(slot: str, data: Mapping[str, Any] | None) -> Method | None:
+def _method_from_json(slot: str, data: Mapping[str, Any] | None) -> Part | None:
     if data is None:
         return None
     _check_is_group(slot, data)
@@ -78,7 +159,7 @@ def _method_from_json(slot: str, data: Mapping[str, Any] | None) -> Method | Non
     return _build(kind, {key: value for key, value in data.items() if key not in ("name", "version")})
 
 
-def _method_from_config(slot: str, group: Mapping[str, Any] | None) -> Method | None:
+def _method_from_config(slot: str, group: Mapping[str, Any] | None) -> Part | None:
     if group is None:
         return None
     _check_is_group(slot, group)
@@ -99,24 +180,24 @@ def _check_is_group(slot: str, group: Any) -> None:
         raise UserError(slot, group, f"a name with its fields, such as {{name: {next(iter(METHODS[slot]))}, ...}}")
 
 
-def _method_named(slot: str, name: Any) -> type[Method]:
+def _method_named(slot: str, name: Any) -> type[Part]:
     if not isinstance(name, str) or name not in METHODS[slot]:
         raise UserError(f"{slot}.name", name, f"one of none, {_names(slot)}")
     return METHODS[slot][name]
 
 
-def _check_fields(kind: type[Method], given: dict[str, Any]) -> None:
+def _check_fields(kind: type[Part], given: dict[str, Any]) -> None:
     allowed = [item.name for item in fields(kind)]
     for key in given:
         if key not in allowed:
             raise UserError(f"{kind.slot}.{key}", given[key], f"a field of {kind.name}: {', '.join(allowed)}")
 
 
-def _is_off(kind: type[Method], values: dict[str, Any]) -> bool:
+def _is_off(kind: type[Part], values: dict[str, Any]) -> bool:
     return bool(kind.off) and all(is_real(values.get(key)) and values[key] == off for key, off in kind.off.items())
 
 
-def _build(kind: type[Method], given: dict[str, Any]) -> Method:
+def _build(kind: type[Part], given: dict[str, Any]) -> Part:
     _check_fields(kind, given)
     # A field without default that is missing becomes None, so that the method itself says what it needs.
     needed = {item.name: None for item in fields(kind) if item.default is MISSING}
