@@ -35,10 +35,14 @@ class Units(Part):
     importance: Importance = "weight"
     """What they are ranked by: ``weight``, or ``gradient`` on calibration data."""
 
+    calibration_rows: int = 128
+    """Rows of calibration data, where importance is by gradient."""
+
     def __post_init__(self) -> None:
         self.require("keep", is_real(self.keep) and 0 < self.keep <= 1, "a number in (0, 1]")
         self.require("scope", self.scope in ("global", "layer"), "one of global, layer")
         self.require("importance", self.importance in ("weight", "gradient"), "one of weight, gradient")
+        self.require("calibration_rows", _is_count(self.calibration_rows), "a whole number of at least 1")
         object.__setattr__(self, "keep", float(self.keep))
 
     def summary(self) -> str:
@@ -89,9 +93,13 @@ class Layers(Part):
     choice: Literal["top", "bottom", "alternate", "symmetric", "contribution"] = "top"
     """Which layers are removed."""
 
+    calibration_rows: int = 128
+    """Rows of calibration data, where the choice is by contribution."""
+
     def __post_init__(self) -> None:
         self.require("keep", is_real(self.keep) and 0 < self.keep <= 1, "a number in (0, 1]")
         self.require("choice", self.choice in CHOICES, f"one of {', '.join(CHOICES)}")
+        self.require("calibration_rows", _is_count(self.calibration_rows), "a whole number of at least 1")
         object.__setattr__(self, "keep", float(self.keep))
 
     def summary(self) -> str:
@@ -120,6 +128,10 @@ class LayerList(Part):
     def summary(self) -> str:
         """Such as ``layers 1 3 5``."""
         return f"layers {' '.join(map(str, self.layers))}"
+
+
+def _is_count(value: Any) -> bool:
+    return is_integer(value) and value >= 1
 
 
 def whole_numbers(values: Any) -> tuple[int, ...] | None:
