@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor, nn
 
+from trainlarge.compression.calibration import Batch, Calibration
 from trainlarge.compression.forms import Form, Plain
 from trainlarge.compression.packing import Packed
 from trainlarge.compression.registry import Shared, function_of
@@ -41,30 +42,40 @@ class Compressed:
         return {name: form.dense() for name, form in self.packed.forms.items()}
 
 
-def compress(model: nn.Module, recipe: Recipe, inplace: bool = False) -> Compressed:
+def compress(
+    model: nn.Module, recipe: Recipe, inplace: bool = False, calibration: Iterable[Batch] | None = None
+) -> Compressed:
     """Compress a Hugging Face model (or any torch module) by a recipe.
 
     Args:
         model: left as it is, unless ``inplace``.
         recipe: ``Recipe(prune=Magnitude(sparsity=0.6), quantize=Uniform(bits=4))``.
         inplace: also put the compressed float weights into ``model``.
+        calibration: batches of inputs, for methods that look at activations (Wanda, SparseGPT, GPTQ): tensors, or
+            mappings of keyword arguments of the model's forward pass.
 
-    Raises UserError, which names the tensor, where a weight is NaN or infinite.
+    Raises UserError where a weight is NaN or infinite (it names the tensor), and where a method needs calibration data
+    and there is none.
     """
-    [(_, compressed)] = compress_grid(Weights.of(model), [recipe])
+    weights = Weights.of(model)
+    batches = None if calibration is None else list(calibration)
+    statistics = None if batches is None else Calibration(weights, model, lambda: batches)
+    [(_, compressed)] = compress_grid(weights, [recipe], statistics)
     if inplace:
         load_weights(model, compressed.weights)
     return compressed
 
 
-def compress_grid(weights: Weights, recipes: Sequence[Recipe]) -> Iterator[tuple[int, Compressed]]:
+def compress_grid(
+    weights: Weights, recipes: Sequence[Recipe], calibration: Calibration | None = None
+) -> Iterator[tuple[int, Compressed]]:
     """Compress one checkpoint by many recipes: yields (position in ``recipes``, result), each as if computed alone.
 
     Recipes that prune alike come one after the other, whatever their order in ``recipes``: weights are ranked once for
     all sparsities and pruned once for all quantizers. Beside ``weights`` it holds at most one pruned
     copy (while ranking: one copy of the magnitudes) and the codes of the result at hand.
     """
-    shared = Shared(methods=tuple(_methods(recipes)))
+    shared = Shared(methods=tuple(_methods(recipes)), calibration=calibration)
     original = {name: Plain(tensor) for name, tensor in weights.tensors.items()}
     for prune in dict.fromkeys(recipe.prune for recipe in recipes):
         alike = [(position, recipe) for position, recipe in enumerate(recipes) if recipe.prune == prune]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from trainlarge.config.method import METHODS, Method, is_integer, is_real
 from trainlarge.errors import UserError
@@ -130,6 +130,7 @@ def _check_version(key: str, found: Any, known: int) -> None:
 
 def _read(value: Any, kind: Any) -> Any:
     """A YAML value as ``kind`` where that loses nothing; otherwise as it came, for the method to refuse."""
+    kind = next((part for part in get_args(kind) if part in _READERS), kind)  # int | None is read as int
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, str) or kind not in _READERS:
