@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from trainlarge.compression.container import Part
-from trainlarge.compression.encodings import ENCODINGS, Encoding, encoding_named, smallest
+from trainlarge.compression.encodings import ENCODINGS, encoding_named, fitting, smallest
 from trainlarge.compression.forms import Form, Plain
 from trainlarge.compression.methods.uniform import quantize
 from trainlarge.config.quantize import Uniform
@@ -36,7 +35,7 @@ def forms(draw: st.DrawFn) -> Form:
 
 @given(forms())
 def test_every_encoding_round_trips_and_announces_its_bytes(form: Form) -> None:
-    for encoding in _fitting(form):
+    for encoding in fitting(form):
         parts = encoding.encode(form)
         assert {name: Part(part.dtype, tuple(part.shape)) for name, part in parts.items()} == encoding.layout(form)
         assert encoding.bytes(form) == sum(part.numel() * part.element_size() for part in parts.values())
@@ -46,7 +45,7 @@ def test_every_encoding_round_trips_and_announces_its_bytes(form: Form) -> None:
 
 @given(forms())
 def test_the_smallest_is_taken(form: Form) -> None:
-    assert smallest(form).bytes(form) == min(encoding.bytes(form) for encoding in _fitting(form))
+    assert smallest(form).bytes(form) == min(encoding.bytes(form) for encoding in fitting(form))
 
 
 def test_what_is_taken_for_typical_weights() -> None:
@@ -68,10 +67,6 @@ def test_negative_zero_survives_a_sparse_encoding() -> None:
 def test_unknown_encoding() -> None:
     with pytest.raises(UserError, match=r"^packed.encoding=zip: allowed is one of dense, "):
         encoding_named("zip")
-
-
-def _fitting(form: Form) -> list[Encoding[Any]]:
-    return [encoding for encoding in ENCODINGS.values() if isinstance(form, encoding.form)]
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:

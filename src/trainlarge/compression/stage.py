@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.cells import recipe_of
 from trainlarge.compression.grid import Compressed, compress_grid
 from trainlarge.compression.packing import save_packed
+from trainlarge.compression.training_batches import training_batches
 from trainlarge.compression.weights import Weights, load_weights
 from trainlarge.data.evaluation import EvaluationSet
 from trainlarge.data.prepare import prepare
@@ -44,17 +46,19 @@ class CheckpointRun:
         self.was_shared = is_shared(self.implementation.threads)
         self.parent = job.study.folder("train", config["checkpoint"])
         parent = self.parent.cell().config
-        self.evaluation_set: EvaluationSet = evaluation_set_of(parent, prepare(parent["data"], job.study.data_root))
+        prepared = prepare(parent["data"], job.study.data_root)
+        self.evaluation_set: EvaluationSet = evaluation_set_of(parent, prepared)
         model = load_model(self.parent.checkpoint, attention=self.implementation.attention)
         self.model: PreTrainedModel = cast(Any, model).to(self.implementation.device)
         self.weights = Weights.of(self.model)
+        self.calibration = Calibration(self.weights, self.model, lambda: training_batches(prepared, parent))
         self.dense = self._evaluate()
 
     def run(self) -> None:
         """Compress, evaluate, pack and record, recipe by recipe."""
         began = started = time.time()
         for done, (position, compressed) in enumerate(
-            compress_grid(self.weights, [recipe_of(cell.config) for cell in self.cells])
+            compress_grid(self.weights, [recipe_of(cell.config) for cell in self.cells], self.calibration)
         ):
             cell = self.cells[position]
             load_weights(self.model, compressed.weights)
@@ -96,8 +100,8 @@ class CheckpointRun:
             "loss_increase": evaluation.loss - self.dense.loss,
             "loss_standard_error": standard_error(evaluation.row_losses),
             "increase_standard_error": standard_error(evaluation.row_losses - self.dense.row_losses),
-            "sparsity": cell.config["prune"].get("sparsity", 0.0),
-            "bits": cell.config["quantize"].get("bits", 32),
+            "sparsity": getattr(recipe.prune, "sparsity", 0.0),
+            "bits": getattr(recipe.quantize, "bits", 32),
             "parameters": sizes.parameters,
             "embedding_parameters": sizes.parameters - sizes.parameters_without_embeddings,
             **{f"{key}{part}": getattr(sizes, f"{key}{part}")

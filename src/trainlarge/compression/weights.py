@@ -33,6 +33,14 @@ class Origin:
         before = self.places.get(dimension, torch.arange(shape[dimension]))
         return replace(self, places={**self.places, dimension: before[kept]})
 
+    def spread(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """The tensor in the shape of the checkpoint, 0 where nothing is left."""
+        for dimension, places in self.places.items():
+            wide = list(tensor.shape)
+            wide[dimension] = shape[dimension]
+            tensor = tensor.new_zeros(wide).index_copy_(dimension, places, tensor)
+        return tensor
+
 
 @dataclass(frozen=True, eq=False)
 class Weights:
@@ -112,6 +120,26 @@ class Weights:
     def origin(self, name: str) -> Origin:
         """Where a tensor was in the checkpoint."""
         return self.origins.get(name, Origin(name))
+
+    def expanded(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """``tensors``, which are named and shaped as these, in the names and shapes of the checkpoint: factors are
+        multiplied out, and what was removed is 0."""
+        entries = _entries(self.skeleton)
+        found: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            module, _, factor = name.removesuffix(".weight").rpartition(".")
+            origin = self.origin(name)
+            if module in self.structure.ranks and factor == "up" and name.endswith(".weight"):
+                other = f"{module}.down.weight"
+                whole = (tensor.double() @ tensors[other].double()).to(tensor.dtype)
+                origin = replace(origin, places={**origin.places, **self.origin(other).places})
+                found[origin.name] = origin.spread(whole, tuple(entries[origin.name].shape))
+            elif module not in self.structure.ranks or factor != "down":
+                found[origin.name] = origin.spread(tensor, tuple(entries[origin.name].shape))
+        return {
+            name: found[name] if name in found else torch.zeros(entry.shape, dtype=entry.dtype)
+            for name, entry in entries.items()
+        }
 
     def renamed(self, new_name: Callable[[str], str | None]) -> Weights:
         """With other names, without the tensors whose new name is None."""

@@ -45,14 +45,24 @@ class Part:
     off: ClassVar[Mapping[str, float]] = {}
     """Numbers with which a configuration leaves the method out, so that an axis can reach from nothing to much."""
 
+    later: ClassVar[Mapping[str, Any]] = {}
+    """Fields that came later, with the values that say what was done before. While a field holds that value it is not
+    written, so ids and packed files from before stay as they are; such a default never changes."""
+
+    calibrated: ClassVar[bool] = False
+    """Whether it looks at the activations of calibration data."""
+
     def require(self, name: str, fine: bool, allowed: str) -> None:
         """Raise the UserError of the configuration key ``<slot>.<name>`` unless the field is ``fine``."""
         if not fine:
             raise UserError(f"{self.slot}.{name}", getattr(self, name), allowed)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: name, version and all fields."""
-        return {"name": self.name, "version": self.version, **asdict(self)}
+        """Plain data: name, version and all fields but those of ``later`` that say what was done before."""
+        fields = {
+            key: value for key, value in asdict(self).items() if key not in self.later or value != self.later[key]
+        }
+        return {"name": self.name, "version": self.version, **fields}
 
     def describe(self) -> str:
         """Short human text, such as ``4 bit row without embeddings``."""
@@ -77,6 +87,26 @@ class Method(Part):
     def describe(self) -> str:
         """As for every part, with a word on the embeddings where they are left out."""
         return self.summary() if self.embeddings else f"{self.summary()} without embeddings"
+
+
+@dataclass(frozen=True)
+class Calibrated(Method):
+    """What methods share that look at the inputs of linear layers on calibration data.
+
+    The inputs are those of the dense model, the same for all recipes. A matrix that is not the weight of a linear layer
+    of its own (embeddings, tied ones too, and convolutions) is treated as if all inputs were alike.
+    """
+
+    calibrated: ClassVar[bool] = True
+
+    calibration_rows: int = field(default=128, kw_only=True)
+    """Rows of the training data, each of the sequence length, that are looked at; of data given by hand the first."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(
+            "calibration_rows", is_integer(self.calibration_rows) and self.calibration_rows > 0, "a whole number from 1"
+        )
 
 
 def is_integer(value: Any) -> bool:

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from trainlarge.config.method import METHODS, Part, is_integer, is_real
 from trainlarge.errors import UserError
@@ -93,7 +93,11 @@ class Recipe:
         """Plain data that ``from_json`` turns into an equal recipe."""
         written = [slot for slot in SLOTS if slot in FIRST_SLOTS or getattr(self, slot)]
         parts = {slot: part and part.to_json() for slot in written for part in [getattr(self, slot)]}
-        return {"version": RECIPE_VERSION, **parts, **({} if self.has_first_form else {"order": list(self.order or ())})}
+        return {
+            "version": RECIPE_VERSION,
+            **parts,
+            **({} if self.has_first_form else {"order": list(self.order or ())}),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:
@@ -211,6 +215,7 @@ def _check_version(key: str, found: Any, known: int) -> None:
 
 def _read(value: Any, kind: Any) -> Any:
     """A YAML value as ``kind`` where that loses nothing; otherwise as it came, for the method to refuse."""
+    kind = next((part for part in get_args(kind) if part in _READERS), kind)  # int | None is read as int
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, str) or kind not in _READERS:

@@ -15,7 +15,7 @@ class LowRankLinear(nn.Module):
         """In place of ``layer``, whose bias it takes over; both factors are still empty."""
         super().__init__()
         rows, columns = layer.weight.shape
-        options = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+        options: dict[str, Any] = {"device": layer.weight.device, "dtype": layer.weight.dtype}
         self.down = nn.Linear(columns, rank, bias=False, **options)
         """D [r, n]."""
         self.up = nn.Linear(rank, rows, bias=False, **options)
@@ -33,7 +33,7 @@ class LowRankEmbedding(nn.Module):
         """In place of ``table``; both factors are still empty."""
         super().__init__()
         rows, columns = table.weight.shape
-        options = {"device": table.weight.device, "dtype": table.weight.dtype}
+        options: dict[str, Any] = {"device": table.weight.device, "dtype": table.weight.dtype}
         self.up = nn.Embedding(rows, rank, **options)
         """U [entries, r]; no padding row of its own, since D maps what stands there."""
         self.down = nn.Linear(columns, rank, bias=False, **options)
@@ -50,7 +50,7 @@ def tie(layer: LowRankLinear, table: LowRankEmbedding) -> None:
 
 
 def last_product(x: Tensor, layer: Any) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The last product of a linear or factorized layer: what it reads, its matrix and its bias, in the type of ``x``."""
+    """The last product of a linear or factorized layer: its input, matrix and bias, in the type of ``x``."""
     if isinstance(layer, LowRankLinear):
         x, layer = functional.linear(x, layer.down.weight.to(x.dtype)), layer.up
     bias = layer.bias

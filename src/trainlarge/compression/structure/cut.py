@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from trainlarge.compression.structure.encoder import Block, Encoder
-from trainlarge.compression.structure.shapes import Structure, Tokens
+from trainlarge.compression.structure.shapes import Tokens
 from trainlarge.compression.structure.tables import Tables
-from trainlarge.compression.weights import Origin, Weights
+from trainlarge.compression.weights import Weights
 from trainlarge.errors import UserError
 
 Kind = Literal["heads", "neurons"]
@@ -66,7 +66,9 @@ def keep_layers(weights: Weights, kept: list[int]) -> Weights:
         place = places.get(int(found[1]))
         return None if place is None else f"{encoder.layers}.{place}.{name[found.end() :]}"
 
-    heads, neurons = ([_renamed(blocks[index], renamed) for index in kept] for blocks in (encoder.heads, encoder.neurons))
+    heads, neurons = (
+        [_renamed(blocks[index], renamed) for index in kept] for blocks in (encoder.heads, encoder.neurons)
+    )
     modules = {name: renamed(name) for name in weights.structure.ranks}
     stays = {name: new for name, new in modules.items() if new is not None}
     return replace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -31,10 +31,10 @@ class Tables:
 
 def find_tables(model: nn.Module) -> Tables | None:
     """The tables of a model; None for one that is no Hugging Face model over tokens."""
-    embedding = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
+    embedding: Any = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
     if not isinstance(embedding, nn.Embedding):
         return None
-    output: Any = model.get_output_embeddings()
+    output = cast(Any, model).get_output_embeddings()
     names = {id(module): name for name, module in model.named_modules()}
     output_name = names[id(output)] if isinstance(output, nn.Linear) else None
     return Tables(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainlarge.compression.calibration import Batch
 from trainlarge.compression.structure.shapes import Tokens
 
 
@@ -33,6 +34,16 @@ def renumbered(ids: Tensor, tokens: Tokens | None) -> Tensor:
     places[list(tokens.kept)] = torch.arange(len(tokens.kept), dtype=ids.dtype)
     places = places.to(ids.device)
     return torch.where(ids < 0, ids, places[ids.clamp(min=0)])
+
+
+def renumbered_batch(batch: Batch, tokens: Tokens | None) -> Batch:
+    """A batch of inputs, with labels or without, in the vocabulary that is left."""
+    if isinstance(batch, Tensor):
+        return renumbered(batch, tokens)
+    return {
+        key: renumbered(tensor, tokens) if key in ("", "input_ids", "labels") else tensor
+        for key, tensor in batch.items()
+    }
 
 
 def removed_share(ids: Tensor, tokens: Tokens | None) -> float:

@@ -29,7 +29,9 @@ def neurons(method: Neurons, weights: Weights, shared: Shared) -> Weights:
 
 def _kept(kind: Kind, method: Units, weights: Weights, shared: Shared) -> Weights:
     blocks: tuple[Block, ...] = getattr(encoder_of(weights, f"structure.name={kind}"), kind)
-    importance = shared.once((kind, method.importance, method.calibration_rows), lambda: _rank(kind, method, weights, shared, blocks))
+    importance = shared.once(
+        (kind, method.importance, method.calibration_rows), lambda: _rank(kind, method, weights, shared, blocks)
+    )
     return keep_units(weights, kind, _SCOPES[method.scope](importance, method.keep))
 
 
@@ -51,9 +53,7 @@ def keep_globally(importance: list[Tensor], share: float) -> list[Tensor]:
     raised = [values.index_fill(0, _best(values, 1), torch.inf) for values in importance]
     kept = _best(torch.cat(raised), count)
     starts = torch.tensor([0, *map(len, importance)]).cumsum(0)
-    return [
-        kept[(kept >= start) & (kept < end)] - start for start, end in zip(starts[:-1], starts[1:], strict=True)
-    ]
+    return [kept[(kept >= start) & (kept < end)] - start for start, end in zip(starts[:-1], starts[1:], strict=True)]
 
 
 def _best(values: Tensor, count: int) -> Tensor:
