@@ -135,8 +135,8 @@ def load_packed(path: str | Path, model: nn.Module | None = None) -> nn.Module:
 
 
 def packed_header(path: str | Path) -> dict[str, Any]:
-    """What a packed file says of itself, without reading its weights: parent, recipe, architecture, config, tensors, and
-    structure where shapes were changed."""
+    """What a packed file says of itself, without reading its weights: parent, recipe, architecture, config, tensors,
+    and structure where shapes were changed."""
     body = container.read_body(Path(path))
     return {**body, "parent": body["parent"].rstrip()}
 

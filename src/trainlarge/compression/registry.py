@@ -32,7 +32,8 @@ class Shared:
     """
 
     methods: tuple[Part, ...] = ()
-    """Every method that recipes of the grid carry out next: what a function can prepare for in one go (all sparsities in one sort)."""
+    """Every method that recipes of the grid carry out next: what a function can prepare for in one go (all
+    sparsities in one sort)."""
 
     calibration: Calibration | None = None
     """Statistics of the inputs of linear layers; None where nobody gave data. Computed when first asked for."""

@@ -15,12 +15,15 @@ from trainlarge.data.prepare import PreparedData
 SEED = 2306_11695
 """Seed of the choice of rows and of their masks: a constant, whatever a cell's seed is."""
 
+IGNORED = -100
+"""Label of a position that is not to be predicted, as Hugging Face models read it."""
+
 ROWS = 16
 """Rows of a batch."""
 
 
 def training_batches(prepared: PreparedData, config: dict[str, Any]) -> Iterator[dict[str, Tensor]]:
-    """Batches of ``input_ids`` [rows, sequence_length] of the training split, masked as the evaluation set is.
+    """Batches of ``input_ids`` and ``labels`` [rows, sequence_length] of the training split, masked as for evaluation.
 
     Args:
         prepared: the data of the train cell.
@@ -39,4 +42,5 @@ def training_batches(prepared: PreparedData, config: dict[str, Any]) -> Iterator
             vocab_size=prepared.vocab_size,
             first_regular_id=prepared.first_regular_id,
         )
-        yield {"input_ids": masked.inputs}
+        labels = torch.full_like(ids, IGNORED).scatter_(1, masked.positions, masked.labels)
+        yield {"input_ids": masked.inputs, "labels": labels}

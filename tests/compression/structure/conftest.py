@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from functools import lru_cache
 
 import pytest
 import torch
@@ -60,6 +62,11 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
 
 def made(name: str) -> PreTrainedModel:
     """A model with fixed random weights, biases too."""
+    return copy.deepcopy(_built(name))
+
+
+@lru_cache
+def _built(name: str) -> PreTrainedModel:
     torch.manual_seed(0)
     model = MODELS[name]()
     with torch.no_grad():

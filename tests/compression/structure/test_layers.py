@@ -16,7 +16,7 @@ from trainlarge.config.structure import CHOICES, LayerList, Layers
 from trainlarge.errors import UserError
 from trainlarge.models.forward import library_logits, masked_logits
 
-from .conftest import DEPTH
+from .conftest import DEPTH, made
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,14 @@ def test_the_layers_that_are_left(
         torch.testing.assert_close(logits, encoder(tokens).logits, atol=1e-5, rtol=1e-5)
 
 
-def test_layers_that_do_nothing_go_first_by_contribution(encoder: PreTrainedModel, tokens: Tensor) -> None:
+@pytest.mark.parametrize("name", ["modern", "roberta"])
+def test_layers_that_do_nothing_go_first_by_contribution(name: str, tokens: Tensor) -> None:
+    encoder = made(name)
     with torch.no_grad():
         for block in (find_encoder(encoder).heads[2], find_encoder(encoder).neurons[2]):
             for parameter in encoder.get_submodule(block.output).parameters():
                 parameter.mul_(1e-4)
     recipe = Recipe(structure=Layers(0.75, "contribution"))
-    if encoder.config.model_type in ("bert", "distilbert"):
-        pytest.skip("a norm after the block moves every token")
     assert compress(encoder, recipe, calibration=[tokens]).left.structure.layers == (0, 1, 3)
     with pytest.raises(UserError, match=r"^calibration=None"):
         compress(encoder, recipe)

@@ -1,4 +1,4 @@
-"""What calibration rows say of the parts of a model: gradients of gates on units, and how far layers move the tokens."""
+"""What calibration rows say of the parts of a model: gradients of gates on units, and how far layers move tokens."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def gate_importance(method: Units, weights: Weights, shared: Shared, blocks: tup
 
 
 def layer_similarity(method: Layers, weights: Weights, encoder: Encoder, shared: Shared) -> Tensor:
-    """float64 [layers]: the mean cosine between what a layer takes in and what it gives, over all tokens of the rows."""
+    """float64 [layers]: the mean cosine between what a layer takes in and what it gives, over all tokens."""
     calibration = _calibration(method, shared)
     sums, tokens = torch.zeros(encoder.depth, dtype=torch.float64), [0]
     with _model(weights, calibration) as model, torch.no_grad(), ExitStack() as hooks:

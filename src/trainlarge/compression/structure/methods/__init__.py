@@ -1,4 +1,4 @@
-"""One file a kind of method that changes shapes. Importing this folder imports them all, which registers their functions."""
+"""One file a kind of method that changes shapes. Importing this folder imports them all: it registers them."""
 
 from __future__ import annotations
 
