@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trainlarge.compression.grid import compress
     from trainlarge.compression.packing import load_packed, save_packed
-    from trainlarge.config.recipe import Magnitude, Recipe, Uniform
+    from trainlarge.config.prune import Magnitude
+    from trainlarge.config.quantize import Uniform
+    from trainlarge.config.recipe import Recipe
     from trainlarge.errors import UserError
     from trainlarge.results.frames import StudyFrames, load_study
 
@@ -33,10 +35,10 @@ __all__ = [
 ]
 
 _HOME = {
-    "Magnitude": "trainlarge.config.recipe",
+    "Magnitude": "trainlarge.config.prune",
     "Recipe": "trainlarge.config.recipe",
     "StudyFrames": "trainlarge.results.frames",
-    "Uniform": "trainlarge.config.recipe",
+    "Uniform": "trainlarge.config.quantize",
     "UserError": "trainlarge.errors",
     "compress": "trainlarge.compression.grid",
     "load_packed": "trainlarge.compression.packing",

@@ -14,29 +14,29 @@ from transformers import PreTrainedModel
 from trainlarge.compression import Magnitude, Recipe, compress, load_packed_weights, registry, save_packed
 from trainlarge.compression.forms import Affine, Form
 from trainlarge.compression.registry import Shared, applies, function_of
-from trainlarge.config.recipe import METHODS, Method, method
+from trainlarge.config.method import METHODS, Method, method
 
 
 @dataclass(frozen=True)
-class Ternary(Method):
+class Trio(Method):
     """w' = mean |w| of the kept weights * sign(w), 0 below a threshold (0.7 mean |w|)."""
 
 
 @pytest.fixture
-def ternary() -> Iterator[type[Method]]:
+def trio() -> Iterator[type[Method]]:
     """The method is known during one test only."""
-    method("quantize", "ternary")(Ternary)
-    applies(Ternary)(_ternary)
-    yield Ternary
-    del METHODS["quantize"]["ternary"], registry._FUNCTIONS[Ternary]
+    method("quantize", "trio")(Trio)
+    applies(Trio)(_trio)
+    yield Trio
+    del METHODS["quantize"]["trio"], registry._FUNCTIONS[Trio]
 
 
-def test_a_new_method_needs_no_change_elsewhere(ternary: type[Method], modern: PreTrainedModel, tmp_path: Path) -> None:
-    recipe = Recipe(Magnitude(0.5), ternary())
+def test_a_new_method_needs_no_change_elsewhere(trio: type[Method], modern: PreTrainedModel, tmp_path: Path) -> None:
+    recipe = Recipe(Magnitude(0.5), trio())
     assert (
         Recipe.from_json(recipe.to_json())
         == recipe
-        == Recipe.from_config({"name": "magnitude", "sparsity": 0.5}, {"name": "ternary"})
+        == Recipe.from_config({"name": "magnitude", "sparsity": 0.5}, {"name": "trio"})
     )
     compressed = compress(modern, recipe)
     save_packed(tmp_path / "packed", compressed)
@@ -47,8 +47,8 @@ def test_a_new_method_needs_no_change_elsewhere(ternary: type[Method], modern: P
 
 
 def test_a_method_that_is_only_described() -> None:
-    with pytest.raises(LookupError, match="Ternary"):
-        function_of(Ternary())
+    with pytest.raises(LookupError, match="Trio"):
+        function_of(Trio())
 
 
 def test_once_computes_once() -> None:
@@ -57,7 +57,7 @@ def test_once_computes_once() -> None:
     assert (results, calls) == ([1, 1, 1], [1])
 
 
-def _ternary(method: Ternary, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
+def _trio(method: Trio, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
     return {name: _rounded(tensor) for name, tensor in tensors.items()}
 
 

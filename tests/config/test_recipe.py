@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainlarge.config.recipe import METHODS, Magnitude, Method, Recipe, Uniform
+from trainlarge.config.method import METHODS, Method
+from trainlarge.config.prune import Magnitude
+from trainlarge.config.quantize import Uniform
+from trainlarge.config.recipe import Recipe
 from trainlarge.errors import UserError
 
 magnitudes = st.builds(
@@ -158,9 +161,8 @@ def test_every_method_is_under_its_own_name() -> None:
             assert (kind.slot, kind.name) == (slot, name)
 
 
-@pytest.mark.parametrize("module", ["trainlarge.config.recipe", "trainlarge.compression"])
-def test_describing_needs_no_torch(module: str) -> None:
-    code = f"import sys, {module} as m; m.Recipe(m.Magnitude(0.5)); sys.exit('torch' in sys.modules)"
+def test_describing_needs_no_torch() -> None:
+    code = "import sys, trainlarge.compression as m; m.Recipe(m.Magnitude(0.5)); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

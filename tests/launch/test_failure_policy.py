@@ -139,7 +139,9 @@ def test_the_keys_of_the_launcher_make_the_policy() -> None:
 
 
 def test_flags_stand_for_keys_wherever_they_stand() -> None:
-    given = ["-m", "--retries", "2", "seed=0,1", "--max-failures=3", "--fail-fast", "budget=[1 steps, 2 steps]", "--no-wait"]
+    given = [
+        "-m", "--retries", "2", "seed=0,1", "--max-failures=3", "--fail-fast", "budget=[1 steps, 2 steps]", "--no-wait",
+    ]  # fmt: skip
     assert with_keys(given) == [
         "-m", "seed=0,1", "budget=[1 steps, 2 steps]", "launcher.retries=2", "launcher.max_failures=3",
         "launcher.fail_fast=true", "launcher.wait=false",

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from trainlarge.compression.packing import load_packed, load_packed_weights, save_packed
     from trainlarge.compression.sizes import Sizes
     from trainlarge.compression.weights import Weights
-    from trainlarge.config.recipe import Magnitude, Recipe, Uniform
+    from trainlarge.config.prune import Magnitude
+    from trainlarge.config.quantize import Uniform
+    from trainlarge.config.recipe import Recipe
 
 __all__ = [
     "Compressed",
@@ -44,9 +46,9 @@ _HOME = {
     "save_packed": "trainlarge.compression.packing",
     "Sizes": "trainlarge.compression.sizes",
     "Weights": "trainlarge.compression.weights",
-    "Magnitude": "trainlarge.config.recipe",
+    "Magnitude": "trainlarge.config.prune",
     "Recipe": "trainlarge.config.recipe",
-    "Uniform": "trainlarge.config.recipe",
+    "Uniform": "trainlarge.config.quantize",
 }
 
 

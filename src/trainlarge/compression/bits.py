@@ -44,3 +44,18 @@ def pack_mask(mask: np.ndarray) -> np.ndarray:
 def unpack_mask(packed: np.ndarray, count: int) -> np.ndarray:
     """The inverse of ``pack_mask``: bool [count]."""
     return np.unpackbits(packed, count=count, bitorder="little").view(bool)
+
+
+def pack_trits(trits: np.ndarray) -> np.ndarray:
+    """[n] uint8 digits 0 to 2 -> uint8 [ceil(n / 5)]: five digits in base 3 a byte."""
+    lanes = np.zeros((-(-len(trits) // 5), 5), dtype=np.uint8)
+    lanes.reshape(-1)[: len(trits)] = trits
+    return (lanes * _POWERS_OF_THREE).sum(1, dtype=np.uint8)
+
+
+def unpack_trits(packed: np.ndarray, count: int) -> np.ndarray:
+    """The inverse of ``pack_trits``: uint8 [count]."""
+    return (packed[:, None] // _POWERS_OF_THREE % 3).reshape(-1)[:count]
+
+
+_POWERS_OF_THREE = 3 ** np.arange(5, dtype=np.uint8)

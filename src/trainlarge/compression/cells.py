@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from trainlarge.config.impl import check_impl
-from trainlarge.config.recipe import Recipe
+from trainlarge.config.recipe import SLOTS, Recipe
 from trainlarge.errors import UserError
 from trainlarge.models.flops import forward_flops
 from trainlarge.sweep.cell import check_cell_id
@@ -14,8 +14,6 @@ from trainlarge.sweep.store import Study, studies_root
 from trainlarge.training.steps import shape_of
 
 NOTHING = {"name": "none"}
-UNQUANTIZED_BITS = 32
-"""What Li et al. 2020 write for weights that are not quantized."""
 
 
 def resolve(config: dict[str, Any]) -> dict[str, Any]:
@@ -25,16 +23,13 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
         UserError: for a recipe that does not exist, or a checkpoint that is no finished train cell of the study.
     """
     check_impl(config["impl"])
-    prune, quantize, recover = (dict(config[group] or NOTHING) for group in ("prune", "quantize", "recover"))
-    if prune.get("sparsity") == 0:
-        prune = dict(NOTHING)
-    if quantize.get("bits") == UNQUANTIZED_BITS:
-        quantize = dict(NOTHING)
+    recover = dict(config["recover"] or NOTHING)
     if recover != NOTHING:
         raise UserError("recover", recover["name"], NOTHING["name"])
-    recipe = Recipe.from_config(prune, quantize)
+    recipe = recipe_of(config)
     _parent(str(studies_root()), config["study"], str(config["checkpoint"]))
-    return {**config, "prune": _group(recipe.prune), "quantize": _group(recipe.quantize), "recover": recover}
+    rest = {key: value for key, value in config.items() if key not in (*SLOTS, "order")}
+    return {**rest, **recipe.to_config(), "recover": recover}
 
 
 def shared_work(config: dict[str, Any]) -> Any:
@@ -50,12 +45,8 @@ def cost(config: dict[str, Any]) -> float:
 
 
 def recipe_of(config: dict[str, Any]) -> Recipe:
-    """The recipe of a resolved configuration."""
-    return Recipe.from_config(config["prune"], config["quantize"])
-
-
-def _group(method: Any) -> dict[str, Any]:
-    return {key: value for key, value in method.to_json().items() if key != "version"} if method else dict(NOTHING)
+    """The recipe of a configuration."""
+    return Recipe.from_config(**{slot: config.get(slot) for slot in SLOTS}, order=config.get("order"))
 
 
 @lru_cache(maxsize=4096)

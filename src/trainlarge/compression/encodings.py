@@ -1,26 +1,24 @@
-"""Encodings: how a form is written as named parts of the packed file; each tensor takes the smallest that fits."""
+"""Encodings: how a form is written as named parts of the packed file; each tensor takes the smallest that fits.
+
+Most are an index (which weights are stored) with a payload (how they are written).
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import prod
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from trainlarge.compression import bits as bit
 from trainlarge.compression.container import Part, Parts
-from trainlarge.compression.forms import Affine, Form, Plain
+from trainlarge.compression.forms import Disjoint, Form, Plain
+from trainlarge.compression.indexes import INDEXES, Index
+from trainlarge.compression.payloads import PAYLOADS, Payload
 from trainlarge.errors import UserError
 
 F = TypeVar("F", bound=Form)
-E = TypeVar("E", bound="type[Encoding[Any]]")
-
-ENCODINGS: dict[str, Encoding[Any]] = {}
-"""Name in the packed file -> encoding."""
 
 
 class Encoding(ABC, Generic[F]):
@@ -29,8 +27,9 @@ class Encoding(ABC, Generic[F]):
     name: str
     """As written in the packed file."""
 
-    form: type
-    """The class of forms that it can write; ``object`` for all."""
+    @abstractmethod
+    def fits(self, form: Form) -> bool:
+        """Whether it can write this form."""
 
     @abstractmethod
     def layout(self, form: F) -> Parts:
@@ -53,33 +52,13 @@ class Encoding(ABC, Generic[F]):
         return sum(part.bytes for part in self.layout(form).values())
 
 
-def encoding(name: str, form: type) -> Callable[[E], E]:
-    """Class decorator: makes an encoding known under ``name`` for one class of forms."""
-
-    def register(cls: E) -> E:
-        cls.name, cls.form = name, form
-        ENCODINGS[name] = cls()
-        return cls
-
-    return register
-
-
-def smallest(form: Form) -> Encoding[Any]:
-    """The encoding that takes the fewest bytes; among equals the one registered first."""
-    fitting = [encoding for encoding in ENCODINGS.values() if isinstance(form, encoding.form)]
-    return min(fitting, key=lambda encoding: encoding.bytes(form))
-
-
-def encoding_named(name: str) -> Encoding[Any]:
-    """The encoding of a packed file. Raises UserError for a name that is not known here."""
-    if name not in ENCODINGS:
-        raise UserError("packed.encoding", name, f"one of {', '.join(ENCODINGS)}")
-    return ENCODINGS[name]
-
-
-@encoding("dense", object)
 class Dense(Encoding[Form]):
     """The float tensor as it is, under the tensor's own name; fits every form."""
+
+    name = "dense"
+
+    def fits(self, form: Form) -> bool:
+        return True
 
     def layout(self, form: Form) -> Parts:
         return {"": Part(form.dtype, tuple(form.shape))}
@@ -94,100 +73,96 @@ class Dense(Encoding[Form]):
         return Plain(parts[""])
 
 
-@encoding("sparse", Plain)
-class Sparse(Encoding[Plain]):
-    """A mask of one bit a weight, and the values that are not zero."""
+class Indexed(Encoding[Any]):
+    """The weights that an index stores, written by a payload."""
 
-    def layout(self, form: Plain) -> Parts:
-        return {"mask": _bytes_part(form.shape.numel(), 1), "values": Part(form.dtype, (form.stored,))}
+    def __init__(self, index: Index, payload: Payload[Any]) -> None:
+        self.index, self.payload = index, payload
+        self.name = "_".join(filter(None, (index.name, payload.name)))
 
-    def encode(self, form: Plain) -> dict[str, Tensor]:
-        mask = form.patterns() != 0
-        return {"mask": _mask_tensor(mask), "values": form.values.reshape(-1)[mask]}
+    def fits(self, form: Form) -> bool:
+        if not isinstance(form, self.payload.form):
+            return False
+        return self.index.fits(form.pattern) and self.payload.fits(form, self.index.count(form.pattern))
 
-    def note(self, form: Plain) -> dict[str, Any]:
-        return {"shape": list(form.shape)}
+    def layout(self, form: Any) -> Parts:
+        return {**self.index.layout(form.pattern), **self.payload.layout(form, self.index.count(form.pattern))}
 
-    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Plain:
-        values = torch.zeros(prod(note["shape"]), dtype=parts["values"].dtype)
-        values[_mask(parts["mask"], len(values))] = parts["values"]
-        return Plain(values.view(note["shape"]))
+    def encode(self, form: Any) -> dict[str, Tensor]:
+        stored = self.index.stored(form.mask())
+        return {**self.index.encode(stored, form.pattern), **self.payload.encode(form, stored)}
 
+    def note(self, form: Any) -> dict[str, Any]:
+        return {**self.payload.note(form), **self.index.note(form.pattern)}
 
-class _AffineEncoding(Encoding[Affine]):
-    """What the encodings of rounded weights share: step, zero point and note."""
-
-    def _scale_layout(self, form: Affine) -> Parts:
-        return {name: Part(tensor.dtype, tuple(tensor.shape)) for name, tensor in self._scale(form).items()}
-
-    def _scale(self, form: Affine) -> dict[str, Tensor]:
-        return {"step": form.step, "zero": form.zero}
-
-    def note(self, form: Affine) -> dict[str, Any]:
-        dtype = str(form.dtype).removeprefix("torch.")
-        return {"shape": list(form.shape), "bits": form.bits, "dtype": dtype, "nonzero": form.nonzero}
-
-    def _form(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], codes: Tensor) -> Affine:
-        return Affine(
-            codes=codes.view(note["shape"]),
-            step=parts["step"],
-            zero=parts["zero"],
-            bits=note["bits"],
-            dtype=getattr(torch, note["dtype"]),
-            nonzero=note["nonzero"],
-        )
+    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Any:
+        return self.payload.decode(note, parts, self.index.decode(note, parts, prod(note["shape"])))
 
 
-@encoding("codes", Affine)
-class Codes(_AffineEncoding):
-    """The code of every weight."""
+class Both(Encoding[Disjoint]):
+    """Body and rest, each by its own smallest encoding."""
 
-    def layout(self, form: Affine) -> Parts:
-        return {"codes": _bytes_part(form.shape.numel(), form.bits), **self._scale_layout(form)}
+    name = "both"
 
-    def encode(self, form: Affine) -> dict[str, Tensor]:
-        return {"codes": _packed_tensor(form.codes.view(-1), form.bits), **self._scale(form)}
+    def fits(self, form: Form) -> bool:
+        return isinstance(form, Disjoint)
 
-    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Affine:
-        return self._form(note, parts, _codes(parts["codes"], note["bits"], prod(note["shape"])))
+    def layout(self, form: Disjoint) -> Parts:
+        return {
+            f"{key}.{name}": part
+            for key, own in _parts(form).items()
+            for name, part in smallest(own).layout(own).items()
+        }
 
+    def encode(self, form: Disjoint) -> dict[str, Tensor]:
+        return {
+            f"{key}.{name}": part
+            for key, own in _parts(form).items()
+            for name, part in smallest(own).encode(own).items()
+        }
 
-@encoding("sparse_codes", Affine)
-class SparseCodes(_AffineEncoding):
-    """A mask of one bit a weight, and the codes of the weights that are not zero."""
+    def note(self, form: Disjoint) -> dict[str, Any]:
+        return {key: {"encoding": smallest(own).name, **smallest(own).note(own)} for key, own in _parts(form).items()}
 
-    def layout(self, form: Affine) -> Parts:
-        mask, codes = _bytes_part(form.shape.numel(), 1), _bytes_part(form.stored, form.bits)
-        return {"mask": mask, "codes": codes, **self._scale_layout(form)}
-
-    def encode(self, form: Affine) -> dict[str, Tensor]:
-        mask = form.mask().view(-1)
-        codes = _packed_tensor(form.codes.view(-1)[mask], form.bits)
-        return {"mask": _mask_tensor(mask), "codes": codes, **self._scale(form)}
-
-    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Affine:
-        count, groups = prod(note["shape"]), len(parts["step"])
-        mask = _mask(parts["mask"], count)
-        codes = parts["zero"].expand(groups, count // groups).reshape(-1).clone()
-        codes[mask] = _codes(parts["codes"], note["bits"], int(torch.count_nonzero(mask)))
-        return self._form(note, parts, codes)
+    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Disjoint:
+        return Disjoint(*(_decoded(note[key], _under(key, parts)) for key in ("body", "rest")))
 
 
-def _bytes_part(count: int, bits: int) -> Part:
-    return Part(torch.uint8, (bit.packed_bytes(count, bits),))
+_ALL: list[Encoding[Any]] = [
+    Dense(),
+    *(Indexed(index, payload) for payload in PAYLOADS for index in INDEXES if index.name or payload.name),
+    Both(),
+]
+
+ENCODINGS: dict[str, Encoding[Any]] = {encoding.name: encoding for encoding in _ALL}
+"""Name in the packed file -> encoding."""
 
 
-def _packed_tensor(codes: Tensor, bits: int) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(bit.pack(codes.numpy(), bits)))
+def fitting(form: Form) -> list[Encoding[Any]]:
+    """The encodings that can write a form."""
+    return [encoding for encoding in ENCODINGS.values() if encoding.fits(form)]
 
 
-def _codes(packed: Tensor, bits: int, count: int) -> Tensor:
-    return torch.from_numpy(bit.unpack(packed.numpy(), bits, count))
+def smallest(form: Form) -> Encoding[Any]:
+    """The encoding that takes the fewest bytes; among equals the first of ``ENCODINGS``."""
+    return min(fitting(form), key=lambda encoding: encoding.bytes(form))
 
 
-def _mask_tensor(mask: Tensor) -> Tensor:
-    return torch.from_numpy(bit.pack_mask(mask.numpy()))
+def encoding_named(name: str) -> Encoding[Any]:
+    """The encoding of a packed file. Raises UserError for a name that is not known here."""
+    if name not in ENCODINGS:
+        raise UserError("packed.encoding", name, f"one of {', '.join(ENCODINGS)}")
+    return ENCODINGS[name]
 
 
-def _mask(packed: Tensor, count: int) -> Tensor:
-    return torch.from_numpy(bit.unpack_mask(packed.numpy(), count))
+def _parts(form: Disjoint) -> dict[str, Form]:
+    return {"body": form.body, "rest": form.rest}
+
+
+def _under(key: str, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{key}."): part for name, part in parts.items() if name.startswith(f"{key}.")}
+
+
+def _decoded(note: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Form:
+    form: Form = encoding_named(note["encoding"]).decode(note, parts)
+    return form

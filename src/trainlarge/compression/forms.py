@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from trainlarge.compression.groups import spread
+from trainlarge.compression.indexes import Pattern
 
 _BIT_PATTERN = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -24,7 +29,7 @@ class Form(Protocol):
         """Data type of the tensor it stands for."""
 
     @property
-    def bits(self) -> int:
+    def bits(self) -> int | Fraction:
         """Bits that one stored weight ideally takes: no scales, no index (Li et al. 2020, section 4)."""
 
     @property
@@ -35,8 +40,21 @@ class Form(Protocol):
         """The float tensor that is evaluated; the same bits on every call and after every decoding."""
 
 
+class Elementwise(ABC):
+    """A form that can leave out the weights that are zero."""
+
+    @abstractmethod
+    def mask(self) -> Tensor:
+        """bool [n]: which weights are not zero."""
+
+    @cached_property
+    def pattern(self) -> Pattern:
+        """What the sizes of its encodings depend on."""
+        return Pattern.of(self.mask())
+
+
 @dataclass(frozen=True, eq=False)
-class Plain:
+class Plain(Elementwise):
     """A tensor as it is: not rounded, perhaps pruned."""
 
     values: Tensor
@@ -62,27 +80,25 @@ class Plain:
         """[n] integers with the bits of the values: -0.0 is not 0 here, so that a sparse encoding loses nothing."""
         return self.values.reshape(-1).view(_BIT_PATTERN[self.values.element_size()])
 
-    @cached_property
-    def stored(self) -> int:
-        """Weights that a sparse encoding has to store."""
-        return int(torch.count_nonzero(self.patterns()))
+    def mask(self) -> Tensor:
+        return self.patterns() != 0
 
     def dense(self) -> Tensor:
         return self.values
 
 
 @dataclass(frozen=True, eq=False)
-class Affine:
-    """Rounded weights: w = step * (code - zero), the same step for all weights of a group of rows."""
+class Affine(Elementwise):
+    """Rounded weights: w = step * (code - zero), the same step and zero for all weights of a group."""
 
     codes: Tensor
     """uint8, of the tensor's shape, each below 2^bits."""
 
     step: Tensor
-    """float32 [groups, 1]; the tensor reshaped to [groups, -1] has one step a row."""
+    """float32 [rows, groups]; the tensor reshaped to [rows, -1] has ``groups`` steps a row."""
 
     zero: Tensor
-    """uint8 [groups, 1] or [1, 1]: the code that stands for exactly 0."""
+    """uint8 [rows, groups] or [1, 1]: the code that stands for exactly 0."""
 
     bits: int
     """Bits of a code."""
@@ -93,19 +109,119 @@ class Affine:
     nonzero: int
     """Weights that were not zero before they were rounded."""
 
+    group_size: int | None = None
+    """Weights of a group of a row; None: the row is one group."""
+
     @property
     def shape(self) -> torch.Size:
         return self.codes.shape
 
-    @cached_property
-    def stored(self) -> int:
-        """Weights that a sparse encoding has to store: those that were not rounded to zero."""
-        return int(torch.count_nonzero(self.mask()))
+    def zeros(self) -> Tensor:
+        """uint8, broadcast against [rows, n / rows]: the code of 0 of each weight."""
+        return spread(self.zero, self.group_size, self.codes.numel() // len(self.step))
 
     def mask(self) -> Tensor:
-        """bool [groups, n]: which weights are not zero."""
-        return self.codes.view(len(self.step), -1) != self.zero
+        return (self.codes.view(len(self.step), -1) != self.zeros()).view(-1)
 
     def dense(self) -> Tensor:
-        values = self.codes.view(len(self.step), -1).to(torch.float32).sub_(self.zero).mul_(self.step)
+        codes = self.codes.view(len(self.step), -1).to(torch.float32)
+        values = codes.sub_(self.zeros()).mul_(spread(self.step, self.group_size, codes.shape[1]))
         return values.view(self.shape).to(self.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Codebook(Elementwise):
+    """Weights that take one of a few values: w = book[row, code]."""
+
+    codes: Tensor
+    """uint8, of the tensor's shape, each below 2^bits."""
+
+    book: Tensor
+    """[rows, 2^bits] of the tensor's data type; the tensor reshaped to [rows, -1] has one book a row."""
+
+    bits: int
+    """Bits of a code."""
+
+    nonzero: int
+    """Weights that were not zero before they were rounded."""
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.codes.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.book.dtype
+
+    def mask(self) -> Tensor:
+        return (self.dense() != 0).view(-1)
+
+    def dense(self) -> Tensor:
+        codes = self.codes.view(len(self.book), -1)
+        return self.book.gather(1, codes.long()).view(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Signs(Elementwise):
+    """Binary and ternary weights: w = scale * sign, the same scale for all weights of a group."""
+
+    signs: Tensor
+    """int8, of the tensor's shape: -1, 0 or 1."""
+
+    scale: Tensor
+    """float32 [rows, groups], as the step of ``Affine``."""
+
+    bits: int
+    """1 for binary weights, 2 for ternary ones."""
+
+    dtype: torch.dtype
+    """Data type of the float tensor."""
+
+    nonzero: int
+    """Weights that were not zero before they were rounded."""
+
+    group_size: int | None = None
+    """Weights of a group of a row; None: the row is one group."""
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.signs.shape
+
+    def mask(self) -> Tensor:
+        return (self.signs != 0).view(-1)
+
+    def dense(self) -> Tensor:
+        signs = self.signs.view(len(self.scale), -1).to(torch.float32)
+        return signs.mul_(spread(self.scale, self.group_size, signs.shape[1])).view(self.shape).to(self.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Disjoint:
+    """The sum of two forms of one shape, of which at least one is 0 at each weight: rounded weights and outliers."""
+
+    body: Form
+    """Most weights."""
+
+    rest: Form
+    """The others."""
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.body.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.body.dtype
+
+    @property
+    def bits(self) -> Fraction:
+        """Their average over the weights that are not zero."""
+        stored = self.body.bits * self.body.nonzero + self.rest.bits * self.rest.nonzero
+        return Fraction(stored, self.nonzero) if self.nonzero else Fraction(0)
+
+    @property
+    def nonzero(self) -> int:
+        return self.body.nonzero + self.rest.nonzero
+
+    def dense(self) -> Tensor:
+        return self.body.dense() + self.rest.dense()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import Tensor, nn
 
+from trainlarge.compression.calibration import Batch, Calibration
 from trainlarge.compression.forms import Form, Plain
 from trainlarge.compression.packing import Packed
 from trainlarge.compression.registry import Shared, function_of
 from trainlarge.compression.sizes import Sizes
-from trainlarge.compression.weights import Weights, load_weights
-from trainlarge.config.recipe import Method, Recipe
+from trainlarge.compression.structure.registry import Reshape, reshape_of
+from trainlarge.compression.structure.tokens import TokenFacts, renumbered_batch
+from trainlarge.compression.weights import Weights, load_reshaped
+from trainlarge.config.method import Method, Part
+from trainlarge.config.recipe import Recipe
 
 Forms = Mapping[str, Form]
 
@@ -31,61 +35,145 @@ class Compressed:
     sizes: Sizes
     """Parameters, ideal bytes and bytes of the packed file."""
 
+    left: Weights
+    """What is left of the checkpoint: names, shapes and modules. Its tensors are those before the last rounding."""
+
     @cached_property
     def weights(self) -> dict[str, Tensor]:
-        """Tensor name -> rounded float tensor, tied ones once; ``load_weights`` puts them into a model.
+        """Tensor name -> rounded float tensor, tied ones once; ``load_weights`` puts them into a model of these shapes.
 
         Tensors that the recipe left alone are shared with the snapshot: read only.
         """
         return {name: form.dense() for name, form in self.packed.forms.items()}
 
+    @property
+    def has_other_shapes(self) -> bool:
+        """Whether the weights no longer fit into a model with the shapes of the checkpoint."""
+        return bool(self.left.structure)
 
-def compress(model: nn.Module, recipe: Recipe, inplace: bool = False) -> Compressed:
+    def model(self) -> nn.Module:
+        """A new model with these weights, ready to use; it holds ``weights`` themselves, so leave them as they are."""
+        return replace(self.left, tensors=self.weights).model()
+
+    def expanded(self) -> dict[str, Tensor]:
+        """The weights in the names and shapes of the checkpoint: 0 where something was removed, factors multiplied.
+
+        Without factors and with the whole vocabulary, a model of the checkpoint's shapes that holds them (the masked
+        model) gives the same logits.
+        """
+        return self.left.expanded(self.weights)
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """A checkpoint after some steps of a recipe."""
+
+    weights: Weights
+    """What is left of it; the tensors are as they were when shapes last changed."""
+
+    forms: Forms
+    """Tensor name -> form."""
+
+    shared: Shared
+    """What the recipes share that go on from here."""
+
+
+def compress(
+    model: nn.Module,
+    recipe: Recipe,
+    inplace: bool = False,
+    calibration: Iterable[Batch] | None = None,
+    tokens: TokenFacts | None = None,
+) -> Compressed:
     """Compress a Hugging Face model (or any torch module) by a recipe.
 
     Args:
         model: left as it is, unless ``inplace``.
         recipe: ``Recipe(prune=Magnitude(sparsity=0.6), quantize=Uniform(bits=4))``.
-        inplace: also put the compressed float weights into ``model``.
+        inplace: also give ``model`` the compressed float weights, and their shapes.
+        calibration: batches of inputs, for methods that look at activations (Wanda, SparseGPT, GPTQ): tensors, or
+            mappings of keyword arguments of the model's forward pass; with ``labels`` where importance is by gradient.
+        tokens: what is known of a text's tokens, for methods that cut the vocabulary.
 
-    Raises UserError, which names the tensor, where a weight is NaN or infinite.
+    Raises UserError where a weight is NaN or infinite (it names the tensor), and where a method needs calibration data
+    and there is none.
     """
-    [(_, compressed)] = compress_grid(Weights.of(model), [recipe])
+    weights = Weights.of(model)
+    batches = None if calibration is None else list(calibration)
+    statistics = None if batches is None else Calibration(weights, model, lambda: batches)
+    [(_, compressed)] = compress_grid(weights, [recipe], statistics, tokens)
     if inplace:
-        load_weights(model, compressed.weights)
+        load_reshaped(model, compressed.left.structure, compressed.weights)
     return compressed
 
 
-def compress_grid(weights: Weights, recipes: Sequence[Recipe]) -> Iterator[tuple[int, Compressed]]:
+def compress_grid(
+    weights: Weights,
+    recipes: Sequence[Recipe],
+    calibration: Calibration | None = None,
+    tokens: TokenFacts | None = None,
+) -> Iterator[tuple[int, Compressed]]:
     """Compress one checkpoint by many recipes: yields (position in ``recipes``, result), each as if computed alone.
 
-    Recipes that prune alike come one after the other, whatever their order in ``recipes``: weights are ranked once for
-    all sparsities and pruned once for all quantizers. Beside ``weights`` it holds at most one pruned
-    copy (while ranking: one copy of the magnitudes) and the codes of the result at hand.
+    Recipes with the same first steps come one after the other, whatever their order in ``recipes``: each first step is
+    carried out once for all of them, and weights are ranked once for all sparsities. Beside ``weights`` it holds one
+    changed copy for each step of the recipe at hand (while ranking: one copy of the magnitudes).
     """
-    shared = Shared(methods=tuple(_methods(recipes)))
-    original = {name: Plain(tensor) for name, tensor in weights.tensors.items()}
-    for prune in dict.fromkeys(recipe.prune for recipe in recipes):
-        alike = [(position, recipe) for position, recipe in enumerate(recipes) if recipe.prune == prune]
-        yield from _quantized(alike, weights, _applied(prune, weights, original, shared), shared)
+    everything = tuple(step for recipe in recipes for step in recipe.steps)
+    shared = Shared(methods=everything, calibration=calibration, tokens=tokens)
+    start = _State(weights, {name: Plain(tensor) for name, tensor in weights.tensors.items()}, shared)
+    yield from _branches([(position, recipe, recipe.steps) for position, recipe in enumerate(recipes)], start)
 
 
-def _quantized(
-    recipes: Sequence[tuple[int, Recipe]], weights: Weights, pruned: Forms, shared: Shared
-) -> Iterator[tuple[int, Compressed]]:
-    """The results of recipes that prune alike. A function of its own, so that ``pruned`` is freed when it returns."""
-    for position, recipe in recipes:
-        packed = Packed.of(recipe, weights, _applied(recipe.quantize, weights, pruned, shared))
-        yield position, Compressed(recipe, packed, Sizes.of(weights, packed))
+_Branch = tuple[int, Recipe, tuple[Part, ...]]
+"""Position in the grid, the recipe, and its steps that are left to do."""
 
 
-def _methods(recipes: Sequence[Recipe]) -> Iterator[Method]:
-    return (method for recipe in recipes for method in recipe.parts().values() if method)
+def _branches(branches: Sequence[_Branch], state: _State) -> Iterator[tuple[int, Compressed]]:
+    """The results of recipes that have come to the same state. A state is freed when its last recipe is done."""
+    for position, recipe, steps in branches:
+        if not steps:
+            packed = Packed.of(recipe, state.weights, state.forms)
+            yield position, Compressed(recipe, packed, Sizes.of(state.weights, packed), state.weights)
+    going_on = [branch for branch in branches if branch[2]]
+    # Only what is asked of this very state: what another one remembers is about other weights.
+    shared = replace(state.shared, methods=tuple(steps[0] for _, _, steps in going_on), memory={})
+    for step in dict.fromkeys(steps[0] for _, _, steps in going_on):
+        alike = [(position, recipe, steps[1:]) for position, recipe, steps in going_on if steps[0] == step]
+        yield from _branches(alike, _after(step, replace(state, shared=shared)))
 
 
-def _applied(method: Method | None, weights: Weights, forms: Forms, shared: Shared) -> Forms:
-    """The forms after ``method``; those it does not act on are passed through."""
-    if method is None:
-        return forms
-    tensors = {name: forms[name].dense() for name in weights.selected(method.embeddings)}
-    return {**forms, **function_of(method)(method, tensors, shared)}
+def _after(step: Part, state: _State) -> _State:
+    reshape = reshape_of(step)
+    if reshape is not None:
+        return _reshaped(step, reshape, state)
+    assert isinstance(step, Method)
+    names = state.weights.selected(step.embeddings)
+    tensors = {name: state.forms[name].dense() for name in names}
+    return replace(state, forms={**state.forms, **function_of(step)(step, tensors, state.shared)})
+
+
+def _reshaped(step: Part, reshape: Reshape, state: _State) -> _State:
+    """After a step that changes shapes. A tensor that it does not touch keeps its form, others are held as floats."""
+    tensors = {name: form.dense() for name, form in state.forms.items()}
+    forms = {id(tensor): state.forms[name] for name, tensor in tensors.items()}
+    weights = reshape(step, replace(state.weights, tensors=tensors), state.shared)
+    return _State(
+        weights,
+        {name: forms[id(tensor)] if id(tensor) in forms else Plain(tensor) for name, tensor in weights.tensors.items()},
+        replace(state.shared, calibration=_calibration_of(weights, state)),
+    )
+
+
+def _calibration_of(weights: Weights, state: _State) -> Calibration | None:
+    """The calibration of a model of the new shapes, which reads the tokens that are left."""
+    before = state.shared.calibration
+    if before is None:
+        return None
+    device = next(before.model.parameters()).device
+    is_cut = weights.structure.tokens != state.weights.structure.tokens
+    tokens = weights.structure.tokens if is_cut else None
+    batches = before.batches
+    return Calibration(
+        weights, weights.model().to(device), lambda: (renumbered_batch(batch, tokens) for batch in batches())
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,9 @@ from trainlarge.compression import container
 from trainlarge.compression.container import Parts
 from trainlarge.compression.encodings import Encoding, encoding_named, smallest
 from trainlarge.compression.forms import Form
-from trainlarge.compression.weights import Weights, adopt_dtypes, load_weights
+from trainlarge.compression.structure.shapes import Structure
+from trainlarge.compression.structure.skeleton import reshape
+from trainlarge.compression.weights import Weights, adopt_dtypes, load_reshaped, load_weights
 from trainlarge.config.recipe import Recipe
 from trainlarge.errors import UserError
 
@@ -42,10 +44,13 @@ class Packed:
     forms: Mapping[str, Form]
     """Tensor name -> form; tied tensors once."""
 
+    structure: Structure = field(default_factory=Structure)
+    """What is left of the shapes that ``config`` tells of."""
+
     @classmethod
     def of(cls, recipe: Recipe, weights: Weights, forms: Mapping[str, Form]) -> Packed:
         """The packed form of ``weights`` after ``recipe`` turned them into ``forms``."""
-        return cls(recipe, weights.architecture, weights.config, forms)
+        return cls(recipe, weights.architecture, weights.config, forms, weights.structure)
 
     @cached_property
     def encodings(self) -> dict[str, Encoding[Any]]:
@@ -71,12 +76,14 @@ class Packed:
         return encoded
 
     def body(self, parent: str = "") -> dict[str, Any]:
-        """The JSON data of the file. A tensor without a note is dense."""
+        """The JSON data of the file. A tensor without a note is dense; ``config`` is that of the checkpoint, and
+        ``structure`` says what is left of its shapes, where something was removed or factorized."""
         return {
             "parent": parent.ljust(PARENT_WIDTH),
             "recipe": self.recipe.to_json(),
             "architecture": self.architecture,
             "config": self.config,
+            **({"structure": self.structure.to_json()} if self.structure else {}),
             "tensors": {name: self._note(name) for name, way in self.encodings.items() if way.name != "dense"},
         }
 
@@ -110,20 +117,26 @@ def load_packed_weights(path: str | Path) -> dict[str, Tensor]:
 def load_packed(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     """The model of a packed file, ready to use (evaluation mode), built from the configuration in the file.
 
-    With ``model``, the weights are loaded into that one, in its own data types. Raises UserError as
-    ``load_packed_weights`` does, and where the file belongs to another model.
+    Where the vocabulary was cut, the model reads and predicts the numbers of the tokens that are left; its buffer
+    ``kept_tokens`` holds their numbers in the checkpoint. With ``model``, one with the shapes of the checkpoint, the
+    weights are loaded into that one, in its own data types, and it is cut to the shapes of the file. Raises UserError
+    as ``load_packed_weights`` does, and where the file belongs to another model.
     """
     body, tensors = container.read(Path(path))
-    weights = _decoded(body, tensors)
+    weights, structure = _decoded(body, tensors), Structure.from_json(body.get("structure", {}))
     if model is None:
         model = _built(path, body)
+        reshape(model, structure)
         adopt_dtypes(model, weights)
-    load_weights(model, weights)
+        load_weights(model, weights)
+    else:
+        load_reshaped(model, structure, weights)
     return model.eval()
 
 
 def packed_header(path: str | Path) -> dict[str, Any]:
-    """What a packed file says of itself, without reading its weights: parent, recipe, architecture, config, tensors."""
+    """What a packed file says of itself, without reading its weights: parent, recipe, architecture, config, tensors,
+    and structure where shapes were changed."""
     body = container.read_body(Path(path))
     return {**body, "parent": body["parent"].rstrip()}
 

@@ -9,8 +9,11 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.forms import Form
-from trainlarge.config.recipe import Method
+from trainlarge.compression.structure.tokens import TokenFacts
+from trainlarge.config.method import Calibrated, Method, Part
+from trainlarge.errors import UserError
 
 T = TypeVar("T")
 
@@ -28,11 +31,31 @@ class Shared:
     Sharing never changes a result: a function computes from here only what it would compute alone.
     """
 
-    methods: tuple[Method, ...] = ()
-    """Every method of the grid: what a function can prepare for in one go (all sparsities in one sort)."""
+    methods: tuple[Part, ...] = ()
+    """Every method that recipes of the grid carry out next: what a function can prepare for in one go (all
+    sparsities in one sort)."""
+
+    calibration: Calibration | None = None
+    """Statistics of the inputs of linear layers; None where nobody gave data. Computed when first asked for."""
+
+    tokens: TokenFacts | None = None
+    """How often tokens occur, and which are special; None where nobody said."""
 
     memory: dict[Hashable, Any] = field(default_factory=dict)
     """What ``once`` has computed."""
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            if isinstance(method, Calibrated):
+                self.calibrated(method)
+
+    def calibrated(self, method: Calibrated) -> Calibration:
+        """The calibration of a method that needs it. Raises UserError where there is none."""
+        if self.calibration is None:
+            raise UserError(
+                "calibration", None, f"batches of inputs, since {method.slot}.name={method.name} looks at them"
+            )
+        return self.calibration
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """``compute()``, remembered under ``key``. Only for small things that depend on the checkpoint and ``methods``

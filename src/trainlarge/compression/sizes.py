@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from trainlarge.compression.packing import Packed
 from trainlarge.compression.weights import Weights
@@ -67,7 +68,7 @@ def _nonzero(packed: Packed, names: list[str]) -> int:
 
 
 def _ideal_bytes(weights: Weights, packed: Packed, names: list[str]) -> int:
-    bits = 0
+    bits: int | Fraction = 0
     for name in names:
         form = packed.forms[name]
         bits += form.bits * (form.nonzero if name in weights.matrices else form.shape.numel())

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.cells import recipe_of
 from trainlarge.compression.grid import Compressed, compress_grid
 from trainlarge.compression.packing import save_packed
+from trainlarge.compression.structure.shapes import Structure
+from trainlarge.compression.structure.tokens import TokenFacts, removed_share, renumbered
+from trainlarge.compression.training_batches import training_batches
 from trainlarge.compression.weights import Weights, load_weights
 from trainlarge.data.evaluation import EvaluationSet
-from trainlarge.data.prepare import prepare
+from trainlarge.data.prepare import PreparedData, prepare
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.place import jobs_per_device
 from trainlarge.launch.provenance import origin, software
@@ -25,6 +31,9 @@ from trainlarge.sweep.store import RECORD_SCHEMAS
 from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
 from trainlarge.training.evaluate import Evaluation, evaluate
 from trainlarge.training.setup import evaluation_set_of
+
+_CHUNK = 1 << 24
+"""Tokens that are counted at a time."""
 
 
 def run(job: RunningJob) -> None:
@@ -44,21 +53,24 @@ class CheckpointRun:
         self.was_shared = is_shared(self.implementation.threads)
         self.parent = job.study.folder("train", config["checkpoint"])
         parent = self.parent.cell().config
-        self.evaluation_set: EvaluationSet = evaluation_set_of(parent, prepare(parent["data"], job.study.data_root))
+        prepared = prepare(parent["data"], job.study.data_root)
+        self.evaluation_set: EvaluationSet = evaluation_set_of(parent, prepared)
         model = load_model(self.parent.checkpoint, attention=self.implementation.attention)
         self.model: PreTrainedModel = cast(Any, model).to(self.implementation.device)
         self.weights = Weights.of(self.model)
+        self.calibration = Calibration(self.weights, self.model, lambda: training_batches(prepared, parent))
+        self.recipes = [recipe_of(cell.config) for cell in self.cells]
+        self.tokens = token_facts(prepared) if any(recipe.vocabulary for recipe in self.recipes) else None
         self.dense = self._evaluate()
 
     def run(self) -> None:
         """Compress, evaluate, pack and record, recipe by recipe."""
         began = started = time.time()
         for done, (position, compressed) in enumerate(
-            compress_grid(self.weights, [recipe_of(cell.config) for cell in self.cells])
+            compress_grid(self.weights, self.recipes, self.calibration, self.tokens)
         ):
             cell = self.cells[position]
-            load_weights(self.model, compressed.weights)
-            evaluation = self._evaluate()
+            evaluation = self._evaluate_compressed(compressed)
             self.job.require_lease(cell.id)
             save_packed(self.job.folder(cell.id).packed, compressed, parent=self.parent.id)
             self.job.finish(cell.id, self._record(cell, compressed, evaluation, started))
@@ -68,6 +80,20 @@ class CheckpointRun:
 
     def _evaluate(self) -> Evaluation:
         return evaluate(self.model, self.evaluation_set, FORWARDS[self.implementation.forward].logits)
+
+    def _evaluate_compressed(self, compressed: Compressed) -> Evaluation:
+        """On the checkpoint's model where the weights fit into it, else on one of their own.
+
+        Where the vocabulary was cut, tokens that are not left are read, and are to be predicted, as the unknown token;
+        the record's ``unknown_share`` says how many. Such a loss is not that of the whole vocabulary.
+        """
+        if not compressed.has_other_shapes:
+            load_weights(self.model, compressed.weights)
+            return self._evaluate()
+        model = cast(Any, compressed.model()).to(self.implementation.device)
+        tokens, data = compressed.left.structure.tokens, self.evaluation_set
+        data = replace(data, inputs=renumbered(data.inputs, tokens), labels=renumbered(data.labels, tokens))
+        return evaluate(model, data, FORWARDS[self.implementation.forward].logits)
 
     def _tell(self, cell: Cell, done: int, loss: float, seconds: float) -> None:
         left = [other.id for other in self.cells if not self.job.folder(other.id).is_done()]
@@ -89,6 +115,9 @@ class CheckpointRun:
             "parent": self.parent.id,
             "recipe": recipe.to_json(),
             "description": recipe.describe(),
+            "order": list(recipe.order or ()),
+            "structure": _counts(compressed.left.structure),
+            "unknown_share": removed_share(self.evaluation_set.labels, compressed.left.structure.tokens),
             "loss": evaluation.loss,
             "accuracy": evaluation.accuracy,
             "perplexity": math.exp(evaluation.loss),
@@ -96,13 +125,13 @@ class CheckpointRun:
             "loss_increase": evaluation.loss - self.dense.loss,
             "loss_standard_error": standard_error(evaluation.row_losses),
             "increase_standard_error": standard_error(evaluation.row_losses - self.dense.row_losses),
-            "sparsity": cell.config["prune"].get("sparsity", 0.0),
-            "bits": cell.config["quantize"].get("bits", 32),
+            "sparsity": getattr(recipe.prune, "sparsity", 0.0),
+            "bits": getattr(recipe.quantize, "bits", 32),
             "parameters": sizes.parameters,
             "embedding_parameters": sizes.parameters - sizes.parameters_without_embeddings,
             **{f"{key}{part}": getattr(sizes, f"{key}{part}")
                for key in ("nonzero_parameters", "ideal_bytes", "file_bytes") for part in ("", "_without_embeddings")},
-            "relative_squared_error": self._relative_squared_error(compressed.weights),
+            "relative_squared_error": self._relative_squared_error(compressed.expanded()),
             "seconds": time.time() - started,
             "data": {
                 "fingerprint": self.parent.cell().config["data"]["fingerprint"],
@@ -119,13 +148,29 @@ class CheckpointRun:
         return {**implementation, **shared, "software": software()}
 
     def _relative_squared_error(self, compressed: dict[str, Tensor]) -> float:
-        """sum (w' - w)^2 / sum w^2 over all matrices."""
+        """sum (w' - w)^2 / sum w^2 over all matrices of the checkpoint; what was removed counts as 0."""
         before, after = (
             [tensors[name].double() for name in self.weights.matrices] for tensors in (self.weights.tensors, compressed)
         )
         total = sum(float(tensor.square().sum()) for tensor in before)
         moved = sum(float((new - old).square().sum()) for old, new in zip(before, after, strict=True))
         return moved / total if total else 0.0
+
+
+def token_facts(prepared: PreparedData) -> TokenFacts:
+    """How often each token occurs in the training split. Our tokenizers have no unknown token: it is the mask token."""
+    counts = sum(
+        np.bincount(prepared.train[start : start + _CHUNK], minlength=prepared.vocab_size)
+        for start in range(0, len(prepared.train), _CHUNK)
+    )
+    special = frozenset(range(prepared.first_regular_id))
+    return TokenFacts(torch.from_numpy(np.asarray(counts)), special, prepared.mask_id)
+
+
+def _counts(structure: Structure) -> dict[str, Any]:
+    """What is left of the shapes, for the record: the vocabulary as its size."""
+    tokens = {} if structure.tokens is None else {"tokens": len(structure.tokens.kept)}
+    return structure.to_json() | tokens
 
 
 def standard_error(row_values: Tensor) -> float:

@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from trainlarge.compression.structure.encoder import Encoder, find_encoder
+from trainlarge.compression.structure.shapes import Structure
+from trainlarge.compression.structure.skeleton import filled, reshape, skeleton_of
+from trainlarge.compression.structure.tables import Tables, find_tables
 from trainlarge.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
+class Origin:
+    """Where the weights of a tensor stood in the checkpoint."""
+
+    name: str
+    """Name of the tensor there."""
+
+    places: Mapping[int, Tensor] = field(default_factory=dict)
+    """Dimension -> the indices there of what is left, where not everything is."""
+
+    def cut(self, dimension: int, kept: Tensor, shape: tuple[int, ...]) -> Origin:
+        """The origin after only the indices ``kept`` of a dimension of a tensor of this shape are left."""
+        before = self.places.get(dimension, torch.arange(shape[dimension]))
+        return replace(self, places={**self.places, dimension: before[kept]})
+
+    def spread(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """The tensor in the shape of the checkpoint, 0 where nothing is left."""
+        for dimension, places in self.places.items():
+            wide = list(tensor.shape)
+            wide[dimension] = shape[dimension]
+            tensor = tensor.new_zeros(wide).index_copy_(dimension, places, tensor)
+        return tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Weights:
-    """A snapshot of a checkpoint's weights on the CPU: changing the model afterwards does not change it."""
+    """A snapshot of a checkpoint's weights on the CPU: changing the model afterwards does not change it.
+
+    What changes shapes makes new weights of it, which know what is left of the checkpoint (``structure``).
+    """
 
     tensors: Mapping[str, Tensor]
     """Every entry of the model's ``state_dict`` in its order; tied ones once, under their first name. Read only."""
@@ -33,7 +65,22 @@ class Weights:
     """Class name of the model, such as ``ModernBertForMaskedLM``."""
 
     config: Mapping[str, Any]
-    """The model's Hugging Face configuration as JSON data; empty for a plain torch module."""
+    """The checkpoint's Hugging Face configuration as JSON data; empty for a plain torch module."""
+
+    skeleton: nn.Module
+    """The checkpoint's modules without their weights."""
+
+    encoder: Encoder | None
+    """Where its layers, heads and neurons lie now; None for a model without known layers."""
+
+    tables: Tables | None
+    """Where its vocabulary lies now; None for a model without one."""
+
+    structure: Structure = field(default_factory=Structure)
+    """What is left of the shapes of the checkpoint."""
+
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    """Name of a tensor -> where it was in the checkpoint, for those that were cut, renamed or factorized."""
 
     @classmethod
     def of(cls, model: nn.Module) -> Weights:
@@ -51,6 +98,59 @@ class Weights:
             buffers=frozenset(set(entries) - parameters),
             architecture=type(model).__name__,
             config=_config(model),
+            skeleton=skeleton_of(model),
+            encoder=find_encoder(model),
+            tables=find_tables(model),
+        )
+
+    def model(self) -> nn.Module:
+        """A new model of these shapes whose parameters are ``tensors`` themselves, in evaluation mode."""
+        return filled(self.skeleton, self.structure, self.tensors).eval()
+
+    def reshaped(self) -> nn.Module:
+        """The modules of these shapes, without weights."""
+        model = copy.deepcopy(self.skeleton)
+        reshape(model, self.structure)
+        return model
+
+    def names(self) -> list[str]:
+        """Names of the tensors of a model of these shapes, tied ones once, in order."""
+        return list(_entries(self.reshaped()))
+
+    def origin(self, name: str) -> Origin:
+        """Where a tensor was in the checkpoint."""
+        return self.origins.get(name, Origin(name))
+
+    def expanded(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """``tensors``, which are named and shaped as these, in the names and shapes of the checkpoint: factors are
+        multiplied out, and what was removed is 0."""
+        entries = _entries(self.skeleton)
+        found: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            module, _, factor = name.removesuffix(".weight").rpartition(".")
+            origin = self.origin(name)
+            if module in self.structure.ranks and factor == "up" and name.endswith(".weight"):
+                other = f"{module}.down.weight"
+                whole = (tensor.double() @ tensors[other].double()).to(tensor.dtype)
+                origin = replace(origin, places={**origin.places, **self.origin(other).places})
+                found[origin.name] = origin.spread(whole, tuple(entries[origin.name].shape))
+            elif module not in self.structure.ranks or factor != "down":
+                found[origin.name] = origin.spread(tensor, tuple(entries[origin.name].shape))
+        return {
+            name: found[name] if name in found else torch.zeros(entry.shape, dtype=entry.dtype)
+            for name, entry in entries.items()
+        }
+
+    def renamed(self, new_name: Callable[[str], str | None]) -> Weights:
+        """With other names, without the tensors whose new name is None."""
+        names = {name: new for name in self.tensors if (new := new_name(name)) is not None}
+        return replace(
+            self,
+            tensors={new: self.tensors[name] for name, new in names.items()},
+            matrices=frozenset(names[name] for name in self.matrices if name in names),
+            embeddings=frozenset(names[name] for name in self.embeddings if name in names),
+            buffers=frozenset(names[name] for name in self.buffers if name in names),
+            origins={new: self.origin(name) for name, new in names.items() if name != new or name in self.origins},
         )
 
     def selected(self, embeddings: bool) -> list[str]:
@@ -68,6 +168,19 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, tensor in tensors.items():
             entries[name].copy_(tensor)
+
+
+def load_reshaped(model: nn.Module, structure: Structure, tensors: Mapping[str, Tensor]) -> None:
+    """Cut a model with the shapes of the checkpoint to ``structure`` and copy ``tensors`` into it, in place.
+
+    Raises UserError where the model is another one; then nothing is changed.
+    """
+    if structure:
+        trial = skeleton_of(model)
+        reshape(trial, structure)
+        _check_same({name: tuple(tensor.shape) for name, tensor in _entries(trial).items()}, tensors)
+        reshape(model, structure)
+    load_weights(model, tensors)
 
 
 def adopt_dtypes(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -1,189 +1,160 @@
-"""What compression does to a checkpoint: a recipe prunes, then quantizes; each method is a frozen dataclass.
+"""What compression does to a checkpoint: a recipe is one method or none in each of its slots, and the order of them.
 
-This file only describes (no torch): names, fields, what is allowed, and the JSON form. The function of a method is
-found by its class in ``trainlarge.compression.registry``. A new method is one dataclass with ``@method(...)`` here and
-one function with ``@applies(...)`` there.
+    Recipe(prune=Magnitude(sparsity=0.6), quantize=Uniform(bits=4))                        # prune, then quantize
+    Recipe(structure=Heads(keep=0.5), quantize=Uniform(bits=8), order=("quantize", "structure"))
+
+The natural order is that of ``SLOTS``, from coarse to fine: first the vocabulary is cut, then heads, neurons or layers
+are removed, then matrices factorized, then weights pruned, then what is left is quantized, so that each method sees
+the weights that will be there. Any other order is possible and part of the recipe. Only the order of the slots that are
+used counts: recipes that differ in the place of an empty slot are equal.
+
+JSON of version 1 has ``prune`` and ``quantize`` always, the other slots where they are used, and ``order`` unless the
+recipe only prunes, quantizes, or prunes and then quantizes. So recipes (and packed files, and configurations of cells)
+from before there were more slots keep their form, and a reader from then refuses the new ones instead of misreading.
+
+This file only describes (no torch): the slots of a recipe, what is allowed, its JSON form and how a configuration is
+read. The methods of a slot are in the file of its name, what they share in ``method.py``; a method's function is
+found by its class in ``trainlarge.compression.registry``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from importlib import import_module
+from typing import Any, get_args, get_type_hints
 
+from trainlarge.config.method import METHODS, Part, is_integer, is_real
 from trainlarge.errors import UserError
+
+for _slot in METHODS:
+    import_module(f"trainlarge.config.{_slot}")
 
 RECIPE_VERSION = 1
 """Version of the JSON form of a recipe; it grows when a reader of the old form would misread the new one."""
 
-METHODS: dict[str, dict[str, type[Method]]] = {"prune": {}, "quantize": {}}
-"""Slot of the recipe -> name of the method -> its dataclass."""
+SLOTS = tuple(METHODS)
+"""All slots in the natural order: vocabulary, structure, factorize, prune, quantize."""
 
-M = TypeVar("M", bound="Method")
-
-
-def method(slot: Literal["prune", "quantize"], name: str, version: int = 1) -> Callable[[type[M]], type[M]]:
-    """Class decorator: makes a dataclass known as the method ``name`` of the recipe's ``slot``.
-
-    ``version`` is the version of its fields in JSON.
-    """
-
-    def register(cls: type[M]) -> type[M]:
-        cls.slot, cls.name, cls.version = slot, name, version
-        METHODS[slot][name] = cls
-        return cls
-
-    return register
-
-
-@dataclass(frozen=True)
-class Method:
-    """What every compression method shares. It acts on matrices (parameters with two dimensions or more); vectors
-    (biases, norms) are never touched. A tied matrix is one matrix."""
-
-    slot: ClassVar[str] = ""
-    name: ClassVar[str] = ""
-    version: ClassVar[int] = 1
-    off: ClassVar[Mapping[str, float]] = {}
-    """Numbers with which a configuration leaves the method out, so that an axis can reach from nothing to much."""
-
-    embeddings: bool = field(default=True, kw_only=True)
-    """Whether embedding matrices (tokens, positions; a tied output matrix with them) are compressed too."""
-
-    def __post_init__(self) -> None:
-        self.require("embeddings", isinstance(self.embeddings, bool), "true or false")
-
-    def require(self, name: str, fine: bool, allowed: str) -> None:
-        """Raise the UserError of the configuration key ``<slot>.<name>`` unless the field is ``fine``."""
-        if not fine:
-            raise UserError(f"{self.slot}.{name}", getattr(self, name), allowed)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data: name, version and all fields."""
-        return {"name": self.name, "version": self.version, **asdict(self)}
-
-    def describe(self) -> str:
-        """Short human text, such as ``4 bit row without embeddings``."""
-        return self.summary() if self.embeddings else f"{self.summary()} without embeddings"
-
-    def summary(self) -> str:
-        """What ``describe`` says of the fields of this method."""
-        return self.name
-
-
-@method("prune", "magnitude")
-@dataclass(frozen=True)
-class Magnitude(Method):
-    """Zero the weights of smallest magnitude: exactly round(sparsity * n) of n, ties by position.
-
-    A weight of a larger sparsity's result is never zero in a smaller one's: results are nested.
-    Source: Li et al. 2020 (arXiv 2002.11794), section 4, without their retraining.
-    """
-
-    off: ClassVar[Mapping[str, float]] = {"sparsity": 0.0}
-
-    sparsity: float
-    """Share of the weights that become zero, in [0, 1); a configuration's 0 is no pruning."""
-
-    scope: Literal["global", "tensor"] = "global"
-    """Where weights are ranked: over all matrices together, or within each matrix."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require("sparsity", _is_real(self.sparsity) and 0 <= self.sparsity < 1, "a number in [0, 1)")
-        self.require("scope", self.scope in ("global", "tensor"), "one of global, tensor")
-        object.__setattr__(self, "sparsity", float(self.sparsity))
-
-    def summary(self) -> str:
-        """Such as ``prune 60 % global``."""
-        return f"prune {self.sparsity * 100:g} % {self.scope}"
-
-
-@method("quantize", "uniform")
-@dataclass(frozen=True)
-class Uniform(Method):
-    """Round weights to 2^bits equally spaced values, without retraining.
-
-    Asymmetric: step = (max - min) / (2^bits - 1), zero = round(-min / step), code = clamp(round(w / step) + zero,
-    0, 2^bits - 1), w' = step * (code - zero), with the range [min, max] widened to hold 0. This is the uniform
-    quantization of Li et al. 2020 (arXiv 2002.11794) in its affine form (GPTQ, arXiv 2210.17323), whose whole-number
-    zero point keeps a pruned weight exactly 0.
-    Symmetric: step = max |w| / (2^(bits-1) - 1), w' = step * round(w / step).
-    """
-
-    off: ClassVar[Mapping[str, float]] = {"bits": 32}
-
-    bits: int
-    """Bits of a code, 2 to 8; a configuration's 32 is no quantization."""
-
-    granularity: Literal["tensor", "row"] = "row"
-    """What shares one step and one zero point: the whole matrix, or one row (first dimension)."""
-
-    symmetric: bool = False
-    """Whether the range is symmetric around 0, which leaves one of the 2^bits values unused."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        allowed = "a whole number from 2 to 8, or 32 in a configuration"
-        self.require("bits", _is_integer(self.bits) and 2 <= self.bits <= 8, allowed)
-        self.require("granularity", self.granularity in ("tensor", "row"), "one of tensor, row")
-        self.require("symmetric", isinstance(self.symmetric, bool), "true or false")
-        object.__setattr__(self, "bits", int(self.bits))
-
-    def summary(self) -> str:
-        """Such as ``4 bit row``."""
-        return f"{self.bits} bit {self.granularity}" + (" symmetric" if self.symmetric else "")
+FIRST_SLOTS = ("prune", "quantize")
+"""The slots that are always written, in the order that is not."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Prune, then quantize; a part that is None is left out, and both None is the dense checkpoint."""
+    """Methods by slot, applied in ``order``; a slot that is None is left out, and all None is the dense checkpoint."""
 
-    prune: Method | None = None
+    prune: Part | None = None
     """How weights are chosen to become zero, such as ``Magnitude(sparsity=0.6)``."""
 
-    quantize: Method | None = None
+    quantize: Part | None = None
     """How the remaining weights are rounded, such as ``Uniform(bits=4)``."""
 
+    structure: Part | None = None
+    """What is removed physically: heads, neurons or layers, such as ``Heads(keep=0.5)``."""
+
+    factorize: Part | None = None
+    """How matrices become products of thinner ones, such as ``LowRank(keep=0.5)``."""
+
+    vocabulary: Part | None = None
+    """Which tokens stay, such as ``Frequent(size=5000)``."""
+
+    order: Sequence[str] | None = None
+    """Slots in the order in which they are applied: all that are used, each once; None is the natural order. It is
+    kept as a tuple of the slots that are used."""
+
     def __post_init__(self) -> None:
-        for slot, part in self.parts().items():
+        for slot in SLOTS:
+            part = getattr(self, slot)
             if part is not None and getattr(part, "slot", None) != slot:
                 raise UserError(slot, part, f"nothing or a method of {slot}: {_names(slot)}")
+        object.__setattr__(self, "order", self._checked_order())
 
-    def parts(self) -> dict[str, Method | None]:
-        """Slot -> method, in the order in which they are applied."""
-        return {"prune": self.prune, "quantize": self.quantize}
+    @property
+    def steps(self) -> tuple[Part, ...]:
+        """The methods in the order in which they are applied."""
+        return tuple(getattr(self, slot) for slot in self.order or ())
+
+    def parts(self) -> dict[str, Part | None]:
+        """Slot -> method, in the order in which they are applied; then the slots that are left out."""
+        used = self.order or ()
+        return {slot: getattr(self, slot) for slot in (*used, *(slot for slot in SLOTS if slot not in used))}
 
     def describe(self) -> str:
-        """Short human text, such as ``prune 60 % global, 4 bit row``, or ``dense``."""
-        return ", ".join(part.describe() for part in self.parts().values() if part) or "dense"
+        """Short human text in the order of application, such as ``prune 60 % global, 4 bit row``, or ``dense``."""
+        return ", ".join(part.describe() for part in self.steps) or "dense"
+
+    @property
+    def has_first_form(self) -> bool:
+        """Whether it only prunes, quantizes, or prunes and then quantizes: then its order goes without saying."""
+        return self.order == tuple(slot for slot in FIRST_SLOTS if slot in (self.order or ()))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that ``from_json`` turns into an equal recipe."""
-        return {"version": RECIPE_VERSION} | {slot: part and part.to_json() for slot, part in self.parts().items()}
+        written = [slot for slot in SLOTS if slot in FIRST_SLOTS or getattr(self, slot)]
+        parts = {slot: part and part.to_json() for slot in written for part in [getattr(self, slot)]}
+        return {
+            "version": RECIPE_VERSION,
+            **parts,
+            **({} if self.has_first_form else {"order": list(self.order or ())}),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:
         """The recipe that ``to_json`` wrote. Raises UserError for unknown names, fields and versions."""
-        unknown = set(data) - {"version", *METHODS}
+        allowed = ("version", *SLOTS, "order")
+        unknown = set(data) - set(allowed)
         if unknown:
-            raise UserError("recipe", ", ".join(sorted(unknown)), f"version, {', '.join(METHODS)}")
+            raise UserError("recipe", ", ".join(sorted(unknown)), ", ".join(allowed))
         _check_version("recipe.version", data.get("version"), RECIPE_VERSION)
-        return cls(**{slot: _method_from_json(slot, data.get(slot)) for slot in METHODS})
+        parts = {slot: _method_from_json(slot, data.get(slot)) for slot in SLOTS}
+        return cls(**parts, order=data.get("order"))
 
     @classmethod
-    def from_config(cls, prune: Mapping[str, Any] | None, quantize: Mapping[str, Any] | None) -> Recipe:
-        """The recipe of the configuration groups ``prune`` and ``quantize``.
+    def from_config(
+        cls,
+        prune: Mapping[str, Any] | None = None,
+        quantize: Mapping[str, Any] | None = None,
+        *,
+        order: Sequence[str] | None = None,
+        **groups: Mapping[str, Any] | None,
+    ) -> Recipe:
+        """The recipe of the configuration groups named after the slots, and of the key ``order``.
 
         A group is ``{"name": "none"}`` or a method's name and fields; sparsity 0 and 32 bits are none, too. Numbers may
         arrive as text (``"0.6"``), whole numbers as floats (``4.0``).
         Raises UserError, with the configuration key, for unknown names and fields and for values out of range.
         """
-        return cls(prune=_method_from_config("prune", prune), quantize=_method_from_config("quantize", quantize))
+        given = {"prune": prune, "quantize": quantize, **groups}
+        return cls(**{slot: _method_from_config(slot, given.get(slot)) for slot in SLOTS}, order=order)
+
+    def to_config(self) -> dict[str, Any]:
+        """The configuration of the recipe: ``prune`` and ``quantize`` always, the rest only where it says something.
+
+        An absent group is one that is ``none``, whatever the defaults of ``conf/`` are, and an absent order is that of
+        ``has_first_form``; so nothing is left to defaults, and cells from before there were more slots keep their ids.
+        """
+        groups = {
+            slot: {key: value for key, value in part.items() if key != "version"} if part else {"name": "none"}
+            for slot, part in self.to_json().items()
+            if slot in SLOTS
+        }
+        return groups | ({} if self.has_first_form else {"order": list(self.order or ())})
+
+    def _checked_order(self) -> tuple[str, ...]:
+        used = [slot for slot in SLOTS if getattr(self, slot) is not None]
+        if self.order is None:
+            return tuple(used)
+        allowed = f"a list of slots, each once, with all that are used ({', '.join(used) or 'none'})"
+        if isinstance(self.order, str) or not isinstance(self.order, Sequence):
+            raise UserError("order", self.order, allowed)
+        order = tuple(slot for slot in self.order if slot in used)
+        if sorted(order) != sorted(used) or any(slot not in SLOTS for slot in self.order):
+            raise UserError("order", list(self.order), f"{allowed} among {', '.join(SLOTS)}")
+        return order
 
 
-def _method_from_json(slot: str, data: Mapping[str, Any] | None) -> Method | None:
+def _method_from_json(slot: str, data: Mapping[str, Any] | None) -> Part | None:
     if data is None:
         return None
     _check_is_group(slot, data)
@@ -192,7 +163,7 @@ def _method_from_json(slot: str, data: Mapping[str, Any] | None) -> Method | Non
     return _build(kind, {key: value for key, value in data.items() if key not in ("name", "version")})
 
 
-def _method_from_config(slot: str, group: Mapping[str, Any] | None) -> Method | None:
+def _method_from_config(slot: str, group: Mapping[str, Any] | None) -> Part | None:
     if group is None:
         return None
     _check_is_group(slot, group)
@@ -213,24 +184,24 @@ def _check_is_group(slot: str, group: Any) -> None:
         raise UserError(slot, group, f"a name with its fields, such as {{name: {next(iter(METHODS[slot]))}, ...}}")
 
 
-def _method_named(slot: str, name: Any) -> type[Method]:
+def _method_named(slot: str, name: Any) -> type[Part]:
     if not isinstance(name, str) or name not in METHODS[slot]:
         raise UserError(f"{slot}.name", name, f"one of none, {_names(slot)}")
     return METHODS[slot][name]
 
 
-def _check_fields(kind: type[Method], given: dict[str, Any]) -> None:
+def _check_fields(kind: type[Part], given: dict[str, Any]) -> None:
     allowed = [item.name for item in fields(kind)]
     for key in given:
         if key not in allowed:
             raise UserError(f"{kind.slot}.{key}", given[key], f"a field of {kind.name}: {', '.join(allowed)}")
 
 
-def _is_off(kind: type[Method], values: dict[str, Any]) -> bool:
-    return bool(kind.off) and all(_is_real(values.get(key)) and values[key] == off for key, off in kind.off.items())
+def _is_off(kind: type[Part], values: dict[str, Any]) -> bool:
+    return bool(kind.off) and all(is_real(values.get(key)) and values[key] == off for key, off in kind.off.items())
 
 
-def _build(kind: type[Method], given: dict[str, Any]) -> Method:
+def _build(kind: type[Part], given: dict[str, Any]) -> Part:
     _check_fields(kind, given)
     # A field without default that is missing becomes None, so that the method itself says what it needs.
     needed = {item.name: None for item in fields(kind) if item.default is MISSING}
@@ -238,12 +209,13 @@ def _build(kind: type[Method], given: dict[str, Any]) -> Method:
 
 
 def _check_version(key: str, found: Any, known: int) -> None:
-    if not _is_integer(found) or not 1 <= found <= known:
+    if not is_integer(found) or not 1 <= found <= known:
         raise UserError(key, found, f"a version from 1 to {known}")
 
 
 def _read(value: Any, kind: Any) -> Any:
     """A YAML value as ``kind`` where that loses nothing; otherwise as it came, for the method to refuse."""
+    kind = next((part for part in get_args(kind) if part in _READERS), kind)  # int | None is read as int
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, str) or kind not in _READERS:
@@ -259,14 +231,6 @@ _READERS: dict[Any, Callable[[str], Any]] = {
     int: int,
     bool: {"true": True, "false": False}.__getitem__,
 }
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _names(slot: str) -> str:

@@ -264,10 +264,19 @@ class CompressConfig(CommonConfig):
 
     checkpoint: str = MISSING
     """Id of a train cell of the study; ``every`` in a sweep stands for all that are done."""
+    vocabulary: Any = None
+    """Cut of the vocabulary, the group ``vocabulary``: its ``name`` and fields."""
+    structure: Any = None
+    """Structured pruning, the group ``structure``: its ``name`` and fields."""
+    factorize: Any = None
+    """Factorization of matrices, the group ``factorize``: its ``name`` and fields."""
     prune: Any = None
     """Pruning method, the group ``prune``: its ``name`` and fields."""
     quantize: Any = None
     """Quantization method, the group ``quantize``: its ``name`` and fields."""
+    order: Any = None
+    """Order in which the groups above are applied, a list of all that are not ``none`` (more may be named); null: as
+    they are written here."""
     recover: Any = None
     """Recovery training after pruning, the group ``recover``: ``none``."""
 

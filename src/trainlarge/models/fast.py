@@ -4,7 +4,8 @@ Same parameters and same results with fewer and larger operations: no masks, rot
 once a step. The last layer computes keys and values of every token, and everything else only at the positions that are
 predicted. The residual stream stays in the parameters' type, products are of the type given.
 
-It reads the weights of linear layers and does not call them: parametrizations act, replaced layers and hooks do not.
+It reads the weights of linear layers and does not call them: parametrizations act, replaced layers and hooks do not,
+except factorized ones. The number of heads and of neurons is read off the weights, layer by layer.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.nn import functional
 from transformers import ModernBertForMaskedLM, PreTrainedModel, RobertaPreLayerNormForMaskedLM
 
 from trainlarge.models.attention import Rotary, attend, join_heads, rotary_tables, rotate, split_heads
+from trainlarge.models.low_rank import last_product
 
 Features = Callable[[Any, Tensor, Tensor, torch.dtype], Tensor]
 """(model, inputs [rows, sequence], positions [rows, m], type of the products) to what the output layer reads there,
@@ -83,18 +85,19 @@ def _modern(model: Any, inputs: Tensor, positions: Tensor, dtype: torch.dtype) -
 
 
 def _modern_layer(layer: Any, x: Tensor, tokens: _Tokens, dtype: torch.dtype) -> Tensor:
-    attention, mlp, width = layer.attn, layer.mlp, x.shape[-1]
-    normed = layer.attn_norm(x).to(dtype)
-    for_query, for_keys_values = attention.Wqkv.weight.to(dtype).split([width, 2 * width])
+    attention, mlp = layer.attn, layer.mlp
+    normed, weight, _ = last_product(layer.attn_norm(x).to(dtype), attention.Wqkv)
+    inner = len(weight) // 3
+    for_query, for_keys_values = weight.split([inner, 2 * inner])
     query = functional.linear(tokens.of(normed), for_query)
     keys_values = functional.linear(normed, for_keys_values)
     dropout = attention.attention_dropout if layer.training else 0.0
     context = _context(query, keys_values, tokens, attention.head_dim, dropout)
     x = tokens.of(x) + attention.out_drop(_linear(context, attention.Wo))
     # Two products and not the halves of one: activations over every other half row are twice as slow.
-    normed = layer.mlp_norm(x).to(dtype)
-    inner, gate = (functional.linear(normed, half) for half in mlp.Wi.weight.to(dtype).chunk(2))
-    return x + _linear(mlp.drop(functional.gelu(inner) * gate), mlp.Wo)
+    normed, weight, _ = last_product(layer.mlp_norm(x).to(dtype), mlp.Wi)
+    hidden, gate = (functional.linear(normed, half) for half in weight.chunk(2))
+    return x + _linear(mlp.drop(functional.gelu(hidden) * gate), mlp.Wo)
 
 
 def _roberta(model: Any, inputs: Tensor, positions: Tensor, dtype: torch.dtype) -> Tensor:
@@ -123,20 +126,23 @@ def _roberta_layer(layer: Any, x: Tensor, tokens: _Tokens, dtype: torch.dtype) -
 
 
 def _context(query: Tensor, keys_values: Tensor, tokens: _Tokens, head_width: int, dropout: float) -> Tensor:
-    """Weighted sums of values, [n, width], for queries [n, width] and keys with values, [rows * sequence, 2 width]."""
+    """Weighted sums of values for queries, both [n, heads * head width], and keys with values,
+    [rows * sequence, 2 * heads * head width]."""
     (query,) = split_heads(query, tokens.rows, 1, head_width)
     key, value = split_heads(keys_values, tokens.rows, 2, head_width)
     return join_heads(attend(rotate(query, tokens.queries), rotate(key, tokens.keys), value, dropout))
 
 
-def _linear(x: Tensor, layer: nn.Linear) -> Tensor:
+def _linear(x: Tensor, layer: nn.Module) -> Tensor:
     """The layer in the type of ``x``."""
-    bias = None if layer.bias is None else layer.bias.to(x.dtype)
-    return functional.linear(x, layer.weight.to(x.dtype), bias)
+    return functional.linear(*last_product(x, layer))
 
 
-def _side_by_side(x: Tensor, *layers: nn.Linear) -> Tensor:
-    """What layers with biases give for one input, joined, as one product in the type of ``x``."""
+def _side_by_side(x: Tensor, *layers: Any) -> Tensor:
+    """What layers with biases give for one input, joined; as one product, in the type of ``x``, where none of them is
+    factorized."""
+    if not all(isinstance(layer, nn.Linear) for layer in layers):
+        return torch.cat([_linear(x, layer) for layer in layers], dim=-1)
     weight = torch.cat([layer.weight for layer in layers]).to(x.dtype)
     bias = torch.cat([layer.bias for layer in layers]).to(x.dtype)
     return functional.linear(x, weight, bias)

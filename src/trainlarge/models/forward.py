@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from trainlarge.models.fast import fast_features
 from trainlarge.models.loss import output_cross_entropy
+from trainlarge.models.low_rank import last_product
 
 
 def masked_logits(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> Tensor:
@@ -32,7 +33,7 @@ def masked_logits(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> 
     if features is None:
         return library_logits(model, inputs, positions)
     with _own_casts(model) as dtype:
-        return functional.linear(features(model, inputs, positions, dtype), *_output_layer(model, dtype))
+        return functional.linear(*_output_product(model, features(model, inputs, positions, dtype)))
 
 
 def masked_loss(model: PreTrainedModel, inputs: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
@@ -51,8 +52,8 @@ def masked_loss(model: PreTrainedModel, inputs: Tensor, positions: Tensor, label
     if features is None:
         return functional.cross_entropy(library_logits(model, inputs, positions).float(), labels.flatten())
     with _own_casts(model) as dtype:
-        hidden = features(model, inputs, positions, dtype)
-        return output_cross_entropy(hidden, *_output_layer(model, dtype), labels.flatten())
+        hidden, weight, bias = _output_product(model, features(model, inputs, positions, dtype))
+        return output_cross_entropy(hidden, weight, bias, labels.flatten())
 
 
 def library_logits(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> Tensor:
@@ -80,10 +81,9 @@ def _own_casts(model: PreTrainedModel) -> Iterator[torch.dtype]:
         yield dtype
 
 
-def _output_layer(model: PreTrainedModel, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Matrix [vocabulary, width] and bias of the output layer."""
-    layer: Any = model.get_output_embeddings()
-    return layer.weight.to(dtype), layer.bias.to(dtype)
+def _output_product(model: PreTrainedModel, hidden: Tensor) -> tuple[Tensor, Tensor, Any]:
+    """What the last product of the output layer reads, its matrix [vocabulary, width or rank] and its bias."""
+    return last_product(hidden, model.get_output_embeddings())
 
 
 def _picked(hidden: Tensor, positions: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from trainlarge.compression.forms import Affine
 from trainlarge.compression.methods.uniform import quantize
 from trainlarge.compression.weight_error import relative_squared_error
-from trainlarge.config.recipe import Uniform
+from trainlarge.config.quantize import Uniform
 
 methods = st.builds(
     Uniform,

@@ -1,4 +1,4 @@
-"""Magnitude pruning: the weights are ranked once for all sparsities of a grid."""
+"""Magnitude pruning: weights that are ranked together are ranked once for all sparsities of a grid."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from trainlarge.compression.forms import Form, Plain
+from trainlarge.compression.ranking import zero_in_rows
 from trainlarge.compression.registry import Shared, applies
-from trainlarge.config.recipe import Magnitude
+from trainlarge.config.prune import Magnitude
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ Cuts = dict[float, list[Cut]]
 @applies(Magnitude)
 def magnitude(method: Magnitude, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
     """Zero round(sparsity * n) weights of smallest magnitude among the n of each group."""
+    if method.scope in ("row", "block"):
+        return {name: Plain(_pruned_rows(name, tensor, method)) for name, tensor in tensors.items()}
     groups = _groups(method, tensors)
     cuts = shared.once(replace(method, sparsity=0.0), lambda: _cuts(groups, _sparsities(method, shared)))
     return {
@@ -62,6 +65,11 @@ def zero_before(cut: Cut, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             ties -= len(tied)
         pruned[name] = tensor.masked_fill(before, 0.0)
     return pruned
+
+
+def _pruned_rows(name: str, tensor: Tensor, method: Magnitude) -> Tensor:
+    scores = _wide(tensor).abs().reshape(len(tensor), -1)
+    return zero_in_rows(name, tensor, scores, method.sparsity, method.m)
 
 
 def _groups(method: Magnitude, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:

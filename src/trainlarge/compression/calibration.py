@@ -1,0 +1,156 @@
+"""Calibration data: what the linear layers of the dense model take in, as the statistics that methods need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainlarge.compression.weights import Weights, load_weights
+from trainlarge.errors import UserError
+
+Batch = Tensor | Mapping[str, Tensor]
+"""Inputs of a forward pass, rows first: one tensor, or keyword arguments such as ``input_ids`` and ``attention_mask``.
+Positions where the mask is 0 do not count."""
+
+
+class Calibration:
+    """Statistics of the inputs X [tokens, in] of every linear layer, by the name of its weight [out, in].
+
+    Nothing is computed before it is asked for, and then once for all recipes; the statistics are those of the dense
+    model, whatever weights the model holds at that time. Embeddings, and linear layers whose weight is tied to one,
+    have none.
+
+    Args:
+        weights: the snapshot that is compressed.
+        model: the model that it was taken from. A pass loads the snapshot into it.
+        batches: gives the batches, from the first one on every time.
+    """
+
+    def __init__(self, weights: Weights, model: nn.Module, batches: Callable[[], Iterable[Batch]]) -> None:
+        self.weights, self.model, self.batches = weights, model, batches
+        self._squares: dict[int, dict[str, Tensor]] = {}
+        self._hessians: dict[int, dict[str, Tensor]] = {}
+        self._factors: dict[tuple[int, float, str], Tensor] = {}
+
+    def mean_squares(self, rows: int) -> Mapping[str, Tensor]:
+        """Name -> float64 [in]: mean of X_j^2 over the tokens of the first ``rows`` rows."""
+        if rows not in self._squares:
+            self._squares[rows] = self._means(rows, lambda inputs: inputs.square().sum(0, dtype=torch.float64))
+        return self._squares[rows]
+
+    def hessians(self, rows: int) -> Mapping[str, Tensor]:
+        """Name -> float64 [in, in]: X^T X / tokens over the first ``rows`` rows; the squared error of W' against W on
+        these inputs is the trace of (W' - W) H (W' - W)^T."""
+        if rows not in self._hessians:
+            self._hessians[rows] = self._means(rows, lambda inputs: inputs.T @ inputs)
+        return self._hessians[rows]
+
+    def factor(self, name: str, rows: int, damping: float) -> Tensor | None:
+        """float32 [in, in]: U, upper triangular, with U^T U = (H + damping * mean(diag H) * I)^-1; None where the
+        matrix has no inputs of its own."""
+        if name not in self.hessians(rows):
+            return None
+        key = (rows, damping, name)
+        if key not in self._factors:
+            self._factors[key] = inverse_factor(self.hessians(rows)[name], damping)
+        return self._factors[key]
+
+    def _means(self, rows: int, statistic: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """Means over tokens of a statistic that sums over them, in one pass."""
+        sums: dict[str, Tensor] = {}
+        tokens: dict[str, int] = {}
+        load_weights(self.model, self.weights.tensors)
+        with _evaluating(self.model), torch.no_grad(), ExitStack() as hooks:
+            current: dict[str, Tensor] = {}
+            for name, module in _linears(self.model, self.weights).items():
+                hook = module.register_forward_pre_hook(_adding(name, statistic, sums, tokens, current))
+                hooks.callback(hook.remove)
+            for batch in first_rows(self.batches(), rows):
+                _forward(self.model, batch, current)
+        return {name: total / tokens[name] for name, total in sums.items()}
+
+
+def first_rows(batches: Iterable[Batch], rows: int) -> Iterator[dict[str, Tensor]]:
+    """The first ``rows`` rows of batches (fewer where there are no more) as keyword arguments; a tensor has key ``""``.
+
+    Raises UserError where there is no row at all.
+    """
+    left = rows
+    for batch in batches:
+        tensors = {"": batch} if isinstance(batch, Tensor) else dict(batch)
+        found = min((len(tensor) for tensor in tensors.values()), default=0)
+        if found:
+            yield {key: tensor[:left] for key, tensor in tensors.items()}
+            left -= min(found, left)
+        if not left:
+            return
+    if left == rows:
+        raise UserError("calibration", "no rows", "at least one row of inputs")
+
+
+def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
+    """float32 [n, n]: the upper Cholesky factor of the inverse of the damped ``hessian`` [n, n]."""
+    mean = float(hessian.diagonal().mean())
+    # A layer that never saw anything but zeros: any inverse will do, all weights are alike.
+    damped = hessian + torch.eye(len(hessian), dtype=hessian.dtype) * (damping * mean if mean else 1.0)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    return torch.linalg.cholesky(inverse, upper=True).float()
+
+
+def _linears(model: nn.Module, weights: Weights) -> dict[str, nn.Linear]:
+    return {
+        f"{name}.weight": module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and f"{name}.weight" in weights.matrices - weights.embeddings
+    }
+
+
+def _adding(
+    name: str,
+    statistic: Callable[[Tensor], Tensor],
+    sums: dict[str, Tensor],
+    tokens: dict[str, int],
+    current: Mapping[str, Tensor],
+) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    """A hook before the forward pass of a linear layer that adds up a statistic of its inputs."""
+
+    def add(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        values = _counted(inputs[0], current.get("attention_mask")).float()
+        found = statistic(values).cpu().double()
+        sums[name] = sums[name] + found if name in sums else found
+        tokens[name] = tokens.get(name, 0) + len(values)
+
+    return add
+
+
+def _counted(inputs: Tensor, mask: Tensor | None) -> Tensor:
+    """[tokens, in] of inputs [..., in], without the positions that the mask [rows, length] leaves out."""
+    if mask is not None and inputs.shape[:-1] == mask.shape:
+        return inputs[mask.to(inputs.device).bool()]
+    return inputs.reshape(-1, inputs.shape[-1])
+
+
+def _forward(model: nn.Module, batch: dict[str, Tensor], current: dict[str, Tensor]) -> None:
+    device = next(model.parameters()).device
+    placed = {key: tensor.to(device) for key, tensor in batch.items()}
+    current.clear()
+    current.update(placed)
+    if "" in placed:
+        model(placed[""])
+    else:
+        model(**placed)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Without dropout; the model's mode is left as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

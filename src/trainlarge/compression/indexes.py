@@ -1,0 +1,272 @@
+"""Indexes: how a packed file says which weights of a tensor it stores; the others are zero."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+from math import ceil, comb, log2
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainlarge.compression import bits as bit
+from trainlarge.compression.container import Part, Parts
+
+BLOCKS = (4, 8)
+"""Lengths M of the blocks whose N:M patterns are looked for."""
+
+_HEAD = 4096
+"""Weights at the start of a tensor that mostly show already that it has no N:M pattern."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """What the sizes of all indexes of a tensor depend on."""
+
+    total: int
+    """Weights of the tensor."""
+
+    count: int
+    """Weights that are not zero."""
+
+    gaps: Tensor
+    """int64 [longest gap + 1]: how many of them follow after 0, 1, 2, ... zeros; left empty for a dense tensor."""
+
+    most: Mapping[int, int]
+    """M -> the most weights that are not zero in any block of M consecutive ones; M where that does not help."""
+
+    @classmethod
+    def of(cls, mask: Tensor) -> Pattern:
+        """The pattern of a bool mask [n] of the weights that are not zero."""
+        count = int(torch.count_nonzero(mask))
+        few = 2 * count < len(mask)
+        gaps = torch.bincount(_gaps(mask)) if few and count else torch.zeros(0, dtype=torch.int64)
+        return cls(len(mask), count, gaps, {length: _most(mask, length) for length in BLOCKS})
+
+
+class Index(ABC):
+    """One way to say which weights are stored: at least those that are not zero."""
+
+    name: str
+    """Begins the names of encodings that use it."""
+
+    @abstractmethod
+    def fits(self, pattern: Pattern) -> bool:
+        """Whether it can hold this pattern."""
+
+    @abstractmethod
+    def count(self, pattern: Pattern) -> int:
+        """Weights that it stores."""
+
+    @abstractmethod
+    def layout(self, pattern: Pattern) -> Parts:
+        """Part name -> data type and shape."""
+
+    @abstractmethod
+    def stored(self, mask: Tensor) -> Tensor:
+        """bool [n]: the weights that it stores of a tensor with that mask of weights that are not zero."""
+
+    @abstractmethod
+    def encode(self, stored: Tensor, pattern: Pattern) -> dict[str, Tensor]:
+        """Part name -> tensor, as ``layout`` says."""
+
+    @abstractmethod
+    def note(self, pattern: Pattern) -> dict[str, Any]:
+        """What ``decode`` needs beside the parts, as JSON data."""
+
+    @abstractmethod
+    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], total: int) -> Tensor:
+        """What ``stored`` gave."""
+
+
+class Everything(Index):
+    """Every weight is stored."""
+
+    name = ""
+
+    def fits(self, pattern: Pattern) -> bool:
+        return True
+
+    def count(self, pattern: Pattern) -> int:
+        return pattern.total
+
+    def layout(self, pattern: Pattern) -> Parts:
+        return {}
+
+    def stored(self, mask: Tensor) -> Tensor:
+        return torch.ones_like(mask)
+
+    def encode(self, stored: Tensor, pattern: Pattern) -> dict[str, Tensor]:
+        return {}
+
+    def note(self, pattern: Pattern) -> dict[str, Any]:
+        return {}
+
+    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], total: int) -> Tensor:
+        return torch.ones(total, dtype=torch.bool)
+
+
+class Bitmask(Index):
+    """One bit a weight."""
+
+    name = "sparse"
+
+    def fits(self, pattern: Pattern) -> bool:
+        return True
+
+    def count(self, pattern: Pattern) -> int:
+        return pattern.count
+
+    def layout(self, pattern: Pattern) -> Parts:
+        return {"mask": bytes_part(pattern.total, 1)}
+
+    def stored(self, mask: Tensor) -> Tensor:
+        return mask
+
+    def encode(self, stored: Tensor, pattern: Pattern) -> dict[str, Tensor]:
+        return {"mask": torch.from_numpy(bit.pack_mask(stored.numpy()))}
+
+    def note(self, pattern: Pattern) -> dict[str, Any]:
+        return {}
+
+    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], total: int) -> Tensor:
+        return torch.from_numpy(bit.unpack_mask(parts["mask"].numpy(), total))
+
+
+class Gaps(Index):
+    """The number of zeros before each stored weight, in codes of 2 to 8 bits: smaller than a mask when few are left.
+
+    The largest code says "that many zeros, and no weight yet", so a longer gap takes several codes. (Han et al. 2016,
+    arXiv 1510.00149, section 2, store a weight of 0 there instead.)
+    """
+
+    name = "gaps"
+
+    def fits(self, pattern: Pattern) -> bool:
+        return 2 * pattern.count < pattern.total
+
+    def count(self, pattern: Pattern) -> int:
+        return pattern.count
+
+    def layout(self, pattern: Pattern) -> Parts:
+        width = self._width(pattern)
+        return {"gaps": bytes_part(self._codes(pattern, width), width)}
+
+    def stored(self, mask: Tensor) -> Tensor:
+        return mask
+
+    def encode(self, stored: Tensor, pattern: Pattern) -> dict[str, Tensor]:
+        width = self._width(pattern)
+        gaps, top = _gaps(stored), 2**width - 1
+        ends = (gaps // top + 1).cumsum(0) - 1
+        codes = torch.full((self._codes(pattern, width),), top, dtype=torch.uint8)
+        codes[ends] = (gaps % top).to(torch.uint8)
+        return {"gaps": packed_tensor(codes, width)}
+
+    def note(self, pattern: Pattern) -> dict[str, Any]:
+        width = self._width(pattern)
+        return {"gap_bits": width, "gaps": self._codes(pattern, width)}
+
+    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], total: int) -> Tensor:
+        codes = unpacked(parts["gaps"], note["gap_bits"], note["gaps"])
+        ends = codes != 2 ** note["gap_bits"] - 1
+        positions = (codes.long() + ends).cumsum(0)[ends] - 1
+        return torch.zeros(total, dtype=torch.bool).index_fill_(0, positions, True)
+
+    def _width(self, pattern: Pattern) -> int:
+        return min(range(2, 9), key=lambda width: width * self._codes(pattern, width))
+
+    def _codes(self, pattern: Pattern, width: int) -> int:
+        longer = torch.arange(len(pattern.gaps)) // (2**width - 1)
+        return pattern.count + int((pattern.gaps * longer).sum())
+
+
+class Blocks(Index):
+    """N:M: each block of M consecutive weights stores N, and the number of its pattern among the (M over N) possible.
+
+    2:4 takes 3 bits for 4 weights, 4:8 takes 7 bits for 8. A block with fewer weights stores zeros, too.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.length, self.name = length, f"of{length}"
+
+    def fits(self, pattern: Pattern) -> bool:
+        return 0 < pattern.most[self.length] < self.length
+
+    def count(self, pattern: Pattern) -> int:
+        return self._blocks(pattern) * pattern.most[self.length]
+
+    def layout(self, pattern: Pattern) -> Parts:
+        return {"blocks": bytes_part(self._blocks(pattern), self._bits(pattern.most[self.length]))}
+
+    def stored(self, mask: Tensor) -> Tensor:
+        blocks = mask.view(-1, self.length)
+        first = (~blocks).byte().argsort(dim=1, stable=True)[:, : int(blocks.sum(1).max())]
+        return torch.zeros_like(blocks).scatter_(1, first, True).view(-1)
+
+    def encode(self, stored: Tensor, pattern: Pattern) -> dict[str, Tensor]:
+        most = pattern.most[self.length]
+        powers = 2 ** torch.arange(self.length)
+        words = (_patterns(self.length, most).long() * powers).sum(1)
+        number = torch.zeros(2**self.length, dtype=torch.uint8)
+        number[words] = torch.arange(len(words), dtype=torch.uint8)
+        return {"blocks": packed_tensor(number[(stored.view(-1, self.length) * powers).sum(1)], self._bits(most))}
+
+    def note(self, pattern: Pattern) -> dict[str, Any]:
+        return {"of": pattern.most[self.length]}
+
+    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], total: int) -> Tensor:
+        codes = unpacked(parts["blocks"], self._bits(note["of"]), total // self.length)
+        return _patterns(self.length, note["of"])[codes.long()].view(-1)
+
+    def _blocks(self, pattern: Pattern) -> int:
+        return pattern.total // self.length
+
+    def _bits(self, most: int) -> int:
+        return ceil(log2(comb(self.length, most)))
+
+
+INDEXES: tuple[Index, ...] = (Everything(), Bitmask(), Gaps(), *map(Blocks, BLOCKS))
+"""All indexes; among equals the first is taken."""
+
+
+def bytes_part(count: int, bits: int) -> Part:
+    """The part that ``packed_tensor`` makes."""
+    return Part(torch.uint8, (bit.packed_bytes(count, bits),))
+
+
+def packed_tensor(codes: Tensor, bits: int) -> Tensor:
+    """[n] uint8 codes -> uint8 [bytes]."""
+    return torch.from_numpy(np.ascontiguousarray(bit.pack(codes.numpy(), bits)))
+
+
+def unpacked(packed: Tensor, bits: int, count: int) -> Tensor:
+    """The inverse of ``packed_tensor``: uint8 [count]."""
+    return torch.from_numpy(bit.unpack(packed.numpy(), bits, count))
+
+
+def _gaps(mask: Tensor) -> Tensor:
+    """int64 [count]: zeros before each weight, since the one before it."""
+    positions = mask.nonzero().flatten()
+    return positions.diff(prepend=positions.new_tensor([-1])) - 1
+
+
+def _most(mask: Tensor, length: int) -> int:
+    if len(mask) % length:
+        return length
+    head = mask[: _HEAD - _HEAD % length].view(-1, length).sum(1)
+    if not len(head) or int(head.max()) == length:
+        return length
+    return int(mask.view(-1, length).sum(1, dtype=torch.uint8).max())
+
+
+@lru_cache(maxsize=32)
+def _patterns(length: int, most: int) -> Tensor:
+    """bool [(length over most), length]: all ways to choose ``most`` places of ``length``."""
+    chosen = torch.tensor(list(combinations(range(length), most)))
+    return torch.zeros((len(chosen), length), dtype=torch.bool).scatter_(1, chosen, True)

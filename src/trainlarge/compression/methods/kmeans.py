@@ -1,0 +1,71 @@
+"""Quantization to a codebook found by k-means in one dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainlarge.compression.forms import Codebook, Form
+from trainlarge.compression.groups import rows_of
+from trainlarge.compression.registry import Shared, applies
+from trainlarge.config.quantize import KMeans
+
+
+@applies(KMeans)
+def kmeans(method: KMeans, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
+    """Round every matrix to its codebook, or each row to its own."""
+    return {name: cluster(tensor, method) for name, tensor in tensors.items()}
+
+
+def cluster(tensor: Tensor, method: KMeans) -> Codebook:
+    """Codebook and codes of one matrix. A weight of 0 stays 0."""
+    values = rows_of(tensor, method.granularity)
+    # As it will be stored, and without -0.
+    book = find_values(values, method).to(tensor.dtype) + 0.0
+    codes = torch.searchsorted(_borders(book), values).to(torch.uint8)
+    return Codebook(codes.view(tensor.shape), book, method.bits, int(torch.count_nonzero(tensor)))
+
+
+def find_values(values: Tensor, method: KMeans) -> Tensor:
+    """float64 [rows, 2^bits], ascending: the values that Lloyd's algorithm finds for weights [rows, n].
+
+    On sorted weights a cluster is a stretch, so a round costs a search for its ends and a difference of running sums.
+    """
+    ordered = torch.from_numpy(np.sort(values.numpy(), axis=1))
+    sums = torch.cat([torch.zeros((len(ordered), 1), dtype=torch.float64), ordered.double().cumsum(1)], dim=1)
+    found = _evenly_spaced(ordered[:, :1].double(), ordered[:, -1:].double(), 2**method.bits)
+    fixed = _nearest_to_zero(found) & (values == 0).any(1, keepdim=True)
+    found.masked_fill_(fixed, 0.0)
+    for _ in range(method.iterations):
+        moved = _moved(found, ordered, sums).masked_fill_(fixed, 0.0)
+        if torch.equal(moved, found):
+            break
+        found = moved
+    return found
+
+
+def _evenly_spaced(lowest: Tensor, highest: Tensor, count: int) -> Tensor:
+    """The middles of ``count`` equal parts of the range: [rows, count]."""
+    return lowest + (highest - lowest) * (torch.arange(count, dtype=torch.float64) + 0.5) / count
+
+
+def _nearest_to_zero(found: Tensor) -> Tensor:
+    """bool [rows, k]: the one value of each row that is nearest to 0."""
+    return torch.zeros_like(found, dtype=torch.bool).scatter_(1, found.abs().argmin(1, keepdim=True), True)
+
+
+def _moved(found: Tensor, ordered: Tensor, sums: Tensor) -> Tensor:
+    """One round of Lloyd's algorithm; a value without weights stays where it is."""
+    rows, count = ordered.shape
+    inner = torch.searchsorted(ordered, _borders(found))
+    ends = torch.cat([inner.new_zeros((rows, 1)), inner, inner.new_full((rows, 1), count)], dim=1)
+    sizes = ends.diff(dim=1)
+    return torch.where(sizes > 0, sums.gather(1, ends).diff(dim=1) / sizes.clamp(min=1), found)
+
+
+def _borders(found: Tensor) -> Tensor:
+    """float32 [rows, k - 1]: the middles between neighbours."""
+    return ((found[:, 1:].double() + found[:, :-1].double()) / 2).float().contiguous()

@@ -1,0 +1,28 @@
+"""Uniform quantization that keeps the weights of largest magnitude in full."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from trainlarge.compression.forms import Disjoint, Form, Plain
+from trainlarge.compression.methods.uniform import quantize
+from trainlarge.compression.ranking import smallest
+from trainlarge.compression.registry import Shared, applies
+from trainlarge.config.quantize import Outliers
+
+
+@applies(Outliers)
+def outliers(method: Outliers, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
+    """Keep round(share * n) of the n weights of every matrix, and round the others."""
+    return {name: split(tensor, method) for name, tensor in tensors.items()}
+
+
+def split(tensor: Tensor, method: Outliers) -> Form:
+    """The rounded weights of a matrix, and its outliers."""
+    kept = round(method.share * tensor.numel())
+    if kept == 0:
+        return quantize(tensor, method)
+    rounded = smallest(tensor.double().abs().view(1, -1), tensor.numel() - kept).view(tensor.shape)
+    return Disjoint(quantize(tensor.masked_fill(~rounded, 0.0), method), Plain(tensor.masked_fill(rounded, 0.0)))

@@ -1,0 +1,25 @@
+"""Random pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from trainlarge.compression.forms import Form, Plain
+from trainlarge.compression.ranking import smallest
+from trainlarge.compression.registry import Shared, applies
+from trainlarge.config.prune import Random
+
+
+@applies(Random)
+def random(method: Random, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
+    """Zero round(sparsity * n) random weights of each matrix; one stream of numbers runs through them in order."""
+    generator = torch.Generator().manual_seed(method.seed)
+    return {name: Plain(_pruned(tensor, method.sparsity, generator)) for name, tensor in tensors.items()}
+
+
+def _pruned(tensor: Tensor, sparsity: float, generator: torch.Generator) -> Tensor:
+    scores = torch.rand((1, tensor.numel()), generator=generator)
+    return tensor.masked_fill(smallest(scores, round(sparsity * tensor.numel())).view(tensor.shape), 0.0)

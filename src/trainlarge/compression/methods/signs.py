@@ -1,0 +1,66 @@
+"""Binary and ternary quantization: a sign and a scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from trainlarge.compression.forms import Form, Signs
+from trainlarge.compression.groups import by_group, rows_of, spread
+from trainlarge.compression.registry import Shared, applies
+from trainlarge.config.quantize import Binary, SignsAndScale, Ternary
+
+THRESHOLD = 0.7
+"""Ternary weights are 0 below this share of the mean magnitude (Li et al. 2016, equation 6)."""
+
+
+@applies(Binary)
+def binary(method: Binary, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
+    """Keep the sign of every weight and the mean magnitude of its group."""
+    return {name: binarize(tensor, method) for name, tensor in tensors.items()}
+
+
+@applies(Ternary)
+def ternary(method: Ternary, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
+    """Keep the sign of every large weight and the mean magnitude of those of its group."""
+    return {name: ternarize(tensor, method) for name, tensor in tensors.items()}
+
+
+def binarize(tensor: Tensor, method: Binary) -> Signs:
+    """Signs and scales of one matrix."""
+    values = rows_of(tensor, method.granularity)
+    (scale,) = by_group(values, method.group_size, lambda group: (_mean_of_nonzero(group),))
+    return _signs(tensor, values.sign(), scale, method)
+
+
+def ternarize(tensor: Tensor, method: Ternary) -> Signs:
+    """Signs and scales of one matrix."""
+    values = rows_of(tensor, method.granularity)
+    scale, threshold = by_group(values, method.group_size, _scale_and_threshold)
+    kept = values.abs() > spread(threshold, method.group_size, values.shape[1])
+    return _signs(tensor, values.sign() * kept, scale, method)
+
+
+def _scale_and_threshold(values: Tensor) -> tuple[Tensor, Tensor]:
+    """float32 [n, 1] each, of groups [n, g] of weights."""
+    threshold = (THRESHOLD * values.abs().mean(1, keepdim=True, dtype=torch.float64)).float()
+    return _mean_of_nonzero(values.masked_fill(values.abs() <= threshold, 0.0)), threshold
+
+
+def _mean_of_nonzero(values: Tensor) -> Tensor:
+    """float32 [n, 1]: mean magnitude of the weights of each group that are not 0; 0 where all are."""
+    count = (values != 0).sum(1, keepdim=True)
+    return (values.abs().sum(1, keepdim=True, dtype=torch.float64) / count.clamp(min=1)).float()
+
+
+def _signs(tensor: Tensor, signs: Tensor, scale: Tensor, method: SignsAndScale) -> Signs:
+    return Signs(
+        signs=signs.to(torch.int8).view(tensor.shape),
+        scale=scale,
+        bits=method.bits,
+        dtype=tensor.dtype,
+        nonzero=int(torch.count_nonzero(tensor)),
+        group_size=method.group_size,
+    )

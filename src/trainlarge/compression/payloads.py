@@ -1,0 +1,183 @@
+"""Payloads: how the weights that an index stores are written, for each class of forms."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from math import prod
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from trainlarge.compression import bits as bit
+from trainlarge.compression.container import Part, Parts
+from trainlarge.compression.forms import Affine, Codebook, Elementwise, Plain, Signs
+from trainlarge.compression.groups import spread
+from trainlarge.compression.indexes import bytes_part, packed_tensor, unpacked
+
+F = TypeVar("F", bound=Elementwise)
+
+
+class Payload(ABC, Generic[F]):
+    """``layout`` tells, without encoding, exactly what ``encode`` will give."""
+
+    name: str
+    """Ends the names of encodings that use it."""
+
+    form: type[F]
+    """The class of forms that it can write."""
+
+    def fits(self, form: F, count: int) -> bool:
+        """Whether it can write the ``count`` weights that an index stores."""
+        return True
+
+    @abstractmethod
+    def layout(self, form: F, count: int) -> Parts:
+        """Part name -> data type and shape."""
+
+    @abstractmethod
+    def encode(self, form: F, stored: Tensor) -> dict[str, Tensor]:
+        """Part name -> tensor, as ``layout`` says; ``stored`` is bool [n]."""
+
+    @abstractmethod
+    def note(self, form: F) -> dict[str, Any]:
+        """What ``decode`` needs beside the parts, as JSON data; ``shape`` among it."""
+
+    @abstractmethod
+    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], stored: Tensor) -> F:
+        """The form again; its ``dense()`` has the same bits."""
+
+
+class Values(Payload[Plain]):
+    """The float values."""
+
+    name, form = "", Plain
+
+    def layout(self, form: Plain, count: int) -> Parts:
+        return {"values": Part(form.dtype, (count,))}
+
+    def encode(self, form: Plain, stored: Tensor) -> dict[str, Tensor]:
+        return {"values": form.values.reshape(-1)[stored]}
+
+    def note(self, form: Plain) -> dict[str, Any]:
+        return {"shape": list(form.shape)}
+
+    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], stored: Tensor) -> Plain:
+        values = torch.zeros(len(stored), dtype=parts["values"].dtype)
+        values[stored] = parts["values"]
+        return Plain(values.view(note["shape"]))
+
+
+class Codes(Payload[Affine]):
+    """Codes of ``bits`` bits, with step and zero point of each group."""
+
+    name, form = "codes", Affine
+
+    def layout(self, form: Affine, count: int) -> Parts:
+        return {"codes": bytes_part(count, form.bits), **_layout({"step": form.step, "zero": form.zero})}
+
+    def encode(self, form: Affine, stored: Tensor) -> dict[str, Tensor]:
+        codes = packed_tensor(form.codes.view(-1)[stored], form.bits)
+        return {"codes": codes, "step": form.step, "zero": form.zero}
+
+    def note(self, form: Affine) -> dict[str, Any]:
+        note = {"shape": list(form.shape), "bits": form.bits, "dtype": _name(form.dtype), "nonzero": form.nonzero}
+        return note | ({"group_size": form.group_size} if form.group_size else {})
+
+    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], stored: Tensor) -> Affine:
+        rows, group_size = len(parts["step"]), note.get("group_size")
+        columns = len(stored) // rows
+        codes = spread(parts["zero"], group_size, columns).expand(rows, columns).reshape(-1).clone()
+        codes[stored] = unpacked(parts["codes"], note["bits"], int(torch.count_nonzero(stored)))
+        dtype, shape = getattr(torch, note["dtype"]), note["shape"]
+        return Affine(codes.view(shape), parts["step"], parts["zero"], note["bits"], dtype, note["nonzero"], group_size)
+
+
+class BookCodes(Payload[Codebook]):
+    """Codes of ``bits`` bits, with the book of each row. A weight that is not stored takes a code of 0."""
+
+    name, form = "book", Codebook
+
+    def layout(self, form: Codebook, count: int) -> Parts:
+        return {"codes": bytes_part(count, form.bits), **_layout({"book": form.book})}
+
+    def encode(self, form: Codebook, stored: Tensor) -> dict[str, Tensor]:
+        return {"codes": packed_tensor(form.codes.view(-1)[stored], form.bits), "book": form.book}
+
+    def note(self, form: Codebook) -> dict[str, Any]:
+        return {"shape": list(form.shape), "bits": form.bits, "nonzero": form.nonzero}
+
+    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], stored: Tensor) -> Codebook:
+        book = parts["book"]
+        codes = (book == 0).byte().argmax(1, keepdim=True).byte().expand(-1, len(stored) // len(book))
+        codes = codes.reshape(-1).clone()
+        codes[stored] = unpacked(parts["codes"], note["bits"], int(torch.count_nonzero(stored)))
+        return Codebook(codes.view(note["shape"]), book, note["bits"], note["nonzero"])
+
+
+class _SignPayload(Payload[Signs]):
+    """What the payloads of signs share: scale and note."""
+
+    form = Signs
+
+    def note(self, form: Signs) -> dict[str, Any]:
+        note = {"shape": list(form.shape), "bits": form.bits, "dtype": _name(form.dtype), "nonzero": form.nonzero}
+        return note | ({"group_size": form.group_size} if form.group_size else {})
+
+    def _form(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], stored: Tensor, signs: Tensor) -> Signs:
+        every = torch.zeros(prod(note["shape"]), dtype=torch.int8)
+        every[stored] = signs
+        dtype = getattr(torch, note["dtype"])
+        return Signs(
+            every.view(note["shape"]), parts["scale"], note["bits"], dtype, note["nonzero"], note.get("group_size")
+        )
+
+
+class SignBits(_SignPayload):
+    """One bit a weight: positive or not. No weight that is stored may be 0."""
+
+    name = "signs"
+
+    def fits(self, form: Signs, count: int) -> bool:
+        return count == form.pattern.count
+
+    def layout(self, form: Signs, count: int) -> Parts:
+        return {"signs": bytes_part(count, 1), **_layout({"scale": form.scale})}
+
+    def encode(self, form: Signs, stored: Tensor) -> dict[str, Tensor]:
+        positive = form.signs.view(-1)[stored] > 0
+        return {"signs": torch.from_numpy(bit.pack_mask(positive.numpy())), "scale": form.scale}
+
+    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], stored: Tensor) -> Signs:
+        positive = bit.unpack_mask(parts["signs"].numpy(), int(torch.count_nonzero(stored)))
+        return self._form(note, parts, stored, torch.from_numpy(positive).to(torch.int8) * 2 - 1)
+
+
+class Trits(_SignPayload):
+    """Five weights of -1, 0 or 1 in a byte: 1.6 bits a weight."""
+
+    name = "trits"
+
+    def layout(self, form: Signs, count: int) -> Parts:
+        return {"trits": Part(torch.uint8, (-(-count // 5),)), **_layout({"scale": form.scale})}
+
+    def encode(self, form: Signs, stored: Tensor) -> dict[str, Tensor]:
+        trits = (form.signs.view(-1)[stored] + 1).to(torch.uint8)
+        return {"trits": torch.from_numpy(bit.pack_trits(trits.numpy())), "scale": form.scale}
+
+    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], stored: Tensor) -> Signs:
+        trits = bit.unpack_trits(parts["trits"].numpy(), int(torch.count_nonzero(stored)))
+        return self._form(note, parts, stored, torch.from_numpy(trits).to(torch.int8) - 1)
+
+
+PAYLOADS: tuple[Payload[Any], ...] = (Values(), Codes(), BookCodes(), SignBits(), Trits())
+"""All payloads; among equals the first is taken."""
+
+
+def _layout(tensors: Mapping[str, Tensor]) -> Parts:
+    return {name: Part(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,106 @@
+"""What calibration rows say of the parts of a model: gradients of gates on units, and how far layers move tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainlarge.compression.calibration import Calibration, first_rows
+from trainlarge.compression.registry import Shared
+from trainlarge.compression.structure.encoder import Block, Encoder
+from trainlarge.compression.weights import Weights
+from trainlarge.config.structure import Layers, Units
+from trainlarge.errors import UserError
+
+
+def gate_importance(method: Units, weights: Weights, shared: Shared, blocks: tuple[Block, ...]) -> list[Tensor]:
+    """Of each block, float64 [units]: the mean over rows of |dL / d gate|, divided by its norm over the block.
+
+    L of a row is the mean cross entropy of its labels. Michel et al. 2019, eq. 2; section 4 for the norm.
+    """
+    calibration = _calibration(method, shared)
+    totals = [torch.zeros(block.units, dtype=torch.float64) for block in blocks]
+    with _model(weights, calibration) as model, ExitStack() as hooks:
+        gates: dict[str, Tensor] = {}
+        for block in blocks:
+            hook = model.get_submodule(block.output).register_forward_pre_hook(_gated(block, gates))
+            hooks.callback(hook.remove)
+        for batch in first_rows(calibration.batches(), method.calibration_rows):
+            gradients = _gate_gradients(model, batch, blocks, gates)
+            totals = [total + gradient for total, gradient in zip(totals, gradients, strict=True)]
+    return [total / total.norm() if total.any() else total for total in totals]
+
+
+def layer_similarity(method: Layers, weights: Weights, encoder: Encoder, shared: Shared) -> Tensor:
+    """float64 [layers]: the mean cosine between what a layer takes in and what it gives, over all tokens."""
+    calibration = _calibration(method, shared)
+    sums, tokens = torch.zeros(encoder.depth, dtype=torch.float64), [0]
+    with _model(weights, calibration) as model, torch.no_grad(), ExitStack() as hooks:
+        for index in range(encoder.depth):
+            layer = model.get_submodule(f"{encoder.layers}.{index}")
+            hooks.callback(layer.register_forward_hook(_compared(index, sums, tokens)).remove)
+        for batch in first_rows(calibration.batches(), method.calibration_rows):
+            _forward(model, {key: value for key, value in batch.items() if key != "labels"})
+    return sums / max(tokens[0], 1)
+
+
+def _calibration(method: Units | Layers, shared: Shared) -> Calibration:
+    if shared.calibration is None:
+        why = f"batches of inputs, since {method.slot}.name={method.name} looks at them"
+        raise UserError("calibration", None, why)
+    return shared.calibration
+
+
+@contextmanager
+def _model(weights: Weights, calibration: Calibration) -> Iterator[nn.Module]:
+    """The model of these weights, where the calibration computes."""
+    yield weights.model().to(next(calibration.model.parameters()).device)
+
+
+def _gated(block: Block, gates: dict[str, Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], Any]:
+    """A hook that multiplies each unit's channels by its gate, one for each row of the batch."""
+
+    def multiply(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+        hidden = inputs[0]
+        gate = torch.ones(len(hidden), block.units, device=hidden.device, requires_grad=True)
+        gates[block.output] = gate
+        channels = gate.to(hidden.dtype).repeat_interleave(block.width, dim=1)
+        return (hidden * channels.view(len(hidden), *[1] * (hidden.ndim - 2), -1), *inputs[1:])
+
+    return multiply
+
+
+def _gate_gradients(
+    model: nn.Module, batch: dict[str, Tensor], blocks: tuple[Block, ...], gates: dict[str, Tensor]
+) -> list[Tensor]:
+    """Of each block, float64 [units]: sum over the rows of |dL / d gate|, L of each row by itself."""
+    if "labels" not in batch:
+        raise UserError("calibration", "inputs alone", "batches with labels, where importance is by gradient")
+    inputs = {key: tensor for key, tensor in batch.items() if key != "labels"}
+    logits = _forward(model, inputs).logits
+    labels = batch["labels"].to(logits.device)
+    losses = nn.functional.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), reduction="none")
+    counted = (labels != -100).sum(-1).clamp(min=1)
+    by_row = losses.view(len(labels), -1).sum(1) / counted.view(len(labels), -1).sum(1)
+    found = torch.autograd.grad(by_row.sum(), [gates[block.output] for block in blocks])
+    return [gradient.abs().sum(0).double().cpu() for gradient in found]
+
+
+def _compared(index: int, sums: Tensor, tokens: list[int]) -> Callable[..., None]:
+    def compare(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        after = output[0] if isinstance(output, tuple) else output
+        similar = nn.functional.cosine_similarity(inputs[0].double(), after.double(), dim=-1)
+        sums[index] += float(similar.sum())
+        tokens[0] += similar.numel() if index == 0 else 0
+
+    return compare
+
+
+def _forward(model: nn.Module, inputs: dict[str, Tensor]) -> Any:
+    device = next(model.parameters()).device
+    placed = {key: tensor.to(device) for key, tensor in inputs.items()}
+    return model(placed[""]) if "" in placed else model(**placed)

@@ -1,0 +1,54 @@
+"""Cutting the vocabulary."""
+
+from __future__ import annotations
+
+from trainlarge.compression.registry import Shared
+from trainlarge.compression.structure.cut import keep_tokens, tables_of
+from trainlarge.compression.structure.registry import reshapes
+from trainlarge.compression.structure.shapes import Tokens
+from trainlarge.compression.structure.tables import Tables
+from trainlarge.compression.structure.tokens import TokenFacts
+from trainlarge.compression.weights import Weights
+from trainlarge.config.vocabulary import Frequent, TokenList
+from trainlarge.errors import UserError
+
+
+@reshapes(Frequent)
+def frequent(method: Frequent, weights: Weights, shared: Shared) -> Weights:
+    """Keep the special tokens and the most frequent others."""
+    tables, facts = tables_of(weights, "vocabulary.name=frequent"), _facts(method, shared)
+    always = _always(tables, facts)
+    if not len(always) < method.size <= tables.size:
+        allowed = f"more than the {len(always)} tokens that always stay and at most the {tables.size} there are"
+        raise UserError("vocabulary.size", method.size, allowed)
+    ranked = facts.counts[: tables.size].argsort(descending=True, stable=True).tolist()
+    others = [token for token in ranked if token not in always][: method.size - len(always)]
+    return _kept(weights, tables, {*always, *others}, facts)
+
+
+@reshapes(TokenList)
+def token_list(method: TokenList, weights: Weights, shared: Shared) -> Weights:
+    """Keep the special tokens and those of the list."""
+    tables, facts = tables_of(weights, "vocabulary.name=token_list"), _facts(method, shared)
+    if method.tokens[-1] >= tables.size:
+        allowed = f"numbers from 0 to {tables.size - 1}, the tokens there are"
+        raise UserError("vocabulary.tokens", method.tokens[-1], allowed)
+    return _kept(weights, tables, {*_always(tables, facts), *method.tokens}, facts)
+
+
+def _facts(method: Frequent | TokenList, shared: Shared) -> TokenFacts:
+    if shared.tokens is None:
+        why = f"the TokenFacts of a text, since {method.slot}.name={method.name} needs them"
+        raise UserError("tokens", None, why)
+    return shared.tokens
+
+
+def _always(tables: Tables, facts: TokenFacts) -> set[int]:
+    """Special tokens, and all up to the padding token: its number, from which positions are counted, stays."""
+    return {*facts.special, facts.unknown, *range((tables.padding or 0) + 1)}
+
+
+def _kept(weights: Weights, tables: Tables, kept: set[int], facts: TokenFacts) -> Weights:
+    if len(kept) == tables.size:
+        return weights
+    return keep_tokens(weights, Tokens(tuple(sorted(kept)), tables.size, facts.unknown))

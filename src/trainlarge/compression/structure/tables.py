@@ -1,0 +1,58 @@
+"""Where the vocabulary of a model lies: the token embedding, the output layer, and what has an entry for each token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from torch import nn
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The parts of a model that have one entry for each token."""
+
+    embedding: str
+    """Name of the token embedding."""
+
+    output: str | None
+    """Name of the output layer; None where the model predicts no tokens."""
+
+    vectors: tuple[str, ...]
+    """Names of the biases of the output layer, wherever they are kept."""
+
+    size: int
+    """Entries of the vocabulary."""
+
+    padding: int | None
+    """Number of the padding token."""
+
+
+def find_tables(model: nn.Module) -> Tables | None:
+    """The tables of a model; None for one that is no Hugging Face model over tokens."""
+    embedding: Any = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
+    if not isinstance(embedding, nn.Embedding):
+        return None
+    output = cast(Any, model).get_output_embeddings()
+    names = {id(module): name for name, module in model.named_modules()}
+    output_name = names[id(output)] if isinstance(output, nn.Linear) else None
+    return Tables(
+        embedding=names[id(embedding)],
+        output=output_name,
+        vectors=_biases(model, output_name, embedding.num_embeddings),
+        size=embedding.num_embeddings,
+        padding=embedding.padding_idx,
+    )
+
+
+def _biases(model: nn.Module, output: str | None, size: int) -> tuple[str, ...]:
+    """RoBERTa and BERT keep the bias beside the output layer, too: under the same parent."""
+    if output is None:
+        return ()
+    parent = output.rpartition(".")[0]
+    beside = f"{parent}.bias" if parent else "bias"
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    return tuple(
+        name for name in (f"{output}.bias", beside) if name in parameters and parameters[name].shape == (size,)
+    )

@@ -1,0 +1,55 @@
+"""What must be known of the tokens of a text before a vocabulary is cut, and reading a text in the smaller one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainlarge.compression.calibration import Batch
+from trainlarge.compression.structure.shapes import Tokens
+
+
+@dataclass(frozen=True, eq=False)
+class TokenFacts:
+    """How often tokens occur, and which of them mean something special."""
+
+    counts: Tensor
+    """int64 [entries of the vocabulary]: how often each token occurs in the training split."""
+
+    special: frozenset[int]
+    """Numbers of the special tokens, which always stay."""
+
+    unknown: int
+    """Number of the special token as which a removed one is read: the unknown token, or the mask token where there is
+    none."""
+
+
+def renumbered(ids: Tensor, tokens: Tokens | None) -> Tensor:
+    """Numbers of the checkpoint's tokens, any shape, as those of the vocabulary that is left; negative ones stay."""
+    if tokens is None:
+        return ids
+    places = torch.full((tokens.size,), tokens.kept.index(tokens.unknown), dtype=ids.dtype)
+    places[list(tokens.kept)] = torch.arange(len(tokens.kept), dtype=ids.dtype)
+    places = places.to(ids.device)
+    return torch.where(ids < 0, ids, places[ids.clamp(min=0)])
+
+
+def renumbered_batch(batch: Batch, tokens: Tokens | None) -> Batch:
+    """A batch of inputs, with labels or without, in the vocabulary that is left."""
+    if isinstance(batch, Tensor):
+        return renumbered(batch, tokens)
+    return {
+        key: renumbered(tensor, tokens) if key in ("", "input_ids", "labels") else tensor
+        for key, tensor in batch.items()
+    }
+
+
+def removed_share(ids: Tensor, tokens: Tokens | None) -> float:
+    """Share of the tokens of a text that are not left, and so read as the unknown token."""
+    if tokens is None:
+        return 0.0
+    is_kept = torch.zeros(tokens.size, dtype=torch.bool)
+    is_kept[list(tokens.kept)] = True
+    return float((~is_kept[ids]).double().mean())

@@ -1,0 +1,144 @@
+"""Methods of pruning: how weights are chosen to become zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from trainlarge.config.method import Calibrated, Method, is_integer, is_real, method
+
+
+@dataclass(frozen=True)
+class Pruning(Method):
+    """What methods share that set a share of the weights to zero."""
+
+    off: ClassVar[Mapping[str, float]] = {"sparsity": 0.0}
+
+    sparsity: float
+    """Share of the weights that become zero, in [0, 1); a configuration's 0 is no pruning."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("sparsity", is_real(self.sparsity) and 0 <= self.sparsity < 1, "a number in [0, 1)")
+        object.__setattr__(self, "sparsity", float(self.sparsity))
+
+    def require_block(self, m: int) -> None:
+        """Raise UserError unless ``sparsity`` of a block of ``m`` weights is a whole number of them."""
+        self.require("m", is_integer(m) and 2 <= m <= 64, "a whole number from 2 to 64")
+        zeros = self.sparsity * m
+        self.require("sparsity", abs(zeros - round(zeros)) < 1e-9, f"a multiple of 1/{m}, since prune.m is {m}")
+
+
+@method("prune", "magnitude")
+@dataclass(frozen=True)
+class Magnitude(Pruning):
+    """Zero the weights of smallest magnitude: exactly round(sparsity * n) of n, ties by position.
+
+    A weight of a larger sparsity's result is never zero in a smaller one's: results are nested.
+    Source: Li et al. 2020 (arXiv 2002.11794), section 4, without their retraining; blocks: N:M sparsity of Mishra et
+    al. 2021 (arXiv 2104.08378), with N = (1 - sparsity) M weights left, so 2:4 is sparsity 0.5 and m 4.
+    """
+
+    later: ClassVar[Mapping[str, Any]] = {"m": None}
+
+    scope: Literal["global", "tensor", "row", "block"] = "global"
+    """Where weights are ranked: over all matrices together, within each matrix, within each row (first dimension), or
+    within each block of ``m`` consecutive weights of a row."""
+
+    m: int | None = None
+    """Weights of a block; null for the other scopes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        scopes = ("global", "tensor", "row", "block")
+        self.require("scope", self.scope in scopes, f"one of {', '.join(scopes)}")
+        if self.scope == "block":
+            self.require_block(self.m)  # type: ignore[arg-type]
+        else:
+            self.require("m", self.m is None, f"null for prune.scope={self.scope}, or prune.scope=block")
+
+    def summary(self) -> str:
+        """Such as ``prune 60 % global``."""
+        where = f"{_pattern(self.sparsity, self.m)} blocks" if self.m else self.scope
+        return f"prune {self.sparsity * 100:g} % {where}"
+
+
+@method("prune", "random")
+@dataclass(frozen=True)
+class Random(Pruning):
+    """Zero weights drawn at random, exactly round(sparsity * n) of the n of each matrix: what every choice has to beat.
+
+    Each weight gets one number, so results with one seed are nested over sparsities.
+    """
+
+    seed: int = 0
+    """Seed of the draw."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("seed", is_integer(self.seed) and 0 <= self.seed < 2**63, "a whole number from 0")
+
+    def summary(self) -> str:
+        """Such as ``prune 60 % random``."""
+        return f"prune {self.sparsity * 100:g} % random"
+
+
+@dataclass(frozen=True)
+class InLayers(Pruning, Calibrated):
+    """What methods share that prune layer by layer, by the inputs of each layer."""
+
+    m: int | None = None
+    """N:M sparsity: exactly ``sparsity`` of every ``m`` consecutive weights of a row become zero; null: no blocks."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.m is not None:
+            self.require_block(self.m)
+
+    def summary(self) -> str:
+        """Such as ``prune 50 % wanda 2:4``."""
+        return f"prune {self.sparsity * 100:g} % {self.name}" + (
+            f" {_pattern(self.sparsity, self.m)}" if self.m else ""
+        )
+
+
+@method("prune", "wanda")
+@dataclass(frozen=True)
+class Wanda(InLayers):
+    """Zero the weights of smallest |W_ij| * ||X_j||_2 in each row of W [out, in] (or in each block of m).
+
+    ||X_j||_2 is the norm of input j over all tokens of the calibration data. The other weights stay as they are, and
+    results are nested over sparsities. Source: Sun et al. 2023 (arXiv 2306.11695), equation 1; there the inputs come
+    through the layers pruned before, here from the dense model.
+    """
+
+
+@method("prune", "sparsegpt")
+@dataclass(frozen=True)
+class SparseGPT(InLayers):
+    """Zero weights and let the others of their row make up for it, so that the layer's output W X changes least.
+
+    With H = X X^T / n + damping * mean(diag) * I over the n tokens and U the upper Cholesky factor of its inverse,
+    columns are taken in blocks from left to right: in each block of W [out, in] the weights of smallest w^2 / U_jj^2
+    become zero (or those of every m), and the error w / U_jj times row j of U is taken from the columns to the right.
+    Source: Frantar and Alistarh 2023 (arXiv 2301.00774), algorithm 1, with masks chosen a block at a time.
+    """
+
+    damping: float = 0.01
+    """Share of the mean diagonal of H that is added to it."""
+
+    block_size: int = 128
+    """Columns of a block; a multiple of ``m``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("damping", is_real(self.damping) and 0 < self.damping <= 1, "a number above 0 and up to 1")
+        fine = is_integer(self.block_size) and self.block_size > 0 and self.block_size % (self.m or 1) == 0
+        self.require("block_size", fine, "a whole number from 1, a multiple of prune.m")
+        object.__setattr__(self, "damping", float(self.damping))
+
+
+def _pattern(sparsity: float, m: int) -> str:
+    """Such as ``2:4``."""
+    return f"{m - round(sparsity * m)}:{m}"

@@ -1,0 +1,215 @@
+"""Methods of quantization: how the weights that are left are rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from trainlarge.config.method import Calibrated, Method, is_integer, is_real, method
+
+Granularity = Literal["tensor", "row", "group"]
+GROUP_SIZE = 64
+"""Weights of a group where none is given."""
+PERCENTILE = 99.9
+"""Percentile of a range where none is given."""
+
+
+@method("quantize", "uniform")
+@dataclass(frozen=True)
+class Uniform(Method):
+    """Round weights to 2^bits equally spaced values, without retraining.
+
+    Asymmetric: step = (max - min) / (2^bits - 1), zero = round(-min / step), code = clamp(round(w / step) + zero,
+    0, 2^bits - 1), w' = step * (code - zero), with the range [min, max] widened to hold 0. This is the uniform
+    quantization of Li et al. 2020 (arXiv 2002.11794) in its affine form (GPTQ, arXiv 2210.17323), whose whole-number
+    zero point keeps a pruned weight exactly 0.
+    Symmetric: step = max |w| / (2^(bits-1) - 1), w' = step * round(w / step), clamped to that range.
+    """
+
+    off: ClassVar[Mapping[str, float]] = {"bits": 32}
+    later: ClassVar[Mapping[str, Any]] = {"group_size": None, "range": "minmax", "percentile": None}
+
+    bits: int
+    """Bits of a code, 2 to 8; a configuration's 32 is no quantization."""
+
+    granularity: Granularity = "row"
+    """What shares one step and one zero point: the whole matrix, one row (first dimension), or ``group_size``
+    consecutive weights of a row (Q-BERT, arXiv 1909.05840)."""
+
+    symmetric: bool = False
+    """Whether the range is symmetric around 0, which leaves one of the 2^bits values unused."""
+
+    group_size: int | None = None
+    """Weights of a group, 64 where none is given; the last group of a row may be shorter. Null for other
+    granularities."""
+
+    range: Literal["minmax", "percentile", "mse"] = "minmax"
+    """Range of the values of a group: from the smallest to the largest weight; without the weights beyond a percentile;
+    or that share (1, 0.98, ... 0.2) of the whole range whose squared error is least. Weights beyond it are clamped."""
+
+    percentile: float | None = None
+    """Percentile p of ``range: percentile``, 99.9 where none is given: the weights of rank round((1 - p/100) (n - 1))
+    from either end limit the range. Null for other ranges."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        allowed = "a whole number from 2 to 8, or 32 in a configuration"
+        self.require("bits", is_integer(self.bits) and 2 <= self.bits <= 8, allowed)
+        check_granularity(self)
+        self.require("symmetric", isinstance(self.symmetric, bool), "true or false")
+        ranges = ("minmax", "percentile", "mse")
+        self.require("range", self.range in ranges, f"one of {', '.join(ranges)}")
+        fine = self.percentile is None or (is_real(self.percentile) and 50 < self.percentile <= 100)
+        self.require("percentile", fine, "a number above 50 and up to 100")
+        given = PERCENTILE if self.percentile is None else float(self.percentile)
+        object.__setattr__(self, "percentile", given if self.range == "percentile" else None)
+        object.__setattr__(self, "bits", int(self.bits))
+
+    def summary(self) -> str:
+        """Such as ``4 bit row``."""
+        range_ = "" if self.range == "minmax" else f" {self.range}"
+        return f"{self.bits} bit {_groups(self)}" + (" symmetric" if self.symmetric else "") + range_
+
+
+@method("quantize", "outliers")
+@dataclass(frozen=True)
+class Outliers(Uniform):
+    """Keep the weights of largest magnitude in full, exactly round(share * n) of the n of each matrix (ties: the first
+    ones are rounded), and round the others as ``Uniform`` does, with ranges that no outlier stretches.
+
+    The file holds the outliers with their positions in a table of its own. Source: GOBO, Zadeh et al. 2020 (arXiv
+    2005.03842), which keeps what is unlikely under a normal distribution and rounds the rest to a codebook; SpQR,
+    Dettmers et al. 2023 (arXiv 2306.03078).
+    """
+
+    share: float = 0.01
+    """Share of the weights of a matrix that are kept, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("share", is_real(self.share) and 0 <= self.share < 1, "a number in [0, 1)")
+        object.__setattr__(self, "share", float(self.share))
+
+    def summary(self) -> str:
+        """Such as ``4 bit row outliers 1 %``."""
+        return f"{super().summary()} outliers {self.share * 100:g} %"
+
+
+@method("quantize", "gptq")
+@dataclass(frozen=True)
+class GPTQ(Uniform, Calibrated):
+    """Round column by column and let the columns to the right make up for it, so that the output W X changes least.
+
+    Step and zero point of each group are those of ``Uniform``. With H = X X^T / n + damping * mean(diag) * I over the
+    n tokens and U the upper Cholesky factor of its inverse, the error (w - w') / U_jj of column j of W [out, in] times
+    row j of U is taken from the columns to the right. A pruned weight stays 0.
+    Source: Frantar et al. 2022 (arXiv 2210.17323), algorithm 1, columns in their order, ranges fixed before the start.
+    """
+
+    damping: float = 0.01
+    """Share of the mean diagonal of H that is added to it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("damping", is_real(self.damping) and 0 < self.damping <= 1, "a number above 0 and up to 1")
+        object.__setattr__(self, "damping", float(self.damping))
+
+    def summary(self) -> str:
+        """Such as ``4 bit row gptq``."""
+        return f"{super().summary()} gptq"
+
+
+@method("quantize", "kmeans")
+@dataclass(frozen=True)
+class KMeans(Method):
+    """Round weights to 2^bits values of least squared error, found by k-means (Lloyd) from evenly spaced ones.
+
+    Where a matrix (or row) holds zeros, the value nearest to 0 is fixed to be 0, so that a pruned weight stays 0.
+    Source: Han et al. 2016, Deep Compression (arXiv 1510.00149), section 3, with their linear initialisation, without
+    their retraining. For normal weights it is the Lloyd-Max quantizer.
+    """
+
+    off: ClassVar[Mapping[str, float]] = {"bits": 32}
+
+    bits: int
+    """Bits of a code, 1 to 8; a configuration's 32 is no quantization."""
+
+    granularity: Literal["tensor", "row"] = "tensor"
+    """What shares one codebook."""
+
+    iterations: int = 100
+    """Rounds of Lloyd's algorithm at most; it ends when no value moves."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        allowed = "a whole number from 1 to 8, or 32 in a configuration"
+        self.require("bits", is_integer(self.bits) and 1 <= self.bits <= 8, allowed)
+        self.require("granularity", self.granularity in ("tensor", "row"), "one of tensor, row")
+        fine = is_integer(self.iterations) and self.iterations > 0
+        self.require("iterations", fine, "a whole number from 1")
+
+    def summary(self) -> str:
+        """Such as ``4 bit tensor kmeans``."""
+        return f"{self.bits} bit {self.granularity} {self.name}"
+
+
+@dataclass(frozen=True)
+class SignsAndScale(Method):
+    """What binary and ternary weights share: w' = scale * sign, with one scale a group."""
+
+    bits: ClassVar[int]
+    """Bits that a weight counts as."""
+
+    granularity: Granularity = "tensor"
+    """What shares one scale: the whole matrix, one row (first dimension), or ``group_size`` weights of a row."""
+
+    group_size: int | None = None
+    """Weights of a group, 64 where none is given; the last group of a row may be shorter. Null for other
+    granularities."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_granularity(self)
+
+    def summary(self) -> str:
+        """Such as ``ternary tensor``."""
+        return f"{self.name} {_groups(self)}"
+
+
+@method("quantize", "ternary")
+@dataclass(frozen=True)
+class Ternary(SignsAndScale):
+    """w' = scale * sign(w) where |w| > 0.7 mean |w|, else 0; scale = mean |w| of the weights that are kept.
+
+    Relative squared error of normal weights 0.1916, with 42.4 % zeros. Source: ternary weight networks, Li et al. 2016
+    (arXiv 1605.04711), equations 3 to 6, as in TernaryBERT (arXiv 2009.12812).
+    """
+
+    bits: ClassVar[int] = 2
+
+
+@method("quantize", "binary")
+@dataclass(frozen=True)
+class Binary(SignsAndScale):
+    """w' = scale * sign(w) with scale = mean |w|, both over the weights that are not 0: a pruned weight stays 0.
+
+    Relative squared error of normal weights 1 - 2 / pi. Source: XNOR-Net, Rastegari et al. 2016 (arXiv 1603.05279),
+    equation 6, as in XTC (arXiv 2206.01859).
+    """
+
+    bits: ClassVar[int] = 1
+
+
+def check_granularity(method: Uniform | SignsAndScale) -> None:
+    """Raise UserError unless granularity and group size fit together; sets a group size that was left out."""
+    choices = ("tensor", "row", "group")
+    method.require("granularity", method.granularity in choices, f"one of {', '.join(choices)}")
+    fine = method.group_size is None or (is_integer(method.group_size) and method.group_size > 0)
+    method.require("group_size", fine, "a whole number from 1")
+    given = GROUP_SIZE if method.group_size is None else int(method.group_size)
+    object.__setattr__(method, "group_size", given if method.granularity == "group" else None)
+
+
+def _groups(method: Uniform | SignsAndScale) -> str:
+    return f"group {method.group_size}" if method.group_size else method.granularity

@@ -1,0 +1,141 @@
+"""Methods of structured pruning: which heads, neurons or layers are removed physically, so that matrices shrink.
+
+The model that is left gives the logits of the whole one with those units masked. At least one unit stays in each
+layer, and at least one layer: a block without any has no shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from trainlarge.config.method import Part, is_integer, is_real, method
+
+Importance = Literal["weight", "gradient"]
+
+
+@dataclass(frozen=True)
+class Units(Part):
+    """What heads and neurons share: units that lie side by side in each layer, the least important removed.
+
+    ``importance: weight`` is the product of the norms of what leads into a unit and out of it, which needs no data.
+    ``importance: gradient`` is I = mean over rows |dL / d gate| with a gate of 1 on the unit's output, over calibration
+    rows, divided by the norm of the layer's I (Michel et al. 2019, arXiv 1905.10650, eq. 2 and section 4).
+    """
+
+    off: ClassVar[Mapping[str, float]] = {"keep": 1.0}
+
+    keep: float
+    """Share of the units that stays, in (0, 1]; a configuration's 1 removes nothing."""
+
+    scope: Literal["global", "layer"] = "layer"
+    """Where units are ranked: over all layers together (layers then differ in shape), or within each layer."""
+
+    importance: Importance = "weight"
+    """What they are ranked by: ``weight``, or ``gradient`` on calibration data."""
+
+    calibration_rows: int = 128
+    """Rows of calibration data, where importance is by gradient."""
+
+    def __post_init__(self) -> None:
+        self.require("keep", is_real(self.keep) and 0 < self.keep <= 1, "a number in (0, 1]")
+        self.require("scope", self.scope in ("global", "layer"), "one of global, layer")
+        self.require("importance", self.importance in ("weight", "gradient"), "one of weight, gradient")
+        self.require("calibration_rows", _is_count(self.calibration_rows), "a whole number of at least 1")
+        object.__setattr__(self, "keep", float(self.keep))
+
+    def summary(self) -> str:
+        """Such as ``keep 50 % of heads by weight layer``."""
+        return f"keep {self.keep * 100:g} % of {self.name} by {self.importance} {self.scope}"
+
+
+@method("structure", "heads")
+@dataclass(frozen=True)
+class Heads(Units):
+    """Remove attention heads (Michel et al. 2019, arXiv 1905.10650), without retraining.
+
+    Importance by weight of head h: ||W_out^h W_value^h||_F [width x width], the size of the map from inputs to outputs
+    that the head weighs with its attention; it does not depend on how the two matrices share their scale.
+    """
+
+
+@method("structure", "neurons")
+@dataclass(frozen=True)
+class Neurons(Units):
+    """Remove inner neurons of the feed-forward blocks, without retraining.
+
+    Importance by weight of neuron j: ||row j of W_in|| ||row j of W_gate|| ||column j of W_out||, without the gate
+    where there is none: filter norms (Li et al. 2017, arXiv 1608.08710) made independent of how the matrices share
+    their scale. By gradient it is the first-order Taylor criterion (Molchanov et al. 2017, arXiv 1611.06440).
+    """
+
+
+CHOICES = ("top", "bottom", "alternate", "symmetric", "contribution")
+
+
+@method("structure", "layers")
+@dataclass(frozen=True)
+class Layers(Part):
+    """Remove whole layers (Sajjad et al. 2020, *Poor Man's BERT*, arXiv 2004.03844), without retraining.
+
+    Of N layers n = max(1, round(keep N)) stay. ``top`` removes the last ones, ``bottom`` the first ones, ``alternate``
+    every second one from the last but one down (then the others, from the last down), ``symmetric`` those in the
+    middle, ``contribution`` those whose output is closest to their input: the largest mean cosine over the tokens of
+    the calibration rows.
+    """
+
+    off: ClassVar[Mapping[str, float]] = {"keep": 1.0}
+
+    keep: float
+    """Share of the layers that stays, in (0, 1]; a configuration's 1 removes nothing."""
+
+    choice: Literal["top", "bottom", "alternate", "symmetric", "contribution"] = "top"
+    """Which layers are removed."""
+
+    calibration_rows: int = 128
+    """Rows of calibration data, where the choice is by contribution."""
+
+    def __post_init__(self) -> None:
+        self.require("keep", is_real(self.keep) and 0 < self.keep <= 1, "a number in (0, 1]")
+        self.require("choice", self.choice in CHOICES, f"one of {', '.join(CHOICES)}")
+        self.require("calibration_rows", _is_count(self.calibration_rows), "a whole number of at least 1")
+        object.__setattr__(self, "keep", float(self.keep))
+
+    def summary(self) -> str:
+        """Such as ``keep 50 % of layers, top removed``."""
+        return f"keep {self.keep * 100:g} % of layers, {self.choice} removed"
+
+
+@method("structure", "layer_list")
+@dataclass(frozen=True)
+class LayerList(Part):
+    """Keep the layers of a list, such as 1, 3, 5, 7, 9, 11 of 12 (XTC, Wu et al. 2022, arXiv 2206.01859)."""
+
+    layers: tuple[int, ...]
+    """Numbers of the layers that stay, from 0 up, each larger than the one before."""
+
+    def __post_init__(self) -> None:
+        numbers = whole_numbers(self.layers)
+        rising = numbers is not None and len(numbers) > 0 and list(numbers) == sorted(set(numbers)) and numbers[0] >= 0
+        self.require("layers", rising, "a rising list of layer numbers from 0 up, at least one")
+        object.__setattr__(self, "layers", numbers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: the layers as a list."""
+        return {**super().to_json(), "layers": list(self.layers)}
+
+    def summary(self) -> str:
+        """Such as ``layers 1 3 5``."""
+        return f"layers {' '.join(map(str, self.layers))}"
+
+
+def _is_count(value: Any) -> bool:
+    return is_integer(value) and value >= 1
+
+
+def whole_numbers(values: Any) -> tuple[int, ...] | None:
+    """A list of whole numbers as a tuple; None for anything else."""
+    if not isinstance(values, (list, tuple)) or not all(map(is_integer, values)):
+        return None
+    return tuple(map(int, values))

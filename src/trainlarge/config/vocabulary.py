@@ -1,0 +1,58 @@
+"""Methods that cut the vocabulary: rows of the token embedding and of the output layer are removed.
+
+The model that is left reads and predicts the numbers of the tokens that stay, in their old order. A token that was
+removed is read, and counted where it is to be predicted, as the unknown token; where the tokenizer has none, as the
+mask token. Special tokens stay, and so do all up to the padding token, from whose number RoBERTa counts positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from trainlarge.config.method import Part, is_integer, method
+from trainlarge.config.structure import whole_numbers
+
+
+@method("vocabulary", "frequent")
+@dataclass(frozen=True)
+class Frequent(Part):
+    """Keep the tokens that are most frequent in the training split; ties by number (Ganesh et al. 2021, arXiv
+    2002.11985, section 3.7: 5,000 of 30,000 entries hold 94 % of the tokens)."""
+
+    off: ClassVar[Mapping[str, float]] = {"size": 0}
+
+    size: int
+    """Tokens that stay, the special ones counted; a configuration's 0 keeps all."""
+
+    def __post_init__(self) -> None:
+        self.require("size", is_integer(self.size) and self.size >= 1, "a whole number of tokens, at least 1")
+        object.__setattr__(self, "size", int(self.size))
+
+    def summary(self) -> str:
+        """Such as ``5000 most frequent tokens``."""
+        return f"{self.size} most frequent tokens"
+
+
+@method("vocabulary", "token_list")
+@dataclass(frozen=True)
+class TokenList(Part):
+    """Keep the tokens of a list, and the special ones."""
+
+    tokens: tuple[int, ...]
+    """Numbers of the tokens that stay, each once, in any order."""
+
+    def __post_init__(self) -> None:
+        numbers = whole_numbers(self.tokens)
+        fine = numbers is not None and len(numbers) > 0 and len(set(numbers)) == len(numbers) and min(numbers) >= 0
+        self.require("tokens", fine, "a list of token numbers from 0 up, each once, at least one")
+        object.__setattr__(self, "tokens", tuple(sorted(numbers or ())))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: the tokens as a list."""
+        return {**super().to_json(), "tokens": list(self.tokens)}
+
+    def summary(self) -> str:
+        """Such as ``5000 listed tokens``."""
+        return f"{len(self.tokens)} listed tokens"

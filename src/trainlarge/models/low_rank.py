@@ -1,0 +1,57 @@
+"""Factorized layers: a matrix W [m, n] as the product U D of two thinner ones, U [m, r] and D [r, n]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class LowRankLinear(nn.Module):
+    """A linear layer y = U (D x) + b of rank r."""
+
+    def __init__(self, layer: nn.Linear, rank: int) -> None:
+        """In place of ``layer``, whose bias it takes over; both factors are still empty."""
+        super().__init__()
+        rows, columns = layer.weight.shape
+        options: dict[str, Any] = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+        self.down = nn.Linear(columns, rank, bias=False, **options)
+        """D [r, n]."""
+        self.up = nn.Linear(rank, rows, bias=False, **options)
+        """U [m, r], and the bias."""
+        self.up.bias = layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(self.down(x))
+
+
+class LowRankEmbedding(nn.Module):
+    """A table of vectors E = U D of rank r: row i is U_i D."""
+
+    def __init__(self, table: nn.Embedding, rank: int) -> None:
+        """In place of ``table``; both factors are still empty."""
+        super().__init__()
+        rows, columns = table.weight.shape
+        options: dict[str, Any] = {"device": table.weight.device, "dtype": table.weight.dtype}
+        self.up = nn.Embedding(rows, rank, **options)
+        """U [entries, r]; no padding row of its own, since D maps what stands there."""
+        self.down = nn.Linear(columns, rank, bias=False, **options)
+        """D [r, width], as the output layer of a tied model reads it."""
+        self.padding_idx = table.padding_idx
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return functional.linear(self.up(ids), self.down.weight.t())
+
+
+def tie(layer: LowRankLinear, table: LowRankEmbedding) -> None:
+    """Make an output layer use the factors of the token embedding."""
+    layer.up.weight, layer.down.weight = table.up.weight, table.down.weight
+
+
+def last_product(x: Tensor, layer: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The last product of a linear or factorized layer: its input, matrix and bias, in the type of ``x``."""
+    if isinstance(layer, LowRankLinear):
+        x, layer = functional.linear(x, layer.down.weight.to(x.dtype)), layer.up
+    bias = layer.bias
+    return x, layer.weight.to(x.dtype), None if bias is None else bias.to(x.dtype)

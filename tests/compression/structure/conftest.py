@@ -1,0 +1,94 @@
+"""Encoders of several layers and heads, with biases that are not zero."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import lru_cache
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    PreTrainedModel,
+    RobertaPreLayerNormConfig,
+    RobertaPreLayerNormForMaskedLM,
+)
+
+from trainlarge.compression.structure.tokens import TokenFacts
+
+VOCABULARY, DEPTH, HEADS, NEURONS = 60, 4, 4, 40
+SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 24,
+    "intermediate_size": NEURONS,
+    "num_hidden_layers": DEPTH,
+    "num_attention_heads": HEADS,
+    "max_position_embeddings": 40,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "initializer_range": 0.3,
+}
+
+
+def _modern() -> PreTrainedModel:
+    full = {"rope_type": "default", "rope_theta": 10_000.0}
+    rope = {"full_attention": full, "sliding_attention": full}
+    config = ModernBertConfig(
+        **SHAPE, cls_token_id=None, sep_token_id=None, layer_types=["full_attention"] * DEPTH, rope_parameters=rope
+    )
+    return ModernBertForMaskedLM(config)
+
+
+MODELS: dict[str, Callable[[], PreTrainedModel]] = {
+    "modern": _modern,
+    "roberta": lambda: RobertaPreLayerNormForMaskedLM(RobertaPreLayerNormConfig(**SHAPE)),
+    "untied": lambda: RobertaPreLayerNormForMaskedLM(RobertaPreLayerNormConfig(**SHAPE, tie_word_embeddings=False)),
+    "bert": lambda: BertForMaskedLM(BertConfig(**SHAPE)),
+    "distilbert": lambda: DistilBertForMaskedLM(
+        DistilBertConfig(
+            vocab_size=VOCABULARY, dim=24, hidden_dim=NEURONS, n_layers=DEPTH, n_heads=HEADS, initializer_range=0.3
+        )
+    ),
+}
+
+
+def made(name: str) -> PreTrainedModel:
+    """A model with fixed random weights, biases too."""
+    return copy.deepcopy(_built(name))
+
+
+@lru_cache
+def _built(name: str) -> PreTrainedModel:
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+    return model.eval()
+
+
+@pytest.fixture(params=list(MODELS))
+def encoder(request: pytest.FixtureRequest) -> PreTrainedModel:
+    """Each kind of encoder in turn."""
+    return made(request.param)
+
+
+@pytest.fixture
+def tokens() -> Tensor:
+    """Token ids [rows, sequence], none of them special."""
+    return torch.randint(4, VOCABULARY, (3, 16), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def facts() -> TokenFacts:
+    """Token 3 is the mask token; of the others the higher the number, the more frequent."""
+    return TokenFacts(torch.arange(VOCABULARY), special=frozenset(range(4)), unknown=3)

@@ -1,0 +1,169 @@
+"""Every method: JSON and configuration forms, its group file, and one clear line for each bad value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainlarge.config.method import METHODS, Method
+from trainlarge.config.prune import Magnitude, Random, SparseGPT, Wanda
+from trainlarge.config.quantize import GPTQ, Binary, KMeans, Outliers, Ternary, Uniform
+from trainlarge.config.recipe import Recipe
+from trainlarge.config.share import share_folder
+from trainlarge.errors import UserError
+
+sparsities = st.floats(0.01, 0.99)
+common = {"embeddings": st.booleans()}
+groups = {
+    "granularity": st.sampled_from(["tensor", "row", "group"]),
+    "group_size": st.none() | st.integers(1, 256),
+}
+uniform = {
+    "bits": st.integers(2, 8),
+    "symmetric": st.booleans(),
+    "range": st.sampled_from(["minmax", "percentile", "mse"]),
+    "percentile": st.none() | st.floats(50, 100, exclude_min=True),
+    **groups,
+    **common,
+}
+halves = {"sparsity": st.sampled_from([0.25, 0.5, 0.75]), "m": st.sampled_from([4, 8])}
+calibrated = {"calibration_rows": st.integers(1, 1000), **common}
+damping = {"damping": st.floats(1e-6, 1)}
+prunes = st.one_of(
+    st.builds(Magnitude, sparsity=sparsities, scope=st.sampled_from(["global", "tensor", "row"]), **common),
+    st.builds(Magnitude, scope=st.just("block"), **halves, **common),
+    st.builds(Random, sparsity=sparsities, seed=st.integers(0, 9), **common),
+    st.builds(Wanda, sparsity=sparsities, **calibrated),
+    st.builds(Wanda, **halves, **calibrated),
+    st.builds(SparseGPT, block_size=st.sampled_from([8, 64]), **halves, **damping, **calibrated),
+)
+quantizes = st.one_of(
+    st.builds(Uniform, **uniform),
+    st.builds(Outliers, share=st.floats(0, 0.99), **uniform),
+    st.builds(GPTQ, **uniform, **damping, calibration_rows=st.integers(1, 1000)),
+    st.builds(KMeans, bits=st.integers(1, 8), granularity=st.sampled_from(["tensor", "row"]), **common),
+    st.builds(Ternary, **groups, **common),
+    st.builds(Binary, **groups, **common),
+)
+recipes = st.builds(Recipe, prune=prunes, quantize=quantizes)
+
+
+@given(recipes)
+def test_json_round_trip_is_exact(recipe: Recipe) -> None:
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+@given(recipes, st.booleans())
+def test_configuration_gives_the_same_recipe_also_from_text(recipe: Recipe, as_text: bool) -> None:
+    given_ = {slot: _group(part, as_text) for slot, part in recipe.parts().items() if part}
+    assert Recipe.from_config(given_["prune"], given_["quantize"]) == recipe
+
+
+@given(recipes, recipes)
+def test_recipes_that_differ_are_described_by_different_json(one: Recipe, other: Recipe) -> None:
+    assert (one == other) == (one.to_json() == other.to_json())
+
+
+def test_fields_that_came_later_leave_old_recipes_as_they_were() -> None:
+    assert Magnitude(0.5).to_json() == {
+        "name": "magnitude", "version": 1, "sparsity": 0.5, "scope": "global", "embeddings": True
+    }  # fmt: skip
+    assert set(Uniform(4).to_json()) == {"name", "version", "bits", "granularity", "symmetric", "embeddings"}
+    for methods in METHODS.values():
+        for kind in methods.values():
+            defaults = {item.name: item.default for item in fields(kind)}
+            assert all(defaults[key] == value for key, value in kind.later.items())
+
+
+def test_a_group_size_counts_for_groups_only() -> None:
+    assert Uniform(4, "row", group_size=32) == Uniform(4, "row")
+    assert Uniform(4, "group").group_size == 64
+    assert Uniform(4, percentile=99) == Uniform(4)
+    assert Uniform(4, range="percentile").percentile == 99.9
+
+
+@pytest.mark.parametrize("slot", ["prune", "quantize"])
+def test_every_method_has_a_group_file_with_all_its_fields(slot: str, compose: Callable[..., dict[str, Any]]) -> None:
+    groups_of = [path.stem for path in (share_folder() / "conf" / slot).glob("*.yaml") if path.stem != "none"]
+    named = {name: compose("compress", "checkpoint=x", f"{slot}={name}")[slot] for name in groups_of}
+    assert {group["name"] for group in named.values()} == set(METHODS[slot])
+    for name, group in named.items():
+        kind = METHODS[slot][group["name"]]
+        allowed = {"name", *(item.name for item in fields(kind))}
+        assert set(group) <= allowed and (name != kind.name or set(group) == allowed)
+        Recipe.from_config(**{"prune": None, "quantize": None, slot: group})
+
+
+@pytest.mark.parametrize(
+    ("text", "recipe"),
+    [
+        ("prune 50 % 2:4 blocks", Recipe(Magnitude(0.5, "block", 4))),
+        ("prune 60 % row", Recipe(Magnitude(0.6, "row"))),
+        ("prune 60 % random", Recipe(Random(0.6))),
+        ("prune 50 % wanda", Recipe(Wanda(0.5))),
+        ("prune 50 % sparsegpt 4:8", Recipe(SparseGPT(0.5, m=8))),
+        ("4 bit group 32 mse", Recipe(quantize=Uniform(4, "group", group_size=32, range="mse"))),
+        ("3 bit row outliers 1 %", Recipe(quantize=Outliers(3))),
+        ("4 bit row symmetric gptq", Recipe(quantize=GPTQ(4, symmetric=True))),
+        ("4 bit tensor kmeans", Recipe(quantize=KMeans(4))),
+        ("ternary row", Recipe(quantize=Ternary("row"))),
+        ("binary group 64", Recipe(quantize=Binary("group"))),
+    ],
+)
+def test_describe(text: str, recipe: Recipe) -> None:
+    assert recipe.describe() == text
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ({"name": "magnitude", "sparsity": 0.5, "scope": "block"}, "prune.m=None: allowed is a whole number from 2"),
+        ({"name": "magnitude", "sparsity": 0.5, "m": 4}, "prune.m=4: allowed is null for prune.scope=global"),
+        ({"name": "magnitude", "sparsity": 0.3, "scope": "block", "m": 4}, "prune.sparsity=0.3: allowed is a multiple"),
+        ({"name": "random", "sparsity": 0.5, "seed": -1}, "prune.seed=-1: allowed is a whole number"),
+        ({"name": "random", "sparsity": 1}, "prune.sparsity=1: allowed is a number in [0, 1)"),
+        ({"name": "wanda", "sparsity": 0.3, "m": 4}, "prune.sparsity=0.3: allowed is a multiple of 1/4"),
+        ({"name": "wanda", "sparsity": 0.5, "m": 1}, "prune.m=1"),
+        ({"name": "wanda", "sparsity": 0.5, "calibration_rows": 0}, "prune.calibration_rows=0"),
+        ({"name": "sparsegpt", "sparsity": 0.5, "damping": 0}, "prune.damping=0"),
+        ({"name": "sparsegpt", "sparsity": 0.5, "m": 4, "block_size": 6}, "prune.block_size=6"),
+    ],
+)
+def test_bad_pruning(group: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        Recipe.from_config(group, None)
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ({"name": "uniform", "bits": 4, "granularity": "group", "group_size": 0}, "quantize.group_size=0"),
+        ({"name": "uniform", "bits": 4, "group_size": "many"}, "quantize.group_size=many"),
+        ({"name": "uniform", "bits": 4, "range": "best"}, "quantize.range=best: allowed is one of minmax, percentile"),
+        ({"name": "uniform", "bits": 4, "range": "percentile", "percentile": 40}, "quantize.percentile=40"),
+        ({"name": "outliers", "bits": 4, "share": 1}, "quantize.share=1: allowed is a number in [0, 1)"),
+        ({"name": "gptq", "bits": 4, "damping": -1}, "quantize.damping=-1"),
+        ({"name": "gptq", "bits": 1}, "quantize.bits=1: allowed is a whole number from 2 to 8"),
+        ({"name": "kmeans", "bits": 9}, "quantize.bits=9: allowed is a whole number from 1 to 8"),
+        ({"name": "kmeans", "bits": 4, "granularity": "group"}, "quantize.granularity=group: allowed is one of tensor"),
+        ({"name": "kmeans", "bits": 4, "iterations": 0}, "quantize.iterations=0"),
+        ({"name": "ternary", "bits": 2}, "quantize.bits=2: allowed is a field of ternary"),
+        ({"name": "binary", "granularity": "column"}, "quantize.granularity=column"),
+    ],
+)
+def test_bad_quantization(group: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        Recipe.from_config(None, group)
+    assert str(error.value).startswith(message)
+
+
+def _group(method: Method, as_text: bool) -> dict[str, Any]:
+    group = {key: value for key, value in method.to_json().items() if key != "version"}
+    return {key: str(value) if as_text and value is not None else value for key, value in group.items()}
