@@ -25,8 +25,8 @@ ENCODINGS = {
 }  # fmt: skip
 HEADER = """# What each method of compression stores and costs
 
-Made by `trainlarge run compression_methods` and `python analysis/compression_methods.py` on one checkpoint, {model} (dense
-loss {loss:.3f} nats per masked token, {bytes:,} bytes as fp32), on {device}. Without retraining.
+Made by `trainlarge run compression_methods` and `python analysis/compression_methods.py` on one checkpoint, {model}
+(dense loss {loss:.3f} nats per masked token, {bytes:,} bytes as fp32), on {device}. Without retraining.
 
 - *loss*: increase against the dense checkpoint, with the standard error of the paired difference over {rows} rows.
 - *file*: the packed file as a share of the dense one; *ideal*: only the bits of the weights that are not zero.
