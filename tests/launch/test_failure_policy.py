@@ -53,7 +53,7 @@ def kill_holder(folder: CellFolder) -> None:
 
 
 def test_a_killed_cell_is_tried_again_and_then_done(tiny: Tiny, study: Study) -> None:
-    config = tiny("budget=3000 steps", "launcher.retries=1")
+    config = tiny("budget=400 steps", "impl.threads=1", "launcher.retries=1")
     [folder] = folders_of(study, [config])
     killer = threading.Thread(target=kill_holder, args=[folder])
     killer.start()
@@ -140,8 +140,15 @@ def test_the_keys_of_the_launcher_make_the_policy() -> None:
 
 def test_flags_stand_for_keys_wherever_they_stand() -> None:
     given = [
-        "-m", "--retries", "2", "seed=0,1", "--max-failures=3", "--fail-fast", "budget=[1 steps, 2 steps]", "--no-wait",
-    ]  # fmt: skip
+        "-m",
+        "--retries",
+        "2",
+        "seed=0,1",
+        "--max-failures=3",
+        "--fail-fast",
+        "budget=[1 steps, 2 steps]",
+        "--no-wait",
+    ]
     assert with_keys(given) == [
         "-m", "seed=0,1", "budget=[1 steps, 2 steps]", "launcher.retries=2", "launcher.max_failures=3",
         "launcher.fail_fast=true", "launcher.wait=false",

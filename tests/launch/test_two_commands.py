@@ -40,24 +40,24 @@ def training(study: Study) -> list[CellFolder]:
     return [folder for folder in study.folders("train") if folder.status().progress.get("step", 0) > 10]
 
 
-def test_a_second_command_waits_for_what_the_first_runs_and_both_end_well(
-    study: Study, tiny_overrides: list[str]
+def test_a_command_does_the_rest_and_waits_for_what_another_process_runs(
+    study: Study, tiny: Callable[..., dict[str, Any]], tiny_overrides: list[str]
 ) -> None:
-    overrides = [*tiny_overrides, "budget=3000 steps", "seed=0,1"]
-    first = start(overrides)
-    wait_for(lambda: training(study))
-    second = start(overrides)
-    told = [end(first), end(second)]
-    assert [status for status, _ in told] == [0, 0], told
-    folders = list(study.folders("train"))
-    assert len(folders) == 2 and all(folder.is_done() and folder.status().attempts == 1 for folder in folders)
-    starts = sorted(folder.record()["provenance"]["started"] for folder in folders)
-    ends = sorted(folder.record()["provenance"]["ended"] for folder in folders)
-    assert starts[1] < ends[0], "the second command took what the first had not begun"
+    plan = make_plan(study, "train", make_cells("train", [tiny("seed=0")]))
+    other = RunningJob.claim(study, "train", list(plan.jobs[0].cell_ids))
+    [held] = other.cells
+    command = start([*tiny_overrides, "seed=0,1"])
+    wait_for(lambda: any(folder.is_done() for folder in study.folders("train")))
+    time.sleep(2)
+    assert command.poll() is None, "it has nothing left to run, and waits"
+    other.finish(held.id, {"cell": held.id})
+    status, printed = end(command)
+    assert status == 0 and "waiting for 1 cell that another process runs" in printed
+    assert [folder.status().attempts for folder in study.folders("train")] == [1, 1]
 
 
 def test_a_cell_of_a_command_that_was_killed_is_taken_over(study: Study, tiny_overrides: list[str]) -> None:
-    overrides = [*tiny_overrides, "budget=3000 steps"]
+    overrides = [*tiny_overrides, "budget=400 steps", "impl.threads=1"]
     first = start(overrides)
     wait_for(lambda: training(study))
     second = start(overrides)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
+from trainlarge.config.schema import LauncherConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.local_options import LocalOptions
 from trainlarge.launch.slurm_options import sbatch_options
@@ -24,10 +26,19 @@ def check_launcher(configs: list[dict[str, Any]]) -> None:
     """
     for key in OF_THE_COMMAND:
         _check_same(key, [config[key] for config in configs])
+    _check_keys(configs[0]["launcher"])
     name = configs[0]["launcher"]["name"]
     if name not in _CHECKS:
         raise UserError("launcher", name, ", ".join(_CHECKS))
     _CHECKS[name](configs)
+
+
+def _check_keys(launcher: dict[str, Any]) -> None:
+    """Hydra lets ``+launcher.key=value`` add a key that nothing reads."""
+    known = [field.name for field in fields(LauncherConfig)]
+    for key, value in launcher.items():
+        if key not in known:
+            raise UserError(f"launcher.{key}", value, f"one of the keys {', '.join(known)}")
 
 
 def _check_same(key: str, values: list[Any]) -> None:

@@ -65,7 +65,8 @@ class ProgressWatcher:
             return
         self._has_said_why = True
         count = sum(len(job.cell_ids) for job in elsewhere)
-        self._console.print(f"waiting for {count} cells that another process runs", highlight=False)
+        cells = "1 cell" if count == 1 else f"{count} cells"
+        self._console.print(f"waiting for {cells} that another process runs (--no-wait does not)", highlight=False)
 
     def _count_done(self, running: list[Job]) -> int:
         """Done cells: only jobs that run now or ran at the last look can have changed."""

@@ -60,7 +60,7 @@ def check_setup(lines: list[str]) -> list[str]:
         UserError: for one that is more.
     """
     for line in lines:
-        if "\n" in line:
+        if not isinstance(line, str) or "\n" in line:
             raise UserError("launcher.setup", line, "a list of single shell lines")
     return lines
 
@@ -99,7 +99,9 @@ def _extra(lines: list[str]) -> list[str]:
     return [word for line in lines for word in shlex.split(line)]
 
 
-def _option_name(line: str) -> str:
+def _option_name(line: object) -> str:
+    if not isinstance(line, str):
+        return ""
     if line.startswith("--"):
         return re.split(r"[=\s]", line[2:], maxsplit=1)[0]
     return line[1:2] if line.startswith("-") else ""
