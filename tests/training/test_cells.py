@@ -33,7 +33,8 @@ def test_measured_rules() -> None:
     assert init_std(128) == pytest.approx(0.0601, abs=1e-4)
     optim = {"lr": 3e-3, "base_width": 128, "lr_rule": "inverse_sqrt_width"}
     assert peak_lr(optim, 128) == 3e-3 and peak_lr(optim, 512) == pytest.approx(1.5e-3)
-    assert peak_lr({**optim, "lr_rule": "constant"}, 512) == 3e-3
+    assert peak_lr({**optim, "lr_rule": "constant"}, 512) == peak_lr({**optim, "lr_rule": "mup"}, 512) == 3e-3
+    assert peak_lr({**optim, "lr_rule": "inverse_width"}, 512) == pytest.approx(7.5e-4)
 
 
 def test_cells_that_differ_in_the_budget_share_work_where_the_schedule_lets_them(tiny: Tiny) -> None:

@@ -87,7 +87,8 @@ class OptimConfig:
     lr: float = 3e-3
     """Base learning rate: the peak rate of a model of width ``base_width``."""
     lr_rule: str = "inverse_sqrt_width"
-    """How the peak rate follows from the width: ``inverse_sqrt_width`` or ``constant``."""
+    """How the rate follows from the width: ``constant`` (as published), ``inverse_sqrt_width``, ``inverse_width``, or
+    ``mup`` (tensor by tensor, with initial values, output and attention scores to match)."""
     base_width: int = 128
     """Width at which ``lr`` holds."""
     peak_lr: float | None = None

@@ -44,7 +44,21 @@ def _constant(base: float, base_width: int, width: int) -> float:
     return base
 
 
+def _inverse_width(base: float, base_width: int, width: int) -> float:
+    """``lr * base_width / width``: what muP asks for hidden matrices (Yang et al. 2022, arXiv 2203.03466), here for all
+    tensors alike and without the rest of muP."""
+    return base * base_width / width
+
+
+def _mup(base: float, base_width: int, width: int) -> float:
+    """``lr``, the rate of embeddings, norms and biases at every width. Hidden matrices get ``base_width / width`` of
+    it, and initial values, output and scores change too: ``trainlarge.training.width`` (Yang et al. 2022)."""
+    return base
+
+
 LR_RULES: dict[str, Callable[[float, int, int], float]] = {
     "inverse_sqrt_width": _inverse_sqrt_width,
+    "inverse_width": _inverse_width,
     "constant": _constant,
+    "mup": _mup,
 }

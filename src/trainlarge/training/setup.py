@@ -18,6 +18,7 @@ from trainlarge.training.module import MaskedLanguageModule, Masking
 from trainlarge.training.probe import settled_step_seconds
 from trainlarge.training.steps import Step, shape_of, step_of
 from trainlarge.training.trainer import Stretches
+from trainlarge.training.width import scale_initial_weights
 
 
 class Setup:
@@ -49,6 +50,7 @@ class Setup:
         arch, impl, seed = self.config["arch"], self.config["impl"], self.config["seed"]
         attention = self.implementation.attention
         model = build_model(shape_of(self.config), init_std=arch["init_std"], seed=seed, attention=attention)
+        scale_initial_weights(model, self.config["optim"])
         masking = Masking.of(self.prepared, self.step, seed)
         module = MaskedLanguageModule(model, masking, self.config["optim"], self.forward.loss, impl["micro_batch_rows"])
         return Stretches(module, self.blocks, self.step.rows, self.implementation, impl)
