@@ -143,9 +143,11 @@ class MaskedLanguageModule(lightning.LightningModule):
             try:
                 return self._accumulate(step, masked)
             except torch.OutOfMemoryError:
-                self._halve_micro_batch(len(masked.inputs))
-                self.configure_optimizers().zero_grad(set_to_none=True)
-                torch.cuda.empty_cache()
+                pass
+            # Behind the handler, since the error's traceback keeps the activations that did not fit.
+            self._halve_micro_batch(len(masked.inputs))
+            self.configure_optimizers().zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
 
     def _accumulate(self, step: int, masked: MaskedBatch) -> Tensor:
         if self._has_dropout:
