@@ -87,13 +87,20 @@ class OptimConfig:
     lr: float = 3e-3
     """Base learning rate: the peak rate of a model of width ``base_width``."""
     lr_rule: str = "inverse_sqrt_width"
-    """How the peak rate follows from the width: ``inverse_sqrt_width`` or ``constant``."""
+    """How the rate follows from the width: ``constant`` (as published), ``inverse_sqrt_width``, ``inverse_width``, or
+    ``mup`` (tensor by tensor, with initial values, output and attention scores to match)."""
     base_width: int = 128
     """Width at which ``lr`` holds."""
     peak_lr: float | None = None
     """Peak learning rate of this cell; null: from ``lr`` by ``lr_rule``, filled in when the cell is frozen."""
     batch: int = 2048
     """Tokens in a step: the effective batch, a multiple of ``data.sequence_length``."""
+    batch_rule: str = "constant"
+    """How the rate follows from the batch: ``constant``, ``sqrt``, ``linear``, or ``table`` (of ``batch_lr``)."""
+    base_batch: int = 2048
+    """Batch at which ``lr`` holds, in tokens, for ``sqrt`` and ``linear``."""
+    batch_lr: list[Any] = field(default_factory=list)
+    """Pairs of a batch in tokens and the base rate that takes the place of ``lr`` there, for ``table``."""
     beta1: float = 0.9
     """Decay of the first moment."""
     beta2: float = 0.98
@@ -142,7 +149,8 @@ class ImplConfig:
     devices: int = 1
     """Devices a job; each job sees its own only."""
     micro_batch_rows: int = 0
-    """Rows that go through the model at once; 0: the whole batch. Halved where memory runs out."""
+    """Rows that go through the model at once; 0: as many of the batch as fit in the memory, on the CPU measured before
+    the first step, on a GPU found by halving where memory runs out."""
     save_seconds: float = 300.0
     """Time between two saved states, from which a stopped run goes on."""
 

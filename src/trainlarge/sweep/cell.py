@@ -22,6 +22,7 @@ LOCATIONS = {"data": frozenset({"files", "validation_files"})}
 ADDED_LATER: dict[str, dict[str, Any]] = {
     "": {"clock": "modelled"},
     "data": {"fraction": 1.0},
+    "optim": {"batch_rule": "constant", "base_batch": 2048, "batch_lr": []},
 }
 """Group ("" for keys of no group) -> keys that the schema got after cells had been made -> the value under which a cell
 is what it was without the key. That value, which is not the default but fixed for ever, stays out of the identity, so

@@ -96,7 +96,7 @@ def _arch(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _optim(optim: dict[str, Any], width: int) -> dict[str, Any]:
-    for key in ("lr", "base_width", "eps"):
+    for key in ("lr", "base_width", "base_batch", "eps"):
         if not optim[key] > 0:
             raise UserError(f"optim.{key}", optim[key], "a positive number")
     for key in ("weight_decay", "clip"):

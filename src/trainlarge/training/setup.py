@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from trainlarge.data.blocks import Blocks
 from trainlarge.data.evaluation import EvaluationSet, evaluation_set, training_sample
@@ -12,13 +13,15 @@ from trainlarge.data.prepare import PreparedData, prepare
 from trainlarge.errors import UserError
 from trainlarge.launch.place import jobs_per_device
 from trainlarge.models.build import build_model
-from trainlarge.models.memory import keep_freed_memory
+from trainlarge.models.memory import free_memory, keep_freed_memory
 from trainlarge.sweep.store import Study
 from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
+from trainlarge.training.micro_batch import MORE, STATE_BYTES, fitting_rows, saved_row_bytes
 from trainlarge.training.module import MaskedLanguageModule, Masking
 from trainlarge.training.probe import settled_step_seconds
 from trainlarge.training.steps import Step, shape_of, step_of
 from trainlarge.training.trainer import Stretches
+from trainlarge.training.width import scale_initial_weights
 
 
 class Setup:
@@ -50,9 +53,21 @@ class Setup:
         arch, impl, seed = self.config["arch"], self.config["impl"], self.config["seed"]
         attention = self.implementation.attention
         model = build_model(shape_of(self.config), init_std=arch["init_std"], seed=seed, attention=attention)
+        scale_initial_weights(model, self.config["optim"])
         masking = Masking.of(self.prepared, self.step, seed)
-        module = MaskedLanguageModule(model, masking, self.config["optim"], self.forward.loss, impl["micro_batch_rows"])
+        rows = impl["micro_batch_rows"] or self._fitting_rows(model, masking)
+        module = MaskedLanguageModule(model, masking, self.config["optim"], self.forward.loss, rows)
         return Stretches(module, self.blocks, self.step.rows, self.implementation, impl)
+
+    def _fitting_rows(self, model: PreTrainedModel, masking: Masking) -> int:
+        """Rows at once that the memory has room for; 0, the whole batch, where a GPU will tell."""
+        rows = self.step.rows
+        if self.implementation.device != "cpu" or rows < MORE:
+            return 0
+        masked = masking.apply(0, torch.from_numpy(self.blocks.batch(0, MORE)), torch.Generator())
+        row_bytes = saved_row_bytes(model, self.forward.loss, masked, self.implementation.precision)
+        model_bytes = STATE_BYTES * sum(parameter.numel() for parameter in model.parameters())
+        return fitting_rows(rows, row_bytes, model_bytes, free_memory() / self.config["workers"])
 
     def _probe_key(self) -> dict[str, Any]:
         arch = {key: value for key, value in self.config["arch"].items() if key != "init_std"}

@@ -84,6 +84,8 @@ class Stretches:
         Stretches(twin, self.blocks, self.rows, self.implementation, self.impl).run(
             0, steps + 1, lambda step: 1.0, observe
         )
+        # What did not fit in memory here will not fit later either.
+        self.module.micro_batch_rows = twin.micro_batch_rows
         return [after - before for before, after in zip(ends[1:-1], ends[2:], strict=True)]
 
     def _trainer(self) -> lightning.Trainer:
