@@ -27,6 +27,11 @@ class Factors(NamedTuple):
     values: Tensor
     """Singular values [k], falling, float64."""
 
+    def cut(self, rank: int) -> Factors:
+        """Copies of what belongs to the largest ``rank`` singular values."""
+        up, down = (part.clone(memory_format=torch.contiguous_format) for part in (self.up[:, :rank], self.down[:rank]))
+        return Factors(up, down, self.values[:rank])
+
 
 @reshapes(LowRank, FixedRank)
 def low_rank(method: LowRank | FixedRank, weights: Weights, shared: Shared) -> Weights:
@@ -38,7 +43,7 @@ def low_rank(method: LowRank | FixedRank, weights: Weights, shared: Shared) -> W
         factors = _once(shared, module, lambda tensor=tensor: decomposed(tensor), several)  # type: ignore[misc]
         rank = rank_of(method, factors.values, *tensor.shape)
         if rank * sum(tensor.shape) < tensor.numel():
-            found[module] = Factors(factors.up[:, :rank].clone(), factors.down[:rank].clone(), factors.values[:rank])
+            found[module] = factors.cut(rank)
     return _factorized(weights, found)
 
 
