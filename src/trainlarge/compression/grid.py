@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import Tensor, nn
@@ -79,7 +79,7 @@ def compress_grid(
     original = {name: Plain(tensor) for name, tensor in weights.tensors.items()}
     for prune in dict.fromkeys(recipe.prune for recipe in recipes):
         alike = [(position, recipe) for position, recipe in enumerate(recipes) if recipe.prune == prune]
-        yield from _quantized(alike, weights, _applied(prune, weights, original, shared), shared)
+        yield from _quantized(alike, weights, _applied(prune, weights, original, shared), replace(shared, memory={}))
 
 
 def _quantized(
