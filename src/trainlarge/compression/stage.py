@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, cast
 
 import numpy as np
@@ -19,7 +19,9 @@ from trainlarge.compression.packing import save_packed
 from trainlarge.compression.structure.shapes import Structure
 from trainlarge.compression.structure.tokens import TokenFacts, removed_share, renumbered
 from trainlarge.compression.training_batches import training_batches
+from trainlarge.compression.weight_error import WeightError, total_relative_squared_error, weight_errors
 from trainlarge.compression.weights import Weights, load_weights
+from trainlarge.compression.zstd import zstd_bytes
 from trainlarge.data.evaluation import EvaluationSet
 from trainlarge.data.prepare import PreparedData, prepare
 from trainlarge.launch.job import RunningJob
@@ -27,6 +29,7 @@ from trainlarge.launch.place import jobs_per_device
 from trainlarge.launch.provenance import origin, software
 from trainlarge.models.build import load_model
 from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.files import write_json
 from trainlarge.sweep.store import RECORD_SCHEMAS
 from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
 from trainlarge.training.evaluate import Evaluation, evaluate
@@ -72,8 +75,11 @@ class CheckpointRun:
             cell = self.cells[position]
             evaluation = self._evaluate_compressed(compressed)
             self.job.require_lease(cell.id)
-            save_packed(self.job.folder(cell.id).packed, compressed, parent=self.parent.id)
-            self.job.finish(cell.id, self._record(cell, compressed, evaluation, started))
+            folder = self.job.folder(cell.id)
+            save_packed(folder.packed, compressed, parent=self.parent.id)
+            errors = weight_errors(self.weights.tensors, compressed.expanded(), self.weights.selected(embeddings=True))
+            write_json(folder.weight_errors, {name: asdict(error) for name, error in errors.items()})
+            self.job.finish(cell.id, self._record(cell, compressed, evaluation, errors, started))
             started = time.time()
             self._tell(cell, done + 1, evaluation.loss, started - began)
             self.job.check()
@@ -105,8 +111,16 @@ class CheckpointRun:
             seconds_left=seconds / done * len(left),
         )
 
-    def _record(self, cell: Cell, compressed: Compressed, evaluation: Evaluation, started: float) -> dict[str, Any]:
+    def _record(
+        self,
+        cell: Cell,
+        compressed: Compressed,
+        evaluation: Evaluation,
+        errors: dict[str, WeightError],
+        started: float,
+    ) -> dict[str, Any]:
         sizes, recipe = compressed.sizes, compressed.recipe
+        packed = self.job.folder(cell.id).packed
         return {
             "schema": RECORD_SCHEMAS["compress"],
             "stage": "compress",
@@ -131,7 +145,9 @@ class CheckpointRun:
             "embedding_parameters": sizes.parameters - sizes.parameters_without_embeddings,
             **{f"{key}{part}": getattr(sizes, f"{key}{part}")
                for key in ("nonzero_parameters", "ideal_bytes", "file_bytes") for part in ("", "_without_embeddings")},
-            "relative_squared_error": self._relative_squared_error(compressed.expanded()),
+            "zstd_bytes": zstd_bytes(packed),
+            "zstd_bytes_without_embeddings": zstd_bytes(packed, without=self.weights.embeddings),
+            "relative_squared_error": total_relative_squared_error(errors.values()),
             "seconds": time.time() - started,
             "data": {
                 "fingerprint": self.parent.cell().config["data"]["fingerprint"],
@@ -146,15 +162,6 @@ class CheckpointRun:
         implementation = {**self.implementation.to_json(), "precision": "fp32"}
         shared = {"shared": self.was_shared, "per_device": jobs_per_device()}
         return {**implementation, **shared, "software": software()}
-
-    def _relative_squared_error(self, compressed: dict[str, Tensor]) -> float:
-        """sum (w' - w)^2 / sum w^2 over all matrices of the checkpoint; what was removed counts as 0."""
-        before, after = (
-            [tensors[name].double() for name in self.weights.matrices] for tensors in (self.weights.tensors, compressed)
-        )
-        total = sum(float(tensor.square().sum()) for tensor in before)
-        moved = sum(float((new - old).square().sum()) for old, new in zip(before, after, strict=True))
-        return moved / total if total else 0.0
 
 
 def token_facts(prepared: PreparedData) -> TokenFacts:
