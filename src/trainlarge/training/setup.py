@@ -67,7 +67,7 @@ class Setup:
         masked = masking.apply(0, torch.from_numpy(self.blocks.batch(0, MORE)), torch.Generator())
         row_bytes = saved_row_bytes(model, self.forward.loss, masked, self.implementation.precision)
         model_bytes = STATE_BYTES * sum(parameter.numel() for parameter in model.parameters())
-        return fitting_rows(rows, row_bytes, model_bytes, free_memory() / self.config["workers"])
+        return fitting_rows(rows, row_bytes, model_bytes, free_memory() / (self.config["workers"] or 1))
 
     def _probe_key(self) -> dict[str, Any]:
         arch = {key: value for key, value in self.config["arch"].items() if key != "init_std"}
