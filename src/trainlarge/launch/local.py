@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
+from trainlarge.launch.device_lock import hold_devices
 from trainlarge.launch.early_stop import EarlyStop
 from trainlarge.launch.job import mark_lost
 from trainlarge.launch.job_queue import JobQueue
@@ -102,6 +103,9 @@ def _run_in_child(place: Place, study_path: Path, stage: str, cell_ids: list[str
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop = EarlyStop()
     place.enter()
+    hold_devices(place, lambda: stop.reason is not None)
+    if stop.reason:
+        sys.exit(PREEMPTED_STATUS)
     sys.exit(run_job(study_path, stage, cell_ids, place.cores, stop.attach))
 
 
