@@ -20,6 +20,9 @@ from trainlarge.compression.container import Part, Parts
 BLOCKS = (4, 8)
 """Lengths M of the blocks whose N:M patterns are looked for."""
 
+FEW = 0.38
+"""Share of weights that are not zero from which gaps are longer than a mask, for zeros that lie at random."""
+
 _HEAD = 4096
 """Weights at the start of a tensor that mostly show already that it has no N:M pattern."""
 
@@ -35,7 +38,7 @@ class Pattern:
     """Weights that are not zero."""
 
     gaps: Tensor
-    """int64 [longest gap + 1]: how many of them follow after 0, 1, 2, ... zeros; left empty for a dense tensor."""
+    """int64 [longest gap + 1]: how many of them follow after 0, 1, 2, ... zeros; left empty where gaps do not help."""
 
     most: Mapping[int, int]
     """M -> the most weights that are not zero in any block of M consecutive ones; M where that does not help."""
@@ -44,8 +47,7 @@ class Pattern:
     def of(cls, mask: Tensor) -> Pattern:
         """The pattern of a bool mask [n] of the weights that are not zero."""
         count = int(torch.count_nonzero(mask))
-        few = 2 * count < len(mask)
-        gaps = torch.bincount(_gaps(mask)) if few and count else torch.zeros(0, dtype=torch.int64)
+        gaps = torch.bincount(_gaps(mask)) if 0 < count < FEW * len(mask) else torch.zeros(0, dtype=torch.int64)
         return cls(len(mask), count, gaps, {length: _most(mask, length) for length in BLOCKS})
 
 
@@ -148,7 +150,7 @@ class Gaps(Index):
     name = "gaps"
 
     def fits(self, pattern: Pattern) -> bool:
-        return 2 * pattern.count < pattern.total
+        return pattern.count < FEW * pattern.total
 
     def count(self, pattern: Pattern) -> int:
         return pattern.count
