@@ -45,7 +45,7 @@ def test_statistics_are_those_of_the_inputs(two: TwoLayers) -> None:
     found = calibration(two, batches)
     inputs = torch.cat([batch.reshape(-1, 3) for batch in batches])
     for name, own in (("first.weight", inputs), ("second.weight", two.first(inputs).detach())):
-        torch.testing.assert_close(found.hessians(99)[name], (own.T @ own / 25).double(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found.hessians(99)[name], own.T @ own / 25, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(found.mean_squares(99)[name], own.square().mean(0).double(), rtol=1e-5, atol=1e-6)
     assert set(found.hessians(99)) == {"first.weight", "second.weight"}
 
@@ -90,7 +90,7 @@ def test_embeddings_and_what_is_tied_to_them_have_no_inputs(model: PreTrainedMod
 
 @pytest.mark.parametrize("hessian", [torch.zeros(4, 4), torch.ones(4, 4), torch.eye(4) * 1e-12])
 def test_the_factor_of_inputs_that_say_little(hessian: Tensor) -> None:
-    factor = inverse_factor(hessian.double(), 0.01)
+    factor = inverse_factor(hessian, 0.01)
     assert torch.isfinite(factor).all()
     assert (factor.diagonal() > 0).all()
 

@@ -43,7 +43,7 @@ class Calibration:
         return self._squares[rows]
 
     def hessians(self, rows: int) -> Mapping[str, Tensor]:
-        """Name -> float64 [in, in]: X^T X / tokens over the first ``rows`` rows; the squared error of W' against W on
+        """Name -> float32 [in, in]: X^T X / tokens over the first ``rows`` rows; the squared error of W' against W on
         these inputs is the trace of (W' - W) H (W' - W)^T."""
         if rows not in self._hessians:
             self._hessians[rows] = self._means(rows, lambda inputs: inputs.T @ inputs)
@@ -94,6 +94,7 @@ def first_rows(batches: Iterable[Batch], rows: int) -> Iterator[dict[str, Tensor
 
 def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
     """float32 [n, n]: the upper Cholesky factor of the inverse of the damped ``hessian`` [n, n]."""
+    hessian = hessian.double()
     mean = float(hessian.diagonal().mean())
     # A layer that never saw anything but zeros: any inverse will do, all weights are alike.
     damped = hessian + torch.eye(len(hessian), dtype=hessian.dtype) * (damping * mean if mean else 1.0)
@@ -120,7 +121,7 @@ def _adding(
 
     def add(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         values = _counted(inputs[0], current.get("attention_mask")).float()
-        found = statistic(values).cpu().double()
+        found = statistic(values).cpu()
         sums[name] = sums[name] + found if name in sums else found
         tokens[name] = tokens.get(name, 0) + len(values)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trainlarge.compression.groups import spread
-from trainlarge.compression.indexes import Pattern
+from trainlarge.compression.pattern import Pattern
 
 _BIT_PATTERN = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from math import ceil, comb, log2
@@ -16,37 +15,7 @@ from torch import Tensor
 
 from trainlarge.compression import bits as bit
 from trainlarge.compression.container import Part, Parts
-
-BLOCKS = (4, 8)
-"""Lengths M of the blocks whose N:M patterns are looked for."""
-
-_HEAD = 4096
-"""Weights at the start of a tensor that mostly show already that it has no N:M pattern."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pattern:
-    """What the sizes of all indexes of a tensor depend on."""
-
-    total: int
-    """Weights of the tensor."""
-
-    count: int
-    """Weights that are not zero."""
-
-    gaps: Tensor
-    """int64 [longest gap + 1]: how many of them follow after 0, 1, 2, ... zeros; left empty for a dense tensor."""
-
-    most: Mapping[int, int]
-    """M -> the most weights that are not zero in any block of M consecutive ones; M where that does not help."""
-
-    @classmethod
-    def of(cls, mask: Tensor) -> Pattern:
-        """The pattern of a bool mask [n] of the weights that are not zero."""
-        count = int(torch.count_nonzero(mask))
-        few = 2 * count < len(mask)
-        gaps = torch.bincount(_gaps(mask)) if few and count else torch.zeros(0, dtype=torch.int64)
-        return cls(len(mask), count, gaps, {length: _most(mask, length) for length in BLOCKS})
+from trainlarge.compression.pattern import BLOCKS, FEW, Pattern, gaps_of
 
 
 class Index(ABC):
@@ -148,7 +117,7 @@ class Gaps(Index):
     name = "gaps"
 
     def fits(self, pattern: Pattern) -> bool:
-        return 2 * pattern.count < pattern.total
+        return pattern.count < FEW * pattern.total
 
     def count(self, pattern: Pattern) -> int:
         return pattern.count
@@ -162,7 +131,7 @@ class Gaps(Index):
 
     def encode(self, stored: Tensor, pattern: Pattern) -> dict[str, Tensor]:
         width = self._width(pattern)
-        gaps, top = _gaps(stored), 2**width - 1
+        gaps, top = gaps_of(stored), 2**width - 1
         ends = (gaps // top + 1).cumsum(0) - 1
         codes = torch.full((self._codes(pattern, width),), top, dtype=torch.uint8)
         codes[ends] = (gaps % top).to(torch.uint8)
@@ -248,21 +217,6 @@ def packed_tensor(codes: Tensor, bits: int) -> Tensor:
 def unpacked(packed: Tensor, bits: int, count: int) -> Tensor:
     """The inverse of ``packed_tensor``: uint8 [count]."""
     return torch.from_numpy(bit.unpack(packed.numpy(), bits, count))
-
-
-def _gaps(mask: Tensor) -> Tensor:
-    """int64 [count]: zeros before each weight, since the one before it."""
-    positions = mask.nonzero().flatten()
-    return positions.diff(prepend=positions.new_tensor([-1])) - 1
-
-
-def _most(mask: Tensor, length: int) -> int:
-    if len(mask) % length:
-        return length
-    head = mask[: _HEAD - _HEAD % length].view(-1, length).sum(1)
-    if not len(head) or int(head.max()) == length:
-        return length
-    return int(mask.view(-1, length).sum(1, dtype=torch.uint8).max())
 
 
 @lru_cache(maxsize=32)

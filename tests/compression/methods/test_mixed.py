@@ -45,7 +45,7 @@ def test_the_error_of_an_output() -> None:
     inputs = torch.randn((50, 6), generator=torch.Generator().manual_seed(0))
     before, after = torch.randn(3, 6), torch.randn(3, 6)
     direct = (inputs @ (after - before).T).square().sum() / (inputs @ before.T).square().sum()
-    assert output_error(before, after, (inputs.T @ inputs / 50).double()) == pytest.approx(float(direct), rel=1e-4)
+    assert output_error(before, after, inputs.T @ inputs / 50) == pytest.approx(float(direct), rel=1e-4)
     assert output_error(torch.zeros(2, 2), torch.zeros(2, 2), None) == 0.0
 
 

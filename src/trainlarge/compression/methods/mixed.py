@@ -70,5 +70,5 @@ def _gain(errors: list[float], bits: int) -> float:
 
 
 def _squared_output(matrix: Tensor, hessian: Tensor | None) -> float:
-    product = matrix if hessian is None else matrix @ hessian.float()
+    product = matrix if hessian is None else matrix @ hessian
     return float((product * matrix).sum(dtype=torch.float64))

@@ -1,0 +1,57 @@
+"""Where the zeros of a tensor lie, as far as the size of its encodings depends on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BLOCKS = (4, 8)
+"""Lengths M of the blocks whose N:M patterns are looked for."""
+
+FEW = 0.38
+"""Share of weights that are not zero from which gaps are longer than a mask, for zeros that lie at random."""
+
+_HEAD = 4096
+"""Weights at the start of a tensor that mostly show already that it has no N:M pattern."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """What the sizes of all indexes of a tensor depend on."""
+
+    total: int
+    """Weights of the tensor."""
+
+    count: int
+    """Weights that are not zero."""
+
+    gaps: Tensor
+    """int64 [longest gap + 1]: how many of them follow after 0, 1, 2, ... zeros; left empty where gaps do not help."""
+
+    most: Mapping[int, int]
+    """M -> the most weights that are not zero in any block of M consecutive ones; M where that does not help."""
+
+    @classmethod
+    def of(cls, mask: Tensor) -> Pattern:
+        """The pattern of a bool mask [n] of the weights that are not zero."""
+        count = int(torch.count_nonzero(mask))
+        gaps = torch.bincount(gaps_of(mask)) if 0 < count < FEW * len(mask) else torch.zeros(0, dtype=torch.int64)
+        return cls(len(mask), count, gaps, {length: _most(mask, length) for length in BLOCKS})
+
+
+def gaps_of(mask: Tensor) -> Tensor:
+    """int64 [count]: zeros before each weight, since the one before it."""
+    positions = mask.nonzero().flatten()
+    return positions.diff(prepend=positions.new_tensor([-1])) - 1
+
+
+def _most(mask: Tensor, length: int) -> int:
+    if len(mask) % length:
+        return length
+    head = mask[: _HEAD - _HEAD % length].view(-1, length).sum(1)
+    if not len(head) or int(head.max()) == length:
+        return length
+    return int(mask.view(-1, length).sum(1, dtype=torch.uint8).max())
