@@ -45,6 +45,7 @@ _ENVIRONMENT = {
     "attention": Column("environment.attention", "text", "how attention was computed"),
     "forward": Column("environment.forward", "text", "forward pass: fast, library"),
     "threads": Column("environment.threads", "1", "CPU threads of the job"),
+    "devices": Column("environment.devices", "1", "devices that shared each batch", missing=1),
     "shared": Column("environment.shared", "yes or no", "whether other work ran on the device"),
     "software": Column(COMPUTED, "text", "versions of Python and of the packages that compute"),
 }

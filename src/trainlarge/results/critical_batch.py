@@ -54,7 +54,8 @@ def fit_critical_batch(batches: Sequence[float], steps: Sequence[float]) -> Crit
     """
     batch, log_steps = np.asarray(batches, float), np.log(np.asarray(steps, float))
     if len(np.unique(batch)) < LEAST_BATCHES:
-        return CriticalBatch("too few batches", *[float("nan")] * 3, (0.0, float("inf")), float("nan"))
+        unknown = float("nan")
+        return CriticalBatch("too few batches", unknown, unknown, unknown, (0.0, float("inf")), unknown)
     grid = np.linspace(np.log(batch.min()) - SEARCHED, np.log(batch.max()) + SEARCHED, GRID)
     errors = np.array([_squared_error(point, batch, log_steps) for point in grid])
     best = _minimum(grid, int(errors.argmin()), batch, log_steps)
