@@ -89,6 +89,8 @@ def test_longer_budgets_cost_more(tiny: Tiny) -> None:
         ("budget=100 tokens", "budget"),
         ("data.fraction=0", "data.fraction"),
         ("data.fraction=1.5", "data.fraction"),
+        ("impl.devices=3", "impl.devices"),
+        ("impl.strategy=fsdp", "impl.strategy"),
         ("seed=-1", "seed"),
         ("checkpoint=0123456789ab", "checkpoint"),
         ("data.vocab_size=20", "data.vocab_size"),

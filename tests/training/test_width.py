@@ -17,7 +17,8 @@ from trainlarge.training.rules import init_std, peak_lr
 from trainlarge.training.width import query_rows, query_steps, scale_initial_weights, scales
 
 OPTIM: dict[str, Any] = {
-    "lr": 4e-3, "base_width": 64, "lr_rule": "mup", "beta1": 0.9, "beta2": 0.98, "eps": 1e-8, "weight_decay": 0.01,
+    "lr": 4e-3, "base_width": 64, "lr_rule": "mup", "batch_rule": "constant",
+    "beta1": 0.9, "beta2": 0.98, "eps": 1e-8, "weight_decay": 0.01,
 }  # fmt: skip
 WIDTHS = (64, 128, 256, 512)
 STEPS = 5

@@ -11,6 +11,7 @@ CHOICES = {
     "precision": ("auto", "fp32", "bf16"),
     "attention": ("auto", "eager", "sdpa"),
     "forward": ("fast", "library"),
+    "strategy": ("auto", "ddp"),
 }
 
 

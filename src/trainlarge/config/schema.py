@@ -145,9 +145,10 @@ class ImplConfig:
     threads: int = 0
     """CPU threads a job; 0: the cores divided by ``workers``."""
     strategy: str = "auto"
-    """Lightning strategy (``auto``, ``ddp``, ``fsdp``)."""
+    """Lightning strategy of several devices: ``auto`` or ``ddp``, a copy of the model on each."""
     devices: int = 1
-    """Devices a job; each job sees its own only."""
+    """Devices a job, which sees its own only: GPUs of one machine, or processes on the CPU. Each takes an equal share
+    of the batch."""
     micro_batch_rows: int = 0
     """Rows that go through the model at once; 0: as many of the batch as fit in the memory, on the CPU measured before
     the first step, on a GPU found by halving where memory runs out."""

@@ -45,6 +45,7 @@ _ENVIRONMENT = {
     "attention": Column("environment.attention", "text", "how attention was computed"),
     "forward": Column("environment.forward", "text", "forward pass: fast, library"),
     "threads": Column("environment.threads", "1", "CPU threads of the job"),
+    "devices": Column("environment.devices", "1", "devices that shared each batch", missing=1),
     "shared": Column("environment.shared", "yes or no", "whether other work ran on the device"),
     "per_device": Column(
         "environment.per_device", "1", "jobs that shared the device on purpose; from 2 on, times count not"

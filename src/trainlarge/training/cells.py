@@ -35,6 +35,7 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
     resolved["optim"] = _optim(config["optim"], config["arch"]["width"])
     _check_schedule(resolved)
     _check_clock(resolved)
+    _check_devices(resolved)
     _check_data(config["data"])
     resolved["data"] = {**config["data"], "fingerprint": fingerprint(config["data"])}
     return resolved
@@ -129,3 +130,11 @@ def _check_clock(config: dict[str, Any]) -> None:
         raise UserError("clock", clock, f"modelled with budget={budget}; the real clock counts a budget in seconds")
     if clock == "real" and config["impl"]["devices"] > 1:
         raise UserError("impl.devices", config["impl"]["devices"], "1 with clock=real: each device has its own clock")
+
+
+def _check_devices(config: dict[str, Any]) -> None:
+    rows, devices = step_of(config).rows, config["impl"]["devices"]
+    if rows % devices:
+        raise UserError(
+            "impl.devices", devices, f"a divisor of the {rows} rows of optim.batch={config['optim']['batch']}"
+        )

@@ -74,8 +74,15 @@ def choose(impl: dict[str, Any]) -> Implementation:
         precision=default_precision(device) if impl["precision"] == "auto" else impl["precision"],
         attention=default_attention(device) if impl["attention"] == "auto" else impl["attention"],
         forward=impl["forward"],
-        threads=impl["threads"] or int(os.environ.get("TRAINLARGE_CORES", 0)) or len(os.sched_getaffinity(0)),
+        threads=impl["threads"] or _cores_of_a_device(device, impl["devices"]),
     )
+
+
+def _cores_of_a_device(device: str, devices: int) -> int:
+    if device == "cuda" and devices > torch.cuda.device_count():
+        raise UserError("impl.devices", devices, f"at most {torch.cuda.device_count()}, the GPUs of this machine")
+    cores = int(os.environ.get("TRAINLARGE_CORES", 0)) or len(os.sched_getaffinity(0))
+    return max(1, cores // devices)
 
 
 def device_name(device: str) -> str:

@@ -18,6 +18,7 @@ from trainlarge.data.masking import MaskedBatch, mask_tokens
 from trainlarge.data.prepare import PreparedData
 from trainlarge.errors import UserError
 from trainlarge.models.forward import masked_loss
+from trainlarge.training.ranks import rank_and_count
 from trainlarge.training.steps import Step
 from trainlarge.training.width import query_steps, scales
 
@@ -119,7 +120,7 @@ class MaskedLanguageModule(lightning.LightningModule):
         """One optimizer step on rows [rows, sequence], then the observer."""
         step, ids = batch
         masked = self.masking.apply(step, ids, self._random(ids.device))
-        loss = self._gradient(step, masked)
+        loss = self._mean_of_ranks(self._gradient(step, self._own_rows(masked)))
         if self.optim["clip"]:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim["clip"])
         optimizer = self.configure_optimizers()
@@ -137,6 +138,14 @@ class MaskedLanguageModule(lightning.LightningModule):
             self._optimizer = make_optimizer(self.model, self.optim)
         return self._optimizer
 
+    def _own_rows(self, masked: MaskedBatch) -> MaskedBatch:
+        """This rank's share of a batch: masks are drawn for the whole, so that they do not depend on the devices."""
+        rank, count = rank_and_count()
+        return MaskedBatch(*(tensor.chunk(count)[rank] for tensor in masked))
+
+    def _mean_of_ranks(self, loss: Tensor) -> Tensor:
+        return loss if rank_and_count()[1] == 1 else self.trainer.strategy.reduce(loss, reduce_op="mean")
+
     def _gradient(self, step: int, masked: MaskedBatch) -> Tensor:
         """Leave the gradient of the mean loss in the parameters; returns that loss (nats per token)."""
         while True:
@@ -151,7 +160,7 @@ class MaskedLanguageModule(lightning.LightningModule):
 
     def _accumulate(self, step: int, masked: MaskedBatch) -> Tensor:
         if self._has_dropout:
-            torch.manual_seed(step_seed(self.masking.seed, step) + 1)
+            torch.manual_seed(step_seed(self.masking.seed, step) + 1 + rank_and_count()[0])
         rows = len(masked.inputs)
         size = self.micro_batch_rows or rows
         if size >= rows:

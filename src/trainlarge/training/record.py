@@ -68,6 +68,7 @@ def _rest(cell: Cell, setup: Setup, last: dict[str, Any], run: dict[str, Any]) -
         "environment": {
             **setup.implementation.to_json(),
             "micro_batch_rows": setup.stretches.module.micro_batch_rows or setup.step.rows,
+            "devices": cell.config["impl"]["devices"],
             "shared": setup.was_shared,
             "per_device": jobs_per_device(),
             "software": software(),

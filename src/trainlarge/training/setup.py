@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from trainlarge.training.device import FORWARDS, Implementation, choose, is_shar
 from trainlarge.training.micro_batch import MORE, STATE_BYTES, fitting_rows, saved_row_bytes
 from trainlarge.training.module import MaskedLanguageModule, Masking
 from trainlarge.training.probe import settled_step_seconds
+from trainlarge.training.ranks import settled_by_rank_0
 from trainlarge.training.steps import Step, shape_of, step_of
 from trainlarge.training.trainer import Stretches
 from trainlarge.training.width import scale_initial_weights
@@ -47,7 +49,9 @@ class Setup:
         self.forward = FORWARDS[self.implementation.forward]
         self.step: Step = step_of(config)
         self.stretches = self._stretches()
-        self.step_seconds = settled_step_seconds(study.path / "probes", self._probe_key(), self.stretches.timed)
+        self.step_seconds = settled_by_rank_0(
+            partial(settled_step_seconds, study.path / "probes", self._probe_key()), self.stretches.timed
+        )
 
     def _stretches(self) -> Stretches:
         arch, impl, seed = self.config["arch"], self.config["impl"], self.config["seed"]
@@ -61,21 +65,26 @@ class Setup:
 
     def _fitting_rows(self, model: PreTrainedModel, masking: Masking) -> int:
         """Rows at once that the memory has room for; 0, the whole batch, where a GPU will tell."""
-        rows = self.step.rows
+        devices = self.config["impl"]["devices"]
+        rows = self.step.rows // devices
         if self.implementation.device != "cpu" or rows < MORE:
             return 0
         masked = masking.apply(0, torch.from_numpy(self.blocks.batch(0, MORE)), torch.Generator())
         row_bytes = saved_row_bytes(model, self.forward.loss, masked, self.implementation.precision)
         model_bytes = STATE_BYTES * sum(parameter.numel() for parameter in model.parameters())
-        return fitting_rows(rows, row_bytes, model_bytes, free_memory() / (self.config["workers"] or 1))
+        sharing = (self.config["workers"] or 1) * devices
+        return fitting_rows(rows, row_bytes, model_bytes, free_memory() / sharing)
 
     def _probe_key(self) -> dict[str, Any]:
         arch = {key: value for key, value in self.config["arch"].items() if key != "init_std"}
         step = {"rows": self.step.rows, "sequence_length": self.step.sequence_length, "masked": self.step.masked}
         vocab_size = self.config["data"]["vocab_size"]
+        devices = self.config["impl"]["devices"]
         key = {"implementation": self.implementation.to_json(), "arch": arch, "vocab_size": vocab_size, "step": step}
-        # Timed beside other jobs of ours, a step is not what it is alone, and must not be taken for that.
-        return {**key, "per_device": jobs_per_device()} if jobs_per_device() > 1 else key
+        # What is timed on several devices, or beside other jobs of ours, must not be taken for one alone.
+        several = {"devices": devices} if devices > 1 else {}
+        shared = {"per_device": jobs_per_device()} if jobs_per_device() > 1 else {}
+        return {**key, **several, **shared}
 
 
 def training_blocks(config: dict[str, Any], prepared: PreparedData) -> Blocks:

@@ -17,6 +17,7 @@ from trainlarge.training.clocks import Clock
 from trainlarge.training.curve import Curve, Diverged, LossBuffer, is_curve_step
 from trainlarge.training.evaluate import evaluate
 from trainlarge.training.extent import Extent, make_extent
+from trainlarge.training.ranks import ranks
 from trainlarge.training.record import diverged_record, finished_record
 from trainlarge.training.resume import TRUNK, TrainState, TrunkStates, branch_part
 from trainlarge.training.schedule import Branch, branches
@@ -25,7 +26,8 @@ from trainlarge.training.setup import Setup
 
 def run(job: RunningJob) -> None:
     """Train the cells of a job, which differ in their budgets only, going on from saved states where there are any."""
-    TrunkRun(job).run()
+    with ranks(job.study.path, [cell.id for cell in job.cells], job.cells[0].config["impl"]["devices"]):
+        TrunkRun(job).run()
 
 
 class TrunkRun:
@@ -59,7 +61,7 @@ class TrunkRun:
             except Diverged as error:
                 self._give_up(error, self.branches[index:])
                 return
-        self.states.forget_branches()
+        self._forget()
 
     def _go_to(self, branch: Branch) -> None:
         """Bring the trunk to where ``branch`` leaves it, from the newest saved state if that is ahead of us."""
@@ -100,6 +102,7 @@ class TrunkRun:
             self._save_in_time(part, stop)
             self.job.check()
             if self.position >= stop:
+                self.clock.stop()
                 self.setup.stretches.stop()
 
         if self.position >= stop:
@@ -148,6 +151,9 @@ class TrunkRun:
             for cell in self._cells(branch):
                 run = {"branch_step": self.left_at.get(branch.stop), **self._run()}
                 self._write(cell, diverged_record(cell, self.setup, last, error.step, **run))
+
+    def _forget(self) -> None:
+        self.states.forget_branches()
 
     def _run(self) -> dict[str, Any]:
         return {"resumed_at": self.resumed_at, "started": self.started}

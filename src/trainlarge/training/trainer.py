@@ -93,7 +93,7 @@ class Stretches:
             barebones=True,
             accelerator=self.implementation.device,
             devices=self.impl["devices"],
-            strategy=self.impl["strategy"],
+            strategy="ddp" if self.impl["devices"] > 1 else "auto",
             precision=_PRECISIONS[self.implementation.precision],
             max_epochs=1,
             # Our own job answers signals and requeues; Lightning must not.

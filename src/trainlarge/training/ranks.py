@@ -1,0 +1,118 @@
+"""One job on several devices: a process for each, which DDP (Li et al. 2020, arXiv 2006.15704) keeps in step.
+
+The job's own process is rank 0: it alone claims, saves and writes. The others run ``trainlarge.training.follower``,
+make the same trunk and branches from the same cells, and only compute their share of each batch. What one rank may
+decide alone (how many steps to time) is told to the others; all else follows from the configuration, the files that a
+stretch starts from and the averaged loss, which are the same everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import torch.distributed as distributed
+
+PATIENCE = timedelta(minutes=10)
+"""How long a rank waits for the others before it gives up."""
+RunSteps = Callable[[int], list[float]]
+
+
+@contextmanager
+def ranks(study: Path, cell_ids: list[str], count: int) -> Iterator[None]:
+    """Other processes for ranks 1 to ``count - 1`` while the block runs as rank 0; nothing with one device.
+
+    Args:
+        study: folder of the study.
+        cell_ids: train cells of the job, in its order.
+    """
+    if count == 1:
+        yield
+        return
+    port = str(_free_port())
+    command = [sys.executable, "-m", "trainlarge.training.follower", str(study), *cell_ids]
+    others = [subprocess.Popen(command, env=os.environ | _place(rank, count, port)) for rank in range(1, count)]
+    before = dict(os.environ)
+    os.environ.update(_place(0, count, port))
+    try:
+        join()
+        yield
+    finally:
+        _leave()
+        for process in others:
+            process.kill()
+            process.wait()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def join() -> None:
+    """Meet the other ranks; the environment says which one this is."""
+    distributed.init_process_group(
+        "cpu:gloo,cuda:nccl" if distributed.is_nccl_available() else "gloo", timeout=PATIENCE
+    )
+
+
+def rank_and_count() -> tuple[int, int]:
+    """This process among those of the job: (0, 1) where it is the only one."""
+    if not distributed.is_initialized():
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def settled_by_rank_0(settle: Callable[[RunSteps], float], run_steps: RunSteps) -> float:
+    """What ``settle`` returns on rank 0, for which all ranks run the steps that it asks for.
+
+    Args:
+        settle: given a function that runs so many steps, returns the settled seconds of one; called on rank 0 alone.
+        run_steps: runs so many steps on this rank.
+    """
+    rank, count = rank_and_count()
+    if count == 1:
+        return settle(run_steps)
+    if rank:
+        return _follow(run_steps)
+
+    def lead(steps: int) -> list[float]:
+        _tell(steps)
+        return run_steps(steps)
+
+    seconds = settle(lead)
+    _tell(seconds)
+    return seconds
+
+
+def _follow(run_steps: RunSteps) -> float:
+    while isinstance(told := _tell(None), int):
+        run_steps(told)
+    return float(told or 0.0)
+
+
+def _tell(value: float | None) -> float | None:
+    """The value that rank 0 gives."""
+    box = [value]
+    distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def _leave() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def _place(rank: int, count: int, port: str) -> dict[str, str]:
+    """Environment from which torch and Lightning know a rank."""
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "NODE_RANK": 0}
+    return {name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
