@@ -19,16 +19,25 @@ if TYPE_CHECKING:
     from trainlarge.compression.packing import load_packed, load_packed_weights, save_packed
     from trainlarge.compression.sizes import Sizes
     from trainlarge.compression.weights import Weights
-    from trainlarge.config.prune import Magnitude
-    from trainlarge.config.quantize import Uniform
+    from trainlarge.config.prune import Magnitude, Random, SparseGPT, Wanda
+    from trainlarge.config.quantize import GPTQ, Binary, KMeans, Mixed, Outliers, Ternary, Uniform
     from trainlarge.config.recipe import Recipe
 
 __all__ = [
+    "Binary",
     "Compressed",
+    "GPTQ",
+    "KMeans",
     "Magnitude",
+    "Mixed",
+    "Outliers",
+    "Random",
     "Recipe",
     "Sizes",
+    "SparseGPT",
+    "Ternary",
     "Uniform",
+    "Wanda",
     "Weights",
     "compress",
     "compress_grid",
@@ -47,8 +56,17 @@ _HOME = {
     "Sizes": "trainlarge.compression.sizes",
     "Weights": "trainlarge.compression.weights",
     "Magnitude": "trainlarge.config.prune",
-    "Recipe": "trainlarge.config.recipe",
+    "Random": "trainlarge.config.prune",
+    "SparseGPT": "trainlarge.config.prune",
+    "Wanda": "trainlarge.config.prune",
+    "Binary": "trainlarge.config.quantize",
+    "GPTQ": "trainlarge.config.quantize",
+    "KMeans": "trainlarge.config.quantize",
+    "Mixed": "trainlarge.config.quantize",
+    "Outliers": "trainlarge.config.quantize",
+    "Ternary": "trainlarge.config.quantize",
     "Uniform": "trainlarge.config.quantize",
+    "Recipe": "trainlarge.config.recipe",
 }
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -17,22 +16,24 @@ from trainlarge.compression.cells import recipe_of
 from trainlarge.compression.grid import Compressed, compress_grid
 from trainlarge.compression.packing import save_packed
 from trainlarge.compression.structure.shapes import Structure
-from trainlarge.compression.structure.tokens import TokenFacts, removed_share, renumbered
+from trainlarge.compression.structure.tokens import removed_share, renumbered
+from trainlarge.compression.token_counts import token_facts
 from trainlarge.compression.training_batches import training_batches
+from trainlarge.compression.weight_error import WeightError, total_relative_squared_error, weight_errors
 from trainlarge.compression.weights import Weights, load_weights
+from trainlarge.compression.zstd import zstd_bytes
 from trainlarge.data.evaluation import EvaluationSet
-from trainlarge.data.prepare import PreparedData, prepare
+from trainlarge.data.prepare import prepare
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.provenance import origin, software
 from trainlarge.models.build import load_model
 from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.files import write_json
 from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
 from trainlarge.training.evaluate import Evaluation, evaluate
 from trainlarge.training.setup import evaluation_set_of
 
 RECORD_SCHEMA = 1
-_CHUNK = 1 << 24
-"""Tokens that are counted at a time."""
 
 
 def run(job: RunningJob) -> None:
@@ -71,8 +72,11 @@ class CheckpointRun:
             cell = self.cells[position]
             evaluation = self._evaluate_compressed(compressed)
             self.job.require_lease(cell.id)
-            save_packed(self.job.folder(cell.id).packed, compressed, parent=self.parent.id)
-            self.job.finish(cell.id, self._record(cell, compressed, evaluation, started))
+            folder = self.job.folder(cell.id)
+            save_packed(folder.packed, compressed, parent=self.parent.id)
+            errors = weight_errors(self.weights.tensors, compressed.expanded(), self.weights.selected(embeddings=True))
+            write_json(folder.weight_errors, {name: asdict(error) for name, error in errors.items()})
+            self.job.finish(cell.id, self._record(cell, compressed, evaluation, errors, started))
             started = time.time()
             self._tell(cell, done + 1, evaluation.loss, started - began)
             self.job.check()
@@ -104,8 +108,16 @@ class CheckpointRun:
             seconds_left=seconds / done * len(left),
         )
 
-    def _record(self, cell: Cell, compressed: Compressed, evaluation: Evaluation, started: float) -> dict[str, Any]:
+    def _record(
+        self,
+        cell: Cell,
+        compressed: Compressed,
+        evaluation: Evaluation,
+        errors: dict[str, WeightError],
+        started: float,
+    ) -> dict[str, Any]:
         sizes, recipe = compressed.sizes, compressed.recipe
+        packed = self.job.folder(cell.id).packed
         return {
             "schema": RECORD_SCHEMA,
             "stage": "compress",
@@ -130,7 +142,9 @@ class CheckpointRun:
             "embedding_parameters": sizes.parameters - sizes.parameters_without_embeddings,
             **{f"{key}{part}": getattr(sizes, f"{key}{part}")
                for key in ("nonzero_parameters", "ideal_bytes", "file_bytes") for part in ("", "_without_embeddings")},
-            "relative_squared_error": self._relative_squared_error(compressed.expanded()),
+            "zstd_bytes": zstd_bytes(packed),
+            "zstd_bytes_without_embeddings": zstd_bytes(packed, without=compressed.left.embeddings),
+            "relative_squared_error": total_relative_squared_error(errors.values()),
             "seconds": time.time() - started,
             "data": {
                 "fingerprint": self.parent.cell().config["data"]["fingerprint"],
@@ -144,25 +158,6 @@ class CheckpointRun:
     def _environment(self) -> dict[str, Any]:
         implementation = {**self.implementation.to_json(), "precision": "fp32"}
         return {**implementation, "shared": self.was_shared, "software": software()}
-
-    def _relative_squared_error(self, compressed: dict[str, Tensor]) -> float:
-        """sum (w' - w)^2 / sum w^2 over all matrices of the checkpoint; what was removed counts as 0."""
-        before, after = (
-            [tensors[name].double() for name in self.weights.matrices] for tensors in (self.weights.tensors, compressed)
-        )
-        total = sum(float(tensor.square().sum()) for tensor in before)
-        moved = sum(float((new - old).square().sum()) for old, new in zip(before, after, strict=True))
-        return moved / total if total else 0.0
-
-
-def token_facts(prepared: PreparedData) -> TokenFacts:
-    """How often each token occurs in the training split. Our tokenizers have no unknown token: it is the mask token."""
-    counts = sum(
-        np.bincount(prepared.train[start : start + _CHUNK], minlength=prepared.vocab_size)
-        for start in range(0, len(prepared.train), _CHUNK)
-    )
-    special = frozenset(range(prepared.first_regular_id))
-    return TokenFacts(torch.from_numpy(np.asarray(counts)), special, prepared.mask_id)
 
 
 def _counts(structure: Structure) -> dict[str, Any]:

@@ -2,21 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
 
 
+@dataclass(frozen=True)
+class WeightError:
+    """How far one tensor was moved, summed in float64: what figure 9 of Li et al. 2020 (arXiv 2002.11794) shows."""
+
+    weights: int
+    """Weights n of the tensor."""
+
+    mean_absolute_change: float
+    """mean |w' - w|."""
+
+    spread: float
+    """Standard deviation of |w' - w| over the weights."""
+
+    squared_norm: float
+    """sum w^2."""
+
+    relative_squared_error: float
+    """sum (w' - w)^2 / sum w^2; 0 for a tensor without weight."""
+
+    @classmethod
+    def between(cls, before: Tensor, after: Tensor) -> WeightError:
+        """Of two tensors of the same shape, of any data types."""
+        before = before.double()
+        change = (after.double() - before).abs_()
+        norm, moved = float(before.square().sum()), float(change.square().sum())
+        return cls(
+            weights=change.numel(),
+            mean_absolute_change=float(change.mean()),
+            spread=float(change.std(correction=0)),
+            squared_norm=norm,
+            relative_squared_error=moved / norm if norm else 0.0,
+        )
+
+
+def weight_errors(
+    weights: Mapping[str, Tensor], compressed: Mapping[str, Tensor], names: Iterable[str]
+) -> dict[str, WeightError]:
+    """Of the tensors ``names``, as far as they are in ``compressed`` with the shape that they had."""
+    return {
+        name: WeightError.between(weights[name], compressed[name])
+        for name in names
+        if name in compressed and compressed[name].shape == weights[name].shape
+    }
+
+
+def total_relative_squared_error(errors: Iterable[WeightError]) -> float:
+    """sum (w' - w)^2 / sum w^2 over all weights of several tensors; 0 where there is no weight."""
+    found = list(errors)
+    norm = sum(error.squared_norm for error in found)
+    return sum(error.relative_squared_error * error.squared_norm for error in found) / norm if norm else 0.0
+
+
 def relative_squared_error(weights: Mapping[str, Tensor], compressed: Mapping[str, Tensor]) -> dict[str, float]:
-    """sum (w' - w)^2 / sum w^2 of each tensor, summed in float64; 0 for a tensor without weight.
+    """sum (w' - w)^2 / sum w^2 of each floating tensor.
 
     Reference values for normal weights: uniform quantization step^2 / 12 / variance; magnitude pruning
     erf(t / sqrt 2) - 2 t phi(t) with t = Phi^-1((1 + sparsity) / 2).
     """
-    return {name: _error(weights[name], compressed[name]) for name in weights if weights[name].is_floating_point()}
-
-
-def _error(before: Tensor, after: Tensor) -> float:
-    before, after = before.double(), after.double()
-    total = float(before.square().sum())
-    return float((after - before).square().sum()) / total if total else 0.0
+    floating = [name for name in weights if weights[name].is_floating_point()]
+    return {name: error.relative_squared_error for name, error in weight_errors(weights, compressed, floating).items()}

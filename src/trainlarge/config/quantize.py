@@ -120,6 +120,50 @@ class GPTQ(Uniform, Calibrated):
         return f"{super().summary()} gptq"
 
 
+@method("quantize", "mixed")
+@dataclass(frozen=True)
+class Mixed(Calibrated):
+    """Round each matrix as ``Uniform`` does, with as many bits as it needs: 2 to 8, ``bits`` of them on average.
+
+    A matrix W is as sensitive at b bits as its output W X is wrong: e(b) = tr((W' - W) H (W' - W)^T) / tr(W H W^T),
+    with H = X X^T / n over the n tokens (the unit matrix where there are no inputs). The matrix whose e falls most for
+    each bit of the file gets one bit more, as long as the average over all weights is at most ``bits``; from 2 bits
+    each, or from the whole number below ``bits``, whichever ends with the smaller sum of e.
+    Source: Hessian-aware mixed precision, Dong et al. 2019 (HAWQ, arXiv 1905.03696) and Shen et al. 2020 (Q-BERT, arXiv
+    1909.05840); here the sensitivity of a layer is measured on its output instead of estimated by an eigenvalue.
+    """
+
+    off: ClassVar[Mapping[str, float]] = {"bits": 32}
+
+    bits: float
+    """Average bits of a code over all weights, 2 to 8; a configuration's 32 is no quantization."""
+
+    granularity: Granularity = "row"
+    """As in ``Uniform``, and so for the keys below."""
+
+    symmetric: bool = False
+    """Whether ranges are symmetric around 0."""
+
+    group_size: int | None = None
+    """Weights of a group."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        allowed = "a number from 2 to 8, or 32 in a configuration"
+        self.require("bits", is_real(self.bits) and 2 <= self.bits <= 8, allowed)
+        check_granularity(self)
+        self.require("symmetric", isinstance(self.symmetric, bool), "true or false")
+        object.__setattr__(self, "bits", float(self.bits))
+
+    def uniform(self, bits: int) -> Uniform:
+        """How a matrix is rounded to ``bits`` bits."""
+        return Uniform(bits, self.granularity, self.symmetric, self.group_size)
+
+    def summary(self) -> str:
+        """Such as ``3.5 bit row mixed``."""
+        return f"{self.bits:g} bit {_groups(self)}" + (" symmetric" if self.symmetric else "") + " mixed"
+
+
 @method("quantize", "kmeans")
 @dataclass(frozen=True)
 class KMeans(Method):
@@ -201,7 +245,7 @@ class Binary(SignsAndScale):
     bits: ClassVar[int] = 1
 
 
-def check_granularity(method: Uniform | SignsAndScale) -> None:
+def check_granularity(method: Uniform | Mixed | SignsAndScale) -> None:
     """Raise UserError unless granularity and group size fit together; sets a group size that was left out."""
     choices = ("tensor", "row", "group")
     method.require("granularity", method.granularity in choices, f"one of {', '.join(choices)}")
@@ -211,5 +255,5 @@ def check_granularity(method: Uniform | SignsAndScale) -> None:
     object.__setattr__(method, "group_size", given if method.granularity == "group" else None)
 
 
-def _groups(method: Uniform | SignsAndScale) -> str:
+def _groups(method: Uniform | Mixed | SignsAndScale) -> str:
     return f"group {method.group_size}" if method.group_size else method.granularity

@@ -137,10 +137,10 @@ COMPRESSION = {
     "recipe_seed": Column("config.seed", "1", "seed of the recipe"),
     "recipe": Column("description", "text", "what compression did, such as prune 60 % global, 4 bit row"),
     "prune": Column("config.prune.name", "text", "pruning method; none"),
-    "scope": Column("config.prune.scope", "text", "where weights are ranked for pruning: global, tensor"),
+    "scope": Column("config.prune.scope", "text", "where weights are ranked for pruning: global, tensor, row, block"),
     "sparsity": Column("sparsity", "1", "share of weights set to zero"),
     "quantize": Column("config.quantize.name", "text", "quantization method; none"),
-    "granularity": Column("config.quantize.granularity", "text", "what shares one range: tensor, row"),
+    "granularity": Column("config.quantize.granularity", "text", "what shares one range: tensor, row, group"),
     "bits": Column("bits", "bits", "bits of a weight; 32 where none"),
     "recover": Column("config.recover.name", "text", "recovery training; none"),
     **_QUALITY,
@@ -163,6 +163,8 @@ COMPRESSION = {
     "ideal_bytes_without_embeddings": Column("ideal_bytes_without_embeddings", "bytes", "the same without embeddings"),
     "file_bytes": Column("file_bytes", "bytes", "size of the packed file"),
     "file_bytes_without_embeddings": Column("file_bytes_without_embeddings", "bytes", "the same without embeddings"),
+    "zstd_bytes": Column("zstd_bytes", "bytes", "packed file after zstd at level 3"),
+    "zstd_bytes_without_embeddings": Column("zstd_bytes_without_embeddings", "bytes", "the same without embeddings"),
     "relative_squared_error": Column(
         "relative_squared_error", "1", "squared change of the weights over their squared norm"
     ),

@@ -120,6 +120,11 @@ class CellFolder:
         return self.path / "packed.safetensors"
 
     @property
+    def weight_errors(self) -> Path:
+        """How far compression moved each matrix: name -> mean, spread and squares of the change."""
+        return self.path / "weight_errors.json"
+
+    @property
     def log(self) -> Path:
         """Everything that the cell's process printed."""
         return self.path / "log.txt"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch import Tensor
@@ -23,6 +23,16 @@ methods = st.builds(
     bits=st.integers(2, 8),
     granularity=st.sampled_from(["tensor", "row"]),
     symmetric=st.booleans(),
+)
+granularities = st.sampled_from(["tensor", "row", "group"])
+methods_of_every_range = st.builds(
+    Uniform,
+    bits=st.integers(2, 8),
+    granularity=granularities,
+    symmetric=st.booleans(),
+    group_size=st.integers(1, 7),
+    range=st.sampled_from(["minmax", "percentile", "mse"]),
+    percentile=st.floats(51, 100),
 )
 finite = st.floats(-100, 100, width=32) | st.just(0.0)
 matrices = arrays.arrays("f4", arrays.array_shapes(min_dims=2, max_dims=3, max_side=6), elements=finite).map(
@@ -101,6 +111,50 @@ def test_constant_rows_survive(constant: float, symmetric: bool) -> None:
     form = quantize(weights, Uniform(4, "row", symmetric))
     torch.testing.assert_close(form.dense()[0], weights[0], rtol=1e-6, atol=1e-44)
     assert (form.step > 0).all()
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(2, 8), st.booleans(), st.integers(1, 7), matrices)
+def test_groups_are_tensors_of_their_own(bits: int, symmetric: bool, size: int, weights: Tensor) -> None:
+    columns = weights[0].numel()
+    together = quantize(weights, Uniform(bits, "group", symmetric, size)).dense().view(-1, columns)
+    for begin in range(0, columns, size):
+        alone = quantize(weights.view(-1, columns)[:, begin : begin + size], Uniform(bits, "row", symmetric)).dense()
+        assert torch.equal(together[:, begin : begin + size], alone)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(2, 8), st.booleans(), granularities, matrices)
+def test_the_range_of_least_error_is_never_worse(bits: int, symmetric: bool, granularity: str, weights: Tensor) -> None:
+    least, whole = (
+        quantize(weights, Uniform(bits, granularity, symmetric, 3, range_)).dense().double()
+        for range_ in ("mse", "minmax")
+    )
+    assert (least - weights).square().sum() <= (whole - weights).square().sum() * (1 + 1e-6) + 1e-12
+
+
+@settings(deadline=None, max_examples=50)
+@given(methods_of_every_range, matrices)
+def test_zeros_stay_zero_in_every_range(method: Uniform, weights: Tensor) -> None:
+    assert (quantize(weights, method).dense()[weights == 0] == 0).all()
+
+
+def test_percentiles_leave_out_the_ends() -> None:
+    weights = torch.arange(-500.0, 501.0).view(1, -1)
+    form = quantize(weights, Uniform(8, range="percentile", percentile=99))
+    assert float(form.step) == pytest.approx(2 * 490 / 255)
+    assert abs(float(form.dense().max()) - 490) <= float(form.step)
+    assert torch.equal(
+        quantize(weights, Uniform(4, range="percentile", percentile=100)).dense(), quantize(weights, Uniform(4)).dense()
+    )
+
+
+@pytest.mark.parametrize(("bits", "error"), [(4, 0.01154), (5, 0.003495), (6, 0.001041)])
+def test_the_range_of_least_error_comes_close_to_the_best_uniform_quantizer(bits: int, error: float) -> None:
+    """Errors of Max 1960, table II (5 bits and more: Jayant and Noll 1984, table 4.4), whose levels need not hold 0."""
+    weights = _normal()
+    rounded = quantize(weights, Uniform(bits, "tensor", range="mse")).dense()
+    assert relative_squared_error({"w": weights}, {"w": rounded})["w"] == pytest.approx(error, rel=0.05)
 
 
 def test_half_precision_comes_back_in_half_precision() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import torch
@@ -16,7 +17,9 @@ from trainlarge.config.prune import Random
 @applies(Random)
 def random(method: Random, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
     """Zero round(sparsity * n) random weights of each matrix; one stream of numbers runs through them in order."""
-    generator = torch.Generator().manual_seed(method.seed)
+    # Not the seed itself: weights that were drawn from it would decide which of them are pruned.
+    digest = hashlib.sha256(f"random pruning {method.seed}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
     return {name: Plain(_pruned(tensor, method.sparsity, generator)) for name, tensor in tensors.items()}
 
 

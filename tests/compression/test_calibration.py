@@ -1,0 +1,144 @@
+"""Calibration: the statistics are those of the layers' inputs, computed once, of the dense model, only when needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from trainlarge.compression import Magnitude, Recipe, Uniform, Weights, compress, compress_grid
+from trainlarge.compression.calibration import Calibration, first_rows, inverse_factor
+from trainlarge.compression.weights import load_weights
+from trainlarge.config.prune import SparseGPT, Wanda
+from trainlarge.config.quantize import GPTQ
+from trainlarge.errors import UserError
+
+METHODS = [Recipe(Wanda(0.5)), Recipe(SparseGPT(0.5)), Recipe(quantize=GPTQ(4))]
+
+
+class TwoLayers(nn.Module):
+    """A linear layer after another, so that the inputs of the second are known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.unused = nn.Linear(3, 4), nn.Linear(4, 2), nn.Linear(2, 2)
+
+    def forward(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        return self.second(self.first(inputs))
+
+
+@pytest.fixture
+def two() -> TwoLayers:
+    torch.manual_seed(0)
+    return TwoLayers()
+
+
+def calibration(model: nn.Module, batches: list) -> Calibration:
+    return Calibration(Weights.of(model), model, lambda: batches)
+
+
+def test_statistics_are_those_of_the_inputs(two: TwoLayers) -> None:
+    batches = [torch.randn(2, 5, 3), torch.randn(3, 5, 3)]
+    found = calibration(two, batches)
+    inputs = torch.cat([batch.reshape(-1, 3) for batch in batches])
+    for name, own in (("first.weight", inputs), ("second.weight", two.first(inputs).detach())):
+        torch.testing.assert_close(found.hessians(99)[name], (own.T @ own / 25).double(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found.mean_squares(99)[name], own.square().mean(0).double(), rtol=1e-5, atol=1e-6)
+    assert set(found.hessians(99)) == {"first.weight", "second.weight"}
+
+
+def test_only_the_first_rows_count(two: TwoLayers) -> None:
+    batches = [torch.randn(2, 5, 3), torch.randn(3, 5, 3)]
+    some = calibration(two, batches).mean_squares(3)["first.weight"]
+    alone = calibration(two, [batches[0], batches[1][:1]]).mean_squares(3)["first.weight"]
+    assert torch.equal(some, alone)
+    assert [len(batch[""]) for batch in first_rows(batches, 2)] == [2]
+
+
+def test_masked_positions_do_not_count(two: TwoLayers) -> None:
+    inputs, mask = torch.randn(2, 5, 3), torch.tensor([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
+    found = calibration(two, [{"inputs": inputs, "attention_mask": mask}]).mean_squares(9)["first.weight"]
+    torch.testing.assert_close(found, inputs[mask.bool()].square().mean(0).double())
+
+
+def test_statistics_are_of_the_dense_model_whatever_it_holds_now(two: TwoLayers) -> None:
+    batches = [torch.randn(4, 3)]
+    weights = Weights.of(two)
+    expected = Calibration(weights, two, lambda: batches).mean_squares(9)["second.weight"]
+    with torch.no_grad():
+        two.first.weight.zero_()
+    found = Calibration(weights, two, lambda: batches).mean_squares(9)["second.weight"]
+    assert torch.equal(found, expected)
+
+
+def test_a_model_keeps_its_mode_and_loses_its_hooks(two: TwoLayers) -> None:
+    two.train()
+    calibration(two, [torch.randn(4, 3)]).mean_squares(9)
+    assert two.training
+    assert not two.first._forward_pre_hooks
+
+
+def test_embeddings_and_what_is_tied_to_them_have_no_inputs(model: PreTrainedModel) -> None:
+    names = set(calibration(model, [{"input_ids": torch.randint(3, 120, (2, 8))}]).hessians(9))
+    weights = Weights.of(model)
+    assert names
+    assert not names & weights.embeddings
+
+
+@pytest.mark.parametrize("hessian", [torch.zeros(4, 4), torch.ones(4, 4), torch.eye(4) * 1e-12])
+def test_the_factor_of_inputs_that_say_little(hessian: Tensor) -> None:
+    factor = inverse_factor(hessian.double(), 0.01)
+    assert torch.isfinite(factor).all()
+    assert (factor.diagonal() > 0).all()
+
+
+def test_the_factor_is_that_of_the_inverse() -> None:
+    inputs = torch.randn((100, 6), generator=torch.Generator().manual_seed(0)).double()
+    hessian = inputs.T @ inputs / 100
+    factor = inverse_factor(hessian, 0.01).double()
+    damped = hessian + 0.01 * hessian.diagonal().mean() * torch.eye(6)
+    torch.testing.assert_close(factor.T @ factor @ damped, torch.eye(6).double(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", METHODS, ids=Recipe.describe)
+def test_without_data_a_method_that_needs_it_is_refused(model: PreTrainedModel, recipe: Recipe) -> None:
+    with pytest.raises(UserError, match=r"^calibration=None: allowed is batches of inputs, since .*name=\w+ looks"):
+        compress(model, recipe)
+
+
+@pytest.mark.parametrize("batches", [[], [torch.zeros((0, 8), dtype=torch.long)], iter([])])
+def test_empty_data_is_refused(modern: PreTrainedModel, batches: list) -> None:
+    with pytest.raises(UserError, match=r"^calibration=no rows: allowed is at least one row of inputs$"):
+        compress(modern, Recipe(Wanda(0.5)), calibration=batches)
+
+
+def test_a_method_that_needs_none_never_triggers_it(two: TwoLayers) -> None:
+    def never() -> Iterator[Tensor]:
+        raise AssertionError("calibrated")
+
+    statistics = Calibration(Weights.of(two), two, never)
+    assert len(list(compress_grid(Weights.of(two), [Recipe(Magnitude(0.5), Uniform(4))], statistics))) == 1
+
+
+def test_a_grid_gives_what_each_recipe_gives_alone(modern: PreTrainedModel) -> None:
+    batches = [{"input_ids": torch.randint(3, 120, (4, 8), generator=torch.Generator().manual_seed(0))}]
+    recipes = [
+        Recipe(),
+        Recipe(Wanda(0.3), GPTQ(4)),
+        Recipe(Wanda(0.6, calibration_rows=2)),
+        Recipe(SparseGPT(0.5, m=4), Uniform(4)),
+        Recipe(quantize=GPTQ(3, "group", group_size=8)),
+    ]
+    weights, calls = Weights.of(modern), []
+    statistics = Calibration(weights, modern, lambda: calls.append(1) or batches)  # type: ignore[func-returns-value]
+    for position, compressed in compress_grid(weights, recipes, statistics):
+        # As a stage does: the model holds compressed weights when the next recipe asks for statistics.
+        load_weights(modern, compressed.weights)
+        fresh = type(modern)(modern.config)
+        load_weights(fresh, weights.tensors)
+        alone = compress(fresh, recipes[position], calibration=batches).weights
+        assert all(torch.equal(alone[name], tensor) for name, tensor in compressed.weights.items())
+    assert len(calls) == 3, "norms for two numbers of rows, and Hessians"
