@@ -13,7 +13,9 @@ from transformers import PreTrainedModel
 
 from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.cells import recipe_of
+from trainlarge.compression.checkpoint import unchanged_checkpoint
 from trainlarge.compression.grid import Compressed, compress_grid
+from trainlarge.compression.own_tokenizer import own_tokenizer
 from trainlarge.compression.packing import save_packed
 from trainlarge.compression.structure.shapes import Structure
 from trainlarge.compression.structure.tokens import removed_share, renumbered
@@ -51,11 +53,12 @@ class CheckpointRun:
         self.implementation: Implementation = choose(config["impl"])
         torch.set_num_threads(self.implementation.threads)
         self.was_shared = is_shared(self.implementation.threads)
-        self.parent = job.study.folder("train", config["checkpoint"])
-        parent = self.parent.cell().config
-        prepared = prepare(parent["data"], job.study.data_root)
+        self.parent = unchanged_checkpoint(config)
+        parent = self.parent.config
+        own = None if self.parent.is_cell else own_tokenizer(self.parent.folder)
+        prepared = prepare(parent["data"], job.study.data_root, own)
         self.evaluation_set: EvaluationSet = evaluation_set_of(parent, prepared)
-        model = load_model(self.parent.checkpoint, attention=self.implementation.attention)
+        model = load_model(self.parent.folder, attention=self.implementation.attention)
         self.model: PreTrainedModel = cast(Any, model).to(self.implementation.device)
         self.weights = Weights.of(self.model)
         self.calibration = Calibration(self.weights, self.model, lambda: training_batches(prepared, parent))
@@ -147,7 +150,7 @@ class CheckpointRun:
             "relative_squared_error": total_relative_squared_error(errors.values()),
             "seconds": time.time() - started,
             "data": {
-                "fingerprint": self.parent.cell().config["data"]["fingerprint"],
+                "fingerprint": self.parent.config["data"]["fingerprint"],
                 "evaluation_fingerprint": self.evaluation_set.fingerprint,
             },
             "environment": self._environment(),

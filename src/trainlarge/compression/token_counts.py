@@ -13,10 +13,9 @@ CHUNK = 1 << 24
 
 
 def token_facts(prepared: PreparedData) -> TokenFacts:
-    """How often each token occurs in the training split. Our tokenizers have no unknown token: it is the mask token."""
+    """How often each token occurs in the training split."""
     counts = sum(
         np.bincount(prepared.train[start : start + CHUNK], minlength=prepared.vocab_size)
         for start in range(0, len(prepared.train), CHUNK)
     )
-    special = frozenset(range(prepared.first_regular_id))
-    return TokenFacts(torch.from_numpy(np.asarray(counts)), special, prepared.mask_id)
+    return TokenFacts(torch.from_numpy(np.asarray(counts)), prepared.special_ids, prepared.unknown_id)

@@ -19,6 +19,8 @@ SCHEMA_VERSIONS = {"train": 1, "compress": 1}
 """Raised when the meaning of a stage's configuration changes, so that old cells are not taken for new ones."""
 LOCATIONS = {"data": frozenset({"files", "validation_files"})}
 """Paths: ``data.fingerprint`` stands for the content that they lead to."""
+STAND_INS = {"checkpoint": "checkpoint_digest"}
+"""Keys that may be paths, and the key that stands for the content they lead to, where it is set."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,8 @@ class Cell:
     @property
     def identity(self) -> dict[str, Any]:
         """What the id is made from: the configuration without the groups that cannot change a result."""
-        science = {key: _without_locations(key, value) for key, value in self.config.items() if key not in NOT_IDENTITY}
+        hidden = {key for key, stand_in in STAND_INS.items() if self.config.get(stand_in)} | NOT_IDENTITY
+        science = {key: _without_locations(key, value) for key, value in self.config.items() if key not in hidden}
         return {"schema": SCHEMA_VERSIONS[self.stage], "stage": self.stage, "config": science}
 
     def __eq__(self, other: object) -> bool:
