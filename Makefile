@@ -23,7 +23,7 @@ test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long"
 
 test-long: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m long
 
 lint: install
 	$(BIN)/ruff check .

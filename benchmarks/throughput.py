@@ -10,8 +10,11 @@ the median ratio of neighbouring turns, which another program's load moves least
 What the Trainer is given: rows in memory, masked beforehand and collated by stacking, which spares it work that our
 side does in every step; no evaluation, saving, logging or progress bar; and its first steps in every turn are not
 counted. What our side does to its process (keeping freed memory) stays in its own. ``defaults`` is a Trainer as it
-comes: fp32, attention as the library chooses. ``best`` has bf16, fused AdamW and, on the CPU, eager attention.
-``best, sparse`` also has ModernBERT's own option to predict masked positions only.
+comes: fp32, attention as the library chooses. ``best`` has fused AdamW, eager attention on the CPU and, as our side,
+bf16 where the device multiplies it (without AVX512-bf16 or AMX it would be many times slower than fp32).
+``ours, Lightning`` is the same step as a train job runs it, in the Lightning trainer and with batches and masks drawn
+for each (seed, step): what it loses against ``ours``, a bare loop, is the price of both. ``best, sparse`` also has
+ModernBERT's own option to predict masked positions only.
 """
 
 from __future__ import annotations
@@ -34,17 +37,23 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from trainlarge.config.schema import ImplConfig, OptimConfig
+from trainlarge.data.blocks import Blocks
 from trainlarge.data.masking import MaskedBatch, mask_tokens
 from trainlarge.models.build import build_model, default_attention
 from trainlarge.models.flops import skipped_flops, training_flops
 from trainlarge.models.forward import masked_loss
 from trainlarge.models.memory import keep_freed_memory
 from trainlarge.models.shape import Shape
+from trainlarge.training.device import choose, default_precision
+from trainlarge.training.module import MaskedLanguageModule, Masking
+from trainlarge.training.trainer import Stretches
 
 VOCABULARY, SEQUENCE, BATCH, MASKED = 4096, 64, 32, 10
 MASK_ID, FIRST_REGULAR_ID = 3, 4
 UNCOUNTED_STEPS, ENDLESS_STEPS = 3, 10**6
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+PRECISION = default_precision(DEVICE)
 
 QUIET: dict[str, Any] = {
     "report_to": "none",
@@ -95,6 +104,7 @@ class Row:
     ratio: float
     unit: str
     device: str
+    precision: str = PRECISION
 
 
 def main() -> None:
@@ -104,7 +114,7 @@ def main() -> None:
     rows: list[Row] = []
     for shape in options.shapes.split(","):
         rates, peak = duel(shape, contestants, options.turns, options.seconds)
-        found = [*comparisons(shape, rates), peak_share(shape, rates["ours"], peak)]
+        found = [*comparisons(shape, rates), peak_share(shape, rates[OURS], peak)]
         print("\n".join(map(_told, found)), flush=True)
         rows += found
     if options.json:
@@ -126,9 +136,9 @@ def duel(shape: str, contestants: dict[str, Ask], turns: int, seconds: float) ->
 
 def comparisons(shape: str, rates: Rates) -> list[Row]:
     """Our rate against each of the Trainer's: medians, and the median ratio of neighbouring turns."""
-    rows, mine = [], rates["ours"]
+    rows, mine = [], rates[OURS]
     for contestant, theirs in rates.items():
-        if contestant != "ours":
+        if contestant != OURS:
             ratio = median(my / their for my, their in zip(mine, theirs, strict=True))
             name = f"training, against {contestant}"
             rows.append(Row(name, shape, median(mine), median(theirs), ratio, "tokens/s", DEVICE))
@@ -136,7 +146,7 @@ def comparisons(shape: str, rates: Rates) -> list[Row]:
 
 
 def peak_share(name: str, rates: list[float], peak: float) -> Row:
-    """FLOPs per second that our training step really does, against those of one large bf16 product."""
+    """FLOPs per second that our training step really does, against those of one large product in its precision."""
     shape = shape_of(name)
     row = training_flops(shape, SEQUENCE, MASKED) - 3 * skipped_flops(shape, SEQUENCE, MASKED)
     done = row * median(rates) / SEQUENCE
@@ -144,8 +154,9 @@ def peak_share(name: str, rates: list[float], peak: float) -> Row:
 
 
 def matmul_peak(size: int = 2048) -> float:
-    """FLOPs per second of a square bf16 product, the best of ten."""
-    left, right = torch.randn(2, size, size, dtype=torch.bfloat16, device=DEVICE)
+    """FLOPs per second of a square product in the precision of the step, the best of ten."""
+    dtype = torch.bfloat16 if PRECISION == "bf16" else torch.float32
+    left, right = torch.randn(2, size, size, dtype=dtype, device=DEVICE)
     times = [_now()]
     for _ in range(10):
         _ = left @ right
@@ -179,7 +190,7 @@ def new_model(shape: Shape, attention: str) -> PreTrainedModel:
 
 
 def ours(shape: Shape) -> Turn:
-    """Our training step: masking, fast forward pass and loss in bf16, clipping, fused AdamW."""
+    """Our training step: masking, fast forward pass and loss, clipping, fused AdamW."""
     keep_freed_memory()
     model: Any = new_model(shape, default_attention(DEVICE))
     model.to(DEVICE)
@@ -188,7 +199,7 @@ def ours(shape: Shape) -> Turn:
 
     def step(ids: torch.Tensor) -> None:
         batch = masked(ids, generator)
-        with torch.autocast(DEVICE, torch.bfloat16):
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=PRECISION == "bf16"):
             loss = masked_loss(model, batch.inputs, batch.positions, batch.labels)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -207,6 +218,34 @@ def ours(shape: Shape) -> Turn:
     return turn
 
 
+class TurnIsOver(Exception):
+    """Ends a stretch of the Lightning trainer."""
+
+
+def ours_in_lightning(shape: Shape) -> Turn:
+    """Our training step in a train job's own loop."""
+    keep_freed_memory()
+    optim, impl = asdict(OptimConfig()) | {"peak_lr": 1e-3}, asdict(ImplConfig())
+    masking = Masking(MASKED, MASK_ID, VOCABULARY, FIRST_REGULAR_ID, seed=0)
+    module = MaskedLanguageModule(new_model(shape, default_attention(DEVICE)), masking, optim)
+    blocks = Blocks(token_rows().numpy().reshape(-1), SEQUENCE, seed=0)
+    stretches = Stretches(module, blocks, BATCH, choose(impl), impl)
+
+    def turn(seconds: float) -> float:
+        clock = Clock(seconds)
+
+        def observe(steps: int, loss: torch.Tensor) -> None:
+            if clock.after(steps - 1):
+                raise TurnIsOver
+            clock.before(steps)
+
+        with suppress(TurnIsOver):
+            stretches.run(0, ENDLESS_STEPS, lambda step: 1.0, observe)
+        return clock.rate
+
+    return turn
+
+
 def trainer_defaults(shape: Shape) -> Turn:
     """The Trainer as it comes."""
     model = new_model(shape, "sdpa")
@@ -217,7 +256,7 @@ def trainer_best(shape: Shape, sparse: bool = False) -> Turn:
     """The Trainer with every setting that makes it faster."""
     model: Any = new_model(shape, default_attention(DEVICE))
     model.sparse_prediction = sparse
-    return _trainer_turn(model, bf16=True, use_cpu=DEVICE == "cpu", optim="adamw_torch_fused")
+    return _trainer_turn(model, bf16=PRECISION == "bf16", use_cpu=DEVICE == "cpu", optim="adamw_torch_fused")
 
 
 def trainer_sparse(shape: Shape) -> Turn:
@@ -267,9 +306,10 @@ def _stack(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
 
 
-SPARSE = "Trainer best, sparse"
+OURS, SPARSE = "ours", "Trainer best, sparse"
 CONTESTANTS: dict[str, Callable[[Shape], Turn]] = {
-    "ours": ours,
+    OURS: ours,
+    "ours, Lightning": ours_in_lightning,
     "Trainer defaults": trainer_defaults,
     "Trainer best": trainer_best,
     SPARSE: trainer_sparse,
@@ -311,12 +351,12 @@ def _told(row: Row) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default="64x2,128x2,256x4", help="width x depth, separated by commas")
-    parser.add_argument("--quick", action="store_true", help="two shapes, short turns, under a minute")
+    parser.add_argument("--quick", action="store_true", help="two small shapes, short turns, under a minute")
     parser.add_argument("--json", metavar="FILE", help="write the rows")
     options = parser.parse_args()
     options.turns, options.seconds = (3, 0.7) if options.quick else (9, 1.5)
     if options.quick and options.shapes == parser.get_default("shapes"):
-        options.shapes = "64x2,256x4"
+        options.shapes = "64x2,128x2"
     return options
 
 

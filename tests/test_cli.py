@@ -94,19 +94,20 @@ def test_a_sweep_of_both_stages_runs_and_then_has_nothing_left(
     fixed = [text for text in tiny_overrides if not text.startswith(("arch.", "budget="))]
     assert main(["train", "-m", "+sweeps=tiny/train", *fixed]) == 0
     assert len(list(study.folders("train"))) == 4
-    assert main(["compress", "-m", "+sweeps=tiny/compress", "study=tiny"]) == 0
+    assert main(["compress", "-m", "+sweeps=tiny/compress", "study=tiny", "tracking=none"]) == 0
     cells = [folder.cell().config for folder in study.folders("compress")]
     assert len(cells) == 3 * 4
     capfd.readouterr()
-    assert main(["compress", "-m", "+sweeps=tiny/compress", "study=tiny"]) == 0
+    assert main(["compress", "-m", "+sweeps=tiny/compress", "study=tiny", "tracking=none"]) == 0
     assert "12 cells, 12 done, 0 jobs" in capfd.readouterr().out
-    assert (
-        main(
-            ["compress", "study=tiny", f"checkpoint={cells[0]['checkpoint']}", "prune.sparsity=0.5", "quantize.bits=4"]
-        )
-        == 0
-    )
+    one = ["study=tiny", f"checkpoint={cells[0]['checkpoint']}", "prune.sparsity=0.5", "quantize.bits=4"]
+    assert main(["compress", *one, "tracking=none"]) == 0
     assert len(list(study.folders("compress"))) == 12, "a cell from the command line is the same cell"
+    capfd.readouterr()
+    assert main(["sync", "tiny"]) == 0 and main(["sync", "tiny"]) == 0
+    told = [line for line in capfd.readouterr().out.splitlines() if "Weights & Biases" in line]
+    # A run for the curve of each train cell, and one for the recipes of each compressed one.
+    assert told == ["7 runs written to Weights & Biases", "0 runs written to Weights & Biases"]
 
 
 def test_a_failed_cell_is_status_1_and_names_the_command(

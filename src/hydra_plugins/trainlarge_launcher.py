@@ -33,6 +33,10 @@ class TrainlargeLauncher(Launcher):
         self.hydra_context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the cells that the lists of overrides describe; one result each, in their order.
+
+        Cells handed to SLURM return no loss: they have not run yet.
+        """
         loader = self.hydra_context.config_loader
         composed = [loader.load_sweep_config(self.config, list(overrides)) for overrides in job_overrides]
         stage = str(OmegaConf.select(self.config, "hydra.job.config_name"))

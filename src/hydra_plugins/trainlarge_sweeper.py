@@ -35,6 +35,7 @@ class TrainlargeSweeper(Sweeper):
         self.hydra_context, self.config = hydra_context, config
 
     def sweep(self, arguments: list[str]) -> Any:
+        """Expand the sweep and hand its cells to what the verb asked for: run them, or only plan them."""
         overrides = OverridesParser.create().parse_overrides(arguments)
         fixed = [override for override in overrides if not override.is_sweep_override()]
         composer = Composer(lambda choices: self._compose(fixed, choices), self._is_group)

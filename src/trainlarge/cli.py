@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from trainlarge.launch_flags import VERBS, flags, with_keys
+
 if TYPE_CHECKING:
     from trainlarge.launch.engine import Outcome
     from trainlarge.sweep.store import Study
@@ -21,7 +23,8 @@ INTERRUPTED_STATUS = 130
 
 STAGE_HELP = """%(prog)s [-m] [+sweeps=STUDY/STAGE] [KEY=VALUE ...]
 
-A Hydra command: -m sweeps, --cfg job shows the configuration, --help tells Hydra's other options."""
+A Hydra command: -m sweeps, --cfg job shows the configuration, --help tells Hydra's other options.
+Beside them: --retries N, --max-failures N, --fail-fast, --no-wait, for the keys launcher.retries and so on."""
 PLAN_HELP = "What a command of train or compress would do, with numbers. Nothing runs and nothing is written."
 _SWEEP_FLAGS = ("-m", "--multirun")
 """Taken as given: a plan reads every command line as a sweep, of one cell if need be."""
@@ -37,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     os.environ["TRAINLARGE_COMMAND"] = shlex.join(["trainlarge", *arguments])
+    # The bars of libraries about files that take milliseconds would fill the log of every cell.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         return _run(arguments)
     except KeyboardInterrupt:
@@ -50,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    if arguments and arguments[0] in VERBS:
+        arguments = [arguments[0], *with_keys(arguments[1:])]
     if arguments and arguments[0] in _STAGES:
         return _stage(arguments[0], arguments[1:])
     if arguments and arguments[0] == "plan":
@@ -99,6 +106,10 @@ def _run_study(options: argparse.Namespace) -> int:
     for stage in sweep_stages(options.study):
         status, outcomes = _run_stage(stage, ["-m", f"+sweeps={options.study}/{stage}", *options.overrides])
         worst = max(worst, status)
+        stopped = next((outcome.stop_reason for outcome in outcomes if outcome.stop_reason), None)
+        if stopped:
+            print(f"not run: what comes after {stage}: {stopped}")
+            return worst
         if any(outcome.is_submitted for outcome in outcomes):
             # What comes next needs what the cluster has not made yet.
             print(f"when these jobs are done, the same command goes on: trainlarge run {options.study}")
@@ -200,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for stage, text in _STAGES.items():
         verbs.add_parser(stage, help=text, usage=STAGE_HELP)
-    run = verbs.add_parser("run", help="all stages of a study, then its report")
+    run = verbs.add_parser("run", help="all stages of a study, then its report", parents=[flags()])
     run.add_argument("study", help="a folder of sweeps/, such as quickstart")
     run.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides for every stage, such as workers=2")
     run.set_defaults(verb=_run_study)

@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from trainlarge.errors import UserError
+from trainlarge.launch.check import check_launcher
+from trainlarge.launch.local_options import LocalOptions
 from trainlarge.launch.slurm_options import sbatch_options
 from trainlarge.launch.threads import make_threads_yield
 from trainlarge.results.axes import counted_text, prefixed_text, seconds_text
@@ -60,7 +62,7 @@ class Foresight:
         """Plain data; null stands for what is not measured."""
         return {
             "study": self.study.name, "path": str(self.study.path), "stage": self.plan.stage,
-            "launcher": self.config["launcher"]["name"], "workers": self.config["workers"],
+            "launcher": self.config["launcher"]["name"], "workers": _workers(self.config),
             "cells": len(self.plan.cells), "done": self.plan.done, "arrays": self.arrays,
             "total": {name: self.estimate.total(name) for name in _FIELDS},
             "elapsed_seconds": self.estimate.elapsed_seconds,
@@ -85,6 +87,7 @@ def foresee(arguments: list[str], calibrate: bool = False) -> Foresight:
     configs = [config for some in found for config in some]
     if not configs:
         raise UserError("sweep", "no cells", "blocks, conditions and checkpoints that leave at least one cell")
+    check_launcher(configs)
     study, first = Study.named(configs[0]["study"]), configs[0]
     plan = look_ahead(study, stage, make_cells(stage, configs), redo=first["redo"])
     if calibrate:
@@ -154,9 +157,12 @@ def _stage_of(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _jobs_at_once(config: dict[str, Any]) -> int | None:
-    return (
-        config["workers"] if config["launcher"]["name"] == "local" else config["launcher"]["array_parallelism"] or None
-    )
+    return _workers(config) or config["launcher"]["array_parallelism"] or None
+
+
+def _workers(config: dict[str, Any]) -> int | None:
+    """Jobs that run at once on this machine; None where a cluster runs them."""
+    return len(LocalOptions.of([config]).places) if config["launcher"]["name"] == "local" else None
 
 
 def _step_times(study: Study, config: dict[str, Any]) -> StepTimes:

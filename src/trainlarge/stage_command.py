@@ -103,7 +103,7 @@ def _unknown_choice(found: re.Match[str], text: str, stage: str, arguments: list
 
 
 def _unknown_key(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
-    key = found[1]
+    key = _full_key(text) or found[1]
     names = _fields_beside(_SCHEMAS[stage], key.split("."))
     close = difflib.get_close_matches(key.rpartition(".")[2], names, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
@@ -115,8 +115,23 @@ def _unknown_key(found: re.Match[str], text: str, stage: str, arguments: list[st
 
 
 def _wrong_type(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
-    key = (re.search(r"full_key: (\S+)", text) or re.search(r"override (?:\S* )?([\w.]+)=", text) or found)[1]
+    key = _full_key(text) or (re.search(r"override (?:\S* )?([\w.]+)=", text) or found)[1]
     return UserError(key, found[1], _TYPES.get(found[2], found[2]))
+
+
+def _no_truth_value(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+    return UserError(_full_key(text), found[1], _TYPES["Boolean"])
+
+
+def _no_list(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+    key = _full_key(text)
+    return UserError(key, _value_of(key, arguments), f"a list: {key}=[...]")
+
+
+def _full_key(text: str) -> str:
+    """The key that OmegaConf names; empty where it names none."""
+    found = re.search(r"full_key: (\S+)", text)
+    return found[1] if found else ""
 
 
 def _ambiguous(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
@@ -154,6 +169,8 @@ _EXPLANATIONS: list[tuple[re.Pattern[str], _Explain]] = [
     (re.compile(r"Value '(.*)' of type '.*' could not be converted to (\w+)"), _wrong_type),
     (re.compile(r"(?:Could not find|Could not load|In '.*': Could not find) '([^']+)'"), _unknown_choice),
     (re.compile(r"Could not (?:override|append to config\. An item is already at) '([^']+)'"), _unknown_key),
-    (re.compile(r"Key '([^']+)' is not in struct"), _unknown_key),
+    (re.compile(r"Key '([^']+)' (?:is not in struct|not in '\w+')"), _unknown_key),
+    (re.compile(r"Value '(.*)' is not a valid bool"), _no_truth_value),
+    (re.compile(r"is not a ListConfig|Cannot merge DictConfig with ListConfig"), _no_list),
     (re.compile(r"Ambiguous value for argument '([^']+)'"), _ambiguous),
 ]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainlarge.data.blocks import Blocks, epoch_order
+from trainlarge.data.blocks import Blocks, epoch_order, subset
 from trainlarge.errors import UserError
 
 CASES = st.tuples(st.integers(1, 60), st.integers(1, 8), st.integers(0, 2**63), st.integers(1, 40))
@@ -61,6 +61,43 @@ def test_orders_differ_by_seed_and_epoch_and_are_uniform():
 
 def test_an_order_is_pinned():
     assert epoch_order(0, 0, 8).tolist() == [0, 2, 1, 5, 4, 3, 6, 7]
+
+
+@given(st.integers(200, 3000), st.floats(0.01, 1.0), st.floats(0.01, 1.0))
+def test_subsets_are_nested_and_as_large_as_their_fraction(count, one, other):
+    small, large = sorted((one, other))
+    inner, outer = subset(count, small), subset(count, large)
+    assert set(inner) <= set(outer) and len(inner) == round(small * count)
+    assert (np.diff(inner) > 0).all() and inner.max() < count
+
+
+def test_a_subset_is_pinned_and_lies_everywhere():
+    assert subset(20, 0.25).tolist() == [0, 2, 9, 14, 16]
+    thirds = np.bincount(subset(30_000, 0.05) // 10_000, minlength=3)
+    assert (abs(thirds - 500) < 100).all()
+
+
+@given(st.integers(20, 200), st.integers(0, 5), st.integers(0, 30))
+def test_a_fraction_trains_on_its_blocks_alone_and_once_an_epoch(count, seed, rows):
+    tokens, rows = np.arange(3 * count, dtype=np.uint16), rows + 1
+    part = Blocks(tokens, 3, seed, fraction=0.3)
+    kept = round(0.3 * count)
+    stream = np.concatenate([part.batch(step, rows) for step in range(-(-2 * kept // rows))])
+    for epoch in range(2):
+        seen = stream[epoch * kept : (epoch + 1) * kept, 0] // 3
+        assert sorted(seen) == subset(count, 0.3).tolist()
+    assert len(part) == kept and set(part.spread(5)[:, 0] // 3) <= set(subset(count, 0.3))
+
+
+def test_the_whole_is_what_it_was_without_a_fraction():
+    whole, one = blocks_of(50, 4, 7), Blocks(blocks_of(50, 4, 7).blocks.reshape(-1), 4, 7, fraction=1.0)
+    np.testing.assert_array_equal(whole.batch(3, 20), one.batch(3, 20))
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1, 0.001])
+def test_a_fraction_that_leaves_nothing(fraction):
+    with pytest.raises(UserError, match="^data.fraction="):
+        Blocks(np.arange(100), 4, 0, fraction)
 
 
 @pytest.mark.parametrize("length", [0, -1, 11])

@@ -120,7 +120,7 @@ def test_two_commands_at_once_run_each_cell_once(study: Study, tiny_overrides: l
         subprocess.Popen([*COMMAND, *overrides], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for _ in range(2)
     ]
-    for process in processes:
-        process.communicate(timeout=120)
+    printed = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], printed
     folders = list(study.folders("train"))
     assert len(folders) == 3 and all(folder.is_done() and folder.status().attempts == 1 for folder in folders)

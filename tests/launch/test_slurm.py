@@ -22,6 +22,7 @@ from trainlarge.launch.engine import run_cells
 from trainlarge.launch.slurm_state import SlurmJob, SlurmState, slurm_jobs
 from trainlarge.launch.slurm_submission import submissions
 from trainlarge.sweep.lease import is_held
+from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -286,3 +287,32 @@ def test_a_node_out_of_sight_and_its_second_copy_run_a_cell_once(
     assert folder.status().attempts == 1
     wait_for(lambda: not slurm("squeue", "-h"))
     subprocess.run([shared("slurm/up"), "-q", cluster], check=True, timeout=120)
+
+
+BROKEN = "data.vocab_size=100000"
+
+
+def test_a_failed_cell_is_tried_again_by_slurm(cluster: Path, study: Study, submit: Submit) -> None:
+    [folder] = submit([BROKEN], retries=1)
+    wait_for(lambda: slurm_word(folder, study) == "FAILED")
+    assert (folder.status().attempts, folder.status().retries) == (2, 1)
+
+
+def test_after_a_failure_pending_jobs_are_not_run_and_running_ones_stop(
+    cluster: Path, study: Study, submit: Submit, tiny: Callable[..., dict[str, Any]]
+) -> None:
+    [endless] = make_cells("train", [tiny(ENDLESS, "launcher=slurm")])
+    configs = [
+        tiny(ENDLESS, "launcher=slurm"),
+        tiny(MOMENT, BROKEN, "launcher=slurm"),
+        tiny("seed=1", "launcher=slurm"),
+    ]
+    for config in configs:
+        config["launcher"].update(fail_fast=True, array_parallelism=2)
+    run_cells("train", configs, Console(file=io.StringIO()))
+    running = study.folder("train", endless.id)
+    wait_for(lambda: running.status().state is State.PREEMPTED and not slurm("squeue", "-h"))
+    states = sorted(folder.status().state for folder in study.folders("train"))
+    assert State.FAILED in states and states.count(State.DONE) <= 1, states
+    assert running.status().attempts == 1 and is_claimable(running)
+    assert "launcher.fail_fast" in (running.status().error or "")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from trainlarge.launch import slurm_task
+from trainlarge.launch import early_stop, slurm_task
 from trainlarge.launch.job import LostLease, RunningJob
 from trainlarge.launch.slurm_submission import Submission
 from trainlarge.launch.slurm_task import run_task
@@ -70,7 +70,7 @@ def task(study: Study, folder: CellFolder, monkeypatch: pytest.MonkeyPatch) -> S
     """A submission of the one cell, inside an array task whose waits are short."""
     monkeypatch.setattr(slurm_task, "HOLDER_SECONDS", 0.2)
     monkeypatch.setattr(slurm_task, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(slurm_task.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(early_stop.signal, "signal", lambda number, handler: None)
     for name, value in {"JOB_ID": "7", "ARRAY_JOB_ID": "7", "ARRAY_TASK_ID": "0"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     return Submission.new(study, "train", [(folder.id,)], {"max_requeues": 2}, []).write()

@@ -79,3 +79,14 @@ def test_labels_are_moved_apart_in_order() -> None:
 @pytest.mark.parametrize(("low", "high"), [(7.0, 65.0), (1.3e12, 1.5e13), (1e3, 1e9), (2.0, 3.0)])
 def test_ticks_are_round_and_inside(low: float, high: float) -> None:
     assert all(low <= tick <= high for tick in log_ticks(low, high))
+
+
+def test_cells_that_shared_a_device_have_no_place_on_an_axis_in_seconds(frames: StudyFrames) -> None:
+    shared = frames.cells.assign(per_device=[2] + [1] * 11)
+    left = training_figure(replace(frames, cells=shared), "model_seconds").axes[0]
+    points = [point for line in left.lines if line.get_marker() == "o" for point in line.get_xydata()]
+    assert len(points) == 11 and "left out: 1 that shared a device" in left.get_title(loc="right")
+    whole = training_figure(replace(frames, cells=shared), "flops").axes[0]
+    assert sum(len(line.get_xydata()) for line in whole.lines if line.get_marker() == "o") == 12
+    with pytest.raises(UserError, match="all cells shared their device"):
+        training_figure(replace(frames, cells=shared.assign(per_device=2)), "train_seconds")

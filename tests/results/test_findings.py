@@ -183,3 +183,15 @@ def test_listed(words: list[str], text: str) -> None:
 def test_the_last_budget_is_one_that_all_series_have(frames: StudyFrames) -> None:
     without = frames.cells[(frames.cells["series"] != "d128/L2") | (frames.cells["budget_value"] < 60)]
     assert set(last_budget(without)["budget"]) == {"30 s"}
+
+
+def test_times_of_cells_that_shared_a_device_are_left_out_and_that_is_said(frames: StudyFrames) -> None:
+    some = training_findings(frames.cells.assign(per_device=[2] * 4 + [1] * 8))
+    assert "Training times of 4 of 12 cells are left out: they shared a device (launcher.per_device)." in texts(
+        some, False
+    )
+    assert "At equal training time" in texts(some, True)
+    every = training_findings(frames.cells.assign(per_device=2))
+    assert "12 of 12 cells" in texts(every, False) and "At equal FLOPs" in texts(every, True)
+    assert "training time" not in texts(every, True)
+    assert "left out" not in texts(training_findings(frames.cells), False)

@@ -31,6 +31,21 @@ def test_a_row_says_what_the_record_says(frames: StudyFrames, made_study: Study)
     assert row["shape"] == row["series"] == f"d{row['width']}/L{row['depth']}"
 
 
+def test_the_gap_is_the_loss_on_training_rows_less_that_on_held_out_ones(frames: StudyFrames) -> None:
+    assert frames.cells["train_validation_gap"].round(6).eq(-0.05).all()
+
+
+def test_a_record_older_than_a_key_means_what_the_key_was_added_for(tmp_path: Path) -> None:
+    study = made.make_study(tmp_path / "some", budgets=(7.5,), compressed=False)
+    folder = next(study.folders("train"))
+    record = folder.record()
+    del record["config"]["data"]["fraction"], record["train_set_loss"]
+    folder.write_record(record)
+    cells = load_study(study).cells
+    assert set(cells["fraction"]) == {1.0} and set(cells["series"]) == {"d64/L1", "d64/L2", "d128/L2"}
+    assert cells["train_validation_gap"].isna().sum() == 1
+
+
 def test_curves_hold_every_metrics_row(frames: StudyFrames, made_study: Study) -> None:
     for folder in made_study.folders("train"):
         rows = folder.metrics()

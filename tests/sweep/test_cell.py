@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainlarge.sweep.cell import Cell, canonical_json
+from trainlarge.sweep.cell import Cell, canonical_json, with_later_keys
 
 CONFIG: dict[str, Any] = {
     "study": "a",
@@ -54,6 +54,17 @@ def test_every_key_of_the_science_changes_the_id(group: str, key: str) -> None:
     changed = copy.deepcopy(CONFIG)
     changed[group][key] = 7
     assert Cell("train", changed).id != Cell("train", CONFIG).id
+
+
+def test_a_key_that_came_later_changes_no_id_that_was_there_before() -> None:
+    whole = {**CONFIG, "data": {**CONFIG["data"], "fraction": 1.0}}
+    part = {**CONFIG, "data": {**CONFIG["data"], "fraction": 0.05}}
+    assert Cell("train", whole).id == Cell("train", CONFIG).id != Cell("train", part).id
+    assert Cell("train", with_later_keys(CONFIG)).id == Cell("train", CONFIG).id
+    assert with_later_keys(CONFIG)["data"]["fraction"] == 1.0 and with_later_keys(part) == {
+        **with_later_keys(CONFIG),
+        **part,
+    }
 
 
 def test_stages_have_different_ids() -> None:

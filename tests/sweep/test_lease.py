@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -71,6 +72,61 @@ def test_a_holder_elsewhere_is_judged_by_its_heartbeat_alone(tmp_path: Path, mon
     assert is_held(tmp_path)
 
 
+@pytest.fixture
+def quick_heart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats of a fifth of a second, and nobody known to be silent."""
+    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(module, "_silent", set())
+
+
+@pytest.mark.usefixtures("quick_heart")
+@pytest.mark.parametrize("jump", [-7200, -LEASE_SECONDS - 1, LEASE_SECONDS + 1, 7200])
+def test_a_jumping_clock_takes_no_cell_from_a_living_holder(tmp_path: Path, jump: float) -> None:
+    """The clock moves by ``jump``: the last heartbeat lies as far on the other side."""
+    lease = Lease.acquire(tmp_path)
+    assert lease
+    os.utime(lease.path, (time.time() - jump,) * 2)
+    heart = threading.Timer(0.15, lease.renew)
+    heart.start()
+    assert Lease.acquire(tmp_path) is None
+    heart.join()
+    assert lease.is_held() and is_held(tmp_path)
+
+
+@pytest.mark.usefixtures("quick_heart")
+@pytest.mark.parametrize("jump", [-7200, 7200])
+def test_a_jumping_clock_keeps_no_cell_for_a_dead_holder(
+    tmp_path: Path, jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = Lease.acquire(tmp_path)
+    assert lease
+    monkeypatch.setattr(module, "_process_space", lambda: "another machine")
+    os.utime(lease.path, (time.time() - jump,) * 2)
+    assert Lease.acquire(tmp_path) and not lease.is_held()
+
+
+@pytest.mark.usefixtures("quick_heart")
+def test_a_silent_holder_is_watched_once_for_all_its_cells(tmp_path: Path) -> None:
+    leases = [Lease.acquire(tmp_path / str(cell)) for cell in range(20)]
+    for lease in leases:
+        assert lease
+        os.utime(lease.path, (0, 0))
+    started = time.monotonic()
+    assert all(Lease.acquire(tmp_path / str(cell)) for cell in range(20))
+    assert time.monotonic() - started < 5 * module.WATCHED_HEARTBEATS * module.HEARTBEAT_SECONDS
+
+
+@pytest.mark.usefixtures("quick_heart")
+def test_a_torn_lease_is_held_until_it_expires(tmp_path: Path) -> None:
+    lease = Lease.acquire(tmp_path)
+    assert lease
+    lease.path.write_text("")
+    assert Lease.acquire(tmp_path) is None and is_held(tmp_path)
+    os.utime(lease.path, (0, 0))
+    assert not is_held(tmp_path) and Lease.acquire(tmp_path)
+
+
+@pytest.mark.usefixtures("quick_heart")
 def test_an_old_holder_that_wakes_up_is_fenced_off(tmp_path: Path) -> None:
     old = Lease.acquire(tmp_path)
     assert old

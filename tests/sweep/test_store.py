@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from trainlarge.errors import UserError
-from trainlarge.sweep import files
+from trainlarge.sweep import cell, files, store
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
@@ -35,6 +35,16 @@ def test_an_edited_frozen_configuration_is_refused(folder: CellFolder, edit: tup
     path.write_text(path.read_text().replace(*edit))
     with pytest.raises(UserError, match=r"config\.yaml"):
         folder.cell()
+
+
+def test_a_cell_and_a_record_of_an_older_schema_are_named(folder: CellFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.write_record({"cell": CELL.id, "schema": 1})
+    monkeypatch.setitem(cell.SCHEMA_VERSIONS, "train", 3)
+    monkeypatch.setitem(store.RECORD_SCHEMAS, "train", 2)
+    with pytest.raises(UserError, match=r"config\.yaml=schema 1: allowed is schema 3"):
+        folder.cell()
+    with pytest.raises(UserError, match=r"record\.json=schema 1: allowed is schema 2"):
+        folder.record()
 
 
 def test_freezing_again_takes_over_only_what_cannot_change_the_result_of_an_unfinished_cell(folder: CellFolder) -> None:

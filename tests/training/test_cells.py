@@ -31,9 +31,22 @@ def test_a_rule_that_changes_changes_the_frozen_configuration(tiny: Tiny, monkey
 
 def test_measured_rules() -> None:
     assert init_std(128) == pytest.approx(0.0601, abs=1e-4)
-    optim = {"lr": 3e-3, "base_width": 128, "lr_rule": "inverse_sqrt_width"}
+    optim = {"lr": 3e-3, "base_width": 128, "lr_rule": "inverse_sqrt_width", "batch_rule": "constant"}
     assert peak_lr(optim, 128) == 3e-3 and peak_lr(optim, 512) == pytest.approx(1.5e-3)
-    assert peak_lr({**optim, "lr_rule": "constant"}, 512) == 3e-3
+    assert peak_lr({**optim, "lr_rule": "constant"}, 512) == peak_lr({**optim, "lr_rule": "mup"}, 512) == 3e-3
+    assert peak_lr({**optim, "lr_rule": "inverse_width"}, 512) == pytest.approx(7.5e-4)
+
+
+@pytest.mark.parametrize(("rule", "rate"), [("constant", 3e-3), ("sqrt", 6e-3), ("linear", 1.2e-2), ("table", 5e-3)])
+def test_rates_by_batch(tiny: Tiny, rule: str, rate: float) -> None:
+    config = tiny("arch.width=128", "optim.batch=8192", f"optim.batch_rule={rule}", "optim.batch_lr=[[8192, 5e-3]]")
+    assert resolve(config)["optim"]["peak_lr"] == pytest.approx(rate)
+
+
+def test_a_batch_outside_the_table_is_refused(tiny: Tiny) -> None:
+    table = ("optim.batch_rule=table", "optim.batch_lr=[[8192, 5e-3], [512, 1e-3]]")
+    with pytest.raises(UserError, match="^optim.batch=256: allowed is 8192, 512"):
+        resolve(tiny(*table))
 
 
 def test_cells_that_differ_in_the_budget_share_work_where_the_schedule_lets_them(tiny: Tiny) -> None:
@@ -69,9 +82,13 @@ def test_longer_budgets_cost_more(tiny: Tiny) -> None:
         ("optim.batch=17", "optim.batch"),
         ("optim.lr=-1", "optim.lr"),
         ("optim.lr_rule=magic", "optim.lr_rule"),
+        ("optim.batch_rule=cube", "optim.batch_rule"),
+        ("optim.base_batch=0", "optim.base_batch"),
         ("optim.beta2=1", "optim.beta2"),
         ("budget=0.5 steps", "budget"),
         ("budget=100 tokens", "budget"),
+        ("data.fraction=0", "data.fraction"),
+        ("data.fraction=1.5", "data.fraction"),
         ("seed=-1", "seed"),
         ("checkpoint=0123456789ab", "checkpoint"),
         ("data.vocab_size=20", "data.vocab_size"),

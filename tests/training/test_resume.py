@@ -196,7 +196,7 @@ def test_states_come_back_exactly_and_only_two_of_a_part_are_kept(tmp_path: Path
         state = TrainState(
             step, snapshot, [{"step": step}], torch.randn(4), {"train_seconds": 1.5, "wall_seconds": 2.5}
         )
-        states.save(TRUNK, state)
+        states.save(TRUNK, state, step)
     back = states.newest(TRUNK, at_most=99)
     assert back and (back.step, back.rows, back.clock) == (state.step, state.rows, state.clock)
     assert torch.equal(back.losses, state.losses) and torch.equal(back.snapshot.model["a"], snapshot.model["a"])

@@ -21,7 +21,7 @@ from trainlarge.data.prepare import prepare
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import library_logits, library_loss
 from trainlarge.sweep.store import CellFolder, Study
-from trainlarge.training import stage
+from trainlarge.training import setup, stage
 from trainlarge.training.cells import resolve
 from trainlarge.training.device import FORWARDS, Forward
 from trainlarge.training.evaluate import evaluate
@@ -179,6 +179,14 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(tiny: Tiny, study: S
     for other in gradients[1:]:
         for whole, parts in zip(gradients[0], other, strict=True):
             torch.testing.assert_close(parts.double(), whole.double(), rtol=1e-10 if whole.ndim else 1e-6, atol=1e-12)
+
+
+def test_a_batch_too_large_for_the_cpu_is_taken_in_parts(
+    tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup, "free_memory", lambda: 1_000_000)
+    [folder] = run_here("train", [tiny("budget=5 steps", "workers=2")])
+    assert 1 <= folder.record()["environment"]["micro_batch_rows"] < 16
 
 
 def test_where_memory_runs_out_the_micro_batch_is_halved_and_the_result_stays(

@@ -66,7 +66,7 @@ def unchanged_checkpoint(config: dict[str, Any]) -> Checkpoint:
 
 
 def is_folder(text: str) -> bool:
-    """Whether ``checkpoint`` names a folder: anything with a slash, or that is there, unless it looks like a cell id."""
+    """Whether ``checkpoint`` names a folder: with a slash, or one that is there, unless it looks like a cell id."""
     return not ID_PATTERN.fullmatch(text) and ("/" in text or Path(text).is_dir())
 
 
@@ -109,7 +109,7 @@ def check_positions(folder: Path, sequence_length: int) -> None:
 
 @lru_cache(maxsize=4096)
 def _train_cell(root: str, study_name: str, checkpoint: str) -> tuple[Path, dict[str, Any]]:
-    """Model and configuration of a train cell. Kept only when it is there: an error is looked at again the next time."""
+    """Model and configuration of a train cell. Kept only when it is there: an error is looked at again."""
     study = Study.named(study_name)
     allowed = (
         f"the id of a finished train cell of study {study_name} in {root}, 'every' in a sweep, or a Hugging Face folder"

@@ -27,15 +27,15 @@ from trainlarge.compression.zstd import zstd_bytes
 from trainlarge.data.evaluation import EvaluationSet
 from trainlarge.data.prepare import prepare
 from trainlarge.launch.job import RunningJob
+from trainlarge.launch.place import jobs_per_device
 from trainlarge.launch.provenance import origin, software
 from trainlarge.models.build import load_model
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import write_json
+from trainlarge.sweep.store import RECORD_SCHEMAS
 from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
 from trainlarge.training.evaluate import Evaluation, evaluate
 from trainlarge.training.setup import evaluation_set_of
-
-RECORD_SCHEMA = 1
 
 
 def run(job: RunningJob) -> None:
@@ -122,7 +122,7 @@ class CheckpointRun:
         sizes, recipe = compressed.sizes, compressed.recipe
         packed = self.job.folder(cell.id).packed
         return {
-            "schema": RECORD_SCHEMA,
+            "schema": RECORD_SCHEMAS["compress"],
             "stage": "compress",
             "cell": cell.id,
             "study": self.job.study.name,
@@ -160,7 +160,8 @@ class CheckpointRun:
 
     def _environment(self) -> dict[str, Any]:
         implementation = {**self.implementation.to_json(), "precision": "fp32"}
-        return {**implementation, "shared": self.was_shared, "software": software()}
+        shared = {"shared": self.was_shared, "per_device": jobs_per_device()}
+        return {**implementation, **shared, "software": software()}
 
 
 def _counts(structure: Structure) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def training_batches(prepared: PreparedData, config: dict[str, Any]) -> Iterator
         config: the configuration of the train cell.
     """
     length = config["data"]["sequence_length"]
-    blocks = Blocks(prepared.train, length, SEED)
+    blocks = Blocks(prepared.train, length, SEED, config["data"]["fraction"])
     generator = torch.Generator().manual_seed(SEED)
     for step in range(len(blocks) // ROWS or 1):
         ids = torch.from_numpy(blocks.batch(step, min(ROWS, len(blocks))))

@@ -43,6 +43,9 @@ class DataConfig:
     """Column that holds the text in .jsonl, .csv and .parquet files."""
     validation_share: float = 0.05
     """Share of documents held out for validation, chosen by a fixed hash, in (0, 1)."""
+    fraction: float = 1.0
+    """Share of the training blocks that is used, in (0, 1]. Subsets are nested: those of 0.01 are among those of 0.05.
+    Validation and tokenizer stay those of the whole."""
     vocab_size: int = 4096
     """Entries of the byte-level BPE vocabulary, special tokens included."""
     sequence_length: int = 128
@@ -84,13 +87,20 @@ class OptimConfig:
     lr: float = 3e-3
     """Base learning rate: the peak rate of a model of width ``base_width``."""
     lr_rule: str = "inverse_sqrt_width"
-    """How the peak rate follows from the width: ``inverse_sqrt_width`` or ``constant``."""
+    """How the rate follows from the width: ``constant`` (as published), ``inverse_sqrt_width``, ``inverse_width``, or
+    ``mup`` (tensor by tensor, with initial values, output and attention scores to match)."""
     base_width: int = 128
     """Width at which ``lr`` holds."""
     peak_lr: float | None = None
     """Peak learning rate of this cell; null: from ``lr`` by ``lr_rule``, filled in when the cell is frozen."""
     batch: int = 2048
     """Tokens in a step: the effective batch, a multiple of ``data.sequence_length``."""
+    batch_rule: str = "constant"
+    """How the rate follows from the batch: ``constant``, ``sqrt``, ``linear``, or ``table`` (of ``batch_lr``)."""
+    base_batch: int = 2048
+    """Batch at which ``lr`` holds, in tokens, for ``sqrt`` and ``linear``."""
+    batch_lr: list[Any] = field(default_factory=list)
+    """Pairs of a batch in tokens and the base rate that takes the place of ``lr`` there, for ``table``."""
     beta1: float = 0.9
     """Decay of the first moment."""
     beta2: float = 0.98
@@ -137,9 +147,10 @@ class ImplConfig:
     strategy: str = "auto"
     """Lightning strategy (``auto``, ``ddp``, ``fsdp``)."""
     devices: int = 1
-    """Devices a job."""
+    """Devices a job; each job sees its own only."""
     micro_batch_rows: int = 0
-    """Rows that go through the model at once; 0: the whole batch. Halved where memory runs out."""
+    """Rows that go through the model at once; 0: as many of the batch as fit in the memory, on the CPU measured before
+    the first step, on a GPU found by halving where memory runs out."""
     save_seconds: float = 300.0
     """Time between two saved states, from which a stopped run goes on."""
 
@@ -163,9 +174,21 @@ class LauncherConfig:
     """Where jobs run (not identity)."""
 
     name: str = "local"
-    """``local``: one process a job on this machine; ``slurm``: one array task a job, with the keys below."""
+    """``local``: one process a job on this machine; ``slurm``: one array task a job."""
+    retries: int = 0
+    """How often a failed cell is tried again within one command (or one submission)."""
+    max_failures: int = 0
+    """Failed cells after which no further job is started; those that run go on to their ends. 0: no limit."""
+    fail_fast: bool = False
+    """The first failed cell is one too many: no further job is started, those that run save their state and stop."""
+    wait: bool = True
+    """``local``: wait for cells that another process runs, and take over those that it leaves. (``slurm`` never waits.)
+    """
+    per_device: int = 1
+    """``local``: jobs that share one GPU. From 2 on, times of the cells are no results: they stay out of figures in
+    seconds, and budgets in seconds are refused."""
     array_parallelism: int = 0
-    """Array tasks that run at once; 0: as many as the cluster gives."""
+    """``slurm``, as all keys from here on. Array tasks that run at once; 0: as many as the cluster gives."""
     partition: str | None = None
     """Partition; null: the cluster's default. So for every key below that is null."""
     time: str | None = None
@@ -217,8 +240,9 @@ class CommonConfig:
     impl: ImplConfig = field(default_factory=ImplConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
-    workers: int = 1
-    """Jobs at once on this machine (not identity)."""
+    workers: int | None = None
+    """Jobs at once on this machine; null: one for each GPU (times ``launcher.per_device``), one where there is none
+    (not identity)."""
     redo: bool = False
     """Run cells again that are done (not identity)."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
@@ -237,6 +261,9 @@ class TrainConfig(CommonConfig):
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     budget: Any = "1000 steps"
     """A number with its unit (``2e12 FLOPs``, ``1e9 tokens``, ``500 steps``, ``30 min``), or a list of them."""
+    clock: str = "modelled"
+    """What a budget in seconds is counted on: ``modelled`` (turned into steps by the settled time of a step, so that
+    the cell can be repeated) or ``real`` (training stops when so many seconds of it have passed)."""
 
 
 @dataclass

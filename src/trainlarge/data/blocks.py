@@ -8,6 +8,9 @@ import numpy as np
 
 from trainlarge.errors import UserError
 
+SUBSET_SEED = 2002_11794
+"""Seed of the order from which subsets are cut: a constant, whatever a cell's seed is."""
+
 
 def packed(tokens: np.ndarray, sequence_length: int) -> np.ndarray:
     """View of a token file as non-overlapping blocks without padding, shape [blocks, sequence_length].
@@ -36,6 +39,21 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return order
 
 
+def subset(count: int, fraction: float) -> np.ndarray:
+    """Indices of the blocks that ``data.fraction`` keeps of ``count``, ascending, shape [kept] int64.
+
+    The first ``fraction * count`` (rounded) of one fixed order, so that a smaller subset lies within every larger one
+    and neither the seed nor the model has a say in it.
+
+    Raises:
+        UserError: ``fraction`` is not in (0, 1], or leaves no block.
+    """
+    kept = round(fraction * count) if 0 < fraction <= 1 else 0
+    if not kept:
+        raise UserError("data.fraction", fraction, f"a number above 0, at most 1, that leaves one of {count} blocks")
+    return np.sort(epoch_order(SUBSET_SEED, 0, count)[:kept])
+
+
 class Blocks:
     """Blocks of a token file in shuffled order, each exactly once an epoch.
 
@@ -43,26 +61,40 @@ class Blocks:
     and any number of workers can share a batch by taking parts of ``rows_of``.
     """
 
-    def __init__(self, tokens: np.ndarray, sequence_length: int, seed: int) -> None:
-        """Cut ``tokens`` [tokens] into blocks.
+    def __init__(self, tokens: np.ndarray, sequence_length: int, seed: int, fraction: float = 1.0) -> None:
+        """Cut ``tokens`` [tokens] into blocks, of which ``fraction`` are used.
 
         Raises:
-            UserError: there are fewer tokens than one block.
+            UserError: there are fewer tokens than one block, or ``fraction`` leaves none.
         """
         self.blocks = packed(tokens, sequence_length)
+        self.used = None if fraction == 1 else subset(len(self.blocks), fraction)
         self.seed = seed
 
     def __len__(self) -> int:
         """Blocks an epoch has."""
-        return len(self.blocks)
+        return len(self.blocks if self.used is None else self.used)
+
+    def spread(self, rows: int) -> np.ndarray:
+        """At most ``rows`` of the blocks in use at even distances, in order, [rows, sequence_length] int64."""
+        return self.blocks[self._in_use(spread_indices(len(self), rows))].astype(np.int64)
 
     def rows_of(self, step: int, rows: int) -> np.ndarray:
         """Indices of the blocks of batch ``step``, shape [rows] int64; a batch may cross the end of an epoch."""
         count, first, last = len(self), step * rows, (step + 1) * rows
         epochs = range(first // count, (last - 1) // count + 1)
         orders = (epoch_order(self.seed, epoch, count)[max(first - epoch * count, 0) :] for epoch in epochs)
-        return np.concatenate(list(orders))[:rows]
+        return self._in_use(np.concatenate(list(orders))[:rows])
 
     def batch(self, step: int, rows: int) -> np.ndarray:
         """Ids of batch ``step``, shape [rows, sequence_length] int64."""
         return self.blocks[self.rows_of(step, rows)].astype(np.int64)
+
+    def _in_use(self, order: np.ndarray) -> np.ndarray:
+        return order if self.used is None else self.used[order]
+
+
+def spread_indices(count: int, rows: int) -> np.ndarray:
+    """At most ``rows`` of ``count`` indices at even distances, ascending."""
+    kept = min(rows, count)
+    return np.arange(kept) * count // kept

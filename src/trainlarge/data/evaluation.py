@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainlarge.data.blocks import packed
+from trainlarge.data.blocks import Blocks, packed, spread_indices
 from trainlarge.data.masking import mask_tokens, masked_count
 from trainlarge.data.prepare import PreparedData
 
@@ -19,7 +19,7 @@ MASK_SEED = 2002_11794
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Masked rows of the validation split."""
+    """Masked rows with fixed masks."""
 
     inputs: Tensor
     """Ids that the model sees, shape [rows, sequence_length] int64."""
@@ -39,10 +39,25 @@ def evaluation_set(prepared: PreparedData, sequence_length: int, rows: int, mask
     Raises:
         UserError: the validation split is shorter than one block, or ``mask_rate`` is not in (0, 1].
     """
-    ids = torch.from_numpy(spread(packed(prepared.validation, sequence_length), rows))
+    return _masked(prepared, spread(packed(prepared.validation, sequence_length), rows), mask_rate)
+
+
+def training_sample(prepared: PreparedData, blocks: Blocks, rows: int, mask_rate: float) -> EvaluationSet:
+    """At most ``rows`` of the training blocks in use, spread evenly and masked as the evaluation set is.
+
+    What the model loses there less than on the evaluation set, it has from having seen them.
+
+    Raises:
+        UserError: ``mask_rate`` is not in (0, 1].
+    """
+    return _masked(prepared, blocks.spread(rows), mask_rate)
+
+
+def _masked(prepared: PreparedData, rows: np.ndarray, mask_rate: float) -> EvaluationSet:
+    ids = torch.from_numpy(rows)
     masked = mask_tokens(
         ids,
-        masked_count(mask_rate, sequence_length),
+        masked_count(mask_rate, ids.shape[1]),
         torch.Generator().manual_seed(MASK_SEED),
         mask_id=prepared.mask_id,
         vocab_size=prepared.vocab_size,
@@ -53,8 +68,7 @@ def evaluation_set(prepared: PreparedData, sequence_length: int, rows: int, mask
 
 def spread(blocks: np.ndarray, rows: int) -> np.ndarray:
     """At most ``rows`` of the blocks [blocks, sequence_length] at even distances, in order, int64."""
-    count = min(rows, len(blocks))
-    return blocks[np.arange(count) * len(blocks) // count].astype(np.int64)
+    return blocks[spread_indices(len(blocks), rows)].astype(np.int64)
 
 
 def _fingerprint(*tensors: Tensor) -> str:

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 
-from trainlarge.config.schema import LauncherConfig
 from trainlarge.errors import UserError
+from trainlarge.launch.check import check_launcher
 from trainlarge.launch.local import LocalLauncher
+from trainlarge.launch.local_options import LocalOptions
 from trainlarge.launch.progress import ProgressWatcher
 from trainlarge.launch.slurm import SlurmLauncher
+from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.plan import Plan, make_cells, make_plan
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import Study
 
 SHOWN_FAILURES = 20
-Launch = Callable[[Study, Plan, Console], bool]
-"""Runs or submits the jobs of a plan; whether they have ended when it returns."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a launcher came back."""
+
+    is_submitted: bool = False
+    """Whether jobs were left to a cluster, which runs them later."""
+    stop_reason: str | None = None
+    """Why jobs were not started; None where all were."""
+
+
+Launch = Callable[[Study, Plan, Console], Ending]
+"""Runs or submits the jobs of a plan."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,8 @@ class Outcome:
     """Ids of cells that are not done; empty while they are in a cluster's queue."""
     is_submitted: bool = False
     """Whether jobs were left to a cluster, which runs them after the command has returned."""
+    stop_reason: str | None = None
+    """Why jobs were not started; None where all were."""
 
 
 class CellsFailed(RuntimeError):
@@ -47,7 +63,7 @@ class CellsFailed(RuntimeError):
 def run_cells(stage: str, configs: list[dict[str, Any]], console: Console) -> Outcome:
     """Run one cell for each configuration, those that are done excepted.
 
-    All configurations belong to one study and share ``workers``, ``launcher`` and ``redo``.
+    A cell that another process runs is waited for, unless ``launcher.wait`` is false.
 
     Raises:
         UserError: for a configuration that cannot work, before anything is started.
@@ -57,73 +73,78 @@ def run_cells(stage: str, configs: list[dict[str, Any]], console: Console) -> Ou
         raise UserError("sweep", "no cells", "blocks, conditions and checkpoints that leave at least one cell")
     first = configs[0]
     study = Study.named(first["study"])
-    launch = _launcher(first)
+    launch = _launcher(configs)
     plan = make_plan(study, stage, make_cells(stage, configs), redo=first["redo"])
     console.print(
         f"{stage}: {len(plan.cells)} cells, {plan.done} done, {len(plan.jobs)} jobs to run in {study.path}",
         highlight=False,
         soft_wrap=True,
     )
-    if plan.jobs and not launch(study, plan, console):
+    ending = launch(study, plan, console) if plan.jobs else Ending()
+    if ending.is_submitted:
         return Outcome(study, plan, (), is_submitted=True)
     failed = tuple(cell.id for cell in plan.cells if not study.folder(stage, cell.id).is_done())
-    outcome = Outcome(study, plan, failed)
+    outcome = Outcome(study, plan, failed, stop_reason=ending.stop_reason)
     if failed:
         raise CellsFailed(outcome)
     return outcome
 
 
 def report_failures(outcome: Outcome, console: Console) -> None:
-    """Name what did not finish and the command that shows why."""
-    for cell_id in outcome.failed[:SHOWN_FAILURES]:
-        status = outcome.study.folder(outcome.plan.stage, cell_id).status()
-        why = status.error or ("held by another process" if status.state is State.RUNNING else "not run")
-        console.print(f"{status.state} {cell_id}: {why}", highlight=False, markup=False, soft_wrap=True)
-    if len(outcome.failed) > SHOWN_FAILURES:
-        console.print(f"... and {len(outcome.failed) - SHOWN_FAILURES} more", highlight=False)
-    example = outcome.failed[0]
+    """Name what did not finish and why, what was not run, and the command that shows more."""
+    told = {cell_id: _what_happened(outcome, cell_id) for cell_id in outcome.failed}
+    lines = {cell_id: text for cell_id, text in told.items() if text}
+    for text in list(lines.values())[:SHOWN_FAILURES]:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    if len(lines) > SHOWN_FAILURES:
+        console.print(f"... and {len(lines) - SHOWN_FAILURES} more", highlight=False)
+    not_run = len(told) - len(lines)
+    if not_run or outcome.stop_reason:
+        why = f": {outcome.stop_reason}" if outcome.stop_reason else ""
+        console.print(f"not run: {_cells(not_run)}{why}", highlight=False, soft_wrap=True)
+    example = next(iter(lines), outcome.failed[0])
     console.print(f"see why: trainlarge show {example} --study {outcome.study.name}", highlight=False, soft_wrap=True)
 
 
-def _launcher(config: dict[str, Any]) -> Launch:
-    name = config["launcher"]["name"]
-    if name not in LAUNCHERS:
-        raise UserError("launcher", name, ", ".join(LAUNCHERS))
-    return LAUNCHERS[name](config)
+def _what_happened(outcome: Outcome, cell_id: str) -> str:
+    """A line on a cell that was run and is not done; empty for one that was not run."""
+    folder = outcome.study.folder(outcome.plan.stage, cell_id)
+    status = folder.status()
+    if is_held(folder.path):
+        return f"{status.state} {cell_id}: held by another process, which was not waited for"
+    if status.state not in (State.FAILED, State.PREEMPTED):
+        return ""
+    retries = f" (attempts {status.attempts}, retries {status.retries})" if status.retries else ""
+    return f"{status.state} {cell_id}: {status.error}{retries}"
 
 
-def _local(config: dict[str, Any]) -> Launch:
-    _refuse_cluster_keys(config["launcher"])
-    launcher = LocalLauncher(_workers(config["workers"]))
+def _cells(count: int) -> str:
+    return "1 cell" if count == 1 else f"{count} cells"
 
-    def run(study: Study, plan: Plan, console: Console) -> bool:
+
+def _launcher(configs: list[dict[str, Any]]) -> Launch:
+    check_launcher(configs)
+    return LAUNCHERS[configs[0]["launcher"]["name"]](configs)
+
+
+def _local(configs: list[dict[str, Any]]) -> Launch:
+    launcher = LocalLauncher(LocalOptions.of(configs))
+
+    def run(study: Study, plan: Plan, console: Console) -> Ending:
         with ProgressWatcher(study, plan, console) as watcher:
-            launcher.run(study, plan, watcher)
-        return True
+            return Ending(stop_reason=launcher.run(study, plan, watcher))
 
     return run
 
 
-def _slurm(config: dict[str, Any]) -> Launch:
-    launcher = SlurmLauncher(config["launcher"])
+def _slurm(configs: list[dict[str, Any]]) -> Launch:
+    launcher = SlurmLauncher(configs[0]["launcher"])
 
-    def submit(study: Study, plan: Plan, console: Console) -> bool:
+    def submit(study: Study, plan: Plan, console: Console) -> Ending:
         launcher.submit(study, plan, console)
-        return False
+        return Ending(is_submitted=True)
 
     return submit
 
 
-def _workers(value: Any) -> int:
-    if value < 1:
-        raise UserError("workers", value, "a whole number of at least 1")
-    return int(value)
-
-
-def _refuse_cluster_keys(launcher: dict[str, Any]) -> None:
-    for key, default in asdict(LauncherConfig()).items():
-        if launcher.get(key, default) != default:
-            raise UserError(f"launcher.{key}", launcher[key], "nothing with launcher=local; it is for launcher=slurm")
-
-
-LAUNCHERS: dict[str, Callable[[dict[str, Any]], Launch]] = {"local": _local, "slurm": _slurm}
+LAUNCHERS: dict[str, Callable[[list[dict[str, Any]]], Launch]] = {"local": _local, "slurm": _slurm}

@@ -11,11 +11,14 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
+from trainlarge.errors import UserError
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.lease import HEARTBEAT_SECONDS, Lease
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that ask a job to save its state and stop."""
 PROGRESS_SECONDS = 0.5
 """Time between two writes of the progress."""
 
@@ -134,7 +137,7 @@ class RunningJob:
         with self._lock:
             held = self._held.pop(cell_id)
         if held.lease.is_held():
-            held.folder.write_status(Status(state, held.status.attempts, error, held.status.progress))
+            held.folder.write_status(replace(held.status, state=state, error=error, updated=time.time()))
             held.lease.release()
 
     def _beat(self, ended: threading.Event) -> None:
@@ -177,17 +180,18 @@ def _claim(folder: CellFolder) -> _Held | None:
     if folder.is_done():
         lease.release()
         return None
-    status = Status(State.RUNNING, folder.status().attempts + 1)
+    before = folder.status()
+    status = Status(State.RUNNING, before.attempts + 1, retries=before.retries + (before.state is State.FAILED))
     folder.write_status(status)
     return _Held(folder, lease, status)
 
 
 def mark_lost(study: Study, stage: str, cell_ids: list[str], reason: str) -> None:
-    """Say of the cells whose process has died without a word that they failed, for ``reason``."""
+    """Say of the cells whose process has died without a word that they failed, for ``reason``; also before claiming."""
     for cell_id in cell_ids:
         folder = study.folder(stage, cell_id)
         status = folder.status()
-        lease = Lease.acquire(folder.path) if status.state is State.RUNNING else None
+        lease = Lease.acquire(folder.path) if status.state in (State.QUEUED, State.RUNNING) else None
         if lease:
             folder.write_status(replace(status, state=State.FAILED, error=reason, updated=time.time()))
             lease.release()
@@ -201,7 +205,7 @@ def _stop_signals(request_stop: Any) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)}
+    before = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
     try:
         yield
     finally:
@@ -210,5 +214,7 @@ def _stop_signals(request_stop: Any) -> Iterator[None]:
 
 
 def _last_line(error: BaseException) -> str:
+    if isinstance(error, UserError):
+        return str(error)
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[-1]}".rstrip(": ")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Protocol
 
+from trainlarge.launch.early_stop import EarlyStop
 from trainlarge.launch.job import mark_lost
+from trainlarge.launch.job_queue import JobQueue
+from trainlarge.launch.local_options import LocalOptions
+from trainlarge.launch.place import Place
 from trainlarge.launch.threads import make_threads_yield
-from trainlarge.launch.worker import run_job
+from trainlarge.launch.worker import PREEMPTED_STATUS, run_job
 from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.stages import runner_modules
 from trainlarge.sweep.store import Study
@@ -26,62 +31,87 @@ GRACE_SECONDS = 15.0
 class Watcher(Protocol):
     """What is told of the jobs while they run."""
 
-    def update(self, running: list[Job], waiting: int) -> None:
-        """Called several times a second."""
+    def update(self, running: list[Job], elsewhere: list[Job]) -> None:
+        """Called several times a second with our jobs, and with those that other processes run."""
 
 
 @dataclass
 class _Process:
     job: Job
+    place: Place
     process: BaseProcess
+    is_asked_to_stop: bool = False
+
+    def ask_to_stop(self) -> None:
+        if not self.is_asked_to_stop:
+            self.is_asked_to_stop = True
+            self.process.terminate()
 
 
 class LocalLauncher:
-    """Runs at most ``workers`` jobs at once, each started from a server process that has imported torch once."""
+    """Runs one job at each place, each started from a server process that has imported torch once.
 
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
+    The server has not started CUDA, so that each job's process can still be told which devices it sees.
+    """
+
+    def __init__(self, options: LocalOptions) -> None:
+        self.options = options
         make_threads_yield()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["trainlarge.launch.worker", *runner_modules()])
 
-    def run(self, study: Study, plan: Plan, watcher: Watcher) -> None:
-        """Run all jobs of ``plan`` to their ends. An interrupt stops them and leaves their cells claimable."""
-        waiting = list(plan.jobs)
-        running: list[_Process] = []
+    def run(self, study: Study, plan: Plan, watcher: Watcher) -> str | None:
+        """Run the jobs of ``plan`` until all have ended, here or elsewhere, or too many cells have failed.
+
+        An interrupt stops them and leaves their cells claimable.
+
+        Returns:
+            Why jobs were not started; None where all were.
+        """
+        queue = JobQueue(study, plan, self.options.policy, self.options.waits)
+        free, running = list(self.options.places), list[_Process]()
         try:
-            while waiting or running:
-                while waiting and len(running) < self.workers:
-                    running.append(self._start(study, waiting.pop(0)))
+            while running or queue.is_open:
+                while free and (job := queue.take()):
+                    running.append(self._start(study, job, free.pop(0)))
                 wait([entry.process.sentinel for entry in running], timeout=POLL_SECONDS)
-                running = [entry for entry in running if not _has_ended(study, entry)]
-                watcher.update([entry.job for entry in running], len(waiting))
+                ended = [entry for entry in running if not entry.process.is_alive()]
+                for entry in ended:
+                    running.remove(entry)
+                    free.append(entry.place)
+                    queue.ended(entry.job, was_stopped=_end(study, entry))
+                queue.look_elsewhere()
+                if queue.stop_reason and self.options.policy.fail_fast:
+                    for entry in running:
+                        entry.ask_to_stop()
+                watcher.update([entry.job for entry in running], queue.elsewhere)
         except BaseException:
             _stop(study, running)
             raise
+        return queue.stop_reason
 
-    def _start(self, study: Study, job: Job) -> _Process:
-        cores = max(1, len(os.sched_getaffinity(0)) // self.workers)
-        arguments = (study.path, job.stage, list(job.cell_ids), cores)
+    def _start(self, study: Study, job: Job, place: Place) -> _Process:
+        arguments = (place, study.path, job.stage, list(job.cell_ids))
         process = self._context.Process(target=_run_in_child, args=arguments, daemon=False)
         process.start()
-        return _Process(job, process)
+        return _Process(job, place, process)
 
 
-def _run_in_child(*arguments: object) -> None:
+def _run_in_child(place: Place, study_path: Path, stage: str, cell_ids: list[str]) -> None:
     # The terminal sends an interrupt to every process; only the launcher acts on it, and asks its jobs to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    run_job(*arguments)  # type: ignore[arg-type]
+    stop = EarlyStop()
+    place.enter()
+    sys.exit(run_job(study_path, stage, cell_ids, place.cores, stop.attach))
 
 
-def _has_ended(study: Study, entry: _Process) -> bool:
-    if entry.process.is_alive():
-        return False
+def _end(study: Study, entry: _Process) -> bool:
+    """See to the cells of a process that has ended; whether it was asked to stop."""
     entry.process.join()
     code = entry.process.exitcode or 0
-    if code:
+    if code not in (0, PREEMPTED_STATUS):
         mark_lost(study, entry.job.stage, list(entry.job.cell_ids), _why(code))
-    return True
+    return entry.is_asked_to_stop or code == PREEMPTED_STATUS
 
 
 def _why(code: int) -> str:
@@ -93,11 +123,10 @@ def _why(code: int) -> str:
 
 def _stop(study: Study, running: list[_Process]) -> None:
     for entry in running:
-        entry.process.terminate()
+        entry.ask_to_stop()
     deadline = time.monotonic() + GRACE_SECONDS
     for entry in running:
         entry.process.join(max(0.0, deadline - time.monotonic()))
         if entry.process.is_alive():
             entry.process.kill()
-            entry.process.join()
-        _has_ended(study, entry)
+        _end(study, entry)

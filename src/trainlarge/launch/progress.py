@@ -26,6 +26,7 @@ class ProgressWatcher:
         self._next_look = 0.0
         self._watched: list[Job] = []
         self._done: set[str] = set()
+        self._has_said_why = False
         self._bars: dict[Job, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
@@ -44,8 +45,11 @@ class ProgressWatcher:
     def __exit__(self, *exception: object) -> None:
         self._progress.stop()
 
-    def update(self, running: list[Job], waiting: int) -> None:
-        """Read the statuses of the running jobs, as often as it is worth."""
+    def update(self, running: list[Job], elsewhere: list[Job]) -> None:
+        """Read the statuses of the running jobs, ours and those of other processes, as often as it is worth."""
+        if not running and elsewhere:
+            self._say_what_we_wait_for(elsewhere)
+        running = running + elsewhere
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + (BAR_SECONDS if self._console.is_terminal else LINE_SECONDS)
@@ -55,6 +59,14 @@ class ProgressWatcher:
             self._progress.remove_task(self._bars.pop(job))
         for job in running:
             self._show(job, done)
+
+    def _say_what_we_wait_for(self, elsewhere: list[Job]) -> None:
+        if self._has_said_why:
+            return
+        self._has_said_why = True
+        count = sum(len(job.cell_ids) for job in elsewhere)
+        cells = "1 cell" if count == 1 else f"{count} cells"
+        self._console.print(f"waiting for {cells} that another process runs (--no-wait does not)", highlight=False)
 
     def _count_done(self, running: list[Job]) -> int:
         """Done cells: only jobs that run now or ran at the last look can have changed."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.errors import UserError
+from trainlarge.launch.failure_policy import FailurePolicy
+from trainlarge.launch.local_options import LOCAL_ONLY, refuse_keys
 
 OURS = frozenset(
     ("array", "a", "job-name", "J", "output", "o", "error", "e", "open-mode", "signal", "requeue", "no-requeue",
@@ -36,6 +38,8 @@ def sbatch_options(launcher: dict[str, Any]) -> list[str]:
     Raises:
         UserError: for a value that cannot be right; what only the cluster knows it says itself.
     """
+    refuse_keys(launcher, LOCAL_ONLY, "launcher=slurm; it is for launcher=local")
+    FailurePolicy.of(launcher)
     for key, least in _LEAST.items():
         if launcher[key] < least:
             raise UserError(f"launcher.{key}", launcher[key], f"a whole number of at least {least}")
@@ -56,7 +60,7 @@ def check_setup(lines: list[str]) -> list[str]:
         UserError: for one that is more.
     """
     for line in lines:
-        if "\n" in line:
+        if not isinstance(line, str) or "\n" in line:
             raise UserError("launcher.setup", line, "a list of single shell lines")
     return lines
 
@@ -95,7 +99,9 @@ def _extra(lines: list[str]) -> list[str]:
     return [word for line in lines for word in shlex.split(line)]
 
 
-def _option_name(line: str) -> str:
+def _option_name(line: object) -> str:
+    if not isinstance(line, str):
+        return ""
     if line.startswith("--"):
         return re.split(r"[=\s]", line[2:], maxsplit=1)[0]
     return line[1:2] if line.startswith("-") else ""

@@ -1,7 +1,8 @@
 """What was submitted, as plain JSON in the study folder: ``<study>/slurm/<name>.json``.
 
 The file is written before SLURM hears of the jobs, since the array tasks read it, and again with the number of each
-array as soon as SLURM has given it. Beside it lie the batch script ``<name>.sh`` and the folder of logs ``<name>/``.
+array as soon as SLURM has given it. Beside it lie the batch script ``<name>.sh``, the folder of logs ``<name>/`` and,
+once a cell has failed, ``<name>.failures/``.
 """
 
 from __future__ import annotations
@@ -99,6 +100,11 @@ class Submission:
     def script(self) -> Path:
         """The batch script."""
         return self.path.with_suffix(".sh")
+
+    @property
+    def failures(self) -> Path:
+        """Folder of the failures of the cells, one empty file each."""
+        return self.path.with_suffix(".failures")
 
     @property
     def logs(self) -> Path:

@@ -11,49 +11,26 @@ begun) SLURM would take our end for completion, so that the task requeues itself
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 from trainlarge.errors import UserError
-from trainlarge.launch.job import RunningJob
+from trainlarge.launch.early_stop import EarlyStop
 from trainlarge.launch.slurm_command import SlurmRefused, slurm_command
+from trainlarge.launch.slurm_failures import Failures
 from trainlarge.launch.slurm_state import UNFINISHED, own_state
 from trainlarge.launch.slurm_submission import Submission
 from trainlarge.launch.threads import make_threads_yield
 from trainlarge.launch.worker import FAILED_STATUS, run_job
-from trainlarge.sweep.lease import HEARTBEAT_SECONDS, LEASE_SECONDS, Lease, is_held
+from trainlarge.sweep.lease import HEARTBEAT_SECONDS, LEASE_SECONDS, WATCHED_HEARTBEATS, Lease, is_held
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder
 
-HOLDER_SECONDS = LEASE_SECONDS + 2 * HEARTBEAT_SECONDS
+HOLDER_SECONDS = LEASE_SECONDS + (WATCHED_HEARTBEATS + 2) * HEARTBEAT_SECONDS
 """How long to wait for cells that another process holds: longer than the lease of a dead one lasts."""
 LOOK_SECONDS = 2.0
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-
-
-class EarlyStop:
-    """Hears stop signals from the first moment on, when there is no job yet that could listen itself."""
-
-    def __init__(self) -> None:
-        self.reason: str | None = None
-        self._job: RunningJob | None = None
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._hear)
-
-    def attach(self, job: RunningJob) -> None:
-        """Pass on to ``job`` what was heard so far, and what will be until it listens itself."""
-        self._job = job
-        if self.reason:
-            job.request_stop(self.reason)
-
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        self.reason = f"stopped by {signal.Signals(number).name}"
-        if self._job:
-            self._job.request_stop(self.reason)
 
 
 def run_task(submission: Submission, job_index: int) -> int:
@@ -62,13 +39,17 @@ def run_task(submission: Submission, job_index: int) -> int:
     Returns:
         Exit status: 1 when a cell failed, so that SLURM calls the task FAILED too.
     """
-    stop = EarlyStop()
+    stop, failures = EarlyStop(), Failures.of(submission)
     cell_ids = list(submission.jobs[job_index])
     folders = [submission.study.folder(submission.stage, cell_id) for cell_id in cell_ids]
+    reason = failures.stop_reason()
+    if reason:
+        return _hold_back(folders, reason)
     _wait_for_holders(folders, stop)
     cores = int(os.environ.get("SLURM_CPUS_PER_TASK", 1))
-    run_job(submission.study.path, submission.stage, cell_ids, cores, stop.attach)
-    return _after(submission, folders)
+    with failures.watched(stop):
+        run_job(submission.study.path, submission.stage, cell_ids, cores, stop.attach)
+    return _after(submission, folders, failures)
 
 
 def _wait_for_holders(folders: list[CellFolder], stop: EarlyStop) -> None:
@@ -78,12 +59,17 @@ def _wait_for_holders(folders: list[CellFolder], stop: EarlyStop) -> None:
         time.sleep(LOOK_SECONDS)
 
 
-def _after(submission: Submission, folders: list[CellFolder]) -> int:
-    unfinished = [folder for folder in folders if folder.status().state in UNFINISHED]
+def _after(submission: Submission, folders: list[CellFolder], failures: Failures) -> int:
+    failed = [folder for folder in folders if folder.status().state is State.FAILED]
+    again = failures.add([folder.id for folder in failed])
+    reason = failures.stop_reason()
+    if reason:
+        return max(_hold_back(folders, reason), FAILED_STATUS if failed else 0)
+    unfinished = [folder for folder in folders if folder.status().state in UNFINISHED or folder.id in again]
     restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
     held = _held(unfinished)
     if not unfinished:
-        return FAILED_STATUS if any(folder.status().state is State.FAILED for folder in folders) else 0
+        return FAILED_STATUS if failed else 0
     if len(held) == len(unfinished) and not restarts:
         print("another process runs these cells; nothing to do", flush=True)
         return 0
@@ -115,6 +101,17 @@ def _give_up(folders: list[CellFolder], restarts: int) -> int:
             folder.write_status(replace(folder.status(), state=State.FAILED, error=error, updated=time.time()))
             lease.release()
     return FAILED_STATUS
+
+
+def _hold_back(folders: list[CellFolder], reason: str) -> int:
+    """Leave the cells to a later command; their states say why they were not run."""
+    print(f"not run: {reason}", flush=True)
+    for folder in folders:
+        lease = Lease.acquire(folder.path) if folder.status().state in UNFINISHED else None
+        if lease:
+            folder.write_status(replace(folder.status(), error=f"not run: {reason}", updated=time.time()))
+            lease.release()
+    return 0
 
 
 def _held(folders: list[CellFolder]) -> list[CellFolder]:

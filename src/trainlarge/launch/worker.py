@@ -9,11 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainlarge.errors import UserError
+from trainlarge.launch.devices import MASK
 from trainlarge.launch.job import RunningJob
 from trainlarge.sweep.stages import runner
 from trainlarge.sweep.store import CellFolder, Study
 
 FAILED_STATUS = 1
+PREEMPTED_STATUS = 75
+"""Asked to stop, with cells that are not done (EX_TEMPFAIL of sysexits.h)."""
 
 
 def run_job(
@@ -22,33 +25,41 @@ def run_job(
     cell_ids: list[str],
     cores: int,
     on_claim: Callable[[RunningJob], None] = lambda job: None,
-) -> None:
-    """Run the cells that can be claimed; exits with status 1 when one failed.
+) -> int:
+    """Run the cells that can be claimed.
 
     Args:
         study_path: the study folder.
         cell_ids: cells of one job.
         cores: CPU cores that this job may use, unless ``impl.threads`` says otherwise.
         on_claim: told of the job before it runs.
+
+    Returns:
+        Exit status: 0, ``FAILED_STATUS`` or ``PREEMPTED_STATUS``.
     """
     study = Study(study_path)
     job = RunningJob.claim(study, stage, cell_ids)
     on_claim(job)
     if not job.cells:
-        return
+        return 0
     _redirect_output([job.folder(cell.id) for cell in job.cells])
     # OpenMP reads this when torch starts its first parallel region, which is in this process.
     os.environ["OMP_NUM_THREADS"] = str(cores)
     os.environ["TRAINLARGE_CORES"] = str(cores)
+    if MASK in os.environ:
+        print(f"{MASK}={os.environ[MASK]}", flush=True)
     try:
         with job.running():
+            # A stop that was asked for before the heart beats is heard here, without loading a model first.
+            job.check()
             runner(stage).run(job)
     except UserError as error:
         print(error, file=sys.stderr, flush=True)
-        sys.exit(FAILED_STATUS)
+        return FAILED_STATUS
     except Exception:
         traceback.print_exc()
-        sys.exit(FAILED_STATUS)
+        return FAILED_STATUS
+    return PREEMPTED_STATUS if job.is_asked_to_stop else 0
 
 
 def _redirect_output(folders: list[CellFolder]) -> None:

@@ -98,6 +98,7 @@ class _SoftmaxAttention(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of scale (none), query, key and value, from the weights that the forward pass kept."""
         (grad,) = grads
         query, key, value, weights = ctx.saved_tensors
         scores = torch._softmax_backward_data(torch.bmm(grad, value.mT), weights, -1, weights.dtype)

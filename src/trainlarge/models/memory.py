@@ -1,8 +1,11 @@
-"""Keeping the memory that a training step frees for the next step."""
+"""Memory of this process: what it may use, and keeping what a training step frees for the next step."""
 
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
+
+import psutil
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt(3) in the GNU C library."""
@@ -31,3 +34,17 @@ def keep_freed_memory() -> bool:
         set_parameter(_MMAP_THRESHOLD, _OLD_LIMIT)
         return False
     return bool(set_parameter(_TRIM_THRESHOLD, _KEPT_BYTES))
+
+
+def free_memory() -> int:
+    """Bytes that this process can still take on the machine or in its control group, whichever has less."""
+    return min([psutil.virtual_memory().available, *_left_in_group()])
+
+
+def _left_in_group(folder: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """What the control group (version 2) leaves, as one number; nothing where it has no limit."""
+    try:
+        limit, used = (int((folder / f"memory.{name}").read_text()) for name in ("max", "current"))
+    except (OSError, ValueError):
+        return []
+    return [max(limit - used, 0)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 COMPUTED = ""
 """Source of a column that is derived from others."""
@@ -18,6 +19,8 @@ class Column:
     """Unit of the values; ``text``, ``yes or no``, or ``1`` for a plain number or share."""
     description: str
     """What the value means."""
+    missing: Any = None
+    """What a record without the value means: one that is older than the key."""
 
 
 _IDENTITY = {
@@ -43,6 +46,9 @@ _ENVIRONMENT = {
     "forward": Column("environment.forward", "text", "forward pass: fast, library"),
     "threads": Column("environment.threads", "1", "CPU threads of the job"),
     "shared": Column("environment.shared", "yes or no", "whether other work ran on the device"),
+    "per_device": Column(
+        "environment.per_device", "1", "jobs that shared the device on purpose; from 2 on, times count not"
+    ),
     "software": Column(COMPUTED, "text", "versions of Python and of the packages that compute"),
 }
 _SHAPE = {
@@ -63,6 +69,9 @@ _TRAINING = {
     "budget": Column("config.budget", "text", "the training budget, with its unit"),
     "budget_value": Column(COMPUTED, "1", "the budget as a number, in budget_unit"),
     "budget_unit": Column(COMPUTED, "text", "FLOPs, tokens, steps or s"),
+    "clock": Column(
+        "config.clock", "text", "what a budget in seconds was counted on: modelled, real", missing="modelled"
+    ),
     "step": Column("step", "1", "optimizer steps"),
     "tokens": Column("tokens", "1", "tokens seen in training"),
     "flops": Column("flops", "FLOPs", "floating-point operations of training, by formula"),
@@ -77,6 +86,7 @@ _TRAINING = {
     "vocab_size": Column("config.data.vocab_size", "1", "entries of the tokenizer"),
     "sequence_length": Column("config.data.sequence_length", "tokens", "tokens in a row"),
     "data": Column("config.data.name", "text", "corpus: stdlib, text"),
+    "fraction": Column("config.data.fraction", "1", "share of the training blocks that is used", missing=1.0),
     "task": Column("config.task.name", "text", "what the model learns"),
     "mask_rate": Column("config.task.mask_rate", "1", "share of positions masked in training"),
 }
@@ -100,10 +110,18 @@ CELLS = {
     "non_embedding_parameters": Column("non_embedding_parameters", "1", "parameters without embeddings"),
     "step_seconds": Column("step_seconds", "s", "settled time of a step on this device"),
     "branch_step": Column("branch_step", "1", "step at which the decay left the trunk"),
-    "disturbance": Column(COMPUTED, "1", "train_seconds / model_seconds: 1 on a quiet machine"),
-    "train_tokens": Column("data.train_tokens", "1", "tokens of the training data"),
+    "disturbance": Column(COMPUTED, "1", "train_seconds / model_seconds, how disturbed the machine was: 1 if not"),
+    "train_set_loss": Column(
+        "train_set_loss", "nats a masked token", "loss at the end on fixed rows of the training blocks in use"
+    ),
+    "train_validation_gap": Column(
+        COMPUTED,
+        "nats a masked token",
+        "train_set_loss - loss: below 0 as far as the model fits its training data better",
+    ),
+    "train_tokens": Column("data.train_tokens", "1", "tokens of the training data in use"),
     "validation_tokens": Column("data.validation_tokens", "1", "tokens of the validation data"),
-    "epochs": Column("data.epochs", "1", "passes over the training data"),
+    "epochs": Column("data.epochs", "1", "passes over the training data in use"),
     **_DATA,
     **_ENVIRONMENT,
     **_IDENTITY,

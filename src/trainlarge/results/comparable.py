@@ -43,6 +43,16 @@ def check_clocks(frame: pd.DataFrame, x: str) -> None:
         check_comparable(frame, columns=CLOCKS)
 
 
+def timed(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells whose seconds are results: those that had their device to themselves (``launcher.per_device=1``)."""
+    return cells[cells["per_device"] == 1]
+
+
+def on_axis(cells: pd.DataFrame, x: str) -> pd.DataFrame:
+    """The cells that can stand on an axis ``x``: all, or in seconds the ``timed`` ones."""
+    return timed(cells) if x in CLOCK_COLUMNS else cells
+
+
 def _values(column: pd.Series, name: str) -> str:
     counts = column.astype(str).value_counts(sort=False).sort_index()
     (first, number), *others = counts.items()

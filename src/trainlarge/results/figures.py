@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentF
 
 from trainlarge.errors import UserError
 from trainlarge.results.axes import axis
-from trainlarge.results.comparable import check_clocks, check_comparable
+from trainlarge.results.comparable import check_clocks, check_comparable, on_axis
 from trainlarge.results.finding import last_budget
 from trainlarge.results.frames import StudyFrames
 from trainlarge.results.frontier import envelope, frontier
@@ -26,13 +26,13 @@ def training_figure(
     """Loss of every train cell against ``x``: one colour a shape, one line style a variant, the frontier behind.
 
     Thin lines are the curves of the longest run of a series; in a trunk with branches they lie above the cells,
-    whose rate has decayed.
+    whose rate has decayed. Cells that shared their device on purpose have no place on an axis in seconds.
 
     Raises:
         UserError: for an axis in seconds over cells of several devices, or losses of several evaluation sets, unless
-            ``allow_mixed``.
+            ``allow_mixed``; for an axis in seconds where every cell shared its device.
     """
-    cells, curves = frames.cells, frames.curves
+    cells, curves = _on_axis(frames.cells, x), frames.curves
     _check(cells, x, allow_mixed)
     colour, style = colours(cells), line_styles(cells)
     with figure_of() as (figure, (axes,)):
@@ -51,7 +51,9 @@ def training_figure(
         _quality_axis(axes, y)
         last = cells.sort_values(x).groupby("series", sort=False).tail(1).to_dict("records")
         label_ends(axes, [(row[x], row[y], row["series"], colour[row["shape"]]) for row in last])
-        note(axes, "grey: frontier · thin: curve of the longest run")
+        left_out = len(frames.cells) - len(cells)
+        remark = f" · left out: {left_out} that shared a device" if left_out else ""
+        note(axes, f"grey: frontier · thin: curve of the longest run{remark}")
     return figure
 
 
@@ -137,6 +139,13 @@ def increase_figure(compression: pd.DataFrame) -> Figure:
         left.legend(loc="upper left", title="shape")
         note(right, f"after {rows['budget'].iloc[0]} of training")
     return figure
+
+
+def _on_axis(cells: pd.DataFrame, x: str) -> pd.DataFrame:
+    left = on_axis(cells, x)
+    if left.empty:
+        raise UserError("x", x, "an axis that is not in seconds: all cells shared their device (launcher.per_device)")
+    return left
 
 
 def _check(cells: pd.DataFrame, x: str, allow_mixed: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from trainlarge.results.axes import Axis, axis
-from trainlarge.results.comparable import CLOCK_COLUMNS, CLOCKS, differences
+from trainlarge.results.comparable import CLOCK_COLUMNS, CLOCKS, differences, on_axis, timed
 from trainlarge.results.finding import Finding, by_size, runs
 from trainlarge.results.frontier import SAME_POINT, TIE, crossings, leaders
 
@@ -22,10 +22,10 @@ def training_findings(cells: pd.DataFrame) -> list[Finding]:
     """All findings of this file, for every axis on which the cells can be compared."""
     if cells["series"].nunique() < 2:
         return [Finding(f"Only {cells['series'].iloc[0]} was trained, so there is nothing to compare.", found=False)]
-    axes = [x for x in TRAINING_AXES if x not in CLOCK_COLUMNS or not differences(cells, CLOCKS)]
-    best = [finding for x in axes for finding in best_sizes(cells, x)]
-    changes = [finding for x in axes for finding in [*changed_places(cells, x), *not_overtaken(cells, x)]]
-    return [*best, *changes, *clocks(cells), noise(cells)]
+    places = {x: on_axis(cells, x) for x in TRAINING_AXES if _is_comparable(cells, x)}
+    best = [finding for x, some in places.items() for finding in best_sizes(some, x)]
+    changes = [finding for x, some in places.items() for finding in [*changed_places(some, x), *not_overtaken(some, x)]]
+    return [*best, *changes, *shared_devices(cells), *clocks(cells), noise(cells)]
 
 
 def best_sizes(cells: pd.DataFrame, x: str, tie: float = TIE) -> list[Finding]:
@@ -74,8 +74,18 @@ def not_overtaken(cells: pd.DataFrame, x: str, tie: float = TIE) -> list[Finding
     return sentences
 
 
+def shared_devices(cells: pd.DataFrame) -> list[Finding]:
+    """Which cells have no training time, since they shared a device on purpose."""
+    shared = len(cells) - len(timed(cells))
+    if not shared:
+        return []
+    text = f"Training times of {shared} of {len(cells)} cells are left out: they shared a device (launcher.per_device)."
+    return [Finding(text, found=False)]
+
+
 def clocks(cells: pd.DataFrame) -> list[Finding]:
     """Why training times are not compared, or how far they can be trusted, where the device was disturbed."""
+    cells = timed(cells)
     found, ratio = differences(cells, CLOCKS), cells["disturbance"]
     if found:
         return [Finding(f"Training times are not compared: cells differ in {found}.", found=False)]
@@ -93,6 +103,13 @@ def noise(cells: pd.DataFrame, tie: float = TIE) -> Finding:
     seeds = cells["seed"].nunique()
     how = "One seed" if seeds == 1 else f"{seeds} seeds, whose mean losses are compared"
     return Finding(f"{how}: differences below {tie:g} nats are called ties.", found=False)
+
+
+def _is_comparable(cells: pd.DataFrame, x: str) -> bool:
+    """Whether cells of at least two series can be held against each other at equal ``x``."""
+    if x not in CLOCK_COLUMNS:
+        return True
+    return timed(cells)["series"].nunique() > 1 and not differences(timed(cells), CLOCKS)
 
 
 def _leader(row: Mapping[Any, Any], order: list[str]) -> str:

@@ -96,13 +96,14 @@ def _record(folder: CellFolder, strict: bool) -> Record | None:
 def _cells(records: list[Record]) -> pd.DataFrame:
     frame = _frame(records, CELLS)
     frame["diverged"] = [bool(record.get("diverged")) for record in records]
-    numbers = ["loss", "accuracy", "perplexity"]
+    numbers = ["loss", "accuracy", "perplexity", "train_set_loss"]
     frame[numbers] = frame[numbers].astype(float)
     frame[["shape", "variant", "series"]] = name_series(record["config"] for record in records)
     budgets = [parse_budget(text) for text in frame["budget"]]
     frame["budget_value"] = [budget.value for budget in budgets]
     frame["budget_unit"] = [budget.unit for budget in budgets]
     frame["disturbance"] = frame["train_seconds"] / frame["model_seconds"]
+    frame["train_validation_gap"] = frame["train_set_loss"] - frame["loss"]
     return frame.sort_values(["parameters", "series", "seed", "step", "cell"], ignore_index=True)
 
 
@@ -124,6 +125,8 @@ def _compression(records: list[Record], cells: pd.DataFrame) -> pd.DataFrame:
 def _frame(records: list[Record], table: dict[str, Column]) -> pd.DataFrame:
     frame = pd.DataFrame({name: _values(records, column) for name, column in table.items()}, columns=list(table))
     frame["software"] = [_software(record) for record in records]
+    # Records of before the key existed had a device of their own.
+    frame["per_device"] = frame["per_device"].astype(float).fillna(1).astype(int)
     return _with_float_flops(frame)
 
 
@@ -140,7 +143,7 @@ def _values(records: list[Record], column: Column) -> list[Any]:
     # Key by key over all records: a study has ten thousand, and fifty columns.
     for key in column.source.split("."):
         values = [value.get(key) if isinstance(value, dict) else None for value in values]
-    return values
+    return [column.missing if value is None else value for value in values]
 
 
 def _software(record: Record) -> str:

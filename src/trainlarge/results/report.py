@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 
-from trainlarge.results.comparable import CLOCKS, LOSS, differences
+from trainlarge.results.comparable import CLOCKS, LOSS, differences, timed
 from trainlarge.results.figures import bytes_figure, increase_figure, size_figure, training_figure
 from trainlarge.results.findings import findings, summary
 from trainlarge.results.frames import StudyFrames, find_study, load_study
@@ -112,10 +112,14 @@ def write_report(study: str | Path | Study) -> Path:
 
 
 def drawings(frames: StudyFrames) -> list[Drawing]:
-    """The figures that the frames allow: none where losses cannot be compared, none in seconds over several devices."""
+    """The figures that the frames allow.
+
+    None where losses cannot be compared, none in seconds over several devices or without cells that had one alone.
+    """
     if differences(frames.cells, LOSS):
         return []
-    seconds = [] if differences(frames.cells, CLOCKS) else [_SECONDS]
+    own = timed(frames.cells)
+    seconds = [] if own.empty or differences(own, CLOCKS) else [_SECONDS]
     compression = _COMPRESSION if frames.compression["series"].notna().any() else ()
     return [*seconds, *_TRAINING, *compression]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from trainlarge.results.axes import AXES, significant
+from trainlarge.results.comparable import timed
 from trainlarge.results.finding import by_size
 from trainlarge.results.frames import StudyFrames
 from trainlarge.results.frontier import TIE, frontier
@@ -92,8 +93,7 @@ def _all_cells(cells: pd.DataFrame) -> Table:
             f"{row['parameters']:,}",
             f"{row['step']:,}",
             AXES["flops"].write(row["flops"]),
-            significant(row["model_seconds"]),
-            significant(row["train_seconds"]),
+            *(significant(row[name]) if row["per_device"] == 1 else "–" for name in ("model_seconds", "train_seconds")),
             f"{row['loss']:.3f}",
             f"{row['accuracy']:.1%}",
             row["cell"],
@@ -120,14 +120,20 @@ def facts(frames: StudyFrames) -> list[tuple[str, str]]:
     """Where the numbers come from, as name and value."""
     cells = frames.cells
     told = [(name.replace("_", " "), _distinct(cells[name])) for name in _FACTS]
-    ratio = cells["disturbance"]
-    disturbance = f"{ratio.median():.2f} (from {ratio.min():.2f} to {ratio.max():.2f}); 1 on a quiet machine"
     return [
         *told,
         ("device was shared", _distinct(cells["shared"])),
-        ("measured over modelled training time", disturbance),
+        ("jobs on a device at once", _distinct(cells["per_device"])),
+        ("measured over modelled training time", _disturbance(timed(cells))),
         ("sizes", ", ".join(by_size(cells))),
     ]
+
+
+def _disturbance(cells: pd.DataFrame) -> str:
+    ratio = cells["disturbance"]
+    if ratio.empty:
+        return "not known"
+    return f"{ratio.median():.2f} (from {ratio.min():.2f} to {ratio.max():.2f}); 1 on a quiet machine"
 
 
 def _distinct(column: pd.Series) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from trainlarge.config.schema import NOT_IDENTITY
-from trainlarge.sweep.cell import LOCATIONS
+from trainlarge.sweep.cell import LOCATIONS, with_later_keys
 
 _SHAPE_KEYS = ["arch.width", "arch.depth"]
 _NOT_COMPARED = NOT_IDENTITY | {"seed", "budget"}
@@ -20,7 +20,7 @@ def name_series(configs: Iterable[dict[str, Any]]) -> pd.DataFrame:
     A key is named only where it tells cells apart that would otherwise have one name: a learning rate that follows from
     the width, or heads that do, need not be said.
     """
-    leaves = pd.DataFrame([_leaves(config) for config in configs])
+    leaves = pd.DataFrame([_leaves(with_later_keys(config)) for config in configs])
     names = _telling_keys(leaves)
     shape = "d" + leaves["arch.width"].astype(str) + "/L" + leaves["arch.depth"].astype(str)
     shape = _join(shape, _label(leaves, [name for name in names if name.startswith("arch.")]))

@@ -94,7 +94,8 @@ def find_cell(text: str, study: str | None = None) -> CellFolder:
 
 def _headline(folder: CellFolder, cell: Cell) -> str:
     status = folder.status()
-    attempts = f" (attempts: {status.attempts})" if status.attempts else ""
+    retries = f", retries: {status.retries}" if status.retries else ""
+    attempts = f" (attempts: {status.attempts}{retries})" if status.attempts else ""
     error = f"\n  error: {status.error}" if status.error else ""
     return f"{cell.stage} cell {cell.id} of study {folder.path.parents[1].name}: {status.state}{attempts}{error}"
 

@@ -34,8 +34,10 @@ class CellState:
     """One of ``KINDS``."""
     attempts: int
     """How often it was started."""
+    retries: int = 0
+    """How many of these starts came after a failure."""
     error: str | None = None
-    """Last line of the error of the last attempt."""
+    """Last line of the error of the last attempt, or why the cell was not run."""
     diverged: bool = False
     """Done, with the result that its loss stopped being a number."""
     progress: dict[str, Any] = field(default_factory=dict)
@@ -66,6 +68,10 @@ class StudyState:
         """The cells in these states."""
         return [cell for cell in self.cells if cell.state in states]
 
+    def not_run(self) -> Counter[str]:
+        """Why cells were left to a later command -> how many."""
+        return Counter(cell.error for cell in self.those(State.QUEUED) if cell.error)
+
     @property
     def is_done(self) -> bool:
         """Whether there is nothing left to do."""
@@ -91,7 +97,7 @@ class StudyState:
             "running": [asdict(cell) for cell in self.those(State.RUNNING, STALE)],
             "failed": [asdict(cell) for cell in self.those(State.FAILED)],
             "diverged": [cell.cell for cell in self.cells if cell.diverged],
-            "slurm": self.slurm, "commands": self.commands(),
+            "not_run": dict(self.not_run()), "slurm": self.slurm, "commands": self.commands(),
         }  # fmt: skip
 
     def diverged(self, stage: str) -> int:
@@ -111,7 +117,7 @@ def _cell_state(folder: CellFolder) -> CellState:
         return _running(folder, status)
     if status.state is State.DONE:
         return _done(folder, status)
-    return CellState(folder.stage, folder.id, str(status.state), status.attempts, status.error)
+    return CellState(folder.stage, folder.id, str(status.state), status.attempts, status.retries, status.error)
 
 
 def _done(folder: CellFolder, status: Status) -> CellState:
@@ -119,14 +125,14 @@ def _done(folder: CellFolder, status: Status) -> CellState:
         diverged = _DIVERGED in folder.record_path.read_bytes()
     except FileNotFoundError:
         error = f"{folder.record_path} is not there"
-        return CellState(folder.stage, folder.id, str(State.FAILED), status.attempts, error)
-    return CellState(folder.stage, folder.id, str(State.DONE), status.attempts, diverged=diverged)
+        return CellState(folder.stage, folder.id, str(State.FAILED), status.attempts, status.retries, error)
+    return CellState(folder.stage, folder.id, str(State.DONE), status.attempts, status.retries, diverged=diverged)
 
 
 def _running(folder: CellFolder, status: Status) -> CellState:
     state = str(State.RUNNING) if _is_alive(folder.path) else STALE
     return CellState(
-        folder.stage, folder.id, state, status.attempts,
+        folder.stage, folder.id, state, status.attempts, status.retries,
         progress=status.progress, heartbeat_age=_heartbeat_age(folder.path),
     )  # fmt: skip
 

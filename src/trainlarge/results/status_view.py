@@ -31,6 +31,7 @@ def view(state: StudyState, is_terminal: bool) -> RenderableType:
     for rows, make in ((running, _running), (state.those(State.FAILED), _failed)):
         if rows:
             parts += [Text(), make(rows[:SHOWN], is_terminal), *_more(len(rows) - SHOWN)]
+    parts += [Text(f"{count} cells {why}") for why, count in state.not_run().items()]
     if state.slurm:
         parts.append(Text("SLURM jobs: " + ", ".join(f"{count} {kind}" for kind, count in sorted(state.slurm.items()))))
     return Group(*parts, Text(), *(Text(f"next: {command}") for command in state.commands()))
@@ -84,10 +85,11 @@ def _counts(state: StudyState, is_terminal: bool) -> RenderableType:
 
 
 def _running(cells: list[CellState], is_terminal: bool) -> RenderableType:
-    header = ("running", "stage", "step", "of", "loss", "time left", "last heard of")
+    header = ("running", "stage", "attempts", "retries", "step", "of", "loss", "time left", "last heard of")
     rows = [
         [
             f"{cell.cell} ({STALE})" if cell.state == STALE else cell.cell, cell.stage,
+            str(cell.attempts), str(cell.retries),
             _number(cell, "step", "{:,}"), _number(cell, "steps", "{:,}"), _number(cell, "loss", "{:.3f}"),
             _time(cell.progress.get("seconds_left")), _time(cell.heartbeat_age),
         ]
@@ -97,8 +99,8 @@ def _running(cells: list[CellState], is_terminal: bool) -> RenderableType:
 
 
 def _failed(cells: list[CellState], is_terminal: bool) -> RenderableType:
-    rows = [[cell.cell, cell.stage, str(cell.attempts), cell.error or NOTHING] for cell in cells]
-    return table(("failed", "stage", "attempts", "error"), rows, is_terminal, texts=4)
+    rows = [[cell.cell, cell.stage, str(cell.attempts), str(cell.retries), cell.error or NOTHING] for cell in cells]
+    return table(("failed", "stage", "attempts", "retries", "error"), rows, is_terminal, texts=5)
 
 
 def _more(count: int) -> list[RenderableType]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from trainlarge.launch.local_options import LocalOptions
 from trainlarge.sweep.cell import canonical_json
 from trainlarge.sweep.store import Study
 from trainlarge.training.steps import step_of
@@ -74,7 +74,7 @@ def _chosen_here(impl: str) -> dict[str, Any]:
 def cores_of_a_job(config: dict[str, Any]) -> int:
     """CPU cores that a job of this configuration gets: its share of this machine, or what is asked of the cluster."""
     if config["launcher"]["name"] == "local":
-        return max(1, len(os.sched_getaffinity(0)) // config["workers"])
+        return LocalOptions.of([config]).places[0].cores
     return int(config["launcher"]["cpus"])
 
 

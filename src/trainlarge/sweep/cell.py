@@ -21,6 +21,14 @@ LOCATIONS = {"data": frozenset({"files", "validation_files"})}
 """Paths: ``data.fingerprint`` stands for the content that they lead to."""
 STAND_INS = {"checkpoint": "checkpoint_digest"}
 """Keys that may be paths, and the key that stands for the content they lead to, where it is set."""
+ADDED_LATER: dict[str, dict[str, Any]] = {
+    "": {"clock": "modelled"},
+    "data": {"fraction": 1.0},
+    "optim": {"batch_rule": "constant", "base_batch": 2048, "batch_lr": []},
+}
+"""Group ("" for keys of no group) -> keys that the schema got after cells had been made -> the value under which a cell
+is what it was without the key. That value, which is not the default but fixed for ever, stays out of the identity, so
+that a study goes on with the cells it has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,20 +46,34 @@ class Cell:
     @cached_property
     def id(self) -> str:
         """First 12 hex digits of SHA-256 over the canonical JSON of what identifies the cell."""
-        return hashlib.sha256(canonical_json(self.identity).encode()).hexdigest()[:ID_LENGTH]
+        return self.id_by_schema(SCHEMA_VERSIONS[self.stage])
+
+    def id_by_schema(self, version: int) -> str:
+        """The id that this configuration has, or had, by one version of its stage's schema."""
+        return hashlib.sha256(canonical_json(self._identity(version)).encode()).hexdigest()[:ID_LENGTH]
 
     @property
     def identity(self) -> dict[str, Any]:
         """What the id is made from: the configuration without the groups that cannot change a result."""
+        return self._identity(SCHEMA_VERSIONS[self.stage])
+
+    def _identity(self, version: int) -> dict[str, Any]:
         hidden = {key for key, stand_in in STAND_INS.items() if self.config.get(stand_in)} | NOT_IDENTITY
-        science = {key: _without_locations(key, value) for key, value in self.config.items() if key not in hidden}
-        return {"schema": SCHEMA_VERSIONS[self.stage], "stage": self.stage, "config": science}
+        science = {key: value for key, value in self.config.items() if key not in hidden}
+        science = {key: _identifying(key, value) for key, value in _without_later("", science).items()}
+        return {"schema": version, "stage": self.stage, "config": science}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cell) and self.id == other.id
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+
+def with_later_keys(config: dict[str, Any]) -> dict[str, Any]:
+    """A train configuration that may be older than some keys, with what they mean for it; the identity is the same."""
+    later = {group: {**values, **config[group]} for group, values in ADDED_LATER.items() if group in config}
+    return {**ADDED_LATER.get("", {}), **config, **later}
 
 
 def canonical_json(value: Any) -> str:
@@ -103,6 +125,15 @@ def _refuse_foreign(value: Any, where: str) -> None:
 _PLAIN_TYPES = frozenset({str, int, bool, type(None)})
 
 
-def _without_locations(group: str, value: Any) -> Any:
-    hidden = LOCATIONS.get(group)
-    return {key: item for key, item in value.items() if key not in hidden} if hidden else value
+def _identifying(group: str, value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    hidden = LOCATIONS.get(group, frozenset())
+    return _without_later(group, {key: item for key, item in value.items() if key not in hidden})
+
+
+def _without_later(group: str, values: dict[str, Any]) -> dict[str, Any]:
+    later = ADDED_LATER.get(group)
+    if not later:
+        return values
+    return {key: value for key, value in values.items() if key not in later or value != later[key]}

@@ -3,7 +3,8 @@
 A lease is a file ``lease/<number>.json``, created exclusively; the highest number holds the cell. Taking over creates
 the next number, so of any number of processes that find a dead holder exactly one wins, and the old holder, should it
 still live, sees that it has been fenced off. Only the holder touches its file: the time of change is the heartbeat,
-told by the file server's clock, so that clocks of different machines do not matter.
+told by the file server's clock, so that clocks of different machines do not matter. That clock can be set and a laptop
+can sleep, so a heartbeat that looks old, or lies in the future, is watched before its holder is taken for dead.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 import uuid
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +27,11 @@ LEASE_SECONDS = 60.0
 """A holder that has not renewed for this long is taken for dead."""
 HEARTBEAT_SECONDS = 5.0
 """Time between two renewals."""
+WATCHED_HEARTBEATS = 2
+"""For how many of them a lease that looks expired is watched before it is taken over."""
+_LOOK_SECONDS = 0.05
+_silent: set[tuple[Any, ...]] = set()
+"""Holders that this process has watched in vain: their other cells are not watched again."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +45,14 @@ class Lease:
 
     @classmethod
     def acquire(cls, folder: Path) -> Lease | None:
-        """Take the lease of the cell in ``folder``; None while a living process holds it."""
+        """Take the lease of the cell in ``folder``; None while a living process holds it.
+
+        Waits for two heartbeats where the last one looks too old and its holder cannot be asked.
+        """
         leases = folder / "lease"
         leases.mkdir(parents=True, exist_ok=True)
         newest = _newest(leases)
-        if newest is not None and _is_held(newest):
+        if newest is not None and (_is_held(newest) or _beats_again(newest)):
             return None
         token = uuid.uuid4().hex
         path = leases / f"{_number(newest) + 1:06d}.json"
@@ -85,12 +95,53 @@ def _number(path: Path | None) -> int:
 
 
 def _is_held(path: Path) -> bool:
-    try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
-        age = _server_time(path.parent) - path.stat().st_mtime
-    except FileNotFoundError:
+    holder = _holder(path)
+    return holder is not None and not _has_given_up(holder) and _is_fresh(path)
+
+
+def _beats_again(path: Path) -> bool:
+    """Whether the holder of a lease that looks expired renews it after all."""
+    holder = _holder(path)
+    if holder is None or _has_given_up(holder) or (name := _name(holder)) in _silent:
         return False
-    return not holder["released"] and age < LEASE_SECONDS and not _is_known_dead(holder)
+    before, end = _heartbeat(path), time.monotonic() + WATCHED_HEARTBEATS * HEARTBEAT_SECONDS
+    while time.monotonic() < end:
+        time.sleep(_LOOK_SECONDS)
+        if _heartbeat(path) != before:
+            return True
+    _silent.add(name)
+    return False
+
+
+def _holder(path: Path) -> dict[str, Any] | None:
+    """What the lease file says; None where it is gone. A torn one, as a crashed machine leaves it, names nobody."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {"released": False, "space": None, "pid": None, "born": None, "host": path.stat().st_ino}
+
+
+def _is_fresh(path: Path) -> bool:
+    # A heartbeat in the future is one from before the clock was set back.
+    age = _server_time(path.parent) - _heartbeat(path)
+    return abs(age) < LEASE_SECONDS
+
+
+def _heartbeat(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _has_given_up(holder: dict[str, Any]) -> bool:
+    return bool(holder["released"]) or _is_known_dead(holder)
+
+
+def _name(holder: dict[str, Any]) -> tuple[Any, ...]:
+    return holder["host"], holder["space"], holder["pid"], holder["born"]
 
 
 def _server_time(folder: Path) -> float:

@@ -35,6 +35,8 @@ class Status:
     """Last line of the error that ended the last attempt."""
     progress: dict[str, Any] = field(default_factory=dict)
     """``step``, ``steps``, ``loss`` (nats per token), ``tokens_per_second``, ``seconds_left``, as far as known."""
+    retries: int = 0
+    """How many of these attempts came after a failure."""
     updated: float = field(default_factory=time.time)
     """When this was written, in seconds since 1970."""
 

@@ -20,11 +20,13 @@ from typing import Any
 import yaml
 
 from trainlarge.errors import UserError
-from trainlarge.sweep.cell import ID_PATTERN, Cell
+from trainlarge.sweep.cell import ID_PATTERN, SCHEMA_VERSIONS, Cell, with_later_keys
 from trainlarge.sweep.files import flush, read_rows, write_json, write_text
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.status import ENDED, State, Status
 
+RECORD_SCHEMAS = {"train": 1, "compress": 1}
+"""Raised when a key of a stage's record changes its meaning."""
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _YAML_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -152,19 +154,23 @@ class CellFolder:
         """
         try:
             config = yaml.load(self._config_path.read_text(encoding="utf-8"), Loader=_YAML_LOADER)  # noqa: S506
-            cell = Cell(self.stage, config)
+            cell = Cell(self.stage, with_later_keys(config) if self.stage == "train" else config)
             is_same = cell.id == self.id
         except (OSError, yaml.YAMLError, TypeError, AttributeError, KeyError) as error:
             raise UserError(
                 str(self._config_path), type(error).__name__, "the frozen configuration of a cell"
             ) from error
         if not is_same:
-            raise UserError(
-                str(self._config_path),
-                f"id {cell.id}",
-                f"the configuration of cell {self.id}, unchanged since it was frozen",
-            )
+            raise self._not_this_cell(cell)
         return cell
+
+    def _not_this_cell(self, cell: Cell) -> UserError:
+        path, current = str(self._config_path), SCHEMA_VERSIONS[cell.stage]
+        for version in range(current):
+            if cell.id_by_schema(version) == self.id:
+                return UserError(path, f"schema {version}", f"schema {current}: an older trainlarge made this cell")
+        allowed = f"the configuration of cell {self.id}, unchanged since it was frozen"
+        return UserError(path, f"id {cell.id}", allowed)
 
     def status(self) -> Status:
         """The status as written; ``missing`` where nothing is, ``failed`` where the file or the record is damaged."""
@@ -196,13 +202,20 @@ class CellFolder:
             UserError: when ``record.json`` is not there or damaged.
         """
         try:
-            record = json.loads(self.record_path.read_text(encoding="utf-8"))
-            if record["cell"] == self.id:
-                return record
-            raise ValueError(f"cell {record['cell']}")
+            record = dict(json.loads(self.record_path.read_text(encoding="utf-8")))
+            if record["cell"] != self.id:
+                raise ValueError(f"cell {record['cell']}")
         except (OSError, ValueError, KeyError, TypeError) as error:
             hint = f"the record of cell {self.id}; delete the file and run the study again to make it anew"
             raise UserError(str(self.record_path), type(error).__name__, hint) from error
+        self._check_schema(record.get("schema", RECORD_SCHEMAS[self.stage]))
+        return record
+
+    def _check_schema(self, found: Any) -> None:
+        known = RECORD_SCHEMAS[self.stage]
+        if found != known:
+            allowed = f"schema {known}; another version of trainlarge wrote this record and can read it"
+            raise UserError(str(self.record_path), f"schema {found}", allowed)
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Replace ``record.json``."""

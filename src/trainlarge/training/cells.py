@@ -13,6 +13,7 @@ from trainlarge.errors import UserError
 from trainlarge.models.families import FAMILIES
 from trainlarge.models.shape import check_sequence_length
 from trainlarge.sweep.cell import ID_LENGTH, Cell, canonical_json
+from trainlarge.training.extent import EXTENTS
 from trainlarge.training.rules import init_std, peak_lr
 from trainlarge.training.schedule import make_schedule
 from trainlarge.training.steps import shape_of, step_of, steps_in
@@ -33,7 +34,8 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
     resolved = {**config, "arch": _arch(config), "budget": str(parse_budget(config["budget"]))}
     resolved["optim"] = _optim(config["optim"], config["arch"]["width"])
     _check_schedule(resolved)
-    check_vocab_size(config["data"]["vocab_size"])
+    _check_clock(resolved)
+    _check_data(config["data"])
     resolved["data"] = {**config["data"], "fingerprint": fingerprint(config["data"])}
     return resolved
 
@@ -84,6 +86,12 @@ def _check_task(config: dict[str, Any]) -> None:
         raise UserError("checkpoint", config["checkpoint"], "null in the train stage: training starts from new weights")
 
 
+def _check_data(data: dict[str, Any]) -> None:
+    check_vocab_size(data["vocab_size"])
+    if not 0 < data["fraction"] <= 1:
+        raise UserError("data.fraction", data["fraction"], "a number above 0, at most 1")
+
+
 def _arch(config: dict[str, Any]) -> dict[str, Any]:
     arch, length = dict(config["arch"]), config["data"]["sequence_length"]
     if length < 2:
@@ -97,7 +105,7 @@ def _arch(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _optim(optim: dict[str, Any], width: int) -> dict[str, Any]:
-    for key in ("lr", "base_width", "eps"):
+    for key in ("lr", "base_width", "base_batch", "eps"):
         if not optim[key] > 0:
             raise UserError(f"optim.{key}", optim[key], "a positive number")
     for key in ("weight_decay", "clip"):
@@ -120,3 +128,13 @@ def _check_schedule(config: dict[str, Any]) -> None:
         and parse_budget(horizon, "schedule.horizon") < budget
     ):
         raise UserError("schedule.horizon", horizon, f"at least the budget, {budget}")
+
+
+def _check_clock(config: dict[str, Any]) -> None:
+    budget, clock = parse_budget(config["budget"]), config["clock"]
+    if clock not in EXTENTS:
+        raise UserError("clock", clock, ", ".join(EXTENTS))
+    if clock == "real" and budget.unit != SECONDS:
+        raise UserError("clock", clock, f"modelled with budget={budget}; the real clock counts a budget in seconds")
+    if clock == "real" and config["impl"]["devices"] > 1:
+        raise UserError("impl.devices", config["impl"]["devices"], "1 with clock=real: each device has its own clock")

@@ -32,6 +32,10 @@ class Clock:
             self.train_seconds += time.perf_counter() - self._started
             self._started = None
 
+    def seconds(self) -> float:
+        """Seconds of training so far, those of the stretch that is running included."""
+        return self.snapshot()["train_seconds"]
+
     @property
     def is_running(self) -> bool:
         """Whether training goes on."""

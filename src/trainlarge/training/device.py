@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from trainlarge.errors import UserError
+from trainlarge.launch.place import jobs_per_device
 from trainlarge.models.build import default_attention
 from trainlarge.models.forward import library_logits, library_loss, masked_logits, masked_loss
 
@@ -50,6 +51,11 @@ class Implementation:
     threads: int
     """CPU threads."""
 
+    def synchronize(self) -> None:
+        """Wait until all that was asked of the device is done: a GPU works behind the clock."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for records and keys of the probe cache."""
         return asdict(self)
@@ -65,7 +71,7 @@ def choose(impl: dict[str, Any]) -> Implementation:
     return Implementation(
         device=device,
         device_name=device_name(device),
-        precision=_precision(device) if impl["precision"] == "auto" else impl["precision"],
+        precision=default_precision(device) if impl["precision"] == "auto" else impl["precision"],
         attention=default_attention(device) if impl["attention"] == "auto" else impl["attention"],
         forward=impl["forward"],
         threads=impl["threads"] or int(os.environ.get("TRAINLARGE_CORES", 0)) or len(os.sched_getaffinity(0)),
@@ -81,8 +87,12 @@ def device_name(device: str) -> str:
 
 
 def is_shared(threads: int) -> bool:
-    """Whether other programs kept this machine busy in the last minute, beside ``threads`` of our own."""
-    return psutil.getloadavg()[0] - threads > BUSY_LOAD
+    """Whether other jobs may run on this job's device, or other programs kept this machine busy in the last minute.
+
+    Args:
+        threads: CPU threads of our own.
+    """
+    return jobs_per_device() > 1 or psutil.getloadavg()[0] - threads > BUSY_LOAD
 
 
 def _device(name: str) -> str:
@@ -91,7 +101,7 @@ def _device(name: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
-def _precision(device: str) -> str:
+def default_precision(device: str) -> str:
     """bf16 where the hardware multiplies it: with AVX512-bf16 or AMX, 1.5 to 2 times faster from width 128 up."""
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"

@@ -19,6 +19,7 @@ from trainlarge.data.prepare import PreparedData
 from trainlarge.errors import UserError
 from trainlarge.models.forward import masked_loss
 from trainlarge.training.steps import Step
+from trainlarge.training.width import query_steps, scales
 
 Loss = Callable[[PreTrainedModel, Tensor, Tensor, Tensor], Tensor]
 Observer = Callable[[int, Tensor], None]
@@ -107,6 +108,10 @@ class MaskedLanguageModule(lightning.LightningModule):
         """Told after each step."""
         self._loss = loss
         self._has_dropout = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in model.modules())
+        parameters = dict(model.named_parameters())
+        self._query_factors = [
+            (parameters[name], scale.queries) for name, scale in scales(model, optim).items() if scale.queries != 1
+        ]
         self._optimizer: torch.optim.Optimizer | None = None
         self._generator: torch.Generator | None = None
 
@@ -118,9 +123,11 @@ class MaskedLanguageModule(lightning.LightningModule):
         if self.optim["clip"]:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim["clip"])
         optimizer = self.configure_optimizers()
+        rate = self.optim["peak_lr"] * self.rate(step)
         for group in optimizer.param_groups:
-            group["lr"] = self.optim["peak_lr"] * self.rate(step)
-        optimizer.step()
+            group["lr"] = rate * group["scale"]
+        with query_steps(self._query_factors, rate * self.optim["weight_decay"]):
+            optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         self.observer(step + 1, loss)
 
@@ -136,9 +143,11 @@ class MaskedLanguageModule(lightning.LightningModule):
             try:
                 return self._accumulate(step, masked)
             except torch.OutOfMemoryError:
-                self._halve_micro_batch(len(masked.inputs))
-                self.configure_optimizers().zero_grad(set_to_none=True)
-                torch.cuda.empty_cache()
+                pass
+            # Behind the handler, since the error's traceback keeps the activations that did not fit.
+            self._halve_micro_batch(len(masked.inputs))
+            self.configure_optimizers().zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
 
     def _accumulate(self, step: int, masked: MaskedBatch) -> Tensor:
         if self._has_dropout:
@@ -172,15 +181,19 @@ class MaskedLanguageModule(lightning.LightningModule):
         return self._generator
 
 
-def make_optimizer(model: torch.nn.Module, optim: dict[str, Any]) -> torch.optim.AdamW:
-    """Fused AdamW (Loshchilov & Hutter 2019); weight decay on matrices only."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def make_optimizer(model: PreTrainedModel, optim: dict[str, Any]) -> torch.optim.AdamW:
+    """Fused AdamW (Loshchilov & Hutter 2019); weight decay on matrices only.
+
+    A group's ``scale`` is the factor of its rate by the rule ``optim.lr_rule``; its decay is divided by the factor, so
+    that a step takes the same share of every matrix away.
+    """
+    parameters, found = dict(model.named_parameters()), scales(model, optim)
+    kinds: dict[tuple[bool, float], list[torch.nn.Parameter]] = {}
+    for name, scale in found.items():
+        kinds.setdefault((parameters[name].ndim < 2, scale.rate), []).append(parameters[name])
     groups = [
-        {
-            "params": [parameter for parameter in parameters if parameter.ndim >= 2],
-            "weight_decay": optim["weight_decay"],
-        },
-        {"params": [parameter for parameter in parameters if parameter.ndim < 2], "weight_decay": 0.0},
+        {"params": kinds[kind], "scale": kind[1], "weight_decay": 0.0 if kind[0] else optim["weight_decay"] / kind[1]}
+        for kind in sorted(kinds)
     ]
     betas = (optim["beta1"], optim["beta2"])
     return torch.optim.AdamW(groups, lr=optim["peak_lr"], betas=betas, eps=optim["eps"], fused=True)

@@ -6,13 +6,14 @@ import math
 import time
 from typing import Any
 
+from trainlarge.launch.place import jobs_per_device
 from trainlarge.launch.provenance import origin, software
 from trainlarge.models.counts import parameter_counts
 from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.store import RECORD_SCHEMAS
 from trainlarge.training.setup import Setup
 from trainlarge.training.steps import shape_of
 
-RECORD_SCHEMA = 1
 _FROM_CURVE = ("step", "tokens", "flops", "train_seconds", "model_seconds", "wall_seconds")
 
 
@@ -21,7 +22,7 @@ def finished_record(cell: Cell, setup: Setup, last: dict[str, Any], **run: Any) 
 
     Args:
         last: the last row of its curve.
-        run: ``branch_step``, ``resumed_at``, ``started``.
+        run: ``train_set_loss``, ``branch_step``, ``resumed_at``, ``started``.
     """
     result = {key: last[key] for key in ("loss", "accuracy", *_FROM_CURVE)}
     return {
@@ -38,19 +39,19 @@ def diverged_record(cell: Cell, setup: Setup, last: dict[str, Any], step: int, *
 
     Loss, accuracy and perplexity are null; clocks and counts are those of the last good row of the curve.
     """
-    nothing = dict.fromkeys(("loss", "accuracy", "perplexity"))
+    nothing = dict.fromkeys(("loss", "accuracy", "perplexity", "train_set_loss"))
     counted = {key: last.get(key, 0) for key in _FROM_CURVE}
     diverged = {"diverged": True, "diverged_at": step, "last_good_step": last.get("step", 0)}
     return {**_head(cell), **diverged, **nothing, **counted, **_rest(cell, setup, counted, run)}
 
 
 def _head(cell: Cell) -> dict[str, Any]:
-    return {"schema": RECORD_SCHEMA, "stage": "train", "cell": cell.id, "study": cell.config["study"]}
+    return {"schema": RECORD_SCHEMAS["train"], "stage": "train", "cell": cell.id, "study": cell.config["study"]}
 
 
 def _rest(cell: Cell, setup: Setup, last: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
     counts, prepared = parameter_counts(shape_of(cell.config)), setup.prepared
-    started = run.pop("started")
+    started, train_tokens = run.pop("started"), len(setup.blocks) * setup.step.sequence_length
     return {
         **run,
         "step_seconds": setup.step_seconds,
@@ -60,14 +61,15 @@ def _rest(cell: Cell, setup: Setup, last: dict[str, Any], run: dict[str, Any]) -
         "data": {
             "fingerprint": prepared.fingerprint,
             "evaluation_fingerprint": setup.evaluation_set.fingerprint,
-            "train_tokens": len(prepared.train),
+            "train_tokens": train_tokens,
             "validation_tokens": len(prepared.validation),
-            "epochs": last["tokens"] / len(prepared.train),
+            "epochs": last["tokens"] / train_tokens,
         },
         "environment": {
             **setup.implementation.to_json(),
             "micro_batch_rows": setup.stretches.module.micro_batch_rows or setup.step.rows,
             "shared": setup.was_shared,
+            "per_device": jobs_per_device(),
             "software": software(),
         },
         "provenance": {**origin(), "started": started, "ended": time.time()},

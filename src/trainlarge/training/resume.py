@@ -1,9 +1,10 @@
 """States of a trunk and its branches on disk, from which a run goes on as if it had never stopped.
 
-``<study>/trunks/<trunk id>/<part>-<step>/`` holds ``tensors.safetensors`` (weights, optimizer state, training losses
-since the last point of the curve) and ``state.json`` (step, curve, clocks, checksum). Data order, masks and dropout are
-functions of (seed, step), so there is no random state to keep. A state is written beside its place and renamed into it;
-one that is torn or changed does not match its checksum and the one before it is used.
+``<study>/trunks/<trunk id>/<part>-<position>/`` holds ``tensors.safetensors`` (weights, optimizer state, training
+losses since the last point of the curve) and ``state.json`` (step, curve, clocks, checksum). The position is the step,
+or the milliseconds of training where the real clock counts (:mod:`trainlarge.training.extent`). Data order, masks and
+dropout are functions of (seed, step), so there is no random state to keep. A state is written beside its place and
+renamed into it; one that is torn or changed does not match its checksum and the one before it is used.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TRUNK = "trunk"
 
 
 def branch_part(total: int) -> str:
-    """Name of the branch that ends after ``total`` steps."""
+    """Name of the branch that ends at the position ``total``."""
     return f"branch{total}"
 
 
@@ -57,9 +58,9 @@ class TrunkStates:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, part: str, state: TrainState) -> None:
-        """Write a state of ``part``; older ones beyond the last two go."""
-        target = self.folder / f"{part}-{state.step:09d}"
+    def save(self, part: str, state: TrainState, position: int) -> None:
+        """Write the state of ``part`` at ``position`` of its extent; older ones beyond the last two go."""
+        target = self.folder / f"{part}-{position:09d}"
         if target.exists():
             return
         temporary = self.folder / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
@@ -73,9 +74,9 @@ class TrunkStates:
             shutil.rmtree(old, ignore_errors=True)
 
     def newest(self, part: str, at_most: int) -> TrainState | None:
-        """The newest whole state of ``part`` with at most so many steps; damaged ones are passed over."""
+        """The newest whole state of ``part`` no further than ``at_most``; damaged ones are passed over."""
         for folder in reversed(self._of(part)):
-            if _step_of(folder) <= at_most and (state := _read(folder)):
+            if _position_of(folder) <= at_most and (state := _read(folder)):
                 return state
         return None
 
@@ -85,10 +86,10 @@ class TrunkStates:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _of(self, part: str) -> list[Path]:
-        return sorted(self.folder.glob(f"{part}-*"), key=_step_of)
+        return sorted(self.folder.glob(f"{part}-*"), key=_position_of)
 
 
-def _step_of(folder: Path) -> int:
+def _position_of(folder: Path) -> int:
     return int(folder.name.rpartition("-")[2])
 
 

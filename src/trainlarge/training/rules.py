@@ -1,4 +1,4 @@
-"""How the learning rate and the initial weights follow from the width, so that one base rate serves a whole grid."""
+"""How the learning rate follows from width and batch, and initial weights from the width: one base rate for a grid."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ def init_std(width: int) -> float:
 
 
 def peak_lr(optim: dict[str, Any], width: int) -> float:
-    """Peak learning rate of a model of ``width`` by the rule ``optim.lr_rule``.
+    """Peak learning rate of a model of ``width``: ``lr`` by ``optim.batch_rule``, then by ``optim.lr_rule``.
 
     Raises:
-        UserError: for a rule that does not exist.
+        UserError: for a rule that does not exist, or a batch that is not in the table.
     """
-    rule = LR_RULES.get(optim["lr_rule"])
-    if rule is None:
-        raise UserError("optim.lr_rule", optim["lr_rule"], ", ".join(LR_RULES))
-    return rule(optim["lr"], optim["base_width"], width)
+    for key, rules in (("lr_rule", LR_RULES), ("batch_rule", BATCH_RULES)):
+        if optim[key] not in rules:
+            raise UserError(f"optim.{key}", optim[key], ", ".join(rules))
+    base = BATCH_RULES[optim["batch_rule"]](optim)
+    return LR_RULES[optim["lr_rule"]](base, optim["base_width"], width)
 
 
 def _inverse_sqrt_width(base: float, base_width: int, width: int) -> float:
@@ -44,7 +45,64 @@ def _constant(base: float, base_width: int, width: int) -> float:
     return base
 
 
+def _inverse_width(base: float, base_width: int, width: int) -> float:
+    """``lr * base_width / width``: what muP asks for hidden matrices (Yang et al. 2022, arXiv 2203.03466), here for all
+    tensors alike and without the rest of muP."""
+    return base * base_width / width
+
+
+def _mup(base: float, base_width: int, width: int) -> float:
+    """``lr``, the rate of embeddings, norms and biases at every width. Hidden matrices get ``base_width / width`` of
+    it, and initial values, output and scores change too: ``trainlarge.training.width`` (Yang et al. 2022)."""
+    return base
+
+
 LR_RULES: dict[str, Callable[[float, int, int], float]] = {
     "inverse_sqrt_width": _inverse_sqrt_width,
+    "inverse_width": _inverse_width,
     "constant": _constant,
+    "mup": _mup,
+}
+
+
+def _same(optim: dict[str, Any]) -> float:
+    """``lr`` at every batch."""
+    return float(optim["lr"])
+
+
+def _sqrt_batch(optim: dict[str, Any]) -> float:
+    """``lr * sqrt(batch / base_batch)``: with it the noise of Adam's steps over a number of tokens stays the same while
+    the batch is small (Malladi et al. 2022, arXiv 2205.10287)."""
+    return float(optim["lr"]) * math.sqrt(optim["batch"] / optim["base_batch"])
+
+
+def _linear_batch(optim: dict[str, Any]) -> float:
+    """``lr * batch / base_batch``: the same for plain SGD (Goyal et al. 2017, arXiv 1706.02677)."""
+    return float(optim["lr"]) * optim["batch"] / optim["base_batch"]
+
+
+def _table(optim: dict[str, Any]) -> float:
+    """The rate that ``batch_lr`` gives for the batch, as Li et al. 2020 tuned one for each."""
+    rates = dict(map(_pair, optim["batch_lr"]))
+    if optim["batch"] not in rates:
+        allowed = ", ".join(map(str, rates)) or "given in optim.batch_lr"
+        raise UserError("optim.batch", optim["batch"], f"{allowed}, with optim.batch_rule=table")
+    return rates[optim["batch"]]
+
+
+def _pair(entry: Any) -> tuple[int, float]:
+    try:
+        batch, rate = entry
+        if batch > 0 and rate > 0:
+            return batch, float(rate)
+    except (TypeError, ValueError):
+        pass
+    raise UserError("optim.batch_lr", entry, "pairs of a batch in tokens and its rate: [[2048, 3e-3], [8192, 6e-3]]")
+
+
+BATCH_RULES: dict[str, Callable[[dict[str, Any]], float]] = {
+    "constant": _same,
+    "sqrt": _sqrt_batch,
+    "linear": _linear_batch,
+    "table": _table,
 }

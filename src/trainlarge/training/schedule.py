@@ -51,7 +51,7 @@ class Cooldown:
     shares_trunk: bool = True
 
     def trunk(self, step: int) -> float:
-        return _warmup(step, self.warmup_steps)
+        return warmup(step, self.warmup_steps)
 
     def branch_start(self, total: int) -> int:
         return total - max(1, round(self.decay_share * total))
@@ -72,7 +72,7 @@ class Matched:
     shares_trunk: bool = False
 
     def trunk(self, step: int) -> float:
-        return _warmup(step, self.warmup_steps)
+        return warmup(step, self.warmup_steps)
 
     def branch_start(self, total: int) -> int:
         return min(self.warmup_steps, total - 1)
@@ -98,7 +98,7 @@ class Fixed:
         return (
             Matched(self.warmup_steps, self.decay).branch(step, self.horizon_steps)
             if step >= self.warmup_steps
-            else _warmup(step, self.warmup_steps)
+            else warmup(step, self.warmup_steps)
         )
 
     def branch_start(self, total: int) -> int:
@@ -108,7 +108,8 @@ class Fixed:
         return self.trunk(step)
 
 
-def _warmup(step: int, warmup_steps: int) -> float:
+def warmup(step: int, warmup_steps: int) -> float:
+    """Linear warm-up from zero: the rate of ``step`` as a share of the one after it."""
     return min(1.0, (step + 1) / max(1, warmup_steps))
 
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from trainlarge.data.blocks import Blocks
-from trainlarge.data.evaluation import EvaluationSet, evaluation_set
+from trainlarge.data.evaluation import EvaluationSet, evaluation_set, training_sample
 from trainlarge.data.prepare import PreparedData, prepare
+from trainlarge.errors import UserError
+from trainlarge.launch.place import jobs_per_device
 from trainlarge.models.build import build_model
-from trainlarge.models.memory import keep_freed_memory
+from trainlarge.models.memory import free_memory, keep_freed_memory
 from trainlarge.sweep.store import Study
 from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
+from trainlarge.training.micro_batch import MORE, STATE_BYTES, fitting_rows, saved_row_bytes
 from trainlarge.training.module import MaskedLanguageModule, Masking
 from trainlarge.training.probe import settled_step_seconds
 from trainlarge.training.steps import Step, shape_of, step_of
 from trainlarge.training.trainer import Stretches
+from trainlarge.training.width import scale_initial_weights
 
 
 class Setup:
@@ -35,6 +40,10 @@ class Setup:
         self.was_shared = is_shared(self.implementation.threads)
         self.prepared: PreparedData = prepare(config["data"], study.data_root)
         self.evaluation_set: EvaluationSet = evaluation_set_of(config, self.prepared)
+        self.blocks = training_blocks(config, self.prepared)
+        self.training_sample: EvaluationSet = training_sample(
+            self.prepared, self.blocks, config["task"]["evaluation_rows"], config["task"]["evaluation_mask_rate"]
+        )
         self.forward = FORWARDS[self.implementation.forward]
         self.step: Step = step_of(config)
         self.stretches = self._stretches()
@@ -44,16 +53,43 @@ class Setup:
         arch, impl, seed = self.config["arch"], self.config["impl"], self.config["seed"]
         attention = self.implementation.attention
         model = build_model(shape_of(self.config), init_std=arch["init_std"], seed=seed, attention=attention)
+        scale_initial_weights(model, self.config["optim"])
         masking = Masking.of(self.prepared, self.step, seed)
-        module = MaskedLanguageModule(model, masking, self.config["optim"], self.forward.loss, impl["micro_batch_rows"])
-        blocks = Blocks(self.prepared.train, self.step.sequence_length, seed)
-        return Stretches(module, blocks, self.step.rows, self.implementation, impl)
+        rows = impl["micro_batch_rows"] or self._fitting_rows(model, masking)
+        module = MaskedLanguageModule(model, masking, self.config["optim"], self.forward.loss, rows)
+        return Stretches(module, self.blocks, self.step.rows, self.implementation, impl)
+
+    def _fitting_rows(self, model: PreTrainedModel, masking: Masking) -> int:
+        """Rows at once that the memory has room for; 0, the whole batch, where a GPU will tell."""
+        rows = self.step.rows
+        if self.implementation.device != "cpu" or rows < MORE:
+            return 0
+        masked = masking.apply(0, torch.from_numpy(self.blocks.batch(0, MORE)), torch.Generator())
+        row_bytes = saved_row_bytes(model, self.forward.loss, masked, self.implementation.precision)
+        model_bytes = STATE_BYTES * sum(parameter.numel() for parameter in model.parameters())
+        return fitting_rows(rows, row_bytes, model_bytes, free_memory() / (self.config["workers"] or 1))
 
     def _probe_key(self) -> dict[str, Any]:
         arch = {key: value for key, value in self.config["arch"].items() if key != "init_std"}
         step = {"rows": self.step.rows, "sequence_length": self.step.sequence_length, "masked": self.step.masked}
         vocab_size = self.config["data"]["vocab_size"]
-        return {"implementation": self.implementation.to_json(), "arch": arch, "vocab_size": vocab_size, "step": step}
+        key = {"implementation": self.implementation.to_json(), "arch": arch, "vocab_size": vocab_size, "step": step}
+        # Timed beside other jobs of ours, a step is not what it is alone, and must not be taken for that.
+        return {**key, "per_device": jobs_per_device()} if jobs_per_device() > 1 else key
+
+
+def training_blocks(config: dict[str, Any], prepared: PreparedData) -> Blocks:
+    """The training blocks of a train cell.
+
+    Raises:
+        UserError: when ``data.fraction`` leaves less than one batch.
+    """
+    rows, fraction = step_of(config).rows, config["data"]["fraction"]
+    whole = Blocks(prepared.train, config["data"]["sequence_length"], config["seed"])
+    if fraction < 1 and round(fraction * len(whole)) < rows:
+        needed = f"at least {rows / len(whole):.2g}: a batch has {rows} rows and the training data {len(whole)}"
+        raise UserError("data.fraction", fraction, needed)
+    return Blocks(prepared.train, config["data"]["sequence_length"], config["seed"], fraction)
 
 
 def evaluation_set_of(config: dict[str, Any], prepared: PreparedData) -> EvaluationSet:

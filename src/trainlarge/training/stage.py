@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -13,17 +11,16 @@ from trainlarge.config.budget import parse_budget
 from trainlarge.data.tokenizer import hugging_face_tokenizer
 from trainlarge.launch.job import RunningJob
 from trainlarge.sweep.cell import Cell
-from trainlarge.sweep.files import write_json
 from trainlarge.sweep.store import replace_folder
 from trainlarge.training.cells import trunk_id
 from trainlarge.training.clocks import Clock
 from trainlarge.training.curve import Curve, Diverged, LossBuffer, is_curve_step
 from trainlarge.training.evaluate import evaluate
+from trainlarge.training.extent import Extent, make_extent
 from trainlarge.training.record import diverged_record, finished_record
 from trainlarge.training.resume import TRUNK, TrainState, TrunkStates, branch_part
-from trainlarge.training.schedule import Branch, Schedule, branches, make_schedule
+from trainlarge.training.schedule import Branch, branches
 from trainlarge.training.setup import Setup
-from trainlarge.training.steps import steps_in
 
 
 def run(job: RunningJob) -> None:
@@ -40,14 +37,17 @@ class TrunkRun:
         self.started = time.time()
         self.clock = Clock()
         self.setup = Setup(job.study, self.config)
-        self.schedule: Schedule = make_schedule(self.config["schedule"], self._horizon_steps())
+        self.extent: Extent = make_extent(self.config, self.setup.step, self.setup.step_seconds)
         self.curve = Curve(self.setup.step, self.setup.step_seconds)
-        self.branches: list[Branch] = branches(self.schedule, {cell.id: self._total(cell) for cell in job.cells})
+        totals = {cell.id: self._total(cell) for cell in job.cells}
+        self.branches: list[Branch] = branches(self.extent.schedule, totals)
         self.states = TrunkStates(job.study.path / "trunks" / trunk_id(self.config))
         self.resumed_at: list[int] = []
-        self.step = 0
+        self.step, self.position, self.rate = 0, 0, 0.0
+        self.left_at: dict[int, int] = {}
+        """End of a branch -> step at which it left the trunk."""
         self.saved = time.monotonic()
-        self.stretch_start, self.stretch_began = 0, time.monotonic()
+        self.stretch_start, self.stretch_began = (0, 0), time.monotonic()
         self.good = self._weights()
 
     def run(self) -> None:
@@ -67,9 +67,10 @@ class TrunkRun:
         if saved and saved.step > self.step:
             self._restore(saved)
             self.resumed_at.append(saved.step)
-        self._train(branch.start, TRUNK, self.schedule.trunk, branch)
+        self._train(branch.start, TRUNK, branch)
+        self.left_at[branch.stop] = self.step
         if branch.start:
-            self._save(TRUNK)
+            self._save(TRUNK, branch.start)
 
     def _run_branch(self, branch: Branch, is_last: bool) -> None:
         part, trunk = branch_part(branch.stop), self._state()
@@ -77,33 +78,49 @@ class TrunkRun:
         if saved:
             self._restore(saved)
             self.resumed_at.append(saved.step)
-        self._train(branch.stop, part, lambda step: self.schedule.branch(step, branch.stop), branch)
+        self._train(branch.stop, part, branch)
         self._finish(branch)
         if not is_last:
             self._restore(trunk)
 
-    def _train(self, stop: int, part: str, rate: Callable[[int], float], branch: Branch) -> None:
-        """Train to step ``stop`` on the trunk or on ``branch``."""
+    def _train(self, stop: int, part: str, branch: Branch) -> None:
+        """Train to the position ``stop`` on the trunk or on ``branch``."""
+        total = None if part == TRUNK else branch.stop
+
+        def rate(step: int) -> float:
+            self.rate = self.extent.rate(step, self.position, total)
+            return self.rate
 
         def observe(steps: int, loss: Tensor) -> None:
-            self.step = steps
-            self.curve.losses.append(loss)
+            self._advance(steps, loss)
             # The last step of a branch has its point when the branch is finished.
-            if steps < branch.stop and is_curve_step(steps, self.config["task"]["evaluations_per_doubling"]):
-                self._evaluate(rate(steps - 1), part)
+            if self.position < branch.stop and is_curve_step(steps, self.config["task"]["evaluations_per_doubling"]):
+                self._evaluate(self.rate, part)
             self._tell(branch)
-            self._save_in_time(part)
+            self._save_in_time(part, stop)
             self.job.check()
+            if self.position >= stop:
+                self.setup.stretches.stop()
 
-        self.stretch_start, self.stretch_began = self.step, time.monotonic()
+        if self.position >= stop:
+            return
+        self.stretch_start, self.stretch_began = (self.step, self.position), time.monotonic()
         self.clock.start()
         try:
-            self.setup.stretches.run(self.step, stop, rate, observe)
+            self.setup.stretches.run(self.step, self.extent.last_step(stop), rate, observe)
         finally:
             self.clock.stop()
 
+    def _advance(self, steps: int, loss: Tensor) -> None:
+        """Take note of a step that is done."""
+        self.curve.losses.append(loss)
+        if self.config["clock"] == "real":
+            self.setup.implementation.synchronize()
+        self.step, self.position = steps, self.extent.position(steps, self.clock)
+
     def _evaluate(self, rate: float, part: str) -> None:
         was_running = self.clock.is_running
+        self.setup.implementation.synchronize()
         self.clock.stop()
         model = self.setup.stretches.module.model
         result = evaluate(model, self.setup.evaluation_set, self.setup.forward.logits)
@@ -116,9 +133,11 @@ class TrunkRun:
     def _finish(self, branch: Branch) -> None:
         """Evaluate the end of a branch and write its cells: weights, then curve, then record, then the state."""
         part = branch_part(branch.stop) if branch.start < branch.stop else TRUNK
-        self._evaluate(self.schedule.branch(branch.stop - 1, branch.stop), part)
+        self._evaluate(self.extent.rate(self.step - 1, branch.stop - 1, branch.stop), part)
+        setup = self.setup
+        seen = evaluate(setup.stretches.module.model, setup.training_sample, setup.forward.logits)
         for cell in self._cells(branch):
-            run = {"branch_step": branch.start, "resumed_at": self.resumed_at, "started": self.started}
+            run = {"branch_step": self.left_at[branch.stop], "train_set_loss": seen.loss, **self._run()}
             self._write(cell, finished_record(cell, self.setup, self.curve.rows[-1], **run))
 
     def _give_up(self, error: Diverged, left: list[Branch]) -> None:
@@ -127,8 +146,11 @@ class TrunkRun:
         self.setup.stretches.module.model.load_state_dict(self.good)
         for branch in left:
             for cell in self._cells(branch):
-                run = {"branch_step": branch.start, "resumed_at": self.resumed_at, "started": self.started}
+                run = {"branch_step": self.left_at.get(branch.stop), **self._run()}
                 self._write(cell, diverged_record(cell, self.setup, last, error.step, **run))
+
+    def _run(self) -> dict[str, Any]:
+        return {"resumed_at": self.resumed_at, "started": self.started}
 
     def _write(self, cell: Cell, record: dict[str, Any]) -> None:
         self.job.require_lease(cell.id)
@@ -157,17 +179,19 @@ class TrunkRun:
         self.step = state.step
         self.curve = Curve(self.setup.step, self.setup.step_seconds, list(state.rows), LossBuffer(state.losses))
         self.clock = Clock.restored(state.clock)
+        self.position = self.extent.position(self.step, self.clock)
 
-    def _save_in_time(self, part: str) -> None:
+    def _save_in_time(self, part: str, stop: int) -> None:
         is_due = time.monotonic() - self.saved > self.config["impl"]["save_seconds"]
         if is_due or self.job.is_asked_to_stop:
             self.clock.stop()
-            self._save(part)
+            self._save(part, stop)
             self.clock.start()
 
-    def _save(self, part: str) -> None:
+    def _save(self, part: str, stop: int) -> None:
+        """Save the state under its position, at most ``stop``: the real clock goes past it by a part of a step."""
         try:
-            self.states.save(part, self._state())
+            self.states.save(part, self._state(), min(self.position, stop))
         except OSError as error:
             # Training can go on without this state; what cannot be written at the end will fail the cell.
             print(f"the state after step {self.step} was not saved: {error}", flush=True)
@@ -175,30 +199,22 @@ class TrunkRun:
 
     def _tell(self, branch: Branch) -> None:
         """Progress of the stretch at hand, and the time left of the whole job."""
-        done = self.step - self.stretch_start
-        speed = done / max(time.monotonic() - self.stretch_began, 1e-9)
+        elapsed = max(time.monotonic() - self.stretch_began, 1e-9)
+        first_step, first_position = self.stretch_start
+        pace = max(self.position - first_position, 1) / elapsed
         ahead = [other for other in self.branches if other.stop > branch.stop]
         later = (ahead[-1].start - branch.start if ahead else 0) + sum(other.stop - other.start for other in ahead)
         self.job.progress(
             branch.cell_ids[0],
             step=self.step,
-            steps=branch.stop,
+            steps=self.extent.steps(self.step, self.position, branch.stop),
             loss=self.curve.rows[-1]["loss"] if self.curve.rows else None,
-            tokens_per_second=speed * self.setup.step.tokens,
-            seconds_left=(branch.stop - self.step + later) / speed,
+            tokens_per_second=(self.step - first_step) / elapsed * self.setup.step.tokens,
+            seconds_left=max(branch.stop - self.position + later, 0) / pace,
         )
 
     def _cells(self, branch: Branch) -> list[Cell]:
         return [cell for cell in self.job.cells if cell.id in branch.cell_ids]
 
     def _total(self, cell: Cell) -> int:
-        """Steps of a cell's budget, settled when it first starts: its seconds are those of the device of that start."""
-        path = self.job.folder(cell.id).path / "steps.json"
-        if not path.exists():
-            steps = steps_in(parse_budget(cell.config["budget"]), self.setup.step, self.setup.step_seconds)
-            write_json(path, {"steps": steps, "step_seconds": self.setup.step_seconds})
-        return int(json.loads(path.read_text(encoding="utf-8"))["steps"])
-
-    def _horizon_steps(self) -> int | None:
-        horizon, key = self.config["schedule"]["horizon"], "schedule.horizon"
-        return horizon and steps_in(parse_budget(horizon, key), self.setup.step, self.setup.step_seconds, key)
+        return self.extent.total(parse_budget(cell.config["budget"]), self.job.folder(cell.id).path)

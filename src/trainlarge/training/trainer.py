@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as lightning
-import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import Tensor
 
@@ -56,6 +55,10 @@ class Stretches:
         with _quiet():
             self._trainer().fit(self.module, batches.loader())
 
+    def stop(self) -> None:
+        """To be called by the observer: the step that it was told of is the last one of this stretch."""
+        self.module.trainer.should_stop = True
+
     def snapshot(self) -> Snapshot:
         """The state now."""
         model = {name: tensor.detach().clone() for name, tensor in self.module.model.state_dict().items()}
@@ -74,14 +77,15 @@ class Stretches:
         ends = [time.perf_counter()]
 
         def observe(step: int, loss: Tensor) -> None:
-            if self.implementation.device == "cuda":
-                torch.cuda.synchronize()
+            self.implementation.synchronize()
             ends.append(time.perf_counter())
 
         # One step more than asked for: the first one also starts the trainer.
         Stretches(twin, self.blocks, self.rows, self.implementation, self.impl).run(
             0, steps + 1, lambda step: 1.0, observe
         )
+        # What did not fit in memory here will not fit later either.
+        self.module.micro_batch_rows = twin.micro_batch_rows
         return [after - before for before, after in zip(ends[1:-1], ends[2:], strict=True)]
 
     def _trainer(self) -> lightning.Trainer:

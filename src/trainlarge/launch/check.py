@@ -1,0 +1,57 @@
+"""What is wrong with a command's launcher, before anything is written or SLURM is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from trainlarge.config.schema import LauncherConfig
+from trainlarge.errors import UserError
+from trainlarge.launch.local_options import LocalOptions
+from trainlarge.launch.slurm_options import sbatch_options
+
+OF_THE_COMMAND = ("study", "launcher", "workers", "redo")
+"""Keys that hold for a command as a whole."""
+
+
+def check_launcher(configs: list[dict[str, Any]]) -> None:
+    """Refuse what no job can be started with.
+
+    Args:
+        configs: one for each cell of the command.
+
+    Raises:
+        UserError: for a launcher that there is not, a value that it cannot take, or cells that disagree about it.
+    """
+    for key in OF_THE_COMMAND:
+        _check_same(key, [config[key] for config in configs])
+    _check_keys(configs[0]["launcher"])
+    name = configs[0]["launcher"]["name"]
+    if name not in _CHECKS:
+        raise UserError("launcher", name, ", ".join(_CHECKS))
+    _CHECKS[name](configs)
+
+
+def _check_keys(launcher: dict[str, Any]) -> None:
+    """Hydra lets ``+launcher.key=value`` add a key that nothing reads."""
+    known = [field.name for field in fields(LauncherConfig)]
+    for key, value in launcher.items():
+        if key not in known:
+            raise UserError(f"launcher.{key}", value, f"one of the keys {', '.join(known)}")
+
+
+def _check_same(key: str, values: list[Any]) -> None:
+    first = values[0]
+    other = next((value for value in values if value != first), first)
+    if isinstance(first, dict) and isinstance(other, dict):
+        for name in first:
+            _check_same(f"{key}.{name}", [first[name], other[name]])
+    elif other != first:
+        raise UserError(key, f"{first},{other}", "one value: it holds for the whole command")
+
+
+_CHECKS: dict[str, Callable[[list[dict[str, Any]]], Any]] = {
+    "local": LocalOptions.of,
+    "slurm": lambda configs: sbatch_options(configs[0]["launcher"]),
+}

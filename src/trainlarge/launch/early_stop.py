@@ -1,0 +1,33 @@
+"""Stop signals that come before there is a job that could listen itself."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+from trainlarge.launch.job import STOP_SIGNALS, RunningJob
+
+
+class EarlyStop:
+    """Hears stop signals from the first moment of a job's process on."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self._job: RunningJob | None = None
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._hear)
+
+    def attach(self, job: RunningJob) -> None:
+        """Pass on to ``job`` what was heard so far, and what will be until it listens itself."""
+        self._job = job
+        if self.reason:
+            job.request_stop(self.reason)
+
+    def request(self, reason: str) -> None:
+        """Ask the job to stop, as a signal would; from any thread."""
+        self.reason = reason
+        if self._job:
+            self._job.request_stop(reason)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.request(f"stopped by {signal.Signals(number).name}")

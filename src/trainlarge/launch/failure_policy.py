@@ -1,0 +1,45 @@
+"""What a command does about cells that fail: the same for every launcher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from trainlarge.errors import UserError
+
+
+@dataclass(frozen=True)
+class FailurePolicy:
+    """How often a cell is tried again, and when to stop starting jobs."""
+
+    retries: int = 0
+    """How often a failed cell is tried again."""
+    max_failures: int = 0
+    """Cells that have failed for good after which no job is started; 0: no limit."""
+    fail_fast: bool = False
+    """One failed cell is enough, and jobs that run are asked to stop."""
+
+    @classmethod
+    def of(cls, launcher: dict[str, Any]) -> FailurePolicy:
+        """The policy that the configuration group ``launcher`` asks for.
+
+        Raises:
+            UserError: for a negative number.
+        """
+        for key in ("retries", "max_failures"):
+            if launcher.get(key, 0) < 0:
+                raise UserError(f"launcher.{key}", launcher[key], "a whole number of at least 0")
+        asked = (launcher.get(key, default) for key, default in vars(cls()).items())
+        return cls(*asked)
+
+    def stop_reason(self, failed: int) -> str | None:
+        """Why no job is started any more once ``failed`` cells have failed for good; None while jobs may start."""
+        if self.fail_fast and failed:
+            return f"{_cells_have(failed)} failed, and launcher.fail_fast stops all others"
+        if self.max_failures and failed >= self.max_failures:
+            return f"{_cells_have(failed)} failed, and launcher.max_failures={self.max_failures}"
+        return None
+
+
+def _cells_have(count: int) -> str:
+    return "1 cell has" if count == 1 else f"{count} cells have"

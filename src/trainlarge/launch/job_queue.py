@@ -1,0 +1,103 @@
+"""The jobs of one command: what waits, what other processes run, what has failed. No processes here, only cells."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import replace
+
+from trainlarge.launch.failure_policy import FailurePolicy
+from trainlarge.sweep.lease import is_held
+from trainlarge.sweep.plan import Job, Plan
+from trainlarge.sweep.status import State
+from trainlarge.sweep.store import CellFolder, Study
+
+LOOK_SECONDS = 1.0
+"""Time between two looks at the cells that other processes run."""
+
+
+class JobQueue:
+    """Gives out the jobs of a plan until all cells have ended, or until too many have failed.
+
+    A cell that another process holds is left to it, and looked at again: when it is done there is nothing to do, when
+    it has failed that counts as a failure, and when its holder has stopped or died it is run here.
+    """
+
+    def __init__(self, study: Study, plan: Plan, policy: FailurePolicy, waits: bool = True) -> None:
+        self.elsewhere: list[Job] = []
+        """Cells that other processes run, as the jobs that they belong to."""
+        self._study, self._policy, self._waits = study, policy, waits
+        self._waiting = list(plan.jobs)
+        self._failures: Counter[str] = Counter()
+        self._given_up: set[str] = set()
+        self._next_look = 0.0
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why no job is given out any more; None while there may be one."""
+        return self._policy.stop_reason(len(self._given_up))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there may be another job, now or when another process has left its cells."""
+        return bool(self._waiting or self.elsewhere) and self.stop_reason is None
+
+    def take(self) -> Job | None:
+        """The next job, with those of its cells that nobody has; None where there is none now."""
+        while self._waiting and self.stop_reason is None:
+            free = self._free(self._waiting.pop(0))
+            if free.cell_ids:
+                return free
+        return None
+
+    def ended(self, job: Job, was_stopped: bool) -> None:
+        """Account for a job whose process has ended.
+
+        Args:
+            was_stopped: it was asked to stop, so that what it left preempted is not run again.
+        """
+        states = {cell_id: self._folder(job, cell_id).status().state for cell_id in job.cell_ids}
+        self._count_failed(job, [cell_id for cell_id, state in states.items() if state is State.FAILED])
+        over = {State.DONE, State.FAILED, *([State.PREEMPTED] if was_stopped else [])}
+        # The process did not get these: somebody else had them when it came.
+        self._leave_elsewhere(job, [cell_id for cell_id, state in states.items() if state not in over])
+
+    def look_elsewhere(self) -> None:
+        """See what has become of the cells that other processes run, as often as it is worth."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        jobs, self.elsewhere = self.elsewhere, []
+        for job in jobs:
+            free = self._free(job)
+            failed = [cell_id for cell_id in free.cell_ids if self._has_failed(job, cell_id)]
+            self._count_failed(job, failed)
+            self._wait(job, [cell_id for cell_id in free.cell_ids if cell_id not in failed])
+
+    def _free(self, job: Job) -> Job:
+        """The job without cells that are done, and without those that are held, which are left to their holders."""
+        held = [cell_id for cell_id in job.cell_ids if is_held(self._folder(job, cell_id).path)]
+        self._leave_elsewhere(job, held)
+        # Asked after the lease: a holder may have finished between the two looks.
+        free = [cell_id for cell_id in job.cell_ids if cell_id not in held]
+        return replace(job, cell_ids=tuple(cell_id for cell_id in free if not self._folder(job, cell_id).is_done()))
+
+    def _count_failed(self, job: Job, cell_ids: list[str]) -> None:
+        self._failures.update(cell_ids)
+        again = [cell_id for cell_id in cell_ids if self._failures[cell_id] <= self._policy.retries]
+        self._given_up.update(cell_id for cell_id in cell_ids if cell_id not in again)
+        self._wait(job, again)
+
+    def _wait(self, job: Job, cell_ids: list[str]) -> None:
+        if cell_ids:
+            self._waiting.append(replace(job, cell_ids=tuple(cell_ids)))
+
+    def _leave_elsewhere(self, job: Job, cell_ids: list[str]) -> None:
+        if cell_ids and self._waits:
+            self.elsewhere.append(replace(job, cell_ids=tuple(cell_ids)))
+
+    def _has_failed(self, job: Job, cell_id: str) -> bool:
+        return self._folder(job, cell_id).status().state is State.FAILED
+
+    def _folder(self, job: Job, cell_id: str) -> CellFolder:
+        return self._study.folder(job.stage, cell_id)

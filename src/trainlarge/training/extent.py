@@ -1,0 +1,142 @@
+"""What the length of a run is counted in: steps, or milliseconds of training on the real clock.
+
+A position lies on the trunk or a branch and grows from 0; schedules, branches and saved states are in its unit. On the
+real clock the decay follows the seconds, so that it ends with the budget however long the steps take, as in Geiping &
+Goldstein 2022 (arXiv 2212.14034, section 4.3); only the warm-up is counted in steps.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from trainlarge.config.budget import SECONDS, Budget, parse_budget
+from trainlarge.errors import UserError
+from trainlarge.sweep.files import write_json
+from trainlarge.training.clocks import Clock
+from trainlarge.training.schedule import Schedule, make_schedule, warmup
+from trainlarge.training.steps import Step, steps_in
+
+MILLISECONDS = 1000
+"""Positions in a second."""
+NO_END = 2**40
+"""Steps of a stretch that something else will end."""
+
+
+class Extent(Protocol):
+    """How far a run is, and how far it goes."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """Rates and branches over positions."""
+
+    def total(self, budget: Budget, cell_folder: Path) -> int:
+        """Position at which the cell of that budget ends."""
+
+    def position(self, step: int, clock: Clock) -> int:
+        """Where a run is after ``step`` steps."""
+
+    def rate(self, step: int, position: int, total: int | None) -> float:
+        """Share of the peak rate of the step taken at ``position``: on the trunk, or on the branch to ``total``."""
+
+    def last_step(self, stop: int) -> int:
+        """Step after which a stretch to the position ``stop`` ends by itself."""
+
+    def steps(self, step: int, position: int, total: int) -> int:
+        """Steps that a run to ``total`` will have, as it looks after ``step`` steps."""
+
+
+@dataclass(frozen=True)
+class StepExtent:
+    """Positions are steps; a budget in seconds is as many as the settled time of a step makes of it."""
+
+    schedule: Schedule
+    step: Step
+    """What a step takes in."""
+    step_seconds: float
+    """Settled seconds of a step."""
+
+    def total(self, budget: Budget, cell_folder: Path) -> int:
+        """Settled when the cell first starts: its seconds are those of the device of that start."""
+        path = cell_folder / "steps.json"
+        if not path.exists():
+            steps = steps_in(budget, self.step, self.step_seconds)
+            write_json(path, {"steps": steps, "step_seconds": self.step_seconds})
+        return int(json.loads(path.read_text(encoding="utf-8"))["steps"])
+
+    def position(self, step: int, clock: Clock) -> int:
+        return step
+
+    def rate(self, step: int, position: int, total: int | None) -> float:
+        return self.schedule.trunk(step) if total is None else self.schedule.branch(step, total)
+
+    def last_step(self, stop: int) -> int:
+        return stop
+
+    def steps(self, step: int, position: int, total: int) -> int:
+        return total
+
+
+@dataclass(frozen=True)
+class RealExtent:
+    """Positions are milliseconds of training."""
+
+    schedule: Schedule
+    warmup_steps: int
+    """Steps of linear warm-up."""
+
+    def total(self, budget: Budget, cell_folder: Path) -> int:
+        return milliseconds(budget)
+
+    def position(self, step: int, clock: Clock) -> int:
+        return int(MILLISECONDS * clock.seconds())
+
+    def rate(self, step: int, position: int, total: int | None) -> float:
+        planned = self.schedule.trunk(position) if total is None else self.schedule.branch(min(position, total), total)
+        return warmup(step, self.warmup_steps) * planned
+
+    def last_step(self, stop: int) -> int:
+        return NO_END
+
+    def steps(self, step: int, position: int, total: int) -> int:
+        return round(step * total / max(position, 1))
+
+
+def milliseconds(budget: Budget, key: str = "budget") -> int:
+    """A budget in seconds as a position.
+
+    Raises:
+        UserError: for another unit, or less than a millisecond.
+    """
+    if budget.unit != SECONDS or budget.value * MILLISECONDS < 1:
+        raise UserError(key, budget, "a budget in seconds of at least a millisecond, with clock=real")
+    return round(budget.value * MILLISECONDS)
+
+
+def make_extent(config: dict[str, Any], step: Step, step_seconds: float) -> Extent:
+    """The extent of a train cell, with its schedule.
+
+    Args:
+        step: what a step takes in.
+        step_seconds: settled seconds of a step.
+    """
+    return EXTENTS[config["clock"]](config, step, step_seconds)
+
+
+def _modelled(config: dict[str, Any], step: Step, step_seconds: float) -> Extent:
+    text, key = config["schedule"]["horizon"], "schedule.horizon"
+    horizon = text and steps_in(parse_budget(text, key), step, step_seconds, key)
+    return StepExtent(make_schedule(config["schedule"], horizon), step, step_seconds)
+
+
+def _real(config: dict[str, Any], step: Step, step_seconds: float) -> Extent:
+    schedule, key = config["schedule"], "schedule.horizon"
+    horizon = schedule["horizon"] and milliseconds(parse_budget(schedule["horizon"], key), key)
+    return RealExtent(make_schedule({**schedule, "warmup_steps": 0}, horizon), schedule["warmup_steps"])
+
+
+EXTENTS: dict[str, Callable[[dict[str, Any], Step, float], Extent]] = {"modelled": _modelled, "real": _real}
+"""Extent by the name that ``clock`` gives it."""

@@ -1,0 +1,69 @@
+"""How many rows go through the model at once on the CPU, where running out of memory kills the process.
+
+On a GPU the first step that does not fit raises an error, the micro-batch is halved and the step taken again. The
+system gives a CPU process no such sign, so there the need is measured on a few rows and compared with what is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from transformers import PreTrainedModel
+
+from trainlarge.data.masking import MaskedBatch
+
+USED_SHARE = 0.5
+"""Share of the free memory that may be planned for: the rest is for gradients of activations and for others."""
+STATE_BYTES = 12
+"""Bytes a parameter still takes in training: gradient and the two moments of AdamW, all fp32."""
+FEW, MORE = 2, 4
+"""Rows on which the need is measured; what does not grow with the rows, such as cast weights, cancels out."""
+
+
+def fitting_rows(rows: int, row_bytes: float, model_bytes: float, free_bytes: float) -> int:
+    """Rows of a micro-batch: the whole batch if that fits, else the largest of nearly equal parts that do, at least 1.
+
+    Args:
+        rows: rows of the effective batch.
+        row_bytes: what a row takes between forward and backward pass.
+        model_bytes: what gradients and optimizer will take.
+        free_bytes: memory that this job may use.
+    """
+    room = max(USED_SHARE * free_bytes - model_bytes, row_bytes)
+    parts = min(rows, max(1, -int(-rows * row_bytes // room)))
+    return -(-rows // parts)
+
+
+def saved_row_bytes(model: PreTrainedModel, loss: Callable[..., Tensor], masked: MaskedBatch, precision: str) -> float:
+    """Bytes that a row keeps from the forward pass to the backward pass.
+
+    Args:
+        masked: at least ``MORE`` rows.
+        precision: ``fp32`` or ``bf16`` (autocast).
+    """
+    few, more = (_saved_bytes(model, loss, masked, count, precision) for count in (FEW, MORE))
+    return (more - few) / (MORE - FEW)
+
+
+def _saved_bytes(
+    model: PreTrainedModel, loss: Callable[..., Tensor], masked: MaskedBatch, count: int, precision: str
+) -> int:
+    sizes: dict[int, int] = {}
+    kept: list[Any] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        # Kept, so that no address is used twice while we count.
+        kept.append(tensor)
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    device = model.device.type
+    bf16 = torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+    with torch.random.fork_rng(devices=[]), bf16, saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss(model, *(part[:count].to(device) for part in masked))
+    return sum(sizes.values())

@@ -1,0 +1,169 @@
+"""Each job sees GPUs of its own: found without CUDA, handed to real worker processes, which tell what they see.
+
+There need be no GPU: CUDA_VISIBLE_DEVICES says which there are, for us as for CUDA itself.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from trainlarge.errors import UserError
+from trainlarge.launch import devices
+from trainlarge.launch.devices import MASK, visible_devices
+from trainlarge.launch.engine import run_cells
+from trainlarge.launch.local_options import LocalOptions
+from trainlarge.sweep.stages import runner_modules
+from trainlarge.sweep.store import CellFolder, Study
+
+Tiny = Callable[..., dict[str, Any]]
+
+
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [
+        ("0,1", ("0", "1")), ("2", ("2",)), ("", ()), ("-1", ()), ("0,-1,1", ("0",)), ("NoDevFiles", ()),
+        (" 3 , 5 ", ("3", "5")), ("GPU-8a1c,MIG-0b2d/1/0", ("GPU-8a1c", "MIG-0b2d/1/0")),
+    ],
+)  # fmt: skip
+def test_the_mask_is_read_as_cuda_reads_it(mask: str, found: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MASK, mask)
+    assert visible_devices() == found
+
+
+LISTING = """\
+GPU 0: NVIDIA H100 (UUID: GPU-5c89852c-d268)
+  MIG 3g.20gb     Device  0: (UUID: MIG-c6d4f1ef-42e4)
+  MIG 1g.5gb      Device  1: (UUID: MIG-cba663e8-9bed)
+GPU 1: NVIDIA H100 (UUID: GPU-7a2be1d9-0c41)
+"""
+
+
+def install(folder: Path, script: str) -> None:
+    program = folder / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        (f"cat <<'END'\n{LISTING}END", ("MIG-c6d4f1ef-42e4", "MIG-cba663e8-9bed", "GPU-7a2be1d9-0c41")),
+        ("echo 'NVIDIA-SMI has failed'; exit 9", ()),
+    ],
+)
+def test_without_a_mask_nvidia_smi_is_asked(
+    script: str, found: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(MASK, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    install(tmp_path, script)
+    assert visible_devices() == found
+
+
+def test_without_nvidia_smi_the_driver_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(MASK, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    devices._listed.cache_clear()
+    for name in ("0000:07:00.0", "0000:0b:00.0"):
+        (tmp_path / "gpus" / name).mkdir(parents=True)
+    monkeypatch.setattr(devices, "_DRIVER", tmp_path / "gpus")
+    assert visible_devices() == ("0", "1")
+    devices._listed.cache_clear()
+
+
+def options(tiny: Tiny, *overrides: str) -> LocalOptions:
+    return LocalOptions.of([tiny(*overrides)])
+
+
+def masks(tiny: Tiny, *overrides: str) -> list[tuple[str, ...]]:
+    return [place.devices for place in options(tiny, *overrides).places]
+
+
+def test_there_are_as_many_jobs_as_devices_and_each_has_its_own(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MASK, "4,5,7")
+    assert masks(tiny) == [("4",), ("5",), ("7",)]
+    assert masks(tiny, "workers=2") == [("4",), ("5",)]
+    assert masks(tiny, "impl.devices=2") == [("4", "5")], "what is left over is too few for a job"
+    assert masks(tiny, "launcher.per_device=2") == [("4",), ("5",), ("7",)] * 2
+    assert masks(tiny, "launcher.per_device=2", "workers=4") == [("4",), ("5",), ("7",), ("4",)]
+    assert masks(tiny, "impl.device=cpu", "workers=9") == [()] * 9
+    monkeypatch.setenv(MASK, "")
+    assert masks(tiny) == [()] and options(tiny).places[0].per_device == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["workers=4"], "workers=4: allowed is at most 2: 2 GPUs, one for a job, launcher.per_device=1"),
+        (["workers=2", "impl.devices=2"], "workers=2: allowed is at most 1: 2 GPUs, impl.devices=2 for a job"),
+        (["impl.devices=3"], "impl.devices=3: allowed is at most 2"),
+        (["launcher.per_device=2", "budget=30 min"], "launcher.per_device=2: allowed is 1 with budget=30 min"),
+        (["launcher.per_device=2", "schedule=fixed", "schedule.horizon=1 h"], "1 with schedule.horizon=1 h"),
+        (["launcher.per_device=2", "impl.device=cpu"], "launcher.per_device=2: allowed is 1 where there are no GPUs"),
+    ],
+)
+def test_what_the_devices_cannot_serve_is_refused(
+    overrides: list[str], told: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MASK, "0,1")
+    with pytest.raises(UserError) as error:
+        options(tiny, *overrides)
+    assert told in str(error.value)
+
+
+def seen(folder: CellFolder) -> str:
+    """What the cell's process says that it sees."""
+    [line] = [line for line in folder.log.read_text().splitlines() if line.startswith(f"{MASK}=")]
+    return line.removeprefix(f"{MASK}=")
+
+
+def overlaps(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    return bool(first["started"] < second["ended"] and second["started"] < first["ended"])
+
+
+def test_no_device_has_two_jobs_at_once(tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MASK, "4,GPU-8a1c")
+    run_cells("train", [tiny(f"seed={seed}", "impl.threads=1") for seed in range(4)], Console(file=io.StringIO()))
+    spans: dict[str, list[dict[str, Any]]] = {}
+    for folder in study.folders("train"):
+        spans.setdefault(seen(folder), []).append(folder.record()["provenance"])
+        assert folder.record()["environment"]["per_device"] == 1
+    assert set(spans) == {"4", "GPU-8a1c"} and sum(map(len, spans.values())) == 4
+    assert not any(overlaps(a, b) for on_one in spans.values() for a in on_one for b in on_one if a is not b)
+
+
+def test_cells_that_share_a_device_say_so_and_keep_their_probe_apart(
+    tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MASK, "0")
+    configs = [tiny(f"seed={seed}", "impl.threads=1", "launcher.per_device=2") for seed in range(2)]
+    run_cells("train", configs, Console(file=io.StringIO()))
+    for folder in study.folders("train"):
+        environment = folder.record()["environment"]
+        assert (seen(folder), environment["shared"], environment["per_device"]) == ("0", True, 2)
+    [probe] = (study.path / "probes").glob("*.json")
+    run_cells("train", [tiny("seed=2", "impl.threads=1")], Console(file=io.StringIO()))
+    assert len(list(probe.parent.glob("*.json"))) == 2, "a time beside others is none for a cell of its own"
+
+
+def test_what_the_fork_server_imports_does_not_start_cuda() -> None:
+    modules = ", ".join(["trainlarge.launch.worker", *runner_modules()])
+    code = f"""
+import torch
+touched = []
+for name in ("is_available", "device_count", "init", "_lazy_init", "current_device", "get_device_name"):
+    setattr(torch.cuda, name, lambda *arguments, name=name: touched.append(name) or 0)
+import {modules}
+print(touched, torch.cuda.is_initialized())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[-2] == "[] False", done.stdout

@@ -1,0 +1,125 @@
+"""Budgets on the real clock: they end within a step, also after a restart, and the decay ends with them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainlarge.config.budget import parse_budget
+from trainlarge.errors import UserError
+from trainlarge.launch.job import RunningJob
+from trainlarge.results.frames import load_study
+from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.training.cells import resolve, shared_work
+from trainlarge.training.extent import make_extent
+from trainlarge.training.stage import TrunkRun
+from trainlarge.training.steps import step_of
+
+Tiny = Callable[..., dict[str, Any]]
+Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
+REAL = ("clock=real", "impl.threads=1")
+
+
+class Stopped(Exception):
+    """Stands for a process that dies at a certain step."""
+
+
+@pytest.fixture
+def step_ends(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds on the training clock at the end of each step that is run."""
+    ends: list[float] = []
+    advance = TrunkRun._advance
+
+    def noted(run: TrunkRun, *arguments: Any) -> None:
+        advance(run, *arguments)
+        ends.append(run.clock.seconds())
+
+    monkeypatch.setattr(TrunkRun, "_advance", noted)
+    return ends
+
+
+def test_on_the_real_clock_the_decay_follows_the_seconds(tiny: Tiny, tmp_path: Path) -> None:
+    config = resolve(tiny(*REAL, "budget=100 s"))
+    extent = make_extent(config, step_of(config), 0.01)
+    total = extent.total(parse_budget("100 s"), tmp_path)
+    assert total == 100_000 and extent.schedule.branch_start(total) == 80_000
+    assert extent.rate(1, 70_000, None) == 0.5, "the warm-up of four steps is counted in steps"
+    assert extent.rate(50, 70_000, None) == 1
+    assert extent.rate(900, 85_000, total) == pytest.approx(1 - math.sqrt(0.25))
+    assert extent.rate(950, 100_300, total) == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_training_stops_within_a_step_of_the_budget(
+    tiny: Tiny, run_here: Run, study: Study, step_ends: list[float]
+) -> None:
+    short, long = run_here("train", [tiny(*REAL, f"budget={budget} s") for budget in (0.5, 1.0)])
+    for folder, budget in ((short, 0.5), (long, 1.0)):
+        record, rows = folder.record(), folder.metrics()
+        end = record["train_seconds"]
+        before = max(seconds for seconds in step_ends if seconds < budget)
+        assert before < budget <= end and record["branch_step"] < record["step"]
+        after = min(seconds for seconds in step_ends if seconds >= budget)
+        assert end == pytest.approx(after, abs=0.05)
+        assert rows[-1]["train_seconds"] == end and rows[-1]["lr"] < 0.05 * rows[0]["lr"]
+    cells = load_study(study).cells
+    assert set(cells["clock"]) == {"real"}
+    assert list(cells["disturbance"]) == pytest.approx(list(cells["train_seconds"] / cells["model_seconds"]))
+
+
+def test_a_real_budget_survives_a_restart(
+    tiny: Tiny, run_here: Run, step_ends: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(*REAL, "budget=1 s", "impl.save_seconds=0.05")
+    check = RunningJob.check
+
+    def die(job: RunningJob) -> None:
+        check(job)
+        if step_ends[-1] > 0.9:
+            raise Stopped
+
+    monkeypatch.setattr(RunningJob, "check", die)
+    with pytest.raises(Stopped):
+        run_here("train", [config])
+    monkeypatch.setattr(RunningJob, "check", check)
+    first = len(step_ends)
+    [folder] = run_here("train", [config])
+    record = folder.record()
+    assert record["resumed_at"] and step_ends[first] > 0.5, "the clock went on from the saved state"
+    assert step_ends[-2] < 1 <= step_ends[-1] == pytest.approx(record["train_seconds"], abs=0.05)
+    seconds = [row["train_seconds"] for row in folder.metrics()]
+    assert seconds == sorted(seconds)
+
+
+def test_every_schedule_has_a_meaning_on_the_real_clock(tiny: Tiny, run_here: Run) -> None:
+    matched = tiny(*REAL, "budget=0.4 s", "schedule=matched")
+    fixed = tiny(*REAL, "budget=0.4 s", "schedule=fixed", "schedule.horizon=0.8 s")
+    rates = [run_here("train", [config])[0].metrics()[-1]["lr"] / 3e-3 for config in (matched, fixed)]
+    scale = 8**0.5  # of the peak rate at width 16
+    assert rates == pytest.approx([0.0, 0.5 * scale], abs=0.1)
+
+
+def test_the_clock_is_part_of_what_a_cell_is(tiny: Tiny) -> None:
+    real, modelled = (resolve(tiny(f"clock={clock}", "budget=1 s")) for clock in ("real", "modelled"))
+    assert shared_work(real) != shared_work(modelled)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["clock=wall"], "clock"),
+        (["clock=real"], "clock"),
+        (["clock=real", "budget=1e6 tokens"], "clock"),
+        (["clock=real", "budget=5 s", "impl.devices=2"], "impl.devices"),
+        (["clock=real", "budget=5 s", "schedule=fixed", "schedule.horizon=900 steps"], "budget"),
+        (["clock=real", "budget=5 s", "schedule=fixed", "schedule.horizon=1 s"], "schedule.horizon"),
+    ],
+)
+def test_what_has_no_meaning_is_refused_in_one_line(tiny: Tiny, overrides: list[str], key: str) -> None:
+    with pytest.raises(UserError, match=f"^{key}=") as error:
+        resolve(tiny(*overrides))
+    assert "\n" not in str(error.value)
