@@ -18,24 +18,37 @@ if TYPE_CHECKING:
     from trainlarge.compression.grid import Compressed, compress, compress_grid
     from trainlarge.compression.packing import load_packed, load_packed_weights, save_packed
     from trainlarge.compression.sizes import Sizes
+    from trainlarge.compression.structure.tokens import TokenFacts
     from trainlarge.compression.weights import Weights
+    from trainlarge.config.factorize import FixedRank, LowRank
     from trainlarge.config.prune import Magnitude, Random, SparseGPT, Wanda
     from trainlarge.config.quantize import GPTQ, Binary, KMeans, Mixed, Outliers, Ternary, Uniform
     from trainlarge.config.recipe import Recipe
+    from trainlarge.config.structure import Heads, LayerList, Layers, Neurons
+    from trainlarge.config.vocabulary import Frequent, TokenList
 
 __all__ = [
     "Binary",
     "Compressed",
+    "FixedRank",
+    "Frequent",
     "GPTQ",
+    "Heads",
     "KMeans",
+    "LayerList",
+    "Layers",
+    "LowRank",
     "Magnitude",
     "Mixed",
+    "Neurons",
     "Outliers",
     "Random",
     "Recipe",
     "Sizes",
     "SparseGPT",
     "Ternary",
+    "TokenFacts",
+    "TokenList",
     "Uniform",
     "Wanda",
     "Weights",
@@ -67,6 +80,15 @@ _HOME = {
     "Ternary": "trainlarge.config.quantize",
     "Uniform": "trainlarge.config.quantize",
     "Recipe": "trainlarge.config.recipe",
+    "FixedRank": "trainlarge.config.factorize",
+    "LowRank": "trainlarge.config.factorize",
+    "Heads": "trainlarge.config.structure",
+    "LayerList": "trainlarge.config.structure",
+    "Layers": "trainlarge.config.structure",
+    "Neurons": "trainlarge.config.structure",
+    "Frequent": "trainlarge.config.vocabulary",
+    "TokenList": "trainlarge.config.vocabulary",
+    "TokenFacts": "trainlarge.compression.structure.tokens",
 }
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from dataclasses import asdict
 from typing import Any
 
+from trainlarge.compression.checkpoint import check_positions, find_checkpoint, weight_bytes
 from trainlarge.config.impl import check_impl
 from trainlarge.config.recipe import SLOTS, Recipe
+from trainlarge.config.schema import DataConfig, TaskConfig
+from trainlarge.data.fingerprint import fingerprint
 from trainlarge.errors import UserError
 from trainlarge.models.flops import forward_flops
-from trainlarge.sweep.cell import check_cell_id
-from trainlarge.sweep.store import Study, studies_root
+from trainlarge.training.cells import check_evaluation
 from trainlarge.training.steps import shape_of
 
 NOTHING = {"name": "none"}
+TEXT = ("data", "task")
+"""Groups that say what a folder is evaluated on; a train cell brings its own."""
+DIGEST = "checkpoint_digest"
+FLOAT_BYTES = 4
 
 
 def resolve(config: dict[str, Any]) -> dict[str, Any]:
@@ -27,9 +33,8 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
     if recover != NOTHING:
         raise UserError("recover", recover["name"], NOTHING["name"])
     recipe = recipe_of(config)
-    _parent(str(studies_root()), config["study"], str(config["checkpoint"]))
-    rest = {key: value for key, value in config.items() if key not in (*SLOTS, "order")}
-    return {**rest, **recipe.to_config(), "recover": recover}
+    rest = {key: value for key, value in config.items() if key not in (*SLOTS, "order", *TEXT, DIGEST)}
+    return {**rest, **recipe.to_config(), **_source(config), "recover": recover}
 
 
 def shared_work(config: dict[str, Any]) -> Any:
@@ -38,10 +43,12 @@ def shared_work(config: dict[str, Any]) -> Any:
 
 
 def cost(config: dict[str, Any]) -> float:
-    """FLOPs of one evaluation of the checkpoint."""
-    parent = _parent(str(studies_root()), config["study"], config["checkpoint"])
-    length, rows = parent["data"]["sequence_length"], parent["task"]["evaluation_rows"]
-    return float(rows * forward_flops(shape_of(parent), length, predictions_per_row=1))
+    """FLOPs of one evaluation of the checkpoint; for a folder roughly, from the size of its weights."""
+    checkpoint = find_checkpoint(config)
+    length, rows = checkpoint.config["data"]["sequence_length"], checkpoint.config["task"]["evaluation_rows"]
+    if not checkpoint.is_cell:
+        return float(rows * length * 2 * weight_bytes(checkpoint.folder) / FLOAT_BYTES)
+    return float(rows * forward_flops(shape_of(checkpoint.config), length, predictions_per_row=1))
 
 
 def recipe_of(config: dict[str, Any]) -> Recipe:
@@ -49,15 +56,25 @@ def recipe_of(config: dict[str, Any]) -> Recipe:
     return Recipe.from_config(**{slot: config.get(slot) for slot in SLOTS}, order=config.get("order"))
 
 
-@lru_cache(maxsize=4096)
-def _parent(root: str, study_name: str, checkpoint: str) -> dict[str, Any]:
-    """Configuration of the parent train cell. Kept only when it is there: an error is looked at again the next time."""
-    study = Study.named(study_name)
-    allowed = f"the id of a finished train cell of study {study_name} in {root}, or 'every' in a sweep"
-    try:
-        folder = study.folder("train", check_cell_id(checkpoint))
-    except UserError:
-        raise UserError("checkpoint", checkpoint, allowed) from None
-    if not folder.is_done():
-        raise UserError("checkpoint", checkpoint, allowed)
-    return folder.cell().config
+def _source(config: dict[str, Any]) -> dict[str, Any]:
+    """The checkpoint, and of a folder the digest that stands for it and the text that it is evaluated on.
+
+    Cells of a train cell's checkpoint have no groups of text: that of the train cell is used.
+    """
+    checkpoint = find_checkpoint(config)
+    if checkpoint.is_cell:
+        _refuse_text(config)
+        return {"checkpoint": checkpoint.id}
+    check_evaluation(config["task"])
+    check_positions(checkpoint.folder, config["data"]["sequence_length"])
+    data = {**config["data"], "fingerprint": fingerprint(config["data"])}
+    return {"checkpoint": str(checkpoint.folder), DIGEST: checkpoint.id, "data": data, "task": config["task"]}
+
+
+def _refuse_text(config: dict[str, Any]) -> None:
+    defaults = {"data": asdict(DataConfig(name="stdlib")), "task": asdict(TaskConfig())}
+    for group in TEXT:
+        for key, value in (config.get(group) or {}).items():
+            if value != defaults[group][key]:
+                allowed = "nothing beside the id of a train cell: its own text evaluates it"
+                raise UserError(f"{group}.{key}", value, allowed)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from trainlarge.compression.calibration import Batch, Calibration
 from trainlarge.compression.forms import Form, Plain
 from trainlarge.compression.packing import Packed
+from trainlarge.compression.recoded import recoded
 from trainlarge.compression.registry import Shared, function_of
 from trainlarge.compression.sizes import Sizes
 from trainlarge.compression.structure.registry import Reshape, reshape_of
@@ -147,10 +148,12 @@ def _after(step: Part, state: _State) -> _State:
     reshape = reshape_of(step)
     if reshape is not None:
         return _reshaped(step, reshape, state)
-    assert isinstance(step, Method)
+    if not isinstance(step, Method):
+        raise LookupError(f"no function with @reshapes({type(step).__name__})")
     names = state.weights.selected(step.embeddings)
     tensors = {name: state.forms[name].dense() for name in names}
-    return replace(state, forms={**state.forms, **function_of(step)(step, tensors, state.shared)})
+    found = function_of(step)(step, tensors, state.shared)
+    return replace(state, forms={**state.forms, **{name: recoded(state.forms[name], found[name]) for name in found}})
 
 
 def _reshaped(step: Part, reshape: Reshape, state: _State) -> _State:

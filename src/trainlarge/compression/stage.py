@@ -7,23 +7,25 @@ import time
 from dataclasses import asdict, replace
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.cells import recipe_of
+from trainlarge.compression.checkpoint import unchanged_checkpoint
 from trainlarge.compression.grid import Compressed, compress_grid
+from trainlarge.compression.own_tokenizer import own_tokenizer
 from trainlarge.compression.packing import save_packed
 from trainlarge.compression.structure.shapes import Structure
-from trainlarge.compression.structure.tokens import TokenFacts, removed_share, renumbered
+from trainlarge.compression.structure.tokens import removed_share, renumbered
+from trainlarge.compression.token_counts import token_facts
 from trainlarge.compression.training_batches import training_batches
 from trainlarge.compression.weight_error import WeightError, total_relative_squared_error, weight_errors
 from trainlarge.compression.weights import Weights, load_weights
 from trainlarge.compression.zstd import zstd_bytes
 from trainlarge.data.evaluation import EvaluationSet
-from trainlarge.data.prepare import PreparedData, prepare
+from trainlarge.data.prepare import prepare
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.place import jobs_per_device
 from trainlarge.launch.provenance import origin, software
@@ -34,9 +36,6 @@ from trainlarge.sweep.store import RECORD_SCHEMAS
 from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
 from trainlarge.training.evaluate import Evaluation, evaluate
 from trainlarge.training.setup import evaluation_set_of
-
-_CHUNK = 1 << 24
-"""Tokens that are counted at a time."""
 
 
 def run(job: RunningJob) -> None:
@@ -54,11 +53,12 @@ class CheckpointRun:
         self.implementation: Implementation = choose(config["impl"])
         torch.set_num_threads(self.implementation.threads)
         self.was_shared = is_shared(self.implementation.threads)
-        self.parent = job.study.folder("train", config["checkpoint"])
-        parent = self.parent.cell().config
-        prepared = prepare(parent["data"], job.study.data_root)
+        self.parent = unchanged_checkpoint(config)
+        parent = self.parent.config
+        own = None if self.parent.is_cell else own_tokenizer(self.parent.folder)
+        prepared = prepare(parent["data"], job.study.data_root, own)
         self.evaluation_set: EvaluationSet = evaluation_set_of(parent, prepared)
-        model = load_model(self.parent.checkpoint, attention=self.implementation.attention)
+        model = load_model(self.parent.folder, attention=self.implementation.attention)
         self.model: PreTrainedModel = cast(Any, model).to(self.implementation.device)
         self.weights = Weights.of(self.model)
         self.calibration = Calibration(self.weights, self.model, lambda: training_batches(prepared, parent))
@@ -146,11 +146,11 @@ class CheckpointRun:
             **{f"{key}{part}": getattr(sizes, f"{key}{part}")
                for key in ("nonzero_parameters", "ideal_bytes", "file_bytes") for part in ("", "_without_embeddings")},
             "zstd_bytes": zstd_bytes(packed),
-            "zstd_bytes_without_embeddings": zstd_bytes(packed, without=self.weights.embeddings),
+            "zstd_bytes_without_embeddings": zstd_bytes(packed, without=compressed.left.embeddings),
             "relative_squared_error": total_relative_squared_error(errors.values()),
             "seconds": time.time() - started,
             "data": {
-                "fingerprint": self.parent.cell().config["data"]["fingerprint"],
+                "fingerprint": self.parent.config["data"]["fingerprint"],
                 "evaluation_fingerprint": self.evaluation_set.fingerprint,
             },
             "environment": self._environment(),
@@ -162,16 +162,6 @@ class CheckpointRun:
         implementation = {**self.implementation.to_json(), "precision": "fp32"}
         shared = {"shared": self.was_shared, "per_device": jobs_per_device()}
         return {**implementation, **shared, "software": software()}
-
-
-def token_facts(prepared: PreparedData) -> TokenFacts:
-    """How often each token occurs in the training split. Our tokenizers have no unknown token: it is the mask token."""
-    counts = sum(
-        np.bincount(prepared.train[start : start + _CHUNK], minlength=prepared.vocab_size)
-        for start in range(0, len(prepared.train), _CHUNK)
-    )
-    special = frozenset(range(prepared.first_regular_id))
-    return TokenFacts(torch.from_numpy(np.asarray(counts)), special, prepared.mask_id)
 
 
 def _counts(structure: Structure) -> dict[str, Any]:

@@ -272,7 +272,14 @@ class CompressConfig(CommonConfig):
     """One compress cell."""
 
     checkpoint: str = MISSING
-    """Id of a train cell of the study; ``every`` in a sweep stands for all that are done."""
+    """Id of a train cell of the study, or a Hugging Face folder of a masked language model with its tokenizer;
+    ``every`` in a sweep stands for all train cells that are done."""
+    checkpoint_digest: str | None = None
+    """Content hash of a folder's weights, configuration and tokenizer; filled in when a cell is frozen."""
+    task: TaskConfig = field(default_factory=TaskConfig)
+    """How a folder is evaluated; a train cell brings its own."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """The text that a folder is evaluated on, read by its own tokenizer; a train cell brings its own."""
     vocabulary: Any = None
     """Cut of the vocabulary, the group ``vocabulary``: its ``name`` and fields."""
     structure: Any = None

@@ -9,7 +9,7 @@ import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from filelock import FileLock
 
 from trainlarge.data.corpus import Corpus, corpus
+from trainlarge.data.digest import file_digest
 from trainlarge.data.fingerprint import fingerprint
 from trainlarge.data.split import SPLITS, Split
 from trainlarge.data.tokenizer import (
@@ -37,6 +38,36 @@ FORMAT_VERSION = 1
 """Part of every key: raise it when the same text would give other files."""
 LOCK_SECONDS = 4 * 3600.0
 """How long to wait for another process that builds the same data."""
+
+
+@dataclass(frozen=True)
+class OwnTokenizer:
+    """A tokenizer that comes with a model and was not trained on the corpus."""
+
+    file: Path
+    """Its ``tokenizer.json``."""
+    vocab_size: int
+    """Entries."""
+    pad_id: int
+    """Id of the padding token."""
+    cls_id: int
+    """Id of the token before a sentence."""
+    sep_id: int
+    """Id of the token after a document."""
+    mask_id: int
+    """Id of the mask token."""
+    unknown_id: int
+    """Id of the unknown token, or of the mask token where there is none."""
+    special_ids: frozenset[int]
+    """Ids of all special tokens."""
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        """What prepared data must know of it; any token may be put in the place of a masked one, as in BERT."""
+        return {
+            "pad_id": self.pad_id, "cls_id": self.cls_id, "sep_id": self.sep_id, "mask_id": self.mask_id,
+            "unknown_id": self.unknown_id, "special_ids": self.special_ids, "first_regular_id": 0,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,34 +95,45 @@ class PreparedData:
     mask_id: int = MASK_ID
     """Id of ``[MASK]``."""
     first_regular_id: int = FIRST_REGULAR_ID
-    """First id that is no special token."""
+    """First id that may be put in the place of a masked one."""
+    unknown_id: int = MASK_ID
+    """Id as which a token is read that a smaller vocabulary has not: our tokenizers have no unknown token."""
+    special_ids: frozenset[int] = frozenset(range(FIRST_REGULAR_ID))
+    """Ids of all special tokens."""
 
 
-def prepare(data: dict[str, Any], root: Path) -> PreparedData:
+def prepare(data: dict[str, Any], root: Path, own: OwnTokenizer | None = None) -> PreparedData:
     """Prepared data of a ``data`` group, built below ``root`` unless it is there already.
 
     Any number of processes may call it at the same time: one builds, the others wait for it. A builder that dies
     leaves nothing that is taken for prepared data. Where ``data.fingerprint`` is frozen and its data was prepared
-    before, the text itself is not needed.
+    before, the text itself is not needed. With ``own``, that tokenizer reads the text, whatever ``data.vocab_size`` is.
 
     Raises:
         UserError: a setting is wrong, a file cannot be read, a split is empty, or the text is no longer the one whose
             fingerprint was frozen.
         filelock.Timeout: another process has been building the same data for hours.
     """
-    check_vocab_size(data["vocab_size"])
+    if own is None:
+        check_vocab_size(data["vocab_size"])
     content = data.get("fingerprint") or fingerprint(data)
-    folder = root / prepared_key(content, data["vocab_size"])
+    key = prepared_key(content, data["vocab_size"]) if own is None else _own_key(content, own)
+    folder = root / key
     if not folder.is_dir():
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock", timeout=LOCK_SECONDS):
-            _build_once(data, content, folder)
-    return load_prepared(folder)
+            _build_once(data, content, folder, own)
+    return load_prepared(folder) if own is None else replace(load_prepared(folder), **own.ids)
 
 
 def prepared_key(content: str, vocab_size: int) -> str:
     """Folder name, 16 hex digits, of the data with that fingerprint and vocabulary size."""
     return hashlib.sha256(f"{FORMAT_VERSION} {content} {vocab_size}".encode()).hexdigest()[:16]
+
+
+def _own_key(content: str, own: OwnTokenizer) -> str:
+    text = f"{FORMAT_VERSION} {content} {file_digest(own.file)} {own.sep_id}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def load_prepared(folder: Path) -> PreparedData:
@@ -116,7 +158,7 @@ def _open_split(folder: Path, split: Split, meta: dict[str, Any]) -> np.memmap:
     return tokens
 
 
-def _build_once(data: dict[str, Any], content: str, folder: Path) -> None:
+def _build_once(data: dict[str, Any], content: str, folder: Path, own: OwnTokenizer | None) -> None:
     if folder.is_dir():
         return
     current = fingerprint(data)
@@ -124,7 +166,7 @@ def _build_once(data: dict[str, Any], content: str, folder: Path) -> None:
         raise UserError("data.fingerprint", content, f"{current}: the text has changed since the cell was frozen")
     _check_not_empty(data)
     with _published(folder) as partial:
-        _build(corpus(data), data["vocab_size"], content, partial)
+        _build(corpus(data), data["vocab_size"], content, partial, own)
 
 
 @contextmanager
@@ -143,12 +185,20 @@ def _published(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _build(source: Corpus, vocab_size: int, content: str, folder: Path) -> None:
-    train_tokenizer(source.documents("train"), vocab_size).save(str(folder / "tokenizer.json"))
+def _build(source: Corpus, vocab_size: int, content: str, folder: Path, own: OwnTokenizer | None) -> None:
+    if own is None:
+        train_tokenizer(source.documents("train"), vocab_size).save(str(folder / "tokenizer.json"))
+    else:
+        shutil.copyfile(own.file, folder / "tokenizer.json")
+        vocab_size = own.vocab_size
     tokenizer, dtype = load_tokenizer(folder / "tokenizer.json"), token_dtype(vocab_size)
+    # A tokenizer of a model may be set to cut long texts, or to fill short ones up.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    sep_id = SEP_ID if own is None else own.sep_id
     counts = {}
     for split in SPLITS:
-        counts[split] = write_tokens(_token_file(folder, split), source.documents(split), tokenizer, dtype)
+        counts[split] = write_tokens(_token_file(folder, split), source.documents(split), tokenizer, dtype, sep_id)
     meta = {"fingerprint": content, "vocab_size": vocab_size, "dtype": dtype.str, "versions": _versions()}
     meta |= {split: asdict(counts[split]) for split in SPLITS}
     _write(folder / "meta.json", json.dumps(meta, indent=2))

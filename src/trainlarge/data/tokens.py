@@ -37,12 +37,14 @@ def token_dtype(vocab_size: int) -> np.dtype:
     return np.dtype("<u2") if vocab_size <= np.iinfo(np.uint16).max else np.dtype("<u4")
 
 
-def write_tokens(path: Path, documents: Iterable[str], tokenizer: Tokenizer, dtype: np.dtype) -> TokenCounts:
+def write_tokens(
+    path: Path, documents: Iterable[str], tokenizer: Tokenizer, dtype: np.dtype, sep_id: int = SEP_ID
+) -> TokenCounts:
     """Encode documents, each followed by ``[SEP]``, and write their ids one after the other; bounded memory."""
     counts, digest = TokenCounts(), hashlib.sha256()
     with path.open("wb") as file:
         for batch in batches(documents, BATCH_CHARACTERS):
-            ids = _encode(batch, tokenizer, dtype)
+            ids = _encode(batch, tokenizer, dtype, sep_id)
             digest.update(ids.data)
             file.write(ids.data)
             counts.documents += len(batch)
@@ -72,9 +74,9 @@ def batches(documents: Iterable[str], characters: int) -> Iterator[list[str]]:
         yield batch
 
 
-def _encode(texts: list[str], tokenizer: Tokenizer, dtype: np.dtype) -> np.ndarray:
+def _encode(texts: list[str], tokenizer: Tokenizer, dtype: np.dtype, sep_id: int) -> np.ndarray:
     encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    return np.concatenate([np.array([*encoding.ids, SEP_ID], dtype) for encoding in encodings])
+    return np.concatenate([np.array([*encoding.ids, sep_id], dtype) for encoding in encodings])
 
 
 def _flush(file: BinaryIO) -> None:

@@ -135,7 +135,8 @@ class _Look:
         config = folder.cell().config
         if folder.stage == "train":
             return config
-        parent = self.study.folder("train", config["checkpoint"]).cell().config
+        is_folder = config.get("checkpoint_digest") is not None
+        parent = {} if is_folder else self.study.folder("train", config["checkpoint"]).cell().config
         nothing: dict[str, dict[str, Any]] = {"prune": {"sparsity": 0.0}, "quantize": {"bits": 32}}
         return {**parent, **config, **{group: {**none, **config[group]} for group, none in nothing.items()}}
 

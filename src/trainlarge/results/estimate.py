@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint, weight_bytes
 from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.data.masked_count import masked_count
 from trainlarge.data.prepare import prepared_key
@@ -159,7 +160,10 @@ class _CompressEstimates:
         self._seconds = _seconds_of_recipes(study)
 
     def __call__(self, job: Job, cells: list[Cell]) -> JobEstimate:
-        parent = self._study.folder("train", cells[0].config["checkpoint"]).cell().config
+        checkpoint = find_checkpoint(cells[0].config)
+        if not checkpoint.is_cell:
+            return self._of_folder(checkpoint, cells)
+        parent = checkpoint.config
         parameters = parameter_counts(shape_of(parent)).total
         length, rows = parent["data"]["sequence_length"], parent["task"]["evaluation_rows"]
         masked = masked_count(parent["task"]["evaluation_mask_rate"], length)
@@ -172,6 +176,17 @@ class _CompressEstimates:
             flops=passes * forward_flops(shape_of(parent), length, masked),
             seconds=seconds and seconds * (len(cells) + 1), timed_on=device,
             disk_bytes=sum(packed_bytes(shape_of(parent), cell.config) for cell in cells), state_bytes=0,
+        )  # fmt: skip
+
+    def _of_folder(self, checkpoint: Checkpoint, cells: list[Cell]) -> JobEstimate:
+        """Of a Hugging Face folder, whose shape is not known: FLOPs are 2 a parameter and token, files uncompressed."""
+        parameters = weight_bytes(checkpoint.folder) // FLOAT_BYTES
+        length, rows = checkpoint.config["data"]["sequence_length"], checkpoint.config["task"]["evaluation_rows"]
+        tokens = (len(cells) + 1) * rows * length
+        return JobEstimate(
+            what=checkpoint.folder.name, cells=tuple(CellEstimate(cell.id) for cell in cells),
+            parameters=parameters, steps=None, tokens=tokens, flops=2 * parameters * tokens,
+            seconds=None, timed_on=None, disk_bytes=len(cells) * FLOAT_BYTES * parameters, state_bytes=0,
         )  # fmt: skip
 
 

@@ -56,17 +56,22 @@ def _export_train(folder: CellFolder, target: Path) -> None:
 
 
 def _export_compress(folder: CellFolder, target: Path) -> None:
-    parent = CellFolder(folder.path.parents[1] / "train" / folder.cell().config["checkpoint"])
-    tokenizer = shutil.ignore_patterns(*_MODEL_FILES)
-    shutil.copytree(_checkpoint(parent), target, ignore=tokenizer)
+    config = folder.cell().config
+    is_folder = config.get("checkpoint_digest") is not None
+    parent = CellFolder(folder.path.parents[1] / "train" / config["checkpoint"])
+    source = Path(config["checkpoint"]) if is_folder else _checkpoint(parent)
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*_MODEL_FILES))
     _unpacked(folder).save_pretrained(target)
 
 
 def _unpacked(folder: CellFolder):  # type: ignore[no-untyped-def]  # a transformers model, imported only here
-    from trainlarge.compression import load_packed
+    from trainlarge.compression.packing import load_packed, packed_header
 
     if not folder.packed.is_file():
         raise UserError("cell", folder.id, f"a cell whose packed file is still there: {folder.packed} is not")
+    if "structure" in packed_header(folder.packed):
+        shapes = "a cell whose model has the shapes of its checkpoint; this one is read by trainlarge.load_packed"
+        raise UserError("cell", folder.id, shapes)
     return load_packed(folder.packed)
 
 

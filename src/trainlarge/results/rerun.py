@@ -20,7 +20,7 @@ from trainlarge.sweep.plan import make_cells
 
 _PLAIN_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NOT_TEXT = frozenset({"true", "false", "null", "inf", "nan", "yes", "no", "on", "off"})
-_FOUND_AGAIN = frozenset({"data.fingerprint"})
+_FOUND_AGAIN = frozenset({"data.fingerprint", "checkpoint_digest"})
 """Keys that are read off the data, whatever they are set to."""
 
 

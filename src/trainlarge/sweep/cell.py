@@ -19,6 +19,8 @@ SCHEMA_VERSIONS = {"train": 1, "compress": 1}
 """Raised when the meaning of a stage's configuration changes, so that old cells are not taken for new ones."""
 LOCATIONS = {"data": frozenset({"files", "validation_files"})}
 """Paths: ``data.fingerprint`` stands for the content that they lead to."""
+STAND_INS = {"checkpoint": "checkpoint_digest"}
+"""Keys that may be paths, and the key that stands for the content they lead to, where it is set."""
 ADDED_LATER: dict[str, dict[str, Any]] = {
     "": {"clock": "modelled"},
     "data": {"fraction": 1.0},
@@ -56,7 +58,8 @@ class Cell:
         return self._identity(SCHEMA_VERSIONS[self.stage])
 
     def _identity(self, version: int) -> dict[str, Any]:
-        science = {key: value for key, value in self.config.items() if key not in NOT_IDENTITY}
+        hidden = {key for key, stand_in in STAND_INS.items() if self.config.get(stand_in)} | NOT_IDENTITY
+        science = {key: value for key, value in self.config.items() if key not in hidden}
         science = {key: _identifying(key, value) for key, value in _without_later("", science).items()}
         return {"schema": version, "stage": self.stage, "config": science}
 

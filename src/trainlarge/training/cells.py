@@ -62,16 +62,25 @@ def cost(config: dict[str, Any]) -> float:
     return float(steps_in(budget, step, None) * step.flops)
 
 
-def _check_task(config: dict[str, Any]) -> None:
-    task = config["task"]
-    if task["name"] not in TASKS:
-        raise UserError("task", task["name"], ", ".join(TASKS))
+def check_evaluation(task: dict[str, Any]) -> None:
+    """Refuse shares and counts of the group ``task`` that are out of range.
+
+    Raises:
+        UserError: naming the key.
+    """
     for key in ("mask_rate", "evaluation_mask_rate"):
         if not 0 < task[key] < 1:
             raise UserError(f"task.{key}", task[key], "a number in (0, 1)")
     for key in ("evaluation_rows", "evaluations_per_doubling"):
         if task[key] < 1:
             raise UserError(f"task.{key}", task[key], "a whole number of at least 1")
+
+
+def _check_task(config: dict[str, Any]) -> None:
+    task = config["task"]
+    if task["name"] not in TASKS:
+        raise UserError("task", task["name"], ", ".join(TASKS))
+    check_evaluation(task)
     if config["seed"] < 0:
         raise UserError("seed", config["seed"], "a whole number of at least 0")
     if config["checkpoint"] is not None:

@@ -129,6 +129,16 @@ def test_what_a_cut_does_not_touch_stays_quantized(encoder: PreTrainedModel) -> 
     assert compressed.sizes.ideal_bytes == natural.sizes.ideal_bytes
 
 
+def test_what_is_pruned_after_quantization_stays_codes(encoder: PreTrainedModel) -> None:
+    parts = {"quantize": Uniform(4), "prune": Magnitude(0.5)}
+    quantized = compress(encoder, Recipe(quantize=Uniform(4))).weights
+    both = compress(encoder, Recipe(**parts, order=("quantize", "prune")))
+    for name in both.left.matrices:
+        values = both.weights[name]
+        assert ((values == 0) | (values == quantized[name])).all()
+    assert both.sizes.ideal_bytes <= compress(encoder, Recipe(**parts)).sizes.ideal_bytes
+
+
 @pytest.mark.parametrize("name", ["roberta", "bert"])
 def test_a_file_of_another_model(name: str, tmp_path: Path, facts: TokenFacts) -> None:
     recipe = Recipe(structure=Heads(0.5), vocabulary=Frequent(20))

@@ -1,0 +1,43 @@
+"""The tokenizer of a Hugging Face folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from trainlarge.compression.checkpoint import TOKENIZER
+from trainlarge.data.prepare import OwnTokenizer
+from trainlarge.errors import UserError
+
+
+def own_tokenizer(folder: Path) -> OwnTokenizer:
+    """What must be known of the tokenizer of a folder.
+
+    Raises:
+        UserError: on ``checkpoint``, when there is none, or it has no mask token.
+    """
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        cause = str(error).partition("\n")[0][:200]
+        raise UserError("checkpoint", folder, f"a folder with a tokenizer that can be read ({cause})") from error
+    if tokenizer.mask_token_id is None:
+        raise UserError("checkpoint", folder, "a folder whose tokenizer has a mask token")
+    mask, unknown = tokenizer.mask_token_id, tokenizer.unk_token_id
+    separator = _first(tokenizer.sep_token_id, tokenizer.eos_token_id, mask)
+    return OwnTokenizer(
+        file=folder / TOKENIZER,
+        vocab_size=len(tokenizer),
+        pad_id=_first(tokenizer.pad_token_id, separator),
+        cls_id=_first(tokenizer.cls_token_id, tokenizer.bos_token_id, separator),
+        sep_id=separator,
+        mask_id=mask,
+        unknown_id=_first(unknown, mask),
+        special_ids=frozenset(tokenizer.all_special_ids),
+    )
+
+
+def _first(*ids: int | None) -> int:
+    return next(number for number in ids if number is not None)

@@ -1,0 +1,117 @@
+"""Compress cells: old configurations keep their identity, new groups are axes, the stage carries them out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainlarge.cli import main
+from trainlarge.compression import load_packed
+from trainlarge.compression.cells import recipe_of, resolve
+from trainlarge.config.recipe import Recipe
+from trainlarge.config.structure import Heads
+from trainlarge.errors import UserError
+from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.plan import make_cells
+from trainlarge.sweep.status import State, Status
+from trainlarge.sweep.store import CellFolder, Study
+
+Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
+Compose = Callable[..., dict[str, Any]]
+
+FIRST_FORM = {
+    "checkpoint": "0123456789ab",
+    "prune": {"name": "magnitude", "sparsity": 0.6, "scope": "global", "embeddings": True},
+    "quantize": {"name": "uniform", "bits": 4, "granularity": "row", "symmetric": False, "embeddings": True},
+    "recover": {"name": "none"},
+    "seed": 0,
+}
+"""A configuration from before there were more slots than two."""
+
+
+@pytest.fixture
+def trained(study: Study, tiny: Compose) -> CellFolder:
+    """A train cell that says that it is done: nothing here looks at its weights."""
+    [cell] = make_cells("train", [tiny("arch.depth=2")])
+    folder = study.folder("train", cell.id)
+    folder.freeze(cell)
+    folder.write_record({"cell": cell.id})
+    folder.write_status(Status(State.DONE))
+    return folder
+
+
+def test_cells_from_before_keep_their_ids(trained: CellFolder, compose: Compose) -> None:
+    overrides = [f"checkpoint={trained.id}", "study=tiny", "prune.sparsity=0.6", "quantize.bits=4"]
+    cell = Cell("compress", resolve(compose("compress", *overrides)))
+    assert cell.identity["config"] == {**FIRST_FORM, "checkpoint": trained.id}
+    assert Cell("compress", FIRST_FORM).id == "5cfbbc2a6127"
+
+
+@pytest.mark.parametrize(
+    "off", ["structure=none", "structure=heads", "factorize=svd", "vocabulary=frequent", "order=[prune,quantize]"]
+)
+def test_what_does_nothing_does_not_change_the_id(trained: CellFolder, compose: Compose, off: str) -> None:
+    overrides = [f"checkpoint={trained.id}", "study=tiny", "prune.sparsity=0.6"]
+    plain = resolve(compose("compress", *overrides))
+    assert Cell("compress", resolve(compose("compress", *overrides, off))).id == Cell("compress", plain).id
+
+
+def test_a_resolved_configuration_gives_its_recipe_again(trained: CellFolder, compose: Compose) -> None:
+    overrides = [f"checkpoint={trained.id}", "study=tiny", "structure=heads", "structure.keep=0.5", "quantize.bits=4"]
+    first = resolve(compose("compress", *overrides, "order=[quantize,structure]"))
+    assert first["order"] == ["quantize", "structure"]
+    assert resolve(first) == first
+    recipe = recipe_of(first)
+    assert recipe.structure == Heads(0.5) and recipe.order == ("quantize", "structure")
+    other = resolve(compose("compress", *overrides))
+    assert Cell("compress", other).id != Cell("compress", first).id
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["structure=heads", "structure.keep=2"], r"structure.keep=2"),
+        (["structure=heads", "structure.keep=0.5", "order=[prune]"], r"order=\['prune'\]"),
+        (["order=[glue]"], r"order=\['glue'\]"),
+        (["order=heads"], r"order=heads"),
+        (["structure=layer_list"], r"structure.layers=\?\?\?"),
+    ],
+)
+def test_bad_configuration_is_one_line(
+    trained: CellFolder, compose: Compose, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve(compose("compress", f"checkpoint={trained.id}", "study=tiny", *overrides))
+
+
+def test_a_sweep_over_structures(
+    run_here: Run, tiny: Compose, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_here("train", [tiny("arch.depth=2")])
+    sweeps = tmp_path / "sweeps" / "tiny"
+    sweeps.mkdir(parents=True)
+    (sweeps / "compress.yaml").write_text(
+        "# @package _global_\nsweep:\n  blocks:\n"
+        "    - {checkpoint: every, structure: heads, structure.keep: [1.0, 0.5],"
+        " structure.importance: [weight, gradient], quantize.bits: [32, 4]}\n"
+        "    - {checkpoint: every, structure: layers, structure.keep: 0.5, structure.choice: [top, contribution]}\n"
+        "    - {checkpoint: every, vocabulary: frequent, vocabulary.size: 20, factorize: svd, factorize.keep: 0.5}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["compress", "-m", "+sweeps=tiny/compress", "study=tiny", "tracking=none"]) == 0
+    folders = list(study.folders("compress"))
+    # Without heads removed both importances are the same cell.
+    assert len(folders) == 2 + 4 + 2 + 1
+    for folder in folders:
+        record, model = folder.record(), load_packed(folder.packed)
+        assert record["parameters"] == model.num_parameters()
+        assert record["file_bytes"] == folder.packed.stat().st_size
+        assert Recipe.from_json(record["recipe"]) == recipe_of(folder.cell().config)
+        assert json.loads(json.dumps(record)) == record and torch.tensor(record["loss"]).isfinite()
+        assert (record["unknown_share"] > 0) == ("vocabulary" in record["order"])
+        assert 0 <= record["relative_squared_error"] <= 1
