@@ -14,7 +14,8 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
-from trainlarge.config.recipe import Recipe
+from trainlarge.compression.cells import DIGEST, TEXT, recipe_of
+from trainlarge.config.recipe import SLOTS, Recipe
 from trainlarge.config.register import register_schema
 from trainlarge.config.share import share_folder
 from trainlarge.sweep.cell import Cell
@@ -82,7 +83,8 @@ def make_compress_cell(study: Study, parent: CellFolder, sparsity: float, bits: 
     config["quantize"] |= {"bits": bits}
     config["prune"] = config["prune"] if sparsity else {"name": "none"}
     config["quantize"] = config["quantize"] if bits < 32 else {"name": "none"}
-    cell = Cell("compress", config)
+    brought = {key: value for key, value in config.items() if key not in (*SLOTS, "order", *TEXT, DIGEST)}
+    cell = Cell("compress", {**brought, **recipe_of(config).to_config()})
     folder = study.folder("compress", cell.id)
     folder.freeze(cell)
     folder.write_record(compress_record(cell, parent.record(), sparsity, bits))

@@ -7,13 +7,15 @@ import yaml
 
 from trainlarge.errors import UserError
 from trainlarge.sweep import cell, files, store
-from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.cell import Cell, with_later_keys
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
 
 CELL = Cell(
     "train",
-    {"study": "s", "seed": 3, "budget": "5 steps", "note": "Größe: ü", "ratio": 2.0, "empty": None, "files": []},
+    with_later_keys(
+        {"study": "s", "seed": 3, "budget": "5 steps", "note": "Größe: ü", "ratio": 2.0, "empty": None, "files": []}
+    ),
 )
 
 
@@ -109,6 +111,13 @@ def test_freezing_writes_what_one_call_of_the_yaml_library_would(folder: CellFol
     text = (folder.path / "config.yaml").read_text(encoding="utf-8")
     whole = yaml.safe_dump(CELL.config, sort_keys=False, default_flow_style=False, allow_unicode=True)
     assert text == f"# train cell {CELL.id}: frozen, never edited\n{whole}"
+
+
+def test_a_cell_that_is_older_than_a_key_comes_back_with_what_the_key_meant(tmp_path: Path) -> None:
+    old = Cell("train", {key: value for key, value in CELL.config.items() if key != "clock"})
+    folder = Study(tmp_path / "old").folder("train", old.id)
+    folder.freeze(old)
+    assert folder.cell().config == CELL.config and folder.cell() == CELL == old
 
 
 def test_a_configuration_that_a_crash_emptied_is_frozen_again(folder: CellFolder) -> None:

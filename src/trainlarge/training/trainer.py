@@ -17,6 +17,7 @@ from torch import Tensor
 from trainlarge.data.blocks import Blocks
 from trainlarge.training.device import Implementation
 from trainlarge.training.module import MaskedLanguageModule, Observer, StepBatches
+from trainlarge.training.signals import SignalsOfTheJob
 
 _PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
@@ -52,8 +53,9 @@ class Stretches:
         self.module.rate, self.module.observer = rate, observer
         self.module.train()
         batches = StepBatches(self.blocks, self.rows, start, stop)
-        with _quiet():
-            self._trainer().fit(self.module, batches.loader())
+        signals = SignalsOfTheJob()
+        with _quiet(), signals.fitting():
+            self._trainer(signals).fit(self.module, batches.loader())
 
     def stop(self) -> None:
         """To be called by the observer: the step that it was told of is the last one of this stretch."""
@@ -88,7 +90,7 @@ class Stretches:
         self.module.micro_batch_rows = twin.micro_batch_rows
         return [after - before for before, after in zip(ends[1:-1], ends[2:], strict=True)]
 
-    def _trainer(self) -> lightning.Trainer:
+    def _trainer(self, signals: SignalsOfTheJob) -> lightning.Trainer:
         return lightning.Trainer(
             barebones=True,
             accelerator=self.implementation.device,
@@ -96,8 +98,9 @@ class Stretches:
             strategy="ddp" if self.impl["devices"] > 1 else "auto",
             precision=_PRECISIONS[self.implementation.precision],
             max_epochs=1,
-            # Our own job answers signals and requeues; Lightning must not.
+            # Our own job requeues and answers signals; Lightning must not.
             plugins=[LightningEnvironment()],
+            callbacks=[signals],
         )
 
 
