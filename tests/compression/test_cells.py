@@ -16,8 +16,10 @@ from trainlarge.compression.cells import recipe_of, resolve
 from trainlarge.config.recipe import Recipe
 from trainlarge.config.structure import Heads
 from trainlarge.errors import UserError
+from trainlarge.launch.job import RunningJob
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import make_cells
+from trainlarge.sweep.stages import runner
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -87,6 +89,22 @@ def test_bad_configuration_is_one_line(
 ) -> None:
     with pytest.raises(UserError, match=message):
         resolve(compose("compress", f"checkpoint={trained.id}", "study=tiny", *overrides))
+
+
+def test_a_job_takes_the_checkpoint_of_its_own_study_wherever_that_lies(
+    run_here: Run, tiny: Compose, compose: Compose, study: Study, tmp_path: Path
+) -> None:
+    [parent] = run_here("train", [tiny()])
+    [cell] = make_cells("compress", [compose("compress", "study=tiny", f"checkpoint={parent.id}")])
+    study.folder("compress", cell.id).freeze(cell)
+    root = tmp_path / "elsewhere"
+    root.mkdir()
+    (root / ".data").symlink_to(study.data_root.resolve())
+    copied = Study(study.path.rename(root / "renamed"))
+    job = RunningJob.claim(copied, "compress", [cell.id])
+    with job.running():
+        runner("compress").run(job)
+    assert copied.folder("compress", cell.id).is_done() and not study.path.exists()
 
 
 def test_a_sweep_over_structures(

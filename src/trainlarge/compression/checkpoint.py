@@ -12,7 +12,7 @@ from typing import Any
 from trainlarge.data.digest import file_digest
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import ID_PATTERN
-from trainlarge.sweep.store import Study, studies_root
+from trainlarge.sweep.store import Study
 
 DIGEST_LENGTH = 16
 TOKENIZER = "tokenizer.json"
@@ -37,8 +37,11 @@ class Checkpoint:
     """Whether it comes from a train cell."""
 
 
-def find_checkpoint(config: dict[str, Any]) -> Checkpoint:
+def find_checkpoint(config: dict[str, Any], study: Study | None = None) -> Checkpoint:
     """The checkpoint of a compress cell's configuration.
+
+    Args:
+        study: where its train cell lies; None: in the study that the configuration names.
 
     Raises:
         UserError: when it is neither a finished train cell of the study nor a whole Hugging Face folder.
@@ -47,17 +50,17 @@ def find_checkpoint(config: dict[str, Any]) -> Checkpoint:
     if is_folder(text):
         folder = Path(text).expanduser().resolve()
         return Checkpoint(folder_digest(folder), folder, config, is_cell=False)
-    root = str(studies_root())
-    return Checkpoint(text, *_train_cell(root, config["study"], text), is_cell=True)
+    study = study or Study.named(config["study"])
+    return Checkpoint(text, *_train_cell(study, text), is_cell=True)
 
 
-def unchanged_checkpoint(config: dict[str, Any]) -> Checkpoint:
-    """The checkpoint of a frozen configuration.
+def unchanged_checkpoint(config: dict[str, Any], study: Study) -> Checkpoint:
+    """The checkpoint of a frozen configuration of ``study``.
 
     Raises:
         UserError: when a folder holds something else than when the cell was frozen.
     """
-    checkpoint = find_checkpoint(config)
+    checkpoint = find_checkpoint(config, study)
     frozen = config.get("checkpoint_digest")
     if frozen and checkpoint.id != frozen:
         allowed = f"the folder as it was when the cell was frozen, of digest {frozen} and not {checkpoint.id}"
@@ -108,12 +111,10 @@ def check_positions(folder: Path, sequence_length: int) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _train_cell(root: str, study_name: str, checkpoint: str) -> tuple[Path, dict[str, Any]]:
+def _train_cell(study: Study, checkpoint: str) -> tuple[Path, dict[str, Any]]:
     """Model and configuration of a train cell. Kept only when it is there: an error is looked at again."""
-    study = Study.named(study_name)
-    allowed = (
-        f"the id of a finished train cell of study {study_name} in {root}, 'every' in a sweep, or a Hugging Face folder"
-    )
+    where = f"study {study.name} in {study.path.parent}"
+    allowed = f"the id of a finished train cell of {where}, 'every' in a sweep, or a Hugging Face folder"
     folder = study.folder("train", checkpoint)
     if not ID_PATTERN.fullmatch(checkpoint) or not folder.is_done():
         raise UserError("checkpoint", checkpoint, allowed)

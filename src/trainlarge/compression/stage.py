@@ -53,7 +53,7 @@ class CheckpointRun:
         self.implementation: Implementation = choose(config["impl"])
         torch.set_num_threads(self.implementation.threads)
         self.was_shared = is_shared(self.implementation.threads)
-        self.parent = unchanged_checkpoint(config)
+        self.parent = unchanged_checkpoint(config, job.study)
         parent = self.parent.config
         own = None if self.parent.is_cell else own_tokenizer(self.parent.folder)
         prepared = prepare(parent["data"], job.study.data_root, own)

@@ -160,7 +160,7 @@ class _CompressEstimates:
         self._seconds = _seconds_of_recipes(study)
 
     def __call__(self, job: Job, cells: list[Cell]) -> JobEstimate:
-        checkpoint = find_checkpoint(cells[0].config)
+        checkpoint = find_checkpoint(cells[0].config, self._study)
         if not checkpoint.is_cell:
             return self._of_folder(checkpoint, cells)
         parent = checkpoint.config
