@@ -25,6 +25,7 @@ from trainlarge.sweep.store import Study
 
 SHOWN_JOBS = 20
 UNKNOWN = "not measured"
+SPARED = "spared_steps"
 _FIELDS = ("parameters", "steps", "tokens", "flops", "seconds", "disk_bytes", "state_bytes")
 _WRITERS = {
     "parameters": prefixed_text(""), "steps": counted_text(""), "tokens": prefixed_text(""),
@@ -64,7 +65,7 @@ class Foresight:
             "study": self.study.name, "path": str(self.study.path), "stage": self.plan.stage,
             "launcher": self.config["launcher"]["name"], "workers": _workers(self.config),
             "cells": len(self.plan.cells), "done": self.plan.done, "arrays": self.arrays,
-            "total": {name: self.estimate.total(name) for name in _FIELDS},
+            "total": {name: self.estimate.total(name) for name in (*_FIELDS, SPARED)},
             "elapsed_seconds": self.estimate.elapsed_seconds,
             "jobs": [asdict(job) for job in self.estimate.jobs],
         }  # fmt: skip
@@ -138,6 +139,8 @@ def _notes(foresight: Foresight) -> list[str]:
     if whole.elapsed_seconds is not None:
         at_once = f"{whole.at_once} at once" if whole.at_once else "all at once"
         notes.append(f"all jobs, {at_once}: {seconds_text(whole.elapsed_seconds)}")
+    if spared := whole.total(SPARED):
+        notes.append(f"saved states spare {counted_text('')(spared).strip()} steps, which are not counted above")
     devices = list(dict.fromkeys(job.timed_on for job in whole.jobs if job.timed_on))
     notes += [f"timed on {device}" for device in devices]
     if foresight.plan.stage == "train" and any(job.timed_on is None for job in whole.jobs):

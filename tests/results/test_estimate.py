@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,11 @@ def estimate_of(study: Study, stage: str, configs: list[dict[str, Any]], redo: b
     return estimate(study, plan, StepTimes(study, is_here=True, cores=cores_of_a_job(configs[0])), at_once=1)
 
 
+def work(whole: Estimate) -> float:
+    """Steps of all jobs, as if nothing were saved."""
+    return (whole.total("steps") or 0) + (whole.total("spared_steps") or 0)
+
+
 @pytest.mark.parametrize("schedule", ["cooldown", "matched"])
 def test_numbers_are_those_of_the_records(tiny: Tiny, study: Study, run_here: RunHere, schedule: str) -> None:
     run_here("train", [tiny("budget=3 steps")])
@@ -35,7 +41,9 @@ def test_numbers_are_those_of_the_records(tiny: Tiny, study: Study, run_here: Ru
     configs = [tiny(f"budget={budget}", f"schedule={schedule}") for budget in ("30 steps", "1e4 tokens", "0.05 s")]
     foreseen = estimate_of(study, "train", configs)
     records = {folder.id: folder.record() for folder in run_here("train", configs)}
-    assert estimate_of(study, "train", configs, redo=True) == foreseen and not estimate_of(study, "train", configs).jobs
+    assert not estimate_of(study, "train", configs).jobs
+    again = estimate_of(study, "train", configs, redo=True)
+    assert work(again) == work(foreseen)
     for job in foreseen.jobs:
         own = [records[cell.cell] for cell in job.cells]
         assert [(cell.steps, cell.tokens, cell.flops) for cell in job.cells] == [
@@ -43,8 +51,8 @@ def test_numbers_are_those_of_the_records(tiny: Tiny, study: Study, run_here: Ru
         ]
         trunk = max(record["branch_step"] for record in own)
         steps = trunk + sum(record["step"] - record["branch_step"] for record in own)
-        assert job.steps == steps and job.flops == steps * own[0]["flops"] // own[0]["step"]
-        assert job.seconds == pytest.approx(steps * 0.002) and job.parameters == own[0]["parameters"]
+        assert job.steps + job.spared_steps == steps and job.flops == job.steps * own[0]["flops"] // own[0]["step"]
+        assert job.seconds == pytest.approx(job.steps * 0.002) and job.parameters == own[0]["parameters"]
 
 
 def test_a_job_costs_its_trunk_once(tiny: Tiny, study: Study) -> None:
@@ -52,6 +60,21 @@ def test_a_job_costs_its_trunk_once(tiny: Tiny, study: Study) -> None:
     whole = estimate_of(study, "train", configs)
     [job] = whole.jobs
     assert job.steps == 320 + 20 + 40 + 80 and sum(cell.steps or 0 for cell in job.cells) == 700
+
+
+def test_what_saved_states_spare_is_not_counted(tiny: Tiny, study: Study, run_here: RunHere) -> None:
+    small, large = tiny("budget=100 steps"), tiny("budget=400 steps")
+    [folder] = run_here("train", [small])
+    [job] = estimate_of(study, "train", [small, large]).jobs
+    assert (job.steps, job.spared_steps) == (400 - 80, 80), "the trunk goes on from where the first branch left it"
+    [record] = [folder.record() for folder in run_here("train", [large])]
+    assert record["resumed_at"] == [80] and job.flops == 320 * record["flops"] // record["step"]
+    [half] = estimate_of(study, "train", [tiny("budget=40 steps")]).jobs
+    assert half.spared_steps == 0, "no state is early enough"
+    state = next(study.path.glob("trunks/*/trunk-*"))
+    shutil.copytree(state, state.with_name("branch400-000000390"))
+    [torn] = estimate_of(study, "train", [large], redo=True).jobs
+    assert (torn.steps, torn.spared_steps) == (10, 390)
 
 
 def test_seconds_of_budgets_in_seconds_are_known_before_a_step_is_timed(tiny: Tiny, study: Study) -> None:
@@ -109,7 +132,7 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def job_of(seconds: float) -> JobEstimate:
-    return JobEstimate("", (), 1, 1, 1, 1, seconds, None, 1, 1)
+    return JobEstimate("", (), 1, 1, 0, 1, 1, seconds, None, 1, 1)
 
 
 @pytest.mark.parametrize(("at_once", "elapsed"), [(1, 12.0), (2, 6.0), (3, 5.0), (None, 5.0)])

@@ -22,8 +22,9 @@ from trainlarge.launch.worker import run_job
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
-from trainlarge.training.resume import TRUNK, TrainState, TrunkStates
+from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.trainer import Snapshot
+from trainlarge.training.trunk_folder import TRUNK
 
 Tiny = Callable[..., dict[str, Any]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]

@@ -18,9 +18,8 @@ from trainlarge.sweep.lease import Lease, is_held
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.cells import trunk_id
+from trainlarge.training.trunk_folder import TRUNKS
 
-TRUNKS = "trunks"
-"""Folder of a study in which train jobs keep the states from which they go on, see ``trainlarge.training.resume``."""
 OLD_CHECKPOINT = ".checkpoint.old"
 _LEFTOVERS = (".*.tmp", OLD_CHECKPOINT)
 """What a process that was killed while it wrote leaves in a cell's folder."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint, weight_bytes
@@ -22,8 +23,10 @@ from trainlarge.results.step_times import StepTimes
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.store import Study
+from trainlarge.training.cells import trunk_id
 from trainlarge.training.schedule import Branch, branches, make_schedule
 from trainlarge.training.steps import Step, shape_of, step_of, steps_in
+from trainlarge.training.trunk_folder import TRUNK, TRUNKS, branch_part, saved_position
 
 FLOAT_BYTES = 4
 STATE_BYTES = 3 * FLOAT_BYTES
@@ -65,7 +68,9 @@ class JobEstimate:
     parameters: int
     """Parameters of the model, embeddings included."""
     steps: int | None
-    """Optimizer steps of trunk and branches."""
+    """Optimizer steps of trunk and branches, less those that saved states spare."""
+    spared_steps: int
+    """Steps that need not be done again, because a state after them is saved."""
     tokens: int | None
     """Tokens that go through the model: in training, or in the evaluations of a compress job."""
     flops: int | None
@@ -124,13 +129,17 @@ class _TrainEstimates:
         config = cells[0].config
         step, timed = step_of(config), self._times.find(config)
         totals = {cell.id: self._steps(cell, step, timed.seconds if timed else None) for cell in cells}
-        steps = _job_steps(config, step, totals, timed.seconds if timed else None)
+        parts = _branches(config, step, totals, timed.seconds if timed else None)
+        # The positions of states are steps only where steps are what counts.
+        trunk = self._study.path / TRUNKS / trunk_id(config)
+        spared = _spared_steps(parts, trunk) if config["clock"] == "modelled" else 0
+        steps = _steps_in_all(parts) - spared if parts else None
         seconds = steps * timed.seconds if timed and steps else _seconds_by_budget(cells, step)
         parameters = parameter_counts(shape_of(config)).total
         checkpoint = FLOAT_BYTES * parameters + self._tokenizer_bytes(config["data"])
         return JobEstimate(
             what=_train_words(cells), cells=tuple(_cell(cell_id, total, step) for cell_id, total in totals.items()),
-            parameters=parameters,
+            parameters=parameters, spared_steps=spared,
             steps=steps, tokens=steps and steps * step.tokens, flops=steps and steps * step.flops,
             seconds=seconds, timed_on=f"{timed.device_name}, {timed.threads} threads" if timed else None,
             disk_bytes=len(cells) * checkpoint, state_bytes=STATES * STATE_BYTES * parameters,
@@ -172,7 +181,7 @@ class _CompressEstimates:
         return JobEstimate(
             what=f"{_shape_words(parent)}, {parent['budget']}",
             cells=tuple(CellEstimate(cell.id) for cell in cells),
-            parameters=parameters, steps=None, tokens=passes * length,
+            parameters=parameters, steps=None, spared_steps=0, tokens=passes * length,
             flops=passes * forward_flops(shape_of(parent), length, masked),
             seconds=seconds and seconds * (len(cells) + 1), timed_on=device,
             disk_bytes=sum(packed_bytes(shape_of(parent), cell.config) for cell in cells), state_bytes=0,
@@ -185,7 +194,7 @@ class _CompressEstimates:
         tokens = (len(cells) + 1) * rows * length
         return JobEstimate(
             what=checkpoint.folder.name, cells=tuple(CellEstimate(cell.id) for cell in cells),
-            parameters=parameters, steps=None, tokens=tokens, flops=2 * parameters * tokens,
+            parameters=parameters, steps=None, spared_steps=0, tokens=tokens, flops=2 * parameters * tokens,
             seconds=None, timed_on=None, disk_bytes=len(cells) * FLOAT_BYTES * parameters, state_bytes=0,
         )  # fmt: skip
 
@@ -203,14 +212,25 @@ def packed_bytes(shape: Shape, config: dict[str, Any]) -> int:
     return round(weights + 2 * FLOAT_BYTES * rows + PACKED_HEADER_BYTES)
 
 
-def _job_steps(
+def _branches(
     config: dict[str, Any], step: Step, totals: dict[str, int | None], step_seconds: float | None
-) -> int | None:
+) -> list[Branch]:
+    """The branches of a job; empty where the steps of a budget are not known."""
     known = {cell_id: total for cell_id, total in totals.items() if total is not None}
     if len(known) < len(totals):
-        return None
-    schedule = make_schedule(config["schedule"], _horizon(config, step, step_seconds))
-    return _steps_in_all(branches(schedule, known))
+        return []
+    return branches(make_schedule(config["schedule"], _horizon(config, step, step_seconds)), known)
+
+
+def _spared_steps(parts: list[Branch], trunk: Path) -> int:
+    """Steps that a job skips by going on from the newest states."""
+    spared = reached = 0
+    for branch in parts:
+        saved = saved_position(trunk, TRUNK, at_most=branch.start)
+        spared += max(saved - reached, 0)
+        reached = branch.start
+        spared += max(saved_position(trunk, branch_part(branch.stop), at_most=branch.stop) - branch.start, 0)
+    return spared
 
 
 def _horizon(config: dict[str, Any], step: Step, step_seconds: float | None) -> int | None:

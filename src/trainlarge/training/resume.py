@@ -1,9 +1,8 @@
 """States of a trunk and its branches on disk, from which a run goes on as if it had never stopped.
 
-``<study>/trunks/<trunk id>/<part>-<position>/`` holds ``tensors.safetensors`` (weights, optimizer state, training
-losses since the last point of the curve) and ``state.json`` (step, curve, clocks, checksum). The position is the step,
-or the milliseconds of training where the real clock counts (:mod:`trainlarge.training.extent`). Data order, masks and
-dropout are functions of (seed, step), so there is no random state to keep. A state is written beside its place and
+A state is a folder (:mod:`trainlarge.training.trunk_folder`) with ``tensors.safetensors`` (weights, optimizer state,
+training losses since the last point of the curve) and ``state.json`` (step, curve, clocks, checksum). Data order, masks
+and dropout are functions of (seed, step), so there is no random state to keep. A state is written beside its place and
 renamed into it; one that is torn or changed does not match its checksum and the one before it is used.
 """
 
@@ -24,16 +23,11 @@ from torch import Tensor
 
 from trainlarge.sweep.files import write_json
 from trainlarge.training.trainer import Snapshot
+from trainlarge.training.trunk_folder import position_of, state_folders
 
 FORMAT = 1
 KEPT = 2
 """States of a part that are kept: the newest, and the one before it should the newest be damaged."""
-TRUNK = "trunk"
-
-
-def branch_part(total: int) -> str:
-    """Name of the branch that ends at the position ``total``."""
-    return f"branch{total}"
 
 
 @dataclass(frozen=True)
@@ -70,13 +64,13 @@ class TrunkStates:
             temporary.rename(target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        for old in self._of(part)[:-KEPT]:
+        for old in state_folders(self.folder, part)[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
 
     def newest(self, part: str, at_most: int) -> TrainState | None:
         """The newest whole state of ``part`` no further than ``at_most``; damaged ones are passed over."""
-        for folder in reversed(self._of(part)):
-            if _position_of(folder) <= at_most and (state := _read(folder)):
+        for folder in reversed(state_folders(self.folder, part)):
+            if position_of(folder) <= at_most and (state := _read(folder)):
                 return state
         return None
 
@@ -84,13 +78,6 @@ class TrunkStates:
         """Drop the states of branches; the trunk's stay, so that a larger budget can go on from there."""
         for folder in self.folder.glob("branch*"):
             shutil.rmtree(folder, ignore_errors=True)
-
-    def _of(self, part: str) -> list[Path]:
-        return sorted(self.folder.glob(f"{part}-*"), key=_position_of)
-
-
-def _position_of(folder: Path) -> int:
-    return int(folder.name.rpartition("-")[2])
 
 
 def _write(folder: Path, state: TrainState) -> None:

@@ -19,9 +19,10 @@ from trainlarge.training.evaluate import evaluate
 from trainlarge.training.extent import Extent, make_extent
 from trainlarge.training.ranks import ranks
 from trainlarge.training.record import diverged_record, finished_record
-from trainlarge.training.resume import TRUNK, TrainState, TrunkStates, branch_part
+from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.schedule import Branch, branches
 from trainlarge.training.setup import Setup
+from trainlarge.training.trunk_folder import TRUNK, TRUNKS, branch_part
 
 
 def run(job: RunningJob) -> None:
@@ -43,7 +44,7 @@ class TrunkRun:
         self.curve = Curve(self.setup.step, self.setup.step_seconds)
         totals = {cell.id: self._total(cell) for cell in job.cells}
         self.branches: list[Branch] = branches(self.extent.schedule, totals)
-        self.states = TrunkStates(job.study.path / "trunks" / trunk_id(self.config))
+        self.states = TrunkStates(job.study.path / TRUNKS / trunk_id(self.config))
         self.resumed_at: list[int] = []
         self.step, self.position, self.rate = 0, 0, 0.0
         self.left_at: dict[int, int] = {}

@@ -1,0 +1,34 @@
+"""Where the states of a trunk lie: names only, nothing heavy.
+
+``<study>/trunks/<trunk id>/<part>-<position>/`` is a state of the trunk or of a branch. The position is the step, or
+the milliseconds of training where the real clock counts (:mod:`trainlarge.training.extent`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+TRUNKS = "trunks"
+"""Folder of a study in which train jobs keep the states from which they go on."""
+TRUNK = "trunk"
+"""Part of a run that its branches share."""
+
+
+def branch_part(total: int) -> str:
+    """Name of the branch that ends at the position ``total``."""
+    return f"branch{total}"
+
+
+def state_folders(trunk: Path, part: str) -> list[Path]:
+    """Folders of the states of ``part``, by rising position."""
+    return sorted(trunk.glob(f"{part}-*"), key=position_of)
+
+
+def position_of(state: Path) -> int:
+    """Position that a state was saved at."""
+    return int(state.name.rpartition("-")[2])
+
+
+def saved_position(trunk: Path, part: str, at_most: int) -> int:
+    """Position of the newest state of ``part`` no further than ``at_most``; 0 where there is none."""
+    return max((found for found in map(position_of, state_folders(trunk, part)) if found <= at_most), default=0)
