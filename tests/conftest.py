@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+# Tests run side by side: threads that spin while they wait take the cores from one another (launch/threads.py). Set
+# before torch is imported, and inherited by every process that a test starts.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 from hydra import compose as hydra_compose
