@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from trainlarge.launch_flags import VERBS, flags, with_keys
+from trainlarge.sweep.history import COMMAND_VARIABLE
 
 if TYPE_CHECKING:
     from trainlarge.launch.engine import Outcome
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    os.environ["TRAINLARGE_COMMAND"] = shlex.join(["trainlarge", *arguments])
+    os.environ[COMMAND_VARIABLE] = shlex.join(["trainlarge", *arguments])
     # The bars of libraries about files that take milliseconds would fill the log of every cell.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import made
@@ -15,6 +16,7 @@ from trainlarge.cli import main
 from trainlarge.results import status_view
 from trainlarge.results.status import STALE, read_state
 from trainlarge.results.status_view import view, watch
+from trainlarge.sweep.history import COMMAND_VARIABLE, last_commands, remember_command
 from trainlarge.sweep.lease import LEASE_SECONDS, Lease
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
@@ -67,6 +69,26 @@ def test_every_state_is_counted_and_what_matters_is_shown(mixed: Study) -> None:
                  "diverged", f"next: trainlarge show {failed.id} --study mixed", "trainlarge run mixed"):  # fmt: skip
         assert part in text
     assert STALE not in text
+
+
+def test_the_command_that_goes_on_is_the_one_that_was_given(mixed: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in ("trainlarge train -m +sweeps=mine/train", "trainlarge train -m seed=0,1 launcher=slurm"):
+        monkeypatch.setenv(COMMAND_VARIABLE, command)
+        remember_command(mixed, "train")
+        remember_command(mixed, "train")
+    with (mixed.path / "commands.jsonl").open("a") as file:
+        file.write('{"time": 1, "sta')
+    assert last_commands(mixed) == {"train": command}
+    remember_command(mixed, "compress")
+    assert last_commands(mixed) == {"train": command, "compress": command}
+    assert len((mixed.path / "commands.jsonl").read_text().splitlines()) == 4, "what is repeated is written once"
+    state = read_state(mixed)
+    assert state.commands()[1:] == [command]
+    submitted = replace(state, slurm={"pending": 2, "ended": 1})
+    assert submitted.commands()[1:] == [command], "a failed cell is not in the queue any more"
+    cells = tuple(cell for cell in state.cells if cell.state not in (State.FAILED, STALE))
+    assert replace(submitted, cells=cells).commands() == ["trainlarge status mixed --watch"]
+    assert replace(submitted, cells=cells, slurm={"lost": 1}).commands() == [command]
 
 
 def test_a_cell_whose_heart_beats_is_never_stale(mixed: Study, monkeypatch: pytest.MonkeyPatch) -> None:

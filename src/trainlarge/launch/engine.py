@@ -14,6 +14,7 @@ from trainlarge.launch.local import LocalLauncher
 from trainlarge.launch.local_options import LocalOptions
 from trainlarge.launch.progress import ProgressWatcher
 from trainlarge.launch.slurm import SlurmLauncher
+from trainlarge.sweep.history import remember_command
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.plan import Plan, make_cells, make_plan
 from trainlarge.sweep.status import State
@@ -75,6 +76,7 @@ def run_cells(stage: str, configs: list[dict[str, Any]], console: Console) -> Ou
     study = Study.named(first["study"])
     launch = _launcher(configs)
     plan = make_plan(study, stage, make_cells(stage, configs), redo=first["redo"])
+    remember_command(study, stage)
     console.print(
         f"{stage}: {len(plan.cells)} cells, {plan.done} done, {len(plan.jobs)} jobs to run in {study.path}",
         highlight=False,

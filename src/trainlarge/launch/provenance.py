@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from trainlarge.sweep.history import COMMAND_VARIABLE
+
 PACKAGES = ("trainlarge", "torch", "transformers", "pytorch-lightning", "tokenizers", "numpy")
 
 
@@ -29,7 +31,7 @@ def origin() -> dict[str, Any]:
         "commit": _git(code, "rev-parse", "HEAD"),
         "dirty": bool(_git(code, "status", "--porcelain")) if _git(code, "rev-parse", "HEAD") else None,
         "host": socket.gethostname(),
-        "command": os.environ.get("TRAINLARGE_COMMAND", " ".join(sys.argv)),
+        "command": os.environ.get(COMMAND_VARIABLE, " ".join(sys.argv)),
     }
 
 

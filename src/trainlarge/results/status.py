@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainlarge.sweep.history import last_commands
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.status import State, Status
@@ -79,12 +80,26 @@ class StudyState:
 
     def commands(self) -> list[str]:
         """What a person would do now."""
-        name = self.study.name
-        failed = self.those(State.FAILED)
+        name, failed = self.study.name, self.those(State.FAILED)
         commands = [f"trainlarge show {failed[0].cell} --study {name}"] if failed else []
-        idle = self.those(State.MISSING, State.QUEUED, State.FAILED, State.PREEMPTED, STALE)
-        commands += [f"trainlarge run {name}"] if idle else []
+        commands += self._commands_that_go_on()
         return commands or ([f"trainlarge report {name}"] if self.is_done else [f"trainlarge status {name} --watch"])
+
+    def _commands_that_go_on(self) -> list[str]:
+        """The last command of each stage with cells that nobody works at; none while SLURM may have those cells."""
+        waiting = (State.MISSING, State.QUEUED, State.PREEMPTED) if not self._slurm_goes_on else ()
+        stages = dict.fromkeys(cell.stage for cell in self.those(*waiting, State.FAILED, STALE))
+        given = last_commands(self.study)
+        return list(dict.fromkeys(given.get(stage, f"trainlarge run {self.study.name}") for stage in stages))
+
+    @property
+    def _slurm_goes_on(self) -> bool:
+        """Whether jobs are in SLURM's queue, or may be."""
+        if not self.slurm:
+            return False
+        from trainlarge.launch.slurm_state import ON_ITS_WAY
+
+        return not ON_ITS_WAY.isdisjoint(self.slurm)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: numbers of all cells, and every cell that is running, stale or failed."""
