@@ -84,6 +84,7 @@ FIXED = ["impl.precision=fp32", "impl.threads=1", "impl.save_seconds=0.3", "work
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1500)
 def test_commands_killed_at_fifty_random_moments_end_with_the_same_bits(
     study: Study, tiny_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
