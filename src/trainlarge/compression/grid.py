@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from torch import Tensor, nn
 
+from trainlarge.compression.activations import Ranges, input_ranges
 from trainlarge.compression.calibration import Batch, Calibration
 from trainlarge.compression.forms import Form, Plain
 from trainlarge.compression.packing import Packed
@@ -17,8 +18,10 @@ from trainlarge.compression.sizes import Sizes
 from trainlarge.compression.structure.registry import Reshape, reshape_of
 from trainlarge.compression.structure.tokens import TokenFacts, renumbered_batch
 from trainlarge.compression.weights import Weights, load_reshaped
+from trainlarge.config.activations import Rounded
 from trainlarge.config.method import Method, Part
 from trainlarge.config.recipe import Recipe
+from trainlarge.models.input_rounding import round_inputs
 
 Forms = Mapping[str, Form]
 
@@ -53,8 +56,13 @@ class Compressed:
         return bool(self.left.structure)
 
     def model(self) -> nn.Module:
-        """A new model with these weights, ready to use; it holds ``weights`` themselves, so leave them as they are."""
-        return replace(self.left, tensors=self.weights).model()
+        """A new model with these weights, ready to use; it holds ``weights`` themselves, so leave them as they are.
+
+        Where the recipe rounds activations, so does the model.
+        """
+        model = replace(self.left, tensors=self.weights).model()
+        round_inputs(model, self.packed.roundings)
+        return model
 
     def expanded(self) -> dict[str, Tensor]:
         """The weights in the names and shapes of the checkpoint: 0 where something was removed, factors multiplied.
@@ -78,6 +86,9 @@ class _State:
     shared: Shared
     """What the recipes share that go on from here."""
 
+    ranges: Ranges = field(default_factory=dict)
+    """The layers whose inputs are rounded, with their ranges."""
+
 
 def compress(
     model: nn.Module,
@@ -91,8 +102,8 @@ def compress(
     Args:
         model: left as it is, unless ``inplace``.
         recipe: ``Recipe(prune=Magnitude(sparsity=0.6), quantize=Uniform(bits=4))``.
-        inplace: also give ``model`` the compressed float weights, and their shapes.
-        calibration: batches of inputs, for methods that look at activations (Wanda, SparseGPT, GPTQ): tensors, or
+        inplace: also give ``model`` the compressed float weights, their shapes and the rounding of activations.
+        calibration: batches of inputs, for methods that look at activations (Wanda, GPTQ, static ranges): tensors, or
             mappings of keyword arguments of the model's forward pass; with ``labels`` where importance is by gradient.
         tokens: what is known of a text's tokens, for methods that cut the vocabulary.
 
@@ -105,6 +116,7 @@ def compress(
     [(_, compressed)] = compress_grid(weights, [recipe], statistics, tokens)
     if inplace:
         load_reshaped(model, compressed.left.structure, compressed.weights)
+        round_inputs(model, compressed.packed.roundings)
     return compressed
 
 
@@ -134,7 +146,7 @@ def _branches(branches: Sequence[_Branch], state: _State) -> Iterator[tuple[int,
     """The results of recipes that have come to the same state. A state is freed when its last recipe is done."""
     for position, recipe, steps in branches:
         if not steps:
-            packed = Packed.of(recipe, state.weights, state.forms)
+            packed = Packed.of(recipe, state.weights, state.forms, state.ranges)
             yield position, Compressed(recipe, packed, Sizes.of(state.weights, packed), state.weights)
     going_on = [branch for branch in branches if branch[2]]
     # Only what is asked of this very state: what another one remembers is about other weights.
@@ -148,6 +160,8 @@ def _after(step: Part, state: _State) -> _State:
     reshape = reshape_of(step)
     if reshape is not None:
         return _reshaped(step, reshape, state)
+    if isinstance(step, Rounded):
+        return replace(state, ranges=input_ranges(step, state.weights, state.forms, state.shared))
     if not isinstance(step, Method):
         raise LookupError(f"no function with @reshapes({type(step).__name__})")
     names = state.weights.selected(step.embeddings)

@@ -30,6 +30,7 @@ from trainlarge.launch.job import RunningJob
 from trainlarge.launch.place import jobs_per_device
 from trainlarge.launch.provenance import origin, software
 from trainlarge.models.build import load_model
+from trainlarge.models.input_rounding import rounding
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import write_json
 from trainlarge.sweep.store import RECORD_SCHEMAS
@@ -95,7 +96,8 @@ class CheckpointRun:
         """
         if not compressed.has_other_shapes:
             load_weights(self.model, compressed.weights)
-            return self._evaluate()
+            with rounding(self.model, compressed.packed.roundings):
+                return self._evaluate()
         model = cast(Any, compressed.model()).to(self.implementation.device)
         tokens, data = compressed.left.structure.tokens, self.evaluation_set
         data = replace(data, inputs=renumbered(data.inputs, tokens), labels=renumbered(data.labels, tokens))
@@ -141,6 +143,7 @@ class CheckpointRun:
             "increase_standard_error": standard_error(evaluation.row_losses - self.dense.row_losses),
             "sparsity": getattr(recipe.prune, "sparsity", 0.0),
             "bits": getattr(recipe.quantize, "bits", 32),
+            "activation_bits": getattr(recipe.activations, "bits", 32),
             "parameters": sizes.parameters,
             "embedding_parameters": sizes.parameters - sizes.parameters_without_embeddings,
             **{f"{key}{part}": getattr(sizes, f"{key}{part}")
