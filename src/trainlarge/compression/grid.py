@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -20,7 +20,9 @@ from trainlarge.compression.structure.tokens import TokenFacts, renumbered_batch
 from trainlarge.compression.weights import Weights, load_reshaped
 from trainlarge.config.activations import Rounded
 from trainlarge.config.method import Method, Part
+from trainlarge.config.prune import Pruning
 from trainlarge.config.recipe import Recipe
+from trainlarge.errors import UserError
 from trainlarge.models.input_rounding import round_inputs
 
 Forms = Mapping[str, Form]
@@ -125,8 +127,13 @@ def compress_grid(
     recipes: Sequence[Recipe],
     calibration: Calibration | None = None,
     tokens: TokenFacts | None = None,
+    refused: Callable[[int, UserError], None] | None = None,
 ) -> Iterator[tuple[int, Compressed]]:
     """Compress one checkpoint by many recipes: yields (position in ``recipes``, result), each as if computed alone.
+
+    A recipe that does not fit the model (a layer that is not there, nothing left) is told to ``refused`` with its
+    position, and the others go on; without ``refused`` the error is raised.
+
 
     Recipes with the same first steps come one after the other, whatever their order in ``recipes``: each first step is
     carried out once for all of them, and weights are ranked once for all sparsities. Beside ``weights`` it holds one
@@ -135,14 +142,17 @@ def compress_grid(
     everything = tuple(step for recipe in recipes for step in recipe.steps)
     shared = Shared(methods=everything, calibration=calibration, tokens=tokens)
     start = _State(weights, {name: Plain(tensor) for name, tensor in weights.tensors.items()}, shared)
-    yield from _branches([(position, recipe, recipe.steps) for position, recipe in enumerate(recipes)], start)
+    branches = [(position, recipe, recipe.steps) for position, recipe in enumerate(recipes)]
+    yield from _branches(branches, start, refused or _raise)
 
 
 _Branch = tuple[int, Recipe, tuple[Part, ...]]
 """Position in the grid, the recipe, and its steps that are left to do."""
 
 
-def _branches(branches: Sequence[_Branch], state: _State) -> Iterator[tuple[int, Compressed]]:
+def _branches(
+    branches: Sequence[_Branch], state: _State, refused: Callable[[int, UserError], None]
+) -> Iterator[tuple[int, Compressed]]:
     """The results of recipes that have come to the same state. A state is freed when its last recipe is done."""
     for position, recipe, steps in branches:
         if not steps:
@@ -153,7 +163,18 @@ def _branches(branches: Sequence[_Branch], state: _State) -> Iterator[tuple[int,
     shared = replace(state.shared, methods=tuple(steps[0] for _, _, steps in going_on), memory={})
     for step in dict.fromkeys(steps[0] for _, _, steps in going_on):
         alike = [(position, recipe, steps[1:]) for position, recipe, steps in going_on if steps[0] == step]
-        yield from _branches(alike, _after(step, replace(state, shared=shared)))
+        try:
+            after = _after(step, replace(state, shared=shared))
+        except UserError as error:
+            for position, _, _ in alike:
+                refused(position, error)
+        else:
+            yield from _branches(alike, after, refused)
+            del after
+
+
+def _raise(position: int, error: UserError) -> None:
+    raise error
 
 
 def _after(step: Part, state: _State) -> _State:
@@ -165,8 +186,13 @@ def _after(step: Part, state: _State) -> _State:
     if not isinstance(step, Method):
         raise LookupError(f"no function with @reshapes({type(step).__name__})")
     names = state.weights.selected(step.embeddings)
+    if not names:
+        allowed = f"for a model with matrices{'' if step.embeddings else ' beside its embeddings'}"
+        raise UserError(f"{step.slot}.name={step.name}", state.weights.architecture, allowed)
     tensors = {name: state.forms[name].dense() for name in names}
     found = function_of(step)(step, tensors, state.shared)
+    if isinstance(step, Pruning) and not any(form.nonzero for form in found.values()):
+        raise UserError("prune.sparsity", step.sparsity, "a share that leaves weights in the matrices of this model")
     return replace(state, forms={**state.forms, **{name: recoded(state.forms[name], found[name]) for name in found}})
 
 
