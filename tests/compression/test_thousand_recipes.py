@@ -21,6 +21,7 @@ GROWTH = 64e6
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_a_thousand_recipes_in_one_command(
     run_here: Callable[..., list[CellFolder]], tiny: Callable[..., dict[str, Any]], study: Study, tmp_path: Path
 ) -> None:
@@ -32,7 +33,11 @@ def test_a_thousand_recipes_in_one_command(
     began = time.monotonic()
     with log.open("w") as out:
         process = subprocess.Popen([*command, "tracking=none", *sweep], stdout=out, stderr=out, cwd=tmp_path)
-        seen = _watched(process, study)
+        try:
+            seen = _watched(process, study)
+        finally:
+            process.terminate()
+            process.wait()
     seconds, told = time.monotonic() - began, log.read_text()
     print(f"{seconds / 1000:.3f} s a recipe, {seconds:.0f} s in all, peak {max(seen['bytes']) / 1e6:.0f} MB")
     assert process.returncode == 0, told
