@@ -1,10 +1,18 @@
 """Seconds of a compress job over a grid of recipes, against as many pure evaluations: what compression itself costs.
 
-    python benchmarks/compress_grid.py [--quick] [--json FILE] [--shapes 128x2,256x4]
+    python benchmarks/compress_grid.py [--quick] [--json FILE] [--shapes 128x2,256x4] [--recipes 100] [--rounds 2]
+                                       [--rows 512] [--loop 10]
 
-Both sides run in one process and take turns. *Ours* is the whole job of one checkpoint: load, prune, quantize, put the
+All sides run in one process and take turns. *Ours* is the whole job of one checkpoint: load, prune, quantize, put the
 weights in place, evaluate, pack, write file and record. *Theirs* is the evaluation of the loaded model, once for each
 recipe. A ratio of 1 would mean that compressing, packing and writing cost nothing.
+
+With ``--recipes 100`` (shapes 256x4 and 768x12 where none are named) there are two rows more. ``compress_grid_loop``:
+*theirs* is the loop that a user would write today (``user_loop.py``), timed on ``--loop`` recipes drawn from the 100,
+which the row's name tells, and scaled to 100; ``loss_difference`` is the largest one between its losses and ours.
+``compress_grid_memory``: bytes that the job adds at its peak to a process that has imported everything, measured in a
+child process, against the weights and the evaluation set; ``evaluation`` is the same for one evaluation alone.
+Aims: 1.2, a fifth of the loop's time, 2.
 """
 
 from __future__ import annotations
@@ -12,7 +20,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -30,49 +41,64 @@ from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.stages import runner
 from trainlarge.sweep.store import Study
 from trainlarge.training.device import device_name
+from trainlarge.training.evaluate import BATCH_TOKENS
 
-SPARSITIES = [0.0, 0.15, 0.3, 0.45, 0.6, 0.75]
-BITS = [32, 8, 6, 4]
-BASE = ["data.sequence_length=64", "task.evaluation_rows=512", "budget=2 steps", "study=bench"]
+Grid = list[tuple[float, int]]
+
+GRIDS: dict[int, Grid] = {
+    24: [(sparsity, bits) for sparsity in (0.0, 0.15, 0.3, 0.45, 0.6, 0.75) for bits in (32, 8, 6, 4)],
+    100: [
+        (sparsity / 100, bits)
+        for sparsity in (0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 80, 85, 90, 95)
+        for bits in (32, 8, 6, 5, 4)
+    ],
+}
+"""Number of recipes -> (sparsity, bits) of each."""
+SHAPES = {24: ["64x2", "128x2", "256x4"], 100: ["256x4", "768x12"]}
+BASE = ["data.sequence_length=64", "budget=2 steps", "study=bench"]
 """Rows and length of the evaluation are those of the quickstart: a longer evaluation would flatter the ratio."""
+MEMORY = "--memory-of"
+"""Option with which this file calls itself: the study's root, the checkpoint's id, the recipes; see ``_memory_of``."""
 
 
 def main() -> None:
     options = _options()
-    rows = [_measure(shape, options.rounds) for shape in options.shapes]
+    rows = [row for shape in options.shapes for row in _measure(shape, options)]
     for row in rows:
-        print(
-            f"{row['shape']}: job {row['ours']:.2f} s, evaluation alone {row['theirs']:.2f} s, ratio {row['ratio']:.2f}"
-        )
+        unit = "MB" if row["unit"] == "bytes" else "s"
+        ours, theirs = (row[side] / (1e6 if unit == "MB" else 1) for side in ("ours", "theirs"))
+        print(f"{row['shape']} {row['name']}: {ours:.2f} {unit} to {theirs:.2f} {unit}, ratio {row['ratio']:.2f}")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def _measure(shape: str, rounds: int) -> dict[str, Any]:
+def _measure(shape: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     width, depth = shape.split("x")
+    grid = GRIDS[options.recipes]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TRAINLARGE_STUDIES"] = folder
         study = Study.named("bench")
-        _run(study, "train", [_config("train", [*BASE, f"arch.width={width}", f"arch.depth={depth}"])])
+        base = [*BASE, f"task.evaluation_rows={options.rows}", f"arch.width={width}", f"arch.depth={depth}"]
+        _run(study, "train", [_config("train", base)])
         [checkpoint] = study.folders("train")
-        grid = [(sparsity, bits) for sparsity in SPARSITIES for bits in BITS]
-        configs = [
-            _config(
-                "compress", ["study=bench", f"checkpoint={checkpoint.id}", f"prune.sparsity={s}", f"quantize.bits={b}"]
-            )
-            for s, b in grid
-        ]
-        ours, theirs = zip(*(_one_round(study, configs) for _ in range(rounds)), strict=True)
-    mine, other = statistics.median(ours), statistics.median(theirs)
-    return {
-        "name": "compress_grid", "shape": shape, "recipes": len(grid), "ours": mine, "theirs": other,
-        "ratio": statistics.median(a / b for a, b in zip(ours, theirs, strict=True)),
-        "unit": "s", "device": device_name("cpu"),
-    }  # fmt: skip
+        configs = _configs(checkpoint.id, grid)
+        sample = random.Random(0).sample(grid, min(options.loop, len(grid))) if options.recipes == 100 else []
+        rounds = [_one_round(study, configs, grid, sample) for _ in range(options.rounds)]
+        common = {"shape": shape, "recipes": len(grid), "unit": "s", "device": device_name("cpu")}
+        rows = [{"name": "compress_grid", **common, **_ratio([(one["ours"], one["theirs"]) for one in rounds])}]
+        if sample:
+            name = "compress_grid_loop" + ("" if len(sample) == len(grid) else f"_of_{len(sample)}")
+            sides = _ratio([(one["ours"], one["loop"]) for one in rounds])
+            difference = max(one["difference"] for one in rounds)
+            rows += [{"name": name, **common, **sides, "loss_difference": difference}]
+            rows += [
+                {"name": "compress_grid_memory", **common, "unit": "bytes", **_memory(folder, checkpoint.id, grid)}
+            ]
+    return rows
 
 
-def _one_round(study: Study, configs: list[dict[str, Any]]) -> tuple[float, float]:
-    """Seconds of the whole job, and of as many evaluations of its model."""
+def _one_round(study: Study, configs: list[dict[str, Any]], grid: Grid, sample: Grid) -> dict[str, float]:
+    """Seconds of the whole job, of as many evaluations of its model, and of the user's loop."""
     for folder in study.folders("compress"):
         folder.clear_result()
     started = time.perf_counter()
@@ -80,19 +106,83 @@ def _one_round(study: Study, configs: list[dict[str, Any]]) -> tuple[float, floa
     middle = time.perf_counter()
     for _ in configs:
         run._evaluate()
-    return middle - started, time.perf_counter() - middle
+    sides = {"ours": middle - started, "theirs": time.perf_counter() - middle}
+    return {**sides, **_loop(study, run, grid, sample)} if sample else sides
+
+
+def _loop(study: Study, run: CheckpointRun, grid: Grid, sample: Grid) -> dict[str, float]:
+    from user_loop import full_labels, losses
+
+    data = run.evaluation_set
+    labels = full_labels(data.inputs, data.positions, data.labels)
+    started = time.perf_counter()
+    found = losses(run.parent.folder, sample, data.inputs, labels, BATCH_TOKENS // data.inputs.shape[1])
+    seconds = (time.perf_counter() - started) / len(sample) * len(grid)
+    records = [folder.record() for folder in study.folders("compress")]
+    ours = {(record["sparsity"], record["bits"]): record["loss"] for record in records}
+    difference = max(abs(ours[point] - loss) for point, loss in zip(sample, found, strict=True))
+    return {"loop": seconds, "difference": difference}
+
+
+def _memory(root: str, checkpoint: str, grid: Grid) -> dict[str, float]:
+    """Peak of the job, and of one evaluation alone, each of a process of its own."""
+    told = {}
+    for recipes in (0, len(grid)):
+        command = [sys.executable, __file__, MEMORY, root, checkpoint, str(recipes)]
+        told[recipes] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    ours, least = told[len(grid)]["peak"], told[0]["least"]
+    return {"ours": ours, "theirs": least, "ratio": ours / least, "evaluation": told[0]["peak"]}
+
+
+def _memory_of(root: str, checkpoint: str, recipes: int) -> None:
+    """Print what a job of so many recipes adds to the memory of a process; for 0 one evaluation of the checkpoint."""
+    os.environ["TRAINLARGE_STUDIES"] = root
+    study = Study.named("bench")
+    for folder in study.folders("compress"):
+        folder.clear_result()
+    configs = _configs(checkpoint, GRIDS[recipes] if recipes else [(0.0, 32)])
+    make_plan(study, "compress", make_cells("compress", configs))
+    before = _peak_bytes()
+    run = _run(study, "compress", configs) if recipes else CheckpointRun(_claimed(study, configs))
+    data = run.evaluation_set
+    batches = sum(tensor.nbytes for tensor in (data.inputs, data.positions, data.labels))
+    least = sum(tensor.nbytes for tensor in run.weights.tensors.values()) + batches
+    print(json.dumps({"peak": _peak_bytes() - before, "least": least}))
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process has held: VmHWM, since ru_maxrss also knows the process that started it."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024
+
+
+def _ratio(sides: list[tuple[float, float]]) -> dict[str, float]:
+    """Medians over rounds; the ratio is ours to theirs of one round."""
+    ours, theirs = (statistics.median(side) for side in zip(*sides, strict=True))
+    return {"ours": ours, "theirs": theirs, "ratio": statistics.median(a / b for a, b in sides)}
 
 
 def _run(study: Study, stage: str, configs: list[dict[str, Any]]) -> Any:
-    plan = make_plan(study, stage, make_cells(stage, configs))
-    [job] = plan.jobs
-    running = RunningJob.claim(study, stage, list(job.cell_ids))
+    running = _claimed(study, configs, stage)
     with running.running():
         if stage == "train":
             return runner(stage).run(running)
         run = CheckpointRun(running)
         run.run()
     return run
+
+
+def _claimed(study: Study, configs: list[dict[str, Any]], stage: str = "compress") -> RunningJob:
+    [job] = make_plan(study, stage, make_cells(stage, configs)).jobs
+    return RunningJob.claim(study, stage, list(job.cell_ids))
+
+
+def _configs(checkpoint: str, grid: Grid) -> list[dict[str, Any]]:
+    base = _config("compress", ["study=bench", f"checkpoint={checkpoint}"])
+    return [
+        {**base, "prune": {**base["prune"], "sparsity": sparsity}, "quantize": {**base["quantize"], "bits": bits}}
+        for sparsity, bits in grid
+    ]
 
 
 def _config(stage: str, overrides: list[str]) -> dict[str, Any]:
@@ -103,15 +193,22 @@ def _config(stage: str, overrides: list[str]) -> dict[str, Any]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--quick", action="store_true", help="one small shape, two rounds: under a minute")
+    parser.add_argument("--quick", action="store_true", help="one small shape, few rounds: under a minute")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     parser.add_argument("--shapes", type=lambda text: text.split(","), help="such as 128x2,256x4")
+    parser.add_argument("--recipes", type=int, choices=list(GRIDS), default=24, help="recipes of the grid")
+    parser.add_argument("--rounds", type=int, help="how often every side is timed")
+    parser.add_argument("--rows", type=int, default=512, help="rows of the evaluation, of 64 tokens")
+    parser.add_argument("--loop", type=int, default=10, help="recipes on which the user's loop is timed; 100: all")
     options = parser.parse_args()
-    options.shapes = options.shapes or (["128x2"] if options.quick else ["64x2", "128x2", "256x4"])
-    options.rounds = 2 if options.quick else 3
+    options.shapes = options.shapes or (["128x2"] if options.quick else SHAPES[options.recipes])
+    options.rounds = options.rounds or {24: 3, 100: 2}[options.recipes] - options.quick
     return options
 
 
 if __name__ == "__main__":
     make_threads_yield()
-    main()
+    if sys.argv[1:2] == [MEMORY]:
+        _memory_of(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    else:
+        main()

@@ -55,12 +55,28 @@ def test_cells_from_before_keep_their_ids(trained: CellFolder, compose: Compose)
 
 
 @pytest.mark.parametrize(
-    "off", ["structure=none", "structure=heads", "factorize=svd", "vocabulary=frequent", "order=[prune,quantize]"]
+    "off",
+    [
+        "structure=none",
+        "structure=heads",
+        "factorize=svd",
+        "vocabulary=frequent",
+        "order=[prune,quantize]",
+        "activations=none",
+    ],
 )
 def test_what_does_nothing_does_not_change_the_id(trained: CellFolder, compose: Compose, off: str) -> None:
     overrides = [f"checkpoint={trained.id}", "study=tiny", "prune.sparsity=0.6"]
     plain = resolve(compose("compress", *overrides))
     assert Cell("compress", resolve(compose("compress", *overrides, off))).id == Cell("compress", plain).id
+
+
+def test_thirty_two_bits_round_no_activations(trained: CellFolder, compose: Compose) -> None:
+    overrides = [f"checkpoint={trained.id}", "study=tiny", "activations=dynamic"]
+    ids = [
+        Cell("compress", resolve(compose("compress", *overrides, f"activations.bits={bits}"))).id for bits in (32, 8)
+    ]
+    assert ids[0] == Cell("compress", resolve(compose("compress", *overrides[:2]))).id != ids[1]
 
 
 def test_a_resolved_configuration_gives_its_recipe_again(trained: CellFolder, compose: Compose) -> None:

@@ -11,14 +11,22 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertForMaskedLM,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from trainlarge.cli import main
-from trainlarge.compression import load_packed
+from trainlarge.compression import Dynamic, Magnitude, Recipe, Uniform, compress, load_packed, save_packed
 from trainlarge.compression.cells import resolve
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import Cell
-from trainlarge.sweep.store import Study
+from trainlarge.sweep.store import CellFolder, Study
 
 Compose = Callable[..., dict[str, Any]]
 SPECIAL = {"pad_token": "<pad>", "unk_token": "<unk>", "cls_token": "<cls>", "sep_token": "<sep>", "mask_token": "<m>"}
@@ -61,6 +69,67 @@ def test_a_folder_is_compressed_in_one_command(study: Study, folder: Path, text:
     assert load_packed(cell.packed).num_parameters() == record["parameters"]
     assert record["unknown_share"] > 0
     assert main(["plan", "compress", f"checkpoint={folder}", *text]) == 0
+
+
+@pytest.fixture
+def bart(folder: Path) -> Path:
+    """An encoder-decoder that fills masks, with the same tokenizer."""
+    shape = dict.fromkeys(("encoder_layers", "decoder_layers", "encoder_attention_heads", "decoder_attention_heads"), 2)
+    config = BartConfig(
+        vocab_size=_emptied(folder), d_model=16, encoder_ffn_dim=24, decoder_ffn_dim=24, max_position_embeddings=32,
+        pad_token_id=0, bos_token_id=2, eos_token_id=3, decoder_start_token_id=3, **shape,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    BartForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def test_an_encoder_decoder_that_fills_masks(
+    study: Study, bart: Path, text: list[str], compose: Compose, run_here: Callable[..., list[CellFolder]]
+) -> None:
+    common = [f"checkpoint={bart}", *text, "tracking=none"]
+    recipes = [["quantize.bits=32"], ["prune.sparsity=0.5", "quantize.bits=4"], ["factorize=svd", "factorize.keep=0.5"],
+               ["prune=wanda", "prune.sparsity=0.5"], ["quantize.bits=8", "activations=static"],
+               ["vocabulary=frequent", "vocabulary.size=20"], ["structure=heads", "structure.keep=0.5"]]  # fmt: skip
+    *cells, vocabulary, heads = run_here("compress", [compose("compress", *common, *recipe) for recipe in recipes])
+    records = [cell.record() for cell in cells]
+    assert records[0]["loss_increase"] == 0 and len({record["loss"] for record in records}) == len(records)
+    for cell, record in zip(cells, records, strict=True):
+        model = load_packed(cell.packed)
+        assert type(model).__name__ == "BartForConditionalGeneration"
+        assert model.num_parameters() == record["parameters"]
+    start = "vocabulary.name=frequent=BartForConditionalGeneration: allowed is for a Hugging Face model with one token"
+    assert vocabulary.status().error.startswith(start)
+    start = "structure.name=heads=BartForConditionalGeneration: allowed is for a model with one list of BERT"
+    assert heads.status().error.startswith(start)
+
+
+def test_an_encoder_decoder_without_masks(
+    study: Study, folder: Path, text: list[str], compose: Compose, run_here: Callable[..., list[CellFolder]],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    config = T5Config(vocab_size=_emptied(folder), d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
+    torch.manual_seed(0)
+    model = T5ForConditionalGeneration(config).eval()
+    model.save_pretrained(folder)
+    says = r"^checkpoint=.*: allowed is a model that predicts masked tokens: .*BART; t5 has no such loss"
+    with pytest.raises(UserError, match=says):
+        run_here("compress", [compose("compress", f"checkpoint={folder}", *text, "tracking=none")])
+    # As a Python API it is compressed as any other.
+    compressed = compress(model, Recipe(Magnitude(0.5), Uniform(4), activations=Dynamic()))
+    save_packed(tmp_path / "packed", compressed)
+    ids = torch.arange(12).view(2, 6)
+    with torch.no_grad():
+        expected = compressed.model()(input_ids=ids, decoder_input_ids=ids).logits
+        assert torch.equal(load_packed(tmp_path / "packed")(input_ids=ids, decoder_input_ids=ids).logits, expected)
+
+
+def _emptied(folder: Path) -> int:
+    """Takes the model out of a folder and leaves the tokenizer; the entries of its vocabulary."""
+    size: int = json.loads((folder / "config.json").read_text())["vocab_size"]
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).unlink()
+    return size
 
 
 def test_identity_is_content_and_not_place(folder: Path, text: list[str], study: Study, compose: Compose) -> None:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trainlarge.sweep.store import CellFolder
+from trainlarge.compression import load_packed
+from trainlarge.compression.checkpoint import find_checkpoint
+from trainlarge.data.prepare import prepare
+from trainlarge.errors import UserError
+from trainlarge.models.input_rounding import rounds_inputs
+from trainlarge.results.export import export_cell
+from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.training.evaluate import evaluate
+from trainlarge.training.setup import evaluation_set_of
 
 Run = Callable[..., list[CellFolder]]
 
@@ -72,3 +81,28 @@ def test_zstd_finds_what_the_encodings_leave(compressed: Callable[..., list[Cell
     for record in (dense, rounded):
         assert 0 < record["zstd_bytes_without_embeddings"] < record["zstd_bytes"] < 1.01 * record["file_bytes"]
     assert rounded["zstd_bytes"] < dense["zstd_bytes"]
+
+
+def test_rounded_activations_are_evaluated_as_the_file_computes(
+    compressed: Callable[..., list[CellFolder]], tmp_path: Path
+) -> None:
+    eight = ["quantize.bits=8"]
+    recipes = [eight, [*eight, "activations=dynamic"], [*eight, "activations=static"]]
+    plain, dynamic, static = folders = compressed(*recipes, [*eight, "activations=static", "activations.bits=2"])[:3]
+    records = [_record(folder) for folder in folders]
+    assert [record["activation_bits"] for record in records] == [32, 8, 8]
+    assert len({record["loss"] for record in records}) == 3
+    assert all(abs(record["loss"] - records[0]["loss"]) < 0.05 for record in records)
+    assert [rounds_inputs(load_packed(folder.packed)) for folder in folders] == [False, True, True]
+    assert records[1]["loss"] == pytest.approx(_loss_of_file(dynamic), abs=1e-6)
+    assert records[2]["loss"] == pytest.approx(_loss_of_file(static), abs=1e-6)
+    export_cell(plain.id, tmp_path / "plain", "tiny")
+    with pytest.raises(UserError, match=rf"^cell={dynamic.id}: allowed is .*this one is read by trainlarge.load_pack"):
+        export_cell(dynamic.id, tmp_path / "dynamic", "tiny")
+
+
+def _loss_of_file(folder: CellFolder) -> float:
+    """Of the packed file, evaluated as the train cell's own evaluation set asks."""
+    config = find_checkpoint(folder.cell().config).config
+    prepared = prepare(config["data"], Study.named("tiny").data_root)
+    return evaluate(load_packed(folder.packed), evaluation_set_of(config, prepared)).loss

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trainlarge.compression.sizes import Sizes
     from trainlarge.compression.structure.tokens import TokenFacts
     from trainlarge.compression.weights import Weights
+    from trainlarge.config.activations import Dynamic, Static
     from trainlarge.config.factorize import FixedRank, LowRank
     from trainlarge.config.prune import Magnitude, Random, SparseGPT, Wanda
     from trainlarge.config.quantize import GPTQ, Binary, KMeans, Mixed, Outliers, Ternary, Uniform
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Binary",
     "Compressed",
+    "Dynamic",
     "FixedRank",
     "Frequent",
     "GPTQ",
@@ -46,6 +48,7 @@ __all__ = [
     "Recipe",
     "Sizes",
     "SparseGPT",
+    "Static",
     "Ternary",
     "TokenFacts",
     "TokenList",
@@ -79,6 +82,8 @@ _HOME = {
     "Outliers": "trainlarge.config.quantize",
     "Ternary": "trainlarge.config.quantize",
     "Uniform": "trainlarge.config.quantize",
+    "Dynamic": "trainlarge.config.activations",
+    "Static": "trainlarge.config.activations",
     "Recipe": "trainlarge.config.recipe",
     "FixedRank": "trainlarge.config.factorize",
     "LowRank": "trainlarge.config.factorize",

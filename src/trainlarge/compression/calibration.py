@@ -35,6 +35,7 @@ class Calibration:
         self._squares: dict[int, dict[str, Tensor]] = {}
         self._hessians: dict[int, dict[str, Tensor]] = {}
         self._factors: dict[tuple[int, float, str], Tensor] = {}
+        self._ranges: dict[int, dict[str, tuple[float, float]]] = {}
 
     def mean_squares(self, rows: int) -> Mapping[str, Tensor]:
         """Name -> float64 [in]: mean of X_j^2 over the tokens of the first ``rows`` rows."""
@@ -59,19 +60,38 @@ class Calibration:
             self._factors[key] = inverse_factor(self.hessians(rows)[name], damping)
         return self._factors[key]
 
+    def ranges(self, rows: int) -> Mapping[str, tuple[float, float]]:
+        """Name of a linear layer (of every one that is called, an output layer that is tied to an embedding too) -> the
+        smallest and largest value of its inputs over the first ``rows`` rows."""
+        if rows not in self._ranges:
+            found: dict[str, tuple[float, float]] = {}
+            layers = {name: layer for name, layer in self.model.named_modules() if isinstance(layer, nn.Linear)}
+            self._see(rows, layers, lambda name, inputs: _widen(found, name, inputs))
+            self._ranges[rows] = found
+        return self._ranges[rows]
+
     def _means(self, rows: int, statistic: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """Means over tokens of a statistic that sums over them, in one pass."""
         sums: dict[str, Tensor] = {}
         tokens: dict[str, int] = {}
+
+        def add(name: str, inputs: Tensor) -> None:
+            found = statistic(inputs).cpu()
+            sums[name] = sums[name] + found if name in sums else found
+            tokens[name] = tokens.get(name, 0) + len(inputs)
+
+        self._see(rows, _linears(self.model, self.weights), add)
+        return {name: total / tokens[name] for name, total in sums.items()}
+
+    def _see(self, rows: int, layers: Mapping[str, nn.Linear], see: Callable[[str, Tensor], None]) -> None:
+        """One pass of the dense model: ``see`` gets the inputs, float32 [tokens, in], of every layer and batch."""
         load_weights(self.model, self.weights.tensors)
         with _evaluating(self.model), torch.no_grad(), ExitStack() as hooks:
             current: dict[str, Tensor] = {}
-            for name, module in _linears(self.model, self.weights).items():
-                hook = module.register_forward_pre_hook(_adding(name, statistic, sums, tokens, current))
-                hooks.callback(hook.remove)
+            for name, layer in layers.items():
+                hooks.callback(layer.register_forward_pre_hook(_seeing(name, see, current)).remove)
             for batch in first_rows(self.batches(), rows):
                 _forward(self.model, batch, current)
-        return {name: total / tokens[name] for name, total in sums.items()}
 
 
 def first_rows(batches: Iterable[Batch], rows: int) -> Iterator[dict[str, Tensor]]:
@@ -110,22 +130,22 @@ def _linears(model: nn.Module, weights: Weights) -> dict[str, nn.Linear]:
     }
 
 
-def _adding(
-    name: str,
-    statistic: Callable[[Tensor], Tensor],
-    sums: dict[str, Tensor],
-    tokens: dict[str, int],
-    current: Mapping[str, Tensor],
+def _seeing(
+    name: str, see: Callable[[str, Tensor], None], current: Mapping[str, Tensor]
 ) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-    """A hook before the forward pass of a linear layer that adds up a statistic of its inputs."""
+    """A hook before the forward pass of a linear layer that hands on its inputs."""
 
-    def add(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        values = _counted(inputs[0], current.get("attention_mask")).float()
-        found = statistic(values).cpu()
-        sums[name] = sums[name] + found if name in sums else found
-        tokens[name] = tokens.get(name, 0) + len(values)
+    def look(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        see(name, _counted(inputs[0], current.get("attention_mask")).float())
 
-    return add
+    return look
+
+
+def _widen(ranges: dict[str, tuple[float, float]], name: str, inputs: Tensor) -> None:
+    if inputs.numel():
+        lowest, highest = map(float, torch.aminmax(inputs))
+        before = ranges.get(name, (lowest, highest))
+        ranges[name] = (min(lowest, before[0]), max(highest, before[1]))
 
 
 def _counted(inputs: Tensor, mask: Tensor | None) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from torch import Tensor, nn
 
+from trainlarge.compression.activations import Ranges, input_ranges
 from trainlarge.compression.calibration import Batch, Calibration
 from trainlarge.compression.forms import Form, Plain
 from trainlarge.compression.packing import Packed
@@ -17,8 +18,12 @@ from trainlarge.compression.sizes import Sizes
 from trainlarge.compression.structure.registry import Reshape, reshape_of
 from trainlarge.compression.structure.tokens import TokenFacts, renumbered_batch
 from trainlarge.compression.weights import Weights, load_reshaped
+from trainlarge.config.activations import Rounded
 from trainlarge.config.method import Method, Part
+from trainlarge.config.prune import Pruning
 from trainlarge.config.recipe import Recipe
+from trainlarge.errors import UserError
+from trainlarge.models.input_rounding import round_inputs
 
 Forms = Mapping[str, Form]
 
@@ -53,8 +58,13 @@ class Compressed:
         return bool(self.left.structure)
 
     def model(self) -> nn.Module:
-        """A new model with these weights, ready to use; it holds ``weights`` themselves, so leave them as they are."""
-        return replace(self.left, tensors=self.weights).model()
+        """A new model with these weights, ready to use; it holds ``weights`` themselves, so leave them as they are.
+
+        Where the recipe rounds activations, so does the model.
+        """
+        model = replace(self.left, tensors=self.weights).model()
+        round_inputs(model, self.packed.roundings)
+        return model
 
     def expanded(self) -> dict[str, Tensor]:
         """The weights in the names and shapes of the checkpoint: 0 where something was removed, factors multiplied.
@@ -78,6 +88,9 @@ class _State:
     shared: Shared
     """What the recipes share that go on from here."""
 
+    ranges: Ranges = field(default_factory=dict)
+    """The layers whose inputs are rounded, with their ranges."""
+
 
 def compress(
     model: nn.Module,
@@ -91,8 +104,8 @@ def compress(
     Args:
         model: left as it is, unless ``inplace``.
         recipe: ``Recipe(prune=Magnitude(sparsity=0.6), quantize=Uniform(bits=4))``.
-        inplace: also give ``model`` the compressed float weights, and their shapes.
-        calibration: batches of inputs, for methods that look at activations (Wanda, SparseGPT, GPTQ): tensors, or
+        inplace: also give ``model`` the compressed float weights, their shapes and the rounding of activations.
+        calibration: batches of inputs, for methods that look at activations (Wanda, GPTQ, static ranges): tensors, or
             mappings of keyword arguments of the model's forward pass; with ``labels`` where importance is by gradient.
         tokens: what is known of a text's tokens, for methods that cut the vocabulary.
 
@@ -105,6 +118,7 @@ def compress(
     [(_, compressed)] = compress_grid(weights, [recipe], statistics, tokens)
     if inplace:
         load_reshaped(model, compressed.left.structure, compressed.weights)
+        round_inputs(model, compressed.packed.roundings)
     return compressed
 
 
@@ -113,8 +127,13 @@ def compress_grid(
     recipes: Sequence[Recipe],
     calibration: Calibration | None = None,
     tokens: TokenFacts | None = None,
+    refused: Callable[[int, UserError], None] | None = None,
 ) -> Iterator[tuple[int, Compressed]]:
     """Compress one checkpoint by many recipes: yields (position in ``recipes``, result), each as if computed alone.
+
+    A recipe that does not fit the model (a layer that is not there, nothing left) is told to ``refused`` with its
+    position, and the others go on; without ``refused`` the error is raised.
+
 
     Recipes with the same first steps come one after the other, whatever their order in ``recipes``: each first step is
     carried out once for all of them, and weights are ranked once for all sparsities. Beside ``weights`` it holds one
@@ -123,36 +142,57 @@ def compress_grid(
     everything = tuple(step for recipe in recipes for step in recipe.steps)
     shared = Shared(methods=everything, calibration=calibration, tokens=tokens)
     start = _State(weights, {name: Plain(tensor) for name, tensor in weights.tensors.items()}, shared)
-    yield from _branches([(position, recipe, recipe.steps) for position, recipe in enumerate(recipes)], start)
+    branches = [(position, recipe, recipe.steps) for position, recipe in enumerate(recipes)]
+    yield from _branches(branches, start, refused or _raise)
 
 
 _Branch = tuple[int, Recipe, tuple[Part, ...]]
 """Position in the grid, the recipe, and its steps that are left to do."""
 
 
-def _branches(branches: Sequence[_Branch], state: _State) -> Iterator[tuple[int, Compressed]]:
+def _branches(
+    branches: Sequence[_Branch], state: _State, refused: Callable[[int, UserError], None]
+) -> Iterator[tuple[int, Compressed]]:
     """The results of recipes that have come to the same state. A state is freed when its last recipe is done."""
     for position, recipe, steps in branches:
         if not steps:
-            packed = Packed.of(recipe, state.weights, state.forms)
+            packed = Packed.of(recipe, state.weights, state.forms, state.ranges)
             yield position, Compressed(recipe, packed, Sizes.of(state.weights, packed), state.weights)
     going_on = [branch for branch in branches if branch[2]]
     # Only what is asked of this very state: what another one remembers is about other weights.
     shared = replace(state.shared, methods=tuple(steps[0] for _, _, steps in going_on), memory={})
     for step in dict.fromkeys(steps[0] for _, _, steps in going_on):
         alike = [(position, recipe, steps[1:]) for position, recipe, steps in going_on if steps[0] == step]
-        yield from _branches(alike, _after(step, replace(state, shared=shared)))
+        try:
+            after = _after(step, replace(state, shared=shared))
+        except UserError as error:
+            for position, _, _ in alike:
+                refused(position, error)
+        else:
+            yield from _branches(alike, after, refused)
+            del after
+
+
+def _raise(position: int, error: UserError) -> None:
+    raise error
 
 
 def _after(step: Part, state: _State) -> _State:
     reshape = reshape_of(step)
     if reshape is not None:
         return _reshaped(step, reshape, state)
+    if isinstance(step, Rounded):
+        return replace(state, ranges=input_ranges(step, state.weights, state.forms, state.shared))
     if not isinstance(step, Method):
         raise LookupError(f"no function with @reshapes({type(step).__name__})")
     names = state.weights.selected(step.embeddings)
+    if not names:
+        allowed = f"for a model with matrices{'' if step.embeddings else ' beside its embeddings'}"
+        raise UserError(f"{step.slot}.name={step.name}", state.weights.architecture, allowed)
     tensors = {name: state.forms[name].dense() for name in names}
     found = function_of(step)(step, tensors, state.shared)
+    if isinstance(step, Pruning) and not any(form.nonzero for form in found.values()):
+        raise UserError("prune.sparsity", step.sparsity, "a share that leaves weights in the matrices of this model")
     return replace(state, forms={**state.forms, **{name: recoded(state.forms[name], found[name]) for name in found}})
 
 

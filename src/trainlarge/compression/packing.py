@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainlarge.compression import container
+from trainlarge.compression.activations import Ranges, roundings
 from trainlarge.compression.container import Parts
 from trainlarge.compression.encodings import Encoding, encoding_named, smallest
 from trainlarge.compression.forms import Form
@@ -20,6 +21,7 @@ from trainlarge.compression.structure.skeleton import reshape
 from trainlarge.compression.weights import Weights, adopt_dtypes, load_reshaped, load_weights
 from trainlarge.config.recipe import Recipe
 from trainlarge.errors import UserError
+from trainlarge.models.input_rounding import InputRounding, round_inputs
 
 if TYPE_CHECKING:
     from trainlarge.compression.grid import Compressed
@@ -47,10 +49,18 @@ class Packed:
     structure: Structure = field(default_factory=Structure)
     """What is left of the shapes that ``config`` tells of."""
 
+    ranges: Ranges = field(default_factory=dict)
+    """The layers whose inputs are rounded, with their ranges."""
+
     @classmethod
-    def of(cls, recipe: Recipe, weights: Weights, forms: Mapping[str, Form]) -> Packed:
-        """The packed form of ``weights`` after ``recipe`` turned them into ``forms``."""
-        return cls(recipe, weights.architecture, weights.config, forms, weights.structure)
+    def of(cls, recipe: Recipe, weights: Weights, forms: Mapping[str, Form], ranges: Ranges) -> Packed:
+        """The packed form of ``weights`` after ``recipe`` turned them into ``forms``, and inputs of ``ranges``."""
+        return cls(recipe, weights.architecture, weights.config, forms, weights.structure, ranges)
+
+    @property
+    def roundings(self) -> dict[str, InputRounding]:
+        """Name of a layer -> how its inputs are rounded."""
+        return roundings(self.recipe.activations, self.ranges)
 
     @cached_property
     def encodings(self) -> dict[str, Encoding[Any]]:
@@ -76,14 +86,16 @@ class Packed:
         return encoded
 
     def body(self, parent: str = "") -> dict[str, Any]:
-        """The JSON data of the file. A tensor without a note is dense; ``config`` is that of the checkpoint, and
-        ``structure`` says what is left of its shapes, where something was removed or factorized."""
+        """The JSON data of the file. A tensor without a note is dense; ``config`` is that of the checkpoint,
+        ``structure`` says what is left of its shapes, where something was removed or factorized, and ``activations``
+        which layers round their inputs, with a fixed range or null."""
         return {
             "parent": parent.ljust(PARENT_WIDTH),
             "recipe": self.recipe.to_json(),
             "architecture": self.architecture,
             "config": self.config,
             **({"structure": self.structure.to_json()} if self.structure else {}),
+            **({"activations": self.ranges} if self.ranges else {}),
             "tensors": {name: self._note(name) for name, way in self.encodings.items() if way.name != "dense"},
         }
 
@@ -117,6 +129,8 @@ def load_packed_weights(path: str | Path) -> dict[str, Tensor]:
 def load_packed(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     """The model of a packed file, ready to use (evaluation mode), built from the configuration in the file.
 
+    Where the recipe rounds activations, so does the model: hooks before its linear layers, which ``save_pretrained``
+    does not write.
     Where the vocabulary was cut, the model reads and predicts the numbers of the tokens that are left; its buffer
     ``kept_tokens`` holds their numbers in the checkpoint. With ``model``, one with the shapes of the checkpoint, the
     weights are loaded into that one, in its own data types, and it is cut to the shapes of the file. Raises UserError
@@ -131,12 +145,13 @@ def load_packed(path: str | Path, model: nn.Module | None = None) -> nn.Module:
         load_weights(model, weights)
     else:
         load_reshaped(model, structure, weights)
+    round_inputs(model, _roundings(body))
     return model.eval()
 
 
 def packed_header(path: str | Path) -> dict[str, Any]:
     """What a packed file says of itself, without reading its weights: parent, recipe, architecture, config, tensors,
-    and structure where shapes were changed."""
+    structure where shapes were changed, and activations where inputs of layers are rounded."""
     body = container.read_body(Path(path))
     return {**body, "parent": body["parent"].rstrip()}
 
@@ -153,6 +168,11 @@ def _decoded(body: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str
         parts.setdefault(name, {})[part] = tensor
     notes = body["tensors"]
     return {name: _dense(notes.get(name, {"encoding": "dense"}), own) for name, own in parts.items()}
+
+
+def _roundings(body: Mapping[str, Any]) -> dict[str, InputRounding]:
+    ranges = body.get("activations", {})
+    return roundings(Recipe.from_json(body["recipe"]).activations, ranges) if ranges else {}
 
 
 def _dense(note: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Tensor:

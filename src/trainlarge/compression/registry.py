@@ -49,7 +49,7 @@ class Shared:
             if isinstance(method, Calibrated):
                 self.calibrated(method)
 
-    def calibrated(self, method: Calibrated) -> Calibration:
+    def calibrated(self, method: Part) -> Calibration:
         """The calibration of a method that needs it. Raises UserError where there is none."""
         if self.calibration is None:
             raise UserError(

@@ -26,10 +26,12 @@ from trainlarge.compression.weights import Weights, load_weights
 from trainlarge.compression.zstd import zstd_bytes
 from trainlarge.data.evaluation import EvaluationSet
 from trainlarge.data.prepare import prepare
+from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.place import jobs_per_device
 from trainlarge.launch.provenance import origin, software
 from trainlarge.models.build import load_model
+from trainlarge.models.input_rounding import rounding
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import write_json
 from trainlarge.sweep.store import RECORD_SCHEMAS
@@ -55,23 +57,24 @@ class CheckpointRun:
         self.was_shared = is_shared(self.implementation.threads)
         self.parent = unchanged_checkpoint(config, job.study)
         parent = self.parent.config
+        # First what can be wrong and is quick to find: preparing data may take minutes.
+        model = load_model(self.parent.folder, attention=self.implementation.attention)
         own = None if self.parent.is_cell else own_tokenizer(self.parent.folder)
         prepared = prepare(parent["data"], job.study.data_root, own)
         self.evaluation_set: EvaluationSet = evaluation_set_of(parent, prepared)
-        model = load_model(self.parent.folder, attention=self.implementation.attention)
         self.model: PreTrainedModel = cast(Any, model).to(self.implementation.device)
         self.weights = Weights.of(self.model)
         self.calibration = Calibration(self.weights, self.model, lambda: training_batches(prepared, parent))
+        self.ended: set[str] = set()
         self.recipes = [recipe_of(cell.config) for cell in self.cells]
         self.tokens = token_facts(prepared) if any(recipe.vocabulary for recipe in self.recipes) else None
         self.dense = self._evaluate()
 
     def run(self) -> None:
-        """Compress, evaluate, pack and record, recipe by recipe."""
+        """Compress, evaluate, pack and record, recipe by recipe. One that does not fit the model fails alone."""
         began = started = time.time()
-        for done, (position, compressed) in enumerate(
-            compress_grid(self.weights, self.recipes, self.calibration, self.tokens)
-        ):
+        results = compress_grid(self.weights, self.recipes, self.calibration, self.tokens, self._refuse)
+        for position, compressed in results:
             cell = self.cells[position]
             evaluation = self._evaluate_compressed(compressed)
             self.job.require_lease(cell.id)
@@ -81,8 +84,15 @@ class CheckpointRun:
             write_json(folder.weight_errors, {name: asdict(error) for name, error in errors.items()})
             self.job.finish(cell.id, self._record(cell, compressed, evaluation, errors, started))
             started = time.time()
-            self._tell(cell, done + 1, evaluation.loss, started - began)
+            self.ended.add(cell.id)
+            self._tell(cell, evaluation.loss, started - began)
             self.job.check()
+
+    def _refuse(self, position: int, error: UserError) -> None:
+        cell = self.cells[position]
+        print(f"{cell.id}: {error}", flush=True)
+        self.job.fail(cell.id, error)
+        self.ended.add(cell.id)
 
     def _evaluate(self) -> Evaluation:
         return evaluate(self.model, self.evaluation_set, FORWARDS[self.implementation.forward].logits)
@@ -95,14 +105,16 @@ class CheckpointRun:
         """
         if not compressed.has_other_shapes:
             load_weights(self.model, compressed.weights)
-            return self._evaluate()
+            with rounding(self.model, compressed.packed.roundings):
+                return self._evaluate()
         model = cast(Any, compressed.model()).to(self.implementation.device)
         tokens, data = compressed.left.structure.tokens, self.evaluation_set
         data = replace(data, inputs=renumbered(data.inputs, tokens), labels=renumbered(data.labels, tokens))
         return evaluate(model, data, FORWARDS[self.implementation.forward].logits)
 
-    def _tell(self, cell: Cell, done: int, loss: float, seconds: float) -> None:
-        left = [other.id for other in self.cells if not self.job.folder(other.id).is_done()]
+    def _tell(self, cell: Cell, loss: float, seconds: float) -> None:
+        left = [other.id for other in self.cells if other.id not in self.ended]
+        done = len(self.ended)
         self.job.progress(
             left[0] if left else cell.id,
             step=done,
@@ -141,6 +153,7 @@ class CheckpointRun:
             "increase_standard_error": standard_error(evaluation.row_losses - self.dense.row_losses),
             "sparsity": getattr(recipe.prune, "sparsity", 0.0),
             "bits": getattr(recipe.quantize, "bits", 32),
+            "activation_bits": getattr(recipe.activations, "bits", 32),
             "parameters": sizes.parameters,
             "embedding_parameters": sizes.parameters - sizes.parameters_without_embeddings,
             **{f"{key}{part}": getattr(sizes, f"{key}{part}")

@@ -117,6 +117,13 @@ class Weights:
         """Names of the tensors of a model of these shapes, tied ones once, in order."""
         return list(_entries(self.reshaped()))
 
+    def weight_names(self, kind: type[nn.Module]) -> dict[str, str]:
+        """Name of each module of a class, tied ones too -> name of its weight in ``tensors``."""
+        model = self.reshaped() if self.structure else self.skeleton
+        names = {id(tensor): name for name, tensor in _entries(model).items()}
+        modules = model.named_modules()
+        return {name: names[id(module.weight)] for name, module in modules if isinstance(module, kind)}
+
     def origin(self, name: str) -> Origin:
         """Where a tensor was in the checkpoint."""
         return self.origins.get(name, Origin(name))

@@ -5,8 +5,9 @@
 
 The natural order is that of ``SLOTS``, from coarse to fine: first the vocabulary is cut, then heads, neurons or layers
 are removed, then matrices factorized, then weights pruned, then what is left is quantized, so that each method sees
-the weights that will be there. Any other order is possible and part of the recipe. Only the order of the slots that are
-used counts: recipes that differ in the place of an empty slot are equal.
+the weights that will be there. Any other order is possible and part of the recipe, but ``activations``, which is about
+the model that is left, comes last. Only the order of the slots that are used counts: recipes that differ in the place
+of an empty slot are equal.
 
 JSON of version 1 has ``prune`` and ``quantize`` always, the other slots where they are used, and ``order`` unless the
 recipe only prunes, quantizes, or prunes and then quantizes. So recipes (and packed files, and configurations of cells)
@@ -34,10 +35,13 @@ RECIPE_VERSION = 1
 """Version of the JSON form of a recipe; it grows when a reader of the old form would misread the new one."""
 
 SLOTS = tuple(METHODS)
-"""All slots in the natural order: vocabulary, structure, factorize, prune, quantize."""
+"""All slots in the natural order: vocabulary, structure, factorize, prune, quantize, activations."""
 
 FIRST_SLOTS = ("prune", "quantize")
 """The slots that are always written, in the order that is not."""
+
+LAST_SLOT = "activations"
+"""The slot that comes after all others: it changes no weight, and nothing may change what it is about."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,9 @@ class Recipe:
 
     vocabulary: Part | None = None
     """Which tokens stay, such as ``Frequent(size=5000)``."""
+
+    activations: Part | None = None
+    """How the inputs of linear layers are rounded, such as ``Dynamic(bits=8)``."""
 
     order: Sequence[str] | None = None
     """Slots in the order in which they are applied: all that are used, each once; None is the natural order. It is
@@ -151,6 +158,8 @@ class Recipe:
         order = tuple(slot for slot in self.order if slot in used)
         if sorted(order) != sorted(used) or any(slot not in SLOTS for slot in self.order):
             raise UserError("order", list(self.order), f"{allowed} among {', '.join(SLOTS)}")
+        if LAST_SLOT in order[:-1]:
+            raise UserError("order", list(self.order), f"a list that ends with {LAST_SLOT}, where it is used")
         return order
 
 

@@ -290,6 +290,8 @@ class CompressConfig(CommonConfig):
     """Pruning method, the group ``prune``: its ``name`` and fields."""
     quantize: Any = None
     """Quantization method, the group ``quantize``: its ``name`` and fields."""
+    activations: Any = None
+    """Quantization of the inputs of linear layers, the group ``activations``: its ``name`` and fields."""
     order: Any = None
     """Order in which the groups above are applied, a list of all that are not ``none`` (more may be named); null: as
     they are written here."""

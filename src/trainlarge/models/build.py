@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoConfig,
     AutoModelForMaskedLM,
     ModernBertConfig,
     ModernBertForMaskedLM,
@@ -61,7 +63,10 @@ def load_model(folder: str | Path, *, attention: str | None = None) -> PreTraine
         raise UserError("checkpoint", folder, "a Hugging Face folder with config.json and model.safetensors")
     options = {"local_files_only": True, "dtype": torch.float32, "output_loading_info": True}
     try:
+        _check_is_masked(path)
         model, report = AutoModelForMaskedLM.from_pretrained(path, attn_implementation=attention, **options)
+    except UserError:
+        raise
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         cause = str(error).partition("\n")[0][:200]
         raise UserError("checkpoint", folder, f"an undamaged Hugging Face masked language model ({cause})") from error
@@ -69,6 +74,17 @@ def load_model(folder: str | Path, *, attention: str | None = None) -> PreTraine
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise UserError("checkpoint", folder, f"a masked language model with all its weights (missing: {missing})")
     return _without_unused_gradients(model).eval()
+
+
+def _check_is_masked(folder: Path) -> None:
+    """Raises UserError, which names what is supported, for a model that predicts no masked tokens (T5, GPT)."""
+    kind = type(AutoConfig.from_pretrained(folder, local_files_only=True))
+    if kind not in MODEL_FOR_MASKED_LM_MAPPING:
+        allowed = (
+            "a model that predicts masked tokens: an encoder (BERT, RoBERTa, ModernBERT, ...) or an encoder-decoder "
+            f"such as BART; {kind.model_type} has no such loss, but trainlarge.compression.compress takes its model"
+        )
+        raise UserError("checkpoint", folder, allowed)
 
 
 def default_attention(device: torch.device | str) -> str:

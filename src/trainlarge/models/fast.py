@@ -5,7 +5,8 @@ once a step. The last layer computes keys and values of every token, and everyth
 predicted. The residual stream stays in the parameters' type, products are of the type given.
 
 It reads the weights of linear layers and does not call them: parametrizations act, replaced layers and hooks do not,
-except factorized ones. The number of heads and of neurons is read off the weights, layer by layer.
+except factorized ones; so a model that rounds the inputs of its layers has no fast path. The number of heads and of
+neurons is read off the weights, layer by layer.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.nn import functional
 from transformers import ModernBertForMaskedLM, PreTrainedModel, RobertaPreLayerNormForMaskedLM
 
 from trainlarge.models.attention import Rotary, attend, join_heads, rotary_tables, rotate, split_heads
+from trainlarge.models.input_rounding import rounds_inputs
 from trainlarge.models.low_rank import last_product
 
 Features = Callable[[Any, Tensor, Tensor, torch.dtype], Tensor]
@@ -27,8 +29,9 @@ Features = Callable[[Any, Tensor, Tensor, torch.dtype], Tensor]
 
 
 def fast_features(model: PreTrainedModel) -> Features | None:
-    """The fast path of a model up to its output layer; None for a class or configuration that has none."""
-    path = _PATHS.get(type(model))
+    """The fast path of a model up to its output layer; None for a class or configuration that has none, and where
+    inputs of layers are rounded."""
+    path = None if rounds_inputs(model) else _PATHS.get(type(model))
     return path.features if path is not None and path.supports(model.config) else None
 
 

@@ -161,6 +161,15 @@ COMPRESSION = {
     "quantize": Column("config.quantize.name", "text", "quantization method; none"),
     "granularity": Column("config.quantize.granularity", "text", "what shares one range: tensor, row, group"),
     "bits": Column("bits", "bits", "bits of a weight; 32 where none"),
+    "activations": Column(
+        "config.activations.name",
+        "text",
+        "rounding of the inputs of linear layers: dynamic, static",
+        missing="none",
+    ),
+    "activation_bits": Column(
+        "activation_bits", "bits", "bits of the inputs of linear layers; 32 where they are not rounded", missing=32
+    ),
     "recover": Column("config.recover.name", "text", "recovery training; none"),
     **_QUALITY,
     "dense_loss": Column(

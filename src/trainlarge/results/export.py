@@ -15,11 +15,19 @@ from trainlarge.sweep.store import CellFolder
 _MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
 """Files of a checkpoint that describe its weights; the rest is the tokenizer."""
 
+_ONLY_PACKED = {
+    "structure": "a cell whose model has the shapes of its checkpoint",
+    "activations": "a cell whose model does not round the inputs of its layers",
+}
+"""What a packed file may say that the layout of Hugging Face cannot -> what can be exported."""
+
 
 def export_cell(text: str, target: Path, study: str | None = None) -> CellFolder:
     """Write a cell's model and tokenizer to the new folder ``target``: whole, or not at all.
 
-    A compressed model is written with the rounded float weights that were evaluated.
+    A compressed model is written with the rounded float weights that were evaluated. One of other shapes, or whose
+    layers round their inputs, is refused: the layout of Hugging Face says neither, and its reader would compute another
+    loss. ``trainlarge.load_packed`` reads it; ``save_pretrained`` of that model writes the weights alone.
 
     Args:
         text: the cell's id, or its start.
@@ -69,9 +77,10 @@ def _unpacked(folder: CellFolder):  # type: ignore[no-untyped-def]  # a transfor
 
     if not folder.packed.is_file():
         raise UserError("cell", folder.id, f"a cell whose packed file is still there: {folder.packed} is not")
-    if "structure" in packed_header(folder.packed):
-        shapes = "a cell whose model has the shapes of its checkpoint; this one is read by trainlarge.load_packed"
-        raise UserError("cell", folder.id, shapes)
+    header = packed_header(folder.packed)
+    for part, allowed in _ONLY_PACKED.items():
+        if part in header:
+            raise UserError("cell", folder.id, f"{allowed}; this one is read by trainlarge.load_packed")
     return load_packed(folder.packed)
 
 

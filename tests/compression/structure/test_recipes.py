@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from trainlarge.compression import (
     Compressed,
+    Dynamic,
     Magnitude,
     Recipe,
     Uniform,
@@ -42,13 +43,15 @@ slots = {
     "factorize": st.sampled_from([LowRank(0.5), LowRank(0.6, "energy"), FixedRank(3, embeddings=False)]),
     "prune": st.sampled_from([Magnitude(0.3), Magnitude(0.31), Magnitude(0.6, "tensor", embeddings=False)]),
     "quantize": st.sampled_from([Uniform(8), Uniform(3, "tensor"), Uniform(4, embeddings=False)]),
+    "activations": st.sampled_from([Dynamic(), Dynamic(4, symmetric=False)]),
 }
 
 
 @st.composite
 def recipes(draw: st.DrawFn) -> Recipe:
     used = draw(st.lists(st.sampled_from(SLOTS), unique=True, max_size=4))
-    return Recipe(**{slot: draw(slots[slot]) for slot in used}, order=used)
+    order = sorted(used, key="activations".__eq__)  # it comes last
+    return Recipe(**{slot: draw(slots[slot]) for slot in used}, order=order)
 
 
 by_model = st.sampled_from(list(MODELS))

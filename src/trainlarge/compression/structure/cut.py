@@ -29,7 +29,7 @@ def encoder_of(weights: Weights, key: str) -> Encoder:
 def tables_of(weights: Weights, key: str) -> Tables:
     """The tables of a checkpoint. Raises UserError on ``key`` where there are none that are known."""
     if weights.tables is None:
-        raise UserError(key, weights.architecture, "for a Hugging Face model with a token embedding")
+        raise UserError(key, weights.architecture, "for a Hugging Face model with one token embedding")
     return weights.tables
 
 

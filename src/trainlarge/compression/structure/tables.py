@@ -30,9 +30,10 @@ class Tables:
 
 
 def find_tables(model: nn.Module) -> Tables | None:
-    """The tables of a model; None for one that is no Hugging Face model over tokens."""
+    """The tables of a model; None for one that is no Hugging Face model over tokens, and for one with several token
+    embeddings, as an encoder-decoder has, even where they share their weights."""
     embedding: Any = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
-    if not isinstance(embedding, nn.Embedding):
+    if not isinstance(embedding, nn.Embedding) or _places(model, embedding) > 1:
         return None
     output = cast(Any, model).get_output_embeddings()
     names = {id(module): name for name, module in model.named_modules()}
@@ -44,6 +45,12 @@ def find_tables(model: nn.Module) -> Tables | None:
         size=embedding.num_embeddings,
         padding=embedding.padding_idx,
     )
+
+
+def _places(model: nn.Module, embedding: nn.Embedding) -> int:
+    """How many embeddings of a model hold the weights of this one."""
+    modules = (module for _, module in model.named_modules(remove_duplicate=False))
+    return sum(isinstance(module, nn.Embedding) and module.weight is embedding.weight for module in modules)
 
 
 def _biases(model: nn.Module, output: str | None, size: int) -> tuple[str, ...]:
