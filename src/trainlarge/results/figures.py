@@ -15,6 +15,7 @@ from trainlarge.results.comparable import check_clocks, check_comparable, on_axi
 from trainlarge.results.finding import last_budget
 from trainlarge.results.frames import StudyFrames
 from trainlarge.results.frontier import envelope, frontier
+from trainlarge.results.recipes import is_dense, keeps_shapes
 from trainlarge.results.style import FRONTIER, INK, QUIET, colours, figure_of, label_ends, line_styles, log_axis, note
 
 QUALITIES = {"loss": "evaluation loss (nats a masked token)", "accuracy": "masked tokens predicted right"}
@@ -126,7 +127,8 @@ def increase_figure(compression: pd.DataFrame) -> Figure:
     After the last common budget; the best of the recipes that share a number. Bars are standard errors over evaluation
     rows.
     """
-    rows = last_budget(_known(compression))
+    known = _known(compression)
+    rows = last_budget(known[keeps_shapes(known)])
     colour = colours(rows)
     with figure_of(columns=2, width=9.2, height=4.2) as (figure, (left, right)):
         for shape, points in _by_shape(rows):
@@ -206,7 +208,7 @@ def _worth_showing(rows: pd.DataFrame) -> float:
 
 
 def _dots(axes: Axes, rows: pd.DataFrame, size: str, colour: str, alpha: float, label: str | None = None) -> None:
-    dense = (rows["bits"] == 32) & (rows["sparsity"] == 0)
+    dense = is_dense(rows)
     axes.scatter(
         rows[size][~dense], rows["loss"][~dense], s=22, color=colour, alpha=alpha, linewidth=0, label=label, zorder=3
     )

@@ -8,6 +8,7 @@ import pandas as pd
 from trainlarge.results.axes import axis
 from trainlarge.results.finding import Finding, by_size, last_budget, listed, runs
 from trainlarge.results.frontier import TIE, frontier
+from trainlarge.results.recipes import is_dense
 
 DESTROYED = 2.0
 """An increase (nats) from which on a model counts as destroyed, so that who loses less says nothing."""
@@ -92,7 +93,7 @@ def equal_bytes(compression: pd.DataFrame, size: str = "file_bytes", tie: float 
 def beats_dense(compression: pd.DataFrame, size: str = "file_bytes") -> list[Finding]:
     """For each series but the largest: a larger one, compressed, that is smaller and better than it is dense."""
     rows, write = last_budget(compression), axis(size).write
-    dense, order, sentences = _dense(rows), by_size(rows), []
+    dense, order, sentences = rows[is_dense(rows)], by_size(rows), []
     for index, name in enumerate(order[:-1]):
         own = dense[dense["series"] == name].nsmallest(1, "loss")
         larger = rows[rows["series"].isin(order[index + 1 :])]
@@ -119,7 +120,7 @@ def beats_dense(compression: pd.DataFrame, size: str = "file_bytes") -> list[Fin
 
 def nearest_to_dense(compression: pd.DataFrame, size: str = "file_bytes", tie: float = TIE) -> list[Finding]:
     """How small the best dense model's quality can be had: the smallest file within a tie of its loss."""
-    dense, write = _dense(compression), axis(size).write
+    dense, write = compression[is_dense(compression)], axis(size).write
     if dense.empty:
         return []
     best = dense.nsmallest(1, "loss").iloc[0]
@@ -173,10 +174,6 @@ def _winner(rows: pd.DataFrame, limit: float, size: str, order: list[str], tie: 
 def _model(row: pd.Series, size: str) -> str:
     at = axis(size).write(row[size])
     return f"{row['series']} after {row['budget']} with {row['recipe']} ({row['loss']:.2f} at {at})"
-
-
-def _dense(compression: pd.DataFrame) -> pd.DataFrame:
-    return compression[(compression["sparsity"] == 0) & (compression["bits"] == 32)]
 
 
 def _budget(rows: pd.DataFrame) -> str:

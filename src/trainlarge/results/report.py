@@ -16,6 +16,7 @@ from trainlarge.results.comparable import CLOCKS, LOSS, differences, timed
 from trainlarge.results.figures import bytes_figure, increase_figure, size_figure, training_figure
 from trainlarge.results.findings import findings, summary
 from trainlarge.results.frames import StudyFrames, find_study, load_study
+from trainlarge.results.recipes import keeps_shapes
 from trainlarge.results.report_tables import facts, tables
 from trainlarge.results.style import save
 from trainlarge.sweep.files import replacing, write_text
@@ -74,19 +75,17 @@ _TRAINING = (
         lambda frames: size_figure(frames.cells, "accuracy"),
     ),
 )
-_COMPRESSION = (
-    Drawing(
-        "loss_against_bytes",
-        "Loss against file size",
-        "Every checkpoint under every recipe; the size is that of the packed file.",
-        lambda frames: bytes_figure(frames.compression),
-    ),
-    Drawing(
-        "increase_by_recipe",
-        "What compression costs each size",
-        "Loss after compression less loss before, only quantized and only pruned; bars are standard errors.",
-        lambda frames: increase_figure(frames.compression),
-    ),
+_BYTES = Drawing(
+    "loss_against_bytes",
+    "Loss against file size",
+    "Every checkpoint under every recipe; the size is that of the packed file.",
+    lambda frames: bytes_figure(frames.compression),
+)
+_INCREASE = Drawing(
+    "increase_by_recipe",
+    "What compression costs each size",
+    "Loss after compression less loss before, only quantized and only pruned; bars are standard errors.",
+    lambda frames: increase_figure(frames.compression),
 )
 
 
@@ -120,7 +119,8 @@ def drawings(frames: StudyFrames) -> list[Drawing]:
         return []
     own = timed(frames.cells)
     seconds = [] if own.empty or differences(own, CLOCKS) else [_SECONDS]
-    compression = _COMPRESSION if frames.compression["series"].notna().any() else ()
+    known = frames.compression.dropna(subset=["series"])
+    compression = (*(_BYTES,) * (not known.empty), *(_INCREASE,) * bool(keeps_shapes(known).any()))
     return [*seconds, *_TRAINING, *compression]
 
 

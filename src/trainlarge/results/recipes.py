@@ -1,0 +1,19 @@
+"""Which compress cells are dense, and which differ from that by single weights only."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+SHAPE_SLOTS = ("vocabulary", "structure", "factorize")
+"""Slots of a recipe that change the shapes of a model."""
+
+
+def is_dense(compression: pd.DataFrame) -> pd.Series:
+    """Whether a row is the checkpoint itself, under the recipe that does nothing."""
+    return compression["recipe"].eq("dense")
+
+
+def keeps_shapes(compression: pd.DataFrame) -> pd.Series:
+    """Whether a row prunes and rounds weights alone: no shape is another, no activation is rounded."""
+    own = [compression[name].eq("none") for name in (*SHAPE_SLOTS, "activations")]
+    return pd.concat(own, axis=1).all(axis=1)
