@@ -142,6 +142,9 @@ class ImplConfig:
     """``auto`` (plain products on CPU, SDPA on CUDA), ``eager`` or ``sdpa``."""
     forward: str = "fast"
     """``fast`` (our forward pass over the library's parameters) or ``library``."""
+    compile: str = "none"
+    """torch.compile of the training loss: ``none``, ``inductor``, or ``graphs`` (with CUDA graphs, for small models
+    on a GPU). Its seconds are the column ``compile_seconds``. Evaluation is never compiled."""
     threads: int = 0
     """CPU threads a job; 0: the cores divided by ``workers``."""
     strategy: str = "auto"

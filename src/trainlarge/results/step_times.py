@@ -59,7 +59,11 @@ class StepTimes:
         measured, threads = probe["key"]["implementation"], impl["threads"] or self._cores
         if self._is_here:
             return bool(measured == _chosen_here(canonical_json({**impl, "threads": threads})))
-        return measured["threads"] == threads and all(impl[name] in ("auto", measured[name]) for name in _NAMED)
+        return (
+            measured["threads"] == threads
+            and all(impl[name] in ("auto", measured[name]) for name in _NAMED)
+            and (measured.get("compile", "none") == impl["compile"])
+        )
 
 
 @lru_cache(maxsize=256)

@@ -50,6 +50,8 @@ class Implementation:
     """``fast`` or ``library``."""
     threads: int
     """CPU threads."""
+    compile: str = "none"
+    """``none``, ``inductor`` or ``graphs``."""
 
     def synchronize(self) -> None:
         """Wait until all that was asked of the device is done: a GPU works behind the clock."""
@@ -57,17 +59,21 @@ class Implementation:
             torch.cuda.synchronize()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for records and keys of the probe cache."""
-        return asdict(self)
+        """Plain data for records and keys of the probe cache; without ``compile`` where it is ``none``, as in files
+        that are older than the key."""
+        facts = asdict(self)
+        return facts if self.compile != "none" else {name: facts[name] for name in facts if name != "compile"}
 
 
 def choose(impl: dict[str, Any]) -> Implementation:
     """Resolve the group ``impl`` for this machine.
 
     Raises:
-        UserError: for a device that is not there.
+        UserError: for a device that is not there, or CUDA graphs without one.
     """
     device = _device(impl["device"])
+    if impl["compile"] == "graphs" and device == "cpu":
+        raise UserError("impl.compile", "graphs", "none or inductor on the CPU: graphs are those of CUDA")
     return Implementation(
         device=device,
         device_name=device_name(device),
@@ -75,6 +81,7 @@ def choose(impl: dict[str, Any]) -> Implementation:
         attention=default_attention(device) if impl["attention"] == "auto" else impl["attention"],
         forward=impl["forward"],
         threads=impl["threads"] or _cores_of_a_device(device, impl["devices"]),
+        compile=impl["compile"],
     )
 
 
