@@ -20,7 +20,7 @@ from trainlarge.training.compiling import Compiling
 from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
 from trainlarge.training.micro_batch import MORE, STATE_BYTES, fitting_rows, saved_row_bytes
 from trainlarge.training.module import MaskedLanguageModule, Masking
-from trainlarge.training.probe import settled_step_seconds
+from trainlarge.training.probe import PRECISIONS, PROBES, settled_step_seconds
 from trainlarge.training.ranks import settled_by_rank_0
 from trainlarge.training.steps import Step, shape_of, step_of
 from trainlarge.training.trainer import Stretches
@@ -42,7 +42,7 @@ class Setup:
 
     def __init__(self, study: Study, config: dict[str, Any]) -> None:
         self.config = config
-        self.implementation: Implementation = choose(config["impl"])
+        self.implementation: Implementation = choose(config["impl"], study.path / PROBES / PRECISIONS)
         keep_freed_memory()
         torch.set_num_threads(self.implementation.threads)
         self.was_shared = is_shared(self.implementation.threads)
@@ -58,7 +58,7 @@ class Setup:
         self.stretches = self._stretches()
         self.compiling.warm_up(partial(self.stretches.timed, COMPILING_STEPS))
         self.step_seconds = settled_by_rank_0(
-            partial(settled_step_seconds, study.path / "probes", self._probe_key()), self.stretches.timed
+            partial(settled_step_seconds, study.path / PROBES, self._probe_key()), self.stretches.timed
         )
 
     def _stretches(self) -> Stretches:
