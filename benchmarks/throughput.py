@@ -15,6 +15,9 @@ bf16 where the device multiplies it (without AVX512-bf16 or AMX it would be many
 ``ours, Lightning`` is the same step as a train job runs it, in the Lightning trainer and with batches and masks drawn
 for each (seed, step): what it loses against ``ours``, a bare loop, is the price of both. ``best, sparse`` also has
 ModernBERT's own option to predict masked positions only.
+
+Then the floating-point operations per second of our step against the peak of a large product, measured in the same run,
+and its parts: data, embedding, attention, FFN, head, optimizer and Python, each as a share of its time.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from step_profile import DATA, OPTIMIZER, Marks, step_shares, told
 from trainlarge.config.schema import ImplConfig, OptimConfig
 from trainlarge.data.blocks import Blocks
 from trainlarge.data.masking import MaskedBatch, mask_tokens
@@ -116,7 +120,10 @@ def main() -> None:
         rates, peak = duel(shape, contestants, options.turns, options.seconds)
         found = [*comparisons(shape, rates), peak_share(shape, rates[OURS], peak)]
         print("\n".join(map(_told, found)), flush=True)
+        shares = where_time_goes(shape, options.profiled_steps)
+        print(told(shape, shares), flush=True)
         rows += found
+        rows += [Row(f"step, {part}", shape, share, 1.0, share, "share", DEVICE) for part, share in shares.items()]
     if options.json:
         Path(options.json).write_text(json.dumps([asdict(row) for row in rows], indent=1))
 
@@ -216,6 +223,31 @@ def ours(shape: Shape) -> Turn:
         return clock.rate
 
     return turn
+
+
+def where_time_goes(name: str, steps: int) -> dict[str, float]:
+    """Share of our training step that each of its parts takes."""
+    keep_freed_memory()
+    model: Any = new_model(shape_of(name), default_attention(DEVICE))
+    model.to(DEVICE)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    blocks, generator = Blocks(token_rows().numpy().reshape(-1), SEQUENCE, seed=0), torch.Generator(DEVICE)
+
+    def step(marks: Marks) -> None:
+        marks.begin(DATA)
+        batch = masked(torch.from_numpy(blocks.batch(0, BATCH)).to(DEVICE), generator)
+        marks.end()
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=PRECISION == "bf16"):
+            loss = masked_loss(model, batch.inputs, batch.positions, batch.labels)
+        marks.end()
+        loss.backward()
+        marks.begin(OPTIMIZER)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        marks.end()
+
+    return step_shares(model, step, DEVICE, steps)
 
 
 class TurnIsOver(Exception):
@@ -350,11 +382,11 @@ def _told(row: Row) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", default="64x2,128x2,256x4", help="width x depth, separated by commas")
+    parser.add_argument("--shapes", default="64x2,128x4,256x4,512x8", help="width x depth, separated by commas")
     parser.add_argument("--quick", action="store_true", help="two small shapes, short turns, under a minute")
     parser.add_argument("--json", metavar="FILE", help="write the rows")
     options = parser.parse_args()
-    options.turns, options.seconds = (3, 0.7) if options.quick else (9, 1.5)
+    options.turns, options.seconds, options.profiled_steps = (3, 0.7, 5) if options.quick else (9, 1.5, 20)
     if options.quick and options.shapes == parser.get_default("shapes"):
         options.shapes = "64x2,128x2"
     return options

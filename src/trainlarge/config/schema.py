@@ -137,11 +137,15 @@ class ImplConfig:
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
     precision: str = "auto"
-    """``auto`` (bf16 where the hardware does it well), ``fp32`` or ``bf16``. Evaluation is always fp32."""
+    """``auto`` (bf16 where a short measurement, kept with the study, finds its products faster; fp32 where the hardware
+    has none), ``fp32`` or ``bf16``. Evaluation is always fp32."""
     attention: str = "auto"
     """``auto`` (plain products on CPU, SDPA on CUDA), ``eager`` or ``sdpa``."""
     forward: str = "fast"
     """``fast`` (our forward pass over the library's parameters) or ``library``."""
+    compile: str = "none"
+    """torch.compile of the training loss: ``none``, ``inductor``, or ``graphs`` (with CUDA graphs, for small models
+    on a GPU). Its seconds are the column ``compile_seconds``. Evaluation is never compiled."""
     threads: int = 0
     """CPU threads a job; 0: the cores divided by ``workers``."""
     strategy: str = "auto"

@@ -44,6 +44,9 @@ _ENVIRONMENT = {
     "precision": Column("environment.precision", "text", "precision of training: fp32, bf16"),
     "attention": Column("environment.attention", "text", "how attention was computed"),
     "forward": Column("environment.forward", "text", "forward pass: fast, library"),
+    "compile": Column(
+        "environment.compile", "text", "how the training loss was compiled: none, inductor, graphs", missing="none"
+    ),
     "threads": Column("environment.threads", "1", "CPU threads of the job"),
     "devices": Column("environment.devices", "1", "devices that shared each batch", missing=1),
     "shared": Column("environment.shared", "yes or no", "whether other work ran on the device"),
@@ -110,6 +113,9 @@ CELLS = {
     **_SIZES,
     "non_embedding_parameters": Column("non_embedding_parameters", "1", "parameters without embeddings"),
     "step_seconds": Column("step_seconds", "s", "settled time of a step on this device"),
+    "compile_seconds": Column(
+        "compile_seconds", "s", "time to compile in the process that ended the cell: in wall_seconds alone", missing=0.0
+    ),
     "branch_step": Column("branch_step", "1", "step at which the decay left the trunk"),
     "disturbance": Column(COMPUTED, "1", "train_seconds / model_seconds, how disturbed the machine was: 1 if not"),
     "train_set_loss": Column(

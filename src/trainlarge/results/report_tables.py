@@ -13,8 +13,8 @@ from trainlarge.results.frames import StudyFrames
 from trainlarge.results.frontier import TIE, frontier
 
 _FACTS = (
-    "device_name", "precision", "threads", "attention", "forward", "data", "data_fingerprint", "evaluation_fingerprint",
-    "vocab_size", "sequence_length", "schedule", "host", "commit", "software",
+    "device_name", "precision", "threads", "attention", "forward", "compile", "data", "data_fingerprint",
+    "evaluation_fingerprint", "vocab_size", "sequence_length", "schedule", "host", "commit", "software",
 )  # fmt: skip
 """Columns of the cells that tell where the numbers come from."""
 

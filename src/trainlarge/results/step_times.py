@@ -11,10 +11,9 @@ from typing import Any
 from trainlarge.launch.local_options import LocalOptions
 from trainlarge.sweep.cell import canonical_json
 from trainlarge.sweep.store import Study
+from trainlarge.training.probe import PRECISIONS, PROBES
 from trainlarge.training.steps import step_of
 
-PROBES = "probes"
-"""Folder of a study in which ``trainlarge.training.probe`` keeps them."""
 _NAMED = ("device", "precision", "attention", "forward")
 
 
@@ -39,6 +38,7 @@ class StepTimes:
 
     def __init__(self, study: Study, is_here: bool, cores: int) -> None:
         self._is_here, self._cores = is_here, cores
+        self._precisions = study.path / PROBES / PRECISIONS
         self._probes: dict[str, list[dict[str, Any]]] = {}
         for path in sorted((study.path / PROBES).glob("*.json"), key=_changed):
             self._keep(json.loads(path.read_text(encoding="utf-8")))
@@ -58,17 +58,21 @@ class StepTimes:
     def _fits(self, probe: dict[str, Any], impl: dict[str, Any]) -> bool:
         measured, threads = probe["key"]["implementation"], impl["threads"] or self._cores
         if self._is_here:
-            return bool(measured == _chosen_here(canonical_json({**impl, "threads": threads})))
-        return measured["threads"] == threads and all(impl[name] in ("auto", measured[name]) for name in _NAMED)
+            return bool(measured == _chosen_here(canonical_json({**impl, "threads": threads}), self._precisions))
+        return (
+            measured["threads"] == threads
+            and all(impl[name] in ("auto", measured[name]) for name in _NAMED)
+            and (measured.get("compile", "none") == impl["compile"])
+        )
 
 
 @lru_cache(maxsize=256)
-def _chosen_here(impl: str) -> dict[str, Any]:
+def _chosen_here(impl: str, precisions: Path) -> dict[str, Any]:
     """What ``impl``, as JSON, means on this machine."""
     # Imported only where there is a time to compare with: torch takes seconds to import.
     from trainlarge.training.device import choose
 
-    return choose(json.loads(impl)).to_json()
+    return choose(json.loads(impl), precisions).to_json()
 
 
 def cores_of_a_job(config: dict[str, Any]) -> int:

@@ -24,6 +24,7 @@ STAND_INS = {"checkpoint": "checkpoint_digest"}
 ADDED_LATER: dict[str, dict[str, Any]] = {
     "": {"clock": "modelled"},
     "data": {"fraction": 1.0},
+    "impl": {"compile": "none"},
     "optim": {"batch_rule": "constant", "base_batch": 2048, "batch_lr": []},
 }
 """Group ("" for keys of no group) -> keys that the schema got after cells had been made -> the value under which a cell

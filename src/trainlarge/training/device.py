@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -16,6 +17,7 @@ from trainlarge.errors import UserError
 from trainlarge.launch.place import jobs_per_device
 from trainlarge.models.build import default_attention
 from trainlarge.models.forward import library_logits, library_loss, masked_logits, masked_loss
+from trainlarge.training.precision import faster_precision
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Implementation:
     """``fast`` or ``library``."""
     threads: int
     """CPU threads."""
+    compile: str = "none"
+    """``none``, ``inductor`` or ``graphs``."""
 
     def synchronize(self) -> None:
         """Wait until all that was asked of the device is done: a GPU works behind the clock."""
@@ -57,24 +61,35 @@ class Implementation:
             torch.cuda.synchronize()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for records and keys of the probe cache."""
-        return asdict(self)
+        """Plain data for records and keys of the probe cache; without ``compile`` where it is ``none``, as in files
+        that are older than the key."""
+        facts = asdict(self)
+        return facts if self.compile != "none" else {name: facts[name] for name in facts if name != "compile"}
 
 
-def choose(impl: dict[str, Any]) -> Implementation:
+def choose(impl: dict[str, Any], measured: Path | None = None) -> Implementation:
     """Resolve the group ``impl`` for this machine.
 
+    Args:
+        impl: the group.
+        measured: folder in which measured precisions are kept: ``precision=auto`` is measured where the hardware claims
+            bf16, see :func:`trainlarge.training.precision.faster_precision`. None: the claim is taken as it is.
+
     Raises:
-        UserError: for a device that is not there.
+        UserError: for a device that is not there, or CUDA graphs without one.
     """
     device = _device(impl["device"])
+    if impl["compile"] == "graphs" and device == "cpu":
+        raise UserError("impl.compile", "graphs", "none or inductor on the CPU: graphs are those of CUDA")
+    threads = impl["threads"] or _cores_of_a_device(device, impl["devices"])
     return Implementation(
         device=device,
         device_name=device_name(device),
-        precision=default_precision(device) if impl["precision"] == "auto" else impl["precision"],
+        precision=_auto_precision(device, threads, measured) if impl["precision"] == "auto" else impl["precision"],
         attention=default_attention(device) if impl["attention"] == "auto" else impl["attention"],
         forward=impl["forward"],
-        threads=impl["threads"] or _cores_of_a_device(device, impl["devices"]),
+        threads=threads,
+        compile=impl["compile"],
     )
 
 
@@ -108,8 +123,15 @@ def _device(name: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
+def _auto_precision(device: str, threads: int, measured: Path | None) -> str:
+    claimed = default_precision(device)
+    if claimed == "fp32" or measured is None:
+        return claimed
+    return faster_precision(measured, device, device_name(device), threads)
+
+
 def default_precision(device: str) -> str:
-    """bf16 where the hardware multiplies it: with AVX512-bf16 or AMX, 1.5 to 2 times faster from width 128 up."""
+    """bf16 where the hardware claims it; with AVX512-bf16 or AMX it was 1.5 to 2 times faster from width 128 up."""
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     capabilities = torch.cpu.get_capabilities()

@@ -18,11 +18,11 @@ from trainlarge.data.masking import MaskedBatch, mask_tokens
 from trainlarge.data.prepare import PreparedData
 from trainlarge.errors import UserError
 from trainlarge.models.forward import masked_loss
+from trainlarge.training.compiling import Loss
 from trainlarge.training.ranks import rank_and_count
 from trainlarge.training.steps import Step
 from trainlarge.training.width import query_steps, scales
 
-Loss = Callable[[PreTrainedModel, Tensor, Tensor, Tensor], Tensor]
 Observer = Callable[[int, Tensor], None]
 """Told, after each optimizer step, how many steps are done and the loss of the last one (nats per token)."""
 

@@ -19,6 +19,11 @@ from filelock import FileLock
 from trainlarge.sweep.cell import canonical_json
 from trainlarge.sweep.files import write_json
 
+PROBES = "probes"
+"""Folder of a study in which the times of its steps are kept."""
+PRECISIONS = "precision"
+"""Folder beside them in which the precision of each device is kept."""
+
 WARM_UP_STEPS = 5
 LEAST_STEPS = 20
 LEAST_SECONDS = 1.5
@@ -34,12 +39,23 @@ def settled_step_seconds(folder: Path, key: dict[str, Any], run_steps: Callable[
         key: plain data that names device, implementation, shape and batch.
         run_steps: runs so many training steps and returns the seconds of each.
     """
+    return float(kept(folder, key, lambda: _measure(run_steps))["step_seconds"])
+
+
+def kept(folder: Path, key: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What was measured for ``key``, at its first call, and is kept in ``folder``; other processes wait meanwhile.
+
+    Args:
+        folder: made where it is not there.
+        key: plain data.
+        measure: gives plain data; called at most once for each ``key``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(canonical_json(key).encode()).hexdigest()[:16]}.json"
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
-            write_json(path, {"key": key, **_measure(run_steps)})
-    return float(json.loads(path.read_text(encoding="utf-8"))["step_seconds"])
+            write_json(path, {"key": key, **measure()})
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _measure(run_steps: Callable[[int], list[float]]) -> dict[str, Any]:

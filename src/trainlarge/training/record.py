@@ -55,6 +55,7 @@ def _rest(cell: Cell, setup: Setup, last: dict[str, Any], run: dict[str, Any]) -
     return {
         **run,
         "step_seconds": setup.step_seconds,
+        "compile_seconds": setup.compiling.seconds,
         "parameters": counts.total,
         "embedding_parameters": counts.embedding,
         "non_embedding_parameters": counts.non_embedding,

@@ -16,14 +16,20 @@ from trainlarge.launch.place import jobs_per_device
 from trainlarge.models.build import build_model
 from trainlarge.models.memory import free_memory, keep_freed_memory
 from trainlarge.sweep.store import Study
+from trainlarge.training.compiling import Compiling
 from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
 from trainlarge.training.micro_batch import MORE, STATE_BYTES, fitting_rows, saved_row_bytes
 from trainlarge.training.module import MaskedLanguageModule, Masking
-from trainlarge.training.probe import settled_step_seconds
+from trainlarge.training.probe import PRECISIONS, PROBES, settled_step_seconds
 from trainlarge.training.ranks import settled_by_rank_0
 from trainlarge.training.steps import Step, shape_of, step_of
 from trainlarge.training.trainer import Stretches
 from trainlarge.training.width import scale_initial_weights
+
+COMPILED = "compiled"
+"""Folder of compiled code, beside prepared data."""
+COMPILING_STEPS = 3
+"""Steps until nothing more is compiled: a CUDA graph is warmed up, recorded, and first run as a graph."""
 
 
 class Setup:
@@ -36,7 +42,7 @@ class Setup:
 
     def __init__(self, study: Study, config: dict[str, Any]) -> None:
         self.config = config
-        self.implementation: Implementation = choose(config["impl"])
+        self.implementation: Implementation = choose(config["impl"], study.path / PROBES / PRECISIONS)
         keep_freed_memory()
         torch.set_num_threads(self.implementation.threads)
         self.was_shared = is_shared(self.implementation.threads)
@@ -48,9 +54,11 @@ class Setup:
         )
         self.forward = FORWARDS[self.implementation.forward]
         self.step: Step = step_of(config)
+        self.compiling = Compiling(self.implementation.compile, self.implementation.threads, study.data_root / COMPILED)
         self.stretches = self._stretches()
+        self.compiling.warm_up(partial(self.stretches.timed, COMPILING_STEPS))
         self.step_seconds = settled_by_rank_0(
-            partial(settled_step_seconds, study.path / "probes", self._probe_key()), self.stretches.timed
+            partial(settled_step_seconds, study.path / PROBES, self._probe_key()), self.stretches.timed
         )
 
     def _stretches(self) -> Stretches:
@@ -60,7 +68,7 @@ class Setup:
         scale_initial_weights(model, self.config["optim"])
         masking = Masking.of(self.prepared, self.step, seed)
         rows = impl["micro_batch_rows"] or self._fitting_rows(model, masking)
-        module = MaskedLanguageModule(model, masking, self.config["optim"], self.forward.loss, rows)
+        module = MaskedLanguageModule(model, masking, self.config["optim"], self.compiling.of(self.forward.loss), rows)
         return Stretches(module, self.blocks, self.step.rows, self.implementation, impl)
 
     def _fitting_rows(self, model: PreTrainedModel, masking: Masking) -> int:

@@ -111,7 +111,8 @@ class TrunkRun:
         self.stretch_start, self.stretch_began = (self.step, self.position), time.monotonic()
         self.clock.start()
         try:
-            self.setup.stretches.run(self.step, self.extent.last_step(stop), rate, observe)
+            with self.setup.compiling.pausing(self.clock):
+                self.setup.stretches.run(self.step, self.extent.last_step(stop), rate, observe)
         finally:
             self.clock.stop()
 

@@ -74,8 +74,12 @@ class Stretches:
         optimizer.load_state_dict({"state": copy.deepcopy(snapshot.optimizer), "param_groups": groups})
 
     def timed(self, steps: int) -> list[float]:
-        """Seconds of each of so many steps, run on a copy so that nothing changes."""
-        twin = copy.deepcopy(self.module)
+        """Seconds of each of so many steps, which are taken back.
+
+        They run on the module itself, since a copy may be compiled anew; ``micro_batch_rows`` stays as small as it had
+        to become.
+        """
+        before = self.snapshot()
         ends = [time.perf_counter()]
 
         def observe(step: int, loss: Tensor) -> None:
@@ -83,11 +87,8 @@ class Stretches:
             ends.append(time.perf_counter())
 
         # One step more than asked for: the first one also starts the trainer.
-        Stretches(twin, self.blocks, self.rows, self.implementation, self.impl).run(
-            0, steps + 1, lambda step: 1.0, observe
-        )
-        # What did not fit in memory here will not fit later either.
-        self.module.micro_batch_rows = twin.micro_batch_rows
+        self.run(0, steps + 1, lambda step: 1.0, observe)
+        self.restore(before)
         return [after - before for before, after in zip(ends[1:-1], ends[2:], strict=True)]
 
     def _trainer(self, signals: SignalsOfTheJob) -> lightning.Trainer:

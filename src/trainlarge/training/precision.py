@@ -1,0 +1,67 @@
+"""Whether training in bf16 pays on a device that claims it: a short measurement, made once and kept."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from trainlarge.training.probe import kept
+
+TOKENS, WIDTH, INNER = 2048, 256, 1024
+"""Shape of the measured products: the feed-forward network of a model of width 256 on a batch of 2,048 tokens."""
+TURNS = 7
+"""Pairs of turns; one more before them warms up."""
+PRODUCTS = 4
+"""Forward and backward passes of a turn."""
+PAYS = 1.1
+"""Ratio of the times from which bf16 is taken: a step also casts weights and activations, which is not measured."""
+
+
+def faster_precision(folder: Path, device: str, device_name: str, threads: int) -> str:
+    """``bf16`` if its products are faster than those of fp32 by a tenth on this device, else ``fp32``.
+
+    Both take turns, so that the load of other programs meets both; the median of the ratios decides. It is measured
+    once for a device, a number of threads and a version of torch, and kept in ``folder``: from then on the answer is
+    the same for every job of the study. All widths share it, though bf16 may gain nothing at small ones: seconds of
+    models that were trained in different precisions are not compared.
+
+    Args:
+        folder: where it is kept.
+        device: ``cpu`` or ``cuda``, one whose hardware multiplies bf16.
+        device_name: name of the processor.
+        threads: CPU threads.
+    """
+    key = {"device_name": device_name, "threads": threads, "torch": str(torch.__version__)}
+    return str(kept(folder, key, lambda: _measured(device, threads))["precision"])
+
+
+def _measured(device: str, threads: int) -> dict[str, Any]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        turns = [_turn(device, dtype) for _ in range(1 + TURNS) for dtype in (torch.float32, torch.bfloat16)]
+    finally:
+        torch.set_num_threads(before)
+    ratio = median(fp32 / bf16 for fp32, bf16 in zip(turns[2::2], turns[3::2], strict=True))
+    return {"precision": "bf16" if ratio >= PAYS else "fp32", "speedup": ratio}
+
+
+def _turn(device: str, dtype: torch.dtype) -> float:
+    """Seconds of some forward and backward passes."""
+    options: dict[str, Any] = {"device": device, "dtype": dtype, "requires_grad": True}
+    x, up, down = (torch.full(size, 0.01, **options) for size in ((TOKENS, WIDTH), (WIDTH, INNER), (INNER, WIDTH)))
+    _wait_for(device)
+    began = time.perf_counter()
+    for _ in range(PRODUCTS):
+        (x @ up @ down).backward(x.detach())
+    _wait_for(device)
+    return time.perf_counter() - began
+
+
+def _wait_for(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
