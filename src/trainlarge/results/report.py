@@ -120,8 +120,9 @@ def drawings(frames: StudyFrames) -> list[Drawing]:
     own = timed(frames.cells)
     seconds = [] if own.empty or differences(own, CLOCKS) else [_SECONDS]
     known = frames.compression.dropna(subset=["series"])
-    compression = (*(_BYTES,) * (not known.empty), *(_INCREASE,) * bool(keeps_shapes(known).any()))
-    return [*seconds, *_TRAINING, *compression]
+    sizes = [] if known.empty else [_BYTES]
+    increases = [_INCREASE] if keeps_shapes(known).any() else []
+    return [*seconds, *_TRAINING, *sizes, *increases]
 
 
 def count_states(study: Study) -> dict[str, Counter[State]]:

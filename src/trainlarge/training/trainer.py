@@ -55,7 +55,10 @@ class Stretches:
         batches = StepBatches(self.blocks, self.rows, start, stop)
         signals = SignalsOfTheJob()
         with _quiet(), signals.fitting():
-            self._trainer(signals).fit(self.module, batches.loader())
+            trainer = self._trainer(signals)
+            trainer.fit(self.module, batches.loader())
+        # Lightning takes the module off the device when it ends; evaluations and the next stretch want it there.
+        self.module.to(trainer.strategy.root_device)
 
     def stop(self) -> None:
         """To be called by the observer: the step that it was told of is the last one of this stretch."""
