@@ -99,9 +99,12 @@ def is_claimable(folder: CellFolder) -> bool:
 
 
 both = pytest.mark.parametrize("cluster", ["plain", "accounting"], indirect=True)
+both_in_the_long_tests = pytest.mark.parametrize(
+    "cluster", ["plain", pytest.param("accounting", marks=pytest.mark.long)], indirect=True
+)
 
 
-@both
+@both_in_the_long_tests
 def test_a_sweep_over_three_nodes(
     cluster: Path, study: Study, submit: Submit, tiny_overrides: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,7 +139,7 @@ def test_a_job_that_raises_is_failed_to_slurm_too(
         wait_for(lambda: "FAILED|1:0" in slurm("sacct", "-X", "-n", "-P", "-o", "State,ExitCode"), seconds=20)
 
 
-@both
+@both_in_the_long_tests
 def test_cancelled_jobs_are_lost_within_a_minute_and_claimable(cluster: Path, study: Study, submit: Submit) -> None:
     running, pending = submit(["seed=0", "seed=1"], ENDLESS, array_parallelism=1)
     wait_for(lambda: trains(running))
@@ -292,6 +295,7 @@ def test_a_node_out_of_sight_and_its_second_copy_run_a_cell_once(
 BROKEN = "data.vocab_size=100000"
 
 
+@pytest.mark.long
 def test_a_failed_cell_is_tried_again_by_slurm(cluster: Path, study: Study, submit: Submit) -> None:
     [folder] = submit([BROKEN], retries=1)
     wait_for(lambda: slurm_word(folder, study) == "FAILED")
