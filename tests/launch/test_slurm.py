@@ -180,6 +180,7 @@ def test_the_signal_before_the_time_limit_puts_a_job_back_into_the_queue(
     assert folder.status().attempts == 2
 
 
+@pytest.mark.long
 def test_a_preempted_job_comes_back(cluster: Path, study: Study, submit: Submit) -> None:
     [folder] = submit(["seed=0"], WHILE, partition="low", sbatch=["-w n1", "--exclusive"])
     wait_for(lambda: trains(folder))
@@ -189,6 +190,7 @@ def test_a_preempted_job_comes_back(cluster: Path, study: Study, submit: Submit)
     assert folder.status().attempts == 2
 
 
+@pytest.mark.long
 def test_a_job_that_comes_back_too_often_is_given_up(cluster: Path, study: Study, submit: Submit) -> None:
     [folder] = submit(["seed=0"], ENDLESS, max_requeues=0)
     wait_for(lambda: trains(folder))
