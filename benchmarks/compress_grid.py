@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from transformers.utils.logging import disable_progress_bar
 
 from trainlarge.compression.stage import CheckpointRun
 from trainlarge.config.register import register_schema
@@ -63,6 +64,7 @@ MEMORY = "--memory-of"
 
 def main() -> None:
     options = _options()
+    disable_progress_bar()
     rows = [row for shape in options.shapes for row in _measure(shape, options)]
     for row in rows:
         unit = "MB" if row["unit"] == "bytes" else "s"
