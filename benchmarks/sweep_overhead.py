@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from trainlarge.config.register import register_schema
+from trainlarge.config.schema import ImplConfig, LauncherConfig
 from trainlarge.config.share import share_folder
 from trainlarge.launch.engine import run_cells
 from trainlarge.launch.job import RunningJob
@@ -198,7 +200,8 @@ def _empty_round(jobs: int, cells_a_job: int) -> tuple[float, float]:
 def _empty_config(study: str, job: int, seed: int) -> dict[str, Any]:
     return {
         "study": study, "seed": seed, "checkpoint": f"{job:012d}", "workers": 1, "redo": False,
-        "launcher": {"name": "local"}, "impl": {"threads": 1}, "tracking": {"name": "none"},
+        "launcher": asdict(LauncherConfig()), "impl": asdict(ImplConfig(device="cpu", threads=1)),
+        "tracking": {"name": "none"},
     }  # fmt: skip
 
 

@@ -20,6 +20,11 @@ BUILD_PREFIXES = ("config-", "_sysconfigdata")
 """Written when Python is built and full of that machine's paths: two builds of one release must give one corpus."""
 
 
+@lru_cache(maxsize=1)
+def _root() -> Path:
+    return Path(sysconfig.get_path("stdlib"))
+
+
 @dataclass(frozen=True)
 class Stdlib:
     """Source files of a standard library, one document a file; the relative path decides the split."""
@@ -36,7 +41,7 @@ class Stdlib:
         Raises:
             UserError: the share is wrong, or this Python comes without source text.
         """
-        library = cls(Path(sysconfig.get_path("stdlib")), validation_share(data))
+        library = cls(_root(), validation_share(data))
         if not source_files(library.root):
             raise UserError("data.name", "stdlib", f"another corpus: {library.root} holds no Python source text")
         return library

@@ -124,15 +124,14 @@ class _TrainEstimates:
 
     def __init__(self, study: Study, times: StepTimes) -> None:
         self._study, self._times = study, times
+        self._has_states = (study.path / TRUNKS).is_dir()
 
     def __call__(self, job: Job, cells: list[Cell]) -> JobEstimate:
         config = cells[0].config
         step, timed = step_of(config), self._times.find(config)
         totals = {cell.id: self._steps(cell, step, timed.seconds if timed else None) for cell in cells}
         parts = _branches(config, step, totals, timed.seconds if timed else None)
-        # The positions of states are steps only where steps are what counts.
-        trunk = self._study.path / TRUNKS / trunk_id(config)
-        spared = _spared_steps(parts, trunk) if config["clock"] == "modelled" else 0
+        spared = self._spared(config, parts)
         steps = _steps_in_all(parts) - spared if parts else None
         seconds = steps * timed.seconds if timed and steps else _seconds_by_budget(cells, step)
         parameters = parameter_counts(shape_of(config)).total
@@ -152,6 +151,12 @@ class _TrainEstimates:
             return int(json.loads(settled.read_text(encoding="utf-8"))["steps"])
         budget = parse_budget(cell.config["budget"])
         return None if budget.unit == SECONDS and step_seconds is None else steps_in(budget, step, step_seconds)
+
+    def _spared(self, config: dict[str, Any], parts: list[Branch]) -> int:
+        # The positions of states are steps only where steps are what counts.
+        if not self._has_states or config["clock"] != "modelled":
+            return 0
+        return _spared_steps(parts, self._study.path / TRUNKS / trunk_id(config))
 
     def _tokenizer_bytes(self, data: dict[str, Any]) -> int:
         folder = self._study.data_root / prepared_key(data["fingerprint"], data["vocab_size"])

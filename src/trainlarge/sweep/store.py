@@ -132,7 +132,7 @@ class CellFolder:
         return self.path / "log.txt"
 
     def freeze(self, cell: Cell) -> None:
-        """Write the configuration and queue the cell.
+        """Write the configuration, which queues the cell.
 
         A cell that was frozen before only takes over what cannot change its result (``impl``, ``tracking``, ...), and
         not even that once it is done or while it runs.
@@ -143,8 +143,6 @@ class CellFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         if frozen is None or (frozen != text and not self.is_done() and not is_held(self.path)):
             write_text(self._config_path, text, durable=False)
-        if not self._status_path.exists():
-            self.write_status(Status(State.QUEUED))
 
     def cell(self) -> Cell:
         """The frozen cell.
@@ -173,11 +171,14 @@ class CellFolder:
         return UserError(path, f"id {cell.id}", allowed)
 
     def status(self) -> Status:
-        """The status as written; ``missing`` where nothing is, ``failed`` where the file or the record is damaged."""
+        """The status as written, ``failed`` where it is damaged; without one ``queued`` if frozen, else ``missing``.
+
+        A cell gets the file with its first attempt: making files is most of what freezing ten thousand cells takes.
+        """
         try:
             status = Status.from_json(json.loads(self._status_path.read_text(encoding="utf-8")))
         except FileNotFoundError:
-            return Status(State.MISSING)
+            return Status(State.QUEUED if self._config_path.exists() else State.MISSING)
         except (ValueError, KeyError, TypeError):
             return Status(State.FAILED, error=f"{self._status_path} is damaged")
         return status
