@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,8 @@ from trainlarge.sweep.cell import LOCATIONS, with_later_keys
 
 _SHAPE_KEYS = ["arch.width", "arch.depth"]
 _NOT_COMPARED = NOT_IDENTITY | {"seed", "budget"}
+_PLAIN = frozenset({bool, int, float, str})
+_ABSENT = object()
 
 
 def name_series(configs: Iterable[dict[str, Any]]) -> pd.DataFrame:
@@ -20,7 +23,7 @@ def name_series(configs: Iterable[dict[str, Any]]) -> pd.DataFrame:
     A key is named only where it tells cells apart that would otherwise have one name: a learning rate that follows from
     the width, or heads that do, need not be said.
     """
-    leaves = pd.DataFrame([_leaves(with_later_keys(config)) for config in configs])
+    leaves = pd.DataFrame(_leaves([with_later_keys(config) for config in configs]))
     names = _telling_keys(leaves)
     shape = "d" + leaves["arch.width"].astype(str) + "/L" + leaves["arch.depth"].astype(str)
     shape = _join(shape, _label(leaves, [name for name in names if name.startswith("arch.")]))
@@ -28,17 +31,27 @@ def name_series(configs: Iterable[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame({"shape": shape, "variant": variant, "series": _join(shape, variant)})
 
 
-def _leaves(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for key, value in config.items():
-        if not prefix and key in _NOT_COMPARED:
-            continue
-        if isinstance(value, dict):
-            hidden = LOCATIONS.get(key, frozenset())
-            leaves |= _leaves({name: item for name, item in value.items() if name not in hidden}, f"{prefix}{key}.")
-        else:
-            leaves[prefix + key] = value if isinstance(value, (int, float, str)) else str(value)
+def _leaves(values: list[Any], path: str = "", hidden: frozenset[str] = _NOT_COMPARED) -> dict[str, list[Any]]:
+    """Dotted path -> the value of each configuration there, NaN where it has none; paths in the order of the first.
+
+    Column by column, since most of ten thousand configurations have the same keys.
+    """
+    kinds = dict.fromkeys(tuple(value) for value in values if isinstance(value, dict))
+    leaves: dict[str, list[Any]] = {}
+    for key in dict.fromkeys(key for kind in kinds for key in kind if key not in hidden):
+        column = [value.get(key, _ABSENT) if isinstance(value, dict) else _ABSENT for value in values]
+        types = set(map(type, column))
+        if dict in types:
+            leaves |= _leaves(column, f"{path}{key}.", LOCATIONS.get(key, frozenset()))
+        if types - {dict, type(_ABSENT)}:
+            leaves[path + key] = column if types <= _PLAIN else [_leaf(value) for value in column]
     return leaves
+
+
+def _leaf(value: Any) -> Any:
+    if value is _ABSENT or isinstance(value, dict):
+        return math.nan
+    return value if isinstance(value, (int, float, str)) else str(value)
 
 
 def _telling_keys(leaves: pd.DataFrame) -> list[str]:
