@@ -45,6 +45,6 @@ def test_files_that_are_not_utf8_or_blank_are_left_out(tmp_path):
 
 
 def test_python_without_sources_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr("trainlarge.data.stdlib._root", lambda: tmp_path)
     with pytest.raises(UserError, match="no Python source text"):
         corpus({"name": "stdlib"})
