@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from trainlarge.errors import UserError
 from trainlarge.results.figures import bytes_figure, increase_figure, size_figure, training_figure
 from trainlarge.results.frames import StudyFrames
+from trainlarge.results.recipes import same_task
 from trainlarge.results.style import colours, log_ticks, save, spread
 
 FIGURES: dict[str, Callable[[StudyFrames], Figure]] = {
@@ -90,3 +91,12 @@ def test_cells_that_shared_a_device_have_no_place_on_an_axis_in_seconds(frames: 
     assert sum(len(line.get_xydata()) for line in whole.lines if line.get_marker() == "o") == 12
     with pytest.raises(UserError, match="all cells shared their device"):
         training_figure(replace(frames, cells=shared.assign(per_device=2)), "train_seconds")
+
+
+def test_models_that_predict_fewer_tokens_are_not_compared(frames: StudyFrames) -> None:
+    compression = frames.compression.copy()
+    easier = compression.index[-3:]
+    compression.loc[easier, ["unknown_share", "loss"]] = [0.1, 0.01]
+    assert len(same_task(compression)) == len(compression) - 3
+    lowest = bytes_figure(compression).axes[0].get_ylim()[0]
+    assert lowest > 0.01, "a loss of another task stretches no axis"

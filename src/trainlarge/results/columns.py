@@ -162,6 +162,12 @@ COMPRESSION = {
     "recipe_seed": Column("config.seed", "1", "seed of the recipe"),
     "recipe": Column("description", "text", "what compression did, such as prune 60 % global, 4 bit row"),
     "vocabulary": Column("config.vocabulary.name", "text", "cut of the vocabulary; none", missing="none"),
+    "unknown_share": Column(
+        "unknown_share",
+        "1",
+        "share of the predicted tokens that were cut and count as unknown: an easier task",
+        missing=0.0,
+    ),
     "structure": Column("config.structure.name", "text", "what was removed: heads, ...; none", missing="none"),
     "factorize": Column("config.factorize.name", "text", "factorization of matrices; none", missing="none"),
     "prune": Column("config.prune.name", "text", "pruning method; none"),

@@ -15,7 +15,7 @@ from trainlarge.results.comparable import check_clocks, check_comparable, on_axi
 from trainlarge.results.finding import last_budget
 from trainlarge.results.frames import StudyFrames
 from trainlarge.results.frontier import envelope, frontier
-from trainlarge.results.recipes import is_dense, keeps_shapes
+from trainlarge.results.recipes import is_dense, keeps_shapes, same_task
 from trainlarge.results.style import FRONTIER, INK, QUIET, colours, figure_of, label_ends, line_styles, log_axis, note
 
 QUALITIES = {"loss": "evaluation loss (nats a masked token)", "accuracy": "masked tokens predicted right"}
@@ -158,8 +158,8 @@ def _check(cells: pd.DataFrame, x: str, allow_mixed: bool) -> None:
 
 
 def _known(compression: pd.DataFrame) -> pd.DataFrame:
-    """Compress cells whose train cell is known."""
-    rows = compression.dropna(subset=["shape"])
+    """Compress cells whose train cell is known and whose losses can be compared."""
+    rows = same_task(compression).dropna(subset=["shape"])
     if rows.empty:
         raise UserError("compression", "no cells", "at least one finished compress cell")
     return rows

@@ -8,7 +8,7 @@ import pandas as pd
 from trainlarge.results.axes import axis
 from trainlarge.results.finding import Finding, by_size, last_budget, listed, runs
 from trainlarge.results.frontier import TIE, frontier
-from trainlarge.results.recipes import is_dense
+from trainlarge.results.recipes import is_dense, same_task
 
 DESTROYED = 2.0
 """An increase (nats) from which on a model counts as destroyed, so that who loses less says nothing."""
@@ -22,7 +22,7 @@ CLEAR_ERRORS = 2.0
 
 def compression_findings(compression: pd.DataFrame) -> list[Finding]:
     """All findings of this file; one sentence where nothing was compressed."""
-    known = compression.dropna(subset=["series"])
+    known = same_task(compression).dropna(subset=["series"])
     if known.empty:
         return [Finding("Nothing was compressed yet.", found=False)]
     return [*larger_loses_less(known), *equal_bytes(known), *beats_dense(known), *nearest_to_dense(known)]

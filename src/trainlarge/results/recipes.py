@@ -17,3 +17,8 @@ def keeps_shapes(compression: pd.DataFrame) -> pd.Series:
     """Whether a row prunes and rounds weights alone: no shape is another, no activation is rounded."""
     own = [compression[name].eq("none") for name in (*SHAPE_SLOTS, "activations")]
     return pd.concat(own, axis=1).all(axis=1)
+
+
+def same_task(compression: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose losses can be compared: cut tokens count as the unknown one, which is easier to predict."""
+    return compression[compression["unknown_share"].eq(0)]

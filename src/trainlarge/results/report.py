@@ -16,7 +16,7 @@ from trainlarge.results.comparable import CLOCKS, LOSS, differences, timed
 from trainlarge.results.figures import bytes_figure, increase_figure, size_figure, training_figure
 from trainlarge.results.findings import findings, summary
 from trainlarge.results.frames import StudyFrames, find_study, load_study
-from trainlarge.results.recipes import keeps_shapes
+from trainlarge.results.recipes import keeps_shapes, same_task
 from trainlarge.results.report_tables import facts, tables
 from trainlarge.results.style import save
 from trainlarge.sweep.files import replacing, write_text
@@ -119,7 +119,7 @@ def drawings(frames: StudyFrames) -> list[Drawing]:
         return []
     own = timed(frames.cells)
     seconds = [] if own.empty or differences(own, CLOCKS) else [_SECONDS]
-    known = frames.compression.dropna(subset=["series"])
+    known = same_task(frames.compression).dropna(subset=["series"])
     sizes = [] if known.empty else [_BYTES]
     increases = [_INCREASE] if keeps_shapes(known).any() else []
     return [*seconds, *_TRAINING, *sizes, *increases]

@@ -11,6 +11,7 @@ from trainlarge.results.comparable import timed
 from trainlarge.results.finding import by_size
 from trainlarge.results.frames import StudyFrames
 from trainlarge.results.frontier import TIE, frontier
+from trainlarge.results.recipes import same_task
 
 _FACTS = (
     "device_name", "precision", "threads", "attention", "forward", "compile", "data", "data_fingerprint",
@@ -66,7 +67,7 @@ def _margin(value: float) -> str:
 
 
 def _compression_frontier(compression: pd.DataFrame) -> Table:
-    best = frontier(compression.dropna(subset=["series"]), "file_bytes")
+    best = frontier(same_task(compression).dropna(subset=["series"]), "file_bytes")
     write = AXES["file_bytes"].write
     rows = [
         [
