@@ -168,6 +168,7 @@ def test_a_requeued_job_runs_again(cluster: Path, study: Study, submit: Submit) 
     wait_for(lambda: slurm_word(folder, study) == "COMPLETED")
 
 
+@pytest.mark.long
 def test_the_signal_before_the_time_limit_puts_a_job_back_into_the_queue(
     cluster: Path, study: Study, submit: Submit
 ) -> None:
@@ -304,6 +305,7 @@ def test_a_failed_cell_is_tried_again_by_slurm(cluster: Path, study: Study, subm
     assert (folder.status().attempts, folder.status().retries) == (2, 1)
 
 
+@pytest.mark.long
 def test_after_a_failure_pending_jobs_are_not_run_and_running_ones_stop(
     cluster: Path, study: Study, submit: Submit, tiny: Callable[..., dict[str, Any]]
 ) -> None:

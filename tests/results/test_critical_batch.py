@@ -33,6 +33,7 @@ def test_a_surface_without_noise_comes_back(least_steps: float, critical: float)
     assert (steps / fit.least_steps - 1) * (steps * BATCHES / fit.least_tokens - 1) == pytest.approx(1, rel=1e-3)
 
 
+@pytest.mark.long
 def test_with_noise_the_interval_holds_the_truth_as_often_as_it_says() -> None:
     batches = BATCHES * 2
     fits = [fit_critical_batch(batches, surface(300, 6000, batches, noise=0.05, seed=seed)) for seed in range(200)]
