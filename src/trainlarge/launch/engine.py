@@ -12,7 +12,7 @@ from trainlarge.errors import UserError
 from trainlarge.launch.check import check_launcher
 from trainlarge.launch.local import LocalLauncher
 from trainlarge.launch.local_options import LocalOptions
-from trainlarge.launch.progress import ProgressWatcher
+from trainlarge.launch.progress import ProgressWatcher, cells_in_words
 from trainlarge.launch.slurm import SlurmLauncher
 from trainlarge.sweep.history import remember_command
 from trainlarge.sweep.lease import is_held
@@ -76,7 +76,8 @@ def run_cells(stage: str, configs: list[dict[str, Any]], console: Console) -> Ou
     study = Study.named(first["study"])
     launch = _launcher(configs)
     plan = make_plan(study, stage, make_cells(stage, configs), redo=first["redo"])
-    remember_command(study, stage)
+    if plan.jobs:
+        remember_command(study, stage)
     console.print(
         f"{stage}: {len(plan.cells)} cells, {plan.done} done, {len(plan.jobs)} jobs to run in {study.path}",
         highlight=False,
@@ -103,7 +104,7 @@ def report_failures(outcome: Outcome, console: Console) -> None:
     not_run = len(told) - len(lines)
     if not_run or outcome.stop_reason:
         why = f": {outcome.stop_reason}" if outcome.stop_reason else ""
-        console.print(f"not run: {_cells(not_run)}{why}", highlight=False, soft_wrap=True)
+        console.print(f"not run: {cells_in_words(not_run)}{why}", highlight=False, soft_wrap=True)
     example = next(iter(lines), outcome.failed[0])
     console.print(f"see why: trainlarge show {example} --study {outcome.study.name}", highlight=False, soft_wrap=True)
 
@@ -118,10 +119,6 @@ def _what_happened(outcome: Outcome, cell_id: str) -> str:
         return ""
     retries = f" (attempts {status.attempts}, retries {status.retries})" if status.retries else ""
     return f"{status.state} {cell_id}: {status.error}{retries}"
-
-
-def _cells(count: int) -> str:
-    return "1 cell" if count == 1 else f"{count} cells"
 
 
 def _launcher(configs: list[dict[str, Any]]) -> Launch:

@@ -17,6 +17,11 @@ BAR_SECONDS = 0.5
 LINE_SECONDS = 20.0
 
 
+def cells_in_words(count: int) -> str:
+    """``1 cell``, or ``2 cells``."""
+    return "1 cell" if count == 1 else f"{count} cells"
+
+
 class ProgressWatcher:
     """Shows which cell each job is at, its loss, its speed and the time left."""
 
@@ -65,8 +70,9 @@ class ProgressWatcher:
             return
         self._has_said_why = True
         count = sum(len(job.cell_ids) for job in elsewhere)
-        cells = "1 cell" if count == 1 else f"{count} cells"
-        self._console.print(f"waiting for {cells} that another process runs (--no-wait does not)", highlight=False)
+        self._console.print(
+            f"waiting for {cells_in_words(count)} that another process runs (--no-wait does not)", highlight=False
+        )
 
     def _count_done(self, running: list[Job]) -> int:
         """Done cells: only jobs that run now or ran at the last look can have changed."""
