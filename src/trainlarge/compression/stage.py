@@ -116,7 +116,8 @@ class CheckpointRun:
         left = [other.id for other in self.cells if other.id not in self.ended]
         done = len(self.ended)
         self.job.progress(
-            left[0] if left else cell.id,
+            # Of the cell that is running to the end: the next one may be done before anybody reads its status.
+            left[-1] if left else cell.id,
             step=done,
             steps=len(self.cells),
             loss=loss,

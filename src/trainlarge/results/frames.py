@@ -16,6 +16,7 @@ from trainlarge.config.budget import parse_budget
 from trainlarge.errors import UserError
 from trainlarge.results.columns import CELLS, COMPRESSION, CURVES, PARENT, Column
 from trainlarge.results.comparable import check_comparable
+from trainlarge.results.nested import values_at
 from trainlarge.results.series import name_series
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -128,10 +129,12 @@ def _cells(records: list[Record]) -> pd.DataFrame:
 
 
 def _curves(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
-    rows = [{**row, "cell": cell} for cell in cells["cell"] for row in study.folder("train", cell).metrics()]
+    found = {cell: study.folder("train", cell).metrics() for cell in cells["cell"]}
+    rows = [row for metrics in found.values() for row in metrics]
     taken = ["cell", "shape", "variant", "series", "seed", "budget"]
-    measured = [name for name in CURVES if name not in taken]
-    curves = _with_float_flops(pd.DataFrame(rows, columns=["cell", *measured]))
+    measured = {name: values_at(rows, name) for name in CURVES if name not in taken}
+    owners = [cell for cell, metrics in found.items() for _ in metrics]
+    curves = _with_float_flops(pd.DataFrame({"cell": owners, **measured}))
     return curves.merge(cells[taken], on="cell", how="left")[list(CURVES)]
 
 
@@ -160,14 +163,15 @@ def _values(column: Column, found: dict[str, list[Any]]) -> list[Any]:
     """What the column's dotted path leads to in each record; None where the path ends early."""
     if not column.source:
         return [None] * len(found[""])
-    return [column.missing if value is None else value for value in _at(column.source, found)]
+    values = _at(column.source, found)
+    return values if column.missing is None else [column.missing if value is None else value for value in values]
 
 
 def _at(path: str, found: dict[str, list[Any]]) -> list[Any]:
     """The values at a dotted path, ``found`` before where paths begin alike: a study has ten thousand records."""
     if path not in found:
         parents, _, key = path.rpartition(".")
-        found[path] = [value.get(key) if isinstance(value, dict) else None for value in _at(parents, found)]
+        found[path] = values_at(_at(parents, found), key)
     return found[path]
 
 

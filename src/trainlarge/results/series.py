@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from trainlarge.config.schema import NOT_IDENTITY
+from trainlarge.results.nested import values_at
 from trainlarge.sweep.cell import LOCATIONS, with_later_keys
 
 _SHAPE_KEYS = ["arch.width", "arch.depth"]
@@ -39,7 +40,7 @@ def _leaves(values: list[Any], path: str = "", hidden: frozenset[str] = _NOT_COM
     kinds = dict.fromkeys(tuple(value) for value in values if isinstance(value, dict))
     leaves: dict[str, list[Any]] = {}
     for key in dict.fromkeys(key for kind in kinds for key in kind if key not in hidden):
-        column = [value.get(key, _ABSENT) if isinstance(value, dict) else _ABSENT for value in values]
+        column = values_at(values, key, _ABSENT)
         types = set(map(type, column))
         if dict in types:
             leaves |= _leaves(column, f"{path}{key}.", LOCATIONS.get(key, frozenset()))

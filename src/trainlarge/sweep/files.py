@@ -60,9 +60,10 @@ def create_exclusively(path: Path, text: str) -> bool:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSON-lines file; a torn last line, as a crash leaves it, is dropped."""
-    if not path.exists():
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
     # One call for all lines: a study has tens of thousands.
     whole: list[dict[str, Any]] = json.loads(f"[{','.join(filter(None, lines[:-1]))}]")
     return whole + _torn_or_whole(lines[-1])
