@@ -122,6 +122,18 @@ def test_destroyed_models_and_dense_ones_prove_nothing(frames: StudyFrames) -> N
     assert (pairs[["small", "large"]].min(axis=1) < 2.0).all()
 
 
+def test_recipes_that_change_shapes_alone_are_compared(frames: StudyFrames) -> None:
+    pruned = frames.compression["recipe"].ne("dense") & frames.compression["bits"].eq(32)
+    heads = frames.compression[pruned].assign(sparsity=0.0, structure="heads", recipe="half of the heads")
+    assert not recipe_pairs(heads, "d64/L1", "d128/L2").empty
+
+
+def test_nothing_that_works_is_said(frames: StudyFrames) -> None:
+    destroyed = frames.compression.assign(loss_increase=5.0)
+    (told,) = equal_bytes(destroyed)
+    assert not told.found and "below 1 nat" in told.text
+
+
 def test_equal_bytes_names_winners_and_those_who_never_win(frames: StudyFrames) -> None:
     won, never = equal_bytes(frames.compression)
     assert "d64/L2 from 120 kB to 632 kB" in won.text

@@ -115,6 +115,12 @@ def test_seeds_are_averaged() -> None:
     assert list(both["loss"]) == pytest.approx([3.1, 1.1])
 
 
+def test_a_cell_that_diverged_leads_nowhere(frames: StudyFrames) -> None:
+    cells = frames.cells.assign(loss=frames.cells["loss"].where(frames.cells["series"] != "d64/L2"))
+    assert "d64/L2" not in set(leaders(cells, "step")["best"])
+    assert envelope(cells, "step")["y"].notna().all()
+
+
 def test_the_measured_study_has_its_known_crossing(frames: StudyFrames) -> None:
     (row,) = crossings(frames.cells, "model_seconds").to_dict("records")
     assert (row["before"], row["after"]) == ("d64/L1", "d128/L2")

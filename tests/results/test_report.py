@@ -120,3 +120,10 @@ def test_a_browser_shows_headings_and_images(page: Path, tmp_path: Path) -> None
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert [heading for heading in HEADINGS if f">{heading}</h2>" not in done.stdout] == []
     assert done.stdout.count('<img src="data:image/svg+xml;base64,') == 7
+
+
+def test_a_study_whose_cells_all_diverged_has_a_report(tmp_path: Path) -> None:
+    study = Study(tmp_path / "broken")
+    made.make_train_cell(study, (64, 1), 7.5, diverged=True, loss=None)
+    text = write_report(study).read_text(encoding="utf-8")
+    assert "Training diverged in 1 of 1 cells" in text and "<figure" not in text

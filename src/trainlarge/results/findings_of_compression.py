@@ -59,7 +59,7 @@ def recipe_pairs(compression: pd.DataFrame, small: str, large: str) -> pd.DataFr
     """
     keys = ["budget", "seed", "recipe"]
     columns = [*keys, "loss_increase", "increase_standard_error"]
-    changed = compression[(compression["sparsity"] > 0) | (compression["bits"] < 32)]
+    changed = compression[~is_dense(compression)]
     left, right = (changed[changed["series"] == name][columns] for name in (small, large))
     pairs = left.merge(right, on=keys, suffixes=("_small", "_large"))
     pairs = pairs.assign(small=pairs["loss_increase_small"], large=pairs["loss_increase_large"])
@@ -75,6 +75,8 @@ def equal_bytes(compression: pd.DataFrame, size: str = "file_bytes", tie: float 
     """Which series has the lowest loss at every file size, among models of one budget that still work."""
     rows, place = last_budget(compression), axis(size)
     rows = rows[rows["loss_increase"] < WORKING]
+    if rows.empty:
+        return [Finding(f"No model of the last budget was compressed at a cost below {WORKING:g} nat.", found=False)]
     order = by_size(rows)
     limits = sorted({limit for _, own in rows.groupby("series") for limit in frontier(own, size)[size]})
     spans = _wide(runs([_winner(rows, limit, size, order, tie) for limit in limits]), limits)

@@ -20,6 +20,8 @@ DISTURBED = 1.15
 
 def training_findings(cells: pd.DataFrame) -> list[Finding]:
     """All findings of this file, for every axis on which the cells can be compared."""
+    if cells.empty:
+        return []
     if cells["series"].nunique() < 2:
         return [Finding(f"Only {cells['series'].iloc[0]} was trained, so there is nothing to compare.", found=False)]
     places = {x: on_axis(cells, x) for x in TRAINING_AXES if _is_comparable(cells, x)}

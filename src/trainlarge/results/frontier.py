@@ -52,8 +52,11 @@ def envelope(cells: pd.DataFrame, x: str, y: str = "loss") -> pd.DataFrame:
 
 
 def lines(cells: pd.DataFrame, x: str, y: str = "loss") -> Lines:
-    """Each series against log ``x``: one point a budget, the mean over seeds; series in order of size."""
-    points = cells.groupby(["series", "budget_unit", "budget_value"], sort=False).agg(
+    """Each series against log ``x``: one point a budget, the mean over seeds; series in order of size.
+
+    Cells that diverged have no value, and so no point.
+    """
+    points = cells.dropna(subset=[x, y]).groupby(["series", "budget_unit", "budget_value"], sort=False).agg(
         x=(x, "mean"), y=(y, "mean"), parameters=("parameters", "first")
     )
     points = points.sort_values(["parameters", "series", "x"])
