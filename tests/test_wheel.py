@@ -36,6 +36,7 @@ def run(python: Path, folder: Path, *arguments: str) -> subprocess.CompletedProc
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.long
 def test_the_quickstart_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     where = [str(installed), "-c", "import trainlarge; print(trainlarge.__file__)"]
     origin = subprocess.run(where, cwd=tmp_path, capture_output=True, text=True, check=True).stdout

@@ -155,6 +155,7 @@ def test_cells_that_share_a_device_say_so_and_keep_their_probe_apart(
     assert len(list(probe.parent.glob("*.json"))) == 2, "a time beside others is none for a cell of its own"
 
 
+@pytest.mark.long
 def test_what_the_fork_server_imports_does_not_start_cuda() -> None:
     modules = ", ".join(["trainlarge.launch.worker", *runner_modules()])
     code = f"""

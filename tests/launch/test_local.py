@@ -114,6 +114,7 @@ def test_an_interrupt_leaves_every_cell_claimable(study: Study, tiny_overrides: 
     assert states <= {State.PREEMPTED, State.QUEUED, State.DONE}, "none is left running"
 
 
+@pytest.mark.long
 def test_two_commands_at_once_run_each_cell_once(study: Study, tiny_overrides: list[str]) -> None:
     overrides = [*tiny_overrides, "budget=[20 steps, 40 steps, 60 steps]", "schedule=matched"]
     processes = [

@@ -71,6 +71,7 @@ def submit(study: Study, tiny: Callable[..., dict[str, Any]]) -> Callable[..., S
     return submitted
 
 
+@pytest.mark.long
 def test_a_failed_cell_goes_back_into_the_queue_as_often_as_asked(
     study: Study, slurm: FakeSlurm, submit: Callable[..., Submission]
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_failed_cell_goes_back_into_the_queue_as_often_as_asked(
     assert (folder.status().attempts, folder.status().retries) == (2, 1)
 
 
+@pytest.mark.long
 def test_after_so_many_failures_a_task_leaves_its_cells_to_a_later_command(
     study: Study, slurm: FakeSlurm, submit: Callable[..., Submission]
 ) -> None:

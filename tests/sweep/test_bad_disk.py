@@ -58,6 +58,7 @@ def content(study: Study, cell: str) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_up_in_the_middle_loses_nothing_that_was_finished(train: Command, disk: Path) -> None:
     assert train().returncode == 0
     study = Study.named("tiny", disk)

@@ -59,10 +59,19 @@ class Stopped(Exception):
     """Stands for a process that dies at a certain step."""
 
 
-@pytest.mark.parametrize(
-    "overrides", [[], ["schedule=matched"], ["arch=roberta", "arch.dropout=0.1", "arch.positions=18"]], ids=str
-)
-@pytest.mark.parametrize("step", [3, 17, 32, 47, 59])
+ROBERTA = ["arch=roberta", "arch.dropout=0.1", "arch.positions=18"]
+SOON = [([], 3), ([], 32), ([], 59), (["schedule=matched"], 17), (ROBERTA, 47)]
+LATE = [
+    (overrides, step)
+    for overrides in ([], ["schedule=matched"], ROBERTA)
+    for step in (3, 17, 32, 47, 59)
+    if (overrides, step) not in SOON
+]
+STOPS = [*SOON, *(pytest.param(*stop, marks=pytest.mark.long) for stop in LATE)]
+"""Configurations, and the steps after which they are stopped: in the trunk, in a branch, at their ends."""
+
+
+@pytest.mark.parametrize(("overrides", "step"), STOPS, ids=str)
 def test_a_run_stopped_at_any_step_goes_on_to_the_same_bits(
     tiny: Tiny,
     run_here: Run,

@@ -56,8 +56,10 @@ def lines(cells: pd.DataFrame, x: str, y: str = "loss") -> Lines:
 
     Cells that diverged have no value, and so no point.
     """
-    points = cells.dropna(subset=[x, y]).groupby(["series", "budget_unit", "budget_value"], sort=False).agg(
-        x=(x, "mean"), y=(y, "mean"), parameters=("parameters", "first")
+    points = (
+        cells.dropna(subset=[x, y])
+        .groupby(["series", "budget_unit", "budget_value"], sort=False)
+        .agg(x=(x, "mean"), y=(y, "mean"), parameters=("parameters", "first"))
     )
     points = points.sort_values(["parameters", "series", "x"])
     found = {}
