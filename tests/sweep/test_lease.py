@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -9,6 +10,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from trainlarge.sweep import lease as module
@@ -58,6 +60,25 @@ def test_a_killed_holder_is_replaced_at_once(tmp_path: Path) -> None:
     os.kill(holder.pid or 0, signal.SIGKILL)
     holder.join()
     assert Lease.acquire(tmp_path)
+
+
+def test_a_step_of_the_clock_kills_no_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of the boot, as the system tells it, moves with every step of its clock."""
+    lease = Lease.acquire(tmp_path)
+    assert lease
+    booted = psutil.boot_time()
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: booted + 1)
+    assert is_held(tmp_path) and Lease.acquire(tmp_path) is None and lease.is_held()
+
+
+def test_a_holder_of_another_start_is_dead_and_one_that_told_it_in_seconds_is_unknown(tmp_path: Path) -> None:
+    lease = Lease.acquire(tmp_path)
+    assert lease
+    written = json.loads(lease.path.read_text())
+    lease.path.write_text(json.dumps({**written, "born": time.time() - 1}))
+    assert is_held(tmp_path), "as versions before wrote it"
+    lease.path.write_text(json.dumps({**written, "born": written["born"] + 1}))
+    assert not is_held(tmp_path), "its number was given to another process"
 
 
 def test_a_holder_elsewhere_is_judged_by_its_heartbeat_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
