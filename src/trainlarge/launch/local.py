@@ -60,7 +60,9 @@ class LocalLauncher:
         self.options = options
         make_threads_yield()
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["trainlarge.launch.worker", *runner_modules()])
+        self._context.set_forkserver_preload(
+            ["trainlarge.launch.loaded_code", "trainlarge.launch.worker", *runner_modules()]
+        )
 
     def run(self, study: Study, plan: Plan, watcher: Watcher) -> str | None:
         """Run the jobs of ``plan`` until all have ended, here or elsewhere, or too many cells have failed.

@@ -11,6 +11,7 @@ from pathlib import Path
 from trainlarge.errors import UserError
 from trainlarge.launch.devices import MASK
 from trainlarge.launch.job import RunningJob
+from trainlarge.launch.provenance import code
 from trainlarge.sweep.stages import runner
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -37,6 +38,7 @@ def run_job(
     Returns:
         Exit status: 0, ``FAILED_STATUS`` or ``PREEMPTED_STATUS``.
     """
+    code()
     study = Study(study_path)
     job = RunningJob.claim(study, stage, cell_ids)
     on_claim(job)
