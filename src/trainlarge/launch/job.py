@@ -197,11 +197,23 @@ def mark_lost(study: Study, stage: str, cell_ids: list[str], state: State, reaso
     """
     for cell_id in cell_ids:
         folder = study.folder(stage, cell_id)
-        status = folder.status()
-        lease = Lease.acquire(folder.path) if status.state in _LEFT_OPEN else None
-        if lease:
-            folder.write_status(replace(status, state=state, error=reason, updated=time.time()))
-            lease.release()
+        if folder.status().state in _LEFT_OPEN:
+            change_status(folder, state=state, error=reason)
+
+
+def change_status(folder: CellFolder, **changes: Any) -> None:
+    """Change the status of a cell that no living process holds, unless it is done.
+
+    Args:
+        changes: fields of ``Status``.
+    """
+    lease = Lease.acquire(folder.path)
+    if lease is None:
+        return
+    # Looked at now: the holder before us may have finished until we had the lease.
+    if not folder.is_done():
+        folder.write_status(replace(folder.status(), updated=time.time(), **changes))
+    lease.release()
 
 
 @contextmanager
