@@ -65,14 +65,23 @@ def run_job(
 
 
 def _redirect_output(folders: list[CellFolder]) -> None:
-    """Append stdout and stderr to the first cell's log; the logs of the others point to it."""
+    """Append stdout and stderr to the first cell's log; the logs of the others lead to it."""
     first, *others = (folder.log for folder in folders)
     if first.is_symlink():
         first.unlink()
     for log in others:
-        log.unlink(missing_ok=True)
-        log.symlink_to(Path("..") / first.parent.name / first.name)
+        _lead(log, Path("..") / first.parent.name / first.name)
     descriptor = os.open(first, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.close(descriptor)
+
+
+def _lead(log: Path, target: Path) -> None:
+    # A log of an earlier job stays: other cells of that job point to it.
+    if log.exists() and not log.is_symlink():
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"goes on in {target}\n")
+        return
+    log.unlink(missing_ok=True)
+    log.symlink_to(target)
