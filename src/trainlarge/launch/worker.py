@@ -45,9 +45,10 @@ def run_job(
     if not job.cells:
         return 0
     _redirect_output([job.folder(cell.id) for cell in job.cells])
-    # OpenMP reads this when torch starts its first parallel region, which is in this process.
-    os.environ["OMP_NUM_THREADS"] = str(cores)
+    # What the stage sets its threads by, since the fork server has loaded torch already.
     os.environ["TRAINLARGE_CORES"] = str(cores)
+    # OpenMP reads this once, when it is loaded: for a task of SLURM and for processes that the job starts.
+    os.environ["OMP_NUM_THREADS"] = str(cores)
     if MASK in os.environ:
         print(f"{MASK}={os.environ[MASK]}", flush=True)
     try:
