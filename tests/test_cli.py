@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -65,11 +64,13 @@ def test_debug_shows_the_traceback(study: Study) -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = "import sys; from trainlarge.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-    heavy = "print([name for name in ('torch', 'transformers', 'hydra', 'pandas', 'wandb') if name in sys.modules])"
-    started = time.perf_counter()
+    heavy = "names = ('torch', 'transformers', 'hydra', 'pandas', 'wandb')\n"
+    heavy += "print(len(sys.modules), [name for name in names if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code + heavy], capture_output=True, text=True, check=True)
-    assert done.stdout.strip().endswith("[]") and "train a cell" in done.stdout
-    assert time.perf_counter() - started < 0.7
+    *helped, modules = done.stdout.strip().splitlines()
+    count, heavy_ones = modules.split(maxsplit=1)
+    assert heavy_ones == "[]" and "train a cell" in "\n".join(helped)
+    assert int(count) < 200, "a bare Python has thirty, and each costs about a millisecond"
 
 
 def test_a_sweep_of_both_stages_runs_and_then_has_nothing_left(

@@ -47,7 +47,7 @@ def start_worker(journal: Path, number: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", WORKER, str(journal), str(number)])
 
 
-@pytest.mark.parametrize("kills", [12, pytest.param(120, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [12, pytest.param(120, marks=[pytest.mark.long, pytest.mark.timeout(1500)])])
 def test_workers_killed_at_random_finish_every_cell_once(tiny: Tiny, study: Study, tmp_path: Path, kills: int) -> None:
     base, draw, journal = tiny(), random.Random(0), tmp_path / "journal"
     cells = make_cells("train", [{**base, "seed": seed} for seed in range(12 * kills)])
@@ -84,7 +84,9 @@ FIXED = ["impl.precision=fp32", "impl.threads=1", "impl.save_seconds=0.3", "work
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(
+    3600
+)  # Fifty times as long as a command takes to begin, which is seconds here, half a minute there.
 def test_commands_killed_at_fifty_random_moments_end_with_the_same_bits(
     study: Study, tiny_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import operator
 import os
 import signal
 import subprocess
@@ -16,9 +17,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from trainlarge.launch import local
 from trainlarge.launch.engine import CellsFailed, report_failures, run_cells
+from trainlarge.launch.job import RunningJob
 from trainlarge.sweep.plan import make_cells
-from trainlarge.sweep.status import State
+from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
 
 Tiny = Callable[..., dict[str, Any]]
@@ -41,6 +44,12 @@ def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.02)
+
+
+def holder_of(folder: CellFolder) -> int:
+    """Number of the process that trains the cell, once it does."""
+    wait_for(lambda: folder.status().progress.get("step", 0) > 10)
+    return int(json.loads(max((folder.path / "lease").glob("*.json")).read_text())["pid"])
 
 
 def test_two_jobs_at_once_run_every_cell_and_again_none(tiny: Tiny, study: Study) -> None:
@@ -84,9 +93,7 @@ def test_a_killed_job_leaves_its_cells_failed_and_claimable_and_the_rest_goes_on
     folder = study.folder("train", doomed.id)
 
     def kill() -> None:
-        wait_for(lambda: folder.status().progress.get("step", 0) > 10)
-        [lease] = (folder.path / "lease").glob("*.json")
-        os.kill(json.loads(lease.read_text())["pid"], signal.SIGKILL)
+        os.kill(holder_of(folder), signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -96,6 +103,41 @@ def test_a_killed_job_leaves_its_cells_failed_and_claimable_and_the_rest_goes_on
     assert failure.value.outcome.failed == (doomed.id,)
     assert folder.status().state is State.FAILED and "SIGKILL" in (folder.status().error or "")
     assert folder.status().attempts == 1
+
+
+def test_a_job_that_is_killed_since_it_does_not_stop_is_preempted(
+    tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny("budget=1000000 steps")
+    [cell] = make_cells("train", [config])
+    folder = study.folder("train", cell.id)
+
+    def freeze_it_and_interrupt() -> None:
+        os.kill(holder_of(folder), signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(local, "GRACE_SECONDS", 0.2)
+    hand = threading.Thread(target=freeze_it_and_interrupt)
+    hand.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_cells("train", [config], quiet())
+    hand.join()
+    assert folder.status().state is State.PREEMPTED and "SIGKILL" in (folder.status().error or "")
+    assert RunningJob.claim(study, "train", [cell.id]).cells and folder.status().retries == 0
+
+
+def test_a_preempted_cell_whose_process_dies_before_it_claims_has_failed(
+    tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [cell] = make_cells("train", [tiny()])
+    folder = study.folder("train", cell.id)
+    folder.freeze(cell)
+    folder.write_status(Status(State.PREEMPTED, attempts=1))
+    # Stands for a process that cannot begin: it gets arguments that it cannot take.
+    monkeypatch.setattr(local, "_run_in_child", operator.neg)
+    with pytest.raises(CellsFailed):
+        run_cells("train", [tiny()], quiet())
+    assert folder.status().state is State.FAILED and folder.status().error == "the process ended with status 1"
 
 
 COMMAND = [sys.executable, "-m", "trainlarge.cli", "train"]

@@ -29,7 +29,11 @@ from trainlarge.sweep.store import CellFolder, Study
 pytestmark = pytest.mark.slurm
 
 Submit = Callable[..., list[CellFolder]]
-ENDLESS, MOMENT, WHILE = "budget=100000000 steps", "budget=40 steps", "budget=600 steps"
+Overrides = tuple[str, ...]
+ENDLESS: Overrides = ("budget=100000000 steps",)
+MOMENT: Overrides = ("budget=40 steps",)
+# Seconds and not steps: long enough to be interrupted however fast the machine.
+WHILE: Overrides = ("clock=real", "budget=8 s")
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 150) -> None:
@@ -64,8 +68,8 @@ def cluster(request: pytest.FixtureRequest, shared: Callable[[str], Path]) -> It
 def submit(cluster: Path, study: Study, tiny: Callable[..., dict[str, Any]]) -> Iterator[Submit]:
     """Submits cells, one job each: ``submit(["seed=0", ...], partition="low")``; cancels what is left in the end."""
 
-    def submitted(cells: list[str], budget: str = MOMENT, **launcher: Any) -> list[CellFolder]:
-        configs = [tiny("launcher=slurm", budget, cell) for cell in cells]
+    def submitted(cells: list[str], budget: Overrides = MOMENT, **launcher: Any) -> list[CellFolder]:
+        configs = [tiny("launcher=slurm", *budget, cell) for cell in cells]
         for config in configs:
             config["launcher"].update(launcher)
         outcome = run_cells("train", configs, Console(file=io.StringIO()))
@@ -275,10 +279,11 @@ def test_a_node_that_dies(cluster: Path, shared: Callable[[str], Path], study: S
 
 
 @pytest.mark.long
+@pytest.mark.timeout(700)
 def test_a_node_out_of_sight_and_its_second_copy_run_a_cell_once(
     cluster: Path, shared: Callable[[str], Path], study: Study, submit: Submit
 ) -> None:
-    [folder] = submit(["seed=0"], "budget=6000 steps")
+    [folder] = submit(["seed=0"], ("clock=real", "budget=75 s"))
     wait_for(lambda: trains(folder))
     node, number = slurm("squeue", "-h", "-o", "%N %A").split()
     os.kill(int((cluster / "run" / f"slurmd-{node}.pid").read_text()), signal.SIGKILL)
@@ -309,10 +314,10 @@ def test_a_failed_cell_is_tried_again_by_slurm(cluster: Path, study: Study, subm
 def test_after_a_failure_pending_jobs_are_not_run_and_running_ones_stop(
     cluster: Path, study: Study, submit: Submit, tiny: Callable[..., dict[str, Any]]
 ) -> None:
-    [endless] = make_cells("train", [tiny(ENDLESS, "launcher=slurm")])
+    [endless] = make_cells("train", [tiny(*ENDLESS, "launcher=slurm")])
     configs = [
-        tiny(ENDLESS, "launcher=slurm"),
-        tiny(MOMENT, BROKEN, "launcher=slurm"),
+        tiny(*ENDLESS, "launcher=slurm"),
+        tiny(*MOMENT, BROKEN, "launcher=slurm"),
         tiny("seed=1", "launcher=slurm"),
     ]
     for config in configs:

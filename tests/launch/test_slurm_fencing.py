@@ -14,7 +14,7 @@ from trainlarge.launch import early_stop, slurm_task
 from trainlarge.launch.job import LostLease, RunningJob
 from trainlarge.launch.slurm_submission import Submission
 from trainlarge.launch.slurm_task import run_task
-from trainlarge.sweep.lease import LEASE_SECONDS
+from trainlarge.sweep.lease import LEASE_SECONDS, is_held
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
@@ -94,3 +94,40 @@ def test_a_restarted_task_comes_back_to_see_after_its_older_copy(
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
     assert run_task(task, 0) == 1 and len(asked) == 1, "no more than launcher.max_requeues"
     assert folder.status().state is State.RUNNING, "a cell that lives is not given up"
+
+
+def test_a_copy_that_finishes_at_the_last_moment_is_not_given_up(
+    study: Study, folder: CellFolder, task: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = claim_elsewhere(study, folder)
+
+    def finish_meanwhile(number: str) -> str:
+        older.finish(folder.id, {"cell": folder.id})
+        return "RUNNING"
+
+    monkeypatch.setattr(slurm_task, "own_state", finish_meanwhile)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    run_task(task, 0)
+    assert folder.is_done() and folder.status().error is None
+    assert not is_held(folder.path)
+
+
+@pytest.mark.parametrize(
+    ("answers", "requeues"),
+    [(["RUNNING"], 1), (["", "", "RUNNING"], 1), (["CANCELLED"], 0), (["", "", "COMPLETING"], 0), ([], 1)],
+    ids=["running", "running after a silence", "cancelled", "ending after a silence", "silent to the end"],
+)
+def test_silence_of_slurm_is_not_taken_for_the_end_of_the_job(
+    study: Study,
+    folder: CellFolder,
+    task: Submission,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: list[str],
+    requeues: int,
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(slurm_task, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(slurm_task, "run_job", lambda *arguments: 0)
+    monkeypatch.setattr(slurm_task, "own_state", lambda number: answers.pop(0) if answers else "")
+    monkeypatch.setattr(slurm_task, "slurm_command", lambda *command: asked.append(command))
+    assert run_task(task, 0) == 0 and asked == [("scontrol", "requeue", "7_0")] * requeues

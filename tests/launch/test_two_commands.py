@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from trainlarge.launch.job import RunningJob
@@ -29,7 +30,7 @@ def end(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, printed
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 90) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = 150) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
@@ -46,37 +47,49 @@ def test_a_command_does_the_rest_and_waits_for_what_another_process_runs(
     plan = make_plan(study, "train", make_cells("train", [tiny("seed=0")]))
     other = RunningJob.claim(study, "train", list(plan.jobs[0].cell_ids))
     [held] = other.cells
-    command = start([*tiny_overrides, "seed=0,1"])
-    wait_for(lambda: any(folder.is_done() for folder in study.folders("train")))
-    time.sleep(2)
-    assert command.poll() is None, "it has nothing left to run, and waits"
-    other.finish(held.id, {"cell": held.id})
+    with other.running():
+        command = start([*tiny_overrides, "seed=0,1"])
+        wait_for(lambda: any(folder.is_done() for folder in study.folders("train")))
+        time.sleep(2)
+        assert command.poll() is None, "it has nothing left to run, and waits"
+        other.finish(held.id, {"cell": held.id})
     status, printed = end(command)
     assert status == 0 and "waiting for 1 cell that another process runs" in printed
     assert [folder.status().attempts for folder in study.folders("train")] == [1, 1]
 
 
-def test_a_cell_of_a_command_that_was_killed_is_taken_over(study: Study, tiny_overrides: list[str]) -> None:
-    overrides = [*tiny_overrides, "budget=400 steps", "impl.threads=1"]
+def test_a_cell_of_a_command_that_was_killed_is_taken_over(
+    study: Study, tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    overrides = [*tiny_overrides, "clock=real", "budget=5 s", "impl.threads=1"]
     first = start(overrides)
     wait_for(lambda: training(study))
-    second = start(overrides)
     [folder] = training(study)
-    time.sleep(1)
+    [lease] = (folder.path / "lease").glob("*.json")
+    # Held still, so that it cannot end before the second command has seen it; its heart beats on by our hand.
+    os.kill(json.loads(lease.read_text())["pid"], signal.SIGSTOP)
+    log = tmp_path / "second"
+    with log.open("w") as output:
+        second = subprocess.Popen([*COMMAND, *overrides], stdout=output, stderr=subprocess.STDOUT)
+
+    def is_waited_for() -> bool:
+        os.utime(lease)
+        return "waiting for 1 cell that another process runs" in log.read_text()
+
+    wait_for(is_waited_for)
     os.killpg(first.pid, signal.SIGKILL)
-    # The job's process belongs to a fork server, which outlives the command.
-    lease = max((folder.path / "lease").glob("*.json"))
-    os.kill(json.loads(lease.read_text())["pid"], signal.SIGKILL)
     first.communicate()
-    status, printed = end(second)
-    assert status == 0 and folder.is_done() and folder.status().attempts == 2, printed
+    assert second.wait(timeout=150) == 0, log.read_text()
+    assert folder.is_done() and folder.status().attempts == 2
 
 
 def test_without_waiting_it_says_what_another_process_holds(
     study: Study, tiny: Callable[..., dict[str, Any]], tiny_overrides: list[str]
 ) -> None:
     plan = make_plan(study, "train", make_cells("train", [tiny("seed=0")]))
-    [held] = RunningJob.claim(study, "train", list(plan.jobs[0].cell_ids)).cells
-    status, printed = end(start([*tiny_overrides, "seed=0,1", "--no-wait"]))
+    other = RunningJob.claim(study, "train", list(plan.jobs[0].cell_ids))
+    [held] = other.cells
+    with other.running():
+        status, printed = end(start([*tiny_overrides, "seed=0,1", "--no-wait"]))
     assert status == 1 and f"running {held.id}: held by another process, which was not waited for" in printed
     assert sum(folder.is_done() for folder in study.folders("train")) == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -9,6 +10,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from trainlarge.sweep import lease as module
@@ -17,21 +19,22 @@ from trainlarge.sweep.lease import LEASE_SECONDS, Lease, is_held
 FORK = multiprocessing.get_context("fork")
 
 
-def _acquire(folder: Path, barrier: Barrier, won: Any, finish: Any) -> None:
-    barrier.wait()
+def _acquire(folder: Path, begin: Barrier, tried: Barrier, won: Any, finish: Any) -> None:
+    begin.wait()
     if Lease.acquire(folder):
         with won.get_lock():
             won.value += 1
+    tried.wait()
     finish.wait()
 
 
 @pytest.mark.parametrize("round_", range(5))
 def test_of_many_processes_one_gets_the_lease(tmp_path: Path, round_: int) -> None:
-    barrier, won, finish = FORK.Barrier(8), FORK.Value("i", 0), FORK.Event()
-    processes = [FORK.Process(target=_acquire, args=(tmp_path, barrier, won, finish)) for _ in range(8)]
+    begin, tried, won, finish = FORK.Barrier(8), FORK.Barrier(9), FORK.Value("i", 0), FORK.Event()
+    processes = [FORK.Process(target=_acquire, args=(tmp_path, begin, tried, won, finish)) for _ in range(8)]
     for process in processes:
         process.start()
-    time.sleep(0.3)
+    tried.wait(timeout=120)
     assert won.value == 1 and is_held(tmp_path)
     finish.set()
     for process in processes:
@@ -49,15 +52,34 @@ def test_released_leases_can_be_taken_and_numbers_grow(tmp_path: Path) -> None:
 
 
 def test_a_killed_holder_is_replaced_at_once(tmp_path: Path) -> None:
-    barrier, won, finish = FORK.Barrier(1), FORK.Value("i", 0), FORK.Event()
-    holder = FORK.Process(target=_acquire, args=(tmp_path, barrier, won, finish))
+    begin, tried, won, finish = FORK.Barrier(1), FORK.Barrier(2), FORK.Value("i", 0), FORK.Event()
+    holder = FORK.Process(target=_acquire, args=(tmp_path, begin, tried, won, finish))
     holder.start()
-    while not is_held(tmp_path):
-        time.sleep(0.01)
+    tried.wait(timeout=120)
+    assert is_held(tmp_path)
     assert Lease.acquire(tmp_path) is None
     os.kill(holder.pid or 0, signal.SIGKILL)
     holder.join()
     assert Lease.acquire(tmp_path)
+
+
+def test_a_step_of_the_clock_kills_no_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of the boot, as the system tells it, moves with every step of its clock."""
+    lease = Lease.acquire(tmp_path)
+    assert lease
+    booted = psutil.boot_time()
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: booted + 1)
+    assert is_held(tmp_path) and Lease.acquire(tmp_path) is None and lease.is_held()
+
+
+def test_a_holder_of_another_start_is_dead_and_one_that_told_it_in_seconds_is_unknown(tmp_path: Path) -> None:
+    lease = Lease.acquire(tmp_path)
+    assert lease
+    written = json.loads(lease.path.read_text())
+    lease.path.write_text(json.dumps({**written, "born": time.time() - 1}))
+    assert is_held(tmp_path), "as versions before wrote it"
+    lease.path.write_text(json.dumps({**written, "born": written["born"] + 1}))
+    assert not is_held(tmp_path), "its number was given to another process"
 
 
 def test_a_holder_elsewhere_is_judged_by_its_heartbeat_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,13 +95,18 @@ def test_a_holder_elsewhere_is_judged_by_its_heartbeat_alone(tmp_path: Path, mon
 
 
 @pytest.fixture
-def quick_heart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Heartbeats of a fifth of a second, and nobody known to be silent."""
-    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.2)
+def nobody_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is known to be silent: this process is the holder of all tests."""
     monkeypatch.setattr(module, "_silent", set())
 
 
-@pytest.mark.usefixtures("quick_heart")
+@pytest.fixture
+def quick_heart(nobody_silent: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats of a fifth of a second: two of them without a sign are soon over."""
+    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.2)
+
+
+@pytest.mark.usefixtures("nobody_silent")
 @pytest.mark.parametrize("jump", [-7200, -LEASE_SECONDS - 1, LEASE_SECONDS + 1, 7200])
 def test_a_jumping_clock_takes_no_cell_from_a_living_holder(tmp_path: Path, jump: float) -> None:
     """The clock moves by ``jump``: the last heartbeat lies as far on the other side."""

@@ -166,8 +166,12 @@ def test_a_signal_saves_within_a_step_and_the_cell_is_preempted(
     assert_same(result(folder), expected)
 
 
+def saved_states(study: Study) -> set[str]:
+    return {path.name for path in (study.path / "trunks").glob("*/[!.]*")}
+
+
 def test_a_killed_process_resumes_and_keeps_its_clocks(tiny: Tiny, run_here: Run, untouched: Any, study: Study) -> None:
-    config = tiny(FP32, "impl.threads=1", "impl.save_seconds=0.05", "budget=400 steps")
+    config = tiny(FP32, "impl.threads=1", "impl.save_seconds=0.02", "budget=800 steps")
     [expected] = untouched([config])
     plan = make_plan(study, "train", make_cells("train", [config]))
     [cell] = plan.cells
@@ -175,12 +179,12 @@ def test_a_killed_process_resumes_and_keeps_its_clocks(tiny: Tiny, run_here: Run
     server.set_forkserver_preload(["trainlarge.launch.worker", "trainlarge.training.stage"])
     for _ in range(3):
         process = server.Process(target=run_job, args=(study.path, "train", [cell.id], 1))
-        before = len(list((study.path / "trunks").glob("*/*")))
+        before = saved_states(study)
         process.start()
-        while process.is_alive() and len(list((study.path / "trunks").glob("*/*"))) <= before < 2:
-            time.sleep(0.01)
-        time.sleep(0.3)
-        os.kill(process.pid or 0, signal.SIGKILL)
+        while process.is_alive() and saved_states(study) <= before:
+            time.sleep(0.005)
+        assert process.is_alive(), "it is killed while it trains"
+        process.kill()
         process.join()
     [folder] = run_here("train", [config])
     assert_same(result(folder), expected)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from trainlarge.data.blocks import Blocks
 from trainlarge.data.evaluation import evaluation_set
 from trainlarge.data.prepare import prepare
+from trainlarge.launch.job import LostLease
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import library_logits, library_loss
 from trainlarge.sweep.store import CellFolder, Study
@@ -207,3 +210,47 @@ def test_where_memory_runs_out_the_micro_batch_is_halved_and_the_result_stays(
     run_here("train", [tiny("impl=plain", "budget=10 steps")])
     assert folder.record()["environment"]["micro_batch_rows"] == 4
     assert folder.record()["loss"] == pytest.approx(loss, abs=1e-5)
+
+
+def test_a_checkpoint_is_on_the_disk_before_the_record_says_that_it_is_there(
+    tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    fsync, write_record = os.fsync, CellFolder.write_record
+
+    def noted(descriptor: int) -> None:
+        flushed.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def checked(folder: CellFolder, record: dict[str, Any]) -> None:
+        files = {file.stat().st_ino: file.name for file in folder.checkpoint.rglob("*")}
+        assert "model.safetensors" in files.values() and files.keys() <= set(flushed)
+        write_record(folder, record)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(CellFolder, "write_record", checked)
+    [folder] = run_here("train", [tiny()])
+    assert folder.is_done()
+
+
+def test_a_copy_that_wakes_while_it_writes_leaves_the_checkpoint_of_the_new_holder(
+    tiny: Tiny, run_here: Run, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tokenizer = stage.hugging_face_tokenizer
+
+    def take_over(path: Path) -> Any:
+        """What another process does while this one sleeps between the weights and the tokenizer."""
+        [folder] = study.folders("train")
+        lease = max((folder.path / "lease").glob("*.json"))
+        lease.with_name("999999.json").write_bytes(lease.read_bytes())
+        folder.checkpoint.mkdir()
+        (folder.checkpoint / "model.safetensors").write_text("new")
+        return make_tokenizer(path)
+
+    monkeypatch.setattr(stage, "hugging_face_tokenizer", take_over)
+    with pytest.raises(LostLease):
+        run_here("train", [tiny()])
+    [folder] = study.folders("train")
+    assert [file.name for file in folder.checkpoint.iterdir()] == ["model.safetensors"]
+    assert (folder.checkpoint / "model.safetensors").read_text() == "new" and not folder.record_path.exists()
+    assert not list(folder.path.glob(".checkpoint*")), "nothing is left lying about"

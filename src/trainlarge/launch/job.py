@@ -21,6 +21,8 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that ask a job to save its state and stop."""
 PROGRESS_SECONDS = 0.5
 """Time between two writes of the progress."""
+_LEFT_OPEN = frozenset({State.QUEUED, State.RUNNING, State.PREEMPTED})
+"""States in which a process can leave a cell that it does not end itself."""
 
 
 class Preempted(BaseException):
@@ -186,15 +188,32 @@ def _claim(folder: CellFolder) -> _Held | None:
     return _Held(folder, lease, status)
 
 
-def mark_lost(study: Study, stage: str, cell_ids: list[str], reason: str) -> None:
-    """Say of the cells whose process has died without a word that they failed, for ``reason``; also before claiming."""
+def mark_lost(study: Study, stage: str, cell_ids: list[str], state: State, reason: str) -> None:
+    """Say what became of the cells whose process has died without a word, maybe before it claimed them.
+
+    Args:
+        state: FAILED, or PREEMPTED for a process that was asked to stop.
+        reason: what became of the process.
+    """
     for cell_id in cell_ids:
         folder = study.folder(stage, cell_id)
-        status = folder.status()
-        lease = Lease.acquire(folder.path) if status.state in (State.QUEUED, State.RUNNING) else None
-        if lease:
-            folder.write_status(replace(status, state=State.FAILED, error=reason, updated=time.time()))
-            lease.release()
+        if folder.status().state in _LEFT_OPEN:
+            change_status(folder, state=state, error=reason)
+
+
+def change_status(folder: CellFolder, **changes: Any) -> None:
+    """Change the status of a cell that no living process holds, unless it is done.
+
+    Args:
+        changes: fields of ``Status``.
+    """
+    lease = Lease.acquire(folder.path)
+    if lease is None:
+        return
+    # Looked at now: the holder before us may have finished until we had the lease.
+    if not folder.is_done():
+        folder.write_status(replace(folder.status(), updated=time.time(), **changes))
+    lease.release()
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from trainlarge.launch.threads import make_threads_yield
 from trainlarge.launch.worker import PREEMPTED_STATUS, run_job
 from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.stages import runner_modules
+from trainlarge.sweep.status import State
 from trainlarge.sweep.store import Study
 
 POLL_SECONDS = 0.1
@@ -59,7 +60,9 @@ class LocalLauncher:
         self.options = options
         make_threads_yield()
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["trainlarge.launch.worker", *runner_modules()])
+        self._context.set_forkserver_preload(
+            ["trainlarge.launch.loaded_code", "trainlarge.launch.worker", *runner_modules()]
+        )
 
     def run(self, study: Study, plan: Plan, watcher: Watcher) -> str | None:
         """Run the jobs of ``plan`` until all have ended, here or elsewhere, or too many cells have failed.
@@ -114,13 +117,16 @@ def _end(study: Study, entry: _Process) -> bool:
     entry.process.join()
     code = entry.process.exitcode or 0
     if code not in (0, PREEMPTED_STATUS):
-        mark_lost(study, entry.job.stage, list(entry.job.cell_ids), _why(code))
+        state = State.PREEMPTED if entry.is_asked_to_stop else State.FAILED
+        mark_lost(study, entry.job.stage, list(entry.job.cell_ids), state, _why(code, entry.is_asked_to_stop))
     return entry.is_asked_to_stop or code == PREEMPTED_STATUS
 
 
-def _why(code: int) -> str:
+def _why(code: int, was_asked_to_stop: bool) -> str:
     if code > 0:
         return f"the process ended with status {code}"
+    if was_asked_to_stop:
+        return f"stopped by {signal.Signals(-code).name} before it could save its state"
     hint = " (out of memory?)" if -code == signal.SIGKILL else ""
     return f"the process was killed by {signal.Signals(-code).name}{hint}"
 

@@ -24,12 +24,23 @@ def software() -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
+def code() -> dict[str, Any]:
+    """Commit of the code and whether the checkout was changed since; None where git does not know the code.
+
+    Asked once, before a job runs: a checkout may move on while a cell trains for days. Code that git does not track, as
+    of a package installed inside somebody's project, is not of the commit that lies around it.
+    """
+    file = Path(__file__).resolve()
+    if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
+        return {"commit": None, "dirty": None}
+    changes = _git(file.parent, "status", "--porcelain")
+    return {"commit": _git(file.parent, "rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+
+
 def origin() -> dict[str, Any]:
-    """Commit of the code and whether it was changed since (None outside a git checkout), host and command."""
-    code = Path(__file__).resolve().parent
+    """Commit of the code and whether it was changed since, host and command."""
     return {
-        "commit": _git(code, "rev-parse", "HEAD"),
-        "dirty": bool(_git(code, "status", "--porcelain")) if _git(code, "rev-parse", "HEAD") else None,
+        **code(),
         "host": socket.gethostname(),
         "command": os.environ.get(COMMAND_VARIABLE, " ".join(sys.argv)),
     }

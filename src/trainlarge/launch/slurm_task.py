@@ -13,23 +13,25 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from trainlarge.errors import UserError
 from trainlarge.launch.early_stop import EarlyStop
+from trainlarge.launch.job import change_status
 from trainlarge.launch.slurm_command import SlurmRefused, slurm_command
 from trainlarge.launch.slurm_failures import Failures
 from trainlarge.launch.slurm_state import UNFINISHED, own_state
 from trainlarge.launch.slurm_submission import Submission
 from trainlarge.launch.threads import make_threads_yield
 from trainlarge.launch.worker import FAILED_STATUS, run_job
-from trainlarge.sweep.lease import HEARTBEAT_SECONDS, LEASE_SECONDS, WATCHED_HEARTBEATS, Lease, is_held
+from trainlarge.sweep.lease import HEARTBEAT_SECONDS, LEASE_SECONDS, WATCHED_HEARTBEATS, is_held
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder
 
 HOLDER_SECONDS = LEASE_SECONDS + (WATCHED_HEARTBEATS + 2) * HEARTBEAT_SECONDS
 """How long to wait for cells that another process holds: longer than the lease of a dead one lasts."""
+ANSWER_SECONDS = 60.0
+"""How long to ask SLURM that is silent or refuses: longer than its KillWait, and well within launcher.signal_lead."""
 LOOK_SECONDS = 2.0
 
 
@@ -74,11 +76,23 @@ def _after(submission: Submission, folders: list[CellFolder], failures: Failures
         print("another process runs these cells; nothing to do", flush=True)
         return 0
     # What holds the cells of a restarted task is its own older copy, on a node that SLURM has lost sight of.
-    if own_state(os.environ["SLURM_JOB_ID"]) != "RUNNING":
+    if _patient_own_state() not in ("RUNNING", ""):
         return 0
     if restarts >= submission.launcher["max_requeues"]:
         return _give_up(unfinished, restarts)
     return _requeue()
+
+
+def _patient_own_state() -> str:
+    """SLURM's word for the state of this job; empty where it stays silent.
+
+    A job that SLURM is ending does not outlive the silence, since SLURM kills it half a minute (KillWait) after the
+    signal: what is still here has to see after itself.
+    """
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while not (state := own_state(os.environ["SLURM_JOB_ID"])) and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+    return state
 
 
 def _requeue() -> int:
@@ -96,10 +110,7 @@ def _give_up(folders: list[CellFolder], restarts: int) -> int:
     error = f"not finished after {restarts} restarts: raise launcher.time or launcher.max_requeues and run again"
     print(error, file=sys.stderr, flush=True)
     for folder in folders:
-        lease = Lease.acquire(folder.path)
-        if lease:
-            folder.write_status(replace(folder.status(), state=State.FAILED, error=error, updated=time.time()))
-            lease.release()
+        change_status(folder, state=State.FAILED, error=error)
     return FAILED_STATUS
 
 
@@ -107,10 +118,8 @@ def _hold_back(folders: list[CellFolder], reason: str) -> int:
     """Leave the cells to a later command; their states say why they were not run."""
     print(f"not run: {reason}", flush=True)
     for folder in folders:
-        lease = Lease.acquire(folder.path) if folder.status().state in UNFINISHED else None
-        if lease:
-            folder.write_status(replace(folder.status(), error=f"not run: {reason}", updated=time.time()))
-            lease.release()
+        if folder.status().state in UNFINISHED:
+            change_status(folder, error=f"not run: {reason}")
     return 0
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from trainlarge.errors import UserError
 from trainlarge.launch.devices import MASK
 from trainlarge.launch.job import RunningJob
+from trainlarge.launch.provenance import code
 from trainlarge.sweep.stages import runner
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -37,15 +38,17 @@ def run_job(
     Returns:
         Exit status: 0, ``FAILED_STATUS`` or ``PREEMPTED_STATUS``.
     """
+    code()
     study = Study(study_path)
     job = RunningJob.claim(study, stage, cell_ids)
     on_claim(job)
     if not job.cells:
         return 0
     _redirect_output([job.folder(cell.id) for cell in job.cells])
-    # OpenMP reads this when torch starts its first parallel region, which is in this process.
-    os.environ["OMP_NUM_THREADS"] = str(cores)
+    # What the stage sets its threads by, since the fork server has loaded torch already.
     os.environ["TRAINLARGE_CORES"] = str(cores)
+    # OpenMP reads this once, when it is loaded: for a task of SLURM and for processes that the job starts.
+    os.environ["OMP_NUM_THREADS"] = str(cores)
     if MASK in os.environ:
         print(f"{MASK}={os.environ[MASK]}", flush=True)
     try:
@@ -63,14 +66,23 @@ def run_job(
 
 
 def _redirect_output(folders: list[CellFolder]) -> None:
-    """Append stdout and stderr to the first cell's log; the logs of the others point to it."""
+    """Append stdout and stderr to the first cell's log; the logs of the others lead to it."""
     first, *others = (folder.log for folder in folders)
     if first.is_symlink():
         first.unlink()
     for log in others:
-        log.unlink(missing_ok=True)
-        log.symlink_to(Path("..") / first.parent.name / first.name)
+        _lead(log, Path("..") / first.parent.name / first.name)
     descriptor = os.open(first, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.close(descriptor)
+
+
+def _lead(log: Path, target: Path) -> None:
+    # A log of an earlier job stays: other cells of that job point to it.
+    if log.exists() and not log.is_symlink():
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"goes on in {target}\n")
+        return
+    log.unlink(missing_ok=True)
+    log.symlink_to(target)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,33 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def replacing_folder(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[Path]:
+    """A temporary folder to write files into; flushed and renamed to ``path`` if the block ends well, else removed.
+
+    Args:
+        check: called last before the old folder gives way; what it raises leaves that as it is.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            flush(file)
+        check()
+        _rename_over(path, temporary)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _rename_over(target: Path, source: Path) -> None:
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    source.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:
@@ -77,7 +105,7 @@ def _torn_or_whole(line: str) -> list[dict[str, Any]]:
 
 
 def flush(path: Path) -> None:
-    """Have the file ``path`` on the disk when this returns."""
+    """Have the file or folder ``path`` on the disk when this returns."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -30,6 +30,8 @@ HEARTBEAT_SECONDS = 5.0
 WATCHED_HEARTBEATS = 2
 """For how many of them a lease that looks expired is watched before it is taken over."""
 _LOOK_SECONDS = 0.05
+_DEAD = ("Z", "X")
+"""States of the kernel for a process that has ended and whose parent has not asked yet."""
 _silent: set[tuple[Any, ...]] = set()
 """Holders that this process has watched in vain: their other cells are not watched again."""
 
@@ -158,21 +160,31 @@ def _is_known_dead(holder: dict[str, Any]) -> bool:
     """Whether the holder ran in this very process space and is gone; elsewhere only the heartbeat can tell."""
     if holder["space"] != _process_space():
         return False
-    try:
-        process = psutil.Process(holder["pid"])
-        return bool(process.create_time() != holder["born"] or process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
+    born = _born(holder["pid"])
+    # Seconds, as earlier versions wrote them, are no ticks: such a holder is unknown, and watched.
+    return born is None or (type(born) is type(holder["born"]) and born != holder["born"])
 
 
 def _this_process() -> dict[str, Any]:
     pid = os.getpid()
-    return {
-        "host": socket.gethostname(),
-        "pid": pid,
-        "born": psutil.Process(pid).create_time(),
-        "space": _process_space(),
-    }
+    return {"host": socket.gethostname(), "pid": pid, "born": _born(pid), "space": _process_space()}
+
+
+def _born(pid: int) -> int | float | None:
+    """When a process was started; None where it is dead.
+
+    In clock ticks since the boot, which ``_process_space`` names, and not in seconds since 1970: those move with every
+    step of the system's clock.
+    """
+    try:
+        if not psutil.LINUX:
+            process = psutil.Process(pid)
+            return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+        # The name before the last bracket may hold anything; the state is the third field, the start the 22nd.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return None if fields[0] in _DEAD else int(fields[19])
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+        return None
 
 
 @lru_cache(maxsize=1)

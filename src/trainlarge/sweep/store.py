@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -270,13 +269,3 @@ def _key_as_yaml(key: str, value_as_json: str) -> str:
     return str(
         yaml.dump({key: value}, Dumper=_YAML_DUMPER, sort_keys=False, default_flow_style=False, allow_unicode=True)
     )
-
-
-def replace_folder(target: Path, source: Path) -> None:
-    """Put the finished folder ``source`` in the place of ``target``."""
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    source.rename(target)
-    shutil.rmtree(old, ignore_errors=True)

@@ -11,7 +11,7 @@ from trainlarge.config.budget import parse_budget
 from trainlarge.data.tokenizer import hugging_face_tokenizer
 from trainlarge.launch.job import RunningJob
 from trainlarge.sweep.cell import Cell
-from trainlarge.sweep.store import replace_folder
+from trainlarge.sweep.files import replacing_folder
 from trainlarge.training.cells import trunk_id
 from trainlarge.training.clocks import Clock
 from trainlarge.training.curve import Curve, Diverged, LossBuffer, is_curve_step
@@ -163,10 +163,10 @@ class TrunkRun:
     def _write(self, cell: Cell, record: dict[str, Any]) -> None:
         self.job.require_lease(cell.id)
         folder = self.job.folder(cell.id)
-        temporary = folder.path / ".checkpoint.tmp"
-        self.setup.stretches.module.model.save_pretrained(temporary)
-        hugging_face_tokenizer(self.setup.prepared.tokenizer_file).save_pretrained(temporary)
-        replace_folder(folder.checkpoint, temporary)
+        # Asked again at the end: a copy that wakes from a long pause must not replace what the new holder has written.
+        with replacing_folder(folder.checkpoint, check=lambda: self.job.require_lease(cell.id)) as temporary:
+            self.setup.stretches.module.model.save_pretrained(temporary)
+            hugging_face_tokenizer(self.setup.prepared.tokenizer_file).save_pretrained(temporary)
         folder.write_metrics(self.curve.rows)
         self.job.finish(cell.id, record)
 

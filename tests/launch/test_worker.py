@@ -1,0 +1,42 @@
+"""What a job's own process leaves behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from trainlarge.sweep.plan import make_cells
+from trainlarge.sweep.store import Study
+
+RUN = """
+import sys
+from pathlib import Path
+from trainlarge.launch.worker import run_job
+
+run_job(Path(sys.argv[1]), "train", sys.argv[2:], 1)
+"""
+
+
+def run(study: Study, *cell_ids: str) -> None:
+    """Run a job in a process of its own."""
+    subprocess.run([sys.executable, "-c", RUN, str(study.path), *cell_ids], check=True, timeout=120)
+
+
+def test_a_log_stays_when_a_later_job_begins_with_another_cell(
+    study: Study, tiny: Callable[..., dict[str, Any]]
+) -> None:
+    broken = [tiny("data.vocab_size=100000", f"budget={steps} steps") for steps in (20, 40, 60)]
+    for cell in make_cells("train", broken):
+        study.folder("train", cell.id).freeze(cell)
+    first, second, new = study.folders("train")
+    run(study, first.id, second.id)
+    said = first.log.read_text()
+    assert "data.vocab_size=100000" in said and second.log.samefile(first.log)
+    run(study, new.id, first.id)
+    assert first.log.read_text() == f"{said}goes on in ../{new.id}/log.txt\n"
+    assert second.log.read_text().startswith(said) and "data.vocab_size=100000" in new.log.read_text()
+    run(study, first.id, second.id, new.id)
+    assert first.log.read_text().count("data.vocab_size=100000") == 2 * said.count("data.vocab_size=100000")
+    assert second.log.samefile(first.log) and not new.log.samefile(first.log)
