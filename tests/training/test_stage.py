@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 
 from trainlarge.data.blocks import Blocks
-from trainlarge.data.evaluation import evaluation_set
+from trainlarge.data.evaluation import EvaluationSet, evaluation_set
 from trainlarge.data.prepare import prepare
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import library_logits, library_loss
@@ -24,7 +24,7 @@ from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import setup, stage
 from trainlarge.training.cells import resolve
 from trainlarge.training.device import FORWARDS, Forward
-from trainlarge.training.evaluate import evaluate
+from trainlarge.training.evaluate import Evaluation, evaluate
 from trainlarge.training.module import MaskedLanguageModule, Masking, make_optimizer
 from trainlarge.training.schedule import make_schedule
 from trainlarge.training.steps import shape_of, step_of
@@ -119,6 +119,26 @@ def test_a_checkpoint_is_a_plain_hugging_face_folder(tiny: Tiny, run_here: Run, 
         logits = model(input_ids=data.inputs).logits.gather(1, data.positions[..., None].expand(-1, -1, 300))
     by_library = cross_entropy(logits.flatten(0, 1), data.labels.flatten()).item()
     assert by_library == pytest.approx(record["loss"], abs=1e-5) == evaluate(model, data).loss
+
+
+def test_the_points_of_a_curve_are_evaluated_in_fp32_like_its_end(
+    tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[PreTrainedModel, EvaluationSet]] = []
+
+    def noted(model: PreTrainedModel, data: EvaluationSet, *forward: Any) -> Evaluation:
+        seen.append((copy.deepcopy(model), data))
+        return evaluate(model, data, *forward)
+
+    monkeypatch.setattr(stage, "evaluate", noted)
+    for forward in ("fast", "library"):
+        [folder] = run_here("train", [tiny("impl.precision=bf16", f"impl.forward={forward}", "budget=60 steps")])
+        logits = FORWARDS[forward].logits
+        losses = [evaluate(model, data, logits).loss for model, data in seen]
+        assert [row["loss"] for row in folder.metrics()] == losses[:-1], "the last one is that of the training data"
+        folder.clear_result()
+        shutil.rmtree(folder.path.parents[1] / "trunks")
+        seen.clear()
 
 
 def test_evaluation_is_not_training_time(tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
