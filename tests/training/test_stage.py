@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from trainlarge.training.cells import resolve
 from trainlarge.training.device import FORWARDS, Forward
 from trainlarge.training.evaluate import Evaluation, evaluate
 from trainlarge.training.module import MaskedLanguageModule, Masking, make_optimizer
-from trainlarge.training.schedule import make_schedule
+from trainlarge.training.schedule import Cooldown, make_schedule
 from trainlarge.training.steps import shape_of, step_of
 
 Tiny = Callable[..., dict[str, Any]]
@@ -36,6 +37,12 @@ CLOCKS = {"train_seconds", "model_seconds", "wall_seconds"}
 
 def weights(folder: CellFolder) -> dict[str, Tensor]:
     return load_file(folder.checkpoint / "model.safetensors")
+
+
+def result(folder: CellFolder) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Tensor]]:
+    """Record and curve without what was measured of time and machine, and the weights."""
+    record, measured = folder.record(), CLOCKS | {"provenance", "environment"}
+    return {key: record[key] for key in record.keys() - measured}, curve(folder), weights(folder)
 
 
 def curve(folder: CellFolder) -> list[dict[str, Any]]:
@@ -182,6 +189,31 @@ def test_a_run_that_diverges_is_a_result_with_its_last_good_weights(tiny: Tiny, 
         assert folder.is_done() and record["diverged"] and record["loss"] is None
         assert all(torch.isfinite(tensor).all() for tensor in weights(folder).values())
     assert late.record()["diverged_at"] <= 25
+
+
+def test_what_diverges_on_one_branch_is_no_part_of_the_cells_after_it(
+    tiny: Tiny, run_here: Run, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The branch to 60 breaks after its point at 50, the trunk at 80, which the budget of 90 has left by then."""
+
+    def trunk(schedule: Cooldown, step: int) -> float:
+        return math.nan if step == 80 else 1.0
+
+    def branch(schedule: Cooldown, step: int, total: int) -> float:
+        return math.nan if (step, total) == (55, 60) else 1 - step / total
+
+    monkeypatch.setattr(Cooldown, "trunk", trunk)
+    monkeypatch.setattr(Cooldown, "branch", branch)
+    configs = [tiny("impl.precision=fp32", f"budget={steps} steps") for steps in (60, 90, 150)]
+    together = [result(folder) for folder in run_here("train", configs)]
+    assert [record["diverged"] for record, _, _ in together] == [True, False, True]
+    assert [record.get("diverged_at") for record, _, _ in together] == [60, None, 100]
+    for config, (record, rows, tensors) in zip(configs, together, strict=True):
+        shutil.rmtree(study.path / "train")
+        shutil.rmtree(study.path / "trunks")
+        [alone] = map(result, run_here("train", [config]))
+        assert alone[:2] == (record, rows)
+        assert all(torch.equal(tensors[name], tensor) for name, tensor in alone[2].items())
 
 
 def test_micro_batches_give_the_gradient_of_the_whole_batch(tiny: Tiny, study: Study) -> None:

@@ -58,10 +58,10 @@ class TrunkRun:
         for index, branch in enumerate(self.branches):
             try:
                 self._go_to(branch)
-                self._run_branch(branch, is_last=index == len(self.branches) - 1)
             except Diverged as error:
                 self._give_up(error, self.branches[index:])
-                return
+                break
+            self._run_branch(branch, is_last=index == len(self.branches) - 1)
         self._forget()
 
     def _go_to(self, branch: Branch) -> None:
@@ -76,15 +76,24 @@ class TrunkRun:
             self._save(TRUNK, branch.start)
 
     def _run_branch(self, branch: Branch, is_last: bool) -> None:
-        part, trunk = branch_part(branch.stop), self._state()
+        """Train a branch, which may diverge alone, and come back to the trunk."""
+        trunk, good = self._state(), self.good
+        try:
+            self._train_branch(branch)
+        except Diverged as error:
+            self._give_up(error, [branch])
+        if not is_last:
+            self._restore(trunk)
+            self.good = good
+
+    def _train_branch(self, branch: Branch) -> None:
+        part = branch_part(branch.stop)
         saved = self.states.newest(part, at_most=branch.stop)
         if saved:
             self._restore(saved)
             self.resumed_at.append(saved.step)
         self._train(branch.stop, part, branch)
         self._finish(branch)
-        if not is_last:
-            self._restore(trunk)
 
     def _train(self, stop: int, part: str, branch: Branch) -> None:
         """Train to the position ``stop`` on the trunk or on ``branch``."""
@@ -146,7 +155,7 @@ class TrunkRun:
             self._write(cell, finished_record(cell, self.setup, self.curve.rows[-1], **run))
 
     def _give_up(self, error: Diverged, left: list[Branch]) -> None:
-        """Record the cells of a trunk that diverged, with the last weights that were good."""
+        """Record the cells of branches that diverged, or whose trunk did, with the last weights that were good."""
         last = self.curve.rows[-1] if self.curve.rows else {}
         self.setup.stretches.module.model.load_state_dict(self.good)
         for branch in left:

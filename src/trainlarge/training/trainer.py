@@ -56,9 +56,11 @@ class Stretches:
         signals = SignalsOfTheJob()
         with _quiet(), signals.fitting():
             trainer = self._trainer(signals)
-            trainer.fit(self.module, batches.loader())
-        # Lightning takes the module off the device when it ends; evaluations and the next stretch want it there.
-        self.module.to(trainer.strategy.root_device)
+            try:
+                trainer.fit(self.module, batches.loader())
+            finally:
+                # Lightning takes the module off the device when it ends, also by an error; evaluations want it there.
+                self.module.to(trainer.strategy.root_device)
 
     def stop(self) -> None:
         """To be called by the observer: the step that it was told of is the last one of this stretch."""
