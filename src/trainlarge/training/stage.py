@@ -40,11 +40,12 @@ class TrunkRun:
         self.started = time.time()
         self.clock = Clock()
         self.setup = Setup(job.study, self.config)
-        self.extent: Extent = make_extent(self.config, self.setup.step, self.setup.step_seconds)
+        trunk = job.study.path / TRUNKS / trunk_id(self.config)
+        self.extent: Extent = make_extent(self.config, self.setup.step, self.setup.step_seconds, trunk)
         self.curve = Curve(self.setup.step, self.setup.step_seconds)
         totals = {cell.id: self._total(cell) for cell in job.cells}
         self.branches: list[Branch] = branches(self.extent.schedule, totals)
-        self.states = TrunkStates(job.study.path / TRUNKS / trunk_id(self.config))
+        self.states = TrunkStates(trunk)
         self.resumed_at: list[int] = []
         self.step, self.position, self.rate = 0, 0, 0.0
         self.left_at: dict[int, int] = {}
