@@ -21,11 +21,12 @@ from trainlarge.data.evaluation import EvaluationSet, evaluation_set
 from trainlarge.data.prepare import prepare
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import library_logits, library_loss
+from trainlarge.results.frames import load_study
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import setup, stage
 from trainlarge.training.cells import resolve
 from trainlarge.training.device import FORWARDS, Forward
-from trainlarge.training.evaluate import Evaluation, evaluate
+from trainlarge.training.evaluate import Evaluation, evaluate, perplexity
 from trainlarge.training.module import MaskedLanguageModule, Masking, make_optimizer
 from trainlarge.training.schedule import Cooldown, make_schedule
 from trainlarge.training.steps import shape_of, step_of
@@ -189,6 +190,15 @@ def test_a_run_that_diverges_is_a_result_with_its_last_good_weights(tiny: Tiny, 
         assert folder.is_done() and record["diverged"] and record["loss"] is None
         assert all(torch.isfinite(tensor).all() for tensor in weights(folder).values())
     assert late.record()["diverged_at"] <= 25
+
+
+def test_a_loss_whose_perplexity_is_no_number_is_a_result(tiny: Tiny, run_here: Run, study: Study) -> None:
+    [folder] = run_here("train", [tiny("arch.init_std=3000", "optim.clip=0", "budget=1 steps")])
+    record = folder.record()
+    assert record["loss"] > 710 and record["perplexity"] is None and not record["diverged"]
+    frame = load_study(study).cells
+    assert frame["perplexity"].isna().all() and frame["perplexity"].dtype == float
+    assert perplexity(2.0) == math.exp(2) and perplexity(math.inf) is None
 
 
 def test_what_diverges_on_one_branch_is_no_part_of_the_cells_after_it(

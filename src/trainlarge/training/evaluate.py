@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +28,15 @@ class Evaluation:
     """Share of masked tokens predicted exactly."""
     row_losses: Tensor
     """Mean cross entropy of each row, [rows], fp32."""
+
+
+def perplexity(loss: float) -> float | None:
+    """exp(loss) of a loss in nats per token; None where that is no finite number, as above 709 nats."""
+    try:
+        found = math.exp(loss)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 @torch.no_grad()
