@@ -101,6 +101,7 @@ class Stretches:
             barebones=True,
             accelerator=self.implementation.device,
             devices=self.impl["devices"],
+            # What both values of impl.strategy mean.
             strategy="ddp" if self.impl["devices"] > 1 else "auto",
             precision=_PRECISIONS[self.implementation.precision],
             max_epochs=1,
