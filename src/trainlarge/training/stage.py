@@ -113,7 +113,7 @@ class TrunkRun:
             self._save_in_time(part, stop)
             self.job.check()
             if self.position >= stop:
-                self.clock.stop()
+                self._pause()
                 self.setup.stretches.stop()
 
         if self.position >= stop:
@@ -133,10 +133,14 @@ class TrunkRun:
             self.setup.implementation.synchronize()
         self.step, self.position = steps, self.extent.position(steps, self.clock)
 
-    def _evaluate(self, rate: float, part: str) -> None:
-        was_running = self.clock.is_running
+    def _pause(self) -> None:
+        """Stop the training clock when the device has done all that was asked of it."""
         self.setup.implementation.synchronize()
         self.clock.stop()
+
+    def _evaluate(self, rate: float, part: str) -> None:
+        was_running = self.clock.is_running
+        self._pause()
         model = self.setup.stretches.module.model
         result = evaluate(model, self.setup.evaluation_set, self.setup.forward.logits)
         kind = TRUNK if part == TRUNK else "branch"
@@ -202,7 +206,7 @@ class TrunkRun:
     def _save_in_time(self, part: str, stop: int) -> None:
         is_due = time.monotonic() - self.saved > self.config["impl"]["save_seconds"]
         if is_due or self.job.is_asked_to_stop:
-            self.clock.stop()
+            self._pause()
             self._save(part, stop)
             self.clock.start()
 
