@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
@@ -26,8 +27,8 @@ SHAPES = [
 BOTH = [SHAPES[0], SHAPES[2]]
 
 
-def build(shape: Shape) -> PreTrainedModel:
-    return build_model(shape, init_std=0.2, seed=0, attention="eager")
+def build(shape: Shape, attention: str = "eager") -> PreTrainedModel:
+    return build_model(shape, init_std=0.2, seed=0, attention=attention)
 
 
 def batch(rows: int = 3, length: int = 12, count: int = 4) -> tuple[Tensor, Tensor, Tensor]:
@@ -42,17 +43,36 @@ def gradients(loss: Tensor, model: PreTrainedModel) -> dict[str, Tensor]:
     return dict(zip(names, torch.autograd.grad(loss, weights), strict=True))
 
 
-@pytest.fixture(params=["batched", "fused"])
-def any_attention(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways to attend, the CPU's and the GPU's, on this machine's device."""
-    if request.param == "fused":
-        monkeypatch.setattr(attention, "_ATTENTION", {})
+both_attentions = pytest.mark.parametrize("kind", ["eager", "sdpa"])
+"""What ``impl.attention`` may be: the CPU's and the GPU's fastest."""
 
 
-@pytest.mark.usefixtures("any_attention")
+@both_attentions
+@pytest.mark.parametrize("shape", BOTH, ids=str)
+def test_the_fast_path_attends_as_the_model_was_told(shape: Shape, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, (inputs, positions, labels) = build(shape, kind), batch()
+    fused, calls = functional.scaled_dot_product_attention, []
+
+    def noted(*arguments: Any, **options: Any) -> Tensor:
+        calls.append(options)
+        return fused(*arguments, **options)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", noted)
+    masked_loss(model, inputs, positions, labels)
+    assert len(calls) == (shape.depth if kind == "sdpa" else 0)
+
+
+@pytest.mark.parametrize("shape", BOTH, ids=str)
+def test_both_attentions_give_the_same_logits(shape: Shape) -> None:
+    inputs, positions, _ = batch()
+    eager, fused = (masked_logits(build(shape, kind), inputs, positions) for kind in ("eager", "sdpa"))
+    torch.testing.assert_close(fused, eager, atol=1e-5, rtol=1e-5)
+
+
+@both_attentions
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_logits_are_the_whole_library_models_at_the_positions(shape: Shape) -> None:
-    model, (inputs, positions, _) = build(shape), batch()
+def test_logits_are_the_whole_library_models_at_the_positions(shape: Shape, kind: str) -> None:
+    model, (inputs, positions, _) = build(shape, kind), batch()
     rows = torch.arange(len(inputs)).unsqueeze(1)
     expected = model(input_ids=inputs).logits[rows, positions].flatten(0, 1)
     assert fast_features(model) is not None
@@ -60,10 +80,10 @@ def test_logits_are_the_whole_library_models_at_the_positions(shape: Shape) -> N
         torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.usefixtures("any_attention")
+@both_attentions
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_loss_and_every_gradient_are_the_librarys(shape: Shape) -> None:
-    model, (inputs, positions, labels) = build(shape), batch()
+def test_loss_and_every_gradient_are_the_librarys(shape: Shape, kind: str) -> None:
+    model, (inputs, positions, labels) = build(shape, kind), batch()
     expected = cross_entropy(library_logits(model, inputs, positions), labels.flatten())
     fast = cross_entropy(masked_logits(model, inputs, positions), labels.flatten())
     fused = masked_loss(model, inputs, positions, labels)
@@ -99,10 +119,10 @@ def gradient_error(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     return error(*flat)
 
 
-@pytest.mark.usefixtures("any_attention")
+@both_attentions
 @pytest.mark.parametrize("shape", BOTH, ids=str)
-def test_dropout_acts_in_training_alone_and_as_in_the_library(shape: Shape) -> None:
-    model, (inputs, positions, _) = build(replace(shape, dropout=0.1)), batch(rows=2)
+def test_dropout_acts_in_training_alone_and_as_in_the_library(shape: Shape, kind: str) -> None:
+    model, (inputs, positions, _) = build(replace(shape, dropout=0.1), kind), batch(rows=2)
     with torch.no_grad():
         fast, library = (spread(forward, model, inputs, positions) for forward in (masked_logits, library_logits))
         model.eval()

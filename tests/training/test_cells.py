@@ -84,6 +84,11 @@ def test_longer_budgets_cost_more(tiny: Tiny) -> None:
         ("optim.lr_rule=magic", "optim.lr_rule"),
         ("optim.batch_rule=cube", "optim.batch_rule"),
         ("optim.base_batch=0", "optim.base_batch"),
+        ("optim.name=lion", "optim"),
+        ("optim.peak_lr=-1", "optim.peak_lr"),
+        ("optim.peak_lr=0", "optim.peak_lr"),
+        ("arch.init_std=-0.1", "arch.init_std"),
+        ("arch.init_std=0", "arch.init_std"),
         ("optim.beta2=1", "optim.beta2"),
         ("budget=0.5 steps", "budget"),
         ("budget=100 tokens", "budget"),
@@ -101,6 +106,13 @@ def test_the_impossible_is_refused_before_anything_starts(tiny: Tiny, override: 
     with pytest.raises(UserError, match=f"^{key}=") as error:
         resolve(tiny(override))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("override", ["optim.lr_rule=mop", "optim.batch_rule=cube"])
+def test_a_rule_that_does_not_exist_is_refused_also_beside_a_given_rate(tiny: Tiny, override: str) -> None:
+    assert resolve(tiny("optim.peak_lr=0.01"))["optim"]["peak_lr"] == 0.01
+    with pytest.raises(UserError, match=f"^{override}: allowed is "):
+        resolve(tiny("optim.peak_lr=0.01", override))
 
 
 def test_a_budget_beyond_the_horizon_is_refused(tiny: Tiny) -> None:

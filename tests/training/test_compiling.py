@@ -71,9 +71,9 @@ def test_compiling_is_no_training_time_and_changes_no_result(
     run_here("train", [tiny(*common, "impl.compile=inductor")])
     compiled = folder.record()
     assert compiled["loss"] == pytest.approx(plain["loss"], rel=1e-4) and compiled["cell"] == plain["cell"]
-    assert compiled["compile_seconds"] > 1 > compiled["train_seconds"] and plain["compile_seconds"] == 0
+    assert compiled["compile_seconds"] > compiled["train_seconds"] and plain["compile_seconds"] == 0
     assert compiled["wall_seconds"] > compiled["compile_seconds"] + compiled["train_seconds"]
-    assert compiled["step_seconds"] < 0.1
+    assert compiled["compile_seconds"] > 40 * compiled["step_seconds"]
     assert len(list((study.path / "probes").glob("*.json"))) == 2, "another implementation, another time of a step"
     [other] = run_here("train", [tiny(*common, "seed=1")])
     cells = load_study(study).cells.set_index("cell")

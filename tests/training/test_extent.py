@@ -16,8 +16,10 @@ from trainlarge.results.frames import load_study
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.cells import resolve, shared_work
 from trainlarge.training.extent import make_extent
+from trainlarge.training.schedule import Branch
 from trainlarge.training.stage import TrunkRun
 from trainlarge.training.steps import step_of
+from trainlarge.training.trunk_folder import branch_part
 
 Tiny = Callable[..., dict[str, Any]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
@@ -29,22 +31,26 @@ class Stopped(Exception):
 
 
 @pytest.fixture
-def step_ends(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds on the training clock at the end of each step that is run."""
-    ends: list[float] = []
-    advance = TrunkRun._advance
+def step_ends(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Part of the run and milliseconds on the training clock at the end of each step that is run."""
+    ends: list[tuple[str, int]] = []
+    train, advance = TrunkRun._train, TrunkRun._advance
 
-    def noted(run: TrunkRun, *arguments: Any) -> None:
-        advance(run, *arguments)
-        ends.append(run.clock.seconds())
+    def begun(run: TrunkRun, stop: int, part: str, branch: Branch) -> None:
+        def noted(*arguments: Any) -> None:
+            advance(run, *arguments)
+            ends.append((part, run.position))
 
-    monkeypatch.setattr(TrunkRun, "_advance", noted)
+        monkeypatch.setattr(run, "_advance", noted)
+        train(run, stop, part, branch)
+
+    monkeypatch.setattr(TrunkRun, "_train", begun)
     return ends
 
 
 def test_on_the_real_clock_the_decay_follows_the_seconds(tiny: Tiny, tmp_path: Path) -> None:
     config = resolve(tiny(*REAL, "budget=100 s"))
-    extent = make_extent(config, step_of(config), 0.01)
+    extent = make_extent(config, step_of(config), 0.01, tmp_path)
     total = extent.total(parse_budget("100 s"), tmp_path)
     assert total == 100_000 and extent.schedule.branch_start(total) == 80_000
     assert extent.rate(1, 70_000, None) == 0.5, "the warm-up of four steps is counted in steps"
@@ -54,17 +60,28 @@ def test_on_the_real_clock_the_decay_follows_the_seconds(tiny: Tiny, tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+def test_the_horizon_of_a_trunk_stays_when_a_slower_device_goes_on_with_it(tiny: Tiny, tmp_path: Path) -> None:
+    config = resolve(tiny("budget=60 s", "schedule=fixed", "schedule.horizon=60 s"))
+    cells = [tmp_path / text for text in ("60 s", "30 s")]
+    for cell in cells:
+        cell.mkdir()
+    fast, slow = (make_extent(config, step_of(config), seconds, tmp_path / "trunk") for seconds in (0.01, 0.02))
+    total = fast.total(parse_budget("60 s"), cells[0])
+    assert total == 6000 and slow.total(parse_budget("30 s"), cells[1]) == 3000
+    rates = [slow.rate(step, step, None) for step in range(total)]
+    assert rates == [fast.rate(step, step, None) for step in range(total)] and min(rates) > 0
+
+
 def test_training_stops_within_a_step_of_the_budget(
-    tiny: Tiny, run_here: Run, study: Study, step_ends: list[float]
+    tiny: Tiny, run_here: Run, study: Study, step_ends: list[tuple[str, int]]
 ) -> None:
-    short, long = run_here("train", [tiny(*REAL, f"budget={budget} s") for budget in (0.5, 1.0)])
-    for folder, budget in ((short, 0.5), (long, 1.0)):
+    short, long = run_here("train", [tiny(*REAL, f"budget={budget} s") for budget in (2, 4)])
+    for folder, budget in ((short, 2000), (long, 4000)):
         record, rows = folder.record(), folder.metrics()
         end = record["train_seconds"]
-        before = max(seconds for seconds in step_ends if seconds < budget)
-        assert before < budget <= end and record["branch_step"] < record["step"]
-        after = min(seconds for seconds in step_ends if seconds >= budget)
-        assert end == pytest.approx(after, abs=0.05)
+        *before, last = [position for part, position in step_ends if part == branch_part(budget)]
+        assert all(position < budget for position in before) and budget <= last <= 1000 * end
+        assert len(before) + 1 == record["step"] - record["branch_step"]
         assert rows[-1]["train_seconds"] == end and rows[-1]["lr"] < 0.05 * record["config"]["optim"]["peak_lr"]
     cells = load_study(study).cells
     assert set(cells["clock"]) == {"real"}
@@ -72,14 +89,14 @@ def test_training_stops_within_a_step_of_the_budget(
 
 
 def test_a_real_budget_survives_a_restart(
-    tiny: Tiny, run_here: Run, step_ends: list[float], monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, run_here: Run, step_ends: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny(*REAL, "budget=1 s", "impl.save_seconds=0.05")
+    config = tiny(*REAL, "budget=2 s", "impl.save_seconds=0.05")
     check = RunningJob.check
 
     def die(job: RunningJob) -> None:
         check(job)
-        if step_ends[-1] > 0.9:
+        if step_ends[-1][1] > 1700:
             raise Stopped
 
     monkeypatch.setattr(RunningJob, "check", die)
@@ -89,8 +106,8 @@ def test_a_real_budget_survives_a_restart(
     first = len(step_ends)
     [folder] = run_here("train", [config])
     record = folder.record()
-    assert record["resumed_at"] and step_ends[first] > 0.5, "the clock went on from the saved state"
-    assert step_ends[-2] < 1 <= step_ends[-1] == pytest.approx(record["train_seconds"], abs=0.05)
+    assert record["resumed_at"] and step_ends[first][1] > 1000, "the clock went on from the saved state"
+    assert step_ends[-2][1] < 2000 <= step_ends[-1][1] <= 1000 * record["train_seconds"]
     seconds = [row["train_seconds"] for row in folder.metrics()]
     assert seconds == sorted(seconds)
 

@@ -57,6 +57,7 @@ def test_fixed_is_the_start_of_the_matched_run_of_its_horizon() -> None:
     long_run = [matched.trunk(step) if step < 10 else matched.branch(step, 200) for step in range(200)]
     assert [fixed.trunk(step) for step in range(200)] == long_run
     assert fixed.branch_start(50) == 50, "stopped, not decayed"
+    assert fixed.trunk(200) == fixed.trunk(300) == 0, "and no rate is below zero"
 
 
 def test_four_doubling_budgets_cost_at_most_a_quarter_more_than_the_largest() -> None:

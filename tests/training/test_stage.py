@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import shutil
 import time
@@ -15,22 +16,25 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 
 from trainlarge.data.blocks import Blocks
-from trainlarge.data.evaluation import evaluation_set
+from trainlarge.data.evaluation import EvaluationSet, evaluation_set
 from trainlarge.data.prepare import prepare
 from trainlarge.launch.job import LostLease
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import library_logits, library_loss
+from trainlarge.results.frames import load_study
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import setup, stage
 from trainlarge.training.cells import resolve
-from trainlarge.training.device import FORWARDS, Forward
-from trainlarge.training.evaluate import evaluate
+from trainlarge.training.clocks import Clock
+from trainlarge.training.device import FORWARDS, Forward, Implementation
+from trainlarge.training.evaluate import Evaluation, evaluate, perplexity
 from trainlarge.training.module import MaskedLanguageModule, Masking, make_optimizer
-from trainlarge.training.schedule import make_schedule
+from trainlarge.training.schedule import Cooldown, make_schedule
 from trainlarge.training.steps import shape_of, step_of
+from trainlarge.training.trainer import TIMED_TOGETHER
 
 Tiny = Callable[..., dict[str, Any]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
@@ -39,6 +43,12 @@ CLOCKS = {"train_seconds", "model_seconds", "wall_seconds"}
 
 def weights(folder: CellFolder) -> dict[str, Tensor]:
     return load_file(folder.checkpoint / "model.safetensors")
+
+
+def result(folder: CellFolder) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Tensor]]:
+    """Record and curve without what was measured of time and machine, and the weights."""
+    record, measured = folder.record(), CLOCKS | {"provenance", "environment"}
+    return {key: record[key] for key in record.keys() - measured}, curve(folder), weights(folder)
 
 
 def curve(folder: CellFolder) -> list[dict[str, Any]]:
@@ -124,6 +134,26 @@ def test_a_checkpoint_is_a_plain_hugging_face_folder(tiny: Tiny, run_here: Run, 
     assert by_library == pytest.approx(record["loss"], abs=1e-5) == evaluate(model, data).loss
 
 
+def test_the_points_of_a_curve_are_evaluated_in_fp32_like_its_end(
+    tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[PreTrainedModel, EvaluationSet]] = []
+
+    def noted(model: PreTrainedModel, data: EvaluationSet, *forward: Any) -> Evaluation:
+        seen.append((copy.deepcopy(model), data))
+        return evaluate(model, data, *forward)
+
+    monkeypatch.setattr(stage, "evaluate", noted)
+    for forward in ("fast", "library"):
+        [folder] = run_here("train", [tiny("impl.precision=bf16", f"impl.forward={forward}", "budget=60 steps")])
+        logits = FORWARDS[forward].logits
+        losses = [evaluate(model, data, logits).loss for model, data in seen]
+        assert [row["loss"] for row in folder.metrics()] == losses[:-1], "the last one is that of the training data"
+        folder.clear_result()
+        shutil.rmtree(folder.path.parents[1] / "trunks")
+        seen.clear()
+
+
 def test_evaluation_is_not_training_time(tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(*arguments: Any) -> Any:
         time.sleep(0.3)
@@ -131,9 +161,40 @@ def test_evaluation_is_not_training_time(tiny: Tiny, run_here: Run, monkeypatch:
 
     monkeypatch.setattr(stage, "evaluate", slow)
     [folder] = run_here("train", [tiny("budget=50 steps")])
-    last = folder.metrics()[-1]
-    assert last["wall_seconds"] - last["train_seconds"] > 0.6
-    assert last["train_seconds"] < 50 * 5 * last["model_seconds"] / 50 + 0.3
+    rows = folder.metrics()
+    assert rows[-1]["wall_seconds"] - rows[-1]["train_seconds"] >= 0.3 * len(rows)
+
+
+def test_the_training_clock_stops_when_the_device_has_done_what_it_was_asked_for(
+    tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a point of the curve, a saved state, and the end of a stretch: a GPU works behind the clock."""
+    events: list[str] = []
+    stop = Clock.stop
+
+    def noted(clock: Clock) -> None:
+        if clock.is_running:
+            events.append("stop")
+        stop(clock)
+
+    monkeypatch.setattr(Clock, "stop", noted)
+    monkeypatch.setattr(Implementation, "synchronize", lambda implementation: events.append("wait"))
+    run_here("train", [tiny("budget=30 steps", "impl.save_seconds=0")])
+    stops = [index for index, event in enumerate(events) if event == "stop"]
+    assert len(stops) == 30 + 1 + 2, "after each step, at the point of the curve, at the ends of trunk and branch"
+    assert all(events[index - 1] == "wait" for index in stops)
+
+
+def test_steps_of_a_device_behind_the_clock_are_timed_together(
+    tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stretches = setup.Setup(study, resolve(tiny())).stretches
+    waits: list[Implementation] = []
+    monkeypatch.setattr(Implementation, "synchronize", lambda implementation: waits.append(implementation))
+    monkeypatch.setitem(TIMED_TOGETHER, "cpu", 5)
+    seconds = stretches.timed(12)
+    assert len(seconds) == 12 and len(waits) == 4, "after steps 1, 6, 11 and 13"
+    assert [len(set(some)) for some in (seconds[:5], seconds[5:10], seconds[10:])] == [1, 1, 1] and min(seconds) > 0
 
 
 def test_seeds_differ_and_the_same_seed_repeats(tiny: Tiny, run_here: Run) -> None:
@@ -165,6 +226,40 @@ def test_a_run_that_diverges_is_a_result_with_its_last_good_weights(tiny: Tiny, 
         assert folder.is_done() and record["diverged"] and record["loss"] is None
         assert all(torch.isfinite(tensor).all() for tensor in weights(folder).values())
     assert late.record()["diverged_at"] <= 25
+
+
+def test_a_loss_whose_perplexity_is_no_number_is_a_result(tiny: Tiny, run_here: Run, study: Study) -> None:
+    [folder] = run_here("train", [tiny("arch.init_std=3000", "optim.clip=0", "budget=1 steps")])
+    record = folder.record()
+    assert record["loss"] > 710 and record["perplexity"] is None and not record["diverged"]
+    frame = load_study(study).cells
+    assert frame["perplexity"].isna().all() and frame["perplexity"].dtype == float
+    assert perplexity(2.0) == math.exp(2) and perplexity(math.inf) is None
+
+
+def test_what_diverges_on_one_branch_is_no_part_of_the_cells_after_it(
+    tiny: Tiny, run_here: Run, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The branch to 60 breaks after its point at 50, the trunk at 80, which the budget of 90 has left by then."""
+
+    def trunk(schedule: Cooldown, step: int) -> float:
+        return math.nan if step == 80 else 1.0
+
+    def branch(schedule: Cooldown, step: int, total: int) -> float:
+        return math.nan if (step, total) == (55, 60) else 1 - step / total
+
+    monkeypatch.setattr(Cooldown, "trunk", trunk)
+    monkeypatch.setattr(Cooldown, "branch", branch)
+    configs = [tiny("impl.precision=fp32", f"budget={steps} steps") for steps in (60, 90, 150)]
+    together = [result(folder) for folder in run_here("train", configs)]
+    assert [record["diverged"] for record, _, _ in together] == [True, False, True]
+    assert [record.get("diverged_at") for record, _, _ in together] == [60, None, 100]
+    for config, (record, rows, tensors) in zip(configs, together, strict=True):
+        shutil.rmtree(study.path / "train")
+        shutil.rmtree(study.path / "trunks")
+        [alone] = map(result, run_here("train", [config]))
+        assert alone[:2] == (record, rows)
+        assert all(torch.equal(tensors[name], tensor) for name, tensor in alone[2].items())
 
 
 def test_micro_batches_give_the_gradient_of_the_whole_batch(tiny: Tiny, study: Study) -> None:

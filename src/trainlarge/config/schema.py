@@ -149,7 +149,7 @@ class ImplConfig:
     threads: int = 0
     """CPU threads a job; 0: the cores divided by ``workers``."""
     strategy: str = "auto"
-    """Lightning strategy of several devices: ``auto`` or ``ddp``, a copy of the model on each."""
+    """Lightning strategy of several devices: ``auto`` or ``ddp``, which are the same: a copy of the model on each."""
     devices: int = 1
     """Devices a job, which sees its own only: GPUs of one machine, or processes on the CPU. Each takes an equal share
     of the batch."""

@@ -54,19 +54,20 @@ def join_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).reshape(rows * length, heads * head_width)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
-    """softmax(Q K' / sqrt(head width)) V (Vaswani et al. 2017, eq. 1), by the device's fastest way.
+def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float, kind: str) -> Tensor:
+    """softmax(Q K' / sqrt(head width)) V (Vaswani et al. 2017, eq. 1).
 
     Args:
         query: [rows, heads, queries, head width].
         key: [rows, heads, sequence, head width].
         value: as ``key``.
         dropout: probability with which an attention weight is dropped.
+        kind: the library's name of the model's attention: ``eager`` is batched products, all else torch's fused one.
 
     Returns:
         As ``query``.
     """
-    return _ATTENTION.get(query.device.type, fused_attention)(query, key, value, dropout)
+    return _ATTENTION.get(kind, fused_attention)(query, key, value, dropout)
 
 
 def fused_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
@@ -112,5 +113,5 @@ def _scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
     return torch.baddbmm(left.new_empty(1, 1, 1), left, right, beta=0, alpha=scale)
 
 
-_ATTENTION: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {"cpu": batched_attention}
-"""Attention of a device, where it is not the fused one."""
+_ATTENTION: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {"eager": batched_attention}
+"""Attention by the library's name, where it is not the fused one."""

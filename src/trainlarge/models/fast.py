@@ -95,7 +95,7 @@ def _modern_layer(layer: Any, x: Tensor, tokens: _Tokens, dtype: torch.dtype) ->
     query = functional.linear(tokens.of(normed), for_query)
     keys_values = functional.linear(normed, for_keys_values)
     dropout = attention.attention_dropout if layer.training else 0.0
-    context = _context(query, keys_values, tokens, attention.head_dim, dropout)
+    context = _context(query, keys_values, tokens, attention.head_dim, dropout, attention.config)
     x = tokens.of(x) + attention.out_drop(_linear(context, attention.Wo))
     # Two products and not the halves of one: activations over every other half row are twice as slow.
     normed, weight, _ = last_product(layer.mlp_norm(x).to(dtype), mlp.Wi)
@@ -118,22 +118,26 @@ def _roberta(model: Any, inputs: Tensor, positions: Tensor, dtype: torch.dtype) 
 
 def _roberta_layer(layer: Any, x: Tensor, tokens: _Tokens, dtype: torch.dtype) -> Tensor:
     attention, inner, output = layer.attention, layer.intermediate, layer.output
+    core = attention.self
     normed = attention.LayerNorm(x).to(dtype)
-    query = _linear(tokens.of(normed), attention.self.query)
-    keys_values = _side_by_side(normed, attention.self.key, attention.self.value)
-    dropout = attention.self.dropout.p if layer.training else 0.0
-    context = _context(query, keys_values, tokens, attention.self.attention_head_size, dropout)
+    query = _linear(tokens.of(normed), core.query)
+    keys_values = _side_by_side(normed, core.key, core.value)
+    dropout = core.dropout.p if layer.training else 0.0
+    context = _context(query, keys_values, tokens, core.attention_head_size, dropout, core.config)
     x = tokens.of(x) + attention.output.dropout(_linear(context, attention.output.dense))
     hidden = functional.gelu(_linear(inner.LayerNorm(x).to(dtype), inner.dense))
     return x + output.dropout(_linear(hidden, output.dense))
 
 
-def _context(query: Tensor, keys_values: Tensor, tokens: _Tokens, head_width: int, dropout: float) -> Tensor:
+def _context(
+    query: Tensor, keys_values: Tensor, tokens: _Tokens, head_width: int, dropout: float, config: Any
+) -> Tensor:
     """Weighted sums of values for queries, both [n, heads * head width], and keys with values,
-    [rows * sequence, 2 * heads * head width]."""
+    [rows * sequence, 2 * heads * head width], by the attention that the model's configuration names."""
     (query,) = split_heads(query, tokens.rows, 1, head_width)
     key, value = split_heads(keys_values, tokens.rows, 2, head_width)
-    return join_heads(attend(rotate(query, tokens.queries), rotate(key, tokens.keys), value, dropout))
+    rotated = rotate(query, tokens.queries), rotate(key, tokens.keys)
+    return join_heads(attend(*rotated, value, dropout, config._attn_implementation))
 
 
 def _linear(x: Tensor, layer: nn.Module) -> Tensor:

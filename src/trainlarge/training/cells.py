@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 from trainlarge.config.budget import SECONDS, parse_budget
@@ -14,11 +15,12 @@ from trainlarge.models.families import FAMILIES
 from trainlarge.models.shape import check_sequence_length
 from trainlarge.sweep.cell import ID_LENGTH, Cell, canonical_json
 from trainlarge.training.extent import EXTENTS
-from trainlarge.training.rules import init_std, peak_lr
+from trainlarge.training.rules import check_rules, init_std, peak_lr
 from trainlarge.training.schedule import make_schedule
 from trainlarge.training.steps import shape_of, step_of, steps_in
 
 TASKS = ("mlm",)
+OPTIMIZERS = ("adamw",)
 TYPICAL_FLOPS_PER_SECOND = 1e11
 """Only to compare a budget in seconds with one in FLOPs when jobs are put in order."""
 
@@ -102,10 +104,12 @@ def _arch(config: dict[str, Any]) -> dict[str, Any]:
     arch["positions"] = arch["positions"] or length + FAMILIES[arch["name"]].first_position
     shape = shape_of({**config, "arch": arch})
     check_sequence_length(shape, length)
-    return {**arch, "heads": shape.heads, "init_std": arch["init_std"] or init_std(shape.width)}
+    return {**arch, "heads": shape.heads, "init_std": _given("arch.init_std", arch, lambda: init_std(shape.width))}
 
 
 def _optim(optim: dict[str, Any], width: int) -> dict[str, Any]:
+    if optim["name"] not in OPTIMIZERS:
+        raise UserError("optim", optim["name"], ", ".join(OPTIMIZERS))
     for key in ("lr", "base_width", "base_batch", "eps"):
         if not optim[key] > 0:
             raise UserError(f"optim.{key}", optim[key], "a positive number")
@@ -115,7 +119,16 @@ def _optim(optim: dict[str, Any], width: int) -> dict[str, Any]:
     for key in ("beta1", "beta2"):
         if not 0 <= optim[key] < 1:
             raise UserError(f"optim.{key}", optim[key], "a number in [0, 1)")
-    return {**optim, "peak_lr": optim["peak_lr"] or peak_lr(optim, width)}
+    check_rules(optim)
+    return {**optim, "peak_lr": _given("optim.peak_lr", optim, lambda: peak_lr(optim, width))}
+
+
+def _given(key: str, group: dict[str, Any], rule: Callable[[], float]) -> float:
+    """The value that the user gave, a positive number, or that of the rule."""
+    value: float | None = group[key.rpartition(".")[2]]
+    if value is not None and not value > 0:
+        raise UserError(key, value, "a positive number, or null for that of the rule")
+    return rule() if value is None else value
 
 
 def _check_schedule(config: dict[str, Any]) -> None:

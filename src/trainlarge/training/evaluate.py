@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,21 +30,32 @@ class Evaluation:
     """Mean cross entropy of each row, [rows], fp32."""
 
 
+def perplexity(loss: float) -> float | None:
+    """exp(loss) of a loss in nats per token; None where that is no finite number, as above 709 nats."""
+    try:
+        found = math.exp(loss)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
 @torch.no_grad()
 def evaluate(model: PreTrainedModel, data: EvaluationSet, forward: Callable[..., Tensor] = masked_logits) -> Evaluation:
-    """Evaluate in fp32, without dropout; the model's mode is left as it was."""
+    """Evaluate in fp32, without dropout and whatever autocast is on; the model's mode is left as it was."""
     was_training = model.training
     model.eval()
     device = model.device
     rows = max(1, BATCH_TOKENS // data.inputs.shape[1])
-    parts = [
-        _batch(
-            model,
-            forward,
-            *(tensor[start : start + rows].to(device) for tensor in (data.inputs, data.positions, data.labels)),
-        )
-        for start in range(0, len(data.inputs), rows)
-    ]
+    # Points of a curve are evaluated within a training step, which Lightning runs under autocast.
+    with torch.autocast(device.type, enabled=False):
+        parts = [
+            _batch(
+                model,
+                forward,
+                *(tensor[start : start + rows].to(device) for tensor in (data.inputs, data.positions, data.labels)),
+            )
+            for start in range(0, len(data.inputs), rows)
+        ]
     model.train(was_training)
     losses = torch.cat([losses for losses, _ in parts]).double()
     right = torch.cat([right for _, right in parts])

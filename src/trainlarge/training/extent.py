@@ -116,27 +116,42 @@ def milliseconds(budget: Budget, key: str = "budget") -> int:
     return round(budget.value * MILLISECONDS)
 
 
-def make_extent(config: dict[str, Any], step: Step, step_seconds: float) -> Extent:
+def make_extent(config: dict[str, Any], step: Step, step_seconds: float, trunk: Path) -> Extent:
     """The extent of a train cell, with its schedule.
 
     Args:
         step: what a step takes in.
         step_seconds: settled seconds of a step.
+        trunk: folder of the trunk's states; what must stay as it was when the trunk began is kept there.
     """
-    return EXTENTS[config["clock"]](config, step, step_seconds)
+    return EXTENTS[config["clock"]](config, step, step_seconds, trunk)
 
 
-def _modelled(config: dict[str, Any], step: Step, step_seconds: float) -> Extent:
+def _modelled(config: dict[str, Any], step: Step, step_seconds: float, trunk: Path) -> Extent:
     text, key = config["schedule"]["horizon"], "schedule.horizon"
-    horizon = text and steps_in(parse_budget(text, key), step, step_seconds, key)
-    return StepExtent(make_schedule(config["schedule"], horizon), step, step_seconds)
+    if text is None:
+        return StepExtent(make_schedule(config["schedule"], None), step, step_seconds)
+    horizon = parse_budget(text, key)
+    if horizon.unit == SECONDS:
+        # A trunk has one horizon, also where another device goes on with it, and budgets their share of it.
+        step_seconds = _first_step_seconds(trunk, step_seconds)
+    return StepExtent(make_schedule(config["schedule"], steps_in(horizon, step, step_seconds, key)), step, step_seconds)
 
 
-def _real(config: dict[str, Any], step: Step, step_seconds: float) -> Extent:
+def _first_step_seconds(trunk: Path, step_seconds: float) -> float:
+    """Settled seconds of a step on the device on which the trunk first started."""
+    path = trunk / "horizon.json"
+    if not path.exists():
+        trunk.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"step_seconds": step_seconds})
+    return float(json.loads(path.read_text(encoding="utf-8"))["step_seconds"])
+
+
+def _real(config: dict[str, Any], step: Step, step_seconds: float, trunk: Path) -> Extent:
     schedule, key = config["schedule"], "schedule.horizon"
     horizon = schedule["horizon"] and milliseconds(parse_budget(schedule["horizon"], key), key)
     return RealExtent(make_schedule({**schedule, "warmup_steps": 0}, horizon), schedule["warmup_steps"])
 
 
-EXTENTS: dict[str, Callable[[dict[str, Any], Step, float], Extent]] = {"modelled": _modelled, "real": _real}
+EXTENTS: dict[str, Callable[[dict[str, Any], Step, float, Path], Extent]] = {"modelled": _modelled, "real": _real}
 """Extent by the name that ``clock`` gives it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -11,6 +10,7 @@ from trainlarge.launch.provenance import origin, software
 from trainlarge.models.counts import parameter_counts
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.store import RECORD_SCHEMAS
+from trainlarge.training.evaluate import perplexity
 from trainlarge.training.setup import Setup
 from trainlarge.training.steps import shape_of
 
@@ -29,7 +29,7 @@ def finished_record(cell: Cell, setup: Setup, last: dict[str, Any], **run: Any) 
         **_head(cell),
         "diverged": False,
         **result,
-        "perplexity": math.exp(last["loss"]),
+        "perplexity": perplexity(last["loss"]),
         **_rest(cell, setup, last, run),
     }
 

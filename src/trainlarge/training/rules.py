@@ -27,11 +27,20 @@ def peak_lr(optim: dict[str, Any], width: int) -> float:
     Raises:
         UserError: for a rule that does not exist, or a batch that is not in the table.
     """
+    check_rules(optim)
+    base = BATCH_RULES[optim["batch_rule"]](optim)
+    return LR_RULES[optim["lr_rule"]](base, optim["base_width"], width)
+
+
+def check_rules(optim: dict[str, Any]) -> None:
+    """Refuse a rule that does not exist, also where a given rate leaves nothing for it to do.
+
+    Raises:
+        UserError: naming the key.
+    """
     for key, rules in (("lr_rule", LR_RULES), ("batch_rule", BATCH_RULES)):
         if optim[key] not in rules:
             raise UserError(f"optim.{key}", optim[key], ", ".join(rules))
-    base = BATCH_RULES[optim["batch_rule"]](optim)
-    return LR_RULES[optim["lr_rule"]](base, optim["base_width"], width)
 
 
 def _inverse_sqrt_width(base: float, base_width: int, width: int) -> float:

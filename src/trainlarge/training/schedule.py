@@ -96,7 +96,7 @@ class Fixed:
 
     def trunk(self, step: int) -> float:
         return (
-            Matched(self.warmup_steps, self.decay).branch(step, self.horizon_steps)
+            Matched(self.warmup_steps, self.decay).branch(min(step, self.horizon_steps), self.horizon_steps)
             if step >= self.warmup_steps
             else warmup(step, self.warmup_steps)
         )

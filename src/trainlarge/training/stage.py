@@ -40,11 +40,12 @@ class TrunkRun:
         self.started = time.time()
         self.clock = Clock()
         self.setup = Setup(job.study, self.config)
-        self.extent: Extent = make_extent(self.config, self.setup.step, self.setup.step_seconds)
+        trunk = job.study.path / TRUNKS / trunk_id(self.config)
+        self.extent: Extent = make_extent(self.config, self.setup.step, self.setup.step_seconds, trunk)
         self.curve = Curve(self.setup.step, self.setup.step_seconds)
         totals = {cell.id: self._total(cell) for cell in job.cells}
         self.branches: list[Branch] = branches(self.extent.schedule, totals)
-        self.states = TrunkStates(job.study.path / TRUNKS / trunk_id(self.config))
+        self.states = TrunkStates(trunk)
         self.resumed_at: list[int] = []
         self.step, self.position, self.rate = 0, 0, 0.0
         self.left_at: dict[int, int] = {}
@@ -58,10 +59,10 @@ class TrunkRun:
         for index, branch in enumerate(self.branches):
             try:
                 self._go_to(branch)
-                self._run_branch(branch, is_last=index == len(self.branches) - 1)
             except Diverged as error:
                 self._give_up(error, self.branches[index:])
-                return
+                break
+            self._run_branch(branch, is_last=index == len(self.branches) - 1)
         self._forget()
 
     def _go_to(self, branch: Branch) -> None:
@@ -76,15 +77,24 @@ class TrunkRun:
             self._save(TRUNK, branch.start)
 
     def _run_branch(self, branch: Branch, is_last: bool) -> None:
-        part, trunk = branch_part(branch.stop), self._state()
+        """Train a branch, which may diverge alone, and come back to the trunk."""
+        trunk, good = self._state(), self.good
+        try:
+            self._train_branch(branch)
+        except Diverged as error:
+            self._give_up(error, [branch])
+        if not is_last:
+            self._restore(trunk)
+            self.good = good
+
+    def _train_branch(self, branch: Branch) -> None:
+        part = branch_part(branch.stop)
         saved = self.states.newest(part, at_most=branch.stop)
         if saved:
             self._restore(saved)
             self.resumed_at.append(saved.step)
         self._train(branch.stop, part, branch)
         self._finish(branch)
-        if not is_last:
-            self._restore(trunk)
 
     def _train(self, stop: int, part: str, branch: Branch) -> None:
         """Train to the position ``stop`` on the trunk or on ``branch``."""
@@ -103,7 +113,7 @@ class TrunkRun:
             self._save_in_time(part, stop)
             self.job.check()
             if self.position >= stop:
-                self.clock.stop()
+                self._pause()
                 self.setup.stretches.stop()
 
         if self.position >= stop:
@@ -123,10 +133,14 @@ class TrunkRun:
             self.setup.implementation.synchronize()
         self.step, self.position = steps, self.extent.position(steps, self.clock)
 
-    def _evaluate(self, rate: float, part: str) -> None:
-        was_running = self.clock.is_running
+    def _pause(self) -> None:
+        """Stop the training clock when the device has done all that was asked of it."""
         self.setup.implementation.synchronize()
         self.clock.stop()
+
+    def _evaluate(self, rate: float, part: str) -> None:
+        was_running = self.clock.is_running
+        self._pause()
         model = self.setup.stretches.module.model
         result = evaluate(model, self.setup.evaluation_set, self.setup.forward.logits)
         kind = TRUNK if part == TRUNK else "branch"
@@ -146,7 +160,7 @@ class TrunkRun:
             self._write(cell, finished_record(cell, self.setup, self.curve.rows[-1], **run))
 
     def _give_up(self, error: Diverged, left: list[Branch]) -> None:
-        """Record the cells of a trunk that diverged, with the last weights that were good."""
+        """Record the cells of branches that diverged, or whose trunk did, with the last weights that were good."""
         last = self.curve.rows[-1] if self.curve.rows else {}
         self.setup.stretches.module.model.load_state_dict(self.good)
         for branch in left:
@@ -192,7 +206,7 @@ class TrunkRun:
     def _save_in_time(self, part: str, stop: int) -> None:
         is_due = time.monotonic() - self.saved > self.config["impl"]["save_seconds"]
         if is_due or self.job.is_asked_to_stop:
-            self.clock.stop()
+            self._pause()
             self._save(part, stop)
             self.clock.start()
 

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pytorch_lightning as lightning
@@ -20,6 +21,9 @@ from trainlarge.training.module import MaskedLanguageModule, Observer, StepBatch
 from trainlarge.training.signals import SignalsOfTheJob
 
 _PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
+TIMED_TOGETHER = {"cpu": 1, "cuda": 5}
+"""Steps of a device between two looks at the clock: waiting for a GPU after each would let it idle while Python works,
+which training does not."""
 
 
 @dataclass
@@ -56,9 +60,11 @@ class Stretches:
         signals = SignalsOfTheJob()
         with _quiet(), signals.fitting():
             trainer = self._trainer(signals)
-            trainer.fit(self.module, batches.loader())
-        # Lightning takes the module off the device when it ends; evaluations and the next stretch want it there.
-        self.module.to(trainer.strategy.root_device)
+            try:
+                trainer.fit(self.module, batches.loader())
+            finally:
+                # Lightning takes the module off the device when it ends, also by an error; evaluations want it there.
+                self.module.to(trainer.strategy.root_device)
 
     def stop(self) -> None:
         """To be called by the observer: the step that it was told of is the last one of this stretch."""
@@ -77,28 +83,30 @@ class Stretches:
         optimizer.load_state_dict({"state": copy.deepcopy(snapshot.optimizer), "param_groups": groups})
 
     def timed(self, steps: int) -> list[float]:
-        """Seconds of each of so many steps, which are taken back.
+        """Seconds of each of so many steps, which are taken back; on a GPU, the mean of a few of them.
 
         They run on the module itself, since a copy may be compiled anew; ``micro_batch_rows`` stays as small as it had
         to become.
         """
-        before = self.snapshot()
-        ends = [time.perf_counter()]
+        before, together = self.snapshot(), TIMED_TOGETHER[self.implementation.device]
+        ends: list[tuple[int, float]] = []
 
         def observe(step: int, loss: Tensor) -> None:
-            self.implementation.synchronize()
-            ends.append(time.perf_counter())
+            if (step - 1) % together == 0 or step > steps:
+                self.implementation.synchronize()
+                ends.append((step, time.perf_counter()))
 
         # One step more than asked for: the first one also starts the trainer.
         self.run(0, steps + 1, lambda step: 1.0, observe)
         self.restore(before)
-        return [after - before for before, after in zip(ends[1:-1], ends[2:], strict=True)]
+        return [seconds for pair in pairwise(ends) for seconds in _spread(*pair)]
 
     def _trainer(self, signals: SignalsOfTheJob) -> lightning.Trainer:
         return lightning.Trainer(
             barebones=True,
             accelerator=self.implementation.device,
             devices=self.impl["devices"],
+            # What both values of impl.strategy mean.
             strategy="ddp" if self.impl["devices"] > 1 else "auto",
             precision=_PRECISIONS[self.implementation.precision],
             max_epochs=1,
@@ -106,6 +114,12 @@ class Stretches:
             plugins=[LightningEnvironment()],
             callbacks=[signals],
         )
+
+
+def _spread(before: tuple[int, float], after: tuple[int, float]) -> list[float]:
+    """Seconds of each step between two looks at the clock, (steps done, time)."""
+    steps = after[0] - before[0]
+    return [(after[1] - before[1]) / steps] * steps
 
 
 class _quiet:
