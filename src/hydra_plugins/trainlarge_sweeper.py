@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Sweep
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from trainlarge.launch.engine import Outcome, run_cells
@@ -46,7 +46,11 @@ class TrainlargeSweeper(Sweeper):
     def _compose(self, fixed: list[Override], choices: list[str]) -> DictConfig:
         chosen = {choice.partition("=")[0] for choice in choices}
         kept = [override.input_line or "" for override in fixed if _key(override) not in chosen]
-        return self.hydra_context.config_loader.load_sweep_config(self.config, kept + choices)
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, kept + choices)
+        # As Hydra does before it runs a task. Its node is full of interpolations, which no configuration may carry.
+        with open_dict(config):
+            config.pop("hydra", None)
+        return config
 
     def _is_group(self, key: str) -> bool:
         return "." not in key and bool(self.hydra_context.config_loader.get_group_options(key))
