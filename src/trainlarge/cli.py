@@ -82,12 +82,13 @@ def _run_stage(stage: str, arguments: list[str]) -> tuple[int, list[Outcome]]:
     try:
         outcomes = run_stage(stage, arguments)
     except CellsFailed as failure:
-        _mirror(failure.outcome)
-        report_failures(failure.outcome, Console())
-        return FAILED_STATUS, [failure.outcome]
+        outcomes = [failure.outcome]
+    failed = [outcome for outcome in outcomes if outcome.failed]
+    for outcome in failed:
+        report_failures(outcome, Console())
     for outcome in outcomes:
         _mirror(outcome)
-    return 0, outcomes
+    return FAILED_STATUS if failed else 0, outcomes
 
 
 def _mirror(outcome: Outcome) -> None:
@@ -115,7 +116,7 @@ def _run_study(options: argparse.Namespace) -> int:
             # What comes next needs what the cluster has not made yet.
             print(f"when these jobs are done, the same command goes on: trainlarge run {options.study}")
             return worst
-    return max(worst, *(_write_report(outcome.study) for outcome in outcomes))
+    return max([worst, *(_write_report(outcome.study) for outcome in outcomes)])
 
 
 def _report(options: argparse.Namespace) -> int:

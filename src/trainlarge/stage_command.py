@@ -20,7 +20,7 @@ from trainlarge.config.register import register_schema
 from trainlarge.config.schema import CompressConfig, TrainConfig
 from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
-from trainlarge.launch.engine import Outcome, run_cells
+from trainlarge.launch.engine import CellsFailed, Outcome, run_cells
 from trainlarge.sweep.action import Action, acting
 from trainlarge.sweep.compose import plain
 from trainlarge.sweep.expand import expand_lists
@@ -32,14 +32,23 @@ def run_stage(stage: str, arguments: list[str]) -> list[Outcome]:
     """Run the cells that a stage's command line stands for.
 
     Returns:
-        How it ended; nothing for flags such as ``--help``.
+        How it ended, once for each time that a sweeper asked for cells; nothing for flags such as ``--help``.
 
     Raises:
         UserError: for anything wrong in it.
-        CellsFailed: when cells did not finish.
+        CellsFailed: when cells did not finish, unless the sweeper went on without them.
     """
     outcomes: list[Outcome] = []
-    act_on_cells(stage, arguments, lambda stage, configs: outcomes.append(run_cells(stage, configs, Console())))
+
+    def run(stage: str, configs: list[dict[str, Any]]) -> Outcome:
+        try:
+            outcomes.append(run_cells(stage, configs, Console()))
+        except CellsFailed as failure:
+            outcomes.append(failure.outcome)
+            raise
+        return outcomes[-1]
+
+    act_on_cells(stage, arguments, run)
     return outcomes
 
 
