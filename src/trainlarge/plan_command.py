@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from trainlarge.errors import UserError
-from trainlarge.launch.check import check_launcher
+from trainlarge.launch.check import check_command
 from trainlarge.launch.local_options import LocalOptions
 from trainlarge.launch.slurm_options import sbatch_options
 from trainlarge.launch.threads import make_threads_yield
@@ -88,7 +88,7 @@ def foresee(arguments: list[str], calibrate: bool = False) -> Foresight:
     configs = [config for some in found for config in some]
     if not configs:
         raise UserError("sweep", "no cells", "blocks, conditions and checkpoints that leave at least one cell")
-    check_launcher(configs)
+    check_command(configs)
     study, first = Study.named(configs[0]["study"]), configs[0]
     plan = look_ahead(study, stage, make_cells(stage, configs), redo=first["redo"])
     if calibrate:
