@@ -32,3 +32,15 @@ def test_a_cell_of_a_sweep_is_what_hydra_composes_for_it_alone() -> None:
 def test_a_cell_more_takes_well_under_a_hundredth_of_a_second() -> None:
     first = seconds_to_expand(1)
     assert seconds_to_expand(200) - first < 398 * 0.005, "ten thousand cells in seconds, not in ten minutes"
+
+
+def test_quotes_are_gone_at_every_depth() -> None:
+    lists = expanded("-m", "data=text", "data.files=['a b.txt'],['b.txt',c.txt]", "launcher.sbatch=['--hold']")
+    assert [config["data"]["files"] for config in lists] == [["a b.txt"], ["b.txt", "c.txt"]]
+    assert lists[0]["launcher"]["sbatch"] == ["--hold"]
+    [mapping] = expanded("-m", "sweep.blocks=[{arch.width:64,arch:'roberta'}]", "budget='5 s'")
+    assert (mapping["arch"]["name"], mapping["budget"]) == ("roberta", "5 s")
+
+
+def test_a_glob_stands_for_the_choices_of_a_group() -> None:
+    assert [config["arch"]["name"] for config in expanded("-m", "arch=glob(*)")] == ["modern", "roberta"]
