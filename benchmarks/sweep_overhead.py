@@ -2,10 +2,10 @@
 
     python benchmarks/sweep_overhead.py [--quick] [--json FILE] [--cells 100,1000,10000] [--rounds 3]
 
-*Commands.* ``expand`` composes a sweep and resolves its cells, ``freeze`` writes them to a study and makes the jobs,
-``plan`` foresees them with numbers, ``again`` is the freeze of a repeated command; ``status`` and ``load_study`` then
-read the study when all its cells are done, with records and curves as long as real ones. Seconds are the median over
-rounds, each in a study of its own; the cost of a cell must not grow with their number.
+*Commands.* ``expand`` composes a sweep file as ``trainlarge train -m`` does and resolves its cells, ``freeze`` writes
+them to a study and makes the jobs, ``plan`` foresees them with numbers, ``again`` is the freeze of a repeated command;
+``status`` and ``load_study`` then read the study when all its cells are done, with records and curves as long as real
+ones. Seconds are the median over rounds, each in a study of its own; a cell must not cost more where there are more.
 
 *Empty cells.* A stage that does nothing runs through the local launcher: real processes, leases, states and records.
 ``first`` is a sweep of one cell, which in the first round starts the fork server; ``seconds_a_cell`` is the time of a
@@ -22,29 +22,24 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from trainlarge.config.register import register_schema
 from trainlarge.config.schema import ImplConfig, LauncherConfig
-from trainlarge.config.share import share_folder
 from trainlarge.launch.engine import run_cells
 from trainlarge.launch.job import RunningJob
 from trainlarge.results.estimate import estimate
 from trainlarge.results.frames import load_study
 from trainlarge.results.status import read_state
 from trainlarge.results.step_times import StepTimes
+from trainlarge.stage_command import act_on_cells
 from trainlarge.sweep import cell as cells_module
 from trainlarge.sweep import stages
 from trainlarge.sweep.cell import Cell
-from trainlarge.sweep.compose import Composer
-from trainlarge.sweep.expand import sweep_configs
 from trainlarge.sweep.plan import Plan, look_ahead, make_cells, make_plan
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import Study
@@ -81,7 +76,7 @@ def _one_round(count: int) -> dict[str, float]:
     seconds: dict[str, float] = {}
     with _studies():
         study = Study.named("bench")
-        cells = _timed(seconds, "expand", lambda: make_cells("train", sweep_configs(_composer(count), {})))
+        cells = _timed(seconds, "expand", lambda: make_cells("train", _expanded(count)))
         plan = _timed(seconds, "freeze", lambda: make_plan(study, "train", cells))
         _timed(seconds, "plan", lambda: _foresee(study, cells))
         _timed(seconds, "again", lambda: make_plan(study, "train", cells))
@@ -98,18 +93,17 @@ def _foresee(study: Study, cells: list[Cell]) -> Any:
     return estimate(study, plan, StepTimes(study, is_here=True, cores=1), at_once=1)
 
 
-def _composer(count: int) -> Composer:
+def _expanded(count: int) -> list[dict[str, Any]]:
     """A sweep of ``count`` cells, a multiple of 4: two widths, two budgets that share a trunk, and seeds."""
     blocks = [{"arch.width": [64, 128], "budget": ["40 steps", "80 steps"], "seed": list(range(count // 4))}]
-
-    def composed(choices: list[str]) -> DictConfig:
-        register_schema()
-        with initialize_config_dir(version_base="1.3", config_dir=str(share_folder() / "conf")):
-            config = compose("train", [*BASE, *choices])
-        OmegaConf.update(config, "sweep", {"blocks": blocks, "exclude": ["arch.width == 64 and seed < 0"]})
-        return config
-
-    return Composer(composed, lambda key: False)
+    sweep = {"blocks": blocks, "exclude": ["arch.width == 64 and seed < 0"]}
+    configs: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        file = Path("sweeps/bench/train.yaml")
+        file.parent.mkdir(parents=True)
+        file.write_text("# @package _global_\n" + json.dumps({"sweep": sweep}))
+        act_on_cells("train", ["-m", "+sweeps=bench/train", *BASE], lambda stage, found: configs.extend(found))
+    return configs
 
 
 def _finish_all(study: Study, plan: Plan) -> None:

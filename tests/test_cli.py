@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainlarge.cli import main
+from trainlarge.sweep.status import State
 from trainlarge.sweep.store import Study
 
 BAD = [
@@ -24,6 +25,9 @@ BAD = [
     (["train", "arch.width=64,128"], "arch.width=64,128", "add -m"),
     (["train", "arch.width=[1"], "arch.width=[1", "what Hydra can read"),
     (["train", "+sweeps=nowhere/train"], "+sweeps=nowhere/train", "STUDY/STAGE.yaml"),
+    (["train", "-m", "optim.lr=interval(1e-3,1e-2)"], "optim.lr=interval(1e-3,1e-2)", "a list of values"),
+    (["train", "optim.batch=${data.rows}"], "optim.batch=${data.rows}", "data.rows"),
+    (["train", "-m", "optim.batch=${data.rows}"], "optim.batch=${data.rows}", "data.rows"),
     (["train", "-m", "arch.wdth=1,2"], "arch.wdth=1", "one of the keys"),
     (["train", "data=text", "data.files=[/nowhere/*.txt]"], "data.files=/nowhere/*.txt", "an existing file"),
     (["train", "data=text"], "data.files=", "files ending in .txt"),
@@ -31,6 +35,10 @@ BAD = [
     (["train", "schedule=fixed"], "schedule.horizon=", "the budget at which"),
     (["train", "workers=0"], "workers=0", "at least 1"),
     (["train", "impl.device=tpu", "study=x"], "impl.device=tpu", "auto, cpu, cuda"),
+    (["train", "tracking.name=wanbd"], "tracking.name=wanbd", "none, wandb"),
+    (["train", "tracking=wandb", "tracking.mode=onlin"], "tracking.mode=onlin", "offline, online"),
+    (["train", "-m", "tracking=none,wandb"], "tracking.name=none,wandb", "one value"),
+    (["plan", "train", "tracking.mode=onlin"], "tracking.mode=onlin", "offline, online"),
     (["compress"], "checkpoint", "the id of a finished train cell"),
     (["compress", "checkpoint=0123456789ab"], "checkpoint=0123456789ab", "the id of a finished train cell"),
     (["compress", "-m", "checkpoint=every"], "checkpoint=every", "finished train cells"),
@@ -118,3 +126,27 @@ def test_a_failed_cell_is_status_1_and_names_the_command(
     last = capfd.readouterr().out.strip().splitlines()[-1]
     [folder] = study.folders("train")
     assert last.endswith(f"trainlarge show {folder.id} --study tiny")
+
+
+@pytest.fixture
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who has never logged in to Weights & Biases."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("WANDB_API_KEY", "NETRC", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_mirror_that_fails_is_a_warning_after_the_failures(
+    study: Study, tiny_overrides: list[str], nobody: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    online = [text for text in tiny_overrides if text != "tracking=none"] + ["tracking=wandb", "tracking.mode=online"]
+    assert main(["train", "-m", *online, "data.vocab_size=300,100000"]) == 1
+    printed = capfd.readouterr()
+    states = {folder.status().state: folder.id for folder in study.folders("train")}
+    assert set(states) == {State.DONE, State.FAILED} and f"failed {states[State.FAILED]}: " in printed.out
+    [warning] = [line for line in printed.err.splitlines() if line.startswith("warning: ")]
+    assert "tracking.mode=online" in warning and "trainlarge sync tiny" in warning
+    assert main(["train", *online]) == 0
+    capfd.readouterr()
+    assert main(["sync", "tiny", "--online"]) == 2
+    assert capfd.readouterr().err.splitlines()[-1].startswith("error: tracking.mode=online: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +65,32 @@ def test_a_single_cell_is_planned_as_the_stage_would_run_it(
 
 
 def test_the_array_of_slurm_is_shown(
-    study: Study, tiny_overrides: list[str], capfd: pytest.CaptureFixture[str]
+    study: Study, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("SLURM_CONF", "/nowhere/slurm.conf")
     cluster = ["launcher=slurm", "launcher.array_parallelism=2", "launcher.partition=long", "launcher.max_array_size=4"]
     plan = planned(["train", *tiny_overrides, *cluster, "seed=0,1,2,3,4"], capfd)
     assert [array[:2] for array in plan["arrays"]] == [["sbatch", "--array=0-3%2"], ["sbatch", "--array=0-0%2"]]
     assert all("--partition=long" in array for array in plan["arrays"])
+    assert plan["on_their_way"] is None
     assert main(["plan", "train", *tiny_overrides, *cluster]) == 0
-    assert "sbatch --array=0-0%2 --partition=long" in capfd.readouterr().out
+    text = capfd.readouterr().out
+    assert "no SLURM answers here" in text and "sbatch --array=0-0%2 --partition=long" in text
+
+
+def test_no_array_is_larger_than_the_cluster_allows(
+    study: Study,
+    tiny_overrides: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text("#!/bin/sh\necho 'MaxArraySize            = 2'\n")
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    plan = planned(["train", *tiny_overrides, "launcher=slurm", "seed=0,1,2"], capfd)
+    assert [array[1] for array in plan["arrays"]] == ["--array=0-1", "--array=0-0"] and plan["on_their_way"] == 0
 
 
 BAD = [

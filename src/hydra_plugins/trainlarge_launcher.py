@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
@@ -11,7 +13,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from trainlarge.errors import UserError
 from trainlarge.launch.engine import CellsFailed, Outcome, run_cells
+from trainlarge.sweep.action import chosen_action
 from trainlarge.sweep.compose import plain
 from trainlarge.sweep.plan import make_cells
 
@@ -36,25 +40,33 @@ class TrainlargeLauncher(Launcher):
         """Run the cells that the lists of overrides describe; one result each, in their order.
 
         Cells handed to SLURM return no loss: they have not run yet.
+
+        Raises:
+            UserError: where the command does not run cells: what another sweeper tries next may depend on results.
         """
         loader = self.hydra_context.config_loader
         composed = [loader.load_sweep_config(self.config, list(overrides)) for overrides in job_overrides]
         stage = str(OmegaConf.select(self.config, "hydra.job.config_name"))
         configs = [plain(config) for config in composed]
-        try:
-            outcome = run_cells(stage, configs, Console())
-        except CellsFailed as error:
-            outcome = error.outcome
+        outcome = self._act(stage, configs)
         cells = [make_cells(stage, [config])[0].id for config in configs]
         return [_job_return(outcome, cell, overrides) for cell, overrides in zip(cells, job_overrides, strict=True)]
 
+    def _act(self, stage: str, configs: list[dict[str, Any]]) -> Outcome:
+        try:
+            outcome = chosen_action(default=partial(run_cells, console=Console()))(stage, configs)
+        except CellsFailed as error:
+            return error.outcome
+        if not isinstance(outcome, Outcome):
+            sweeper = OmegaConf.select(self.config, "hydra.runtime.choices")["hydra/sweeper"]
+            raise UserError("hydra/sweeper", sweeper, "trainlarge, the one whose cells are known before any has run")
+        return outcome
+
 
 def _job_return(outcome: Outcome, cell_id: str, overrides: Sequence[str]) -> JobReturn:
-    result = JobReturn(overrides=list(overrides))
     if cell_id in outcome.failed:
-        result.status = JobStatus.FAILED
-        result.return_value = RuntimeError(f"cell {cell_id} failed; see: trainlarge show {cell_id}")
-    elif not outcome.is_submitted:
-        result.status = JobStatus.COMPLETED
-        result.return_value = outcome.study.folder(outcome.plan.stage, cell_id).record()["loss"]
-    return result
+        # A sweeper that stops at a failure raises this, so that it reaches the command as from our own sweeper.
+        return JobReturn(overrides=list(overrides), status=JobStatus.FAILED, _return_value=CellsFailed(outcome))
+    folder = outcome.study.folder(outcome.plan.stage, cell_id)
+    loss = None if outcome.is_submitted else folder.record()["loss"]
+    return JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=loss)

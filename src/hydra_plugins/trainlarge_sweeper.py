@@ -6,12 +6,13 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Sweep
+from hydra.core.override_parser.types import Override, QuotedString, Sweep
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
+from trainlarge.errors import UserError
 from trainlarge.launch.engine import Outcome, run_cells
 from trainlarge.sweep.action import chosen_action
 from trainlarge.sweep.compose import Composer
@@ -36,7 +37,7 @@ class TrainlargeSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Expand the sweep and hand its cells to what the verb asked for: run them, or only plan them."""
-        overrides = OverridesParser.create().parse_overrides(arguments)
+        overrides = OverridesParser.create(self.hydra_context.config_loader).parse_overrides(arguments)
         fixed = [override for override in overrides if not override.is_sweep_override()]
         composer = Composer(lambda choices: self._compose(fixed, choices), self._is_group)
         axes = {_key(override): _values(override) for override in overrides if override.is_sweep_override()}
@@ -46,7 +47,11 @@ class TrainlargeSweeper(Sweeper):
     def _compose(self, fixed: list[Override], choices: list[str]) -> DictConfig:
         chosen = {choice.partition("=")[0] for choice in choices}
         kept = [override.input_line or "" for override in fixed if _key(override) not in chosen]
-        return self.hydra_context.config_loader.load_sweep_config(self.config, kept + choices)
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, kept + choices)
+        # As Hydra does before it runs a task. Its node is full of interpolations, which no configuration may carry.
+        with open_dict(config):
+            config.pop("hydra", None)
+        return config
 
     def _is_group(self, key: str) -> bool:
         return "." not in key and bool(self.hydra_context.config_loader.get_group_options(key))
@@ -72,7 +77,8 @@ def _key(override: Override) -> str:
 
 def _values(override: Override) -> list[Any]:
     if isinstance(override.value(), Sweep) and not override.is_discrete_sweep():
-        raise ValueError(f"{override.input_line}: an interval cannot be swept")
+        asked = (override.input_line or "").partition("=")[2]
+        raise UserError(_key(override), asked, "a list of values: a,b,c")
     return [_unquoted(value) for value in override.sweep_iterator()]
 
 
@@ -81,4 +87,8 @@ def _value(override: Override) -> Any:
 
 
 def _unquoted(value: Any) -> Any:
-    return getattr(value, "text", value)
+    if isinstance(value, list):
+        return [_unquoted(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _unquoted(item) for key, item in value.items()}
+    return value.text if isinstance(value, QuotedString) else value

@@ -82,22 +82,27 @@ def _run_stage(stage: str, arguments: list[str]) -> tuple[int, list[Outcome]]:
     try:
         outcomes = run_stage(stage, arguments)
     except CellsFailed as failure:
-        _mirror(failure.outcome)
-        report_failures(failure.outcome, Console())
-        return FAILED_STATUS, [failure.outcome]
-    for outcome in outcomes:
+        outcomes = [failure.outcome]
+    failed = [outcome for outcome in outcomes if outcome.failed]
+    for outcome in failed:
+        report_failures(outcome, Console())
+    for outcome in {outcome.study: outcome for outcome in outcomes}.values():
         _mirror(outcome)
-    return 0, outcomes
+    return FAILED_STATUS if failed else 0, outcomes
 
 
 def _mirror(outcome: Outcome) -> None:
-    """Bring the mirror up to date with what is done; the study folder stays the truth."""
+    """Bring the mirror up to date with what is done; the study folder stays the truth, so a failure is a warning."""
     tracking = outcome.plan.cells[0].config["tracking"]
     if tracking["name"] == "none":
         return
+    from trainlarge.errors import UserError
     from trainlarge.results.mirror import mirror_study
 
-    mirror_study(outcome.study, tracking)
+    try:
+        mirror_study(outcome.study, tracking)
+    except (UserError, OSError) as error:
+        print(f"warning: not mirrored: {error}; later: trainlarge sync {outcome.study.name}", file=sys.stderr)
 
 
 def _run_study(options: argparse.Namespace) -> int:
@@ -115,7 +120,7 @@ def _run_study(options: argparse.Namespace) -> int:
             # What comes next needs what the cluster has not made yet.
             print(f"when these jobs are done, the same command goes on: trainlarge run {options.study}")
             return worst
-    return max(worst, *(_write_report(outcome.study) for outcome in outcomes))
+    return max([worst, *(_write_report(outcome.study) for outcome in outcomes)])
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -10,9 +10,11 @@ from typing import Any
 from rich.console import Console
 
 from trainlarge.errors import UserError
-from trainlarge.launch.check import check_launcher
+from trainlarge.launch.check import check_command
 from trainlarge.launch.local_options import LocalOptions
-from trainlarge.launch.slurm_options import sbatch_options
+from trainlarge.launch.slurm import max_array_size, not_on_their_way
+from trainlarge.launch.slurm_command import SlurmRefused
+from trainlarge.launch.slurm_options import array_option, array_slices, largest_array, sbatch_options
 from trainlarge.launch.threads import make_threads_yield
 from trainlarge.results.axes import counted_text, prefixed_text, seconds_text
 from trainlarge.results.estimate import Estimate, JobEstimate, estimate
@@ -46,18 +48,10 @@ class Foresight:
     """What the jobs will take."""
     config: dict[str, Any]
     """Configuration of the first cell: launcher and workers are the same for all."""
-
-    @property
-    def arrays(self) -> list[list[str]]:
-        """The sbatch commands that launcher=slurm would submit, without script; empty for other launchers."""
-        launcher = self.config["launcher"]
-        if launcher["name"] != "slurm":
-            return []
-        jobs, at_once = len(self.plan.jobs), launcher["array_parallelism"]
-        largest = launcher["max_array_size"] or jobs or 1
-        counts = [min(largest, jobs - first) for first in range(0, jobs, largest)]
-        limit = f"%{at_once}" if at_once else ""
-        return [["sbatch", f"--array=0-{count - 1}{limit}", *sbatch_options(launcher)] for count in counts]
+    arrays: list[list[str]]
+    """The sbatch commands that launcher=slurm would submit, without script; empty for other launchers."""
+    on_their_way: int | None
+    """Jobs that SLURM or a living process has already; None where no SLURM answers, so that the arrays are a guess."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; null stands for what is not measured."""
@@ -65,6 +59,7 @@ class Foresight:
             "study": self.study.name, "path": str(self.study.path), "stage": self.plan.stage,
             "launcher": self.config["launcher"]["name"], "workers": _workers(self.config),
             "cells": len(self.plan.cells), "done": self.plan.done, "arrays": self.arrays,
+            "on_their_way": self.on_their_way,
             "total": {name: self.estimate.total(name) for name in (*_FIELDS, SPARED)},
             "elapsed_seconds": self.estimate.elapsed_seconds,
             "jobs": [asdict(job) for job in self.estimate.jobs],
@@ -88,13 +83,13 @@ def foresee(arguments: list[str], calibrate: bool = False) -> Foresight:
     configs = [config for some in found for config in some]
     if not configs:
         raise UserError("sweep", "no cells", "blocks, conditions and checkpoints that leave at least one cell")
-    check_launcher(configs)
+    check_command(configs)
     study, first = Study.named(configs[0]["study"]), configs[0]
     plan = look_ahead(study, stage, make_cells(stage, configs), redo=first["redo"])
     if calibrate:
         _calibrate(study, plan, first)
     whole = estimate(study, plan, _step_times(study, first), _jobs_at_once(first))
-    return Foresight(study, plan, whole, first)
+    return Foresight(study, plan, whole, first, *_arrays(study, plan, first["launcher"]))
 
 
 def print_json(foresight: Foresight) -> None:
@@ -147,7 +142,28 @@ def _notes(foresight: Foresight) -> list[str]:
         here = foresight.config["launcher"]["name"] == "local"
         remedy = "; trainlarge plan --calibrate does that in seconds" if here else ""
         notes.append(f"some shapes have not been timed in this study{remedy}")
-    return [*notes, *map(shlex.join, foresight.arrays)]
+    return [*notes, *_notes_of_slurm(foresight), *map(shlex.join, foresight.arrays)]
+
+
+def _notes_of_slurm(foresight: Foresight) -> list[str]:
+    if foresight.config["launcher"]["name"] != "slurm":
+        return []
+    if foresight.on_their_way is None:
+        return ["no SLURM answers here: its largest array, and jobs that it may have already, are not known"]
+    return [f"{foresight.on_their_way} jobs are on their way and not submitted again"] if foresight.on_their_way else []
+
+
+def _arrays(study: Study, plan: Plan, launcher: dict[str, Any]) -> tuple[list[list[str]], int | None]:
+    """The sbatch commands, and the jobs that need none because somebody has them."""
+    if launcher["name"] != "slurm":
+        return [], None
+    try:
+        allowed, left = max_array_size(), not_on_their_way(study, plan.jobs)
+    except (SlurmRefused, UserError):
+        allowed, left = None, list(plan.jobs)
+    slices = array_slices(len(left), largest_array(launcher, allowed))
+    commands = [["sbatch", array_option(launcher, count), *sbatch_options(launcher)] for _, count in slices]
+    return commands, None if allowed is None else len(plan.jobs) - len(left)
 
 
 def _stage_of(arguments: list[str]) -> tuple[str, list[str]]:

@@ -20,7 +20,7 @@ from trainlarge.config.register import register_schema
 from trainlarge.config.schema import CompressConfig, TrainConfig
 from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
-from trainlarge.launch.engine import Outcome, run_cells
+from trainlarge.launch.engine import CellsFailed, Outcome, run_cells
 from trainlarge.sweep.action import Action, acting
 from trainlarge.sweep.compose import plain
 from trainlarge.sweep.expand import expand_lists
@@ -32,14 +32,23 @@ def run_stage(stage: str, arguments: list[str]) -> list[Outcome]:
     """Run the cells that a stage's command line stands for.
 
     Returns:
-        How it ended; nothing for flags such as ``--help``.
+        How it ended, once for each time that a sweeper asked for cells; nothing for flags such as ``--help``.
 
     Raises:
         UserError: for anything wrong in it.
-        CellsFailed: when cells did not finish.
+        CellsFailed: when cells did not finish, unless the sweeper went on without them.
     """
     outcomes: list[Outcome] = []
-    act_on_cells(stage, arguments, lambda stage, configs: outcomes.append(run_cells(stage, configs, Console())))
+
+    def run(stage: str, configs: list[dict[str, Any]]) -> Outcome:
+        try:
+            outcomes.append(run_cells(stage, configs, Console()))
+        except CellsFailed as failure:
+            outcomes.append(failure.outcome)
+            raise
+        return outcomes[-1]
+
+    act_on_cells(stage, arguments, run)
     return outcomes
 
 
@@ -65,11 +74,12 @@ def act_on_cells(stage: str, arguments: list[str], action: Action) -> None:
     try:
         with acting(action):
             app()
+        configs = [plain(config) for config in composed]
     except (HydraException, OmegaConfBaseException) as error:
         raise _explain(error, stage, arguments) from error
     # Not run by Hydra, which would print its own lines about an error.
-    for config in composed:
-        action(stage, expand_lists(plain(config)))
+    for config in configs:
+        action(stage, expand_lists(config))
 
 
 def _overrides_last(arguments: list[str]) -> list[str]:
@@ -128,6 +138,11 @@ def _no_list(found: re.Match[str], text: str, stage: str, arguments: list[str]) 
     return UserError(key, _value_of(key, arguments), f"a list: {key}=[...]")
 
 
+def _no_such_reference(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+    key = _full_key(text)
+    return UserError(key, _value_of(key, arguments), f"a reference to a key that there is, which {found[1]} is not")
+
+
 def _full_key(text: str) -> str:
     """The key that OmegaConf names; empty where it names none."""
     found = re.search(r"full_key: (\S+)", text)
@@ -172,5 +187,6 @@ _EXPLANATIONS: list[tuple[re.Pattern[str], _Explain]] = [
     (re.compile(r"Key '([^']+)' (?:is not in struct|not in '\w+')"), _unknown_key),
     (re.compile(r"Value '(.*)' is not a valid bool"), _no_truth_value),
     (re.compile(r"is not a ListConfig|Cannot merge DictConfig with ListConfig"), _no_list),
+    (re.compile(r"Interpolation key '([^']+)' not found"), _no_such_reference),
     (re.compile(r"Ambiguous value for argument '([^']+)'"), _ambiguous),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import signal
@@ -214,6 +215,16 @@ def test_an_array_larger_than_allowed_is_split(cluster: Path, study: Study, subm
     slurm("scontrol", "release", task(fourth, study))
     wait_for(lambda: fourth.is_done())
     assert sum(folder.is_done() for folder in folders) == 1
+
+
+def test_a_plan_leaves_out_what_is_on_its_way(
+    cluster: Path, study: Study, submit: Submit, tiny_overrides: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    submit(["seed=0", "seed=1"], sbatch=["--hold"])
+    capfd.readouterr()
+    assert main(["plan", "train", *tiny_overrides, "launcher=slurm", "seed=0,1,2,3,4", "--json"]) == 0
+    plan = json.loads(capfd.readouterr().out)
+    assert (plan["on_their_way"], [array[1] for array in plan["arrays"]]) == (2, ["--array=0-2"])
 
 
 def test_an_enclosing_job_does_not_leak_and_a_job_that_dies_at_once_is_lost(

@@ -75,6 +75,9 @@ def test_what_saved_states_spare_is_not_counted(tiny: Tiny, study: Study, run_he
     shutil.copytree(state, state.with_name("branch400-000000390"))
     [torn] = estimate_of(study, "train", [large], redo=True).jobs
     assert (torn.steps, torn.spared_steps) == (10, 390)
+    shutil.copytree(state, state.with_name("branch400-000000400"))
+    [spared] = estimate_of(study, "train", [large], redo=True).jobs
+    assert (spared.steps, spared.spared_steps, spared.seconds) == (0, 400, 0.0), "known to be nothing, not unknown"
 
 
 def test_seconds_of_budgets_in_seconds_are_known_before_a_step_is_timed(tiny: Tiny, study: Study) -> None:

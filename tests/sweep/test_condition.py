@@ -7,7 +7,11 @@ import pytest
 from trainlarge.errors import UserError
 from trainlarge.sweep.condition import holds
 
-CONFIG: dict[str, Any] = {"arch": {"name": "modern", "width": 64, "depth": 2}, "budget": "2e+12 FLOPs", "seed": 0}
+CONFIG: dict[str, Any] = {
+    "arch": {"name": "modern", "width": 64, "depth": 2, "heads": None},
+    "budget": "2e+12 FLOPs",
+    "seed": 0,
+}
 
 
 @pytest.mark.parametrize(
@@ -22,6 +26,9 @@ CONFIG: dict[str, Any] = {"arch": {"name": "modern", "width": 64, "depth": 2}, "
         ("arch.name not in ('roberta',)", True),
         ("0 <= seed < 1", True),
         ("seed == -1 or arch.depth == 2", True),
+        ("arch.heads is None", True),
+        ("arch.heads is not None", False),
+        ("arch.depth is not None and seed is None", False),
     ],
 )
 def test_conditions_hold_or_not(condition: str, expected: bool) -> None:

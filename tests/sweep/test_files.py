@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from trainlarge.errors import UserError
 from trainlarge.sweep import files
 from trainlarge.sweep.files import create_exclusively, read_rows, write_json, write_text
 
@@ -43,3 +44,11 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
     assert read_rows(path) == [{"step": 1}, {"step": 2}]
     write_text(path, '{"step": 1}\n{"step": 2}')
     assert read_rows(path) == [{"step": 1}, {"step": 2}]
+
+
+@pytest.mark.parametrize("damaged", [b'{"st', b'{"step": 2\xff}', b'{"step": 2}}'])
+def test_any_other_damaged_line_is_an_error_that_names_the_file(tmp_path: Path, damaged: bytes) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + damaged + b'\n{"step": 3}\n')
+    with pytest.raises(UserError, match="metrics.jsonl=damaged: allowed is JSON lines"):
+        read_rows(path)

@@ -3,6 +3,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from trainlarge.errors import UserError
 from trainlarge.sweep.plan import look_ahead, make_cells, make_plan
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import Study
@@ -27,3 +30,12 @@ def test_the_sweep_is_no_part_of_its_cells(tiny: Tiny, study: Study) -> None:
     config = tiny()
     [cell] = make_cells("train", [config, {**config, "sweep": {"blocks": [{"seed": list(range(1000))}]}}])
     assert "sweep" not in cell.config
+
+
+def test_an_axis_that_is_no_identity_is_refused_and_one_cell_asked_for_twice_is_one(tiny: Tiny, study: Study) -> None:
+    assert (
+        len(make_cells("train", [tiny("impl.threads=1"), tiny("seed=1", "impl.threads=2"), tiny("impl.threads=1")]))
+        == 2
+    )
+    with pytest.raises(UserError, match="impl.threads=1,2: allowed is one value for a cell"):
+        make_cells("train", [tiny("impl.threads=1"), tiny("seed=1", "impl.threads=2"), tiny("impl.threads=2")])

@@ -1,4 +1,4 @@
-"""What is wrong with a command's launcher, before anything is written or SLURM is asked."""
+"""What is wrong with what holds for a command as a whole, before anything is written or SLURM is asked."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ from dataclasses import fields
 from typing import Any
 
 from trainlarge.config.schema import LauncherConfig
+from trainlarge.config.tracking import check_tracking
 from trainlarge.errors import UserError
 from trainlarge.launch.local_options import LocalOptions
 from trainlarge.launch.slurm_options import sbatch_options
 
-OF_THE_COMMAND = ("study", "launcher", "workers", "redo")
+OF_THE_COMMAND = ("study", "launcher", "tracking", "workers", "redo")
 """Keys that hold for a command as a whole."""
 
 
-def check_launcher(configs: list[dict[str, Any]]) -> None:
-    """Refuse what no job can be started with.
+def check_command(configs: list[dict[str, Any]]) -> None:
+    """Refuse what no job can be started with, or what could not be mirrored once all is done.
 
     Args:
         configs: one for each cell of the command.
 
     Raises:
-        UserError: for a launcher that there is not, a value that it cannot take, or cells that disagree about it.
+        UserError: for a launcher or a mirror that there is not, a value that it cannot take, or cells that disagree
+            about it.
     """
     for key in OF_THE_COMMAND:
         _check_same(key, [config[key] for config in configs])
+    check_tracking(configs[0]["tracking"])
     _check_keys(configs[0]["launcher"])
     name = configs[0]["launcher"]["name"]
     if name not in _CHECKS:

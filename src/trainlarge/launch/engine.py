@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from trainlarge.errors import UserError
-from trainlarge.launch.check import check_launcher
+from trainlarge.launch.check import check_command
 from trainlarge.launch.local import LocalLauncher
 from trainlarge.launch.local_options import LocalOptions
 from trainlarge.launch.progress import ProgressWatcher, cells_in_words
@@ -122,7 +122,7 @@ def _what_happened(outcome: Outcome, cell_id: str) -> str:
 
 
 def _launcher(configs: list[dict[str, Any]]) -> Launch:
-    check_launcher(configs)
+    check_command(configs)
     return LAUNCHERS[configs[0]["launcher"]["name"]](configs)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,14 @@ from rich.console import Console
 
 from trainlarge.errors import UserError
 from trainlarge.launch.slurm_command import SlurmRefused, slurm_command
-from trainlarge.launch.slurm_options import check_setup, explain_refusal, sbatch_options
+from trainlarge.launch.slurm_options import (
+    array_option,
+    array_slices,
+    check_setup,
+    explain_refusal,
+    largest_array,
+    sbatch_options,
+)
 from trainlarge.launch.slurm_state import ON_ITS_WAY, slurm_jobs
 from trainlarge.launch.slurm_submission import FOLDER, SlurmArray, Submission
 from trainlarge.sweep.files import write_text
@@ -56,7 +63,7 @@ class SlurmLauncher:
             UserError: when SLURM refuses; arrays that it accepted before stay submitted.
         """
         with _alone(study):
-            jobs = _not_on_their_way(study, plan.jobs)
+            jobs = not_on_their_way(study, plan.jobs)
             console.print(
                 f"SLURM: {len(jobs)} jobs to submit, {len(plan.jobs) - len(jobs)} on their way", highlight=False
             )
@@ -64,38 +71,29 @@ class SlurmLauncher:
         console.print(f"follow them: trainlarge status {study.name}", highlight=False, soft_wrap=True)
         return submission
 
-    def arrays(self, jobs: int) -> list[tuple[int, int]]:
-        """First job and number of jobs of each array that carries ``jobs`` jobs, none larger than allowed."""
-        return [(first, min(self._largest, jobs - first)) for first in range(0, jobs, self._largest)]
-
     def _submit(self, study: Study, stage: str, jobs: list[Job], console: Console) -> Submission:
         cell_ids = [job.cell_ids for job in jobs]
         submission = Submission.new(study, stage, cell_ids, self._launcher, self._options).write()
         write_text(submission.script, f'{self._head} {shlex.quote(str(submission.path))} "$1"\n')
-        for first, count in self.arrays(len(jobs)):
+        for first, count in array_slices(len(jobs), self._largest):
             number = self._sbatch(submission, first, count)
             submission = submission.with_array(SlurmArray(number, first, count)).write()
             console.print(f"array {number}: {count} jobs, logs in {submission.logs}", highlight=False, soft_wrap=True)
         return submission
 
     def _sbatch(self, submission: Submission, first: int, count: int) -> int:
-        at_once = f"%{self._launcher['array_parallelism']}" if self._launcher["array_parallelism"] else ""
         logs = str(submission.logs).replace("%", "%%")
         answer = self._ask(
-            "sbatch", "--parsable", *self._options, f"--array=0-{count - 1}{at_once}",
+            "sbatch", "--parsable", *self._options, array_option(self._launcher, count),
             f"--job-name={submission.study.name}-{submission.stage}", f"--output={logs}/%A_%a.txt",
             str(submission.script), str(first),
         )  # fmt: skip
         return int(answer.partition(";")[0])
 
-    def _check(self) -> int:
+    def _check(self) -> int | None:
         """Whether sbatch takes the options, without submitting; the largest array that it takes."""
         self._ask("sbatch", "--test-only", *self._options, "--output=/dev/null", "--wrap=true")
-        found = _MAX_ARRAY_SIZE.search(self._ask("scontrol", "show", "config"))
-        allowed = int(found[1]) if found else 1
-        if allowed < 1:
-            raise UserError("launcher", "slurm", "a cluster that allows job arrays (MaxArraySize is 0)")
-        return min(allowed, self._launcher["max_array_size"] or allowed)
+        return largest_array(self._launcher, max_array_size(self._ask))
 
     def _ask(self, *command: str) -> str:
         try:
@@ -104,7 +102,18 @@ class SlurmLauncher:
             raise explain_refusal(str(error), self._launcher) from None
 
 
-def _not_on_their_way(study: Study, jobs: tuple[Job, ...]) -> list[Job]:
+def max_array_size(ask: Callable[..., str] = slurm_command) -> int:
+    """MaxArraySize of the cluster, which is one more than the largest index of an array; SLURM's default is 1001.
+
+    Raises:
+        UserError: where SLURM is not installed or does not answer.
+        SlurmRefused: where it has no controller.
+    """
+    found = _MAX_ARRAY_SIZE.search(ask("scontrol", "show", "config"))
+    return int(found[1]) if found else 1
+
+
+def not_on_their_way(study: Study, jobs: tuple[Job, ...]) -> list[Job]:
     """The jobs with only those cells that nobody has: neither SLURM's queue nor a living process."""
     submitted = {cell_id for job in slurm_jobs(study) if job.state in ON_ITS_WAY for cell_id in job.cell_ids}
     rest = [replace(job, cell_ids=tuple(_free(study, job, submitted))) for job in jobs]

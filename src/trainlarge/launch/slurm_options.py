@@ -53,6 +53,34 @@ def sbatch_options(launcher: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
+def largest_array(launcher: dict[str, Any], allowed: int | None) -> int | None:
+    """Jobs that one array may carry; None where nothing limits it.
+
+    Args:
+        launcher: the configuration group ``launcher``.
+        allowed: MaxArraySize of the cluster; None where it is not known.
+
+    Raises:
+        UserError: for a cluster without arrays.
+    """
+    if allowed is not None and allowed < 1:
+        raise UserError("launcher", "slurm", "a cluster that allows job arrays (MaxArraySize is 0)")
+    limits = [limit for limit in (allowed, launcher["max_array_size"]) if limit]
+    return min(limits, default=None)
+
+
+def array_slices(jobs: int, largest: int | None) -> list[tuple[int, int]]:
+    """First job and number of jobs of each array that carries ``jobs`` jobs, none larger than ``largest``."""
+    step = largest or max(jobs, 1)
+    return [(first, min(step, jobs - first)) for first in range(0, jobs, step)]
+
+
+def array_option(launcher: dict[str, Any], count: int) -> str:
+    """The option of sbatch that makes an array of ``count`` jobs."""
+    at_once = f"%{launcher['array_parallelism']}" if launcher["array_parallelism"] else ""
+    return f"--array=0-{count - 1}{at_once}"
+
+
 def check_setup(lines: list[str]) -> list[str]:
     """The shell lines of ``launcher.setup``, each one line.
 

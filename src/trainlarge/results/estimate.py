@@ -133,7 +133,7 @@ class _TrainEstimates:
         parts = _branches(config, step, totals, timed.seconds if timed else None)
         spared = self._spared(config, parts)
         steps = _steps_in_all(parts) - spared if parts else None
-        seconds = steps * timed.seconds if timed and steps else _seconds_by_budget(cells, step)
+        seconds = steps * timed.seconds if timed and steps is not None else _seconds_by_budget(cells, step)
         parameters = parameter_counts(shape_of(config)).total
         checkpoint = FLOAT_BYTES * parameters + self._tokenizer_bytes(config["data"])
         return JobEstimate(

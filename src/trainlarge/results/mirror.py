@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from trainlarge.config.tracking import check_tracking
 from trainlarge.errors import UserError
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.files import write_json
@@ -38,7 +39,6 @@ RECIPE_COLUMNS = [
     "nonzero_parameters",
     "cell",
 ]
-MODES = ("offline", "online")
 _NOT_SUMMARY = frozenset({"schema", "config"})
 
 
@@ -81,10 +81,10 @@ def mirror_study(study: Study, tracking: Mapping[str, Any]) -> int:
         Number of runs written.
 
     Raises:
-        UserError: for an unknown ``tracking.name`` or ``tracking.mode``.
+        UserError: for an unknown ``tracking.name`` or ``tracking.mode``, or where Weights & Biases refuses: online
+            without a login or a network.
     """
-    if tracking["name"] not in MIRRORS:
-        raise UserError("tracking.name", tracking["name"], ", ".join(MIRRORS))
+    check_tracking(tracking)
     return MIRRORS[tracking["name"]](study, tracking)
 
 
@@ -93,8 +93,6 @@ def _mirror_nothing(study: Study, tracking: Mapping[str, Any]) -> int:
 
 
 def _mirror_wandb(study: Study, tracking: Mapping[str, Any]) -> int:
-    if tracking["mode"] not in MODES:
-        raise UserError("tracking.mode", tracking["mode"], ", ".join(MODES))
     target = {key: tracking[key] for key in ("name", "mode", "project", "entity")}
     return sum(_write_if_new(study, run, target) for run in runs_of(study))
 
@@ -161,6 +159,16 @@ def _read_marker(path: Path) -> dict[str, Any]:
 def _write(study: Study, run: MirrorRun, target: dict[str, Any]) -> None:
     # An offline mirror must not send crash reports either; W&B reads this when it is imported.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb.errors
+
+    try:
+        _write_run(study, run, target)
+    except wandb.errors.Error as error:
+        says = f"a Weights & Biases that takes the runs; it says: {error}"
+        raise UserError("tracking.mode", target["mode"], says) from error
+
+
+def _write_run(study: Study, run: MirrorRun, target: dict[str, Any]) -> None:
     import wandb
 
     with wandb.init(

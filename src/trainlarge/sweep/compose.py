@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -25,7 +26,8 @@ class Composer:
     """
 
     def __init__(self, compose: Compose, is_group: Callable[[str], bool]) -> None:
-        self._compose, self._is_group = compose, is_group
+        # Hydra searches its folders each time that it is asked for a group.
+        self._compose, self._is_group = compose, cache(is_group)
         self._bases: dict[tuple[str, ...], DictConfig] = {}
         self._plain: dict[tuple[str, ...], dict[str, Any]] = {}
         self._checked: dict[tuple[Any, ...], Any] = {}

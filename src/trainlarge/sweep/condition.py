@@ -11,7 +11,7 @@ from typing import Any
 from trainlarge.config.budget import parse_budget
 from trainlarge.errors import UserError
 
-ALLOWED = "keys, values, == != < <= > >= in, and, or, not, as in: arch.width == 64 and budget > '30 s'"
+ALLOWED = "keys, values, == != < <= > >= in is, and, or, not, as in: arch.width == 64 and budget > '30 s'"
 
 _COMPARISONS: dict[type, Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq,
@@ -20,6 +20,8 @@ _COMPARISONS: dict[type, Callable[[Any, Any], bool]] = {
     ast.LtE: operator.le,
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
     ast.In: lambda left, right: any(left == item for item in right),
     ast.NotIn: lambda left, right: all(left != item for item in right),
 }

@@ -13,6 +13,9 @@ from trainlarge.sweep.store import Study
 EVERY = "every"
 """As a checkpoint: all train cells of the study that are done."""
 
+NAMED = 5
+"""Cells that an error names."""
+
 
 def sweep_configs(composer: Composer, command_line: dict[str, list[Any]]) -> list[dict[str, Any]]:
     """Configurations of a sweep's cells: its blocks crossed with the command line's axes, less what it excludes."""
@@ -43,12 +46,13 @@ def finished_checkpoints(config: dict[str, Any]) -> list[str]:
         UserError: when there are none.
     """
     study, where = Study.named(config["study"]), config["sweep"]["where"]
-    done = [folder for folder in study.folders("train") if folder.is_done() and not folder.record().get("diverged")]
-    found = [folder.id for folder in done if where is None or holds(where, folder.cell().config, "sweep.where")]
+    done = [folder for folder in study.folders("train") if folder.is_done()]
+    diverged = [folder.id for folder in done if folder.record().get("diverged")]
+    trained = [folder for folder in done if folder.id not in diverged]
+    found = [folder.id for folder in trained if where is None or holds(where, folder.cell().config, "sweep.where")]
     if not found:
-        raise UserError(
-            "checkpoint",
-            EVERY,
-            f"in a study with finished train cells; {study.path} has {len(done)}, none of them meets where: {where}",
-        )
+        has = [f"{study.path} has {len(done)}"]
+        has += [f"{len(diverged)} diverged ({', '.join(diverged[:NAMED])})"] if diverged else []
+        has += [f"{len(trained)} do not meet sweep.where: {where}"] if trained else []
+        raise UserError("checkpoint", EVERY, f"in a study with finished train cells; {', '.join(has)}")
     return found

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from trainlarge.errors import UserError
+
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
@@ -87,13 +89,19 @@ def create_exclusively(path: Path, text: str) -> bool:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; a torn last line, as a crash leaves it, is dropped."""
+    """The rows of a JSON-lines file; a torn last line, as a crash leaves it, is dropped.
+
+    Raises:
+        UserError: for any other line that is damaged.
+    """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
+        # One call for all lines: a study has tens of thousands.
+        whole: list[dict[str, Any]] = json.loads(f"[{','.join(filter(None, lines[:-1]))}]")
     except FileNotFoundError:
         return []
-    # One call for all lines: a study has tens of thousands.
-    whole: list[dict[str, Any]] = json.loads(f"[{','.join(filter(None, lines[:-1]))}]")
+    except ValueError as error:
+        raise UserError(str(path), "damaged", "JSON lines in UTF-8, one object a line") from error
     return whole + _torn_or_whole(lines[-1])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from trainlarge.errors import UserError
 from trainlarge.sweep.cell import Cell, canonical_json
 from trainlarge.sweep.stages import description
 from trainlarge.sweep.store import Study
@@ -43,11 +44,23 @@ def make_cells(stage: str, configs: list[dict[str, Any]]) -> list[Cell]:
     """Resolve configurations to cells, each once. The sweep that a cell comes from is no part of it.
 
     Raises:
-        UserError: for a configuration that cannot work.
+        UserError: for a configuration that cannot work, or one cell with two values of what is no part of its identity.
     """
     resolve = description(stage).resolve
-    own = ({key: value for key, value in config.items() if key != "sweep"} for config in configs)
-    return list(dict.fromkeys(Cell(stage, resolve(config)) for config in own))
+    cells: dict[Cell, Cell] = {}
+    for config in configs:
+        cell = Cell(stage, resolve({key: value for key, value in config.items() if key != "sweep"}))
+        _check_same_impl(cells.setdefault(cell, cell), cell)
+    return list(cells)
+
+
+def _check_same_impl(first: Cell, other: Cell) -> None:
+    """Refuse to drop ``other`` without a word where the user meant it to be another cell."""
+    impl, changed = (cell.config.get("impl", {}) for cell in (first, other))
+    for key in impl if impl != changed else ():
+        if changed[key] != impl[key]:
+            allowed = "one value for a cell: it is no part of its identity; use another study for the other"
+            raise UserError(f"impl.{key}", f"{impl[key]},{changed[key]}", allowed)
 
 
 def make_plan(study: Study, stage: str, cells: list[Cell], redo: bool = False) -> Plan:
