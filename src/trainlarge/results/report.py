@@ -113,7 +113,8 @@ def write_report(study: str | Path | Study) -> Path:
 def drawings(frames: StudyFrames) -> list[Drawing]:
     """The figures that the frames allow.
 
-    None where losses cannot be compared or every cell diverged, none in seconds over several devices or without cells that had one alone.
+    None where losses cannot be compared or every cell diverged; none in seconds over several devices or without cells
+    that had one alone.
     """
     if frames.cells.empty or differences(frames.cells, LOSS):
         return []
