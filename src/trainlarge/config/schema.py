@@ -155,7 +155,7 @@ class ImplConfig:
     of the batch."""
     micro_batch_rows: int = 0
     """Rows that go through the model at once; 0: as many of the batch as fit in the memory, on the CPU measured before
-    the first step, on a GPU found by halving where memory runs out."""
+    the first step, on a GPU (one alone) found by halving where memory runs out."""
     save_seconds: float = 300.0
     """Time between two saved states, from which a stopped run goes on."""
 

@@ -79,7 +79,7 @@ class MaskedLanguageModule(lightning.LightningModule):
 
     Optimization is manual in Lightning's sense: one batch is one optimizer step, taken in as many micro-batches as the
     memory asks for. Where memory runs out, the micro-batch is halved and the step taken again: the effective batch, and
-    so the gradient but for rounding, stays.
+    so the gradient but for rounding, stays. Not so on several devices: the others wait in the middle of the same step.
 
     Args:
         model: the model, whose parameters are trained in place.
@@ -181,6 +181,9 @@ class MaskedLanguageModule(lightning.LightningModule):
             raise UserError(
                 "impl.micro_batch_rows", 1, "rows that fit in memory, and not even one does: a smaller model"
             )
+        if rank_and_count()[1] > 1:
+            at_most = f"1 to {before - 1} with several devices: {before} rows at once do not fit in one's memory"
+            raise UserError("impl.micro_batch_rows", self.micro_batch_rows, at_most)
         self.micro_batch_rows = -(-before // 2)
         print(f"out of memory with {before} rows at once; going on with {self.micro_batch_rows}", flush=True)
 

@@ -21,7 +21,7 @@ from trainlarge.training.device import FORWARDS, Implementation, choose, is_shar
 from trainlarge.training.micro_batch import MORE, STATE_BYTES, fitting_rows, saved_row_bytes
 from trainlarge.training.module import MaskedLanguageModule, Masking
 from trainlarge.training.probe import PRECISIONS, PROBES, settled_step_seconds
-from trainlarge.training.ranks import settled_by_rank_0
+from trainlarge.training.ranks import least_of_ranks, settled_by_rank_0
 from trainlarge.training.steps import Step, shape_of, step_of
 from trainlarge.training.trainer import Stretches
 from trainlarge.training.width import scale_initial_weights
@@ -72,7 +72,10 @@ class Setup:
         return Stretches(module, self.blocks, self.step.rows, self.implementation, impl)
 
     def _fitting_rows(self, model: PreTrainedModel, masking: Masking) -> int:
-        """Rows at once that the memory has room for; 0, the whole batch, where a GPU will tell."""
+        """Rows at once that the memory has room for; 0, the whole batch, where a GPU will tell.
+
+        Every rank sees other free memory at its moment, and must take as many backward passes as the others.
+        """
         devices = self.config["impl"]["devices"]
         rows = self.step.rows // devices
         if self.implementation.device != "cpu" or rows < MORE:
@@ -81,7 +84,7 @@ class Setup:
         row_bytes = saved_row_bytes(model, self.forward.loss, masked, self.implementation.precision)
         model_bytes = STATE_BYTES * sum(parameter.numel() for parameter in model.parameters())
         sharing = (self.config["workers"] or 1) * devices
-        return fitting_rows(rows, row_bytes, model_bytes, free_memory() / sharing)
+        return least_of_ranks(fitting_rows(rows, row_bytes, model_bytes, free_memory() / sharing))
 
     def _probe_key(self) -> dict[str, Any]:
         arch = {key: value for key, value in self.config["arch"].items() if key != "init_std"}
