@@ -68,7 +68,8 @@ class Setup:
         scale_initial_weights(model, self.config["optim"])
         masking = Masking.of(self.prepared, self.step, seed)
         rows = impl["micro_batch_rows"] or self._fitting_rows(model, masking)
-        module = MaskedLanguageModule(model, masking, self.config["optim"], self.compiling.of(self.forward.loss), rows)
+        loss, is_divisible = self.compiling.of(self.forward.loss), self.implementation.compile != "graphs"
+        module = MaskedLanguageModule(model, masking, self.config["optim"], loss, rows, is_divisible)
         return Stretches(module, self.blocks, self.step.rows, self.implementation, impl)
 
     def _fitting_rows(self, model: PreTrainedModel, masking: Masking) -> int:
