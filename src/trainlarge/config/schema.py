@@ -249,7 +249,8 @@ class CommonConfig:
     """Jobs at once on this machine; null: one for each GPU (times ``launcher.per_device``), one where there is none
     (not identity)."""
     redo: bool = False
-    """Run cells again that are done (not identity)."""
+    """Run cells again that are done (not identity). The states of their trunk are used where they are still there,
+    however they were computed: ``trainlarge clean`` removes them."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
 

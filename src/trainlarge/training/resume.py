@@ -1,9 +1,10 @@
 """States of a trunk and its branches on disk, from which a run goes on as if it had never stopped.
 
 A state is a folder (:mod:`trainlarge.training.trunk_folder`) with ``tensors.safetensors`` (weights, optimizer state,
-training losses since the last point of the curve) and ``state.json`` (step, curve, clocks, checksum). Data order, masks
-and dropout are functions of (seed, step), so there is no random state to keep. A state is written beside its place and
-renamed into it; one that is torn or changed does not match its checksum and the one before it is used.
+training losses since the last point of the curve) and ``state.json`` (step, curve, clocks, how it was computed,
+checksum). Data order, masks and dropout are functions of (seed, step), so there is no random state to keep. A state is
+written beside its place and renamed into it; one that is torn or changed does not match its checksum and the one before
+it is used.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class TrainState:
     """Training losses since the last row of the curve, [steps]."""
     clock: dict[str, float]
     """Seconds so far, see ``Clock.snapshot``."""
+    pace: dict[str, Any] | None = None
+    """How the steps were computed, see ``Pace.to_json``; None in a state of before it was kept."""
 
 
 class TrunkStates:
@@ -88,8 +91,8 @@ def _write(folder: Path, state: TrainState) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    meta = {"format": FORMAT, "step": state.step, "rows": state.rows, "clock": state.clock, "sha256": _digest(path)}
-    write_json(folder / "state.json", meta)
+    facts = {"step": state.step, "rows": state.rows, "clock": state.clock, "pace": state.pace}
+    write_json(folder / "state.json", {"format": FORMAT, **facts, "sha256": _digest(path)})
 
 
 def _read(folder: Path) -> TrainState | None:
@@ -122,7 +125,7 @@ def _unflat(tensors: dict[str, Tensor], meta: dict[str, Any]) -> TrainState:
             _, index, entry = name.split(".", 2)
             optimizer.setdefault(int(index), {})[entry] = tensor
     snapshot = Snapshot(model, optimizer)
-    return TrainState(meta["step"], snapshot, meta["rows"], tensors["losses"], meta["clock"])
+    return TrainState(meta["step"], snapshot, meta["rows"], tensors["losses"], meta["clock"], meta.get("pace"))
 
 
 def _digest(path: Path) -> str:

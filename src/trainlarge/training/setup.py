@@ -20,6 +20,7 @@ from trainlarge.training.compiling import Compiling
 from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
 from trainlarge.training.micro_batch import MORE, STATE_BYTES, fitting_rows, saved_row_bytes
 from trainlarge.training.module import MaskedLanguageModule, Masking
+from trainlarge.training.pace import Pace
 from trainlarge.training.probe import PRECISIONS, PROBES, settled_step_seconds
 from trainlarge.training.ranks import least_of_ranks, settled_by_rank_0
 from trainlarge.training.steps import Step, shape_of, step_of
@@ -60,6 +61,8 @@ class Setup:
         self.step_seconds = settled_by_rank_0(
             partial(settled_step_seconds, study.path / PROBES, self._probe_key()), self.stretches.timed
         )
+        sharing = {"devices": config["impl"]["devices"], "per_device": jobs_per_device()}
+        self.pace = Pace({**self.implementation.to_json(), **sharing}, self.step_seconds)
 
     def _stretches(self) -> Stretches:
         arch, impl, seed = self.config["arch"], self.config["impl"], self.config["seed"]
