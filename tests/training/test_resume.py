@@ -25,7 +25,7 @@ from trainlarge.results.frames import load_study
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
-from trainlarge.training import setup
+from trainlarge.training import resume, setup
 from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.trainer import Snapshot
 from trainlarge.training.trunk_folder import TRUNK
@@ -128,6 +128,63 @@ def test_a_damaged_state_is_noticed_and_the_one_before_is_used(
     [folder] = run_here("train", [config])
     assert folder.record()["resumed_at"] == [29]
     assert_same(result(folder), expected)
+
+
+@pytest.fixture
+def two_states(tmp_path: Path) -> TrunkStates:
+    """States at 5 and 10."""
+    states = TrunkStates(tmp_path / "trunk")
+    for step in (5, 10):
+        states.save(TRUNK, a_state(step), step)
+    return states
+
+
+def a_state(step: int) -> TrainState:
+    snapshot = Snapshot({"a": torch.randn(3)}, {0: {"exp_avg": torch.randn(2)}})
+    return TrainState(step, snapshot, [], torch.randn(4), {"train_seconds": 1.5, "wall_seconds": 2.5})
+
+
+@pytest.mark.parametrize("damage", ["tensors.safetensors", "state.json"])
+def test_a_damaged_state_makes_room_for_a_whole_one(two_states: TrunkStates, damage: str) -> None:
+    (two_states.folder / "trunk-000000010" / damage).write_text("{")
+    back = two_states.newest(TRUNK, at_most=10)
+    assert back and back.step == 5
+    two_states.save(TRUNK, a_state(10), 10)
+    back = two_states.newest(TRUNK, at_most=10)
+    assert back and back.step == 10
+
+
+def test_what_cannot_be_read_now_or_by_this_version_stays(
+    two_states: TrunkStates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = two_states.folder / "trunk-000000010"
+
+    def away(path: Path) -> str:
+        if path.parent == newest:
+            raise OSError(5, "Input/output error")
+        return digest(path)
+
+    digest = resume._digest
+    with monkeypatch.context() as patched:
+        patched.setattr(resume, "_digest", away)
+        back = two_states.newest(TRUNK, at_most=10)
+        assert back and back.step == 5
+    back = two_states.newest(TRUNK, at_most=10)
+    assert back and back.step == 10
+    meta = newest / "state.json"
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "format": 99}))
+    back = two_states.newest(TRUNK, at_most=10)
+    assert back and back.step == 5 and meta.exists()
+
+
+def test_what_a_killed_process_left_half_written_goes(two_states: TrunkStates) -> None:
+    old, fresh = (two_states.folder / f".trunk-00000001{end}.tmp" for end in ("1.dead", "2.busy"))
+    for folder in (old, fresh):
+        folder.mkdir()
+        (folder / "tensors.safetensors").write_bytes(b"half")
+    os.utime(old, (time.time() - 7200,) * 2)
+    two_states.save(TRUNK, a_state(15), 15)
+    assert fresh.exists() and not old.exists(), "another job may be writing the fresh one"
 
 
 def test_a_larger_budget_later_continues_the_trunk(tiny: Tiny, run_here: Run, untouched: Any) -> None:
