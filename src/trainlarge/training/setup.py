@@ -95,11 +95,13 @@ class Setup:
         step = {"rows": self.step.rows, "sequence_length": self.step.sequence_length, "masked": self.step.masked}
         vocab_size = self.config["data"]["vocab_size"]
         devices = self.config["impl"]["devices"]
-        key = {"implementation": self.implementation.to_json(), "arch": arch, "vocab_size": vocab_size, "step": step}
+        made = {"implementation": self.implementation.to_json(), "torch": str(torch.__version__)}
+        key = {**made, "arch": arch, "vocab_size": vocab_size, "step": step}
         # What is timed on several devices, or beside other jobs of ours, must not be taken for one alone.
         several = {"devices": devices} if devices > 1 else {}
         shared = {"per_device": jobs_per_device()} if jobs_per_device() > 1 else {}
-        return {**key, **several, **shared}
+        parts = self.config["impl"]["micro_batch_rows"]
+        return {**key, **several, **shared, **({"micro_batch_rows": parts} if parts else {})}
 
 
 def training_blocks(config: dict[str, Any], prepared: PreparedData) -> Blocks:
