@@ -30,6 +30,7 @@ from trainlarge.launch.engine import run_cells
 from trainlarge.launch.threads import make_threads_yield
 from trainlarge.sweep.compose import plain
 from trainlarge.sweep.store import Study
+from trainlarge.training.schedule import make_schedule
 
 BASE = [
     "study=price", "tracking=none", "data.vocab_size=2048", "data.sequence_length=64", "optim.batch=2048",
@@ -56,7 +57,8 @@ def main() -> None:
         records = [folder.record() for folder in Study.named("price").folders("train")]
     rows = [_price(name, options.shape, records, budgets) for name in SCHEDULES]
     losses = _losses(records)
-    rows += [_loss(name, options.shape, losses, steps) for name in list(SCHEDULES)[1:] for steps in budgets]
+    device = ", ".join(sorted({record["environment"]["device_name"] for record in records}))
+    rows += [_loss(name, options.shape, losses, steps, device) for name in list(SCHEDULES)[1:] for steps in budgets]
     print("\n".join(map(_told, rows)))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
@@ -94,7 +96,7 @@ def _price(name: str, shape: str, records: list[dict[str, Any]], budgets: list[i
     flops_a_step = mine[0]["flops"] / mine[0]["step"]
     branches = [record["step"] - record["branch_step"] for record in mine]
     trunk = max(record["branch_step"] for record in mine)
-    is_shared = name == "cooldown"
+    is_shared = make_schedule(mine[0]["config"]["schedule"], horizon_steps=1).shares_trunk
     steps = trunk + sum(branches) if is_shared else sum(record["step"] for record in mine)
     return {
         "name": f"price, {name}", "shape": shape, "ours": steps * flops_a_step, "theirs": budgets[-1] * flops_a_step,
@@ -102,7 +104,7 @@ def _price(name: str, shape: str, records: list[dict[str, Any]], budgets: list[i
     }  # fmt: skip
 
 
-def _loss(name: str, shape: str, losses: Losses, steps: int) -> dict[str, Any]:
+def _loss(name: str, shape: str, losses: Losses, steps: int, device: str) -> dict[str, Any]:
     """Loss of the branch against that of a run of its own, seed by seed."""
     branch, own = losses["cooldown", steps], losses[name, steps]
     differences = [mine - other for mine, other in zip(branch, own, strict=True)]
@@ -110,7 +112,7 @@ def _loss(name: str, shape: str, losses: Losses, steps: int) -> dict[str, Any]:
     return {
         "name": f"loss at {steps} steps, cooldown against {name}", "shape": shape,
         "ours": statistics.mean(branch), "theirs": statistics.mean(own),
-        "ratio": statistics.mean(branch) / statistics.mean(own), "unit": "nats/token", "device": "cpu",
+        "ratio": statistics.mean(branch) / statistics.mean(own), "unit": "nats/token", "device": device,
         "difference": statistics.mean(differences),
         "standard_error": statistics.stdev(differences) / len(differences) ** 0.5 if several else None,
         "seed_spread": statistics.stdev(own) if several else None,

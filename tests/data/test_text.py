@@ -69,7 +69,11 @@ def test_odd_folder_names(tmp_path, folder):
     path = tmp_path / folder / "a.txt"
     path.parent.mkdir()
     path.write_text("hello")
-    assert list(corpus({"name": "text", "files": [str(path)], "validation_files": [str(path)]}).documents("train"))
+    held_out = path.with_name("b.txt")
+    held_out.write_text("held out")
+    names = {"files": [str(path)], "validation_files": [str(held_out)]}
+    assert list(corpus({"name": "text", **names}).documents("train")) == ["hello"]
+    assert list(corpus({"name": "text", **names}).documents("validation")) == ["held out"]
 
 
 def test_nothing_is_left_in_the_cache_folders(tmp_path, monkeypatch, capfd):
@@ -114,6 +118,23 @@ def test_validation_files_are_the_validation_split(tmp_path):
     source = corpus({"name": "text", **names})
     assert list(source.documents("train")) == TEXTS
     assert list(source.documents("validation")) == ["held out"]
+
+
+@pytest.mark.parametrize("same", ["path", "link", "copy"])
+def test_a_file_that_trains_does_not_validate(tmp_path, same):
+    train, held_out = tmp_path / "train.txt", tmp_path / "held_out.txt"
+    train.write_text("one text")
+    match same:
+        case "path":
+            held_out = train
+        case "link":
+            held_out.symlink_to(train)
+        case "copy":
+            held_out.write_text("one text")
+    names = {"files": [str(train)], "validation_files": [str(tmp_path / "other.txt"), str(held_out)]}
+    (tmp_path / "other.txt").write_text("another text")
+    with pytest.raises(UserError, match=rf"data.validation_files={held_out}: allowed is files whose contents"):
+        corpus({"name": "text", **names}).contents()
 
 
 def test_blank_and_missing_entries_and_empty_files_give_no_document(tmp_path):

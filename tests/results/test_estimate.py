@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from trainlarge.cli import main
+from trainlarge.results import step_times
 from trainlarge.results.estimate import Estimate, JobEstimate, estimate, packed_bytes
 from trainlarge.results.step_times import StepTimes, cores_of_a_job
 from trainlarge.sweep.plan import look_ahead, make_cells
@@ -118,6 +120,20 @@ def test_a_time_of_another_device_is_not_taken_here(tiny: Tiny, study: Study, ru
     elsewhere = StepTimes(study, is_here=False, cores=threads).find(_resolved(config))
     assert elsewhere and elsewhere.device_name == "Another CPU"
     assert StepTimes(study, is_here=False, cores=threads + 1).find(_resolved(config)) is None
+
+
+def test_a_time_in_other_micro_batches_or_by_another_torch_is_not_taken(
+    tiny: Tiny, study: Study, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = (tiny("budget=3 steps", "impl.threads=1", f"impl.micro_batch_rows={rows}") for rows in (0, 1))
+    run_here("train", [parts])
+    times = StepTimes(study, is_here=True, cores=1)
+    assert times.find(_resolved(parts)) and times.find(_resolved(whole)) is None
+    monkeypatch.setattr(torch, "__version__", "99.0")
+    step_times._chosen_here.cache_clear()
+    assert times.find(_resolved(parts)) is None
+    assert StepTimes(study, is_here=False, cores=1).find(_resolved(parts)), "the newest that fits, as on a cluster"
+    step_times._chosen_here.cache_clear()
 
 
 def time_steps(study: Study, seconds: float, **implementation: Any) -> dict[str, Any]:

@@ -203,6 +203,10 @@ def test_times_of_cells_that_shared_a_device_are_left_out_and_that_is_said(frame
         some, False
     )
     assert "At equal training time" in texts(some, True)
+    both = training_findings(frames.cells.assign(per_device=[2] * 4 + [1] * 8, mixed=[True] * 5 + [False] * 7))
+    assert "Training times of 1 of 12 cells are left out: a resume changed their device or implementation." in texts(
+        both, False
+    )
     every = training_findings(frames.cells.assign(per_device=2))
     assert "12 of 12 cells" in texts(every, False) and "At equal FLOPs" in texts(every, True)
     assert "training time" not in texts(every, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,17 @@ from torch import Tensor
 from trainlarge.config.impl import check_impl
 from trainlarge.errors import UserError
 from trainlarge.models.build import build_model
-from trainlarge.models.forward import masked_loss
+from trainlarge.models.forward import library_logits, library_loss, masked_loss
 from trainlarge.models.shape import Shape
 from trainlarge.results.comparable import CLOCKS, differences
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.training import setup
 from trainlarge.training.cells import resolve
 from trainlarge.training.clocks import Clock
 from trainlarge.training.compiling import CACHE_VARIABLE, Compiling
-from trainlarge.training.device import choose
+from trainlarge.training.device import FORWARDS, Forward, choose
 
 Tiny = Callable[..., dict[str, Any]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
@@ -123,6 +125,22 @@ def test_what_cannot_be_compiled_is_refused_before_anything_starts(tiny: Tiny, o
 def test_graphs_are_refused_on_the_cpu(tiny: Tiny) -> None:
     with pytest.raises(UserError, match="^impl.compile=graphs"):
         choose(tiny("impl.compile=graphs", "impl.device=cpu")["impl"])
+
+
+def test_with_graphs_a_batch_that_does_not_fit_is_not_divided(
+    tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(model: Any, inputs: Tensor, *rest: Tensor) -> Tensor:
+        if len(inputs) > 4:
+            raise torch.OutOfMemoryError("made up")
+        return library_loss(model, inputs, *rest)
+
+    # As on a GPU, but for the graphs themselves.
+    monkeypatch.setattr(setup, "choose", lambda *arguments: replace(choose(*arguments), compile="graphs"))
+    monkeypatch.setattr(Compiling, "of", lambda self, loss: loss)
+    monkeypatch.setitem(FORWARDS, "library", Forward(too_large, library_logits))
+    with pytest.raises(UserError, match="^impl.compile=graphs: allowed is none or inductor: the batch does not fit"):
+        run_here("train", [tiny("impl=plain", "impl.device=cpu")])
 
 
 def test_how_the_loss_is_compiled_is_no_part_of_a_cell(tiny: Tiny, study: Study) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import psutil
 import pytest
 import torch
@@ -7,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainlarge.data.masking import MaskedBatch
+from trainlarge.models import memory
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import masked_loss
 from trainlarge.models.memory import free_memory
@@ -63,12 +67,50 @@ def test_free_memory_is_that_of_this_machine() -> None:
     assert 0 < free_memory() <= psutil.virtual_memory().total
 
 
-def test_a_control_group_counts(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainlarge.models.memory import _left_in_group
+NAMES = {2: ("", "max", "current"), 1: ("memory", "limit_in_bytes", "usage_in_bytes")}
 
-    assert _left_in_group(tmp_path) == []
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("100\n")
-    assert _left_in_group(tmp_path) == []
-    (tmp_path / "memory.max").write_text("300\n")
-    assert _left_in_group(tmp_path) == [200]
+
+@pytest.fixture(params=NAMES)
+def groups(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Writes limit and use of a control group of either version; this process is in ``/slurm/job_7``."""
+    root, limit_name, used_name = NAMES[request.param]
+    line = {2: "0::/slurm/job_7", 1: "9:memory:/slurm/job_7"}[request.param]
+    (tmp_path / "self").write_text(f"12:cpu,cpuacct:/elsewhere\n{line}\n1:name=systemd:/user.slice\n")
+    monkeypatch.setattr(memory._left_in_groups, "__defaults__", (tmp_path / "fs", tmp_path / "self"))
+
+    def write(path: str, limit: str, used: int) -> None:
+        folder = tmp_path / "fs" / root / path
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"memory.{limit_name}").write_text(f"{limit}\n")
+        (folder / f"memory.{used_name}").write_text(f"{used}\n")
+
+    return write
+
+
+def test_the_control_group_of_the_process_and_those_around_it_count(groups: Callable[..., None]) -> None:
+    total = free_memory()
+    groups("slurm/job_7", str(4 << 20), 1 << 20)
+    assert free_memory() == 3 << 20 < total
+    groups("slurm/job_7", "max", 1 << 20)
+    assert free_memory() > 4 << 20, "no limit"
+    groups("slurm", str(2 << 20), 1 << 20)
+    assert free_memory() == 1 << 20, "what holds for all jobs together"
+    groups("elsewhere", "100", 0)
+    assert free_memory() == 1 << 20, "a group of other processes"
+    groups("slurm/job_7", "100", 300)
+    assert free_memory() == 0
+
+
+def test_in_a_container_the_root_is_its_own_group(groups: Callable[..., None]) -> None:
+    groups("", str(4 << 20), 1 << 20)
+    assert free_memory() == 3 << 20
+
+
+def test_the_memory_of_a_slurm_job_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    total, used = free_memory(), psutil.Process().memory_info().rss
+    megabytes = used // 2**20 + 64
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", str(megabytes))
+    assert free_memory() == pytest.approx(64 << 20, abs=16 << 20)
+    for no_limit in ("0", ""):
+        monkeypatch.setenv("SLURM_MEM_PER_NODE", no_limit)
+        assert free_memory() == pytest.approx(total, rel=0.5)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,15 +16,19 @@ import torch
 import torch.distributed as distributed
 from safetensors.torch import load_file
 
+from trainlarge.errors import UserError
+from trainlarge.models.forward import library_logits
 from trainlarge.sweep.store import CellFolder, Study
-from trainlarge.training.ranks import ranks, settled_by_rank_0
+from trainlarge.training.device import FORWARDS, Forward
+from trainlarge.training.ranks import least_of_ranks, ranks, settled_by_rank_0
 
 Tiny = Callable[..., dict[str, Any]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
 
 
 @pytest.mark.long
-def test_two_processes_give_the_steps_of_one(tiny: Tiny, run_here: Run, study: Study) -> None:
+@pytest.mark.parametrize("impl", [[], ["impl.micro_batch_rows=3"]], ids=str)
+def test_two_processes_give_the_steps_of_one(tiny: Tiny, run_here: Run, study: Study, impl: list[str]) -> None:
     common = ("impl.precision=fp32", "impl.threads=1", "optim.eps=1e-3")
     configs = [tiny(*common, f"budget={steps} steps") for steps in (20, 30)]
     one = [
@@ -29,7 +37,7 @@ def test_two_processes_give_the_steps_of_one(tiny: Tiny, run_here: Run, study: S
     ]
     shutil.rmtree(study.path)
     before = dict(os.environ)
-    folders = run_here("train", [tiny(*common, "impl.devices=2", f"budget={steps} steps") for steps in (20, 30)])
+    folders = run_here("train", [tiny(*common, "impl.devices=2", *impl, f"budget={steps} steps") for steps in (20, 30)])
     assert dict(os.environ) == before and not distributed.is_initialized()
     for folder, (weights, rows, record) in zip(folders, one, strict=True):
         assert folder.record()["step"] == record["step"], "the same cell, whatever the number of devices"
@@ -40,7 +48,64 @@ def test_two_processes_give_the_steps_of_one(tiny: Tiny, run_here: Run, study: S
             assert (row["loss"], row["train_loss"]) == pytest.approx((single["loss"], single["train_loss"]), rel=1e-5)
 
 
+LITTLE_MEMORY = """
+import os, psutil
+if os.environ.get("RANK") == "1":
+    little = psutil.virtual_memory()._replace(available=1000)
+    psutil.virtual_memory = lambda: little
+"""
+
+
+@pytest.mark.long
+def test_the_rank_with_the_least_memory_sets_the_micro_batch_of_all(
+    tiny: Tiny, run_here: Run, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ("impl.precision=fp32", "impl.threads=1", "impl.device=cpu", "optim.eps=1e-3", "budget=20 steps")
+    [folder] = run_here("train", [tiny(*common)])
+    expected = load_file(folder.checkpoint / "model.safetensors")
+    shutil.rmtree(study.path)
+    (tmp_path / "sitecustomize.py").write_text(LITTLE_MEMORY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    [folder] = run_here("train", [tiny(*common, "impl.devices=2")])
+    assert folder.record()["environment"]["micro_batch_rows"] == 1
+    for name, tensor in load_file(folder.checkpoint / "model.safetensors").items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=2e-6, msg=name)
+
+
+@pytest.mark.long
+def test_a_rank_that_runs_out_of_memory_asks_for_micro_batches(
+    tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*arguments: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("made up")
+
+    monkeypatch.setitem(FORWARDS, "library", Forward(too_large, library_logits))
+    overrides = ("impl=plain", "impl.device=cpu", "impl.devices=2", "impl.threads=1", "impl.micro_batch_rows=4")
+    with pytest.raises(UserError, match="impl.micro_batch_rows=4: allowed is 1 to 3 with several devices"):
+        run_here("train", [tiny(*overrides)])
+
+
+AGREE = """
+import os
+from trainlarge.training.ranks import join, least_of_ranks
+join()
+print(least_of_ranks([7, 3][int(os.environ["RANK"])]))
+"""
+
+
+def test_ranks_agree_on_the_least() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    command = [sys.executable, "-c", AGREE]
+    processes = [
+        subprocess.Popen(command, env=os.environ | place | {"RANK": rank}, stdout=subprocess.PIPE) for rank in "01"
+    ]
+    assert [process.communicate(timeout=60)[0] for process in processes] == [b"3\n", b"3\n"]
+
+
 def test_one_device_starts_nothing(study: Study) -> None:
     with ranks(study.path, [], 1):
         assert not distributed.is_initialized()
+        assert least_of_ranks(3) == 3
         assert settled_by_rank_0(lambda run_steps: sum(run_steps(3)), lambda steps: [0.5] * steps) == 1.5

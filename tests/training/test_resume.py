@@ -18,10 +18,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from trainlarge.launch.job import RunningJob
+from trainlarge.launch.place import PER_DEVICE
 from trainlarge.launch.worker import run_job
+from trainlarge.results.comparable import timed
+from trainlarge.results.frames import load_study
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.training import resume, setup
 from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.trainer import Snapshot
 from trainlarge.training.trunk_folder import TRUNK
@@ -135,13 +139,121 @@ def test_a_damaged_state_is_noticed_and_the_one_before_is_used(
     assert_same(result(folder), expected)
 
 
+@pytest.fixture
+def two_states(tmp_path: Path) -> TrunkStates:
+    """States at 5 and 10."""
+    states = TrunkStates(tmp_path / "trunk")
+    for step in (5, 10):
+        states.save(TRUNK, a_state(step), step)
+    return states
+
+
+def a_state(step: int) -> TrainState:
+    snapshot = Snapshot({"a": torch.randn(3)}, {0: {"exp_avg": torch.randn(2)}})
+    return TrainState(step, snapshot, [], torch.randn(4), {"train_seconds": 1.5, "wall_seconds": 2.5})
+
+
+@pytest.mark.parametrize("damage", ["tensors.safetensors", "state.json"])
+def test_a_damaged_state_makes_room_for_a_whole_one(two_states: TrunkStates, damage: str) -> None:
+    (two_states.folder / "trunk-000000010" / damage).write_text("{")
+    back = two_states.newest(TRUNK, at_most=10)
+    assert back and back.step == 5
+    two_states.save(TRUNK, a_state(10), 10)
+    back = two_states.newest(TRUNK, at_most=10)
+    assert back and back.step == 10
+
+
+def test_what_cannot_be_read_now_or_by_this_version_stays(
+    two_states: TrunkStates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = two_states.folder / "trunk-000000010"
+
+    def away(path: Path) -> str:
+        if path.parent == newest:
+            raise OSError(5, "Input/output error")
+        return digest(path)
+
+    digest = resume._digest
+    with monkeypatch.context() as patched:
+        patched.setattr(resume, "_digest", away)
+        back = two_states.newest(TRUNK, at_most=10)
+        assert back and back.step == 5
+    back = two_states.newest(TRUNK, at_most=10)
+    assert back and back.step == 10
+    meta = newest / "state.json"
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "format": 99}))
+    back = two_states.newest(TRUNK, at_most=10)
+    assert back and back.step == 5 and meta.exists()
+
+
+def test_what_a_killed_process_left_half_written_goes(two_states: TrunkStates) -> None:
+    old, fresh = (two_states.folder / f".trunk-00000001{end}.tmp" for end in ("1.dead", "2.busy"))
+    for folder in (old, fresh):
+        folder.mkdir()
+        (folder / "tensors.safetensors").write_bytes(b"half")
+    os.utime(old, (time.time() - 7200,) * 2)
+    two_states.save(TRUNK, a_state(15), 15)
+    assert fresh.exists() and not old.exists(), "another job may be writing the fresh one"
+
+
 def test_a_larger_budget_later_continues_the_trunk(tiny: Tiny, run_here: Run, untouched: Any) -> None:
     small, large = tiny(FP32, "budget=40 steps"), tiny(FP32, "budget=80 steps")
     [expected] = untouched([large])
     run_here("train", [small])
     [folder] = run_here("train", [large])
     assert folder.record()["resumed_at"] == [32], "where the smaller budget left the trunk"
+    assert folder.record()["environment"]["before"] == [], "computed in the same way"
+    assert folder.record()["model_seconds"] == 80 * folder.record()["step_seconds"]
     assert_same(result(folder), expected)
+
+
+def stopped_after(steps: int, run: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(job: RunningJob) -> None:
+        if next(iter(job._held.values())).status.progress["step"] == steps:
+            raise Stopped
+
+    with monkeypatch.context() as patched, pytest.raises(Stopped):
+        patched.setattr(RunningJob, "check", die)
+        run()
+
+
+def test_a_run_that_goes_on_in_another_way_says_so_and_its_seconds_are_no_result(
+    tiny: Tiny, run_here: Run, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = (FP32, "impl.save_seconds=0", "budget=120 steps", "schedule=matched")
+    monkeypatch.setattr(setup, "settled_step_seconds", lambda *arguments: 1.0)
+    stopped_after(61, lambda: run_here("train", [tiny(*common, "impl.attention=eager")]), monkeypatch)
+    monkeypatch.setattr(setup, "settled_step_seconds", lambda *arguments: 0.01)
+    [folder] = run_here("train", [tiny(*common, "impl.attention=sdpa")])
+    environment, resumed = folder.record()["environment"], folder.record()["resumed_at"][-1]
+    assert environment["attention"] == "sdpa" and [old["attention"] for old in environment["before"]] == ["eager"]
+    seconds = {row["step"]: row["model_seconds"] for row in folder.metrics()}
+    assert seconds == {step: pytest.approx(min(step, resumed) + max(step - resumed, 0) * 0.01) for step in seconds}
+    assert list(seconds.values()) == sorted(seconds.values()) and max(seconds) == 120 > resumed > 50
+    [other] = run_here("train", [tiny(*common, "seed=1")])
+    cells = load_study(study).cells
+    assert cells.set_index("cell")["mixed"].to_dict() == {folder.id: True, other.id: False}
+    assert timed(cells)["cell"].tolist() == [other.id]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_trunk_that_shared_its_device_is_not_taken_for_one_alone(
+    tiny: Tiny, run_here: Run, study: Study, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setenv(PER_DEVICE, "2")
+        run_here("train", [tiny("budget=40 steps")])
+    if not is_known:
+        for path in study.path.glob("trunks/*/*/state.json"):
+            state = json.loads(path.read_text())
+            del state["pace"]
+            path.write_text(json.dumps(state))
+    [folder] = run_here("train", [tiny("budget=80 steps")])
+    assert folder.record()["environment"]["per_device"] == 1
+    before = [old["per_device"] for old in folder.record()["environment"]["before"]]
+    assert before == ([2] if is_known else []), "a state of before this was kept says nothing"
+    [last] = run_here("train", [tiny("budget=160 steps")])
+    assert last.record()["environment"]["before"] == folder.record()["environment"]["before"]
 
 
 def test_a_signal_saves_within_a_step_and_the_cell_is_preempted(

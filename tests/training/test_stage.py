@@ -217,6 +217,22 @@ def test_budgets_in_seconds_use_the_kept_probe(tiny: Tiny, run_here: Run, study:
     assert probe.read_bytes() == before and folder.record()["step"] == record["step"]
 
 
+def test_a_step_is_timed_anew_in_micro_batches_and_by_another_torch(
+    tiny: Tiny, run_here: Run, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kept() -> int:
+        return len(list((study.path / "probes").glob("*.json")))
+
+    run_here("train", [tiny("budget=3 steps", "impl.micro_batch_rows=1")])
+    run_here("train", [tiny("budget=4 steps")])
+    assert kept() == 2, "micro-batches of one row are several times slower"
+    run_here("train", [tiny("budget=5 steps")])
+    assert kept() == 2
+    monkeypatch.setattr(torch, "__version__", "99.0")
+    run_here("train", [tiny("budget=6 steps")])
+    assert kept() == 3
+
+
 def test_a_run_that_diverges_is_a_result_with_its_last_good_weights(tiny: Tiny, run_here: Run) -> None:
     config = copy.deepcopy(tiny("optim.clip=0", "impl.precision=fp32", "budget=[20 steps, 60 steps]"))
     config["optim"]["peak_lr"] = 1e30

@@ -155,7 +155,7 @@ class ImplConfig:
     of the batch."""
     micro_batch_rows: int = 0
     """Rows that go through the model at once; 0: as many of the batch as fit in the memory, on the CPU measured before
-    the first step, on a GPU found by halving where memory runs out."""
+    the first step, on a GPU (one alone) found by halving where memory runs out."""
     save_seconds: float = 300.0
     """Time between two saved states, from which a stopped run goes on."""
 
@@ -249,7 +249,8 @@ class CommonConfig:
     """Jobs at once on this machine; null: one for each GPU (times ``launcher.per_device``), one where there is none
     (not identity)."""
     redo: bool = False
-    """Run cells again that are done (not identity)."""
+    """Run cells again that are done (not identity). The states of their trunk are used where they are still there,
+    however they were computed: ``trainlarge clean`` removes them."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
 

@@ -44,6 +44,7 @@ FORMATS = {
     ".parquet": Format("from_parquet", compressible=False),
 }
 ALLOWED = "files ending in .txt, .jsonl, .json or .csv, also with .gz or .zst behind, or .parquet"
+_HELD_OUT = "files whose contents are not among data.files, or training reads the validation text"
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,16 @@ class TextFiles:
         """Files that ``data.files`` and ``data.validation_files`` (paths or patterns, ``~`` allowed) name.
 
         Raises:
-            UserError: a path or pattern matches no file, a suffix is unknown, or the share is wrong.
+            UserError: a path or pattern matches no file, a suffix is unknown, a file is in both, or the share is wrong.
         """
         files = _expand("data.files", data.get("files"))
         if not files:
             raise UserError("data.files", data.get("files"), f"{ALLOWED}; or set data.hub")
         held_out = _expand("data.validation_files", data.get("validation_files"))
+        in_training = {path.resolve() for path in files}
+        for path in held_out:
+            if path.resolve() in in_training:
+                raise UserError("data.validation_files", path, _HELD_OUT)
         return cls(files, held_out, data.get("text_column") or "text", validation_share(data))
 
     def documents(self, split: Split) -> Iterator[str]:
@@ -92,8 +97,9 @@ class TextFiles:
         """Rule of the split and, for each split, how its files are read and their digests, sorted.
 
         Raises:
-            UserError: a file cannot be read.
+            UserError: a file cannot be read, or the contents of one both train and validate.
         """
+        self._check_held_out()
         share = None if self.validation_files else self.validation_share
         files = {split: sorted(map(self._describe, self._files(split))) for split in SPLITS}
         return {"corpus": "text", "paragraphs": PARAGRAPH_RULE, "validation_share": share, "files": files}
@@ -104,6 +110,13 @@ class TextFiles:
 
     def _files(self, split: Split) -> tuple[Path, ...]:
         return self.validation_files if split == "validation" and self.validation_files else self.files
+
+    def _check_held_out(self) -> None:
+        """Refuse a copy of a training file, whatever it is called."""
+        in_training = {self._digest(path) for path in self.files} if self.validation_files else set()
+        for path in self.validation_files:
+            if self._digest(path) in in_training:
+                raise UserError("data.validation_files", path, _HELD_OUT)
 
     def _describe(self, path: Path) -> tuple[str, str, str]:
         form = FORMATS[_suffix(path)]

@@ -116,6 +116,11 @@ CELLS = {
     "compile_seconds": Column(
         "compile_seconds", "s", "time to compile in the process that ended the cell: in wall_seconds alone", missing=0.0
     ),
+    "mixed": Column(
+        COMPUTED,
+        "yes or no",
+        "whether a resume changed device or implementation (environment.before in the record); if so, times count not",
+    ),
     "branch_step": Column("branch_step", "1", "step at which the decay left the trunk"),
     "disturbance": Column(COMPUTED, "1", "train_seconds / model_seconds, how disturbed the machine was: 1 if not"),
     "train_set_loss": Column(

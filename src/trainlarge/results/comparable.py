@@ -44,8 +44,11 @@ def check_clocks(frame: pd.DataFrame, x: str) -> None:
 
 
 def timed(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells whose seconds are results: those that had their device to themselves (``launcher.per_device=1``)."""
-    return cells[cells["per_device"] == 1]
+    """The cells whose seconds are results.
+
+    Those that had their device to themselves (``launcher.per_device=1``) and were computed in one way throughout.
+    """
+    return cells[(cells["per_device"] == 1) & ~cells["mixed"].astype(bool)]
 
 
 def on_axis(cells: pd.DataFrame, x: str) -> pd.DataFrame:

@@ -146,7 +146,8 @@ def increase_figure(compression: pd.DataFrame) -> Figure:
 def _on_axis(cells: pd.DataFrame, x: str) -> pd.DataFrame:
     left = on_axis(cells, x)
     if left.empty:
-        raise UserError("x", x, "an axis that is not in seconds: all cells shared their device (launcher.per_device)")
+        why = "all cells shared their device (launcher.per_device), or changed it (mixed)"
+        raise UserError("x", x, f"an axis that is not in seconds: {why}")
     return left
 
 

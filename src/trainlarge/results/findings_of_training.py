@@ -77,12 +77,14 @@ def not_overtaken(cells: pd.DataFrame, x: str, tie: float = TIE) -> list[Finding
 
 
 def shared_devices(cells: pd.DataFrame) -> list[Finding]:
-    """Which cells have no training time, since they shared a device on purpose."""
-    shared = len(cells) - len(timed(cells))
-    if not shared:
-        return []
-    text = f"Training times of {shared} of {len(cells)} cells are left out: they shared a device (launcher.per_device)."
-    return [Finding(text, found=False)]
+    """Which cells have no training time, since they shared a device on purpose or were resumed in another way."""
+    shared, mixed = cells["per_device"] > 1, cells["mixed"].astype(bool)
+    reasons = {
+        "they shared a device (launcher.per_device)": shared.sum(),
+        "a resume changed their device or implementation": (mixed & ~shared).sum(),
+    }
+    text = "Training times of {} of {} cells are left out: {}."
+    return [Finding(text.format(left, len(cells), why), found=False) for why, left in reasons.items() if left]
 
 
 def clocks(cells: pd.DataFrame) -> list[Finding]:

@@ -123,6 +123,8 @@ def _cells(records: list[Record]) -> pd.DataFrame:
     budgets = [parsed[text] for text in frame["budget"]]
     frame["budget_value"] = [budget.value for budget in budgets]
     frame["budget_unit"] = [budget.unit for budget in budgets]
+    # Records of before the key existed do not know.
+    frame["mixed"] = [bool(record["environment"].get("before")) for record in records]
     frame["disturbance"] = frame["train_seconds"] / frame["model_seconds"]
     frame["train_validation_gap"] = frame["train_set_loss"] - frame["loss"]
     return frame.sort_values(["parameters", "series", "seed", "step", "cell"], ignore_index=True)

@@ -86,6 +86,7 @@ def _compression_frontier(compression: pd.DataFrame) -> Table:
 
 
 def _all_cells(cells: pd.DataFrame) -> Table:
+    own = set(timed(cells)["cell"])
     rows = [
         [
             row["series"],
@@ -94,7 +95,7 @@ def _all_cells(cells: pd.DataFrame) -> Table:
             f"{row['parameters']:,}",
             f"{row['step']:,}",
             AXES["flops"].write(row["flops"]),
-            *(significant(row[name]) if row["per_device"] == 1 else "–" for name in ("model_seconds", "train_seconds")),
+            *(significant(row[name]) if row["cell"] in own else "–" for name in ("model_seconds", "train_seconds")),
             f"{row['loss']:.3f}",
             f"{row['accuracy']:.1%}",
             row["cell"],
@@ -125,6 +126,7 @@ def facts(frames: StudyFrames) -> list[tuple[str, str]]:
         *told,
         ("device was shared", _distinct(cells["shared"])),
         ("jobs on a device at once", _distinct(cells["per_device"])),
+        ("resumed in another way", _distinct(cells["mixed"])),
         ("measured over modelled training time", _disturbance(timed(cells))),
         ("sizes", ", ".join(by_size(cells))),
     ]

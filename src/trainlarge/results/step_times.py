@@ -14,6 +14,8 @@ from trainlarge.sweep.store import Study
 from trainlarge.training.probe import PRECISIONS, PROBES
 from trainlarge.training.steps import step_of
 
+_MADE = ("implementation", "torch")
+"""Parts of a probe's key that say how a step was computed; the others say which step."""
 _NAMED = ("device", "precision", "attention", "forward")
 
 
@@ -52,13 +54,14 @@ class StepTimes:
         return StepTime(probes[-1]["step_seconds"], implementation["device_name"], implementation["threads"])
 
     def _keep(self, probe: dict[str, Any]) -> None:
-        key = {name: value for name, value in probe["key"].items() if name != "implementation"}
+        key = {name: value for name, value in probe["key"].items() if name not in _MADE}
         self._probes.setdefault(canonical_json(key), []).append(probe)
 
     def _fits(self, probe: dict[str, Any], impl: dict[str, Any]) -> bool:
         measured, threads = probe["key"]["implementation"], impl["threads"] or self._cores
         if self._is_here:
-            return bool(measured == _chosen_here(canonical_json({**impl, "threads": threads}), self._precisions))
+            chosen = _chosen_here(canonical_json({**impl, "threads": threads}), self._precisions)
+            return bool({name: probe["key"].get(name) for name in _MADE} == chosen)
         return (
             measured["threads"] == threads
             and all(impl[name] in ("auto", measured[name]) for name in _NAMED)
@@ -68,11 +71,13 @@ class StepTimes:
 
 @lru_cache(maxsize=256)
 def _chosen_here(impl: str, precisions: Path) -> dict[str, Any]:
-    """What ``impl``, as JSON, means on this machine."""
+    """What ``impl``, as JSON, means on this machine: the ``_MADE`` part of a probe's key."""
     # Imported only where there is a time to compare with: torch takes seconds to import.
+    import torch
+
     from trainlarge.training.device import choose
 
-    return choose(json.loads(impl), precisions).to_json()
+    return {"implementation": choose(json.loads(impl), precisions).to_json(), "torch": str(torch.__version__)}
 
 
 def cores_of_a_job(config: dict[str, Any]) -> int:
@@ -83,11 +88,13 @@ def cores_of_a_job(config: dict[str, Any]) -> int:
 
 
 def _shape_key(config: dict[str, Any]) -> str:
-    """As ``trainlarge.training.setup`` names a shape, without the implementation."""
+    """As ``trainlarge.training.setup`` names a shape, without how it was computed."""
     arch = {key: value for key, value in config["arch"].items() if key != "init_std"}
     step = step_of(config)
     sizes = {"rows": step.rows, "sequence_length": step.sequence_length, "masked": step.masked}
-    return canonical_json({"arch": arch, "vocab_size": config["data"]["vocab_size"], "step": sizes})
+    parts = config["impl"]["micro_batch_rows"]
+    divided = {"micro_batch_rows": parts} if parts else {}
+    return canonical_json({"arch": arch, "vocab_size": config["data"]["vocab_size"], "step": sizes, **divided})
 
 
 def _changed(path: Path) -> float:

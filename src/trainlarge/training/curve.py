@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trainlarge.training.clocks import Clock
 from trainlarge.training.evaluate import Evaluation
+from trainlarge.training.pace import Pace
 from trainlarge.training.steps import Step
 
 FIRST_STEP = 25
@@ -71,8 +72,8 @@ class Curve:
 
     step: Step
     """What a step takes in."""
-    step_seconds: float
-    """Settled seconds of a step."""
+    pace: Pace
+    """How its steps are computed."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     """Plain data, in the order of steps."""
     losses: LossBuffer = field(default_factory=LossBuffer)
@@ -93,7 +94,7 @@ class Curve:
             "tokens": steps * self.step.tokens,
             "flops": steps * self.step.flops,
             "train_seconds": clock.train_seconds,
-            "model_seconds": steps * self.step_seconds,
+            "model_seconds": self.pace.model_seconds(steps),
             "wall_seconds": clock.wall(),
             "train_loss": train_loss,
             "loss": evaluation.loss,

@@ -79,7 +79,7 @@ class MaskedLanguageModule(lightning.LightningModule):
 
     Optimization is manual in Lightning's sense: one batch is one optimizer step, taken in as many micro-batches as the
     memory asks for. Where memory runs out, the micro-batch is halved and the step taken again: the effective batch, and
-    so the gradient but for rounding, stays.
+    so the gradient but for rounding, stays. Not so on several devices: the others wait in the middle of the same step.
 
     Args:
         model: the model, whose parameters are trained in place.
@@ -87,6 +87,8 @@ class MaskedLanguageModule(lightning.LightningModule):
         optim: the group ``optim`` of the configuration, with ``peak_lr`` filled in.
         loss: mean loss of masked positions, ``(model, inputs [rows, S], positions [rows, m], labels [rows, m]) -> []``.
         micro_batch_rows: rows at once; 0: the whole batch.
+        is_divisible: whether the micro-batch may be halved where memory runs out; CUDA graphs do not allow it, since
+            each run overwrites the gradients before it.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class MaskedLanguageModule(lightning.LightningModule):
         optim: dict[str, Any],
         loss: Loss = masked_loss,
         micro_batch_rows: int = 0,
+        is_divisible: bool = True,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -103,6 +106,7 @@ class MaskedLanguageModule(lightning.LightningModule):
         self.masking = masking
         self.optim = optim
         self.micro_batch_rows = micro_batch_rows
+        self.is_divisible = is_divisible
         self.rate: Callable[[int], float] = lambda step: 1.0
         """Learning rate of a step as a share of ``optim.peak_lr``; set for each stretch of training."""
         self.observer: Observer = lambda step, loss: None
@@ -181,6 +185,11 @@ class MaskedLanguageModule(lightning.LightningModule):
             raise UserError(
                 "impl.micro_batch_rows", 1, "rows that fit in memory, and not even one does: a smaller model"
             )
+        if not self.is_divisible:
+            raise UserError("impl.compile", "graphs", "none or inductor: the batch does not fit in memory at once")
+        if rank_and_count()[1] > 1:
+            at_most = f"1 to {before - 1} with several devices: {before} rows at once do not fit in one's memory"
+            raise UserError("impl.micro_batch_rows", self.micro_batch_rows, at_most)
         self.micro_batch_rows = -(-before // 2)
         print(f"out of memory with {before} rows at once; going on with {self.micro_batch_rows}", flush=True)
 

@@ -2,8 +2,9 @@
 
 The job's own process is rank 0: it alone claims, saves and writes. The others run ``trainlarge.training.follower``,
 make the same trunk and branches from the same cells, and only compute their share of each batch. What one rank may
-decide alone (how many steps to time) is told to the others; all else follows from the configuration, the files that a
-stretch starts from and the averaged loss, which are the same everywhere.
+decide alone (how many steps to time) is told to the others; what each finds for itself (the rows that its memory has
+room for) is agreed on; all else follows from the configuration, the files that a stretch starts from and the averaged
+loss, which are the same everywhere.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import torch
 import torch.distributed as distributed
 
 PATIENCE = timedelta(minutes=10)
@@ -86,6 +88,15 @@ def settled_by_rank_0(settle: Callable[[RunSteps], float], run_steps: RunSteps) 
     seconds = settle(lead)
     _tell(seconds)
     return seconds
+
+
+def least_of_ranks(value: int) -> int:
+    """The smallest of the values that the ranks bring; with one rank, its own."""
+    if rank_and_count()[1] == 1:
+        return value
+    least = torch.tensor(value)
+    distributed.all_reduce(least, distributed.ReduceOp.MIN)
+    return int(least)
 
 
 def _follow(run_steps: RunSteps) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from trainlarge.launch.place import jobs_per_device
 from trainlarge.launch.provenance import origin, software
 from trainlarge.models.counts import parameter_counts
 from trainlarge.sweep.cell import Cell
@@ -22,7 +21,7 @@ def finished_record(cell: Cell, setup: Setup, last: dict[str, Any], **run: Any) 
 
     Args:
         last: the last row of its curve.
-        run: ``train_set_loss``, ``branch_step``, ``resumed_at``, ``started``.
+        run: ``train_set_loss``, ``branch_step``, ``resumed_at``, ``before`` (see ``Pace``), ``started``.
     """
     result = {key: last[key] for key in ("loss", "accuracy", *_FROM_CURVE)}
     return {
@@ -51,7 +50,8 @@ def _head(cell: Cell) -> dict[str, Any]:
 
 def _rest(cell: Cell, setup: Setup, last: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
     counts, prepared = parameter_counts(shape_of(cell.config)), setup.prepared
-    started, train_tokens = run.pop("started"), len(setup.blocks) * setup.step.sequence_length
+    started, before = run.pop("started"), run.pop("before")
+    train_tokens = len(setup.blocks) * setup.step.sequence_length
     return {
         **run,
         "step_seconds": setup.step_seconds,
@@ -67,11 +67,10 @@ def _rest(cell: Cell, setup: Setup, last: dict[str, Any], run: dict[str, Any]) -
             "epochs": last["tokens"] / train_tokens,
         },
         "environment": {
-            **setup.implementation.to_json(),
+            **setup.pace.environment,
+            "before": list(before),
             "micro_batch_rows": setup.stretches.module.micro_batch_rows or setup.step.rows,
-            "devices": cell.config["impl"]["devices"],
             "shared": setup.was_shared,
-            "per_device": jobs_per_device(),
             "software": software(),
         },
         "provenance": {**origin(), "started": started, "ended": time.time()},

@@ -1,9 +1,10 @@
 """States of a trunk and its branches on disk, from which a run goes on as if it had never stopped.
 
 A state is a folder (:mod:`trainlarge.training.trunk_folder`) with ``tensors.safetensors`` (weights, optimizer state,
-training losses since the last point of the curve) and ``state.json`` (step, curve, clocks, checksum). Data order, masks
-and dropout are functions of (seed, step), so there is no random state to keep. A state is written beside its place and
-renamed into it; one that is torn or changed does not match its checksum and the one before it is used.
+training losses since the last point of the curve) and ``state.json`` (step, curve, clocks, how it was computed,
+checksum). Data order, masks and dropout are functions of (seed, step), so there is no random state to keep. A state is
+written beside its place and renamed into it; one that is torn or changed does not match its checksum: it is removed, so
+that the run can save there again, and the one before it is used.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from trainlarge.training.trainer import Snapshot
 from trainlarge.training.trunk_folder import position_of, state_folders
 
 FORMAT = 1
+ABANDONED_SECONDS = 3600
+"""Age from which a state that was not renamed into its place is taken for that of a process which was killed."""
 KEPT = 2
 """States of a part that are kept: the newest, and the one before it should the newest be damaged."""
 
@@ -44,6 +48,8 @@ class TrainState:
     """Training losses since the last row of the curve, [steps]."""
     clock: dict[str, float]
     """Seconds so far, see ``Clock.snapshot``."""
+    pace: dict[str, Any] | None = None
+    """How the steps were computed, see ``Pace.to_json``; None in a state of before it was kept."""
 
 
 class TrunkStates:
@@ -60,6 +66,7 @@ class TrunkStates:
         temporary = self.folder / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
         temporary.mkdir(parents=True)
         try:
+            self._remove_abandoned(temporary)
             _write(temporary, state)
             temporary.rename(target)
         finally:
@@ -68,11 +75,19 @@ class TrunkStates:
             shutil.rmtree(old, ignore_errors=True)
 
     def newest(self, part: str, at_most: int) -> TrainState | None:
-        """The newest whole state of ``part`` no further than ``at_most``; damaged ones are passed over."""
+        """The newest whole state of ``part`` no further than ``at_most``; damaged ones are removed."""
         for folder in reversed(state_folders(self.folder, part)):
             if position_of(folder) <= at_most and (state := _read(folder)):
                 return state
         return None
+
+    def _remove_abandoned(self, own: Path) -> None:
+        """Remove what killed processes left half written; ages are those that the file system gives."""
+        now = own.stat().st_mtime
+        for folder in self.folder.glob(".*.tmp"):
+            with suppress(FileNotFoundError):
+                if now - folder.stat().st_mtime > ABANDONED_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def forget_branches(self) -> None:
         """Drop the states of branches; the trunk's stay, so that a larger budget can go on from there."""
@@ -88,20 +103,31 @@ def _write(folder: Path, state: TrainState) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    meta = {"format": FORMAT, "step": state.step, "rows": state.rows, "clock": state.clock, "sha256": _digest(path)}
-    write_json(folder / "state.json", meta)
+    facts = {"step": state.step, "rows": state.rows, "clock": state.clock, "pace": state.pace}
+    write_json(folder / "state.json", {"format": FORMAT, **facts, "sha256": _digest(path)})
 
 
 def _read(folder: Path) -> TrainState | None:
-    path = folder / "tensors.safetensors"
     try:
-        meta = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        if meta["format"] != FORMAT or meta["sha256"] != _digest(path):
-            raise ValueError("checksum")
-        return _unflat(load_file(path), meta)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        print(f"{folder} cannot be used ({error}); looking for the state before it", flush=True)
+        return _checked(folder)
+    except (FileNotFoundError, ValueError, KeyError, SafetensorError) as error:
+        print(f"{folder} is damaged ({error}) and is removed; looking for the state before it", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        # The disk may be away, the state whole.
+        print(f"{folder} cannot be read ({error}); looking for the state before it", flush=True)
+    return None
+
+
+def _checked(folder: Path) -> TrainState | None:
+    path = folder / "tensors.safetensors"
+    meta = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    if meta["format"] != FORMAT:
+        print(f"{folder} is of another version; looking for the state before it", flush=True)
         return None
+    if meta["sha256"] != _digest(path):
+        raise ValueError("checksum")
+    return _unflat(load_file(path), meta)
 
 
 def _flat(state: TrainState) -> dict[str, Tensor]:
@@ -122,7 +148,7 @@ def _unflat(tensors: dict[str, Tensor], meta: dict[str, Any]) -> TrainState:
             _, index, entry = name.split(".", 2)
             optimizer.setdefault(int(index), {})[entry] = tensor
     snapshot = Snapshot(model, optimizer)
-    return TrainState(meta["step"], snapshot, meta["rows"], tensors["losses"], meta["clock"])
+    return TrainState(meta["step"], snapshot, meta["rows"], tensors["losses"], meta["clock"], meta.get("pace"))
 
 
 def _digest(path: Path) -> str:

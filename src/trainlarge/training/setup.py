@@ -20,8 +20,9 @@ from trainlarge.training.compiling import Compiling
 from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
 from trainlarge.training.micro_batch import MORE, STATE_BYTES, fitting_rows, saved_row_bytes
 from trainlarge.training.module import MaskedLanguageModule, Masking
+from trainlarge.training.pace import Pace
 from trainlarge.training.probe import PRECISIONS, PROBES, settled_step_seconds
-from trainlarge.training.ranks import settled_by_rank_0
+from trainlarge.training.ranks import least_of_ranks, settled_by_rank_0
 from trainlarge.training.steps import Step, shape_of, step_of
 from trainlarge.training.trainer import Stretches
 from trainlarge.training.width import scale_initial_weights
@@ -60,6 +61,8 @@ class Setup:
         self.step_seconds = settled_by_rank_0(
             partial(settled_step_seconds, study.path / PROBES, self._probe_key()), self.stretches.timed
         )
+        sharing = {"devices": config["impl"]["devices"], "per_device": jobs_per_device()}
+        self.pace = Pace({**self.implementation.to_json(), **sharing}, self.step_seconds)
 
     def _stretches(self) -> Stretches:
         arch, impl, seed = self.config["arch"], self.config["impl"], self.config["seed"]
@@ -68,11 +71,15 @@ class Setup:
         scale_initial_weights(model, self.config["optim"])
         masking = Masking.of(self.prepared, self.step, seed)
         rows = impl["micro_batch_rows"] or self._fitting_rows(model, masking)
-        module = MaskedLanguageModule(model, masking, self.config["optim"], self.compiling.of(self.forward.loss), rows)
+        loss, is_divisible = self.compiling.of(self.forward.loss), self.implementation.compile != "graphs"
+        module = MaskedLanguageModule(model, masking, self.config["optim"], loss, rows, is_divisible)
         return Stretches(module, self.blocks, self.step.rows, self.implementation, impl)
 
     def _fitting_rows(self, model: PreTrainedModel, masking: Masking) -> int:
-        """Rows at once that the memory has room for; 0, the whole batch, where a GPU will tell."""
+        """Rows at once that the memory has room for; 0, the whole batch, where a GPU will tell.
+
+        Every rank sees other free memory at its moment, and must take as many backward passes as the others.
+        """
         devices = self.config["impl"]["devices"]
         rows = self.step.rows // devices
         if self.implementation.device != "cpu" or rows < MORE:
@@ -81,18 +88,20 @@ class Setup:
         row_bytes = saved_row_bytes(model, self.forward.loss, masked, self.implementation.precision)
         model_bytes = STATE_BYTES * sum(parameter.numel() for parameter in model.parameters())
         sharing = (self.config["workers"] or 1) * devices
-        return fitting_rows(rows, row_bytes, model_bytes, free_memory() / sharing)
+        return least_of_ranks(fitting_rows(rows, row_bytes, model_bytes, free_memory() / sharing))
 
     def _probe_key(self) -> dict[str, Any]:
         arch = {key: value for key, value in self.config["arch"].items() if key != "init_std"}
         step = {"rows": self.step.rows, "sequence_length": self.step.sequence_length, "masked": self.step.masked}
         vocab_size = self.config["data"]["vocab_size"]
         devices = self.config["impl"]["devices"]
-        key = {"implementation": self.implementation.to_json(), "arch": arch, "vocab_size": vocab_size, "step": step}
+        made = {"implementation": self.implementation.to_json(), "torch": str(torch.__version__)}
+        key = {**made, "arch": arch, "vocab_size": vocab_size, "step": step}
         # What is timed on several devices, or beside other jobs of ours, must not be taken for one alone.
         several = {"devices": devices} if devices > 1 else {}
         shared = {"per_device": jobs_per_device()} if jobs_per_device() > 1 else {}
-        return {**key, **several, **shared}
+        parts = self.config["impl"]["micro_batch_rows"]
+        return {**key, **several, **shared, **({"micro_batch_rows": parts} if parts else {})}
 
 
 def training_blocks(config: dict[str, Any], prepared: PreparedData) -> Blocks:

@@ -42,7 +42,7 @@ class TrunkRun:
         self.setup = Setup(job.study, self.config)
         trunk = job.study.path / TRUNKS / trunk_id(self.config)
         self.extent: Extent = make_extent(self.config, self.setup.step, self.setup.step_seconds, trunk)
-        self.curve = Curve(self.setup.step, self.setup.step_seconds)
+        self.curve = Curve(self.setup.step, self.setup.pace)
         totals = {cell.id: self._total(cell) for cell in job.cells}
         self.branches: list[Branch] = branches(self.extent.schedule, totals)
         self.states = TrunkStates(trunk)
@@ -172,7 +172,7 @@ class TrunkRun:
         self.states.forget_branches()
 
     def _run(self) -> dict[str, Any]:
-        return {"resumed_at": self.resumed_at, "started": self.started}
+        return {"resumed_at": self.resumed_at, "before": self.curve.pace.before, "started": self.started}
 
     def _write(self, cell: Cell, record: dict[str, Any]) -> None:
         self.job.require_lease(cell.id)
@@ -190,16 +190,16 @@ class TrunkRun:
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}
 
     def _state(self) -> TrainState:
-        losses = self.curve.losses.values().clone()
-        return TrainState(
-            self.step, self.setup.stretches.snapshot(), list(self.curve.rows), losses, self.clock.snapshot()
-        )
+        losses, pace = self.curve.losses.values().clone(), self.curve.pace.to_json(self.step)
+        snapshot = self.setup.stretches.snapshot()
+        return TrainState(self.step, snapshot, list(self.curve.rows), losses, self.clock.snapshot(), pace)
 
     def _restore(self, state: TrainState) -> None:
         self.setup.stretches.restore(state.snapshot)
         self.good = self._weights()
         self.step = state.step
-        self.curve = Curve(self.setup.step, self.setup.step_seconds, list(state.rows), LossBuffer(state.losses))
+        pace = self.setup.pace.resumed(state.pace, state.step)
+        self.curve = Curve(self.setup.step, pace, list(state.rows), LossBuffer(state.losses))
         self.clock = Clock.restored(state.clock)
         self.position = self.extent.position(self.step, self.clock)
 
