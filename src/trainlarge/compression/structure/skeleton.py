@@ -112,7 +112,10 @@ def _keep_tokens(model: Any, tokens: Tokens) -> None:
     for name in (f"{tables.embedding}.weight", *outputs, *tables.vectors):
         old, (owner, leaf) = entries[name], _owner(model, name)
         setattr(owner, leaf, smaller.setdefault(id(old), _empty(old, len(tokens.kept), *old.shape[1:])))
-    model.get_submodule(tables.embedding).num_embeddings = len(tokens.kept)
+    embedding: Any = model.get_submodule(tables.embedding)
+    embedding.num_embeddings = len(tokens.kept)
+    if tables.padding is not None:
+        embedding.padding_idx = tokens.kept.index(tables.padding)
     if tables.output:
         model.get_submodule(tables.output).out_features = len(tokens.kept)
     model.register_buffer("kept_tokens", torch.tensor(tokens.kept), persistent=False)

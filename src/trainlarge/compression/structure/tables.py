@@ -28,6 +28,9 @@ class Tables:
     padding: int | None
     """Number of the padding token."""
 
+    is_padding_fixed: bool
+    """Whether other modules know that number too, as RoBERTa's, which count positions from it: it must not change."""
+
 
 def find_tables(model: nn.Module) -> Tables | None:
     """The tables of a model; None for one that is no Hugging Face model over tokens, and for one with several token
@@ -44,6 +47,7 @@ def find_tables(model: nn.Module) -> Tables | None:
         vectors=_biases(model, output_name, embedding.num_embeddings),
         size=embedding.num_embeddings,
         padding=embedding.padding_idx,
+        is_padding_fixed=_is_padding_fixed(model, embedding),
     )
 
 
@@ -51,6 +55,12 @@ def _places(model: nn.Module, embedding: nn.Embedding) -> int:
     """How many embeddings of a model hold the weights of this one."""
     modules = (module for _, module in model.named_modules(remove_duplicate=False))
     return sum(isinstance(module, nn.Embedding) and module.weight is embedding.weight for module in modules)
+
+
+def _is_padding_fixed(model: nn.Module, embedding: nn.Embedding) -> bool:
+    others = (module for module in model.modules() if module is not embedding)
+    known = {getattr(module, key, None) for module in others for key in ("padding_idx", "pad_index")}
+    return embedding.padding_idx is not None and embedding.padding_idx in known
 
 
 def _biases(model: nn.Module, output: str | None, size: int) -> tuple[str, ...]:
