@@ -93,6 +93,14 @@ def _resize_blocks(model: nn.Module, blocks: tuple[Block, ...], counts: list[int
         for name in block.inputs:
             _resize(model.get_submodule(name), rows=block.parts * count * block.width)
         _resize(model.get_submodule(block.output), columns=count * block.width)
+        _tell_heads(model.get_submodule(block.inputs[0].rpartition(".")[0]), count, block.width)
+
+
+def _tell_heads(owner: nn.Module, count: int, width: int) -> None:
+    """Some attentions (RoFormer's, RemBERT's) do not take the number of heads from the shape of their inputs."""
+    for attribute, value in (("num_attention_heads", count), ("n_heads", count), ("all_head_size", count * width)):
+        if hasattr(owner, attribute):
+            setattr(owner, attribute, value)
 
 
 def _resize(layer: Any, rows: int | None = None, columns: int | None = None) -> None:
