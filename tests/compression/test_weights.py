@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, ResNetConfig, ResNetForImageClassification
 
+from trainlarge.compression import Frequent, Magnitude, Recipe, Uniform, compress
 from trainlarge.compression.weights import Weights, load_weights
 from trainlarge.errors import UserError
 
@@ -73,3 +74,13 @@ def test_weights_of_another_model(plainest: nn.Module, change: dict, message: st
         load_weights(plainest, {name: tensor for name, tensor in tensors.items() if tensor is not None})
     assert str(error.value).startswith(message)
     assert torch.equal(plainest.words.weight, before)
+
+
+def test_a_model_of_images_is_compressed_like_any_other() -> None:
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1])
+    model = ResNetForImageClassification(config)
+    assert Weights.of(model).tables is None
+    compressed = compress(model, Recipe(Magnitude(0.5), Uniform(8)))
+    assert compressed.sizes.parameters == model.num_parameters()
+    with pytest.raises(UserError, match=r"^vocabulary.name=frequent=ResNet"):
+        compress(model, Recipe(vocabulary=Frequent(9)))

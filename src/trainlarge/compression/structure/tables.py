@@ -35,7 +35,7 @@ class Tables:
 def find_tables(model: nn.Module) -> Tables | None:
     """The tables of a model; None for one that is no Hugging Face model over tokens, and for one with several token
     embeddings, as an encoder-decoder has, even where they share their weights."""
-    embedding: Any = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
+    embedding: Any = _input_embeddings(model)
     if not isinstance(embedding, nn.Embedding) or _places(model, embedding) > 1:
         return None
     output = cast(Any, model).get_output_embeddings()
@@ -49,6 +49,16 @@ def find_tables(model: nn.Module) -> Tables | None:
         padding=embedding.padding_idx,
         is_padding_fixed=_is_padding_fixed(model, embedding),
     )
+
+
+def _input_embeddings(model: nn.Module) -> nn.Module | None:
+    if not isinstance(model, PreTrainedModel):
+        return None
+    try:
+        return model.get_input_embeddings()
+    except NotImplementedError:
+        # The library's way to say that it has none, as for models of images.
+        return None
 
 
 def _places(model: nn.Module, embedding: nn.Embedding) -> int:
