@@ -37,7 +37,7 @@ def masks_of(model: nn.Module) -> Iterator[Masks]:
     if not (isinstance(model, PreTrainedModel) and getattr(model.config, "is_encoder_decoder", False)):
         yield Masks(None)
         return
-    encoder = model.get_encoder()
+    encoder: Any = model.get_encoder()
     masks = Masks(next(name for name, module in model.named_modules() if module is encoder))
 
     def keep(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:

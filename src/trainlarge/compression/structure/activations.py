@@ -97,10 +97,10 @@ def _gate_gradients(
 
 def _compared(index: int, sums: Tensor, tokens: list[int], current: dict[str, Tensor]) -> Callable[..., None]:
     def compare(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        after = output[0] if isinstance(output, tuple) else output
         mask = current.get("attention_mask")
-        pair = (counted(values, mask).double() for values in (inputs[0], after))
-        similar = nn.functional.cosine_similarity(*pair, dim=-1)
+        before = counted(inputs[0], mask).double()
+        after = counted(output[0] if isinstance(output, tuple) else output, mask).double()
+        similar = nn.functional.cosine_similarity(before, after, dim=-1)
         sums[index] += float(similar.sum())
         tokens[0] += similar.numel() if index == 0 else 0
 

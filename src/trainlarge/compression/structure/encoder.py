@@ -85,9 +85,10 @@ class _Layout:
 
     def _units(self, layer: nn.Module, inputs: tuple[str, ...], parts: int, output: str, width: int) -> bool:
         """Whether what leads into units of this width leads out of them again, channel by channel."""
-        channels = layer.get_submodule(output).in_features
-        into = [layer.get_submodule(name).out_features for name in inputs]
-        return channels % width == 0 and all(rows == parts * channels for rows in into)
+        leads_out: Any = layer.get_submodule(output)
+        into: list[Any] = [layer.get_submodule(name) for name in inputs]
+        channels: int = leads_out.in_features
+        return channels % width == 0 and all(linear.out_features == parts * channels for linear in into)
 
     def _knows_all_of(self, attention: nn.Module) -> bool:
         """Whether the attention has no parameters beside those of its linear layers, which a cut would leave whole."""
