@@ -21,12 +21,14 @@ SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "
 
 
 def skeleton_of(model: nn.Module) -> nn.Module:
-    """A copy of the modules whose parameters hold no values (torch's meta device); buffers are copied."""
+    """A copy of the modules whose parameters hold no values (torch's meta device); buffers are copied to the CPU, where
+    the tensors are that will fill it."""
     empty: dict[int, Any] = {
         id(parameter): nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
         for parameter in model.parameters()
     }
-    return copy.deepcopy(model, empty)
+    buffers = {id(buffer): buffer.detach().to("cpu", copy=True) for buffer in model.buffers()}
+    return copy.deepcopy(model, empty | buffers)
 
 
 def filled(skeleton: nn.Module, structure: Structure, tensors: Mapping[str, Tensor]) -> nn.Module:
