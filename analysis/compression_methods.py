@@ -32,7 +32,7 @@ Made by `trainlarge run compression_methods` and `python analysis/compression_me
 - *file*: the packed file as a share of the dense one; *ideal*: only the bits of the weights that are not zero.
 - *seconds*: compressing, evaluating, packing and writing one recipe; what recipes share is in the first that needs it.
   {shared}
-- Where the *vocabulary* is cut, removed tokens are read and predicted as the unknown one: an easier task, whose loss
+- Where the *vocabulary* is cut, removed tokens are read and predicted as the unknown one: another task, whose loss
   cannot be compared with the others.
 
 It is one checkpoint of one seed: which method is best here need not be best for yours.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import BartConfig, BartForConditionalGeneration, PreTrainedModel
 
 from trainlarge.compression import Magnitude, Recipe, Uniform, Weights, compress, compress_grid
 from trainlarge.compression.calibration import Calibration, first_rows, inverse_factor
@@ -62,6 +62,26 @@ def test_masked_positions_do_not_count(two: TwoLayers) -> None:
     inputs, mask = torch.randn(2, 5, 3), torch.tensor([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
     found = calibration(two, [{"inputs": inputs, "attention_mask": mask}]).mean_squares(9)["first.weight"]
     torch.testing.assert_close(found, inputs[mask.bool()].square().mean(0).double())
+
+
+def test_either_side_of_an_encoder_decoder_has_its_own_mask() -> None:
+    shape = {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 16}
+    torch.manual_seed(0)
+    model = BartForConditionalGeneration(BartConfig(vocab_size=60, d_model=16, **shape, **heads)).eval()
+    read, written = torch.tensor([[1, 1, 1, 1, 0]]), torch.tensor([[1, 1, 0, 0, 0]])
+    batch = {"input_ids": torch.randint(5, 60, (1, 5)), "decoder_input_ids": torch.randint(5, 60, (1, 5)),
+             "attention_mask": read, "decoder_attention_mask": written}  # fmt: skip
+    seen: dict[str, Tensor] = {}
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
+    for name, layer in layers.items():
+        layer.register_forward_pre_hook(lambda _, inputs, name=name: seen.update({name: inputs[0].detach()}))
+    found = calibration(model, [batch]).ranges(1)
+    for name in layers:
+        of_encoder = ".encoder." in name or name.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj"))
+        values = seen[name][(read if of_encoder else written).bool()]
+        assert found[name] == (float(values.min()), float(values.max())), name
+    assert not model.get_encoder()._forward_hooks
 
 
 def test_statistics_are_of_the_dense_model_whatever_it_holds_now(two: TwoLayers) -> None:

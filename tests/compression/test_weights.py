@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, ResNetConfig, ResNetForImageClassification
 
+from trainlarge.compression import Frequent, Magnitude, Recipe, Uniform, compress
 from trainlarge.compression.weights import Weights, load_weights
 from trainlarge.errors import UserError
 
@@ -73,3 +74,28 @@ def test_weights_of_another_model(plainest: nn.Module, change: dict, message: st
         load_weights(plainest, {name: tensor for name, tensor in tensors.items() if tensor is not None})
     assert str(error.value).startswith(message)
     assert torch.equal(plainest.words.weight, before)
+
+
+def test_a_model_of_images_is_compressed_like_any_other() -> None:
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1])
+    model = ResNetForImageClassification(config)
+    assert Weights.of(model).tables is None
+    compressed = compress(model, Recipe(Magnitude(0.5), Uniform(8)))
+    assert compressed.sizes.parameters == model.num_parameters()
+    with pytest.raises(UserError, match=r"^vocabulary.name=frequent=ResNet"):
+        compress(model, Recipe(vocabulary=Frequent(9)))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_model_of_weights_from_a_gpu_is_whole_on_the_cpu(model: PreTrainedModel) -> None:
+    compressed = compress(model.cuda(), Recipe(quantize=Uniform(8)))
+    smaller = compressed.model()
+    assert {tensor.device.type for tensor in (*smaller.parameters(), *smaller.buffers())} == {"cpu"}
+    assert torch.isfinite(smaller(torch.randint(3, 120, (2, 8))).logits).all()
+
+
+def test_the_model_of_weights_has_buffers_of_its_own(model: PreTrainedModel) -> None:
+    smaller, before = Weights.of(model).model(), dict(model.named_buffers())
+    after = dict(smaller.named_buffers())
+    assert after and all(torch.equal(buffer, before[name]) for name, buffer in after.items())
+    assert not {buffer.data_ptr() for buffer in after.values()} & {buffer.data_ptr() for buffer in before.values()}

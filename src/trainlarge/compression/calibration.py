@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainlarge.compression.masks import Masks, counted, masks_of
 from trainlarge.compression.weights import Weights, load_weights
 from trainlarge.errors import UserError
 
 Batch = Tensor | Mapping[str, Tensor]
 """Inputs of a forward pass, rows first: one tensor, or keyword arguments such as ``input_ids`` and ``attention_mask``.
-Positions where the mask is 0 do not count."""
+Positions where ``attention_mask`` is 0 do not count, nor, in the decoder of an encoder-decoder, those where
+``decoder_attention_mask`` is."""
 
 
 class Calibration:
@@ -87,11 +89,11 @@ class Calibration:
         """One pass of the dense model: ``see`` gets the inputs, float32 [tokens, in], of every layer and batch."""
         load_weights(self.model, self.weights.tensors)
         with _evaluating(self.model), torch.no_grad(), ExitStack() as hooks:
-            current: dict[str, Tensor] = {}
+            masks = hooks.enter_context(masks_of(self.model))
             for name, layer in layers.items():
-                hooks.callback(layer.register_forward_pre_hook(_seeing(name, see, current)).remove)
+                hooks.callback(layer.register_forward_pre_hook(_seeing(name, see, masks)).remove)
             for batch in first_rows(self.batches(), rows):
-                _forward(self.model, batch, current)
+                _forward(self.model, batch, masks)
 
 
 def first_rows(batches: Iterable[Batch], rows: int) -> Iterator[dict[str, Tensor]]:
@@ -131,12 +133,12 @@ def _linears(model: nn.Module, weights: Weights) -> dict[str, nn.Linear]:
 
 
 def _seeing(
-    name: str, see: Callable[[str, Tensor], None], current: Mapping[str, Tensor]
+    name: str, see: Callable[[str, Tensor], None], masks: Masks
 ) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     """A hook before the forward pass of a linear layer that hands on its inputs."""
 
     def look(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        see(name, _counted(inputs[0], current.get("attention_mask")).float())
+        see(name, counted(inputs[0], masks.of(name, inputs[0])).float())
 
     return look
 
@@ -148,18 +150,10 @@ def _widen(ranges: dict[str, tuple[float, float]], name: str, inputs: Tensor) ->
         ranges[name] = (min(lowest, before[0]), max(highest, before[1]))
 
 
-def _counted(inputs: Tensor, mask: Tensor | None) -> Tensor:
-    """[tokens, in] of inputs [..., in], without the positions that the mask [rows, length] leaves out."""
-    if mask is not None and inputs.shape[:-1] == mask.shape:
-        return inputs[mask.to(inputs.device).bool()]
-    return inputs.reshape(-1, inputs.shape[-1])
-
-
-def _forward(model: nn.Module, batch: dict[str, Tensor], current: dict[str, Tensor]) -> None:
+def _forward(model: nn.Module, batch: dict[str, Tensor], masks: Masks) -> None:
     device = next(model.parameters()).device
     placed = {key: tensor.to(device) for key, tensor in batch.items()}
-    current.clear()
-    current.update(placed)
+    masks.batch, masks.encoded = placed, None
     if "" in placed:
         model(placed[""])
     else:

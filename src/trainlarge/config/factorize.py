@@ -17,7 +17,8 @@ class LowRank(Method):
 
     ||W - U D||_F^2 is the sum of the squares of the singular values left out. It acts on linear layers and, with
     ``embeddings``, on the token embedding (a tied output matrix with it: one pair for both, as in ALBERT, Lan et al.
-    2020, arXiv 1909.11942). A matrix that two factors would not make smaller, r (m + n) >= m n, stays whole.
+    2020, arXiv 1909.11942); the table that encoder and decoder of a model share stays whole. A matrix that
+    two factors would not make smaller, r (m + n) >= m n, stays whole, too.
     """
 
     off: ClassVar[Mapping[str, float]] = {"keep": 1.0}

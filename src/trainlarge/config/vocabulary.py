@@ -2,7 +2,8 @@
 
 The model that is left reads and predicts the numbers of the tokens that stay, in their old order. A token that was
 removed is read, and counted where it is to be predicted, as the unknown token; where the tokenizer has none, as the
-mask token. Special tokens stay, and so do all up to the padding token, from whose number RoBERTa counts positions.
+mask token. Special tokens and the padding token stay; in a model that counts positions from the number of the padding
+token, as RoBERTa does, all tokens before it stay, too.
 """
 
 from __future__ import annotations

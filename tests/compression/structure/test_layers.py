@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from trainlarge.compression import Recipe, compress
+from trainlarge.compression import Recipe, Weights, compress
+from trainlarge.compression.calibration import Calibration
+from trainlarge.compression.registry import Shared
+from trainlarge.compression.structure.activations import layer_similarity
 from trainlarge.compression.structure.encoder import find_encoder
 from trainlarge.compression.structure.methods.layers import removal_order
 from trainlarge.config.structure import CHOICES, LayerList, Layers
@@ -60,6 +63,21 @@ def test_layers_that_do_nothing_go_first_by_contribution(name: str, tokens: Tens
     assert compress(encoder, recipe, calibration=[tokens]).left.structure.layers == (0, 1, 3)
     with pytest.raises(UserError, match=r"^calibration=None"):
         compress(encoder, recipe)
+
+
+def test_masked_positions_say_nothing_of_the_contribution(encoder: PreTrainedModel, tokens: Tensor) -> None:
+    """Positions that nobody looks at: whatever stands there, the similarities are those of the rest."""
+    mask = torch.ones_like(tokens)
+    mask[:, 9:] = 0
+    found = [
+        layer_similarity(Layers(0.5, "contribution"), weights, weights.encoder, Shared((), calibration))
+        for weights in [Weights.of(encoder)]
+        for batch in (tokens, tokens.masked_fill(mask == 0, 5), tokens[:, :9])
+        for inputs in [{"input_ids": batch, "attention_mask": mask[:, : batch.shape[1]]}]
+        for calibration in [Calibration(weights, encoder, lambda inputs=inputs: [inputs])]
+    ]
+    torch.testing.assert_close(found[0], found[2], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[1], found[2], atol=1e-5, rtol=1e-5)
 
 
 @given(st.sampled_from([choice for choice in CHOICES if choice != "contribution"]), st.integers(1, 24), st.data())

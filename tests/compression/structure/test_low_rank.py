@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import BartConfig, BartForConditionalGeneration, PreTrainedModel
 
-from trainlarge.compression import Recipe, Weights, compress, save_packed
+from trainlarge.compression import Recipe, Weights, compress, load_packed, save_packed
 from trainlarge.compression.structure.methods.low_rank import decomposed, rank_of
 from trainlarge.config.factorize import FixedRank, LowRank
 from trainlarge.errors import UserError
@@ -55,6 +55,23 @@ def test_embeddings_can_stay_whole(encoder: PreTrainedModel) -> None:
     cut = compress(encoder, Recipe(factorize=LowRank(0.5))).left
     assert weights.tables.embedding in cut.structure.ranks
     assert f"{weights.tables.embedding}.up.weight" in cut.embeddings
+
+
+@pytest.mark.parametrize("embeddings", [True, False])
+def test_the_table_of_an_encoder_decoder_stays_whole(tokens: Tensor, embeddings: bool, tmp_path: Path) -> None:
+    shape = {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 40, "decoder_ffn_dim": 40}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 40}
+    model = BartForConditionalGeneration(BartConfig(vocab_size=60, d_model=24, **shape, **heads)).eval()
+    compressed = compress(model, Recipe(factorize=LowRank(0.5, embeddings=embeddings)))
+    save_packed(tmp_path / "packed", compressed)
+    smaller = load_packed(tmp_path / "packed")
+    own = {name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)} - {"lm_head"}
+    assert set(compressed.left.structure.ranks) == own
+    assert torch.equal(smaller.get_input_embeddings().weight, model.get_input_embeddings().weight)
+    with torch.no_grad():
+        logits = smaller(tokens).logits
+        model.load_state_dict(compressed.expanded(), strict=False)
+        torch.testing.assert_close(logits, model(tokens).logits, atol=1e-5, rtol=1e-5)
 
 
 def test_a_tied_output_matrix_stays_tied(encoder: PreTrainedModel) -> None:

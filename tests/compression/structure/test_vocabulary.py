@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from trainlarge.compression import Recipe, compress
+from trainlarge.compression import Recipe, compress, load_packed, save_packed
 from trainlarge.compression.structure.shapes import Tokens
 from trainlarge.compression.structure.tokens import TokenFacts, removed_share, renumbered
 from trainlarge.config.factorize import FixedRank
@@ -17,7 +20,7 @@ from trainlarge.config.vocabulary import Frequent, TokenList
 from trainlarge.errors import UserError
 from trainlarge.models.forward import library_logits, masked_logits
 
-from .conftest import VOCABULARY
+from .conftest import VOCABULARY, made
 
 
 def test_logits_are_those_of_the_tokens_that_are_left(
@@ -104,3 +107,40 @@ def test_without_counts(encoder: PreTrainedModel, plainest: torch.nn.Module, fac
 def test_lists_that_are_none(tokens: object) -> None:
     with pytest.raises(UserError, match=r"^vocabulary.tokens="):
         TokenList(tokens)
+
+
+@pytest.mark.parametrize("name", ["modern", "bert", "distilbert"])
+@pytest.mark.parametrize("factorize", [None, FixedRank(3)])
+def test_a_padding_token_of_a_high_number_moves(
+    name: str, factorize: FixedRank | None, tokens: Tensor, facts: TokenFacts, tmp_path: Path
+) -> None:
+    whole, order = _padded(name, 50), ("factorize", "vocabulary") if factorize else ("vocabulary",)
+    compressed = compress(whole, Recipe(vocabulary=TokenList([9, 55]), factorize=factorize, order=order), tokens=facts)
+    left, smaller = compressed.left.structure.tokens, compressed.model()
+    assert left.kept == (0, 1, 2, 3, 9, 50, 55)
+    assert smaller.get_input_embeddings().padding_idx == smaller.config.pad_token_id == left.kept.index(50)
+    before, new = compress(whole, Recipe(factorize=factorize)).model(), renumbered(tokens, left)
+    save_packed(tmp_path / "packed", compressed)
+    with torch.no_grad():
+        expected = before(torch.tensor(left.kept)[new]).logits[..., list(left.kept)]
+        torch.testing.assert_close(smaller(new).logits, expected, atol=1e-5, rtol=1e-5)
+        assert torch.equal(load_packed(tmp_path / "packed")(new).logits, smaller(new).logits)
+
+
+def test_positions_that_are_counted_from_padding_keep_its_number(tokens: Tensor, facts: TokenFacts) -> None:
+    whole = _padded("roberta", 7)
+    compressed = compress(whole, Recipe(vocabulary=TokenList([9, 55])), tokens=facts)
+    left, smaller = compressed.left.structure.tokens, compressed.model()
+    assert left.kept == (*range(8), 9, 55)
+    new = renumbered(tokens, left)
+    with torch.no_grad():
+        expected = whole(torch.tensor(left.kept)[new]).logits[..., list(left.kept)]
+        torch.testing.assert_close(smaller(new).logits, expected, atol=1e-5, rtol=1e-5)
+
+
+def _padded(name: str, padding: int) -> PreTrainedModel:
+    """A model with the padding token of this number."""
+    config = copy.deepcopy(made(name).config)
+    config.pad_token_id = padding
+    torch.manual_seed(0)
+    return type(made(name))(config).eval()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainlarge.compression.calibration import Calibration, first_rows
+from trainlarge.compression.masks import counted
 from trainlarge.compression.registry import Shared
 from trainlarge.compression.structure.encoder import Block, Encoder
 from trainlarge.compression.weights import Weights
@@ -36,15 +37,19 @@ def gate_importance(method: Units, weights: Weights, shared: Shared, blocks: tup
 
 
 def layer_similarity(method: Layers, weights: Weights, encoder: Encoder, shared: Shared) -> Tensor:
-    """float64 [layers]: the mean cosine between what a layer takes in and what it gives, over all tokens."""
+    """float64 [layers]: the mean cosine between what a layer takes in and what it gives, over all tokens that
+    count."""
     calibration = _calibration(method, shared)
     sums, tokens = torch.zeros(encoder.depth, dtype=torch.float64), [0]
+    current: dict[str, Tensor] = {}
     with _model(weights, calibration) as model, torch.no_grad(), ExitStack() as hooks:
         for index in range(encoder.depth):
             layer = model.get_submodule(f"{encoder.layers}.{index}")
-            hooks.callback(layer.register_forward_hook(_compared(index, sums, tokens)).remove)
+            hooks.callback(layer.register_forward_hook(_compared(index, sums, tokens, current)).remove)
         for batch in first_rows(calibration.batches(), method.calibration_rows):
-            _forward(model, {key: value for key, value in batch.items() if key != "labels"})
+            current.clear()
+            current.update((key, value) for key, value in batch.items() if key != "labels")
+            _forward(model, current)
     return sums / max(tokens[0], 1)
 
 
@@ -90,10 +95,12 @@ def _gate_gradients(
     return [gradient.abs().sum(0).double().cpu() for gradient in found]
 
 
-def _compared(index: int, sums: Tensor, tokens: list[int]) -> Callable[..., None]:
+def _compared(index: int, sums: Tensor, tokens: list[int], current: dict[str, Tensor]) -> Callable[..., None]:
     def compare(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        after = output[0] if isinstance(output, tuple) else output
-        similar = nn.functional.cosine_similarity(inputs[0].double(), after.double(), dim=-1)
+        mask = current.get("attention_mask")
+        before = counted(inputs[0], mask).double()
+        after = counted(output[0] if isinstance(output, tuple) else output, mask).double()
+        similar = nn.functional.cosine_similarity(before, after, dim=-1)
         sums[index] += float(similar.sum())
         tokens[0] += similar.numel() if index == 0 else 0
 

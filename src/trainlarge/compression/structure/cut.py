@@ -85,9 +85,10 @@ def keep_tokens(weights: Weights, tokens: Tokens) -> Weights:
     modules = [name for name in (tables.embedding, tables.output) if name]
     rows = [name for module in modules for name in row_tensors(weights, module)]
     cuts = {name: (0, index) for name in (*rows, *tables.vectors) if name in weights.tensors}
+    padding = None if tables.padding is None else tokens.kept.index(tables.padding)
     return replace(
         _cut(weights, cuts),
-        tables=replace(tables, size=len(tokens.kept)),
+        tables=replace(tables, size=len(tokens.kept), padding=padding),
         structure=replace(weights.structure, tokens=tokens),
     )
 

@@ -70,9 +70,30 @@ class _Layout:
     ffn_output: str
 
     def fits(self, layer: nn.Module) -> bool:
-        """Whether the layer has them all."""
+        """Whether the layer has them all, in shapes that fit each other, and no weights of its heads elsewhere."""
         names = (*self.attention_inputs, self.attention_output, *self.ffn_inputs, self.ffn_output)
-        return all(isinstance(_module(layer, name), nn.Linear) for name in names)
+        attention = _module(layer, self.attention)
+        if attention is None or not all(isinstance(_module(layer, name), nn.Linear) for name in names):
+            return False
+        width = getattr(attention, self.head_width, None)
+        return (
+            isinstance(width, int)
+            and self._units(layer, self.attention_inputs, self.attention_parts, self.attention_output, width)
+            and self._units(layer, self.ffn_inputs, self.ffn_parts, self.ffn_output, 1)
+            and self._knows_all_of(attention)
+        )
+
+    def _units(self, layer: nn.Module, inputs: tuple[str, ...], parts: int, output: str, width: int) -> bool:
+        """Whether what leads into units of this width leads out of them again, channel by channel."""
+        leads_out: Any = layer.get_submodule(output)
+        into: list[Any] = [layer.get_submodule(name) for name in inputs]
+        channels: int = leads_out.in_features
+        return channels % width == 0 and all(linear.out_features == parts * channels for linear in into)
+
+    def _knows_all_of(self, attention: nn.Module) -> bool:
+        """Whether the attention has no parameters beside those of its linear layers, which a cut would leave whole."""
+        known = {name.removeprefix(f"{self.attention}.") for name in (*self.attention_inputs, self.attention_output)}
+        return all(name.rpartition(".")[0] in known for name, _ in attention.named_parameters())
 
     def blocks(self, name: str, layer: nn.Module) -> tuple[Block, Block]:
         """Attention and feed-forward network of the layer of that name."""

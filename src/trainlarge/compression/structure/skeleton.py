@@ -21,12 +21,14 @@ SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "
 
 
 def skeleton_of(model: nn.Module) -> nn.Module:
-    """A copy of the modules whose parameters hold no values (torch's meta device); buffers are copied."""
+    """A copy of the modules whose parameters hold no values (torch's meta device); buffers are copied to the CPU, where
+    the tensors are that will fill it."""
     empty: dict[int, Any] = {
         id(parameter): nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
         for parameter in model.parameters()
     }
-    return copy.deepcopy(model, empty)
+    buffers = {id(buffer): buffer.detach().to("cpu", copy=True) for buffer in model.buffers()}
+    return copy.deepcopy(model, empty | buffers)
 
 
 def filled(skeleton: nn.Module, structure: Structure, tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -93,6 +95,14 @@ def _resize_blocks(model: nn.Module, blocks: tuple[Block, ...], counts: list[int
         for name in block.inputs:
             _resize(model.get_submodule(name), rows=block.parts * count * block.width)
         _resize(model.get_submodule(block.output), columns=count * block.width)
+        _tell_heads(model.get_submodule(block.inputs[0].rpartition(".")[0]), count, block.width)
+
+
+def _tell_heads(owner: nn.Module, count: int, width: int) -> None:
+    """Some attentions (RoFormer's, RemBERT's) do not take the number of heads from the shape of their inputs."""
+    for attribute, value in (("num_attention_heads", count), ("n_heads", count), ("all_head_size", count * width)):
+        if hasattr(owner, attribute):
+            setattr(owner, attribute, value)
 
 
 def _resize(layer: Any, rows: int | None = None, columns: int | None = None) -> None:
@@ -112,7 +122,10 @@ def _keep_tokens(model: Any, tokens: Tokens) -> None:
     for name in (f"{tables.embedding}.weight", *outputs, *tables.vectors):
         old, (owner, leaf) = entries[name], _owner(model, name)
         setattr(owner, leaf, smaller.setdefault(id(old), _empty(old, len(tokens.kept), *old.shape[1:])))
-    model.get_submodule(tables.embedding).num_embeddings = len(tokens.kept)
+    embedding: Any = model.get_submodule(tables.embedding)
+    embedding.num_embeddings = len(tokens.kept)
+    if tables.padding is not None:
+        embedding.padding_idx = tokens.kept.index(tables.padding)
     if tables.output:
         model.get_submodule(tables.output).out_features = len(tokens.kept)
     model.register_buffer("kept_tokens", torch.tensor(tokens.kept), persistent=False)

@@ -28,11 +28,14 @@ class Tables:
     padding: int | None
     """Number of the padding token."""
 
+    is_padding_fixed: bool
+    """Whether other modules know that number too, as RoBERTa's, which count positions from it: it must not change."""
+
 
 def find_tables(model: nn.Module) -> Tables | None:
     """The tables of a model; None for one that is no Hugging Face model over tokens, and for one with several token
     embeddings, as an encoder-decoder has, even where they share their weights."""
-    embedding: Any = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
+    embedding: Any = _input_embeddings(model)
     if not isinstance(embedding, nn.Embedding) or _places(model, embedding) > 1:
         return None
     output = cast(Any, model).get_output_embeddings()
@@ -44,13 +47,30 @@ def find_tables(model: nn.Module) -> Tables | None:
         vectors=_biases(model, output_name, embedding.num_embeddings),
         size=embedding.num_embeddings,
         padding=embedding.padding_idx,
+        is_padding_fixed=_is_padding_fixed(model, embedding),
     )
+
+
+def _input_embeddings(model: nn.Module) -> nn.Module | None:
+    if not isinstance(model, PreTrainedModel):
+        return None
+    try:
+        return model.get_input_embeddings()
+    except NotImplementedError:
+        # The library's way to say that it has none, as for models of images.
+        return None
 
 
 def _places(model: nn.Module, embedding: nn.Embedding) -> int:
     """How many embeddings of a model hold the weights of this one."""
     modules = (module for _, module in model.named_modules(remove_duplicate=False))
     return sum(isinstance(module, nn.Embedding) and module.weight is embedding.weight for module in modules)
+
+
+def _is_padding_fixed(model: nn.Module, embedding: nn.Embedding) -> bool:
+    others = (module for module in model.modules() if module is not embedding)
+    known = {getattr(module, key, None) for module in others for key in ("padding_idx", "pad_index")}
+    return embedding.padding_idx is not None and embedding.padding_idx in known
 
 
 def _biases(model: nn.Module, output: str | None, size: int) -> tuple[str, ...]:

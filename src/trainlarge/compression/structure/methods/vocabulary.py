@@ -44,8 +44,10 @@ def _facts(method: Frequent | TokenList, shared: Shared) -> TokenFacts:
 
 
 def _always(tables: Tables, facts: TokenFacts) -> set[int]:
-    """Special tokens, and all up to the padding token: its number, from which positions are counted, stays."""
-    return {*facts.special, facts.unknown, *range((tables.padding or 0) + 1)}
+    """Special tokens, the padding token, and all before it where its number must not change."""
+    padding = set() if tables.padding is None else {tables.padding}
+    before = range(tables.padding or 0) if tables.is_padding_fixed else ()
+    return {*facts.special, facts.unknown, *padding, *before}
 
 
 def _kept(weights: Weights, tables: Tables, kept: set[int], facts: TokenFacts) -> Weights:
