@@ -26,6 +26,7 @@ from trainlarge.compression import Dynamic, Magnitude, Recipe, Uniform, compress
 from trainlarge.compression.cells import resolve
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.plan import look_ahead, make_cells
 from trainlarge.sweep.store import CellFolder, Study
 
 Compose = Callable[..., dict[str, Any]]
@@ -143,6 +144,42 @@ def test_identity_is_content_and_not_place(folder: Path, text: list[str], study:
     weights = moved / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert Cell("compress", resolve(compose("compress", f"checkpoint={moved}", *text))).id != one.id
+
+
+def test_each_text_of_a_sweep_evaluates_its_own_cells(
+    folder: Path, text: list[str], study: Study, compose: Compose, run_here: Callable[..., list[CellFolder]],
+    tmp_path: Path, tiny_text: Path,
+) -> None:  # fmt: skip
+    other = tmp_path / "other.txt"
+    other.write_text("\n\n".join(reversed(tiny_text.read_text().split("\n\n")[:600])))
+    common = [f"checkpoint={folder}", *text, "tracking=none"]
+    overrides = [[], [f"data.files=[{other}]"], ["task.evaluation_rows=16"]]
+    configs = [compose("compress", *common, *override) for override in overrides]
+    recipes = [compose("compress", *common, f"quantize.bits={bits}") for bits in (8, 4)]
+    assert [len(job.cell_ids) for job in look_ahead(study, "compress", make_cells("compress", recipes)).jobs] == [2]
+    assert len(look_ahead(study, "compress", make_cells("compress", configs)).jobs) == len(configs)
+    together = run_here("compress", configs)
+    found = [cell.record() for cell in together]
+    for cell in together:
+        shutil.rmtree(cell.path)
+    alone = [run_here("compress", [config])[0].record() for config in configs]
+    facts = ("loss", "data", "dense_loss")
+    assert [[record[fact] for fact in facts] for record in found] == [
+        [record[key] for key in facts] for record in alone
+    ]
+    assert len({record["loss"] for record in found}) == len(configs)
+
+
+def test_cells_of_a_folder_that_changed_between_two_commands_share_no_job(
+    folder: Path, text: list[str], study: Study, compose: Compose
+) -> None:
+    before = make_cells("compress", [compose("compress", f"checkpoint={folder}", *text)])
+    model = BertForMaskedLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.cls.predictions.bias.add_(1.0)
+    model.save_pretrained(folder)
+    after = make_cells("compress", [compose("compress", f"checkpoint={folder}", *text, "quantize.bits=8")])
+    assert len(look_ahead(study, "compress", [*before, *after]).jobs) == 2
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
