@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -101,6 +102,23 @@ def test_the_factor_is_that_of_the_inverse() -> None:
     factor = inverse_factor(hessian, 0.01).double()
     damped = hessian + 0.01 * hessian.diagonal().mean() * torch.eye(6)
     torch.testing.assert_close(factor.T @ factor @ damped, torch.eye(6).double(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "slot"),
+    [(Recipe(SparseGPT(0.5, damping=1e-12)), "prune"), (Recipe(quantize=GPTQ(4, damping=1e-12)), "quantize")],
+    ids=["prune", "quantize"],
+)
+def test_a_damping_that_is_too_small_for_the_data_is_refused_alone(
+    modern: PreTrainedModel, recipe: Recipe, slot: str
+) -> None:
+    one_token = {"input_ids": torch.full((2, 8), 7)}
+    weights, refused = Weights.of(modern), {}
+    statistics = Calibration(weights, modern, lambda: [one_token])
+    recipes = [Recipe(Magnitude(0.5)), recipe, Recipe(SparseGPT(0.5)), Recipe(quantize=GPTQ(4))]
+    found = [position for position, _ in compress_grid(weights, recipes, statistics, refused=refused.__setitem__)]
+    assert sorted(found) == [0, 2, 3] and list(refused) == [1]
+    assert re.match(rf"{slot}\.damping=1e-12: allowed is a larger share: .* inputs of model\.", str(refused[1]))
 
 
 @pytest.mark.parametrize("recipe", METHODS, ids=Recipe.describe)

@@ -25,6 +25,7 @@ from trainlarge.cli import main
 from trainlarge.compression import Dynamic, Magnitude, Recipe, Uniform, compress, load_packed, save_packed
 from trainlarge.compression.cells import resolve
 from trainlarge.errors import UserError
+from trainlarge.results.show import show_cell
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import look_ahead, make_cells
 from trainlarge.sweep.store import CellFolder, Study
@@ -180,6 +181,42 @@ def test_cells_of_a_folder_that_changed_between_two_commands_share_no_job(
     model.save_pretrained(folder)
     after = make_cells("compress", [compose("compress", f"checkpoint={folder}", *text, "quantize.bits=8")])
     assert len(look_ahead(study, "compress", [*before, *after]).jobs) == 2
+
+
+def test_a_recipe_whose_model_computes_no_numbers_fails_alone(
+    folder: Path, text: list[str], study: Study, compose: Compose, run_here: Callable[..., list[CellFolder]]
+) -> None:
+    model = BertForMaskedLM.from_pretrained(folder)
+    attention = model.bert.encoder.layer[0].attention.self
+    with torch.no_grad():
+        # Every token asks with the same huge query, for keys of tiny weights. Rounding by one scale gives all of these
+        # weights the size of the one large weight, which nobody asks for.
+        attention.query.weight.zero_()
+        attention.query.bias.zero_()
+        attention.query.bias[1] = 3e37
+        attention.key.weight.mul_(1e-37)
+        attention.key.weight[0, 0] = 1e4
+        attention.key.bias.zero_()
+    model.save_pretrained(folder)
+    common = [f"checkpoint={folder}", *text, "tracking=none"]
+    recipes = [["quantize=binary", "quantize.granularity=tensor"], ["quantize.bits=32"], ["quantize.bits=8"]]
+    broken, *fine = run_here("compress", [compose("compress", *common, *recipe) for recipe in recipes])
+    says = "recipe=binary tensor: allowed is one whose model has a finite loss: this one's is nan"
+    assert broken.status().error == says and not broken.packed.exists()
+    assert [cell.record()["loss_increase"] > 0 for cell in fine] == [False, True]
+
+
+def test_a_loss_beyond_every_perplexity_is_recorded(
+    folder: Path, text: list[str], study: Study, compose: Compose, run_here: Callable[..., list[CellFolder]]
+) -> None:
+    model = BertForMaskedLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.cls.predictions.bias[7] = 2000.0
+    model.save_pretrained(folder)
+    [cell] = run_here("compress", [compose("compress", f"checkpoint={folder}", *text, "tracking=none")])
+    record = cell.record()
+    assert record["loss"] > 1000 and record["perplexity"] is None
+    assert "perplexity" not in show_cell(cell.id, study.name)
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from trainlarge.compression.weights import Weights, load_weights
+from trainlarge.config.prune import SparseGPT
+from trainlarge.config.quantize import GPTQ
 from trainlarge.errors import UserError
 
 Batch = Tensor | Mapping[str, Tensor]
@@ -50,14 +52,15 @@ class Calibration:
             self._hessians[rows] = self._means(rows, lambda inputs: inputs.T @ inputs)
         return self._hessians[rows]
 
-    def factor(self, name: str, rows: int, damping: float) -> Tensor | None:
+    def factor(self, name: str, method: SparseGPT | GPTQ) -> Tensor | None:
         """float32 [in, in]: U, upper triangular, with U^T U = (H + damping * mean(diag H) * I)^-1; None where the
-        matrix has no inputs of its own."""
-        if name not in self.hessians(rows):
+        matrix has no inputs of its own. Raises UserError where the damping is too small for there to be one."""
+        hessians = self.hessians(method.calibration_rows)
+        if name not in hessians:
             return None
-        key = (rows, damping, name)
+        key = (method.calibration_rows, method.damping, name)
         if key not in self._factors:
-            self._factors[key] = inverse_factor(self.hessians(rows)[name], damping)
+            self._factors[key] = _damped_factor(name, hessians[name], method)
         return self._factors[key]
 
     def ranges(self, rows: int) -> Mapping[str, tuple[float, float]]:
@@ -113,13 +116,24 @@ def first_rows(batches: Iterable[Batch], rows: int) -> Iterator[dict[str, Tensor
 
 
 def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
-    """float32 [n, n]: the upper Cholesky factor of the inverse of the damped ``hessian`` [n, n]."""
+    """float32 [n, n]: the upper Cholesky factor of the inverse of the damped ``hessian`` [n, n].
+
+    Raises torch.linalg.LinAlgError where that is not positive definite.
+    """
     hessian = hessian.double()
     mean = float(hessian.diagonal().mean())
     # A layer that never saw anything but zeros: any inverse will do, all weights are alike.
     damped = hessian + torch.eye(len(hessian), dtype=hessian.dtype) * (damping * mean if mean else 1.0)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     return torch.linalg.cholesky(inverse, upper=True).float()
+
+
+def _damped_factor(name: str, hessian: Tensor, method: SparseGPT | GPTQ) -> Tensor:
+    try:
+        return inverse_factor(hessian, method.damping)
+    except torch.linalg.LinAlgError as error:
+        allowed = f"a larger share: with this one the inputs of {name} have no inverse in double precision"
+        raise UserError(f"{method.slot}.damping", method.damping, allowed) from error
 
 
 def _linears(model: nn.Module, weights: Weights) -> dict[str, nn.Linear]:

@@ -69,14 +69,20 @@ class CheckpointRun:
         self.recipes = [recipe_of(cell.config) for cell in self.cells]
         self.tokens = token_facts(prepared) if any(recipe.vocabulary for recipe in self.recipes) else None
         self.dense = self._evaluate()
+        if not math.isfinite(self.dense.loss):
+            raise _no_number(self.dense.loss, "checkpoint", self.parent.folder)
 
     def run(self) -> None:
-        """Compress, evaluate, pack and record, recipe by recipe. One that does not fit the model fails alone."""
+        """Compress, evaluate, pack and record, recipe by recipe. One that does not fit the model, or whose
+        model computes no numbers, fails alone."""
         began = started = time.time()
         results = compress_grid(self.weights, self.recipes, self.calibration, self.tokens, self._refuse)
         for position, compressed in results:
             cell = self.cells[position]
             evaluation = self._evaluate_compressed(compressed)
+            if not math.isfinite(evaluation.loss):
+                self._refuse(position, _no_number(evaluation.loss, "recipe", compressed.recipe.describe()))
+                continue
             self.job.require_lease(cell.id)
             folder = self.job.folder(cell.id)
             save_packed(folder.packed, compressed, parent=self.parent.id)
@@ -147,7 +153,7 @@ class CheckpointRun:
             "unknown_share": removed_share(self.evaluation_set.labels, compressed.left.structure.tokens),
             "loss": evaluation.loss,
             "accuracy": evaluation.accuracy,
-            "perplexity": math.exp(evaluation.loss),
+            "perplexity": _perplexity(evaluation.loss),
             "dense_loss": self.dense.loss,
             "loss_increase": evaluation.loss - self.dense.loss,
             "loss_standard_error": standard_error(evaluation.row_losses),
@@ -176,6 +182,18 @@ class CheckpointRun:
         implementation = {**self.implementation.to_json(), "precision": "fp32"}
         shared = {"shared": self.was_shared, "per_device": jobs_per_device()}
         return {**implementation, **shared, "software": software()}
+
+
+def _no_number(loss: float, key: str, value: object) -> UserError:
+    return UserError(key, value, f"one whose model has a finite loss: this one's is {loss}")
+
+
+def _perplexity(loss: float) -> float | None:
+    """exp(loss); None where that is beyond what a float can hold."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return None
 
 
 def _counts(structure: Structure) -> dict[str, Any]:
