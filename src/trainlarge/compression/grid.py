@@ -13,6 +13,7 @@ from trainlarge.compression.calibration import Batch, Calibration
 from trainlarge.compression.forms import Form, Plain
 from trainlarge.compression.packing import Packed
 from trainlarge.compression.recoded import recoded
+from trainlarge.compression.recut import Held, recut
 from trainlarge.compression.registry import Shared, function_of
 from trainlarge.compression.sizes import Sizes
 from trainlarge.compression.structure.registry import Reshape, reshape_of
@@ -87,6 +88,9 @@ class _State:
 
     shared: Shared
     """What the recipes share that go on from here."""
+
+    unrounded: Mapping[str, Tensor] = field(default_factory=dict)
+    """Tensor name -> a matrix held as codes as it was before it was rounded, if no pruning followed."""
 
     ranges: Ranges = field(default_factory=dict)
     """The layers whose inputs are rounded, with their ranges."""
@@ -193,18 +197,21 @@ def _after(step: Part, state: _State) -> _State:
     found = function_of(step)(step, tensors, state.shared)
     if isinstance(step, Pruning) and not any(form.nonzero for form in found.values()):
         raise UserError("prune.sparsity", step.sparsity, "a share that leaves weights in the matrices of this model")
-    return replace(state, forms={**state.forms, **{name: recoded(state.forms[name], found[name]) for name in found}})
+    forms = {**state.forms, **{name: recoded(state.forms[name], found[name]) for name in found}}
+    unrounded = {name: tensor for name, tensor in state.unrounded.items() if name not in found}
+    return replace(state, forms=forms, unrounded=unrounded | (tensors if step.slot == "quantize" else {}))
 
 
 def _reshaped(step: Part, reshape: Reshape, state: _State) -> _State:
-    """After a step that changes shapes. A tensor that it does not touch keeps its form, others are held as floats."""
-    tensors = {name: form.dense() for name, form in state.forms.items()}
-    forms = {id(tensor): state.forms[name] for name, tensor in tensors.items()}
-    weights = reshape(step, replace(state.weights, tensors=tensors), state.shared)
+    """After a step that changes shapes, which acts on the rounded weights."""
+    before = replace(state.weights, tensors={name: form.dense() for name, form in state.forms.items()})
+    after = reshape(step, before, state.shared)
+    held = recut(before, after, {name: Held(form, state.unrounded.get(name)) for name, form in state.forms.items()})
     return _State(
-        weights,
-        {name: forms[id(tensor)] if id(tensor) in forms else Plain(tensor) for name, tensor in weights.tensors.items()},
-        replace(state.shared, calibration=_calibration_of(weights, state)),
+        after,
+        {name: one.form for name, one in held.items()},
+        replace(state.shared, calibration=_calibration_of(after, state)),
+        {name: one.unrounded for name, one in held.items() if one.unrounded is not None},
     )
 
 
