@@ -24,6 +24,7 @@ from transformers import (
 from trainlarge.cli import main
 from trainlarge.compression import Dynamic, Magnitude, Recipe, Uniform, compress, load_packed, save_packed
 from trainlarge.compression.cells import resolve
+from trainlarge.compression.own_tokenizer import own_tokenizer
 from trainlarge.errors import UserError
 from trainlarge.results.show import show_cell
 from trainlarge.sweep.cell import Cell
@@ -242,12 +243,28 @@ def test_a_text_that_does_not_fit(
         resolve(compose("compress", f"checkpoint={folder}", *text, *overrides))
 
 
-def test_a_tokenizer_without_a_mask(folder: Path) -> None:
-    from trainlarge.compression.own_tokenizer import own_tokenizer
+def test_a_tokenizer_with_more_tokens_than_the_model(
+    folder: Path, text: list[str], study: Study, compose: Compose, run_here: Callable[..., list[CellFolder]]
+) -> None:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    size = len(tokenizer)
+    tokenizer.add_tokens(["brandnew"])
+    tokenizer.save_pretrained(folder)
+    config = compose("compress", f"checkpoint={folder}", *text, "tracking=none")
+    allowed = f"a folder whose tokenizer has at most {size} entries, those of its model, and not {size + 1}"
+    with pytest.raises(UserError, match=rf"^checkpoint={folder}: allowed is {allowed}$"):
+        run_here("compress", [config])
+    model = BertForMaskedLM.from_pretrained(folder)
+    model.resize_token_embeddings(size + 1)
+    model.save_pretrained(folder)
+    [cell] = run_here("compress", [compose("compress", f"checkpoint={folder}", *text, "tracking=none")])
+    assert cell.is_done()
 
+
+def test_a_tokenizer_without_a_mask(folder: Path) -> None:
     config = json.loads((folder / "tokenizer_config.json").read_text())
     config.pop("mask_token")
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     (folder / "special_tokens_map.json").unlink(missing_ok=True)
     with pytest.raises(UserError, match="whose tokenizer has a mask token"):
-        own_tokenizer(folder)
+        own_tokenizer(folder, 100)

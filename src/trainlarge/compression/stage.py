@@ -59,7 +59,7 @@ class CheckpointRun:
         parent = self.parent.config
         # First what can be wrong and is quick to find: preparing data may take minutes.
         model = load_model(self.parent.folder, attention=self.implementation.attention)
-        own = None if self.parent.is_cell else own_tokenizer(self.parent.folder)
+        own = None if self.parent.is_cell else own_tokenizer(self.parent.folder, _entries(model))
         prepared = prepare(parent["data"], job.study.data_root, own)
         self.evaluation_set: EvaluationSet = evaluation_set_of(parent, prepared)
         self.model: PreTrainedModel = cast(Any, model).to(self.implementation.device)
@@ -182,6 +182,10 @@ class CheckpointRun:
         implementation = {**self.implementation.to_json(), "precision": "fp32"}
         shared = {"shared": self.was_shared, "per_device": jobs_per_device()}
         return {**implementation, **shared, "software": software()}
+
+
+def _entries(model: PreTrainedModel) -> int:
+    return len(cast(Any, model).get_input_embeddings().weight)
 
 
 def _no_number(loss: float, key: str, value: object) -> UserError:

@@ -8,8 +8,9 @@ are removed, then matrices factorized, then weights pruned, then what is left is
 the weights that will be there. Any other order is possible and part of the recipe, but ``activations``, which is about
 the model that is left, comes last. Quantized weights stay codes when they are pruned or rows or columns of them are
 removed later. They are floats again, and so counted in bytes, where a later step changes their values (``sparsegpt``,
-``factorize``), where columns are taken out of groups, and where a codebook has no value to spare for 0. Only the order of the slots that are used counts: recipes that differ in the place
-of an empty slot are equal.
+``factorize``), where columns are taken out of groups, and where a codebook has no value to spare for 0.
+
+Only the order of the slots that are used counts: recipes that differ in the place of an empty slot are equal.
 
 JSON of version 1 has ``prune`` and ``quantize`` always, the other slots where they are used, and ``order`` unless the
 recipe only prunes, quantizes, or prunes and then quantizes. So recipes (and packed files, and configurations of cells)
