@@ -127,6 +127,14 @@ def test_without_data_a_method_that_needs_it_is_refused(model: PreTrainedModel, 
         compress(model, recipe)
 
 
+def test_without_data_the_recipes_of_a_grid_that_need_none_go_on(modern: PreTrainedModel) -> None:
+    recipes, refused = [Recipe(), *METHODS, Recipe(Magnitude(0.5)), Recipe(Magnitude(0.5), GPTQ(4))], {}
+    found = [position for position, _ in compress_grid(Weights.of(modern), recipes, refused=refused.__setitem__)]
+    assert sorted(found) == [0, 4]
+    assert sorted(refused) == [1, 2, 3, 5]
+    assert all(str(error).startswith("calibration=None: ") for error in refused.values())
+
+
 @pytest.mark.parametrize("batches", [[], [torch.zeros((0, 8), dtype=torch.long)], iter([])])
 def test_empty_data_is_refused(modern: PreTrainedModel, batches: list) -> None:
     with pytest.raises(UserError, match=r"^calibration=no rows: allowed is at least one row of inputs$"):

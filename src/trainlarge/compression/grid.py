@@ -135,9 +135,8 @@ def compress_grid(
 ) -> Iterator[tuple[int, Compressed]]:
     """Compress one checkpoint by many recipes: yields (position in ``recipes``, result), each as if computed alone.
 
-    A recipe that does not fit the model (a layer that is not there, nothing left) is told to ``refused`` with its
-    position, and the others go on; without ``refused`` the error is raised.
-
+    A recipe that does not fit the model (a layer that is not there, nothing left) or needs calibration data where there
+    is none is told to ``refused`` with its position, and the others go on; without ``refused`` the error is raised.
 
     Recipes with the same first steps come one after the other, whatever their order in ``recipes``: each first step is
     carried out once for all of them, and weights are ranked once for all sparsities. Beside ``weights`` it holds one
