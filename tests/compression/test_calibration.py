@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -102,6 +104,44 @@ def test_the_factor_is_that_of_the_inverse() -> None:
     factor = inverse_factor(hessian, 0.01).double()
     damped = hessian + 0.01 * hessian.diagonal().mean() * torch.eye(6)
     torch.testing.assert_close(factor.T @ factor @ damped, torch.eye(6).double(), rtol=1e-5, atol=1e-5)
+
+
+def test_large_statistics_are_kept_for_one_kind_of_recipe_at_a_time(two: TwoLayers) -> None:
+    found, one = calibration(two, [torch.randn(4, 3)]), SparseGPT(0.5)
+    factor = found.factor("first.weight", one)
+    assert found.factor("first.weight", GPTQ(4)) is factor, "of the same rows and damping"
+    large = [weakref.ref(factor), weakref.ref(found.hessians(one.calibration_rows)["first.weight"])]
+    del factor
+    found.factor("second.weight", replace(one, damping=0.02))
+    assert [held() is None for held in large] == [True, False]
+    found.factor("second.weight", replace(one, calibration_rows=2))
+    assert [held() is None for held in large] == [True, True]
+
+
+def test_recipes_of_one_damping_share_its_factors_wherever_they_stand(
+    modern: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[float] = []
+
+    def counted(hessian: Tensor, damping: float) -> Tensor:
+        calls.append(damping)
+        return inverse_factor(hessian, damping)
+
+    monkeypatch.setattr("trainlarge.compression.calibration.inverse_factor", counted)
+    batches = [{"input_ids": torch.randint(3, 120, (4, 8), generator=torch.Generator().manual_seed(0))}]
+    weights = Weights.of(modern)
+    statistics = Calibration(weights, modern, lambda: batches)
+    recipes = [
+        recipe
+        for strength in (3, 4, 5)
+        for damping in (0.01, 0.02)
+        for recipe in (
+            Recipe(SparseGPT(strength / 10, damping=damping)),
+            Recipe(quantize=GPTQ(strength, damping=damping)),
+        )
+    ]
+    assert len(list(compress_grid(weights, recipes, statistics))) == len(recipes)
+    assert len(calls) == 2 * len(statistics.hessians(128))
 
 
 @pytest.mark.parametrize(

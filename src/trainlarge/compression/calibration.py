@@ -22,7 +22,8 @@ Positions where the mask is 0 do not count."""
 class Calibration:
     """Statistics of the inputs X [tokens, in] of every linear layer, by the name of its weight [out, in].
 
-    Nothing is computed before it is asked for, and then once for all recipes; the statistics are those of the dense
+    Nothing is computed before it is asked for, and then once for all recipes that ask one after the other for the same
+    (what is as large as the model or larger is not kept for longer); the statistics are those of the dense
     model, whatever weights the model holds at that time. Embeddings, and linear layers whose weight is tied to one,
     have none.
 
@@ -36,7 +37,7 @@ class Calibration:
         self.weights, self.model, self.batches = weights, model, batches
         self._squares: dict[int, dict[str, Tensor]] = {}
         self._hessians: dict[int, dict[str, Tensor]] = {}
-        self._factors: dict[tuple[int, float, str], Tensor] = {}
+        self._factors: dict[tuple[int, float], dict[str, Tensor]] = {}
         self._ranges: dict[int, dict[str, tuple[float, float]]] = {}
 
     def mean_squares(self, rows: int) -> Mapping[str, Tensor]:
@@ -47,21 +48,28 @@ class Calibration:
 
     def hessians(self, rows: int) -> Mapping[str, Tensor]:
         """Name -> float32 [in, in]: X^T X / tokens over the first ``rows`` rows; the squared error of W' against W on
-        these inputs is the trace of (W' - W) H (W' - W)^T."""
+        these inputs is the trace of (W' - W) H (W' - W)^T. Those of the last number of rows are kept."""
         if rows not in self._hessians:
+            self._hessians.clear()
             self._hessians[rows] = self._means(rows, lambda inputs: inputs.T @ inputs)
         return self._hessians[rows]
 
     def factor(self, name: str, method: SparseGPT | GPTQ) -> Tensor | None:
         """float32 [in, in]: U, upper triangular, with U^T U = (H + damping * mean(diag H) * I)^-1; None where the
-        matrix has no inputs of its own. Raises UserError where the damping is too small for there to be one."""
+        matrix has no inputs of its own. Those of the last number of rows and damping are kept.
+
+        Raises UserError where the damping is too small for there to be one.
+        """
         hessians = self.hessians(method.calibration_rows)
         if name not in hessians:
             return None
-        key = (method.calibration_rows, method.damping, name)
+        key = (method.calibration_rows, method.damping)
         if key not in self._factors:
-            self._factors[key] = _damped_factor(name, hessians[name], method)
-        return self._factors[key]
+            self._factors = {key: {}}
+        factors = self._factors[key]
+        if name not in factors:
+            factors[name] = _damped_factor(name, hessians[name], method)
+        return factors[name]
 
     def ranges(self, rows: int) -> Mapping[str, tuple[float, float]]:
         """Name of a linear layer (of every one that is called, an output layer that is tied to an embedding too) -> the
