@@ -200,12 +200,22 @@ def _after(step: Part, state: _State) -> _State:
         allowed = f"for a model with matrices{'' if step.embeddings else ' beside its embeddings'}"
         raise UserError(f"{step.slot}.name={step.name}", state.weights.architecture, allowed)
     tensors = {name: state.forms[name].dense() for name in names}
-    found = function_of(step)(step, tensors, state.shared)
+    found = _applied(step, tensors, state)
     if isinstance(step, Pruning) and not any(form.nonzero for form in found.values()):
         raise UserError("prune.sparsity", step.sparsity, "a share that leaves weights in the matrices of this model")
     forms = {**state.forms, **{name: recoded(state.forms[name], found[name]) for name in found}}
     unrounded = {name: tensor for name, tensor in state.unrounded.items() if name not in found}
     return replace(state, forms=forms, unrounded=unrounded | (tensors if step.slot == "quantize" else {}))
+
+
+def _applied(step: Method, tensors: Mapping[str, Tensor], state: _State) -> dict[str, Form]:
+    """Forms of ``tensors`` after a method, which may act otherwise on embeddings."""
+    apply, own = function_of(step), step.of_embeddings()
+    if own == step:
+        return apply(step, tensors, state.shared)
+    tables = {name: tensor for name, tensor in tensors.items() if name in state.weights.embeddings}
+    body = {name: tensor for name, tensor in tensors.items() if name not in tables}
+    return {**apply(step, body, state.shared), **apply(own, tables, state.shared)}
 
 
 def _reshaped(step: Part, reshape: Reshape, state: _State) -> _State:

@@ -24,6 +24,7 @@ from trainlarge.compression.training_batches import training_batches
 from trainlarge.compression.weight_error import WeightError, total_relative_squared_error, weight_errors
 from trainlarge.compression.weights import Weights, load_weights
 from trainlarge.compression.zstd import zstd_bytes
+from trainlarge.config.method import Method, Part
 from trainlarge.data.evaluation import EvaluationSet
 from trainlarge.data.prepare import prepare
 from trainlarge.errors import UserError
@@ -160,6 +161,7 @@ class CheckpointRun:
             "increase_standard_error": standard_error(evaluation.row_losses - self.dense.row_losses),
             "sparsity": getattr(recipe.prune, "sparsity", 0.0),
             "bits": getattr(recipe.quantize, "bits", 32),
+            "embedding_bits": _embedding_bits(recipe.quantize),
             "activation_bits": getattr(recipe.activations, "bits", 32),
             "parameters": sizes.parameters,
             "embedding_parameters": sizes.parameters - sizes.parameters_without_embeddings,
@@ -186,6 +188,12 @@ class CheckpointRun:
 
 def _entries(model: PreTrainedModel) -> int:
     return len(cast(Any, model).get_input_embeddings().weight)
+
+
+def _embedding_bits(quantize: Part | None) -> float:
+    if not isinstance(quantize, Method) or not quantize.embeddings:
+        return 32
+    return getattr(quantize.of_embeddings(), "bits", 32)
 
 
 def _no_number(loss: float, key: str, value: object) -> UserError:
