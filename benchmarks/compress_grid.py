@@ -12,7 +12,8 @@ With ``--recipes 100`` (shapes 256x4 and 768x12 where none are named) there are 
 which the row's name tells, and scaled to 100; ``loss_difference`` is the largest one between its losses and ours.
 ``compress_grid_memory``: bytes that the job adds at its peak to a process that has imported everything, measured in a
 child process, against the weights and the evaluation set; ``evaluation`` is the same for one evaluation alone.
-Aims: 1.2, a fifth of the loop's time, 2.
+``compress_grid_memory_gptq``: the same for a job of one GPTQ recipe, which holds statistics of the inputs, too.
+Aims: 1.2, a fifth of the loop's time, 2; none for GPTQ.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ from trainlarge.training.evaluate import BATCH_TOKENS
 Grid = list[tuple[float, int]]
 
 GRIDS: dict[int, Grid] = {
+    1: [(0.0, 4)],
     24: [(sparsity, bits) for sparsity in (0.0, 0.15, 0.3, 0.45, 0.6, 0.75) for bits in (32, 8, 6, 4)],
     100: [
         (sparsity / 100, bits)
@@ -59,7 +62,9 @@ SHAPES = {24: ["64x2", "128x2", "256x4"], 100: ["256x4", "768x12"]}
 BASE = ["data.sequence_length=64", "budget=2 steps", "study=bench"]
 """Rows and length of the evaluation are those of the quickstart: a longer evaluation would flatter the ratio."""
 MEMORY = "--memory-of"
-"""Option with which this file calls itself: the study's root, the checkpoint's id, the recipes; see ``_memory_of``."""
+"""Option with which this file calls itself: the study's root, the checkpoint's id, the grid; see ``_memory_of``."""
+OVERRIDES: dict[str, list[str]] = {"": [], "_gptq": ["quantize=gptq"]}
+"""End of a row's name -> how its recipes are made."""
 
 
 def main() -> None:
@@ -93,9 +98,9 @@ def _measure(shape: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             sides = _ratio([(one["ours"], one["loop"]) for one in rounds])
             difference = max(one["difference"] for one in rounds)
             rows += [{"name": name, **common, **sides, "loss_difference": difference}]
-            rows += [
-                {"name": "compress_grid_memory", **common, "unit": "bytes", **_memory(folder, checkpoint.id, grid)}
-            ]
+            for kind, recipes in {"": len(grid), "_gptq": 1}.items():
+                told = {"name": f"compress_grid_memory{kind}", **common, "recipes": recipes, "unit": "bytes"}
+                rows.append({**told, **_memory(folder, checkpoint.id, recipes, kind)})
     return rows
 
 
@@ -126,23 +131,23 @@ def _loop(study: Study, run: CheckpointRun, grid: Grid, sample: Grid) -> dict[st
     return {"loop": seconds, "difference": difference}
 
 
-def _memory(root: str, checkpoint: str, grid: Grid) -> dict[str, float]:
-    """Peak of the job, and of one evaluation alone, each of a process of its own."""
+def _memory(root: str, checkpoint: str, count: int, kind: str) -> dict[str, float]:
+    """Peak of a job of ``count`` recipes, and of one evaluation alone, each of a process of its own."""
     told = {}
-    for recipes in (0, len(grid)):
-        command = [sys.executable, __file__, MEMORY, root, checkpoint, str(recipes)]
+    for recipes in (0, count):
+        command = [sys.executable, __file__, MEMORY, root, checkpoint, str(recipes), kind]
         told[recipes] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    ours, least = told[len(grid)]["peak"], told[0]["least"]
+    ours, least = told[count]["peak"], told[0]["least"]
     return {"ours": ours, "theirs": least, "ratio": ours / least, "evaluation": told[0]["peak"]}
 
 
-def _memory_of(root: str, checkpoint: str, recipes: int) -> None:
+def _memory_of(root: str, checkpoint: str, recipes: int, kind: str) -> None:
     """Print what a job of so many recipes adds to the memory of a process; for 0 one evaluation of the checkpoint."""
     os.environ["TRAINLARGE_STUDIES"] = root
     study = Study.named("bench")
     for folder in study.folders("compress"):
         folder.clear_result()
-    configs = _configs(checkpoint, GRIDS[recipes] if recipes else [(0.0, 32)])
+    configs = _configs(checkpoint, GRIDS[recipes] if recipes else [(0.0, 32)], OVERRIDES[kind])
     make_plan(study, "compress", make_cells("compress", configs))
     before = _peak_bytes()
     run = _run(study, "compress", configs) if recipes else CheckpointRun(_claimed(study, configs))
@@ -179,8 +184,8 @@ def _claimed(study: Study, configs: list[dict[str, Any]], stage: str = "compress
     return RunningJob.claim(study, stage, list(job.cell_ids))
 
 
-def _configs(checkpoint: str, grid: Grid) -> list[dict[str, Any]]:
-    base = _config("compress", ["study=bench", f"checkpoint={checkpoint}"])
+def _configs(checkpoint: str, grid: Grid, overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
+    base = _config("compress", ["study=bench", f"checkpoint={checkpoint}", *overrides])
     return [
         {**base, "prune": {**base["prune"], "sparsity": sparsity}, "quantize": {**base["quantize"], "bits": bits}}
         for sparsity, bits in grid
@@ -198,7 +203,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one small shape, few rounds: under a minute")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     parser.add_argument("--shapes", type=lambda text: text.split(","), help="such as 128x2,256x4")
-    parser.add_argument("--recipes", type=int, choices=list(GRIDS), default=24, help="recipes of the grid")
+    parser.add_argument("--recipes", type=int, choices=list(SHAPES), default=24, help="recipes of the grid")
     parser.add_argument("--rounds", type=int, help="how often every side is timed")
     parser.add_argument("--rows", type=int, default=512, help="rows of the evaluation, of 64 tokens")
     parser.add_argument("--loop", type=int, default=10, help="recipes on which the user's loop is timed; 100: all")
@@ -211,6 +216,6 @@ def _options() -> argparse.Namespace:
 if __name__ == "__main__":
     make_threads_yield()
     if sys.argv[1:2] == [MEMORY]:
-        _memory_of(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+        _memory_of(sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5])
     else:
         main()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -123,10 +126,73 @@ def test_the_factor_is_that_of_the_inverse() -> None:
     torch.testing.assert_close(factor.T @ factor @ damped, torch.eye(6).double(), rtol=1e-5, atol=1e-5)
 
 
+def test_large_statistics_are_kept_for_one_kind_of_recipe_at_a_time(two: TwoLayers) -> None:
+    found, one = calibration(two, [torch.randn(4, 3)]), SparseGPT(0.5)
+    factor = found.factor("first.weight", one)
+    assert found.factor("first.weight", GPTQ(4)) is factor, "of the same rows and damping"
+    large = [weakref.ref(factor), weakref.ref(found.hessians(one.calibration_rows)["first.weight"])]
+    del factor
+    found.factor("second.weight", replace(one, damping=0.02))
+    assert [held() is None for held in large] == [True, False]
+    found.factor("second.weight", replace(one, calibration_rows=2))
+    assert [held() is None for held in large] == [True, True]
+
+
+def test_recipes_of_one_damping_share_its_factors_wherever_they_stand(
+    modern: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[float] = []
+
+    def counted(hessian: Tensor, damping: float) -> Tensor:
+        calls.append(damping)
+        return inverse_factor(hessian, damping)
+
+    monkeypatch.setattr("trainlarge.compression.calibration.inverse_factor", counted)
+    batches = [{"input_ids": torch.randint(3, 120, (4, 8), generator=torch.Generator().manual_seed(0))}]
+    weights = Weights.of(modern)
+    statistics = Calibration(weights, modern, lambda: batches)
+    recipes = [
+        recipe
+        for strength in (3, 4, 5)
+        for damping in (0.01, 0.02)
+        for recipe in (
+            Recipe(SparseGPT(strength / 10, damping=damping)),
+            Recipe(quantize=GPTQ(strength, damping=damping)),
+        )
+    ]
+    assert len(list(compress_grid(weights, recipes, statistics))) == len(recipes)
+    assert len(calls) == 2 * len(statistics.hessians(128))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "slot"),
+    [(Recipe(SparseGPT(0.5, damping=1e-12)), "prune"), (Recipe(quantize=GPTQ(4, damping=1e-12)), "quantize")],
+    ids=["prune", "quantize"],
+)
+def test_a_damping_that_is_too_small_for_the_data_is_refused_alone(
+    modern: PreTrainedModel, recipe: Recipe, slot: str
+) -> None:
+    one_token = {"input_ids": torch.full((2, 8), 7)}
+    weights, refused = Weights.of(modern), {}
+    statistics = Calibration(weights, modern, lambda: [one_token])
+    recipes = [Recipe(Magnitude(0.5)), recipe, Recipe(SparseGPT(0.5)), Recipe(quantize=GPTQ(4))]
+    found = [position for position, _ in compress_grid(weights, recipes, statistics, refused=refused.__setitem__)]
+    assert sorted(found) == [0, 2, 3] and list(refused) == [1]
+    assert re.match(rf"{slot}\.damping=1e-12: allowed is a larger share: .* inputs of model\.", str(refused[1]))
+
+
 @pytest.mark.parametrize("recipe", METHODS, ids=Recipe.describe)
 def test_without_data_a_method_that_needs_it_is_refused(model: PreTrainedModel, recipe: Recipe) -> None:
     with pytest.raises(UserError, match=r"^calibration=None: allowed is batches of inputs, since .*name=\w+ looks"):
         compress(model, recipe)
+
+
+def test_without_data_the_recipes_of_a_grid_that_need_none_go_on(modern: PreTrainedModel) -> None:
+    recipes, refused = [Recipe(), *METHODS, Recipe(Magnitude(0.5)), Recipe(Magnitude(0.5), GPTQ(4))], {}
+    found = [position for position, _ in compress_grid(Weights.of(modern), recipes, refused=refused.__setitem__)]
+    assert sorted(found) == [0, 4]
+    assert sorted(refused) == [1, 2, 3, 5]
+    assert all(str(error).startswith("calibration=None: ") for error in refused.values())
 
 
 @pytest.mark.parametrize("batches", [[], [torch.zeros((0, 8), dtype=torch.long)], iter([])])

@@ -24,8 +24,11 @@ from transformers import (
 from trainlarge.cli import main
 from trainlarge.compression import Dynamic, Magnitude, Recipe, Uniform, compress, load_packed, save_packed
 from trainlarge.compression.cells import resolve
+from trainlarge.compression.own_tokenizer import own_tokenizer
 from trainlarge.errors import UserError
+from trainlarge.results.show import show_cell
 from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.plan import look_ahead, make_cells
 from trainlarge.sweep.store import CellFolder, Study
 
 Compose = Callable[..., dict[str, Any]]
@@ -145,6 +148,78 @@ def test_identity_is_content_and_not_place(folder: Path, text: list[str], study:
     assert Cell("compress", resolve(compose("compress", f"checkpoint={moved}", *text))).id != one.id
 
 
+def test_each_text_of_a_sweep_evaluates_its_own_cells(
+    folder: Path, text: list[str], study: Study, compose: Compose, run_here: Callable[..., list[CellFolder]],
+    tmp_path: Path, tiny_text: Path,
+) -> None:  # fmt: skip
+    other = tmp_path / "other.txt"
+    other.write_text("\n\n".join(reversed(tiny_text.read_text().split("\n\n")[:600])))
+    common = [f"checkpoint={folder}", *text, "tracking=none"]
+    overrides = [[], [f"data.files=[{other}]"], ["task.evaluation_rows=16"]]
+    configs = [compose("compress", *common, *override) for override in overrides]
+    recipes = [compose("compress", *common, f"quantize.bits={bits}") for bits in (8, 4)]
+    assert [len(job.cell_ids) for job in look_ahead(study, "compress", make_cells("compress", recipes)).jobs] == [2]
+    assert len(look_ahead(study, "compress", make_cells("compress", configs)).jobs) == len(configs)
+    together = run_here("compress", configs)
+    found = [cell.record() for cell in together]
+    for cell in together:
+        shutil.rmtree(cell.path)
+    alone = [run_here("compress", [config])[0].record() for config in configs]
+    facts = ("loss", "data", "dense_loss")
+    assert [[record[fact] for fact in facts] for record in found] == [
+        [record[key] for key in facts] for record in alone
+    ]
+    assert len({record["loss"] for record in found}) == len(configs)
+
+
+def test_cells_of_a_folder_that_changed_between_two_commands_share_no_job(
+    folder: Path, text: list[str], study: Study, compose: Compose
+) -> None:
+    before = make_cells("compress", [compose("compress", f"checkpoint={folder}", *text)])
+    model = BertForMaskedLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.cls.predictions.bias.add_(1.0)
+    model.save_pretrained(folder)
+    after = make_cells("compress", [compose("compress", f"checkpoint={folder}", *text, "quantize.bits=8")])
+    assert len(look_ahead(study, "compress", [*before, *after]).jobs) == 2
+
+
+def test_a_recipe_whose_model_computes_no_numbers_fails_alone(
+    folder: Path, text: list[str], study: Study, compose: Compose, run_here: Callable[..., list[CellFolder]]
+) -> None:
+    model = BertForMaskedLM.from_pretrained(folder)
+    attention = model.bert.encoder.layer[0].attention.self
+    with torch.no_grad():
+        # Every token asks with the same huge query, for keys of tiny weights. Rounding by one scale gives all of these
+        # weights the size of the one large weight, which nobody asks for.
+        attention.query.weight.zero_()
+        attention.query.bias.zero_()
+        attention.query.bias[1] = 3e37
+        attention.key.weight.mul_(1e-37)
+        attention.key.weight[0, 0] = 1e4
+        attention.key.bias.zero_()
+    model.save_pretrained(folder)
+    common = [f"checkpoint={folder}", *text, "tracking=none"]
+    recipes = [["quantize=binary", "quantize.granularity=tensor"], ["quantize.bits=32"], ["quantize.bits=8"]]
+    broken, *fine = run_here("compress", [compose("compress", *common, *recipe) for recipe in recipes])
+    says = "recipe=binary tensor: allowed is one whose model has a finite loss: this one's is nan"
+    assert broken.status().error == says and not broken.packed.exists()
+    assert [cell.record()["loss_increase"] > 0 for cell in fine] == [False, True]
+
+
+def test_a_loss_beyond_every_perplexity_is_recorded(
+    folder: Path, text: list[str], study: Study, compose: Compose, run_here: Callable[..., list[CellFolder]]
+) -> None:
+    model = BertForMaskedLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.cls.predictions.bias[7] = 2000.0
+    model.save_pretrained(folder)
+    [cell] = run_here("compress", [compose("compress", f"checkpoint={folder}", *text, "tracking=none")])
+    record = cell.record()
+    assert record["loss"] > 1000 and record["perplexity"] is None
+    assert "perplexity" not in show_cell(cell.id, study.name)
+
+
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_what_is_missing_is_named(folder: Path, text: list[str], study: Study, compose: Compose, missing: str) -> None:
     (folder / missing).unlink()
@@ -168,12 +243,28 @@ def test_a_text_that_does_not_fit(
         resolve(compose("compress", f"checkpoint={folder}", *text, *overrides))
 
 
-def test_a_tokenizer_without_a_mask(folder: Path) -> None:
-    from trainlarge.compression.own_tokenizer import own_tokenizer
+def test_a_tokenizer_with_more_tokens_than_the_model(
+    folder: Path, text: list[str], study: Study, compose: Compose, run_here: Callable[..., list[CellFolder]]
+) -> None:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    size = len(tokenizer)
+    tokenizer.add_tokens(["brandnew"])
+    tokenizer.save_pretrained(folder)
+    config = compose("compress", f"checkpoint={folder}", *text, "tracking=none")
+    allowed = f"a folder whose tokenizer has at most {size} entries, those of its model, and not {size + 1}"
+    with pytest.raises(UserError, match=rf"^checkpoint={folder}: allowed is {allowed}$"):
+        run_here("compress", [config])
+    model = BertForMaskedLM.from_pretrained(folder)
+    model.resize_token_embeddings(size + 1)
+    model.save_pretrained(folder)
+    [cell] = run_here("compress", [compose("compress", f"checkpoint={folder}", *text, "tracking=none")])
+    assert cell.is_done()
 
+
+def test_a_tokenizer_without_a_mask(folder: Path) -> None:
     config = json.loads((folder / "tokenizer_config.json").read_text())
     config.pop("mask_token")
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     (folder / "special_tokens_map.json").unlink(missing_ok=True)
     with pytest.raises(UserError, match="whose tokenizer has a mask token"):
-        own_tokenizer(folder)
+        own_tokenizer(folder, 100)

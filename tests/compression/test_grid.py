@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trainlarge.compression import Compressed, Magnitude, Recipe, Uniform, Weights, compress, compress_grid
+from trainlarge.config.quantize import GPTQ, Outliers
 from trainlarge.errors import UserError
 
 prunes = st.none() | st.builds(
@@ -75,6 +76,22 @@ def test_embeddings_can_be_left_out(model: PreTrainedModel) -> None:
     assert all(torch.equal(weights.tensors[name], changed[name]) for name in weights.embeddings)
     body = [changed[name] for name in weights.matrices - weights.embeddings]
     assert sum(int((tensor == 0).sum()) for tensor in body) >= sum(tensor.numel() for tensor in body) // 2
+
+
+@pytest.mark.parametrize("kind", [Uniform, Outliers, GPTQ])
+def test_embeddings_can_take_other_bits(model: PreTrainedModel, kind: type[Uniform]) -> None:
+    batches = [torch.randint(3, 120, (2, 8))]
+    weights = Weights.of(model)
+    apart, four, eight = (
+        compress(model, Recipe(Magnitude(0.5), method), calibration=batches)
+        for method in (kind(4, embedding_bits=8), kind(4), kind(8))
+    )
+    for name in weights.matrices:
+        expected = eight if name in weights.embeddings else four
+        assert torch.equal(apart.weights[name], expected.weights[name])
+    body, whole = "ideal_bytes_without_embeddings", "ideal_bytes"
+    assert getattr(apart.sizes, body) == getattr(four.sizes, body)
+    assert getattr(four.sizes, whole) < getattr(apart.sizes, whole) < getattr(eight.sizes, whole)
 
 
 def test_pruned_weights_stay_zero_when_quantized(model: PreTrainedModel) -> None:

@@ -56,6 +56,13 @@ def test_methods_that_look_at_data_run_beside_others(compressed: Callable[..., l
     assert [record["bits"] for record in records] == [32, 32, 32, 2, 3, 3, 3.5]
 
 
+def test_the_record_tells_the_bits_of_embeddings(compressed: Callable[..., list[CellFolder]]) -> None:
+    recipes = [[], ["quantize.embedding_bits=8"], ["quantize.embeddings=false"]]
+    records = [_record(folder) for folder in compressed(*[["quantize.bits=4", *recipe] for recipe in recipes], [])]
+    assert [(record["bits"], record["embedding_bits"]) for record in records] == [(4, 4), (4, 8), (4, 32), (32, 32)]
+    assert len({record["file_bytes"] for record in records}) == 4
+
+
 def test_a_cell_does_not_depend_on_its_job(compressed: Callable[..., list[CellFolder]]) -> None:
     recipes = [["prune=wanda", "prune.sparsity=0.5"], ["quantize=gptq", "quantize.bits=3"]]
     alone = [compressed(recipe)[0] for recipe in recipes]

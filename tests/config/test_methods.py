@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -29,6 +29,7 @@ uniform = {
     "symmetric": st.booleans(),
     "range": st.sampled_from(["minmax", "percentile", "mse"]),
     "percentile": st.none() | st.floats(50, 100, exclude_min=True),
+    "embedding_bits": st.none() | st.integers(2, 8),
     **groups,
     **common,
 }
@@ -82,6 +83,13 @@ def test_fields_that_came_later_leave_old_recipes_as_they_were() -> None:
             assert all(defaults[key] == value for key, value in kind.later.items())
 
 
+def test_bits_of_embeddings_are_said_only_where_they_count() -> None:
+    for plain in (Uniform(4), Outliers(4), GPTQ(4)):
+        assert replace(plain, embedding_bits=4) == plain and "embedding_bits" not in plain.to_json()
+        assert replace(plain, embedding_bits=8) != plain
+        assert replace(plain, embeddings=False, embedding_bits=8) == replace(plain, embeddings=False)
+
+
 def test_a_group_size_counts_for_groups_only() -> None:
     assert Uniform(4, "row", group_size=32) == Uniform(4, "row")
     assert Uniform(4, "group").group_size == 64
@@ -110,6 +118,7 @@ def test_every_method_has_a_group_file_with_all_its_fields(slot: str, compose: C
         ("prune 50 % wanda", Recipe(Wanda(0.5))),
         ("prune 50 % sparsegpt 4:8", Recipe(SparseGPT(0.5, m=8))),
         ("4 bit group 32 mse", Recipe(quantize=Uniform(4, "group", group_size=32, range="mse"))),
+        ("4 bit row, embeddings 8 bit", Recipe(quantize=Uniform(4, embedding_bits=8))),
         ("3 bit row outliers 1 %", Recipe(quantize=Outliers(3))),
         ("4 bit row symmetric gptq", Recipe(quantize=GPTQ(4, symmetric=True))),
         ("3.5 bit row mixed", Recipe(quantize=Mixed(3.5))),
@@ -147,6 +156,9 @@ def test_bad_pruning(group: dict[str, Any], message: str) -> None:
     ("group", "message"),
     [
         ({"name": "uniform", "bits": 4, "granularity": "group", "group_size": 0}, "quantize.group_size=0"),
+        ({"name": "uniform", "bits": 4, "embedding_bits": 1}, "quantize.embedding_bits=1: allowed is a whole number"),
+        ({"name": "gptq", "bits": 4, "embedding_bits": 32}, "quantize.embedding_bits=32: allowed is a whole number"),
+        ({"name": "kmeans", "bits": 4, "embedding_bits": 8}, "quantize.embedding_bits=8: allowed is a field of kmeans"),
         ({"name": "uniform", "bits": 4, "group_size": "many"}, "quantize.group_size=many"),
         ({"name": "uniform", "bits": 4, "range": "best"}, "quantize.range=best: allowed is one of minmax, percentile"),
         ({"name": "uniform", "bits": 4, "range": "percentile", "percentile": 40}, "quantize.percentile=40"),

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from trainlarge.compression.masks import Masks, counted, masks_of
 from trainlarge.compression.weights import Weights, load_weights
+from trainlarge.config.prune import SparseGPT
+from trainlarge.config.quantize import GPTQ
 from trainlarge.errors import UserError
 
 Batch = Tensor | Mapping[str, Tensor]
@@ -22,7 +24,8 @@ Positions where ``attention_mask`` is 0 do not count, nor, in the decoder of an 
 class Calibration:
     """Statistics of the inputs X [tokens, in] of every linear layer, by the name of its weight [out, in].
 
-    Nothing is computed before it is asked for, and then once for all recipes; the statistics are those of the dense
+    Nothing is computed before it is asked for, and then once for all recipes that ask one after the other for the same
+    (what is as large as the model or larger is not kept for longer); the statistics are those of the dense
     model, whatever weights the model holds at that time. Embeddings, and linear layers whose weight is tied to one,
     have none.
 
@@ -36,7 +39,7 @@ class Calibration:
         self.weights, self.model, self.batches = weights, model, batches
         self._squares: dict[int, dict[str, Tensor]] = {}
         self._hessians: dict[int, dict[str, Tensor]] = {}
-        self._factors: dict[tuple[int, float, str], Tensor] = {}
+        self._factors: dict[tuple[int, float], dict[str, Tensor]] = {}
         self._ranges: dict[int, dict[str, tuple[float, float]]] = {}
 
     def mean_squares(self, rows: int) -> Mapping[str, Tensor]:
@@ -47,20 +50,28 @@ class Calibration:
 
     def hessians(self, rows: int) -> Mapping[str, Tensor]:
         """Name -> float32 [in, in]: X^T X / tokens over the first ``rows`` rows; the squared error of W' against W on
-        these inputs is the trace of (W' - W) H (W' - W)^T."""
+        these inputs is the trace of (W' - W) H (W' - W)^T. Those of the last number of rows are kept."""
         if rows not in self._hessians:
+            self._hessians.clear()
             self._hessians[rows] = self._means(rows, lambda inputs: inputs.T @ inputs)
         return self._hessians[rows]
 
-    def factor(self, name: str, rows: int, damping: float) -> Tensor | None:
+    def factor(self, name: str, method: SparseGPT | GPTQ) -> Tensor | None:
         """float32 [in, in]: U, upper triangular, with U^T U = (H + damping * mean(diag H) * I)^-1; None where the
-        matrix has no inputs of its own."""
-        if name not in self.hessians(rows):
+        matrix has no inputs of its own. Those of the last number of rows and damping are kept.
+
+        Raises UserError where the damping is too small for there to be one.
+        """
+        hessians = self.hessians(method.calibration_rows)
+        if name not in hessians:
             return None
-        key = (rows, damping, name)
+        key = (method.calibration_rows, method.damping)
         if key not in self._factors:
-            self._factors[key] = inverse_factor(self.hessians(rows)[name], damping)
-        return self._factors[key]
+            self._factors = {key: {}}
+        factors = self._factors[key]
+        if name not in factors:
+            factors[name] = _damped_factor(name, hessians[name], method)
+        return factors[name]
 
     def ranges(self, rows: int) -> Mapping[str, tuple[float, float]]:
         """Name of a linear layer (of every one that is called, an output layer that is tied to an embedding too) -> the
@@ -115,13 +126,24 @@ def first_rows(batches: Iterable[Batch], rows: int) -> Iterator[dict[str, Tensor
 
 
 def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
-    """float32 [n, n]: the upper Cholesky factor of the inverse of the damped ``hessian`` [n, n]."""
+    """float32 [n, n]: the upper Cholesky factor of the inverse of the damped ``hessian`` [n, n].
+
+    Raises torch.linalg.LinAlgError where that is not positive definite.
+    """
     hessian = hessian.double()
     mean = float(hessian.diagonal().mean())
     # A layer that never saw anything but zeros: any inverse will do, all weights are alike.
     damped = hessian + torch.eye(len(hessian), dtype=hessian.dtype) * (damping * mean if mean else 1.0)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     return torch.linalg.cholesky(inverse, upper=True).float()
+
+
+def _damped_factor(name: str, hessian: Tensor, method: SparseGPT | GPTQ) -> Tensor:
+    try:
+        return inverse_factor(hessian, method.damping)
+    except torch.linalg.LinAlgError as error:
+        allowed = f"a larger share: with this one the inputs of {name} have no inverse in double precision"
+        raise UserError(f"{method.slot}.damping", method.damping, allowed) from error
 
 
 def _linears(model: nn.Module, weights: Weights) -> dict[str, nn.Linear]:

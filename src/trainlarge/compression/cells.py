@@ -38,8 +38,9 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def shared_work(config: dict[str, Any]) -> Any:
-    """The checkpoint: all its recipes share the loaded model, the evaluation set and the pruned weights."""
-    return config["checkpoint"]
+    """The checkpoint and, for a folder, its content and text: they are what recipes share in one job (the loaded model,
+    the evaluation set, the calibration, the pruned weights)."""
+    return {key: config.get(key) for key in ("checkpoint", DIGEST, *TEXT)}
 
 
 def cost(config: dict[str, Any]) -> float:

@@ -12,11 +12,15 @@ from trainlarge.data.prepare import OwnTokenizer
 from trainlarge.errors import UserError
 
 
-def own_tokenizer(folder: Path) -> OwnTokenizer:
+def own_tokenizer(folder: Path, entries: int) -> OwnTokenizer:
     """What must be known of the tokenizer of a folder.
 
+    Args:
+        folder: a Hugging Face folder.
+        entries: rows of the token embedding of its model.
+
     Raises:
-        UserError: on ``checkpoint``, when there is none, or it has no mask token.
+        UserError: on ``checkpoint``, when there is none, it has no mask token, or it has tokens beyond the model's.
     """
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -25,6 +29,10 @@ def own_tokenizer(folder: Path) -> OwnTokenizer:
         raise UserError("checkpoint", folder, f"a folder with a tokenizer that can be read ({cause})") from error
     if tokenizer.mask_token_id is None:
         raise UserError("checkpoint", folder, "a folder whose tokenizer has a mask token")
+    needed = max(tokenizer.get_vocab().values()) + 1
+    if needed > entries:
+        allowed = f"a folder whose tokenizer has at most {entries} entries, those of its model, and not {needed}"
+        raise UserError("checkpoint", folder, allowed)
     mask, unknown = tokenizer.mask_token_id, tokenizer.unk_token_id
     separator = _first(tokenizer.sep_token_id, tokenizer.eos_token_id, mask)
     return OwnTokenizer(

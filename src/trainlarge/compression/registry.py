@@ -12,7 +12,7 @@ from torch import Tensor
 from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.forms import Form
 from trainlarge.compression.structure.tokens import TokenFacts
-from trainlarge.config.method import Calibrated, Method, Part
+from trainlarge.config.method import Method, Part
 from trainlarge.errors import UserError
 
 T = TypeVar("T")
@@ -43,11 +43,6 @@ class Shared:
 
     memory: dict[Hashable, Any] = field(default_factory=dict)
     """What ``once`` has computed."""
-
-    def __post_init__(self) -> None:
-        for method in self.methods:
-            if isinstance(method, Calibrated):
-                self.calibrated(method)
 
     def calibrated(self, method: Part) -> Calibration:
         """The calibration of a method that needs it. Raises UserError where there is none."""

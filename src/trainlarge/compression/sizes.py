@@ -23,7 +23,8 @@ class Sizes:
     """All parameters outside the embeddings."""
 
     nonzero_parameters: int
-    """Parameters that are not zero after pruning. Weights that quantization rounds to 0 still count, as in Li et al."""
+    """Parameters that are not zero after pruning. Weights that quantization rounds to 0 still count, as in Li et al.,
+    unless they are pruned afterwards."""
 
     nonzero_parameters_without_embeddings: int
     """The same outside the embeddings."""

@@ -24,6 +24,7 @@ from trainlarge.compression.training_batches import training_batches
 from trainlarge.compression.weight_error import WeightError, total_relative_squared_error, weight_errors
 from trainlarge.compression.weights import Weights, load_weights
 from trainlarge.compression.zstd import zstd_bytes
+from trainlarge.config.method import Method, Part
 from trainlarge.data.evaluation import EvaluationSet
 from trainlarge.data.prepare import prepare
 from trainlarge.errors import UserError
@@ -59,7 +60,7 @@ class CheckpointRun:
         parent = self.parent.config
         # First what can be wrong and is quick to find: preparing data may take minutes.
         model = load_model(self.parent.folder, attention=self.implementation.attention)
-        own = None if self.parent.is_cell else own_tokenizer(self.parent.folder)
+        own = None if self.parent.is_cell else own_tokenizer(self.parent.folder, _entries(model))
         prepared = prepare(parent["data"], job.study.data_root, own)
         self.evaluation_set: EvaluationSet = evaluation_set_of(parent, prepared)
         self.model: PreTrainedModel = cast(Any, model).to(self.implementation.device)
@@ -69,14 +70,20 @@ class CheckpointRun:
         self.recipes = [recipe_of(cell.config) for cell in self.cells]
         self.tokens = token_facts(prepared) if any(recipe.vocabulary for recipe in self.recipes) else None
         self.dense = self._evaluate()
+        if not math.isfinite(self.dense.loss):
+            raise _no_number(self.dense.loss, "checkpoint", self.parent.folder)
 
     def run(self) -> None:
-        """Compress, evaluate, pack and record, recipe by recipe. One that does not fit the model fails alone."""
+        """Compress, evaluate, pack and record, recipe by recipe. One that does not fit the model, or whose
+        model computes no numbers, fails alone."""
         began = started = time.time()
         results = compress_grid(self.weights, self.recipes, self.calibration, self.tokens, self._refuse)
         for position, compressed in results:
             cell = self.cells[position]
             evaluation = self._evaluate_compressed(compressed)
+            if not math.isfinite(evaluation.loss):
+                self._refuse(position, _no_number(evaluation.loss, "recipe", compressed.recipe.describe()))
+                continue
             self.job.require_lease(cell.id)
             folder = self.job.folder(cell.id)
             save_packed(folder.packed, compressed, parent=self.parent.id)
@@ -147,13 +154,14 @@ class CheckpointRun:
             "unknown_share": removed_share(self.evaluation_set.labels, compressed.left.structure.tokens),
             "loss": evaluation.loss,
             "accuracy": evaluation.accuracy,
-            "perplexity": math.exp(evaluation.loss),
+            "perplexity": _perplexity(evaluation.loss),
             "dense_loss": self.dense.loss,
             "loss_increase": evaluation.loss - self.dense.loss,
             "loss_standard_error": standard_error(evaluation.row_losses),
             "increase_standard_error": standard_error(evaluation.row_losses - self.dense.row_losses),
             "sparsity": getattr(recipe.prune, "sparsity", 0.0),
             "bits": getattr(recipe.quantize, "bits", 32),
+            "embedding_bits": _embedding_bits(recipe.quantize),
             "activation_bits": getattr(recipe.activations, "bits", 32),
             "parameters": sizes.parameters,
             "embedding_parameters": sizes.parameters - sizes.parameters_without_embeddings,
@@ -176,6 +184,28 @@ class CheckpointRun:
         implementation = {**self.implementation.to_json(), "precision": "fp32"}
         shared = {"shared": self.was_shared, "per_device": jobs_per_device()}
         return {**implementation, **shared, "software": software()}
+
+
+def _entries(model: PreTrainedModel) -> int:
+    return len(cast(Any, model).get_input_embeddings().weight)
+
+
+def _embedding_bits(quantize: Part | None) -> float:
+    if not isinstance(quantize, Method) or not quantize.embeddings:
+        return 32
+    return getattr(quantize.of_embeddings(), "bits", 32)
+
+
+def _no_number(loss: float, key: str, value: object) -> UserError:
+    return UserError(key, value, f"one whose model has a finite loss: this one's is {loss}")
+
+
+def _perplexity(loss: float) -> float | None:
+    """exp(loss); None where that is beyond what a float can hold."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return None
 
 
 def _counts(structure: Structure) -> dict[str, Any]:

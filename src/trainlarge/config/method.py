@@ -84,6 +84,10 @@ class Method(Part):
     def __post_init__(self) -> None:
         self.require("embeddings", isinstance(self.embeddings, bool), "true or false")
 
+    def of_embeddings(self) -> Method:
+        """The method as it acts on embedding matrices."""
+        return self
+
     def describe(self) -> str:
         """As for every part, with a word on the embeddings where they are left out."""
         return self.summary() if self.embeddings else f"{self.summary()} without embeddings"

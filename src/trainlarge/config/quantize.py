@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from trainlarge.config.method import Calibrated, Method, is_integer, is_real, method
@@ -28,7 +28,12 @@ class Uniform(Method):
     """
 
     off: ClassVar[Mapping[str, float]] = {"bits": 32}
-    later: ClassVar[Mapping[str, Any]] = {"group_size": None, "range": "minmax", "percentile": None}
+    later: ClassVar[Mapping[str, Any]] = {
+        "group_size": None,
+        "range": "minmax",
+        "percentile": None,
+        "embedding_bits": None,
+    }
 
     bits: int
     """Bits of a code, 2 to 8; a configuration's 32 is no quantization."""
@@ -52,6 +57,10 @@ class Uniform(Method):
     """Percentile p of ``range: percentile``, 99.9 where none is given: the weights of rank round((1 - p/100) (n - 1))
     from either end limit the range. Null for other ranges."""
 
+    embedding_bits: int | None = field(default=None, kw_only=True)
+    """Bits of a code of the embedding matrices, 2 to 8; null: ``bits``, as for all others. It counts for nothing where
+    embeddings are not quantized."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         allowed = "a whole number from 2 to 8, or 32 in a configuration"
@@ -65,6 +74,18 @@ class Uniform(Method):
         given = PERCENTILE if self.percentile is None else float(self.percentile)
         object.__setattr__(self, "percentile", given if self.range == "percentile" else None)
         object.__setattr__(self, "bits", int(self.bits))
+        own = self.embedding_bits
+        self.require("embedding_bits", own is None or (is_integer(own) and 2 <= own <= 8), "a whole number from 2 to 8")
+        object.__setattr__(self, "embedding_bits", own and int(own) if self.embeddings and own != self.bits else None)
+
+    def of_embeddings(self) -> Uniform:
+        """With the bits of the embeddings for all."""
+        return self if self.embedding_bits is None else replace(self, bits=self.embedding_bits, embedding_bits=None)
+
+    def describe(self) -> str:
+        """As for every method, with the bits of the embeddings where they have their own."""
+        own = self.embedding_bits
+        return super().describe() if own is None else f"{self.summary()}, embeddings {own} bit"
 
     def summary(self) -> str:
         """Such as ``4 bit row``."""

@@ -6,8 +6,11 @@
 The natural order is that of ``SLOTS``, from coarse to fine: first the vocabulary is cut, then heads, neurons or layers
 are removed, then matrices factorized, then weights pruned, then what is left is quantized, so that each method sees
 the weights that will be there. Any other order is possible and part of the recipe, but ``activations``, which is about
-the model that is left, comes last. Only the order of the slots that are used counts: recipes that differ in the place
-of an empty slot are equal.
+the model that is left, comes last. Quantized weights stay codes when they are pruned or rows or columns of them are
+removed later. They are floats again, and so counted in bytes, where a later step changes their values (``sparsegpt``,
+``factorize``), where columns are taken out of groups, and where a codebook has no value to spare for 0.
+
+Only the order of the slots that are used counts: recipes that differ in the place of an empty slot are equal.
 
 JSON of version 1 has ``prune`` and ``quantize`` always, the other slots where they are used, and ``order`` unless the
 recipe only prunes, quantizes, or prunes and then quantizes. So recipes (and packed files, and configurations of cells)
@@ -68,7 +71,7 @@ class Recipe:
 
     order: Sequence[str] | None = None
     """Slots in the order in which they are applied: all that are used, each once; None is the natural order. It is
-    kept as a tuple of the slots that are used."""
+    kept as a tuple of the slots that are used. What follows ``quantize`` may turn codes into floats: see above."""
 
     def __post_init__(self) -> None:
         for slot in SLOTS:

@@ -181,6 +181,9 @@ COMPRESSION = {
     "quantize": Column("config.quantize.name", "text", "quantization method; none"),
     "granularity": Column("config.quantize.granularity", "text", "what shares one range: tensor, row, group"),
     "bits": Column("bits", "bits", "bits of a weight; 32 where none"),
+    "embedding_bits": Column(
+        "embedding_bits", "bits", "bits of a weight of an embedding; 32 where none, empty in records of before"
+    ),
     "activations": Column(
         "config.activations.name",
         "text",

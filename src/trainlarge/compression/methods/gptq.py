@@ -23,7 +23,7 @@ def gptq(method: GPTQ, tensors: Mapping[str, Tensor], shared: Shared) -> dict[st
     calibration = shared.calibrated(method)
     forms: dict[str, Form] = {}
     for name, tensor in tensors.items():
-        factor = calibration.factor(name, method.calibration_rows, method.damping)
+        factor = calibration.factor(name, method)
         forms[name] = quantize(tensor, method) if factor is None else correct(tensor, factor, method)
     return forms
 

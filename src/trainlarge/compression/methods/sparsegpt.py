@@ -18,8 +18,7 @@ def sparsegpt(method: SparseGPT, tensors: Mapping[str, Tensor], shared: Shared) 
     """Prune every matrix block by block of its columns; one without inputs of its own by magnitude within its rows."""
     calibration = shared.calibrated(method)
     return {
-        name: Plain(_pruned(name, tensor, calibration.factor(name, method.calibration_rows, method.damping), method))
-        for name, tensor in tensors.items()
+        name: Plain(_pruned(name, tensor, calibration.factor(name, method), method)) for name, tensor in tensors.items()
     }
 
 
