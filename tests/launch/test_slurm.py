@@ -132,7 +132,7 @@ def test_a_sweep_over_three_nodes(
     assert main(command) == 0 and "3 cells, 3 done, 0 jobs" in capfd.readouterr().out
 
 
-@both
+@both_in_the_long_tests
 def test_a_job_that_raises_is_failed_to_slurm_too(
     request: pytest.FixtureRequest, cluster: Path, study: Study, submit: Submit
 ) -> None:
@@ -164,6 +164,7 @@ def test_cancelled_jobs_are_lost_within_a_minute_and_claimable(cluster: Path, st
     )
 
 
+@pytest.mark.long
 def test_a_requeued_job_runs_again(cluster: Path, study: Study, submit: Submit) -> None:
     [folder] = submit(["seed=0"], WHILE)
     wait_for(lambda: trains(folder))
