@@ -29,7 +29,7 @@ from typing import Any
 
 from rich.console import Console
 
-from trainlarge.config.schema import ImplConfig, LauncherConfig
+from trainlarge.config.schema import ImplConfig, LauncherConfig, TrackingConfig
 from trainlarge.launch.engine import run_cells
 from trainlarge.launch.job import RunningJob
 from trainlarge.results.estimate import estimate
@@ -195,7 +195,7 @@ def _empty_config(study: str, job: int, seed: int) -> dict[str, Any]:
     return {
         "study": study, "seed": seed, "checkpoint": f"{job:012d}", "workers": 1, "redo": False,
         "launcher": asdict(LauncherConfig()), "impl": asdict(ImplConfig(device="cpu", threads=1)),
-        "tracking": {"name": "none"},
+        "tracking": asdict(TrackingConfig()),
     }  # fmt: skip
 
 
