@@ -16,7 +16,10 @@ from trainlarge.sweep.store import Study
 
 DIGEST_LENGTH = 16
 TOKENIZER = "tokenizer.json"
-POSITIONS_FROM_PADDING = ("roberta", "camembert", "xlm-roberta", "roberta-prelayernorm", "xlm-roberta-xl", "longformer")
+POSITIONS_FROM_PADDING = frozenset({
+    "camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm",
+    "xlm-roberta", "xlm-roberta-xl", "xmod",
+})  # fmt: skip
 """Architectures (``model_type``) that count positions from the padding token on."""
 
 
