@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 # Tests run side by side: threads that spin while they wait take the cores from one another (launch/threads.py). Set
 # before torch is imported, and inherited by every process that a test starts.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# A shell ignores interrupts for what it runs in the background, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from hydra import compose as hydra_compose
