@@ -12,8 +12,6 @@ from typing import Any
 # Tests run side by side: threads that spin while they wait take the cores from one another (launch/threads.py). Set
 # before torch is imported, and inherited by every process that a test starts.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# A shell ignores interrupts for what it runs in the background, and children inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from hydra import compose as hydra_compose
@@ -27,6 +25,9 @@ from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.stages import runner
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import probe
+
+# A shell ignores interrupts for what it runs in the background, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
