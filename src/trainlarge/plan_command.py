@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from trainlarge.errors import UserError
 from trainlarge.launch.check import check_command
 from trainlarge.launch.local_options import LocalOptions
 from trainlarge.launch.slurm import max_array_size, not_on_their_way
-from trainlarge.launch.slurm_command import SlurmRefused
+from trainlarge.launch.slurm_command import SlurmRefused, slurm_command
 from trainlarge.launch.slurm_options import array_option, array_slices, largest_array, sbatch_options
 from trainlarge.launch.threads import make_threads_yield
 from trainlarge.results.axes import counted_text, prefixed_text, seconds_text
@@ -25,6 +26,8 @@ from trainlarge.sweep.plan import Plan, look_ahead, make_cells
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.store import Study
 
+PATIENCE_SECONDS = 5.0
+"""How long a plan waits for SLURM, whose commands try for a minute where its configuration is not there."""
 SHOWN_JOBS = 20
 UNKNOWN = "not measured"
 SPARED = "spared_steps"
@@ -158,7 +161,8 @@ def _arrays(study: Study, plan: Plan, launcher: dict[str, Any]) -> tuple[list[li
     if launcher["name"] != "slurm":
         return [], None
     try:
-        allowed, left = max_array_size(), not_on_their_way(study, plan.jobs)
+        ask = partial(slurm_command, patience=PATIENCE_SECONDS)
+        allowed, left = max_array_size(ask), not_on_their_way(study, plan.jobs)
     except (SlurmRefused, UserError):
         allowed, left = None, list(plan.jobs)
     slices = array_slices(len(left), largest_array(launcher, allowed))

@@ -71,6 +71,7 @@ def test_a_checkout_has_its_commit_and_says_whether_it_was_changed(project: Path
     assert asked(environment) == {"commit": number, "dirty": True}
 
 
+@pytest.mark.long
 def test_cells_are_of_the_commit_that_was_loaded_when_their_command_began(
     project: Path, study: Study, tiny_overrides: list[str]
 ) -> None:

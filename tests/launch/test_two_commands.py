@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from trainlarge.launch.job import RunningJob
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.store import CellFolder, Study
@@ -58,6 +60,7 @@ def test_a_command_does_the_rest_and_waits_for_what_another_process_runs(
     assert [folder.status().attempts for folder in study.folders("train")] == [1, 1]
 
 
+@pytest.mark.long
 def test_a_cell_of_a_command_that_was_killed_is_taken_over(
     study: Study, tiny_overrides: list[str], tmp_path: Path
 ) -> None:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.store import Study
 
@@ -24,6 +26,7 @@ def run(study: Study, *cell_ids: str) -> None:
     subprocess.run([sys.executable, "-c", RUN, str(study.path), *cell_ids], check=True, timeout=120)
 
 
+@pytest.mark.long
 def test_a_log_stays_when_a_later_job_begins_with_another_cell(
     study: Study, tiny: Callable[..., dict[str, Any]]
 ) -> None:

@@ -282,6 +282,7 @@ def saved_states(study: Study) -> set[str]:
     return {path.name for path in (study.path / "trunks").glob("*/[!.]*")}
 
 
+@pytest.mark.long
 def test_a_killed_process_resumes_and_keeps_its_clocks(tiny: Tiny, run_here: Run, untouched: Any, study: Study) -> None:
     config = tiny(FP32, "impl.threads=1", "impl.save_seconds=0.02", "budget=800 steps")
     [expected] = untouched([config])
