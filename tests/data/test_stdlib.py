@@ -20,6 +20,7 @@ def test_own_sources_only(tmp_path):
     kept = ["abc.py", "json/decoder.py", "test.py", "z/site.py"]
     left_out = [
         "site-packages/a.py",
+        "pydoc_data/topics.py",
         "dist-packages/a.py",
         "test/a.py",
         "json/tests/a.py",

@@ -16,6 +16,8 @@ from trainlarge.errors import UserError
 
 INSTALLED = frozenset({"site-packages", "dist-packages"})
 TESTS = frozenset({"test", "tests", "idle_test", "__pycache__"})
+PROSE = frozenset({"pydoc_data"})
+"""The language's documentation as one file of text: no source, and more than half of the split that it falls into."""
 BUILD_PREFIXES = ("config-", "_sysconfigdata")
 """Written when Python is built and full of that machine's paths: two builds of one release must give one corpus."""
 
@@ -64,7 +66,7 @@ class Stdlib:
 
 @lru_cache
 def source_files(root: Path) -> tuple[str, ...]:
-    """Sorted relative POSIX paths of the library's own ``*.py`` files, without tests, packages and build records."""
+    """Sorted relative POSIX paths of the library's own ``*.py`` source: no tests, packages, prose and build records."""
     return tuple(sorted(path.relative_to(root).as_posix() for path in _walk(root)))
 
 
@@ -75,7 +77,7 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def _belongs(name: str) -> bool:
-    return name not in INSTALLED | TESTS and not name.startswith(BUILD_PREFIXES)
+    return name not in INSTALLED | TESTS | PROSE and not name.startswith(BUILD_PREFIXES)
 
 
 def _text(path: Path) -> Iterator[str]:
