@@ -20,7 +20,7 @@ import yaml
 
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import ID_PATTERN, SCHEMA_VERSIONS, Cell, with_later_keys
-from trainlarge.sweep.files import flush, read_rows, write_json, write_text
+from trainlarge.sweep.files import flush, read_json, read_rows, write_json, write_text
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.status import ENDED, State, Status
 
@@ -209,7 +209,7 @@ class CellFolder:
             UserError: when ``record.json`` is not there or damaged.
         """
         try:
-            record = dict(json.loads(self.record_path.read_text(encoding="utf-8")))
+            record = dict(read_json(self.record_path))
             if record["cell"] != self.id:
                 raise ValueError(f"cell {record['cell']}")
         except (OSError, ValueError, KeyError, TypeError) as error:
