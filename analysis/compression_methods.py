@@ -30,7 +30,8 @@ Made by `trainlarge run compression_methods` and `python analysis/compression_me
 
 - *loss*: increase against the dense checkpoint, with the standard error of the paired difference over {rows} rows.
 - *file*: the packed file as a share of the dense one; *ideal*: only the bits of the weights that are not zero.
-- *seconds*: compressing, evaluating, packing and writing one recipe; what recipes share is in the first that needs it.{shared}
+- *seconds*: compressing, evaluating, packing and writing one recipe; what recipes share is in the first of
+  them.{shared}
 - Where the *vocabulary* is cut, removed tokens are read and predicted as the unknown one: another task, whose loss
   cannot be compared with the others.
 
@@ -60,7 +61,7 @@ def _header(dense: dict[str, Any], parent: dict[str, Any], records: dict[CellFol
         model=f"{arch['name']} {arch['width']} x {arch['depth']} after {parent['config']['budget']}",
         loss=dense["dense_loss"], bytes=dense["file_bytes"], rows=parent["config"]["task"]["evaluation_rows"],
         device=f"{environment['device_name']} with {environment['threads']} threads",
-        shared="\n  The machine was shared with other work." if _any_shared(records) else "",
+        shared=" The machine was shared with other work." if _any_shared(records) else "",
     )  # fmt: skip
 
 
