@@ -37,7 +37,7 @@ from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import write_json
 from trainlarge.sweep.store import RECORD_SCHEMAS
 from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
-from trainlarge.training.evaluate import Evaluation, evaluate
+from trainlarge.training.evaluate import Evaluation, evaluate, perplexity
 from trainlarge.training.setup import evaluation_set_of
 
 
@@ -154,7 +154,7 @@ class CheckpointRun:
             "unknown_share": removed_share(self.evaluation_set.labels, compressed.left.structure.tokens),
             "loss": evaluation.loss,
             "accuracy": evaluation.accuracy,
-            "perplexity": _perplexity(evaluation.loss),
+            "perplexity": perplexity(evaluation.loss),
             "dense_loss": self.dense.loss,
             "loss_increase": evaluation.loss - self.dense.loss,
             "loss_standard_error": standard_error(evaluation.row_losses),
@@ -198,14 +198,6 @@ def _embedding_bits(quantize: Part | None) -> float:
 
 def _no_number(loss: float, key: str, value: object) -> UserError:
     return UserError(key, value, f"one whose model has a finite loss: this one's is {loss}")
-
-
-def _perplexity(loss: float) -> float | None:
-    """exp(loss); None where that is beyond what a float can hold."""
-    try:
-        return math.exp(loss)
-    except OverflowError:
-        return None
 
 
 def _counts(structure: Structure) -> dict[str, Any]:

@@ -170,7 +170,7 @@ COMPRESSION = {
     "unknown_share": Column(
         "unknown_share",
         "1",
-        "share of the predicted tokens that were cut and count as unknown: an easier task",
+        "share of the predicted tokens that were cut and count as unknown: another task",
         missing=0.0,
     ),
     "structure": Column("config.structure.name", "text", "what was removed: heads, ...; none", missing="none"),

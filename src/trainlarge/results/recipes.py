@@ -20,5 +20,5 @@ def keeps_shapes(compression: pd.DataFrame) -> pd.Series:
 
 
 def same_task(compression: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose losses can be compared: cut tokens count as the unknown one, which is easier to predict."""
+    """The rows whose losses can be compared: with cut tokens counted as the unknown one it is another task."""
     return compression[compression["unknown_share"].eq(0)]

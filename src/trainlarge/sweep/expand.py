@@ -47,12 +47,12 @@ def finished_checkpoints(config: dict[str, Any]) -> list[str]:
     """
     study, where = Study.named(config["study"]), config["sweep"]["where"]
     done = [folder for folder in study.folders("train") if folder.is_done()]
-    diverged = [folder.id for folder in done if folder.record().get("diverged")]
+    diverged = dict.fromkeys(folder.id for folder in done if folder.record().get("diverged"))
     trained = [folder for folder in done if folder.id not in diverged]
     found = [folder.id for folder in trained if where is None or holds(where, folder.cell().config, "sweep.where")]
     if not found:
         has = [f"{study.path} has {len(done)}"]
-        has += [f"{len(diverged)} diverged ({', '.join(diverged[:NAMED])})"] if diverged else []
+        has += [f"{len(diverged)} diverged ({', '.join(list(diverged)[:NAMED])})"] if diverged else []
         has += [f"{len(trained)} do not meet sweep.where: {where}"] if trained else []
         raise UserError("checkpoint", EVERY, f"in a study with finished train cells; {', '.join(has)}")
     return found
