@@ -22,7 +22,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import chdir, contextmanager
+from contextlib import chdir
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,17 +53,18 @@ LIMITS = {"prepare": 20.0, "status": 3.0, "load_study": 3.0, "empty_cell": 0.15}
 
 def main() -> None:
     options = _options()
-    rows = [_commands(count, options.rounds) for count in options.cells]
-    rows += [_empty_cells(jobs, cells_a_job, options.rounds) for jobs, cells_a_job in options.empty]
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [_commands(folder, count, options.rounds) for count in options.cells]
+        rows += [_empty_cells(folder, jobs, cells_a_job, options.rounds) for jobs, cells_a_job in options.empty]
     for row in rows:
         print(" ".join(f"{key}={_written(value)}" for key, value in row.items()), flush=True)
     if options.json:
         options.json.write_text(json.dumps({"limits": LIMITS, "rows": rows}, indent=1) + "\n")
 
 
-def _commands(count: int, rounds: int) -> dict[str, Any]:
+def _commands(folder: str, count: int, rounds: int) -> dict[str, Any]:
     """Median seconds of each command on a study of so many cells, and of one cell."""
-    found = [_one_round(count) for _ in range(rounds)]
+    found = [_one_round(folder, count) for _ in range(rounds)]
     seconds = {name: statistics.median(one[name] for one in found) for name in found[0]}
     seconds["prepare"] = seconds["expand"] + seconds["freeze"] + seconds["plan"]
     return {
@@ -72,17 +73,17 @@ def _commands(count: int, rounds: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _one_round(count: int) -> dict[str, float]:
+def _one_round(folder: str, count: int) -> dict[str, float]:
     seconds: dict[str, float] = {}
-    with _studies():
-        study = Study.named("bench")
-        cells = _timed(seconds, "expand", lambda: make_cells("train", _expanded(count)))
-        plan = _timed(seconds, "freeze", lambda: make_plan(study, "train", cells))
-        _timed(seconds, "plan", lambda: _foresee(study, cells))
-        _timed(seconds, "again", lambda: make_plan(study, "train", cells))
-        _finish_all(study, plan)
-        _timed(seconds, "status", lambda: read_state(study))
-        frames = _timed(seconds, "load_study", lambda: load_study(study))
+    _new_studies_root(folder)
+    study = Study.named("bench")
+    cells = _timed(seconds, "expand", lambda: make_cells("train", _expanded(count)))
+    plan = _timed(seconds, "freeze", lambda: make_plan(study, "train", cells))
+    _timed(seconds, "plan", lambda: _foresee(study, cells))
+    _timed(seconds, "again", lambda: make_plan(study, "train", cells))
+    _finish_all(study, plan)
+    _timed(seconds, "status", lambda: read_state(study))
+    frames = _timed(seconds, "load_study", lambda: load_study(study))
     if len(frames.cells) != count:
         raise SystemExit(f"{len(frames.cells)} cells instead of {count}")
     return seconds
@@ -171,9 +172,9 @@ resolve, shared_work, cost, run = _EmptyStage.resolve, _EmptyStage.shared_work, 
 _register_empty_stage()
 
 
-def _empty_cells(jobs: int, cells_a_job: int, rounds: int) -> dict[str, Any]:
+def _empty_cells(folder: str, jobs: int, cells_a_job: int, rounds: int) -> dict[str, Any]:
     """Median seconds that the engine adds to each cell after the first."""
-    found = [_empty_round(jobs, cells_a_job) for _ in range(rounds)]
+    found = [_empty_round(folder, jobs, cells_a_job) for _ in range(rounds)]
     seconds = statistics.median(whole for _, whole in found)
     return {
         "name": "empty_cell", "jobs": jobs, "cells_a_job": cells_a_job, "first": max(one for one, _ in found),
@@ -181,13 +182,13 @@ def _empty_cells(jobs: int, cells_a_job: int, rounds: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _empty_round(jobs: int, cells_a_job: int) -> tuple[float, float]:
+def _empty_round(folder: str, jobs: int, cells_a_job: int) -> tuple[float, float]:
     """Seconds of a sweep of one empty cell, and of a sweep of all of them."""
-    with _studies():
-        seconds: dict[str, float] = {}
-        _timed(seconds, "first", lambda: run_cells(NOTHING, [_empty_config("one", 0, 0)], _quiet()))
-        configs = [_empty_config("all", job, seed) for job in range(jobs) for seed in range(cells_a_job)]
-        _timed(seconds, "all", lambda: run_cells(NOTHING, configs, _quiet()))
+    _new_studies_root(folder)
+    seconds: dict[str, float] = {}
+    _timed(seconds, "first", lambda: run_cells(NOTHING, [_empty_config("one", 0, 0)], _quiet()))
+    configs = [_empty_config("all", job, seed) for job in range(jobs) for seed in range(cells_a_job)]
+    _timed(seconds, "all", lambda: run_cells(NOTHING, configs, _quiet()))
     return seconds["first"], seconds["all"]
 
 
@@ -206,11 +207,13 @@ def _timed(seconds: dict[str, float], name: str, action: Callable[[], Any]) -> A
     return result
 
 
-@contextmanager
-def _studies() -> Any:
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["TRAINLARGE_STUDIES"] = folder
-        yield
+def _new_studies_root(folder: str) -> None:
+    """A place of its own in ``folder`` for what follows; it stays until the end.
+
+    A file system may not give out again, for minutes, the numbers of files that were deleted (ext4 does not), and then
+    looks past each of them whenever it makes one: what a round deletes, the next would pay for.
+    """
+    os.environ["TRAINLARGE_STUDIES"] = tempfile.mkdtemp(dir=folder)
 
 
 def _quiet() -> Console:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
 from trainlarge.sweep.compose import Composer, plain
 from trainlarge.sweep.expand import sweep_configs
+from trainlarge.sweep.plan import make_cells
 
 GROUPS = {"arch", "schedule", "data"}
 
@@ -53,11 +55,15 @@ def test_interpolations_follow_the_axes() -> None:
     assert [with_interpolation.config({"seed": seed})["arch"]["heads"] for seed in (1, 2)] == [1, 2]
 
 
-def test_configurations_of_two_points_share_nothing() -> None:
-    both = composer()
-    first, second = both.config({"arch.width": 64}), both.config({"arch.width": 64})
-    first["arch"]["width"] = 1
-    assert second["arch"]["width"] == 64
+def test_configurations_share_groups_which_neither_later_points_nor_cells_change() -> None:
+    fast = composer()
+    configs = [fast.config(point) for point in POINTS for _ in range(2)]
+    assert configs[0]["optim"] is configs[1]["optim"] and configs[0]["arch"] is not configs[1]["arch"]
+    as_made = copy.deepcopy(configs)
+    fast.config({"optim.lr": 0.5, "arch.width": 32, "data.files": ["c.txt"]})
+    for config in configs:
+        make_cells("train", [{**config, "data": {**config["data"], "name": "stdlib", "files": []}}])
+    assert configs == as_made
 
 
 def test_the_union_of_blocks_less_what_is_excluded() -> None:

@@ -118,3 +118,11 @@ def test_a_rule_that_does_not_exist_is_refused_also_beside_a_given_rate(tiny: Ti
 def test_a_budget_beyond_the_horizon_is_refused(tiny: Tiny) -> None:
     with pytest.raises(UserError, match="^schedule.horizon="):
         resolve(tiny("schedule=fixed", "schedule.horizon=10 steps"))
+
+
+@pytest.mark.parametrize("width", [16.0, True])
+def test_a_width_of_another_type_is_refused_also_after_its_equal_was_taken(tiny: Tiny, width: float) -> None:
+    config = resolve(tiny(f"arch.width={int(width)}", "arch.heads=1", "arch=roberta"))
+    assert step_of(config).flops > 0
+    with pytest.raises(UserError, match="arch.width"):
+        step_of({**config, "arch": {**config["arch"], "width": width}})

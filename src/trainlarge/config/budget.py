@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 from typing import Any
 
 from trainlarge.errors import UserError
@@ -63,7 +63,12 @@ def parse_budget(text: Any, key: str = "budget") -> Budget:
     Raises:
         UserError: for a missing or unknown unit, or a value that is not a positive finite number.
     """
-    match = _NUMBER_AND_UNIT.fullmatch(str(text))
+    return _parsed(str(text), key)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str, key: str) -> Budget:
+    match = _NUMBER_AND_UNIT.fullmatch(text)
     scale = _SCALES.get(match[2].lower()) if match else None
     if match is None or scale is None:
         raise UserError(key, text, ALLOWED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +63,11 @@ def _load(study: Study, strict: bool, allow_mixed: bool) -> StudyFrames:
         raise UserError(
             "study", study.path, "a study with at least one finished train cell; trainlarge train makes them"
         )
-    cells = _cells(train)
+    cells = _cells(list(train.values()))
     if not allow_mixed:
         check_comparable(cells)
-    return StudyFrames(cells, _curves(study, cells), _compression(_records(study, "compress", strict), cells))
+    compressed = list(_records(study, "compress", strict).values())
+    return StudyFrames(cells, _curves(train, cells), _compression(compressed, cells))
 
 
 @contextmanager
@@ -98,9 +99,9 @@ def find_study(study: str | Path | Study) -> Study:
     return Study(found[0].resolve())
 
 
-def _records(study: Study, stage: str, strict: bool) -> list[Record]:
-    found = (_record(folder, strict) for folder in study.folders(stage) if folder.is_done())
-    return [record for record in found if record is not None]
+def _records(study: Study, stage: str, strict: bool) -> dict[CellFolder, Record]:
+    found = {folder: _record(folder, strict) for folder in study.folders(stage) if folder.is_done()}
+    return {folder: record for folder, record in found.items() if record is not None}
 
 
 def _record(folder: CellFolder, strict: bool) -> Record | None:
@@ -130,8 +131,9 @@ def _cells(records: list[Record]) -> pd.DataFrame:
     return frame.sort_values(["parameters", "series", "seed", "step", "cell"], ignore_index=True)
 
 
-def _curves(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
-    found = {cell: study.folder("train", cell).metrics() for cell in cells["cell"]}
+def _curves(folders: Iterable[CellFolder], cells: pd.DataFrame) -> pd.DataFrame:
+    by_id = {folder.id: folder for folder in folders}
+    found = {cell: by_id[cell].metrics() for cell in cells["cell"]}
     rows = [row for metrics in found.values() for row in metrics]
     taken = ["cell", "shape", "variant", "series", "seed", "budget"]
     measured = {name: values_at(rows, name) for name in CURVES if name not in taken}
