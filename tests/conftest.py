@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
 
 from trainlarge.config.register import register_schema
 from trainlarge.config.share import share_folder
 from trainlarge.launch.job import RunningJob
-from trainlarge.sweep.compose import plain
+from trainlarge.sweep.compose import Composer
 from trainlarge.sweep.plan import make_cells, make_plan
-from trainlarge.sweep.stages import runner
+from trainlarge.sweep.stages import STAGES, runner
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import probe
 
@@ -86,14 +90,28 @@ def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def compose() -> Callable[..., dict[str, Any]]:
-    """Composes a configuration as the command line does: ``compose("train", "arch.width=32", ...)``."""
+    """Composes a configuration as the command line does: ``compose("train", "arch.width=32", ...)``.
+
+    By the composer of sweeps, in a tenth of Hydra's time; that both agree is tested in ``sweep/test_compose.py``.
+    """
+    register_schema()
+    parser = OverridesParser.create()
+    composers = {stage: Composer(partial(_composed_by_hydra, stage), _is_group) for stage in STAGES}
 
     def composed(stage: str, *overrides: str) -> dict[str, Any]:
-        register_schema()
-        with initialize_config_dir(version_base="1.3", config_dir=str(share_folder() / "conf")):
-            return plain(hydra_compose(stage, list(overrides)))
+        point = {override.key_or_group: override.value() for override in parser.parse_overrides(list(overrides))}
+        return copy.deepcopy(composers[stage].config(point))
 
     return composed
+
+
+def _composed_by_hydra(stage: str, choices: list[str]) -> DictConfig:
+    with initialize_config_dir(version_base="1.3", config_dir=str(share_folder() / "conf")):
+        return hydra_compose(stage, choices)
+
+
+def _is_group(key: str) -> bool:
+    return (share_folder() / "conf" / key).is_dir()
 
 
 @pytest.fixture(scope="session")
