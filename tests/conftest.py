@@ -11,9 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-# Tests run side by side: threads that spin while they wait take the cores from one another (launch/threads.py). Set
-# before torch is imported, and inherited by every process that a test starts.
+# Tests run side by side, on a core each: two threads each on two cores take half as long again, and threads that spin
+# while they wait take the cores from one another (launch/threads.py). Set before torch is imported, and inherited by
+# every process that a test starts.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("TRAINLARGE_CORES", "1")
 
 import pytest
 from hydra import compose as hydra_compose

@@ -123,6 +123,7 @@ def test_a_job_takes_the_checkpoint_of_its_own_study_wherever_that_lies(
     assert copied.folder("compress", cell.id).is_done() and not study.path.exists()
 
 
+@pytest.mark.long
 def test_a_sweep_over_structures(
     run_here: Run, tiny: Compose, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -207,6 +207,7 @@ def test_a_job_that_comes_back_too_often_is_given_up(cluster: Path, study: Study
     assert is_claimable(folder)
 
 
+@pytest.mark.long
 def test_an_array_larger_than_allowed_is_split(cluster: Path, study: Study, submit: Submit) -> None:
     folders = submit([f"seed={seed}" for seed in range(5)], max_array_size=2, sbatch=["--hold"])
     [submission] = submissions(study)

@@ -86,6 +86,7 @@ def test_a_cell_of_a_command_that_was_killed_is_taken_over(
     assert folder.is_done() and folder.status().attempts == 2
 
 
+@pytest.mark.long
 def test_without_waiting_it_says_what_another_process_holds(
     study: Study, tiny: Callable[..., dict[str, Any]], tiny_overrides: list[str]
 ) -> None:

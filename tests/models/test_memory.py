@@ -31,5 +31,6 @@ def faults(mode: str) -> int:
     return int(run.stdout)
 
 
+@pytest.mark.long
 def test_blocks_are_used_again_without_a_page_fault() -> None:
     assert 10 * faults("keep") < faults("default")

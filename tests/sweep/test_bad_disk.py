@@ -76,6 +76,7 @@ def test_a_disk_that_fills_up_in_the_middle_loses_nothing_that_was_finished(trai
     assert [folder.status().state for folder in study.folders("train")] == [State.DONE, State.DONE]
 
 
+@pytest.mark.long
 def test_a_read_only_study_is_one_line_and_can_be_read(train: Command, disk: Path) -> None:
     assert train().returncode == 0
     [cell] = Study.named("tiny", disk).folders("train")

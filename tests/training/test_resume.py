@@ -64,7 +64,7 @@ class Stopped(Exception):
 
 
 ROBERTA = ["arch=roberta", "arch.dropout=0.1", "arch.positions=18"]
-SOON = [([], 3), ([], 32), ([], 59), (["schedule=matched"], 17), (ROBERTA, 47)]
+SOON = [([], 32), ([], 59), (["schedule=matched"], 17), (ROBERTA, 47)]
 LATE = [
     (overrides, step)
     for overrides in ([], ["schedule=matched"], ROBERTA)

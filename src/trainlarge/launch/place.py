@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from trainlarge.launch.cores import cores_here
 from trainlarge.launch.devices import MASK
 
 PER_DEVICE = "TRAINLARGE_PER_DEVICE"
@@ -36,7 +37,7 @@ def jobs_per_device() -> int:
 
 def places(workers: int, devices: tuple[str, ...], devices_a_job: int, per_device: int) -> list[Place]:
     """A place for each of ``workers`` jobs at once: every device gets one job before any gets a second."""
-    cores = max(1, len(os.sched_getaffinity(0)) // workers)
+    cores = max(1, cores_here() // workers)
     groups = device_groups(devices, devices_a_job)
     if not groups:
         return [Place(cores)] * workers

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainlarge.errors import UserError
+from trainlarge.launch.cores import CORES
 from trainlarge.launch.devices import MASK
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.provenance import code
@@ -46,7 +47,7 @@ def run_job(
         return 0
     _redirect_output([job.folder(cell.id) for cell in job.cells])
     # What the stage sets its threads by, since the fork server has loaded torch already.
-    os.environ["TRAINLARGE_CORES"] = str(cores)
+    os.environ[CORES] = str(cores)
     # OpenMP reads this once, when it is loaded: for a task of SLURM and for processes that the job starts.
     os.environ["OMP_NUM_THREADS"] = str(cores)
     if MASK in os.environ:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from trainlarge.errors import UserError
+from trainlarge.launch.cores import cores_here
 from trainlarge.launch.place import jobs_per_device
 from trainlarge.models.build import default_attention
 from trainlarge.models.forward import library_logits, library_loss, masked_logits, masked_loss
@@ -96,8 +96,7 @@ def choose(impl: dict[str, Any], measured: Path | None = None) -> Implementation
 def _cores_of_a_device(device: str, devices: int) -> int:
     if device == "cuda" and devices > torch.cuda.device_count():
         raise UserError("impl.devices", devices, f"at most {torch.cuda.device_count()}, the GPUs of this machine")
-    cores = int(os.environ.get("TRAINLARGE_CORES", 0)) or len(os.sched_getaffinity(0))
-    return max(1, cores // devices)
+    return max(1, cores_here() // devices)
 
 
 def device_name(device: str) -> str:

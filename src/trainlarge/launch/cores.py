@@ -1,0 +1,24 @@
+"""How many CPU cores a process may use."""
+
+from __future__ import annotations
+
+import os
+
+from trainlarge.errors import UserError
+
+CORES = "TRAINLARGE_CORES"
+"""The variable that limits them: a launcher tells each job its share by it, and a user may set it for a command."""
+
+
+def cores_here() -> int:
+    """Cores that this process may use: what ``$TRAINLARGE_CORES`` says, else those that the system lets it run on.
+
+    Raises:
+        UserError: for a variable that is no number of cores.
+    """
+    said = os.environ.get(CORES)
+    if not said:
+        return len(os.sched_getaffinity(0))
+    if not said.isdecimal() or int(said) < 1:
+        raise UserError(CORES, said, "a whole number of at least 1, or unset")
+    return int(said)
