@@ -1,19 +1,19 @@
 """Seconds of a compress job over a grid of recipes, against as many pure evaluations: what compression itself costs.
 
     python benchmarks/compress_grid.py [--quick] [--json FILE] [--shapes 128x2,256x4] [--recipes 100] [--rounds 2]
-                                       [--rows 512] [--loop 10]
+                                       [--rows 512] [--loop 10] [--memory]
 
 All sides run in one process and take turns. *Ours* is the whole job of one checkpoint: load, prune, quantize, put the
 weights in place, evaluate, pack, write file and record. *Theirs* is the evaluation of the loaded model, once for each
 recipe. A ratio of 1 would mean that compressing, packing and writing cost nothing.
 
-With ``--recipes 100`` (shapes 256x4 and 768x12 where none are named) there are two rows more. ``compress_grid_loop``:
-*theirs* is the loop that a user would write today (``user_loop.py``), timed on ``--loop`` recipes drawn from the 100,
-which the row's name tells, and scaled to 100; ``loss_difference`` is the largest one between its losses and ours.
-``compress_grid_memory``: bytes that the job adds at its peak to a process that has imported everything, measured in a
-child process, against the weights and the evaluation set; ``evaluation`` is the same for one evaluation alone.
-``compress_grid_memory_gptq``: the same for a job of one GPTQ recipe, which holds statistics of the inputs, too.
-Aims: 1.2, a fifth of the loop's time, 2; none for GPTQ.
+There are more rows with ``--recipes 100`` (shapes 256x4 and 768x12 where none are named), or where they are asked for.
+``--loop``: *theirs* is the loop that a user would write today (``user_loop.py``), timed on so many recipes drawn from
+the grid, which the row's name tells, and scaled to all; ``loss_difference`` is the largest one between its losses and
+ours. ``--memory``: bytes that the job adds at its peak to a process that has imported everything, measured in a child
+process, against the weights and the evaluation set; ``evaluation`` is the same for one evaluation alone; ``_gptq``: for
+a job of one GPTQ recipe, which holds statistics of the inputs, too. Aims: 1.2, a fifth of the loop's time, 2; none for
+GPTQ.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +70,18 @@ OVERRIDES: dict[str, list[str]] = {"": [], "_gptq": ["quantize=gptq"]}
 def main() -> None:
     options = _options()
     disable_progress_bar()
-    rows = [row for shape in options.shapes for row in _measure(shape, options)]
-    for row in rows:
+    rows: list[dict[str, Any]] = []
+    for row in (row for shape in options.shapes for row in _measure(shape, options)):
+        rows.append(row)
         unit = "MB" if row["unit"] == "bytes" else "s"
         ours, theirs = (row[side] / (1e6 if unit == "MB" else 1) for side in ("ours", "theirs"))
-        print(f"{row['shape']} {row['name']}: {ours:.2f} {unit} to {theirs:.2f} {unit}, ratio {row['ratio']:.2f}")
+        text = f"{row['shape']} {row['name']}: {ours:.2f} {unit} to {theirs:.2f} {unit}, ratio {row['ratio']:.2f}"
+        print(text, flush=True)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def _measure(shape: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+def _measure(shape: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     width, depth = shape.split("x")
     grid = GRIDS[options.recipes]
     with tempfile.TemporaryDirectory() as folder:
@@ -89,19 +91,18 @@ def _measure(shape: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         _run(study, "train", [_config("train", base)])
         [checkpoint] = study.folders("train")
         configs = _configs(checkpoint.id, grid)
-        sample = random.Random(0).sample(grid, min(options.loop, len(grid))) if options.recipes == 100 else []
+        sample = random.Random(0).sample(grid, min(options.loop, len(grid)))
         rounds = [_one_round(study, configs, grid, sample) for _ in range(options.rounds)]
         common = {"shape": shape, "recipes": len(grid), "unit": "s", "device": device_name("cpu")}
-        rows = [{"name": "compress_grid", **common, **_ratio([(one["ours"], one["theirs"]) for one in rounds])}]
+        yield {"name": "compress_grid", **common, **_ratio([(one["ours"], one["theirs"]) for one in rounds])}
         if sample:
             name = "compress_grid_loop" + ("" if len(sample) == len(grid) else f"_of_{len(sample)}")
-            sides = _ratio([(one["ours"], one["loop"]) for one in rounds])
             difference = max(one["difference"] for one in rounds)
-            rows += [{"name": name, **common, **sides, "loss_difference": difference}]
-            for kind, recipes in {"": len(grid), "_gptq": 1}.items():
-                told = {"name": f"compress_grid_memory{kind}", **common, "recipes": recipes, "unit": "bytes"}
-                rows.append({**told, **_memory(folder, checkpoint.id, recipes, kind)})
-    return rows
+            sides = _ratio([(one["ours"], one["loop"]) for one in rounds])
+            yield {"name": name, **common, **sides, "loss_difference": difference}
+        for kind, recipes in {"": len(grid), "_gptq": 1}.items() if options.memory else ():
+            told = {"name": f"compress_grid_memory{kind}", **common, "recipes": recipes, "unit": "bytes"}
+            yield {**told, **_memory(folder, checkpoint.id, recipes, kind)}
 
 
 def _one_round(study: Study, configs: list[dict[str, Any]], grid: Grid, sample: Grid) -> dict[str, float]:
@@ -206,10 +207,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--recipes", type=int, choices=list(SHAPES), default=24, help="recipes of the grid")
     parser.add_argument("--rounds", type=int, help="how often every side is timed")
     parser.add_argument("--rows", type=int, default=512, help="rows of the evaluation, of 64 tokens")
-    parser.add_argument("--loop", type=int, default=10, help="recipes on which the user's loop is timed; 100: all")
+    parser.add_argument("--loop", type=int, help="recipes on which the user's loop is timed")
+    parser.add_argument("--memory", action="store_true", help="measure the peak of memory, too")
     options = parser.parse_args()
     options.shapes = options.shapes or (["128x2"] if options.quick else SHAPES[options.recipes])
     options.rounds = options.rounds or {24: 3, 100: 2}[options.recipes] - options.quick
+    options.loop = {24: 0, 100: 10}[options.recipes] if options.loop is None else options.loop
+    options.memory = options.memory or options.recipes == 100
     return options
 
 

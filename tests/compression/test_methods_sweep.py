@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -16,6 +17,7 @@ from trainlarge.sweep.expand import sweep_configs
 SWEEP = ["+sweeps=compression_methods/compress", f"hydra.searchpath=[file://{share_folder()}]"]
 
 
+@pytest.mark.long
 def test_it_has_every_method_of_every_slot() -> None:
     configs = sweep_configs(Composer(_composed, lambda key: key in SLOTS), {"checkpoint": ["0123456789ab"]})
     used = {type(step) for config in configs for step in recipe_of(config).steps}

@@ -43,6 +43,7 @@ def training(study: Study) -> list[CellFolder]:
     return [folder for folder in study.folders("train") if folder.status().progress.get("step", 0) > 10]
 
 
+@pytest.mark.long
 def test_a_command_does_the_rest_and_waits_for_what_another_process_runs(
     study: Study, tiny: Callable[..., dict[str, Any]], tiny_overrides: list[str]
 ) -> None:

@@ -62,6 +62,7 @@ def test_figures_and_frames_lie_beside_it(page: Path) -> None:
     assert not list(page.parent.glob(".*"))
 
 
+@pytest.mark.long
 def test_equal_studies_give_equal_pages(page: Path) -> None:
     before = page.read_bytes()
     assert write_report(page.parents[1]).read_bytes() == before

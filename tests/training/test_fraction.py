@@ -16,6 +16,7 @@ Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
 FIT = ("impl.threads=1", "budget=400 steps", "arch.width=64", "optim.lr=6e-3")
 
 
+@pytest.mark.long
 def test_few_data_are_learnt_by_heart_and_the_gap_says_so(tiny: Tiny, run_here: Run, study: Study) -> None:
     whole, part = run_here("train", [tiny(*FIT, f"data.fraction={fraction}") for fraction in (1.0, 0.01)])
     cells = load_study(study).cells.set_index("cell")

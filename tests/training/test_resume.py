@@ -106,7 +106,10 @@ def test_a_run_stopped_at_any_step_goes_on_to_the_same_bits(
         assert_same(result(folder), one)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "no meta", "torn meta"])
+@pytest.mark.parametrize(
+    "damage",
+    ["truncated", "flipped", *(pytest.param(name, marks=pytest.mark.long) for name in ("no meta", "torn meta"))],
+)
 def test_a_damaged_state_is_noticed_and_the_one_before_is_used(
     tiny: Tiny, run_here: Run, untouched: Any, study: Study, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
