@@ -95,7 +95,7 @@ def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def compose() -> Callable[..., dict[str, Any]]:
     """Composes a configuration as the command line does: ``compose("train", "arch.width=32", ...)``.
 
-    By the composer of sweeps, in a tenth of Hydra's time; that both agree is tested in ``sweep/test_compose.py``.
+    By the composer of sweeps, which asks Hydra once; that both agree is tested in ``sweep/test_compose.py``.
     """
     register_schema()
     parser = OverridesParser.create()

@@ -121,7 +121,7 @@ def read_json(path: Path | str) -> Any:
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """The content of a file, in a third of the time that ``Path.read_bytes`` takes: a study has tens of thousands."""
+    """The content of a file. By its descriptor: a study has tens of thousands, and ``open`` takes twice as long."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         return b"".join(iter(lambda: os.read(descriptor, _PIECE), b""))

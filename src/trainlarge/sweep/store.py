@@ -265,7 +265,7 @@ class CellFolder:
 
 def _to_yaml(config: dict[str, Any]) -> str:
     """The whole mapping, key by key: the cells of a sweep have most groups in common, and writing YAML is slow."""
-    # Of version 2, marshalled data are the same bytes for equal values; JSON takes ten times as long.
+    # Of version 2, marshalled data are the same bytes for equal values; JSON takes several times as long.
     return "".join(_key_as_yaml(key, marshal.dumps(value, 2)) for key, value in config.items())
 
 
