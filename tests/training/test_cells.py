@@ -96,6 +96,7 @@ def test_longer_budgets_cost_more(tiny: Tiny) -> None:
         ("data.fraction=1.5", "data.fraction"),
         ("impl.devices=3", "impl.devices"),
         ("impl.strategy=fsdp", "impl.strategy"),
+        ("impl.strategy=deepspeed", "impl.strategy"),
         ("seed=-1", "seed"),
         ("checkpoint=0123456789ab", "checkpoint"),
         ("data.vocab_size=20", "data.vocab_size"),
@@ -106,6 +107,13 @@ def test_the_impossible_is_refused_before_anything_starts(tiny: Tiny, override: 
     with pytest.raises(UserError, match=f"^{key}=") as error:
         resolve(tiny(override))
     assert "\n" not in str(error.value)
+
+
+def test_a_divided_model_has_no_fast_forward_pass(tiny: Tiny) -> None:
+    divided = ("impl.strategy=fsdp", "impl.devices=2")
+    assert resolve(tiny(*divided))["impl"]["forward"] == "auto"
+    with pytest.raises(UserError, match="^impl.forward=fast: allowed is auto or library with impl.strategy=fsdp"):
+        resolve(tiny(*divided, "impl.forward=fast"))
 
 
 @pytest.mark.parametrize("override", ["optim.lr_rule=mop", "optim.batch_rule=cube"])

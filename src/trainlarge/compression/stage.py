@@ -53,7 +53,7 @@ class CheckpointRun:
         self.job = job
         self.cells: list[Cell] = job.cells
         config = self.cells[0].config
-        self.implementation: Implementation = choose({**config["impl"], "compile": "none"})
+        self.implementation: Implementation = choose({**config["impl"], "compile": "none", "strategy": "auto"})
         torch.set_num_threads(self.implementation.threads)
         self.was_shared = is_shared(self.implementation.threads)
         self.parent = unchanged_checkpoint(config, job.study)

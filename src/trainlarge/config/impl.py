@@ -10,8 +10,8 @@ CHOICES = {
     "device": ("auto", "cpu", "cuda"),
     "precision": ("auto", "fp32", "bf16"),
     "attention": ("auto", "eager", "sdpa"),
-    "forward": ("fast", "library"),
-    "strategy": ("auto", "ddp"),
+    "forward": ("auto", "fast", "library"),
+    "strategy": ("auto", "ddp", "fsdp"),
     "compile": ("none", "inductor", "graphs"),
 }
 
@@ -29,6 +29,7 @@ def check_impl(impl: dict[str, Any]) -> None:
         if impl[key] < least:
             raise UserError(f"impl.{key}", impl[key], f"a number of at least {least}")
     _check_compile(impl)
+    _check_strategy(impl)
 
 
 def _check_compile(impl: dict[str, Any]) -> None:
@@ -38,3 +39,12 @@ def _check_compile(impl: dict[str, Any]) -> None:
         raise UserError(
             "impl.compile", "graphs", "none or inductor with micro-batches: each run overwrites the gradients before it"
         )
+
+
+def _check_strategy(impl: dict[str, Any]) -> None:
+    if impl["strategy"] != "fsdp":
+        return
+    if impl["devices"] < 2:
+        raise UserError("impl.strategy", "fsdp", "auto with impl.devices=1: there is nobody to share the model with")
+    if impl["forward"] == "fast":
+        raise UserError("impl.forward", "fast", "auto or library with impl.strategy=fsdp, which gathers whole layers")

@@ -141,15 +141,17 @@ class ImplConfig:
     has none), ``fp32`` or ``bf16``. Evaluation is always fp32."""
     attention: str = "auto"
     """``auto`` (plain products on CPU, SDPA on CUDA), ``eager`` or ``sdpa``."""
-    forward: str = "fast"
-    """``fast`` (our forward pass over the library's parameters) or ``library``."""
+    forward: str = "auto"
+    """``fast`` (our forward pass over the library's parameters), ``library``, or ``auto``: ``fast`` but with
+    ``strategy=fsdp``."""
     compile: str = "none"
     """torch.compile of the training loss: ``none``, ``inductor``, or ``graphs`` (with CUDA graphs, for small models
     on a GPU). Its seconds are the column ``compile_seconds``. Evaluation is never compiled."""
     threads: int = 0
     """CPU threads a job; 0: the cores divided by ``workers``."""
     strategy: str = "auto"
-    """Lightning strategy of several devices: ``auto`` or ``ddp``, which are the same: a copy of the model on each."""
+    """Lightning strategy of several devices: ``auto`` or ``ddp``, which are the same (a copy of the model on each), or
+    ``fsdp``: each device keeps its share of weights, gradients and optimizer state, for models too large for one."""
     devices: int = 1
     """Devices a job, which sees its own only: GPUs of one machine, or processes on the CPU. Each takes an equal share
     of the batch."""

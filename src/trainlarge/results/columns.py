@@ -48,6 +48,7 @@ _ENVIRONMENT = {
         "environment.compile", "text", "how the training loss was compiled: none, inductor, graphs", missing="none"
     ),
     "threads": Column("environment.threads", "1", "CPU threads of the job"),
+    "strategy": Column("environment.strategy", "text", "how devices share a batch: ddp or fsdp", missing="ddp"),
     "devices": Column("environment.devices", "1", "devices that shared each batch", missing=1),
     "shared": Column("environment.shared", "yes or no", "whether other work ran on the device"),
     "per_device": Column(

@@ -14,7 +14,7 @@ from trainlarge.results.frontier import TIE, frontier
 from trainlarge.results.recipes import same_task
 
 _FACTS = (
-    "device_name", "precision", "threads", "attention", "forward", "compile", "data", "data_fingerprint",
+    "device_name", "precision", "threads", "attention", "forward", "compile", "strategy", "data", "data_fingerprint",
     "evaluation_fingerprint", "vocab_size", "sequence_length", "schedule", "host", "commit", "software",
 )  # fmt: skip
 """Columns of the cells that tell where the numbers come from."""

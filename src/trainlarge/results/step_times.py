@@ -66,6 +66,7 @@ class StepTimes:
             measured["threads"] == threads
             and all(impl[name] in ("auto", measured[name]) for name in _NAMED)
             and (measured.get("compile", "none") == impl["compile"])
+            and (measured.get("strategy", "ddp") == impl["strategy"].replace("auto", "ddp"))
         )
 
 

@@ -32,6 +32,7 @@ class Forward:
 
 FORWARDS = {"fast": Forward(masked_loss, masked_logits), "library": Forward(library_loss, library_logits)}
 """Forward passes by the name that ``impl.forward`` gives them."""
+_ADDED_LATER = {"compile": "none", "strategy": "ddp"}
 BUSY_LOAD = 0.5
 """Load of other programs from which the machine counts as shared."""
 
@@ -54,6 +55,8 @@ class Implementation:
     """CPU threads."""
     compile: str = "none"
     """``none``, ``inductor`` or ``graphs``."""
+    strategy: str = "ddp"
+    """``ddp`` or ``fsdp``: how several devices share the work."""
 
     def synchronize(self) -> None:
         """Wait until all that was asked of the device is done: a GPU works behind the clock."""
@@ -61,10 +64,9 @@ class Implementation:
             torch.cuda.synchronize()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for records and keys of the probe cache; without ``compile`` where it is ``none``, as in files
-        that are older than the key."""
-        facts = asdict(self)
-        return facts if self.compile != "none" else {name: facts[name] for name in facts if name != "compile"}
+        """Plain data for records and keys of the probe cache; without what has its first value in files that are older
+        than its key."""
+        return {name: value for name, value in asdict(self).items() if _ADDED_LATER.get(name) != value}
 
 
 def choose(impl: dict[str, Any], measured: Path | None = None) -> Implementation:
@@ -87,10 +89,16 @@ def choose(impl: dict[str, Any], measured: Path | None = None) -> Implementation
         device_name=device_name(device),
         precision=_auto_precision(device, threads, measured) if impl["precision"] == "auto" else impl["precision"],
         attention=default_attention(device) if impl["attention"] == "auto" else impl["attention"],
-        forward=impl["forward"],
+        forward=_auto_forward(impl["strategy"]) if impl["forward"] == "auto" else impl["forward"],
         threads=threads,
         compile=impl["compile"],
+        strategy="ddp" if impl["strategy"] == "auto" else impl["strategy"],
     )
+
+
+def _auto_forward(strategy: str) -> str:
+    # The fast path reads weights behind the back of the modules, which gather them when they are called.
+    return "library" if strategy == "fsdp" else "fast"
 
 
 def _cores_of_a_device(device: str, devices: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,7 @@ def main(study_path: str, *cell_ids: str) -> None:
 
         def _write(self, *result: Any) -> None: ...
 
-        def _save(self, part: str, stop: int) -> None:
-            self.saved = time.monotonic()
+        def _keep(self, *state: Any) -> None: ...
 
         def _forget(self) -> None: ...
 

@@ -136,6 +136,9 @@ class MaskedLanguageModule(lightning.LightningModule):
         optimizer.zero_grad(set_to_none=True)
         self.observer(step + 1, loss)
 
+    def configure_model(self) -> None:
+        """Nothing: Lightning's strategy for divided models asks for this hook, and the job has divided its model."""
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW, fused; made once and then kept, so that trunk and branches share its state."""
         if self._optimizer is None:

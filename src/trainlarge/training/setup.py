@@ -17,12 +17,13 @@ from trainlarge.models.build import build_model
 from trainlarge.models.memory import free_memory, keep_freed_memory
 from trainlarge.sweep.store import Study
 from trainlarge.training.compiling import Compiling
-from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
+from trainlarge.training.device import FORWARDS, Forward, Implementation, choose, is_shared
 from trainlarge.training.micro_batch import MORE, STATE_BYTES, fitting_rows, saved_row_bytes
 from trainlarge.training.module import MaskedLanguageModule, Masking
 from trainlarge.training.pace import Pace
 from trainlarge.training.probe import PRECISIONS, PROBES, settled_step_seconds
 from trainlarge.training.ranks import least_of_ranks, settled_by_rank_0
+from trainlarge.training.sharding import shard
 from trainlarge.training.steps import Step, shape_of, step_of
 from trainlarge.training.trainer import Stretches
 from trainlarge.training.width import scale_initial_weights
@@ -53,7 +54,7 @@ class Setup:
         self.training_sample: EvaluationSet = training_sample(
             self.prepared, self.blocks, config["task"]["evaluation_rows"], config["task"]["evaluation_mask_rate"]
         )
-        self.forward = FORWARDS[self.implementation.forward]
+        self.forward: Forward = FORWARDS[self.implementation.forward]
         self.step: Step = step_of(config)
         self.compiling = Compiling(self.implementation.compile, self.implementation.threads, study.data_root / COMPILED)
         self.stretches = self._stretches()
@@ -64,6 +65,11 @@ class Setup:
         sharing = {"devices": config["impl"]["devices"], "per_device": jobs_per_device()}
         self.pace = Pace({**self.implementation.to_json(), **sharing}, self.step_seconds)
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each device has a share of the model only."""
+        return self.implementation.strategy == "fsdp"
+
     def _stretches(self) -> Stretches:
         arch, impl, seed = self.config["arch"], self.config["impl"], self.config["seed"]
         attention = self.implementation.attention
@@ -71,6 +77,8 @@ class Setup:
         scale_initial_weights(model, self.config["optim"])
         masking = Masking.of(self.prepared, self.step, seed)
         rows = impl["micro_batch_rows"] or self._fitting_rows(model, masking)
+        if self.is_sharded:
+            self.forward = shard(model, self.forward, self.implementation.device)
         loss, is_divisible = self.compiling.of(self.forward.loss), self.implementation.compile != "graphs"
         module = MaskedLanguageModule(model, masking, self.config["optim"], loss, rows, is_divisible)
         return Stretches(module, self.blocks, self.step.rows, self.implementation, impl)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +23,7 @@ from trainlarge.training.record import diverged_record, finished_record
 from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.schedule import Branch, branches
 from trainlarge.training.setup import Setup
+from trainlarge.training.sharding import as_rank_0_says, whole_weights
 from trainlarge.training.trunk_folder import TRUNK, TRUNKS, branch_part
 
 
@@ -155,18 +157,21 @@ class TrunkRun:
         self._evaluate(self.extent.rate(self.step - 1, branch.stop - 1, branch.stop), part)
         setup = self.setup
         seen = evaluate(setup.stretches.module.model, setup.training_sample, setup.forward.logits)
+        weights = whole_weights(setup.stretches.module.model)
         for cell in self._cells(branch):
             run = {"branch_step": self.left_at[branch.stop], "train_set_loss": seen.loss, **self._run()}
-            self._write(cell, finished_record(cell, self.setup, self.curve.rows[-1], **run))
+            self._write(cell, finished_record(cell, self.setup, self.curve.rows[-1], **run), weights)
 
     def _give_up(self, error: Diverged, left: list[Branch]) -> None:
         """Record the cells of branches that diverged, or whose trunk did, with the last weights that were good."""
         last = self.curve.rows[-1] if self.curve.rows else {}
-        self.setup.stretches.module.model.load_state_dict(self.good)
+        model = self.setup.stretches.module.model
+        model.load_state_dict(self.good)
+        weights = whole_weights(model)
         for branch in left:
             for cell in self._cells(branch):
                 run = {"branch_step": self.left_at.get(branch.stop), **self._run()}
-                self._write(cell, diverged_record(cell, self.setup, last, error.step, **run))
+                self._write(cell, diverged_record(cell, self.setup, last, error.step, **run), weights)
 
     def _forget(self) -> None:
         self.states.forget_branches()
@@ -174,12 +179,12 @@ class TrunkRun:
     def _run(self) -> dict[str, Any]:
         return {"resumed_at": self.resumed_at, "before": self.curve.pace.before, "started": self.started}
 
-    def _write(self, cell: Cell, record: dict[str, Any]) -> None:
+    def _write(self, cell: Cell, record: dict[str, Any], weights: dict[str, Tensor]) -> None:
         self.job.require_lease(cell.id)
         folder = self.job.folder(cell.id)
         # Asked again at the end: a copy that wakes from a long pause must not replace what the new holder has written.
         with replacing_folder(folder.checkpoint, check=lambda: self.job.require_lease(cell.id)) as temporary:
-            self.setup.stretches.module.model.save_pretrained(temporary)
+            self.setup.stretches.module.model.save_pretrained(temporary, state_dict=weights)
             hugging_face_tokenizer(self.setup.prepared.tokenizer_file).save_pretrained(temporary)
         folder.write_metrics(self.curve.rows)
         self.job.finish(cell.id, record)
@@ -204,20 +209,29 @@ class TrunkRun:
         self.position = self.extent.position(self.step, self.clock)
 
     def _save_in_time(self, part: str, stop: int) -> None:
-        is_due = time.monotonic() - self.saved > self.config["impl"]["save_seconds"]
-        if is_due or self.job.is_asked_to_stop:
+        if self._is_save_due():
             self._pause()
             self._save(part, stop)
             self.clock.start()
 
+    def _is_save_due(self) -> bool:
+        is_late = time.monotonic() - self.saved > self.config["impl"]["save_seconds"]
+        is_due = is_late or self.job.is_asked_to_stop
+        # A divided state is gathered from all ranks at the same step.
+        return as_rank_0_says(is_due) if self.setup.is_sharded else is_due
+
     def _save(self, part: str, stop: int) -> None:
         """Save the state under its position, at most ``stop``: the real clock goes past it by a part of a step."""
+        state = self._state()
+        self._keep(part, replace(state, snapshot=state.snapshot.whole()), min(self.position, stop))
+        self.saved = time.monotonic()
+
+    def _keep(self, part: str, state: TrainState, position: int) -> None:
         try:
-            self.states.save(part, self._state(), min(self.position, stop))
+            self.states.save(part, state, position)
         except OSError as error:
             # Training can go on without this state; what cannot be written at the end will fail the cell.
             print(f"the state after step {self.step} was not saved: {error}", flush=True)
-        self.saved = time.monotonic()
 
     def _tell(self, branch: Branch) -> None:
         """Progress of the stretch at hand, and the time left of the whole job."""

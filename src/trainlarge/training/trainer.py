@@ -13,11 +13,13 @@ from typing import Any
 
 import pytorch_lightning as lightning
 from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from trainlarge.data.blocks import Blocks
 from trainlarge.training.device import Implementation
 from trainlarge.training.module import MaskedLanguageModule, Observer, StepBatches
+from trainlarge.training.sharding import placed_like, weights_like, whole
 from trainlarge.training.signals import SignalsOfTheJob
 
 _PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
@@ -34,6 +36,15 @@ class Snapshot:
     """Copies of the weights."""
     optimizer: dict[int, dict[str, Tensor]]
     """Copy of the optimizer's state: number of a parameter to its tensors. Rates follow from the step."""
+
+    def whole(self) -> Snapshot:
+        """The snapshot as one device has it; of use on rank 0 only, but all ranks must call it together."""
+        model = {name: whole(tensor) for name, tensor in self.model.items()}
+        optimizer = {
+            index: {entry: whole(tensor) for entry, tensor in entries.items()}
+            for index, entries in self.optimizer.items()
+        }
+        return Snapshot(model, optimizer)
 
 
 class Stretches:
@@ -77,10 +88,15 @@ class Stretches:
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a state."""
-        self.module.model.load_state_dict(snapshot.model)
+        self.module.model.load_state_dict(weights_like(snapshot.model, self.module.model))
         optimizer = self.module.configure_optimizers()
         groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": copy.deepcopy(snapshot.optimizer), "param_groups": groups})
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        state = {
+            index: {entry: placed_like(tensor, parameters[index]) for entry, tensor in copy.deepcopy(entries).items()}
+            for index, entries in snapshot.optimizer.items()
+        }
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
 
     def timed(self, steps: int) -> list[float]:
         """Seconds of each of so many steps, which are taken back; on a GPU, the mean of a few of them.
@@ -101,19 +117,30 @@ class Stretches:
         self.restore(before)
         return [seconds for pair in pairwise(ends) for seconds in _spread(*pair)]
 
+    def _strategy(self) -> Any:
+        devices = self.impl["devices"]
+        return STRATEGIES[self.implementation.strategy](devices) if devices > 1 else "auto"
+
     def _trainer(self, signals: SignalsOfTheJob) -> lightning.Trainer:
         return lightning.Trainer(
             barebones=True,
             accelerator=self.implementation.device,
             devices=self.impl["devices"],
-            # What both values of impl.strategy mean.
-            strategy="ddp" if self.impl["devices"] > 1 else "auto",
+            strategy=self._strategy(),
             precision=_PRECISIONS[self.implementation.precision],
             max_epochs=1,
             # Our own job requeues and answers signals; Lightning must not.
             plugins=[LightningEnvironment()],
             callbacks=[signals],
         )
+
+
+def _fsdp(devices: int) -> ModelParallelStrategy:
+    return ModelParallelStrategy(data_parallel_size=devices, tensor_parallel_size=1)
+
+
+STRATEGIES: dict[str, Callable[[int], Any]] = {"ddp": lambda devices: "ddp", "fsdp": _fsdp}
+"""Lightning's strategy of so many devices, by the name that ``impl.strategy`` gives it."""
 
 
 def _spread(before: tuple[int, float], after: tuple[int, float]) -> list[float]:

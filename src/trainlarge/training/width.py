@@ -32,6 +32,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from trainlarge.training.sharding import first_rows
+
 HEAD_WIDTH = 64
 """Channels of a head at which muP's scores are the usual ones: 8 / 64 = 1 / sqrt(64)."""
 
@@ -93,8 +95,8 @@ def query_steps(factors: Sequence[tuple[Tensor, float]], decay: float) -> Iterat
 
 
 def query_rows(weight: Tensor) -> Tensor:
-    """The rows of a joint matrix [3 * width, width] that make queries."""
-    return weight[: len(weight) // 3]
+    """The rows of a joint matrix [3 * width, width] that make queries, or those of them that this rank has."""
+    return first_rows(weight, len(weight) // 3)
 
 
 def _plain(part: str, config: Any, base_width: int) -> Scale:

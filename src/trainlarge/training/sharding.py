@@ -1,0 +1,113 @@
+"""A model divided among the devices of a job: fully sharded data parallelism (Zhao et al. 2023, arXiv 2304.11277).
+
+Each device keeps its share of every weight, gradient and optimizer state. torch's ``fully_shard`` gathers a layer's
+weights when its forward or backward pass begins and lets them go when that ends; what is left (embeddings, last norm,
+head) is gathered for the whole pass. In the weights' place the model has ``DTensor`` parameters of the same shape.
+
+States and checkpoints are written whole, as those of one device, so that any number of devices goes on from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import torch
+import torch.distributed as distributed
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers import PreTrainedModel
+
+from trainlarge.training.device import Forward
+from trainlarge.training.ranks import rank_and_count
+
+
+class _Root(nn.Module):
+    """Runs what computes with a model inside a forward pass of its own, during which the model's weights are there."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, compute: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        return compute(self.model, *tensors)
+
+
+def shard(model: PreTrainedModel, forward: Forward, device: str) -> Forward:
+    """Divide ``model`` among the ranks, in place; its weights must be the same on all of them.
+
+    Args:
+        model: one that :func:`trainlarge.models.build.build_model` made.
+        forward: passes that call the model's layers as modules, as those of ``library`` do.
+        device: ``cpu`` or ``cuda``, to which this rank's share is moved.
+
+    Returns:
+        The passes to use in place of ``forward``, which all ranks must call together.
+    """
+    mesh = init_device_mesh(device, (rank_and_count()[1],))
+    for layer in _layers(model):
+        fully_shard(layer, mesh=mesh)
+    # By default the last weights stay after a pass without gradients, and would be found in the place of the shares.
+    root = _Root(model)
+    fully_shard(root, mesh=mesh, reshard_after_forward=True)
+    return Forward(_inside(root, forward.loss), _inside(root, forward.logits))
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor of which each rank may have a share: on rank 0 all of it, on the CPU; on the others an empty one.
+
+    All ranks must call it together. A tensor that is not divided is returned as it is.
+    """
+    if not isinstance(tensor, DTensor):
+        return tensor
+    gathered: Tensor = cast(DTensor, tensor.detach()).full_tensor()
+    return gathered.cpu() if rank_and_count()[0] == 0 else gathered.new_empty(0)
+
+
+def whole_weights(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Name -> :func:`whole` value of everything in a model's state; tied weights share memory."""
+    named = model.state_dict(keep_vars=True)
+    values = {id(tensor): whole(tensor.detach()) for tensor in named.values()}
+    return {name: values[id(tensor)] for name, tensor in named.items()}
+
+
+def placed_like(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """This rank's share of ``tensor``, divided as ``parameter`` is; what is not of its shape stays as it is."""
+    if not isinstance(parameter, DTensor) or isinstance(tensor, DTensor) or tensor.shape != parameter.shape:
+        return tensor
+    on_device = tensor.to(parameter.device)
+    # Every rank has read the same file, so none needs to be told.
+    return distribute_tensor(on_device, parameter.device_mesh, parameter.placements, src_data_rank=None)
+
+
+def weights_like(tensors: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor]:
+    """Each of ``tensors`` divided as the model's weight of that name is."""
+    targets = model.state_dict()
+    return {name: placed_like(tensor, targets[name]) for name, tensor in tensors.items()}
+
+
+def first_rows(tensor: Tensor, count: int) -> Tensor:
+    """Those of the first ``count`` rows that this rank has, as a view."""
+    if not isinstance(tensor, DTensor):
+        return tensor[:count]
+    rank, ranks = rank_and_count()
+    first = rank * -(-len(tensor) // ranks)
+    return cast(DTensor, tensor.detach()).to_local()[: max(0, count - first)]
+
+
+def as_rank_0_says(answer: bool) -> bool:
+    """Rank 0's answer, on every rank."""
+    told = torch.tensor(answer)
+    distributed.broadcast(told, src=0)
+    return bool(told)
+
+
+def _layers(model: PreTrainedModel) -> list[Any]:
+    """The encoder's layers: the one list of modules of a model."""
+    return [layer for part in model.modules() if isinstance(part, nn.ModuleList) for layer in part]
+
+
+def _inside(root: nn.Module, compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda model, *tensors: root(compute, *tensors)
