@@ -108,7 +108,7 @@ def _batched(model: PreTrainedModel, variants: list[Tensors], data: EvaluationSe
         logits = functional_call(module, state, (inputs, positions))
         return cross_entropy(logits, labels.flatten(), reduction="none").view_as(labels).mean(1)
 
-    rows = max(1, BATCH_TOKENS // (LENGTH * len(variants)))
+    rows = max(1, BATCH_TOKENS["cpu"] // (LENGTH * len(variants)))
     batched = vmap(losses, in_dims=(0, None, None, None))
     parts = zip(*(tensor.split(rows) for tensor in (data.inputs, data.positions, data.labels)), strict=True)
     with patch.dict(attention._ATTENTION, cpu=_attention):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trainlarge.compression import Compressed, Magnitude, Recipe, Uniform, Weights, compress, compress_grid
+from trainlarge.compression.weights import load_forms
 from trainlarge.config.quantize import GPTQ, Outliers
 from trainlarge.errors import UserError
 
@@ -34,6 +35,16 @@ def test_every_result_is_the_one_computed_alone(plainest: nn.Module, recipes: li
     assert sorted(results) == list(range(len(recipes)))
     for position, recipe in enumerate(recipes):
         _assert_same(results[position], compress(plainest, recipe))
+
+
+def test_rounded_weights_are_made_one_at_a_time(modern: PreTrainedModel) -> None:
+    compressed = compress(modern, Recipe(quantize=Uniform(bits=4)))
+    name = compressed.left.selected(embeddings=False)[0]
+    once, again = compressed.weights[name], compressed.weights[name]
+    assert torch.equal(once, again) and once.data_ptr() != again.data_ptr(), "made when asked for, and not kept"
+    assert list(compressed.weights) == list(compressed.packed.forms) == list(compressed.expanded())
+    load_forms(modern, compressed.packed.forms)
+    assert torch.equal(modern.state_dict()[name], once)
 
 
 def test_the_order_of_recipes_does_not_matter(modern: PreTrainedModel) -> None:

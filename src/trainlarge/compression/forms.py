@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -38,6 +39,23 @@ class Form(Protocol):
 
     def dense(self) -> Tensor:
         """The float tensor that is evaluated; the same bits on every call and after every decoding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dense(Mapping[str, Tensor]):
+    """The float tensors of forms, each made when it is asked for: a whole second model is never in memory."""
+
+    forms: Mapping[str, Form]
+    """Tensor name -> form."""
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.forms[name].dense()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.forms)
+
+    def __len__(self) -> int:
+        return len(self.forms)
 
 
 class Elementwise(ABC):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 from torch import Tensor, nn
 
 from trainlarge.compression.activations import Ranges, input_ranges
 from trainlarge.compression.calibration import Batch, Calibration
-from trainlarge.compression.forms import Form, Plain
+from trainlarge.compression.forms import Dense, Form, Plain
 from trainlarge.compression.packing import Packed
 from trainlarge.compression.recoded import recoded
 from trainlarge.compression.recut import Held, recut
@@ -45,13 +44,14 @@ class Compressed:
     left: Weights
     """What is left of the checkpoint: names, shapes and modules. Its tensors are those before the last rounding."""
 
-    @cached_property
-    def weights(self) -> dict[str, Tensor]:
-        """Tensor name -> rounded float tensor, tied ones once; ``load_weights`` puts them into a model of these shapes.
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Tensor name -> rounded float tensor, tied ones once; ``load_forms`` puts them into a model of these shapes.
 
-        Tensors that the recipe left alone are shared with the snapshot: read only.
+        Tensors that were rounded are made whenever they are asked for; those that the recipe left alone are shared with
+        the snapshot: read only.
         """
-        return {name: form.dense() for name, form in self.packed.forms.items()}
+        return Dense(self.packed.forms)
 
     @property
     def has_other_shapes(self) -> bool:
@@ -59,7 +59,7 @@ class Compressed:
         return bool(self.left.structure)
 
     def model(self) -> nn.Module:
-        """A new model with these weights, ready to use; it holds ``weights`` themselves, so leave them as they are.
+        """A new model with these weights, ready to use; what was not rounded is held itself, so leave it as it is.
 
         Where the recipe rounds activations, so does the model.
         """
@@ -67,7 +67,7 @@ class Compressed:
         round_inputs(model, self.packed.roundings)
         return model
 
-    def expanded(self) -> dict[str, Tensor]:
+    def expanded(self) -> Mapping[str, Tensor]:
         """The weights in the names and shapes of the checkpoint: 0 where something was removed, factors multiplied.
 
         Without factors and with the whole vocabulary, a model of the checkpoint's shapes that holds them (the masked

@@ -22,7 +22,7 @@ from trainlarge.compression.structure.tokens import removed_share, renumbered
 from trainlarge.compression.token_counts import token_facts
 from trainlarge.compression.training_batches import training_batches
 from trainlarge.compression.weight_error import WeightError, total_relative_squared_error, weight_errors
-from trainlarge.compression.weights import Weights, load_weights
+from trainlarge.compression.weights import Weights, load_forms
 from trainlarge.compression.zstd import zstd_bytes
 from trainlarge.config.method import Method, Part
 from trainlarge.data.evaluation import EvaluationSet
@@ -111,7 +111,7 @@ class CheckpointRun:
         the record's ``unknown_share`` says how many. Such a loss is not that of the whole vocabulary.
         """
         if not compressed.has_other_shapes:
-            load_weights(self.model, compressed.weights)
+            load_forms(self.model, compressed.packed.forms)
             with rounding(self.model, compressed.packed.roundings):
                 return self._evaluate()
         model = cast(Any, compressed.model()).to(self.implementation.device)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from trainlarge.compression.forms import Form, Plain
 from trainlarge.compression.structure.encoder import Encoder, find_encoder
 from trainlarge.compression.structure.shapes import Structure
 from trainlarge.compression.structure.skeleton import filled, reshape, skeleton_of
@@ -128,9 +129,11 @@ class Weights:
         """Where a tensor was in the checkpoint."""
         return self.origins.get(name, Origin(name))
 
-    def expanded(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def expanded(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """``tensors``, which are named and shaped as these, in the names and shapes of the checkpoint: factors are
         multiplied out, and what was removed is 0."""
+        if not self.structure:
+            return tensors
         entries = _entries(self.skeleton)
         found: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
@@ -170,11 +173,16 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
     Raises UserError where names or shapes are not exactly those of the model; then nothing is changed.
     """
+    load_forms(model, {name: Plain(tensor) for name, tensor in tensors.items()})
+
+
+def load_forms(model: nn.Module, forms: Mapping[str, Form]) -> None:
+    """:func:`load_weights` with the float tensors of ``forms``, of which one is in memory at a time."""
     entries = _entries(model)
-    _check_same({name: tuple(tensor.shape) for name, tensor in entries.items()}, tensors)
+    _check_same({name: tuple(tensor.shape) for name, tensor in entries.items()}, forms)
     with torch.no_grad():
-        for name, tensor in tensors.items():
-            entries[name].copy_(tensor)
+        for name, form in forms.items():
+            entries[name].copy_(form.dense())
 
 
 def load_reshaped(model: nn.Module, structure: Structure, tensors: Mapping[str, Tensor]) -> None:
@@ -218,9 +226,9 @@ def _check_finite(tensors: Mapping[str, Tensor]) -> None:
             raise UserError(f"weights.{name}", "NaN or infinite values", "finite numbers")
 
 
-def _check_same(expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor]) -> None:
-    for name in [*expected, *tensors]:
-        found = tuple(tensors[name].shape) if name in tensors else "missing"
+def _check_same(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, Tensor | Form]) -> None:
+    for name in [*expected, *given]:
+        found = tuple(given[name].shape) if name in given else "missing"
         wanted = f"shape {expected[name]} of this model" if name in expected else "no such tensor in this model"
         if name not in expected or found != expected[name]:
             raise UserError(f"weights.{name}", found, wanted)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from zstandard import ZstdCompressor
 
 LEVEL = 3
 """zstd's own default: fast enough for every cell of a grid."""
+_CHUNK = 1 << 20
 
 
 def zstd_bytes(path: Path, without: Collection[str] = ()) -> int:
@@ -20,19 +22,20 @@ def zstd_bytes(path: Path, without: Collection[str] = ()) -> int:
         path: a packed file.
         without: names of tensors whose payload is left out.
     """
-    content = memoryview(path.read_bytes())
     compressor = ZstdCompressor(level=LEVEL).compressobj()
-    return sum(len(compressor.compress(piece)) for piece in _pieces(content, without)) + len(compressor.flush())
+    with path.open("rb") as file:
+        return sum(len(compressor.compress(piece)) for piece in _pieces(file, without)) + len(compressor.flush())
 
 
-def _pieces(content: memoryview, without: Collection[str]) -> list[memoryview]:
-    """The header, then the payload of every part that stays."""
-    (length,) = struct.unpack("<Q", content[:8])
-    begin = 8 + length
-    entries = json.loads(bytes(content[8:begin]))
-    kept = [
-        content[begin + entry["data_offsets"][0] : begin + entry["data_offsets"][1]]
-        for name, entry in entries.items()
-        if name != "__metadata__" and name.partition(":")[0] not in without
-    ]
-    return [content[:begin], *kept]
+def _pieces(file: BinaryIO, without: Collection[str]) -> Iterator[bytes]:
+    """The header, then the payload of every part that stays, a little at a time."""
+    length = file.read(8)
+    header = file.read(*struct.unpack("<Q", length))
+    yield length + header
+    begin = 8 + len(header)
+    for name, entry in json.loads(header).items():
+        if name != "__metadata__" and name.partition(":")[0] not in without:
+            first, last = entry["data_offsets"]
+            file.seek(begin + first)
+            for at in range(first, last, _CHUNK):
+                yield file.read(min(_CHUNK, last - at))

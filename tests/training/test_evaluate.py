@@ -1,0 +1,29 @@
+"""What an evaluation gives does not depend on how its rows are grouped."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainlarge.data.evaluation import EvaluationSet
+from trainlarge.models.build import build_model
+from trainlarge.models.shape import Shape
+from trainlarge.training import evaluate as evaluation
+from trainlarge.training.evaluate import evaluate
+
+
+@pytest.mark.parametrize("name", ["modern", "roberta"])
+def test_losses_are_the_same_whatever_the_grouping_of_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    arch = {"name": name, "width": 32, "depth": 2, "heads": 2, "ffn_ratio": 2.0, "positions": 40}
+    model = build_model(Shape.from_config(arch, 101), init_std=0.2, seed=0, attention="eager")
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.randint(5, 101, (13, 32), generator=draw)
+    positions = torch.rand((13, 32), generator=draw).argsort(1)[:, :5].sort(1).values
+    data = EvaluationSet(inputs, positions, inputs.gather(1, positions), fingerprint="")
+    found = []
+    for tokens in (1, 64, 96, 10**6):
+        monkeypatch.setitem(evaluation.BATCH_TOKENS, "cpu", tokens)
+        found.append(evaluate(model, data))
+    for other in found[1:]:
+        torch.testing.assert_close(other.row_losses, found[0].row_losses, rtol=1e-5, atol=1e-6)
+        assert other.loss == pytest.approx(found[0].loss, rel=1e-6) and other.accuracy == found[0].accuracy
