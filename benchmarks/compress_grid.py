@@ -60,7 +60,8 @@ GRIDS: dict[int, Grid] = {
 """Number of recipes -> (sparsity, bits) of each."""
 SHAPES = {24: ["64x2", "128x2", "256x4"], 100: ["256x4", "768x12"]}
 BASE = ["data.sequence_length=64", "optim.batch=64", "budget=2 steps", "study=bench"]
-"""Steps of one row: what matters is not what the checkpoint has learnt but that it is soon there. Rows and length of the evaluation are those of the quickstart: a longer evaluation would flatter the ratio."""
+"""Steps of one row, so that the checkpoint is soon there: what it has learnt does not matter. Rows and length of the
+evaluation are those of the quickstart: a longer evaluation would flatter the ratio."""
 MEMORY = "--memory-of"
 """Option with which this file calls itself: the study's root, the checkpoint's id, the grid; see ``_memory_of``."""
 OVERRIDES: dict[str, list[str]] = {"": [], "_gptq": ["quantize=gptq"]}
