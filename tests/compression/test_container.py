@@ -6,6 +6,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,10 +28,14 @@ TENSORS = {
 }
 
 
+def write(path: Path, body: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    container.write(path, body, {name: Part.of(tensor) for name, tensor in tensors.items()}, tensors.items())
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "new" / "file.safetensors"
-    container.write(path, BODY, TENSORS)
+    write(path, BODY, TENSORS)
     return path
 
 
@@ -45,20 +50,34 @@ def test_the_safetensors_library_reads_it(path: Path) -> None:
 
 
 def test_size_is_known_before(path: Path) -> None:
-    parts = {name: Part(tensor.dtype, tuple(tensor.shape)) for name, tensor in TENSORS.items()}
+    parts = {name: Part.of(tensor) for name, tensor in TENSORS.items()}
     assert container.file_bytes(BODY, parts) == path.stat().st_size
 
 
 def test_same_content_gives_the_same_bytes(path: Path) -> None:
     first = path.read_bytes()
-    container.write(path, BODY, TENSORS)
+    write(path, BODY, TENSORS)
     assert path.read_bytes() == first
+
+
+def test_the_order_in_which_tensors_come_does_not_matter(path: Path, tmp_path: Path) -> None:
+    parts = {name: Part.of(tensor) for name, tensor in TENSORS.items()}
+    container.write(tmp_path / "other", BODY, parts, reversed(TENSORS.items()))
+    assert (tmp_path / "other").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("tensors", [{}, {"a": torch.zeros(3)}, {"a": torch.zeros(2, dtype=torch.int32)}], ids=str)
+def test_what_is_not_as_announced_is_not_written(tensors: dict[str, Tensor], path: Path) -> None:
+    old = path.read_bytes()
+    with pytest.raises(ValueError, match="^a: .* is not "):
+        container.write(path, {}, {"a": Part(torch.float32, (2,))}, tensors.items())
+    assert path.read_bytes() == old and list(path.parent.iterdir()) == [path]
 
 
 def test_a_reader_of_the_old_file_is_not_disturbed(path: Path) -> None:
     old = path.read_bytes()
     with path.open("rb") as reader:
-        container.write(path, {}, {})
+        write(path, {}, {})
         assert reader.read() == old
     assert container.read(path) == ({}, {})
 
@@ -88,7 +107,7 @@ def test_checksum_is_named(path: Path) -> None:
 
 def test_newer_format(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(container, "FORMAT", 2)
-    container.write(path, BODY, TENSORS)
+    write(path, BODY, TENSORS)
     monkeypatch.undo()
     with pytest.raises(UserError, match="format 1 or older, not 2"):
         container.read(path)
@@ -109,13 +128,13 @@ def test_foreign_file(tmp_path: Path) -> None:
 
 def test_unknown_data_type(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="weights.dtype=torch.complex64"):
-        container.write(tmp_path / "x", {}, {"a": torch.zeros(2, dtype=torch.complex64)})
+        write(tmp_path / "x", {}, {"a": torch.zeros(2, dtype=torch.complex64)})
 
 
 def test_a_full_disk_leaves_the_old_file(path: Path) -> None:
     old = path.read_bytes()
     with _largest_file(4096), pytest.raises(OSError, match="File too large"):
-        container.write(path, {}, {"large": torch.zeros(100_000)})
+        write(path, {}, {"large": torch.zeros(100_000)})
     assert path.read_bytes() == old
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 

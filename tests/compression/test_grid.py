@@ -142,7 +142,7 @@ def _assert_same(one: Compressed, other: Compressed) -> None:
     assert one.recipe == other.recipe
     assert one.sizes == other.sizes
     assert _equal(one.weights, other.weights)
-    assert _equal(one.packed.tensors(), other.packed.tensors())
+    assert _equal(dict(one.packed.encoded()), dict(other.packed.encoded()))
 
 
 def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

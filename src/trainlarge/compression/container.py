@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -52,6 +53,11 @@ class Part:
     shape: tuple[int, ...]
     """Its shape."""
 
+    @classmethod
+    def of(cls, tensor: Tensor) -> Part:
+        """What is known of a tensor."""
+        return cls(tensor.dtype, tuple(tensor.shape))
+
     @property
     def bytes(self) -> int:
         """Bytes of its values."""
@@ -67,15 +73,32 @@ def file_bytes(body: Mapping[str, Any], parts: Mapping[str, Part]) -> int:
     return len(_header(body, parts, _BLANK)) + sum(part.bytes for part in parts.values())
 
 
-def write(path: Path, body: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def write(path: Path, body: Mapping[str, Any], parts: Parts, tensors: Iterable[tuple[str, Tensor]]) -> None:
     """Write ``body`` (JSON data) and tensors (on the CPU) as one file.
 
     The file appears under its name only when it is complete and on the disk; after an error an older file is untouched.
+
+    Args:
+        parts: what is known of every tensor.
+        tensors: (name, tensor) of each, in any order: one at a time, so that they need not be in memory together.
+
+    Raises ValueError where a tensor is not what ``parts`` says.
     """
-    parts = {name: Part(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
-    payload = [memoryview(_raw(tensors[name])) for name in _in_file_order(parts)]
-    checksum = _digest(_header(body, parts, _BLANK), payload)
-    _write_atomically(path, [_header(body, parts, checksum), *payload])
+    blank = _header(body, parts, _BLANK)
+    offsets = _offsets(parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, temporary.open("x+b") as file:
+        file.write(blank)
+        written: Parts = {}
+        for name, tensor in tensors:
+            written[name] = Part.of(tensor)
+            file.seek(len(blank) + offsets[name])
+            file.write(memoryview(_raw(tensor)))
+        _check_written(parts, written)
+        file.seek(len(blank))
+        checksum = _digest(blank, _chunks(file))
+        file.seek(0)
+        file.write(_header(body, parts, checksum))
 
 
 def read_body(path: Path) -> dict[str, Any]:
@@ -98,19 +121,19 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _header(body: Mapping[str, Any], parts: Mapping[str, Part], checksum: str) -> bytes:
     metadata = {"format": str(FORMAT), "checksum": checksum, "packed": _json(body)}
     entries: dict[str, Any] = {"__metadata__": metadata}
-    begin = 0
-    for name in _in_file_order(parts):
-        end = begin + parts[name].bytes
-        entries[name] = {"dtype": _dtype_name(parts[name]), "shape": parts[name].shape, "data_offsets": [begin, end]}
-        begin = end
+    for name, begin in _offsets(parts).items():
+        span = [begin, begin + parts[name].bytes]
+        entries[name] = {"dtype": _dtype_name(parts[name]), "shape": parts[name].shape, "data_offsets": span}
     text = _json(entries).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
 
 
-def _in_file_order(parts: Mapping[str, Part]) -> list[str]:
-    """Wide data types first, so that every tensor is aligned."""
-    return sorted(parts, key=lambda name: -parts[name].dtype.itemsize)
+def _offsets(parts: Mapping[str, Part]) -> dict[str, int]:
+    """Name -> where its values begin behind the header: wide data types first, so that every tensor is aligned."""
+    names = sorted(parts, key=lambda name: -parts[name].dtype.itemsize)
+    ends = accumulate(parts[name].bytes for name in names)
+    return {name: end - parts[name].bytes for name, end in zip(names, ends, strict=True)}
 
 
 def _dtype_name(part: Part) -> str:
@@ -135,11 +158,15 @@ def _digest(header: bytes, payload: Iterable[Any]) -> str:
     return sha.hexdigest()
 
 
-def _write_atomically(path: Path, pieces: Iterable[Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, temporary.open("xb") as file:
-        for piece in pieces:
-            file.write(piece)
+def _check_written(parts: Parts, written: Parts) -> None:
+    for name, part in parts.items():
+        if written.get(name) != part:
+            raise ValueError(f"{name}: {written.get(name)} is not {part}")
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    """The rest of a file, a little at a time."""
+    return iter(lambda: file.read(_CHUNK), b"")
 
 
 def _open(path: Path) -> Any:
@@ -164,6 +191,6 @@ def _check_digest(path: Path, checksum: str) -> None:
     with path.open("rb") as file:
         length = file.read(8)
         header = length + file.read(struct.unpack("<Q", length)[0])
-        found = _digest(header.replace(checksum.encode(), _BLANK.encode()), iter(lambda: file.read(_CHUNK), b""))
+        found = _digest(header.replace(checksum.encode(), _BLANK.encode()), _chunks(file))
     if found != checksum:
         raise UserError("packed", path, "an undamaged packed file: its checksum does not match")

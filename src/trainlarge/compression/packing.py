@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -73,17 +73,19 @@ class Packed:
 
     def file_bytes(self) -> int:
         """Exact size of the file, by formula."""
+        return container.file_bytes(self.body(), self.layout())
+
+    def layout(self) -> Parts:
+        """What is known of the tensors of the file before they are encoded."""
         layout: Parts = {}
         for name, form in self.forms.items():
             layout |= _named(name, self.encodings[name].layout(form))
-        return container.file_bytes(self.body(), layout)
+        return layout
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything encoded: the tensors of the file."""
-        encoded: dict[str, Tensor] = {}
+    def encoded(self) -> Iterator[tuple[str, Tensor]]:
+        """(name, tensor) of everything in the file, encoded when its turn comes."""
         for name, form in self.forms.items():
-            encoded |= _named(name, self.encodings[name].encode(form))
-        return encoded
+            yield from _named(name, self.encodings[name].encode(form)).items()
 
     def body(self, parent: str = "") -> dict[str, Any]:
         """The JSON data of the file. A tensor without a note is dense; ``config`` is that of the checkpoint,
@@ -114,7 +116,8 @@ def save_packed(path: str | Path, compressed: Compressed, parent: str = "") -> N
     """
     if len(parent) > PARENT_WIDTH or not parent.isascii():
         raise UserError("parent", parent, f"at most {PARENT_WIDTH} plain characters")
-    container.write(Path(path), compressed.packed.body(parent), compressed.packed.tensors())
+    packed = compressed.packed
+    container.write(Path(path), packed.body(parent), packed.layout(), packed.encoded())
 
 
 def load_packed_weights(path: str | Path) -> dict[str, Tensor]:

@@ -79,21 +79,29 @@ class CheckpointRun:
         began = started = time.time()
         results = compress_grid(self.weights, self.recipes, self.calibration, self.tokens, self._refuse)
         for position, compressed in results:
-            cell = self.cells[position]
-            evaluation = self._evaluate_compressed(compressed)
-            if not math.isfinite(evaluation.loss):
-                self._refuse(position, _no_number(evaluation.loss, "recipe", compressed.recipe.describe()))
+            loss = self._write(position, compressed, started)
+            # Or else the next one is made while this one is still in memory.
+            del compressed
+            if loss is None:
                 continue
-            self.job.require_lease(cell.id)
-            folder = self.job.folder(cell.id)
-            save_packed(folder.packed, compressed, parent=self.parent.id)
-            errors = weight_errors(self.weights.tensors, compressed.expanded(), self.weights.selected(embeddings=True))
-            write_json(folder.weight_errors, {name: asdict(error) for name, error in errors.items()})
-            self.job.finish(cell.id, self._record(cell, compressed, evaluation, errors, started))
             started = time.time()
-            self.ended.add(cell.id)
-            self._tell(cell, evaluation.loss, started - began)
+            self._tell(self.cells[position], loss, started - began)
             self.job.check()
+
+    def _write(self, position: int, compressed: Compressed, started: float) -> float | None:
+        """Evaluate, pack and record one recipe; its loss, or None where that is no number."""
+        cell, evaluation = self.cells[position], self._evaluate_compressed(compressed)
+        if not math.isfinite(evaluation.loss):
+            self._refuse(position, _no_number(evaluation.loss, "recipe", compressed.recipe.describe()))
+            return None
+        self.job.require_lease(cell.id)
+        folder = self.job.folder(cell.id)
+        save_packed(folder.packed, compressed, parent=self.parent.id)
+        errors = weight_errors(self.weights.tensors, compressed.expanded(), self.weights.selected(embeddings=True))
+        write_json(folder.weight_errors, {name: asdict(error) for name, error in errors.items()})
+        self.job.finish(cell.id, self._record(cell, compressed, evaluation, errors, started))
+        self.ended.add(cell.id)
+        return evaluation.loss
 
     def _refuse(self, position: int, error: UserError) -> None:
         cell = self.cells[position]
