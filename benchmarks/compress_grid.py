@@ -1,19 +1,19 @@
 """Seconds of a compress job over a grid of recipes, against as many pure evaluations: what compression itself costs.
 
     python benchmarks/compress_grid.py [--quick] [--json FILE] [--shapes 128x2,256x4] [--recipes 100] [--rounds 2]
-                                       [--rows 512] [--loop 10] [--memory]
+                                       [--rows 512] [--pure 4] [--loop 10] [--memory]
 
 All sides run in one process and take turns. *Ours* is the whole job of one checkpoint: load, prune, quantize, put the
 weights in place, evaluate, pack, write file and record. *Theirs* is the evaluation of the loaded model, once for each
 recipe. A ratio of 1 would mean that compressing, packing and writing cost nothing.
 
 There are more rows with ``--recipes 100`` (shapes 256x4 and 768x12 where none are named), or where they are asked for.
-``--loop``: *theirs* is the loop that a user would write today (``user_loop.py``), timed on so many recipes drawn from
-the grid, which the row's name tells, and scaled to all; ``loss_difference`` is the largest one between its losses and
-ours. ``--memory``: bytes that the job adds at its peak to a process that has imported everything, measured in a child
-process, against the weights and the evaluation set; ``evaluation`` is the same for one evaluation alone; ``_gptq``: for
-a job of one GPTQ recipe, which holds statistics of the inputs, too. Aims: 1.2, a fifth of the loop's time, 2; none for
-GPTQ.
+``--pure``: so many evaluations are timed and scaled to all. ``--loop``: *theirs* is the loop that a user would write
+today (``user_loop.py``), timed on so many recipes drawn from the grid, which the row's name tells, and scaled to all;
+``loss_difference`` is the largest one between its losses and ours. ``--memory``: bytes that the job adds at its peak to
+a process that has imported everything, measured in a child process, against the weights and the evaluation set;
+``evaluation`` is the same for one evaluation alone; ``_gptq``: for a job of one GPTQ recipe, which holds statistics of
+the inputs, too. Aims: 1.2, a fifth of the loop's time, 2; none for GPTQ.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def _measure(shape: str, options: argparse.Namespace) -> Iterator[dict[str, Any]
         [checkpoint] = study.folders("train")
         configs = _configs(checkpoint.id, grid)
         sample = random.Random(0).sample(grid, min(options.loop, len(grid)))
-        rounds = [_one_round(study, configs, grid, sample) for _ in range(options.rounds)]
+        pure = min(options.pure or len(grid), len(grid))
+        rounds = [_one_round(study, configs, grid, sample, pure) for _ in range(options.rounds)]
         common = {"shape": shape, "recipes": len(grid), "unit": "s", "device": device_name("cpu")}
         yield {"name": "compress_grid", **common, **_ratio([(one["ours"], one["theirs"]) for one in rounds])}
         if sample:
@@ -106,16 +107,16 @@ def _measure(shape: str, options: argparse.Namespace) -> Iterator[dict[str, Any]
             yield {**told, **_memory(folder, checkpoint.id, recipes, kind)}
 
 
-def _one_round(study: Study, configs: list[dict[str, Any]], grid: Grid, sample: Grid) -> dict[str, float]:
+def _one_round(study: Study, configs: list[dict[str, Any]], grid: Grid, sample: Grid, pure: int) -> dict[str, float]:
     """Seconds of the whole job, of as many evaluations of its model, and of the user's loop."""
     for folder in study.folders("compress"):
         folder.clear_result()
     started = time.perf_counter()
     run = _run(study, "compress", configs)
     middle = time.perf_counter()
-    for _ in configs:
+    for _ in range(pure):
         run._evaluate()
-    sides = {"ours": middle - started, "theirs": time.perf_counter() - middle}
+    sides = {"ours": middle - started, "theirs": (time.perf_counter() - middle) / pure * len(configs)}
     return {**sides, **_loop(study, run, grid, sample)} if sample else sides
 
 
@@ -208,6 +209,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--recipes", type=int, choices=list(SHAPES), default=24, help="recipes of the grid")
     parser.add_argument("--rounds", type=int, help="how often every side is timed")
     parser.add_argument("--rows", type=int, default=512, help="rows of the evaluation, of 64 tokens")
+    parser.add_argument("--pure", type=int, default=0, help="pure evaluations that are timed; 0: one for each recipe")
     parser.add_argument("--loop", type=int, help="recipes on which the user's loop is timed")
     parser.add_argument("--memory", action="store_true", help="measure the peak of memory, too")
     options = parser.parse_args()
