@@ -32,6 +32,19 @@ def check_impl(impl: dict[str, Any]) -> None:
     _check_strategy(impl)
 
 
+def strategy_of(impl: dict[str, Any]) -> str:
+    """``ddp`` or ``fsdp``: what the group says, with ``auto`` resolved."""
+    return "ddp" if impl["strategy"] == "auto" else str(impl["strategy"])
+
+
+def forward_of(impl: dict[str, Any]) -> str:
+    """``fast`` or ``library``: what the group says, with ``auto`` resolved."""
+    if impl["forward"] != "auto":
+        return str(impl["forward"])
+    # The fast path reads weights behind the back of the modules, which gather them when they are called.
+    return "library" if strategy_of(impl) == "fsdp" else "fast"
+
+
 def _check_compile(impl: dict[str, Any]) -> None:
     if impl["compile"] != "none" and impl["devices"] > 1:
         raise UserError("impl.compile", impl["compile"], f"none with impl.devices={impl['devices']}")

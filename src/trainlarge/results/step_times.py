@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from trainlarge.config.impl import forward_of, strategy_of
 from trainlarge.launch.local_options import LocalOptions
 from trainlarge.sweep.cell import canonical_json
 from trainlarge.sweep.store import Study
@@ -16,7 +17,7 @@ from trainlarge.training.steps import step_of
 
 _MADE = ("implementation", "torch")
 """Parts of a probe's key that say how a step was computed; the others say which step."""
-_NAMED = ("device", "precision", "attention", "forward")
+_NAMED = ("device", "precision", "attention")
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,9 @@ class StepTimes:
         return (
             measured["threads"] == threads
             and all(impl[name] in ("auto", measured[name]) for name in _NAMED)
-            and (measured.get("compile", "none") == impl["compile"])
-            and (measured.get("strategy", "ddp") == impl["strategy"].replace("auto", "ddp"))
+            and measured["forward"] == forward_of(impl)
+            and measured.get("compile", "none") == impl["compile"]
+            and measured.get("strategy", "ddp") == strategy_of(impl)
         )
 
 

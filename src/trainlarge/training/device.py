@@ -12,6 +12,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from trainlarge.config.impl import forward_of, strategy_of
 from trainlarge.errors import UserError
 from trainlarge.launch.cores import cores_here
 from trainlarge.launch.place import jobs_per_device
@@ -89,16 +90,11 @@ def choose(impl: dict[str, Any], measured: Path | None = None) -> Implementation
         device_name=device_name(device),
         precision=_auto_precision(device, threads, measured) if impl["precision"] == "auto" else impl["precision"],
         attention=default_attention(device) if impl["attention"] == "auto" else impl["attention"],
-        forward=_auto_forward(impl["strategy"]) if impl["forward"] == "auto" else impl["forward"],
+        forward=forward_of(impl),
         threads=threads,
         compile=impl["compile"],
-        strategy="ddp" if impl["strategy"] == "auto" else impl["strategy"],
+        strategy=strategy_of(impl),
     )
-
-
-def _auto_forward(strategy: str) -> str:
-    # The fast path reads weights behind the back of the modules, which gather them when they are called.
-    return "library" if strategy == "fsdp" else "fast"
 
 
 def _cores_of_a_device(device: str, devices: int) -> int:
