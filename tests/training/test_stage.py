@@ -298,7 +298,7 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(tiny: Tiny, study: S
 def test_a_batch_too_large_for_the_cpu_is_taken_in_parts(
     tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(setup, "free_memory", lambda: 1_000_000)
+    monkeypatch.setattr(setup, "free_memory", lambda: 600_000)
     [folder] = run_here("train", [tiny("budget=5 steps", "workers=2")])
     assert 1 <= folder.record()["environment"]["micro_batch_rows"] < 16
 

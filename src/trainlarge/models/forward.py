@@ -46,7 +46,7 @@ def masked_loss(model: PreTrainedModel, inputs: Tensor, positions: Tensor, label
         labels: token ids that belong there, [rows, m].
 
     Returns:
-        A scalar in fp32.
+        A scalar in fp32, or in the parameters' type where that is wider.
     """
     features = fast_features(model)
     if features is None:

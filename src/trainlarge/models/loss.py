@@ -27,7 +27,7 @@ def output_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, labels: T
         labels: token ids that belong there, [n].
 
     Returns:
-        A scalar in fp32.
+        A scalar in fp32, or in the type of ``hidden`` where that is wider.
     """
     return _OutputCrossEntropy.apply(hidden, weight, bias, labels)
 
@@ -37,7 +37,7 @@ class _OutputCrossEntropy(Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
         rows = max(1, CHUNK_BYTES // (4 * len(weight)))
         losses, grads_hidden, grad_weight = [], [], None
-        grad_bias = torch.zeros(bias.shape, device=bias.device)
+        grad_bias = torch.zeros(bias.shape, dtype=_wide(bias), device=bias.device)
         for part, wanted in zip(hidden.split(rows), labels.split(rows), strict=True):
             loss, residual = _loss_and_residual(part, weight, bias, wanted)
             losses.append(loss)
@@ -57,9 +57,9 @@ class _OutputCrossEntropy(Function):
 
 
 def _loss_and_residual(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of the cross entropies, and P - onehot(labels) [n, vocabulary], both fp32."""
+    """Sum of the cross entropies, and P - onehot(labels) [n, vocabulary], both in fp32 or wider."""
     index = labels.unsqueeze(1)
-    residual = torch.addmm(bias, hidden, weight.t()).softmax(-1, dtype=torch.float32)
+    residual = torch.addmm(bias, hidden, weight.t()).softmax(-1, dtype=_wide(hidden))
     loss = -residual.gather(1, index).clamp_min_(torch.finfo(torch.float32).tiny).log_().sum()
     residual.scatter_add_(1, index, residual.new_full((1, 1), -1.0).expand_as(index))
     return loss, residual
@@ -69,6 +69,10 @@ def _accumulated(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
     """``total + left @ right``: from the second product on in fp32 or wider."""
     if total is None:
         return left @ right
-    if total.dtype == left.dtype and left.dtype.itemsize >= 4:
+    if left.dtype == _wide(left):
         return total.addmm_(left, right)
-    return total.float().add_(left @ right)
+    return total.to(_wide(left)).add_(left @ right)
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
