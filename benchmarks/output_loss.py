@@ -36,11 +36,8 @@ def main() -> None:
     keep_freed_memory()
     rows = [_measure(shape, options.rounds) for shape in options.shapes]
     for row in rows:
-        times, kept = (
-            f"{row['ours']:.4f} s to {row['theirs']:.4f} s",
-            f"{row['kept']:.1f} MB to {row['kept_by_layers']:.1f} MB",
-        )
-        print(f"{row['shape']}: {times}, ratio {row['ratio']:.2f}; kept {kept}", flush=True)
+        seconds = f"{row['ours']:.4f} s to {row['theirs']:.4f} s, ratio {row['ratio']:.2f}"
+        print(f"{row['shape']}: {seconds}; kept {row['kept']:.1f} MB to {row['kept_by_layers']:.1f} MB", flush=True)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
 

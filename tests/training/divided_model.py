@@ -12,8 +12,8 @@ from torch.distributed.tensor import DTensor
 from trainlarge.models.build import build_model
 from trainlarge.models.shape import Shape
 from trainlarge.training.device import FORWARDS
-from trainlarge.training.ranks import join
-from trainlarge.training.sharding import as_rank_0_says, first_rows, placed_like, shard, weights_like, whole_weights
+from trainlarge.training.ranks import as_rank_0_says, join
+from trainlarge.training.sharding import first_rows, placed_like, shard, weights_like, whole_weights
 
 POSITIONS = {"modern": 64, "roberta": 66}
 

@@ -42,7 +42,7 @@ class Form(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Dense(Mapping[str, Tensor]):
+class DenseWeights(Mapping[str, Tensor]):
     """The float tensors of forms, each made when it is asked for: a whole second model is never in memory."""
 
     forms: Mapping[str, Form]

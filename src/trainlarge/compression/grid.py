@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trainlarge.compression.activations import Ranges, input_ranges
 from trainlarge.compression.calibration import Batch, Calibration
-from trainlarge.compression.forms import Dense, Form, Plain
+from trainlarge.compression.forms import DenseWeights, Form, Plain
 from trainlarge.compression.packing import Packed
 from trainlarge.compression.recoded import recoded
 from trainlarge.compression.recut import Held, recut
@@ -51,7 +51,7 @@ class Compressed:
         Tensors that were rounded are made whenever they are asked for; those that the recipe left alone are shared with
         the snapshot: read only.
         """
-        return Dense(self.packed.forms)
+        return DenseWeights(self.packed.forms)
 
     @property
     def has_other_shapes(self) -> bool:

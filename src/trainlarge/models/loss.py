@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 CHUNK_BYTES = 64 * 2**20
-"""Most bytes of fp32 logits at once. Chunks of this size are as fast as the whole on a CPU, and faster from half a
-gigabyte on; smaller ones are slower."""
+"""Most bytes of fp32 logits at once. Parts of 32 and 64 MB took no longer than the whole on a CPU, those of 8 MB
+up to a sixth longer."""
 
 
 def output_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:

@@ -99,6 +99,13 @@ def least_of_ranks(value: int) -> int:
     return int(least)
 
 
+def as_rank_0_says(answer: bool) -> bool:
+    """Rank 0's answer, on every rank."""
+    told = torch.tensor(answer)
+    distributed.broadcast(told, src=0)
+    return bool(told)
+
+
 def _follow(run_steps: RunSteps) -> float:
     while isinstance(told := _tell(None), int):
         run_steps(told)

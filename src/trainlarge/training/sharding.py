@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-import torch
-import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -95,13 +93,6 @@ def first_rows(tensor: Tensor, count: int) -> Tensor:
     rank, ranks = rank_and_count()
     first = rank * -(-len(tensor) // ranks)
     return cast(DTensor, tensor.detach()).to_local()[: max(0, count - first)]
-
-
-def as_rank_0_says(answer: bool) -> bool:
-    """Rank 0's answer, on every rank."""
-    told = torch.tensor(answer)
-    distributed.broadcast(told, src=0)
-    return bool(told)
 
 
 def _layers(model: PreTrainedModel) -> list[Any]:

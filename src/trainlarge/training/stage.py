@@ -18,12 +18,12 @@ from trainlarge.training.clocks import Clock
 from trainlarge.training.curve import Curve, Diverged, LossBuffer, is_curve_step
 from trainlarge.training.evaluate import evaluate
 from trainlarge.training.extent import Extent, make_extent
-from trainlarge.training.ranks import ranks
+from trainlarge.training.ranks import as_rank_0_says, ranks
 from trainlarge.training.record import diverged_record, finished_record
 from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.schedule import Branch, branches
 from trainlarge.training.setup import Setup
-from trainlarge.training.sharding import as_rank_0_says, whole_weights
+from trainlarge.training.sharding import whole_weights
 from trainlarge.training.trunk_folder import TRUNK, TRUNKS, branch_part
 
 
