@@ -117,7 +117,7 @@ def test_bits_a_weight(form: Callable[[Tensor], Form], bits: float) -> None:
 def test_negative_zero_survives_a_sparse_encoding() -> None:
     form = Plain(torch.tensor([[-0.0, 0.0, 0.0, 1.0] * 16]))
     encoding = ENCODINGS["sparse"]
-    assert _same_bits(encoding.decode(encoding.note(form), encoding.encode(form)).dense(), form.values)
+    assert _same_bits(encoding.decode(encoding.note(form), encoding.encode(form)).dense(), form.source)
 
 
 def test_unknown_encoding() -> None:

@@ -15,6 +15,8 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
 
     Eight codes make ``bits`` bytes: they are put into one 64-bit word, of which the lower bytes are kept.
     """
+    if bits == 8:
+        return codes
     lanes = np.zeros((-(-len(codes) // 8), 8), dtype=np.uint8)
     lanes.reshape(-1)[: len(codes)] = codes
     words = np.zeros(len(lanes), dtype="<u8")

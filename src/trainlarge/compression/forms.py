@@ -12,8 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from trainlarge.compression.bits import pack_mask, unpack_mask
 from trainlarge.compression.groups import spread
-from trainlarge.compression.pattern import Pattern
+from trainlarge.compression.pattern import Pattern, nonzero_count
 
 _BIT_PATTERN = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -73,36 +74,48 @@ class Elementwise(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Plain(Elementwise):
-    """A tensor as it is: not rounded, perhaps pruned."""
+    """A tensor that is not rounded: as it is, or with some of its weights pruned."""
 
-    values: Tensor
-    """Any shape and data type."""
+    source: Tensor
+    """Any shape and data type. Never copied, so that recipes share the weights of the checkpoint."""
+
+    kept: Tensor | None = None
+    """uint8 [ceil(n / 8)]: a bit for each weight of ``source`` that is left, the others are 0; None: all are left."""
+
+    @classmethod
+    def pruned(cls, tensor: Tensor, zeros: Tensor) -> Plain:
+        """``tensor`` with +0 where the bool tensor ``zeros`` of the same number of weights says so."""
+        return cls(tensor, torch.from_numpy(pack_mask(~zeros.reshape(-1).numpy())))
 
     @property
     def shape(self) -> torch.Size:
-        return self.values.shape
+        return self.source.shape
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.values.dtype
+        return self.source.dtype
 
     @property
     def bits(self) -> int:
-        return 8 * self.values.element_size()
+        return 8 * self.source.element_size()
 
     @cached_property
     def nonzero(self) -> int:
-        return int(torch.count_nonzero(self.values))
+        return nonzero_count(self.dense())
 
     def patterns(self) -> Tensor:
         """[n] integers with the bits of the values: -0.0 is not 0 here, so that a sparse encoding loses nothing."""
-        return self.values.reshape(-1).view(_BIT_PATTERN[self.values.element_size()])
+        patterns = self.source.reshape(-1).view(_BIT_PATTERN[self.source.element_size()])
+        if self.kept is None:
+            return patterns
+        # Far faster than to fill in zeros, and unlike a product of floats never -0.
+        return patterns * torch.from_numpy(unpack_mask(self.kept.numpy(), len(patterns)))
 
     def mask(self) -> Tensor:
-        return self.patterns() != 0
+        return self.patterns().bool()
 
     def dense(self) -> Tensor:
-        return self.values
+        return self.source if self.kept is None else self.patterns().view(self.dtype).view(self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +152,8 @@ class Affine(Elementwise):
         return spread(self.zero, self.group_size, self.codes.numel() // len(self.step))
 
     def mask(self) -> Tensor:
-        return (self.codes.view(len(self.step), -1) != self.zeros()).view(-1)
+        # Comparing bytes takes several times as long as telling which of their bits differ.
+        return (self.codes.view(len(self.step), -1) ^ self.zeros()).bool().view(-1)
 
     def dense(self) -> Tensor:
         codes = self.codes.view(len(self.step), -1).to(torch.float32)
@@ -172,7 +186,7 @@ class Codebook(Elementwise):
         return self.book.dtype
 
     def mask(self) -> Tensor:
-        return (self.dense() != 0).view(-1)
+        return self.dense().bool().view(-1)
 
     def dense(self) -> Tensor:
         codes = self.codes.view(len(self.book), -1)
@@ -206,7 +220,7 @@ class Signs(Elementwise):
         return self.signs.shape
 
     def mask(self) -> Tensor:
-        return (self.signs != 0).view(-1)
+        return self.signs.bool().view(-1)
 
     def dense(self) -> Tensor:
         signs = self.signs.view(len(self.scale), -1).to(torch.float32)

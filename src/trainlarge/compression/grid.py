@@ -89,7 +89,7 @@ class _State:
     shared: Shared
     """What the recipes share that go on from here."""
 
-    unrounded: Mapping[str, Tensor] = field(default_factory=dict)
+    unrounded: Forms = field(default_factory=dict)
     """Tensor name -> a matrix held as codes as it was before it was rounded, if no pruning followed."""
 
     ranges: Ranges = field(default_factory=dict)
@@ -199,22 +199,22 @@ def _after(step: Part, state: _State) -> _State:
     if not names:
         allowed = f"for a model with matrices{'' if step.embeddings else ' beside its embeddings'}"
         raise UserError(f"{step.slot}.name={step.name}", state.weights.architecture, allowed)
-    tensors = {name: state.forms[name].dense() for name in names}
-    found = _applied(step, tensors, state)
+    before = {name: state.forms[name] for name in names}
+    found = _applied(step, before, state)
     if isinstance(step, Pruning) and not any(form.nonzero for form in found.values()):
         raise UserError("prune.sparsity", step.sparsity, "a share that leaves weights in the matrices of this model")
     forms = {**state.forms, **{name: recoded(state.forms[name], found[name]) for name in found}}
-    unrounded = {name: tensor for name, tensor in state.unrounded.items() if name not in found}
-    return replace(state, forms=forms, unrounded=unrounded | (tensors if step.slot == "quantize" else {}))
+    unrounded = {name: form for name, form in state.unrounded.items() if name not in found}
+    return replace(state, forms=forms, unrounded=unrounded | (before if step.slot == "quantize" else {}))
 
 
-def _applied(step: Method, tensors: Mapping[str, Tensor], state: _State) -> dict[str, Form]:
-    """Forms of ``tensors`` after a method, which may act otherwise on embeddings."""
+def _applied(step: Method, forms: Forms, state: _State) -> dict[str, Form]:
+    """``forms`` after a method, which may act otherwise on embeddings."""
     apply, own = function_of(step), step.of_embeddings()
     if own == step:
-        return apply(step, tensors, state.shared)
-    tables = {name: tensor for name, tensor in tensors.items() if name in state.weights.embeddings}
-    body = {name: tensor for name, tensor in tensors.items() if name not in tables}
+        return apply(step, DenseWeights(forms), state.shared)
+    tables = DenseWeights({name: form for name, form in forms.items() if name in state.weights.embeddings})
+    body = DenseWeights({name: form for name, form in forms.items() if name not in tables})
     return {**apply(step, body, state.shared), **apply(own, tables, state.shared)}
 
 

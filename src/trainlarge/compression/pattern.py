@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,15 +38,26 @@ class Pattern:
     @classmethod
     def of(cls, mask: Tensor) -> Pattern:
         """The pattern of a bool mask [n] of the weights that are not zero."""
-        count = int(torch.count_nonzero(mask))
+        count = nonzero_count(mask)
         gaps = torch.bincount(gaps_of(mask)) if 0 < count < FEW * len(mask) else torch.zeros(0, dtype=torch.int64)
         return cls(len(mask), count, gaps, {length: _most(mask, length) for length in BLOCKS})
 
 
 def gaps_of(mask: Tensor) -> Tensor:
     """int64 [count]: zeros before each weight, since the one before it."""
-    positions = mask.nonzero().flatten()
+    positions = nonzero_places(mask)
     return positions.diff(prepend=positions.new_tensor([-1])) - 1
+
+
+def nonzero_count(tensor: Tensor) -> int:
+    """How many numbers of a tensor of any data type are not zero."""
+    # torch.count_nonzero takes up to ten times as long where many are zero.
+    return int(np.count_nonzero(tensor.bool().numpy()))
+
+
+def nonzero_places(mask: Tensor) -> Tensor:
+    """int64 [count]: where a bool mask [n] is true."""
+    return torch.from_numpy(np.flatnonzero(mask.numpy()))
 
 
 def _most(mask: Tensor, length: int) -> int:

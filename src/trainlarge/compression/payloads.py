@@ -15,6 +15,7 @@ from trainlarge.compression.container import Part, Parts
 from trainlarge.compression.forms import Affine, Codebook, Elementwise, Plain, Signs
 from trainlarge.compression.groups import spread
 from trainlarge.compression.indexes import bytes_part, packed_tensor, unpacked
+from trainlarge.compression.pattern import nonzero_count, nonzero_places
 
 F = TypeVar("F", bound=Elementwise)
 
@@ -58,7 +59,7 @@ class Values(Payload[Plain]):
         return {"values": Part(form.dtype, (count,))}
 
     def encode(self, form: Plain, stored: Tensor) -> dict[str, Tensor]:
-        return {"values": form.values.reshape(-1)[stored]}
+        return {"values": _stored(form.dense(), stored)}
 
     def note(self, form: Plain) -> dict[str, Any]:
         return {"shape": list(form.shape)}
@@ -78,7 +79,7 @@ class Codes(Payload[Affine]):
         return {"codes": bytes_part(count, form.bits), **_layout({"step": form.step, "zero": form.zero})}
 
     def encode(self, form: Affine, stored: Tensor) -> dict[str, Tensor]:
-        codes = packed_tensor(form.codes.view(-1)[stored], form.bits)
+        codes = packed_tensor(_stored(form.codes, stored), form.bits)
         return {"codes": codes, "step": form.step, "zero": form.zero}
 
     def note(self, form: Affine) -> dict[str, Any]:
@@ -89,7 +90,7 @@ class Codes(Payload[Affine]):
         rows, group_size = len(parts["step"]), note.get("group_size")
         columns = len(stored) // rows
         codes = spread(parts["zero"], group_size, columns).expand(rows, columns).reshape(-1).clone()
-        codes[stored] = unpacked(parts["codes"], note["bits"], int(torch.count_nonzero(stored)))
+        codes[stored] = unpacked(parts["codes"], note["bits"], nonzero_count(stored))
         dtype, shape = getattr(torch, note["dtype"]), note["shape"]
         return Affine(codes.view(shape), parts["step"], parts["zero"], note["bits"], dtype, note["nonzero"], group_size)
 
@@ -103,7 +104,7 @@ class BookCodes(Payload[Codebook]):
         return {"codes": bytes_part(count, form.bits), **_layout({"book": form.book})}
 
     def encode(self, form: Codebook, stored: Tensor) -> dict[str, Tensor]:
-        return {"codes": packed_tensor(form.codes.view(-1)[stored], form.bits), "book": form.book}
+        return {"codes": packed_tensor(_stored(form.codes, stored), form.bits), "book": form.book}
 
     def note(self, form: Codebook) -> dict[str, Any]:
         return {"shape": list(form.shape), "bits": form.bits, "nonzero": form.nonzero}
@@ -112,7 +113,7 @@ class BookCodes(Payload[Codebook]):
         book = parts["book"]
         codes = (book == 0).byte().argmax(1, keepdim=True).byte().expand(-1, len(stored) // len(book))
         codes = codes.reshape(-1).clone()
-        codes[stored] = unpacked(parts["codes"], note["bits"], int(torch.count_nonzero(stored)))
+        codes[stored] = unpacked(parts["codes"], note["bits"], nonzero_count(stored))
         return Codebook(codes.view(note["shape"]), book, note["bits"], note["nonzero"])
 
 
@@ -146,11 +147,11 @@ class SignBits(_SignPayload):
         return {"signs": bytes_part(count, 1), **_layout({"scale": form.scale})}
 
     def encode(self, form: Signs, stored: Tensor) -> dict[str, Tensor]:
-        positive = form.signs.view(-1)[stored] > 0
+        positive = _stored(form.signs, stored) > 0
         return {"signs": torch.from_numpy(bit.pack_mask(positive.numpy())), "scale": form.scale}
 
     def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], stored: Tensor) -> Signs:
-        positive = bit.unpack_mask(parts["signs"].numpy(), int(torch.count_nonzero(stored)))
+        positive = bit.unpack_mask(parts["signs"].numpy(), nonzero_count(stored))
         return self._form(note, parts, stored, torch.from_numpy(positive).to(torch.int8) * 2 - 1)
 
 
@@ -163,16 +164,23 @@ class Trits(_SignPayload):
         return {"trits": Part(torch.uint8, (-(-count // 5),)), **_layout({"scale": form.scale})}
 
     def encode(self, form: Signs, stored: Tensor) -> dict[str, Tensor]:
-        trits = (form.signs.view(-1)[stored] + 1).to(torch.uint8)
+        trits = (_stored(form.signs, stored) + 1).to(torch.uint8)
         return {"trits": torch.from_numpy(bit.pack_trits(trits.numpy())), "scale": form.scale}
 
     def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], stored: Tensor) -> Signs:
-        trits = bit.unpack_trits(parts["trits"].numpy(), int(torch.count_nonzero(stored)))
+        trits = bit.unpack_trits(parts["trits"].numpy(), nonzero_count(stored))
         return self._form(note, parts, stored, torch.from_numpy(trits).to(torch.int8) - 1)
 
 
 PAYLOADS: tuple[Payload[Any], ...] = (Values(), Codes(), BookCodes(), SignBits(), Trits())
 """All payloads; among equals the first is taken."""
+
+
+def _stored(values: Tensor, stored: Tensor) -> Tensor:
+    """The values of a tensor that an index stores, in order."""
+    places = nonzero_places(stored)
+    flat = values.reshape(-1)
+    return flat if len(places) == len(flat) else flat.index_select(0, places)
 
 
 def _layout(tensors: Mapping[str, Tensor]) -> Parts:

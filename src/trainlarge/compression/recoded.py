@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from trainlarge.compression.forms import Affine, Codebook, Disjoint, Form, Plain, Signs
+from trainlarge.compression.pattern import nonzero_count
 
 
 def recoded(before: Form, after: Form) -> Form:
@@ -18,8 +19,9 @@ def recoded(before: Form, after: Form) -> Form:
     """
     if isinstance(before, Plain) or not isinstance(after, Plain):
         return after
-    is_zero = after.values == 0
-    if not torch.equal(before.dense().masked_fill(is_zero, 0.0), after.values):
+    values = after.dense()
+    is_zero = values == 0
+    if not torch.equal(before.dense().masked_fill(is_zero, 0.0), values):
         return after
     return zeroed(before, is_zero) or after
 
@@ -33,7 +35,7 @@ def zeroed(form: Form, is_zero: Tensor) -> Form | None:
 
 @zeroed.register
 def _(form: Plain, is_zero: Tensor) -> Form | None:
-    return Plain(form.values.masked_fill(is_zero, 0.0))
+    return Plain.pruned(form.dense(), is_zero)
 
 
 @zeroed.register
@@ -71,4 +73,4 @@ def _(form: Disjoint, is_zero: Tensor) -> Form | None:
 
 
 def _left(is_zero: Tensor) -> int:
-    return int(torch.count_nonzero(~is_zero))
+    return nonzero_count(~is_zero)

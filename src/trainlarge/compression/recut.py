@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trainlarge.compression.forms import Affine, Codebook, Disjoint, Form, Plain, Signs
+from trainlarge.compression.pattern import nonzero_count
 from trainlarge.compression.weights import Weights
 
 
@@ -20,15 +21,15 @@ class Held:
     form: Form
     """How it is held."""
 
-    unrounded: Tensor | None = None
+    unrounded: Form | None = None
     """The tensor before it was rounded, whose weights that are not 0 count; None: as it is now."""
 
     def cut(self, dimension: int, kept: Tensor) -> Held | None:
         """The indices ``kept`` of a dimension; None where the form cannot be cut there."""
-        before = self.form.dense() if self.unrounded is None else self.unrounded
-        unrounded = before.index_select(dimension, kept)
-        form = cut(self.form, dimension, kept, int(torch.count_nonzero(unrounded)))
-        return None if form is None else Held(form, unrounded)
+        before = self.form if self.unrounded is None else self.unrounded
+        unrounded = before.dense().index_select(dimension, kept)
+        form = cut(self.form, dimension, kept, nonzero_count(unrounded))
+        return None if form is None else Held(form, Plain(unrounded))
 
 
 def recut(before: Weights, after: Weights, held: Mapping[str, Held]) -> dict[str, Held]:
@@ -72,7 +73,7 @@ def cut(form: Form, dimension: int, kept: Tensor, nonzero: int) -> Form | None:
 
 @cut.register
 def _(form: Plain, dimension: int, kept: Tensor, nonzero: int) -> Form | None:
-    return Plain(form.values.index_select(dimension, kept))
+    return Plain(form.dense().index_select(dimension, kept))
 
 
 @cut.register

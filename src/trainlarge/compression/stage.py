@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.cells import recipe_of
 from trainlarge.compression.checkpoint import unchanged_checkpoint
+from trainlarge.compression.freed_memory import give_back
 from trainlarge.compression.grid import Compressed, compress_grid
 from trainlarge.compression.own_tokenizer import own_tokenizer
 from trainlarge.compression.packing import save_packed
@@ -40,6 +41,9 @@ from trainlarge.training.device import FORWARDS, Implementation, choose, is_shar
 from trainlarge.training.evaluate import Evaluation, evaluate, perplexity
 from trainlarge.training.setup import evaluation_set_of
 
+LARGE_BYTES = 1 << 26
+"""Weights from which on it is worth a few milliseconds a recipe to give freed memory back."""
+
 
 def run(job: RunningJob) -> None:
     """Compress one checkpoint by the recipe of each cell of the job."""
@@ -65,6 +69,7 @@ class CheckpointRun:
         self.evaluation_set: EvaluationSet = evaluation_set_of(parent, prepared)
         self.model: PreTrainedModel = cast(Any, model).to(self.implementation.device)
         self.weights = Weights.of(self.model)
+        self.is_large = sum(tensor.nbytes for tensor in self.weights.tensors.values()) >= LARGE_BYTES
         self.calibration = Calibration(self.weights, self.model, lambda: training_batches(prepared, parent))
         self.ended: set[str] = set()
         self.recipes = [recipe_of(cell.config) for cell in self.cells]
@@ -120,6 +125,8 @@ class CheckpointRun:
         """
         if not compressed.has_other_shapes:
             load_forms(self.model, compressed.packed.forms)
+            if self.is_large:
+                give_back()
             with rounding(self.model, compressed.packed.roundings):
                 return self._evaluate()
         model = cast(Any, compressed.model()).to(self.implementation.device)
@@ -148,7 +155,7 @@ class CheckpointRun:
         started: float,
     ) -> dict[str, Any]:
         sizes, recipe = compressed.sizes, compressed.recipe
-        packed = self.job.folder(cell.id).packed
+        whole, body = zstd_bytes(self.job.folder(cell.id).packed, compressed.left.embeddings)
         return {
             "schema": RECORD_SCHEMAS["compress"],
             "stage": "compress",
@@ -175,8 +182,8 @@ class CheckpointRun:
             "embedding_parameters": sizes.parameters - sizes.parameters_without_embeddings,
             **{f"{key}{part}": getattr(sizes, f"{key}{part}")
                for key in ("nonzero_parameters", "ideal_bytes", "file_bytes") for part in ("", "_without_embeddings")},
-            "zstd_bytes": zstd_bytes(packed),
-            "zstd_bytes_without_embeddings": zstd_bytes(packed, without=compressed.left.embeddings),
+            "zstd_bytes": whole,
+            "zstd_bytes_without_embeddings": body,
             "relative_squared_error": total_relative_squared_error(errors.values()),
             "seconds": time.time() - started,
             "data": {

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+_PIECE = 1 << 18
+"""Weights that are widened to float64 at a time: these stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +35,25 @@ class WeightError:
     @classmethod
     def between(cls, before: Tensor, after: Tensor) -> WeightError:
         """Of two tensors of the same shape, of any data types."""
-        before = before.double()
-        change = (after.double() - before).abs_()
-        norm, moved = float(before.square().sum()), float(change.square().sum())
+        sums = zip(*_sums(before.reshape(-1), after.reshape(-1)), strict=True)
+        change, moved, norm = map(math.fsum, sums)
+        count = max(before.numel(), 1)
+        mean = change / count
         return cls(
-            weights=change.numel(),
-            mean_absolute_change=float(change.mean()),
-            spread=float(change.std(correction=0)),
+            weights=before.numel(),
+            mean_absolute_change=mean,
+            spread=math.sqrt(max(moved / count - mean**2, 0.0)),
             squared_norm=norm,
             relative_squared_error=moved / norm if norm else 0.0,
         )
+
+
+def _sums(before: Tensor, after: Tensor) -> Iterator[tuple[float, float, float]]:
+    """Of each piece of two tensors [n]: the sums of |w' - w|, of (w' - w)^2 and of w^2."""
+    for one, other in zip(before.split(_PIECE), after.split(_PIECE), strict=True):
+        wide = one.double()
+        change = other.double().sub_(wide).abs_()
+        yield float(change.sum()), float(torch.dot(change, change)), float(torch.dot(wide, wide))
 
 
 def weight_errors(

@@ -34,7 +34,8 @@ class PerToken:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         values = inputs.float()
-        lowest, highest = torch.aminmax(values, dim=-1, keepdim=True)
+        # torch.aminmax takes several times as long as both.
+        lowest, highest = values.amin(-1, keepdim=True), values.amax(-1, keepdim=True)
         return _rounded(values, lowest, highest, self.bits, self.symmetric).to(inputs.dtype)
 
 

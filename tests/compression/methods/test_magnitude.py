@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,6 +40,16 @@ def test_exactly_the_smallest_become_zero_by_magnitude_and_position(sparsity: fl
     expected[order[: round(sparsity * len(before))]] = 0.0
     found = torch.cat([tensor.flatten() for tensor in pruned(Magnitude(sparsity, "global"), tensors).values()])
     assert torch.equal(_bits(found), _bits(expected))
+
+
+@given(sparsities, st.sampled_from([torch.float32, torch.float64]), st.data())
+def test_weights_of_any_size_are_ranked_as_sorting_them_does(sparsity: float, dtype: torch.dtype, data: Any) -> None:
+    width = 8 * dtype.itemsize
+    floats = st.floats(width=width, allow_nan=False, allow_infinity=False, allow_subnormal=True)
+    found = torch.tensor(data.draw(st.lists(floats, min_size=1, max_size=30)), dtype=dtype)
+    order = found.abs().argsort(stable=True)[: round(sparsity * len(found))]
+    expected = found.index_fill(0, order, 0.0)
+    assert torch.equal(_bits(pruned(Magnitude(sparsity, "global"), {"w": found})["w"]), _bits(expected))
 
 
 @given(sparsities, groups)

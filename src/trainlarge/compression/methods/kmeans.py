@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainlarge.compression.forms import Codebook, Form
 from trainlarge.compression.groups import rows_of
+from trainlarge.compression.pattern import nonzero_count
 from trainlarge.compression.registry import Shared, applies
 from trainlarge.config.quantize import KMeans
 
@@ -26,7 +27,7 @@ def cluster(tensor: Tensor, method: KMeans) -> Codebook:
     # As it will be stored, and without -0.
     book = find_values(values, method).to(tensor.dtype) + 0.0
     codes = torch.searchsorted(_borders(book), values).to(torch.uint8)
-    return Codebook(codes.view(tensor.shape), book, method.bits, int(torch.count_nonzero(tensor)))
+    return Codebook(codes.view(tensor.shape), book, method.bits, nonzero_count(tensor))
 
 
 def find_values(values: Tensor, method: KMeans) -> Tensor:

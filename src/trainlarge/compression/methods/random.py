@@ -20,9 +20,9 @@ def random(method: Random, tensors: Mapping[str, Tensor], shared: Shared) -> dic
     # Not the seed itself: weights that were drawn from it would decide which of them are pruned.
     digest = hashlib.sha256(f"random pruning {method.seed}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-    return {name: Plain(_pruned(tensor, method.sparsity, generator)) for name, tensor in tensors.items()}
+    return {name: _pruned(tensor, method.sparsity, generator) for name, tensor in tensors.items()}
 
 
-def _pruned(tensor: Tensor, sparsity: float, generator: torch.Generator) -> Tensor:
+def _pruned(tensor: Tensor, sparsity: float, generator: torch.Generator) -> Plain:
     scores = torch.rand((1, tensor.numel()), generator=generator)
-    return tensor.masked_fill(smallest(scores, round(sparsity * tensor.numel())).view(tensor.shape), 0.0)
+    return Plain.pruned(tensor, smallest(scores, round(sparsity * tensor.numel())))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trainlarge.compression.forms import Form, Signs
 from trainlarge.compression.groups import by_group, rows_of, spread
+from trainlarge.compression.pattern import nonzero_count
 from trainlarge.compression.registry import Shared, applies
 from trainlarge.config.quantize import Binary, SignsAndScale, Ternary
 
@@ -61,6 +62,6 @@ def _signs(tensor: Tensor, signs: Tensor, scale: Tensor, method: SignsAndScale) 
         scale=scale,
         bits=method.bits,
         dtype=tensor.dtype,
-        nonzero=int(torch.count_nonzero(tensor)),
+        nonzero=nonzero_count(tensor),
         group_size=method.group_size,
     )

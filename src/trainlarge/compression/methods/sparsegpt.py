@@ -17,9 +17,7 @@ from trainlarge.config.prune import SparseGPT
 def sparsegpt(method: SparseGPT, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
     """Prune every matrix block by block of its columns; one without inputs of its own by magnitude within its rows."""
     calibration = shared.calibrated(method)
-    return {
-        name: Plain(_pruned(name, tensor, calibration.factor(name, method), method)) for name, tensor in tensors.items()
-    }
+    return {name: _pruned(name, tensor, calibration.factor(name, method), method) for name, tensor in tensors.items()}
 
 
 def prune(matrix: Tensor, factor: Tensor, method: SparseGPT) -> Tensor:
@@ -51,9 +49,9 @@ def _prune_block(block: Tensor, factor: Tensor, count: int, method: SparseGPT) -
     return errors
 
 
-def _pruned(name: str, tensor: Tensor, factor: Tensor | None, method: SparseGPT) -> Tensor:
+def _pruned(name: str, tensor: Tensor, factor: Tensor | None, method: SparseGPT) -> Plain:
     columns = tensor[0].numel()
     if factor is None or (method.m is not None and columns % method.m):
         scores = tensor.to(torch.promote_types(tensor.dtype, torch.float32)).abs().reshape(-1, columns)
         return zero_in_rows(name, tensor, scores, method.sparsity, method.m)
-    return prune(tensor, factor, method).to(tensor.dtype)
+    return Plain(prune(tensor, factor, method).to(tensor.dtype))

@@ -16,10 +16,10 @@ from trainlarge.config.prune import Wanda
 def wanda(method: Wanda, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
     """Zero the weights of smallest |W_ij| * ||X_j|| in each row, or in each block of a row."""
     squares = shared.calibrated(method).mean_squares(method.calibration_rows)
-    return {name: Plain(_pruned(name, tensor, squares.get(name), method)) for name, tensor in tensors.items()}
+    return {name: _pruned(name, tensor, squares.get(name), method) for name, tensor in tensors.items()}
 
 
-def _pruned(name: str, tensor: Tensor, squares: Tensor | None, method: Wanda) -> Tensor:
+def _pruned(name: str, tensor: Tensor, squares: Tensor | None, method: Wanda) -> Plain:
     # In float64: a score that vanishes in float32 would be ranked by position.
     scores = tensor.double().abs().reshape(len(tensor), -1)
     if squares is not None:
