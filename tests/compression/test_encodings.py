@@ -57,7 +57,12 @@ def _binary(draw: st.DrawFn, weights: Tensor) -> Form:
     return binarize(weights, Binary(draw(granularities), draw(st.integers(1, 8))))
 
 
-MAKERS = [lambda draw, weights: Plain(weights), _affine, _outliers, _codebook, _ternary, _binary]
+def _pruned(draw: st.DrawFn, weights: Tensor) -> Form:
+    bools = st.lists(st.booleans(), min_size=weights.numel(), max_size=weights.numel())
+    return Plain.pruned(weights, torch.tensor(draw(bools)))
+
+
+MAKERS = [lambda draw, weights: Plain(weights), _pruned, _affine, _outliers, _codebook, _ternary, _binary]
 
 
 @given(forms())

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trainlarge.compression import Compressed, Magnitude, Recipe, Uniform, Weights, compress, compress_grid
+from trainlarge.compression.forms import Plain
 from trainlarge.compression.weights import load_forms
+from trainlarge.config.prune import Random
 from trainlarge.config.quantize import GPTQ, Outliers
 from trainlarge.errors import UserError
 
@@ -45,6 +47,16 @@ def test_rounded_weights_are_made_one_at_a_time(modern: PreTrainedModel) -> None
     assert list(compressed.weights) == list(compressed.packed.forms) == list(compressed.expanded())
     load_forms(modern, compressed.packed.forms)
     assert torch.equal(modern.state_dict()[name], once)
+
+
+@pytest.mark.parametrize("prune", [Magnitude(0.5), Magnitude(0.5, "global"), Magnitude(0.5, "row"), Random(0.5)])
+def test_recipes_share_the_weights_of_the_checkpoint(plainest: nn.Module, prune: Magnitude | Random) -> None:
+    weights = Weights.of(plainest)
+    recipes = [Recipe(), Recipe(prune), Recipe(prune, Uniform(8))]
+    for position, compressed in compress_grid(weights, recipes):
+        for name, form in compressed.packed.forms.items():
+            if isinstance(form, Plain):
+                assert form.source.data_ptr() == weights.tensors[name].data_ptr(), (recipes[position], name)
 
 
 def test_the_order_of_recipes_does_not_matter(modern: PreTrainedModel) -> None:
