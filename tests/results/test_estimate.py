@@ -101,6 +101,11 @@ def test_space_is_that_of_the_files(tiny: Tiny, compose: Any, study: Study, run_
         compose("compress", "study=tiny", f"checkpoint={folder.id}", f"prune.sparsity={share}", f"quantize.bits={bits}")
         for share, bits in ((0.0, 32), (0.5, 32), (0.0, 8), (0.6, 4))
     ]  # fmt: skip
+    embeddings = ("quantize.embedding_bits=8", "quantize.embeddings=false", "prune.embeddings=false")
+    recipes += [
+        compose("compress", "study=tiny", f"checkpoint={folder.id}", "prune.sparsity=0.6", "quantize.bits=4", own)
+        for own in embeddings
+    ]
     before = estimate_of(study, "compress", recipes)
     assert before.jobs[0].seconds is None and before.jobs[0].flops and len(before.jobs) == 1
     for cell in run_here("compress", recipes):

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from trainlarge.training.device import FORWARDS, Forward
 from trainlarge.training.ranks import least_of_ranks, ranks, settled_by_rank_0
 
 Tiny = Callable[..., dict[str, Any]]
+TwoRanks = Callable[[Sequence[str]], list[str]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
 
 
@@ -93,15 +91,8 @@ print(least_of_ranks([7, 3][int(os.environ["RANK"])]))
 """
 
 
-def test_ranks_agree_on_the_least() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
-    command = [sys.executable, "-c", AGREE]
-    processes = [
-        subprocess.Popen(command, env=os.environ | place | {"RANK": rank}, stdout=subprocess.PIPE) for rank in "01"
-    ]
-    assert [process.communicate(timeout=60)[0] for process in processes] == [b"3\n", b"3\n"]
+def test_ranks_agree_on_the_least(two_ranks: TwoRanks) -> None:
+    assert two_ranks(["-c", AGREE]) == ["3\n", "3\n"]
 
 
 def test_one_device_starts_nothing(study: Study) -> None:

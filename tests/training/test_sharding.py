@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +14,14 @@ from safetensors.torch import load_file
 from trainlarge.sweep.store import CellFolder, Study
 
 Tiny = Callable[..., dict[str, Any]]
+TwoRanks = Callable[[Sequence[str]], list[str]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
 COMMON = ("impl.precision=fp32", "impl.threads=1", "impl.device=cpu", "optim.eps=1e-3")
 FSDP = ("impl.devices=2", "impl.strategy=fsdp")
 
 
-def test_a_divided_model_is_the_whole_one() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
-    command = [sys.executable, str(Path(__file__).with_name("divided_model.py"))]
-    ranks = [
-        subprocess.Popen(command, env=os.environ | place | {"RANK": rank}, stderr=subprocess.PIPE, text=True)
-        for rank in "01"
-    ]
-    told = [rank.communicate(timeout=60)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(told)
+def test_a_divided_model_is_the_whole_one(two_ranks: TwoRanks) -> None:
+    two_ranks([str(Path(__file__).with_name("divided_model.py"))])
 
 
 def run_once(run_here: Run, study: Study, configs: list[dict[str, Any]]) -> list[Any]:

@@ -139,10 +139,10 @@ def compress_grid(
     is none is told to ``refused`` with its position, and the others go on; without ``refused`` the error is raised.
 
     Recipes with the same first steps come one after the other, whatever their order in ``recipes``: each first step is
-    carried out once for all of them, and weights are ranked once for all sparsities. Beside ``weights`` it holds one
-    changed copy for each step of the recipe at hand (while ranking: one copy of the magnitudes). Methods that correct
+    carried out once for all of them, and weights are ranked once for all sparsities. Beside ``weights`` it holds, for
+    the recipe at hand, a bit of each weight where it prunes and a byte of each where it quantizes. Methods that correct
     weights (SparseGPT, GPTQ; half of it for ``Mixed``) hold more: H and its factor [in, in] of every linear layer in
-    float32, of one number of rows and one damping at a time; 1 GB at width 768 and depth 12.
+    float32, of one number of rows and one damping at a time, 1 GB at width 768 and depth 12; SparseGPT a pruned copy.
     """
     everything = tuple(step for recipe in recipes for step in recipe.steps)
     shared = Shared(methods=everything, calibration=calibration, tokens=tokens)

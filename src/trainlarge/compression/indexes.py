@@ -124,7 +124,7 @@ class Gaps(Index):
 
     def layout(self, pattern: Pattern) -> Parts:
         width = self._width(pattern)
-        return {"gaps": bytes_part(self._codes(pattern, width), width)}
+        return {"gaps": bytes_part(pattern.gap_codes[width], width)}
 
     def stored(self, mask: Tensor) -> Tensor:
         return mask
@@ -133,13 +133,13 @@ class Gaps(Index):
         width = self._width(pattern)
         gaps, top = gaps_of(stored), 2**width - 1
         ends = (gaps // top + 1).cumsum(0) - 1
-        codes = torch.full((self._codes(pattern, width),), top, dtype=torch.uint8)
+        codes = torch.full((pattern.gap_codes[width],), top, dtype=torch.uint8)
         codes[ends] = (gaps % top).to(torch.uint8)
         return {"gaps": packed_tensor(codes, width)}
 
     def note(self, pattern: Pattern) -> dict[str, Any]:
         width = self._width(pattern)
-        return {"gap_bits": width, "gaps": self._codes(pattern, width)}
+        return {"gap_bits": width, "gaps": pattern.gap_codes[width]}
 
     def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], total: int) -> Tensor:
         codes = unpacked(parts["gaps"], note["gap_bits"], note["gaps"])
@@ -148,11 +148,7 @@ class Gaps(Index):
         return torch.zeros(total, dtype=torch.bool).index_fill_(0, positions, True)
 
     def _width(self, pattern: Pattern) -> int:
-        return min(range(2, 9), key=lambda width: width * self._codes(pattern, width))
-
-    def _codes(self, pattern: Pattern, width: int) -> int:
-        longer = torch.arange(len(pattern.gaps)) // (2**width - 1)
-        return pattern.count + int((pattern.gaps * longer).sum())
+        return min(pattern.gap_codes, key=lambda width: width * pattern.gap_codes[width])
 
 
 class Blocks(Index):

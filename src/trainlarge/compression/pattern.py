@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -41,6 +42,13 @@ class Pattern:
         count = nonzero_count(mask)
         gaps = torch.bincount(gaps_of(mask)) if 0 < count < FEW * len(mask) else torch.zeros(0, dtype=torch.int64)
         return cls(len(mask), count, gaps, {length: _most(mask, length) for length in BLOCKS})
+
+    @cached_property
+    def gap_codes(self) -> dict[int, int]:
+        """Bits of a code -> codes that all gaps take, where the largest code stands for zeros without a weight."""
+        gaps = self.gaps.numpy()
+        lengths = np.arange(len(gaps))
+        return {width: self.count + int(gaps @ (lengths // (2**width - 1))) for width in range(2, 9)}
 
 
 def gaps_of(mask: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 
 from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint, weight_bytes
 from trainlarge.config.budget import SECONDS, parse_budget
+from trainlarge.config.quantize import Uniform
 from trainlarge.data.masked_count import masked_count
 from trainlarge.data.prepare import prepared_key
 from trainlarge.models.counts import parameter_counts
@@ -208,13 +209,25 @@ def packed_bytes(shape: Shape, config: dict[str, Any]) -> int:
     """About the size of the packed file of a compress cell of a model of ``shape``.
 
     The bits of the weights that are left, a bit for each weight where some are pruned, step and zero point of each row
-    where rows are quantized on their own, and the header.
+    where rows are quantized on their own, and the header. Embeddings may have bits of their own, or be left alone.
     """
-    prune, quantize, parameters = config["prune"], config["quantize"], parameter_counts(shape).total
-    sparsity, bits = prune.get("sparsity", 0.0), quantize.get("bits", 8 * FLOAT_BYTES)
-    weights = parameters * ((1 - sparsity) * bits + (1 if sparsity else 0)) / 8
-    rows = parameters / shape.width if quantize.get("granularity") == "row" else 0
-    return round(weights + 2 * FLOAT_BYTES * rows + PACKED_HEADER_BYTES)
+    prune, quantize, counts = config["prune"], config["quantize"], parameter_counts(shape)
+    embeddings = counts.embedding - counts.untied_output
+    body = _weights_bytes(counts.total - embeddings, shape.width, prune, quantize)
+    own = (group if group.get("embeddings") else {} for group in (prune, _with_embedding_bits(quantize)))
+    return round(body + _weights_bytes(embeddings, shape.width, *own) + PACKED_HEADER_BYTES)
+
+
+def _with_embedding_bits(quantize: dict[str, Any]) -> dict[str, Any]:
+    """The bits of the embeddings for all, where something is quantized."""
+    bits = quantize.get("bits")
+    return quantize if bits == Uniform.off["bits"] else {**quantize, "bits": quantize.get("embedding_bits") or bits}
+
+
+def _weights_bytes(weights: int, width: int, prune: dict[str, Any], quantize: dict[str, Any]) -> float:
+    sparsity, bits = prune.get("sparsity", 0.0), quantize.get("bits") or 8 * FLOAT_BYTES
+    rows = weights / width if quantize.get("granularity") == "row" else 0
+    return weights * ((1 - sparsity) * bits + (1 if sparsity else 0)) / 8 + 2 * FLOAT_BYTES * rows
 
 
 def _branches(
