@@ -113,6 +113,13 @@ def test_other_data_types_keep_theirs(dtype: torch.dtype) -> None:
     assert int((found == 0).sum()) == 120
 
 
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_data_types_are_ranked_together(names: str) -> None:
+    tensors = {"a": torch.tensor([[0.1]], dtype=torch.float64), "b": torch.tensor([[0.1]], dtype=torch.float32)}
+    found = pruned(Magnitude(0.5, "global"), {name: tensors[name] for name in names})
+    assert (float(found["a"]), float(found["b"])) == (0.0, pytest.approx(0.1)), "0.1 in float32 is a little more"
+
+
 def test_weight_error_follows_the_closed_form(shared: Callable[[str], Path]) -> None:
     tensors = _normal([(1000, 1000)], seed=1)
     with shared("reference/gaussian_error.csv").open() as file:

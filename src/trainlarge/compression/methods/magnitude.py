@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -66,9 +67,9 @@ def find_cuts(tensors: Sequence[Tensor], sparsities: Iterable[float]) -> list[Cu
 
 def zero_before(cut: Cut, tensors: Mapping[str, Tensor]) -> dict[str, Plain]:
     """``tensors`` with the weights before the cut set to +0; positions run through the tensors in order."""
-    pruned, ties = {}, cut.ties
+    pruned, ties, dtype = {}, cut.ties, _comparable(tensors.values())
     for name, tensor in tensors.items():
-        magnitudes = _wide(tensor).abs().reshape(-1).numpy()
+        magnitudes = tensor.to(dtype).abs().reshape(-1).numpy()
         before = magnitudes < cut.threshold
         if ties:
             tied = np.flatnonzero(magnitudes == cut.threshold)[:ties]
@@ -79,7 +80,7 @@ def zero_before(cut: Cut, tensors: Mapping[str, Tensor]) -> dict[str, Plain]:
 
 
 def _pruned_rows(name: str, tensor: Tensor, method: Magnitude) -> Plain:
-    scores = _wide(tensor).abs().reshape(len(tensor), -1)
+    scores = tensor.to(_comparable([tensor])).abs().reshape(len(tensor), -1)
     return zero_in_rows(name, tensor, scores, method.sparsity, method.m)
 
 
@@ -104,8 +105,8 @@ def _cuts(groups: list[dict[str, Tensor]], sparsities: list[float]) -> Cuts:
 
 
 def _pieces(tensors: Sequence[Tensor]) -> Iterator[np.ndarray]:
-    """The magnitudes of all weights, a little at a time, all of one data type."""
-    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
+    """The magnitudes of all weights, a little at a time."""
+    dtype = _comparable(tensors)
     for tensor in tensors:
         for piece in tensor.reshape(-1).split(_PIECE):
             yield piece.to(dtype).abs().numpy()
@@ -131,7 +132,7 @@ def _sorted_bins(tensors: Sequence[Tensor], bins: Sequence[int]) -> dict[int, np
     is_wanted[bins] = True
     wanted = np.sort(np.concatenate([piece[is_wanted[_leading(piece)]] for piece in _pieces(tensors)]))
     edges = np.searchsorted(_leading(wanted), [*bins, _LEADING])
-    return {number: wanted[begin:end] for number, begin, end in zip(bins, edges, edges[1:], strict=False)}
+    return {number: wanted[begin:end] for number, (begin, end) in zip(bins, pairwise(edges), strict=True)}
 
 
 def _before(ends: np.ndarray, number: int) -> int:
@@ -145,6 +146,6 @@ def _cut(ordered: np.ndarray, count: int) -> Cut:
     return Cut(threshold=float(threshold), ties=count - int(np.searchsorted(ordered, threshold)))
 
 
-def _wide(tensor: Tensor) -> Tensor:
-    """In float32 or wider: NumPy has no bfloat16."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+def _comparable(tensors: Iterable[Tensor]) -> torch.dtype:
+    """A data type that holds all of them, and that NumPy knows: it has no bfloat16."""
+    return reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
