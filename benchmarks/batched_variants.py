@@ -111,7 +111,7 @@ def _batched(model: PreTrainedModel, variants: list[Tensors], data: EvaluationSe
     rows = max(1, BATCH_TOKENS["cpu"] // (LENGTH * len(variants)))
     batched = vmap(losses, in_dims=(0, None, None, None))
     parts = zip(*(tensor.split(rows) for tensor in (data.inputs, data.positions, data.labels)), strict=True)
-    with patch.dict(attention._ATTENTION, cpu=_attention):
+    with patch.dict(attention._ATTENTION, eager=_attention):
         return torch.cat([batched(stacked, *part) for part in parts], dim=1)
 
 
@@ -128,7 +128,7 @@ def _model(shape: str) -> PreTrainedModel:
 
 def _pruned(weights: Weights, sparsity: float) -> Tensors:
     [(_, compressed)] = compress_grid(weights, [Recipe(Magnitude(sparsity))])
-    return compressed.weights
+    return dict(compressed.weights)
 
 
 def _data(rows: int) -> EvaluationSet:

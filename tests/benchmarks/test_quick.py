@@ -1,0 +1,29 @@
+"""Every benchmark runs and measures both sides; what it measures is not tested here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SCRIPTS = sorted(path.name for path in BENCHMARKS.glob("*.py") if '"--quick"' in path.read_text(encoding="utf-8"))
+
+
+def test_there_are_benchmarks() -> None:
+    assert {"batched_variants.py", "compress_grid.py", "throughput.py"} <= set(SCRIPTS)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_quick_run_tells_both_sides(script: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / script), "--quick", "--json", str(tmp_path / "rows.json")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=540)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
+    assert rows and all(row["name"] and row["device"] for row in rows)
+    measured = [row for row in rows if "ratio" in row]
+    assert measured and all(row["ours"] > 0 and row["theirs"] > 0 for row in measured)
