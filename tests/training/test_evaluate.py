@@ -9,7 +9,7 @@ from trainlarge.data.evaluation import EvaluationSet
 from trainlarge.models.build import build_model
 from trainlarge.models.shape import Shape
 from trainlarge.training import evaluate as evaluation
-from trainlarge.training.evaluate import evaluate
+from trainlarge.training.evaluate import batch_rows, evaluate
 
 
 @pytest.mark.parametrize("name", ["modern", "roberta"])
@@ -27,3 +27,11 @@ def test_losses_are_the_same_whatever_the_grouping_of_rows(name: str, monkeypatc
     for other in found[1:]:
         torch.testing.assert_close(other.row_losses, found[0].row_losses, rtol=1e-5, atol=1e-6)
         assert other.loss == pytest.approx(found[0].loss, rel=1e-6) and other.accuracy == found[0].accuracy
+
+
+@pytest.mark.parametrize(("width", "tokens"), [(64, 2048), (384, 2048), (768, 1024), (1024, 768)])
+def test_wide_models_take_fewer_tokens(width: int, tokens: int) -> None:
+    arch = {"name": "modern", "width": width, "depth": 1, "heads": width // 64, "ffn_ratio": 0.25, "positions": 64}
+    model = build_model(Shape.from_config(arch, 101), init_std=0.02, seed=0, attention="eager")
+    assert batch_rows(model, 64) == tokens // 64
+    assert batch_rows(model, 4096) == 1

@@ -88,19 +88,29 @@ def _modern(model: Any, inputs: Tensor, positions: Tensor, dtype: torch.dtype) -
 
 
 def _modern_layer(layer: Any, x: Tensor, tokens: _Tokens, dtype: torch.dtype) -> Tensor:
-    attention, mlp = layer.attn, layer.mlp
-    normed, weight, _ = last_product(layer.attn_norm(x).to(dtype), attention.Wqkv)
+    # Each half in a function of its own: without gradients, what one holds is free before the other begins.
+    x = tokens.of(x) + _modern_attention(layer, layer.attn_norm(x).to(dtype), tokens)
+    return x + _modern_mlp(layer.mlp, layer.mlp_norm(x).to(dtype))
+
+
+def _modern_attention(layer: Any, normed: Tensor, tokens: _Tokens) -> Tensor:
+    attention = layer.attn
+    normed, weight, _ = last_product(normed, attention.Wqkv)
     inner = len(weight) // 3
     for_query, for_keys_values = weight.split([inner, 2 * inner])
-    query = functional.linear(tokens.of(normed), for_query)
-    keys_values = functional.linear(normed, for_keys_values)
+    query = _query(functional.linear(tokens.of(normed), for_query), tokens, attention.head_dim)
+    key, value = _key_value(functional.linear(normed, for_keys_values), tokens, attention.head_dim)
     dropout = attention.attention_dropout if layer.training else 0.0
-    context = _context(query, keys_values, tokens, attention.head_dim, dropout, attention.config)
-    x = tokens.of(x) + attention.out_drop(_linear(context, attention.Wo))
+    context = attend(query, key, value, dropout, attention.config._attn_implementation)
+    return attention.out_drop(_linear(join_heads(context), attention.Wo))
+
+
+def _modern_mlp(mlp: Any, normed: Tensor) -> Tensor:
     # Two products and not the halves of one: activations over every other half row are twice as slow.
-    normed, weight, _ = last_product(layer.mlp_norm(x).to(dtype), mlp.Wi)
-    hidden, gate = (functional.linear(normed, half) for half in weight.chunk(2))
-    return x + _linear(mlp.drop(functional.gelu(hidden) * gate), mlp.Wo)
+    normed, weight, _ = last_product(normed, mlp.Wi)
+    for_hidden, for_gate = weight.chunk(2)
+    hidden = functional.gelu(functional.linear(normed, for_hidden))
+    return _linear(mlp.drop(hidden * functional.linear(normed, for_gate)), mlp.Wo)
 
 
 def _roberta(model: Any, inputs: Tensor, positions: Tensor, dtype: torch.dtype) -> Tensor:
@@ -117,27 +127,31 @@ def _roberta(model: Any, inputs: Tensor, positions: Tensor, dtype: torch.dtype) 
 
 
 def _roberta_layer(layer: Any, x: Tensor, tokens: _Tokens, dtype: torch.dtype) -> Tensor:
-    attention, inner, output = layer.attention, layer.intermediate, layer.output
-    core = attention.self
-    normed = attention.LayerNorm(x).to(dtype)
-    query = _linear(tokens.of(normed), core.query)
-    keys_values = _side_by_side(normed, core.key, core.value)
-    dropout = core.dropout.p if layer.training else 0.0
-    context = _context(query, keys_values, tokens, core.attention_head_size, dropout, core.config)
-    x = tokens.of(x) + attention.output.dropout(_linear(context, attention.output.dense))
+    x = tokens.of(x) + _roberta_attention(layer.attention, layer.attention.LayerNorm(x).to(dtype), tokens)
+    inner, output = layer.intermediate, layer.output
     hidden = functional.gelu(_linear(inner.LayerNorm(x).to(dtype), inner.dense))
     return x + output.dropout(_linear(hidden, output.dense))
 
 
-def _context(
-    query: Tensor, keys_values: Tensor, tokens: _Tokens, head_width: int, dropout: float, config: Any
-) -> Tensor:
-    """Weighted sums of values for queries, both [n, heads * head width], and keys with values,
-    [rows * sequence, 2 * heads * head width], by the attention that the model's configuration names."""
-    (query,) = split_heads(query, tokens.rows, 1, head_width)
-    key, value = split_heads(keys_values, tokens.rows, 2, head_width)
-    rotated = rotate(query, tokens.queries), rotate(key, tokens.keys)
-    return join_heads(attend(*rotated, value, dropout, config._attn_implementation))
+def _roberta_attention(attention: Any, normed: Tensor, tokens: _Tokens) -> Tensor:
+    core = attention.self
+    query = _query(_linear(tokens.of(normed), core.query), tokens, core.attention_head_size)
+    key, value = _key_value(_side_by_side(normed, core.key, core.value), tokens, core.attention_head_size)
+    dropout = core.dropout.p if attention.training else 0.0
+    context = attend(query, key, value, dropout, core.config._attn_implementation)
+    return attention.output.dropout(_linear(join_heads(context), attention.output.dense))
+
+
+def _query(product: Tensor, tokens: _Tokens, head_width: int) -> Tensor:
+    """Queries, rotated, [rows, heads, n, head width], of [rows * n, heads * head width]."""
+    (query,) = split_heads(product, tokens.rows, 1, head_width)
+    return rotate(query, tokens.queries)
+
+
+def _key_value(product: Tensor, tokens: _Tokens, head_width: int) -> tuple[Tensor, Tensor]:
+    """Keys, rotated, and values, [rows, heads, sequence, head width], of [rows * sequence, 2 * heads * head width]."""
+    key, value = split_heads(product, tokens.rows, 2, head_width)
+    return rotate(key, tokens.keys), value
 
 
 def _linear(x: Tensor, layer: nn.Module) -> Tensor:

@@ -15,9 +15,12 @@ from trainlarge.data.evaluation import EvaluationSet
 from trainlarge.models.forward import masked_logits
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
-"""Device -> tokens of a forward pass. On the CPU 16,384 took 1.2 to 1.4 times as long from 64 x 2 to 512 x 8, since
-the C library returns blocks above 32 MB to the system each time, and several times the memory. Not measured on a GPU.
-"""
+"""Device -> most tokens of a forward pass. On the CPU 16,384 took 1.2 to 1.4 times as long from 64 x 2 to 512 x 8,
+since the C library returns blocks above 32 MB to the system each time, and several times the memory. Not measured on a
+GPU."""
+BATCH_NUMBERS = {"cpu": 1024 * 768}
+"""Device -> most tokens times width, where wide models take fewer tokens: 1,024 at 768 x 12 took as long as 2,048, and
+half the memory."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,20 @@ def perplexity(loss: float) -> float | None:
     return found if math.isfinite(found) else None
 
 
+def batch_rows(model: PreTrainedModel, length: int) -> int:
+    """Rows of ``length`` tokens that a forward pass of ``model`` takes on the device where it is."""
+    device, width = model.device.type, getattr(model.config, "hidden_size", 1)
+    tokens = min(BATCH_TOKENS[device], BATCH_NUMBERS.get(device, math.inf) // width)
+    return max(1, int(tokens) // length)
+
+
 @torch.no_grad()
 def evaluate(model: PreTrainedModel, data: EvaluationSet, forward: Callable[..., Tensor] = masked_logits) -> Evaluation:
     """Evaluate in fp32, without dropout and whatever autocast is on; the model's mode is left as it was."""
     was_training = model.training
     model.eval()
     device = model.device
-    rows = max(1, BATCH_TOKENS[device.type] // data.inputs.shape[1])
+    rows = batch_rows(model, data.inputs.shape[1])
     # Points of a curve are evaluated within a training step, which Lightning runs under autocast.
     with torch.autocast(device.type, enabled=False):
         parts = [
