@@ -34,6 +34,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from transformers.utils.logging import disable_progress_bar
 
+from trainlarge.compression.forms import Plain
 from trainlarge.compression.stage import CheckpointRun
 from trainlarge.config.register import register_schema
 from trainlarge.config.share import share_folder
@@ -44,12 +45,13 @@ from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.stages import runner
 from trainlarge.sweep.store import Study
 from trainlarge.training.device import device_name
-from trainlarge.training.evaluate import BATCH_TOKENS
+from trainlarge.training.evaluate import batch_rows
 
 Grid = list[tuple[float, int]]
 
 GRIDS: dict[int, Grid] = {
     1: [(0.0, 4)],
+    4: [(0.0, 32), (0.0, 8), (0.6, 32), (0.6, 4)],
     24: [(sparsity, bits) for sparsity in (0.0, 0.15, 0.3, 0.45, 0.6, 0.75) for bits in (32, 8, 6, 4)],
     100: [
         (sparsity / 100, bits)
@@ -113,11 +115,18 @@ def _one_round(study: Study, configs: list[dict[str, Any]], grid: Grid, sample: 
         folder.clear_result()
     started = time.perf_counter()
     run = _run(study, "compress", configs)
-    middle = time.perf_counter()
-    for _ in range(pure):
-        run._evaluate()
-    sides = {"ours": middle - started, "theirs": (time.perf_counter() - middle) / pure * len(configs)}
+    ours = time.perf_counter() - started
+    sides = {"ours": ours, "theirs": _seconds_of_an_evaluation(run, pure) * len(configs)}
     return {**sides, **_loop(study, run, grid, sample)} if sample else sides
+
+
+def _seconds_of_an_evaluation(run: CheckpointRun, count: int) -> float:
+    """Mean of ``count`` ones of the dense model, which is in place before the first."""
+    with run.evaluated.holding({name: Plain(tensor) for name, tensor in run.weights.tensors.items()}):
+        started = time.perf_counter()
+        for _ in range(count):
+            run._evaluate()
+        return (time.perf_counter() - started) / count
 
 
 def _loop(study: Study, run: CheckpointRun, grid: Grid, sample: Grid) -> dict[str, float]:
@@ -126,7 +135,8 @@ def _loop(study: Study, run: CheckpointRun, grid: Grid, sample: Grid) -> dict[st
     data = run.evaluation_set
     labels = full_labels(data.inputs, data.positions, data.labels)
     started = time.perf_counter()
-    found = losses(run.parent.folder, sample, data.inputs, labels, BATCH_TOKENS["cpu"] // data.inputs.shape[1])
+    rows = batch_rows(run.model, data.inputs.shape[1])
+    found = losses(run.parent.folder, sample, data.inputs, labels, rows)
     seconds = (time.perf_counter() - started) / len(sample) * len(grid)
     records = [folder.record() for folder in study.folders("compress")]
     ours = {(record["sparsity"], record["bits"]): record["loss"] for record in records}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from trainlarge.compression import load_packed
+from trainlarge.compression import evaluated_model, load_packed
 from trainlarge.compression.checkpoint import find_checkpoint
 from trainlarge.data.prepare import prepare
 from trainlarge.errors import UserError
@@ -71,6 +71,27 @@ def test_a_cell_does_not_depend_on_its_job(compressed: Callable[..., list[CellFo
         shutil.rmtree(folder.path)
     together = compressed(*recipes)
     assert [(folder.packed.read_bytes(), _record(folder)["loss"]) for folder in together] == expected
+
+
+def test_a_cell_does_not_depend_on_how_memory_is_saved(
+    compressed: Callable[..., list[CellFolder]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half, four = ["prune.sparsity=0.5"], ["quantize.bits=4"]
+    recipes = [[], half, four, [*half, *four], ["prune=wanda", *half], ["quantize=gptq", *four],
+               ["activations=dynamic", "quantize.bits=8"], ["structure=heads", *four],
+               ["factorize=svd", *four]]  # fmt: skip
+    results = []
+    for large_bytes in (evaluated_model.LARGE_BYTES, 0):
+        monkeypatch.setattr(evaluated_model, "LARGE_BYTES", large_bytes)
+        folders = compressed(*recipes)
+        results.append([(folder.packed.read_bytes(), _without_times(_record(folder))) for folder in folders])
+        for folder in folders:
+            shutil.rmtree(folder.path)
+    assert results[0] == results[1]
+
+
+def _without_times(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in {"seconds", "provenance"}}
 
 
 def test_the_change_of_each_matrix_lies_beside_the_record(compressed: Callable[..., list[CellFolder]]) -> None:

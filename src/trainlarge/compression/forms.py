@@ -14,6 +14,7 @@ from torch import Tensor
 
 from trainlarge.compression.bits import pack_mask, unpack_mask
 from trainlarge.compression.groups import spread
+from trainlarge.compression.mapped_tensors import read
 from trainlarge.compression.pattern import Pattern, nonzero_count
 
 _BIT_PATTERN = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -105,7 +106,7 @@ class Plain(Elementwise):
 
     def patterns(self) -> Tensor:
         """[n] integers with the bits of the values: -0.0 is not 0 here, so that a sparse encoding loses nothing."""
-        patterns = self.source.reshape(-1).view(_BIT_PATTERN[self.source.element_size()])
+        patterns = read(self.source).reshape(-1).view(_BIT_PATTERN[self.source.element_size()])
         if self.kept is None:
             return patterns
         # Far faster than to fill in zeros, and unlike a product of floats never -0.
@@ -115,7 +116,7 @@ class Plain(Elementwise):
         return self.patterns().bool()
 
     def dense(self) -> Tensor:
-        return self.source if self.kept is None else self.patterns().view(self.dtype).view(self.shape)
+        return read(self.source) if self.kept is None else self.patterns().view(self.dtype).view(self.shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.cells import recipe_of
 from trainlarge.compression.checkpoint import unchanged_checkpoint
-from trainlarge.compression.freed_memory import give_back
+from trainlarge.compression.evaluated_model import EvaluatedModel, is_large
+from trainlarge.compression.forms import Plain
 from trainlarge.compression.grid import Compressed, compress_grid
 from trainlarge.compression.own_tokenizer import own_tokenizer
 from trainlarge.compression.packing import save_packed
@@ -23,7 +24,7 @@ from trainlarge.compression.structure.tokens import removed_share, renumbered
 from trainlarge.compression.token_counts import token_facts
 from trainlarge.compression.training_batches import training_batches
 from trainlarge.compression.weight_error import WeightError, total_relative_squared_error, weight_errors
-from trainlarge.compression.weights import Weights, load_forms
+from trainlarge.compression.weights import Weights
 from trainlarge.compression.zstd import zstd_bytes
 from trainlarge.config.method import Method, Part
 from trainlarge.data.evaluation import EvaluationSet
@@ -40,9 +41,6 @@ from trainlarge.sweep.store import RECORD_SCHEMAS
 from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
 from trainlarge.training.evaluate import Evaluation, evaluate, perplexity
 from trainlarge.training.setup import evaluation_set_of
-
-LARGE_BYTES = 1 << 26
-"""Weights from which on freed memory is given back: 5 to 30 ms a recipe, for a sixth of the peak at 768 x 12."""
 
 
 def run(job: RunningJob) -> None:
@@ -67,14 +65,16 @@ class CheckpointRun:
         own = None if self.parent.is_cell else own_tokenizer(self.parent.folder, _entries(model))
         prepared = prepare(parent["data"], job.study.data_root, own)
         self.evaluation_set: EvaluationSet = evaluation_set_of(parent, prepared)
-        self.model: PreTrainedModel = cast(Any, model).to(self.implementation.device)
-        self.weights = Weights.of(self.model)
-        self.is_large = sum(tensor.nbytes for tensor in self.weights.tensors.values()) >= LARGE_BYTES
+        self.weights = Weights.of(model, on_disk=is_large(model))
+        self.evaluated = EvaluatedModel(model, self.weights, self.implementation.device)
+        # Or else its weights stay in memory beside those of the model that takes its place.
+        del model
+        self.model: PreTrainedModel = cast(Any, self.evaluated.model)
         self.calibration = Calibration(self.weights, self.model, lambda: training_batches(prepared, parent))
         self.ended: set[str] = set()
         self.recipes = [recipe_of(cell.config) for cell in self.cells]
         self.tokens = token_facts(prepared) if any(recipe.vocabulary for recipe in self.recipes) else None
-        self.dense = self._evaluate()
+        self.dense = self._evaluate_dense()
         if not math.isfinite(self.dense.loss):
             raise _no_number(self.dense.loss, "checkpoint", self.parent.folder)
 
@@ -114,6 +114,10 @@ class CheckpointRun:
         self.job.fail(cell.id, error)
         self.ended.add(cell.id)
 
+    def _evaluate_dense(self) -> Evaluation:
+        with self.evaluated.holding({name: Plain(tensor) for name, tensor in self.weights.tensors.items()}):
+            return self._evaluate()
+
     def _evaluate(self) -> Evaluation:
         return evaluate(self.model, self.evaluation_set, FORWARDS[self.implementation.forward].logits)
 
@@ -124,10 +128,8 @@ class CheckpointRun:
         the record's ``unknown_share`` says how many. Such a loss is not that of the whole vocabulary.
         """
         if not compressed.has_other_shapes:
-            load_forms(self.model, compressed.packed.forms)
-            if self.is_large:
-                give_back()
-            with rounding(self.model, compressed.packed.roundings):
+            packed = compressed.packed
+            with self.evaluated.holding(packed.forms), rounding(self.model, packed.roundings):
                 return self._evaluate()
         model = cast(Any, compressed.model()).to(self.implementation.device)
         tokens, data = compressed.left.structure.tokens, self.evaluation_set

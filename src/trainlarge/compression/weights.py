@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from trainlarge.compression.forms import Form, Plain
+from trainlarge.compression.mapped_tensors import TensorsOnDisk
 from trainlarge.compression.structure.encoder import Encoder, find_encoder
 from trainlarge.compression.structure.shapes import Structure
 from trainlarge.compression.structure.skeleton import filled, reshape, skeleton_of
@@ -84,11 +85,18 @@ class Weights:
     """Name of a tensor -> where it was in the checkpoint, for those that were cut, renamed or factorized."""
 
     @classmethod
-    def of(cls, model: nn.Module) -> Weights:
-        """Snapshot of ``model``. Raises UserError, which names the tensor, where a weight is NaN or infinite."""
+    def of(cls, model: nn.Module, on_disk: bool = False) -> Weights:
+        """Snapshot of ``model``.
+
+        Args:
+            on_disk: keep it in a temporary file, which takes no memory beside what is being read; where there is no
+                room for one, in memory all the same.
+
+        Raises UserError, which names the tensor, where a weight is NaN or infinite.
+        """
         entries = _entries(model)
-        tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in entries.items()}
-        _check_finite(tensors)
+        _check_finite(entries)
+        tensors = _copied_to_disk(entries) if on_disk else _copied(entries)
         parameters = {name for name, tensor in entries.items() if isinstance(tensor, nn.Parameter)}
         matrices = {name for name in parameters if _is_matrix(entries[name])}
         embedded = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
@@ -214,6 +222,17 @@ def _entries(model: nn.Module) -> dict[str, Tensor]:
             seen.add(id(tensor))
             entries[name] = tensor
     return entries
+
+
+def _copied(entries: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in entries.items()}
+
+
+def _copied_to_disk(entries: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    try:
+        return TensorsOnDisk(entries)
+    except OSError:
+        return _copied(entries)
 
 
 def _is_matrix(tensor: Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise
@@ -51,7 +51,7 @@ def magnitude(method: Magnitude, tensors: Mapping[str, Tensor], shared: Shared) 
     }
 
 
-def find_cuts(tensors: Sequence[Tensor], sparsities: Iterable[float]) -> list[Cut]:
+def find_cuts(tensors: Collection[Tensor], sparsities: Iterable[float]) -> list[Cut]:
     """The cut of each sparsity in the common ranking of all weights of ``tensors``, in one go and without a copy.
 
     A radix selection: weights are counted by the leading bits of their magnitude, which order them as the magnitudes
@@ -59,9 +59,10 @@ def find_cuts(tensors: Sequence[Tensor], sparsities: Iterable[float]) -> list[Cu
     """
     total = sum(tensor.numel() for tensor in tensors)
     counts = [round(sparsity * total) for sparsity in sparsities]
-    ends = _histogram(tensors).cumsum()
+    dtype = _comparable(tensors)
+    ends = _histogram(_pieces(tensors, dtype)).cumsum()
     bins = {count: int(np.searchsorted(ends, count)) for count in counts if count}
-    found = _sorted_bins(tensors, sorted(set(bins.values())))
+    found = _sorted_bins(_pieces(tensors, dtype), sorted(set(bins.values())))
     return [_cut(found[bins[count]], count - _before(ends, bins[count])) if count else Cut(0.0, 0) for count in counts]
 
 
@@ -84,9 +85,11 @@ def _pruned_rows(name: str, tensor: Tensor, method: Magnitude) -> Plain:
     return zero_in_rows(name, tensor, scores, method.sparsity, method.m)
 
 
-def _groups(method: Magnitude, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    singles = [{name: tensor} for name, tensor in tensors.items()]
-    return {"global": [dict(tensors)] if tensors else [], "tensor": singles}[method.scope]
+def _groups(method: Magnitude, tensors: Mapping[str, Tensor]) -> list[Mapping[str, Tensor]]:
+    if method.scope == "global":
+        # As they are: each is made when it is looked at, and none is kept.
+        return [tensors] if tensors else []
+    return [{name: tensor} for name, tensor in tensors.items()]
 
 
 def _sparsities(method: Magnitude, shared: Shared) -> list[float]:
@@ -99,23 +102,22 @@ def _sparsities(method: Magnitude, shared: Shared) -> list[float]:
     return sorted(set(alike))
 
 
-def _cuts(groups: list[dict[str, Tensor]], sparsities: list[float]) -> Cuts:
-    by_group = [find_cuts([*group.values()], sparsities) for group in groups]
+def _cuts(groups: list[Mapping[str, Tensor]], sparsities: list[float]) -> Cuts:
+    by_group = [find_cuts(group.values(), sparsities) for group in groups]
     return {sparsity: [cuts[i] for cuts in by_group] for i, sparsity in enumerate(sparsities)}
 
 
-def _pieces(tensors: Sequence[Tensor]) -> Iterator[np.ndarray]:
+def _pieces(tensors: Iterable[Tensor], dtype: torch.dtype) -> Iterator[np.ndarray]:
     """The magnitudes of all weights, a little at a time."""
-    dtype = _comparable(tensors)
     for tensor in tensors:
         for piece in tensor.reshape(-1).split(_PIECE):
             yield piece.to(dtype).abs().numpy()
 
 
-def _histogram(tensors: Sequence[Tensor]) -> np.ndarray:
+def _histogram(pieces: Iterable[np.ndarray]) -> np.ndarray:
     """int64 [_LEADING]: how many magnitudes begin with each value of the leading bits."""
     found = np.zeros(_LEADING, dtype=np.int64)
-    for piece in _pieces(tensors):
+    for piece in pieces:
         found += np.bincount(_leading(piece), minlength=_LEADING)
     return found
 
@@ -126,11 +128,11 @@ def _leading(magnitudes: np.ndarray) -> np.ndarray:
     return magnitudes.view(f"i{magnitudes.itemsize}") >> (bits - 16)
 
 
-def _sorted_bins(tensors: Sequence[Tensor], bins: Sequence[int]) -> dict[int, np.ndarray]:
+def _sorted_bins(pieces: Iterable[np.ndarray], bins: Sequence[int]) -> dict[int, np.ndarray]:
     """Leading bits -> all magnitudes that begin with them, sorted."""
     is_wanted = np.zeros(_LEADING, dtype=bool)
     is_wanted[bins] = True
-    wanted = np.sort(np.concatenate([piece[is_wanted[_leading(piece)]] for piece in _pieces(tensors)]))
+    wanted = np.sort(np.concatenate([piece[is_wanted[_leading(piece)]] for piece in pieces]))
     edges = np.searchsorted(_leading(wanted), [*bins, _LEADING])
     return {number: wanted[begin:end] for number, (begin, end) in zip(bins, pairwise(edges), strict=True)}
 
