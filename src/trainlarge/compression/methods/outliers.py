@@ -25,4 +25,4 @@ def split(tensor: Tensor, method: Outliers) -> Form:
     if kept == 0:
         return quantize(tensor, method)
     rounded = smallest(tensor.double().abs().view(1, -1), tensor.numel() - kept).view(tensor.shape)
-    return Disjoint(quantize(tensor.masked_fill(~rounded, 0.0), method), Plain(tensor.masked_fill(rounded, 0.0)))
+    return Disjoint(quantize(tensor.masked_fill(~rounded, 0.0), method), Plain.pruned(tensor, rounded))
