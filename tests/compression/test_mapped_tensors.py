@@ -50,7 +50,7 @@ def test_only_what_is_being_read_takes_memory() -> None:
     stored = TensorsOnDisk({name: torch.ones(64 * MEGABYTE, dtype=torch.uint8) for name in "abc"})
     before = psutil.Process().memory_info().rss
     for tensor in dict(stored).values():
-        assert read(tensor).sum() == 64 * MEGABYTE
+        assert read(tensor).amin() == 1
         assert 50 * MEGABYTE < psutil.Process().memory_info().rss - before < 80 * MEGABYTE
 
 
