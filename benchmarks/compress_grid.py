@@ -34,7 +34,6 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from transformers.utils.logging import disable_progress_bar
 
-from trainlarge.compression.forms import Plain
 from trainlarge.compression.stage import CheckpointRun
 from trainlarge.config.register import register_schema
 from trainlarge.config.share import share_folder
@@ -122,7 +121,7 @@ def _one_round(study: Study, configs: list[dict[str, Any]], grid: Grid, sample: 
 
 def _seconds_of_an_evaluation(run: CheckpointRun, count: int) -> float:
     """Mean of ``count`` ones of the dense model, which is in place before the first."""
-    with run.evaluated.holding({name: Plain(tensor) for name, tensor in run.weights.tensors.items()}):
+    with run.evaluated.holding(run.weights.forms()):
         started = time.perf_counter()
         for _ in range(count):
             run._evaluate()

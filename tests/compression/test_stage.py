@@ -12,6 +12,7 @@ import pytest
 
 from trainlarge.compression import evaluated_model, load_packed
 from trainlarge.compression.checkpoint import find_checkpoint
+from trainlarge.compression.mapped_tensors import zeros_in_pages
 from trainlarge.data.prepare import prepare
 from trainlarge.errors import UserError
 from trainlarge.models.input_rounding import rounds_inputs
@@ -80,7 +81,10 @@ def test_a_cell_does_not_depend_on_how_memory_is_saved(
     recipes = [[], half, four, [*half, *four], ["prune=wanda", *half], ["quantize=gptq", *four],
                ["activations=dynamic", "quantize.bits=8"], ["structure=heads", *four],
                ["factorize=svd", *four]]  # fmt: skip
-    results = []
+    results, saved = [], []
+    monkeypatch.setattr(
+        evaluated_model, "zeros_in_pages", lambda like: saved.append(len(results)) or zeros_in_pages(like)
+    )
     for large_bytes in (evaluated_model.LARGE_BYTES, 0):
         monkeypatch.setattr(evaluated_model, "LARGE_BYTES", large_bytes)
         folders = compressed(*recipes)
@@ -88,6 +92,7 @@ def test_a_cell_does_not_depend_on_how_memory_is_saved(
         for folder in folders:
             shutil.rmtree(folder.path)
     assert results[0] == results[1]
+    assert saved == [1], "only the second job saves memory"
 
 
 def _without_times(record: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trainlarge.compression.activations import Ranges, input_ranges
 from trainlarge.compression.calibration import Batch, Calibration
-from trainlarge.compression.forms import DenseWeights, Form, Plain
+from trainlarge.compression.forms import DenseWeights, Form
 from trainlarge.compression.packing import Packed
 from trainlarge.compression.recoded import recoded
 from trainlarge.compression.recut import Held, recut
@@ -146,7 +146,7 @@ def compress_grid(
     """
     everything = tuple(step for recipe in recipes for step in recipe.steps)
     shared = Shared(methods=everything, calibration=calibration, tokens=tokens)
-    start = _State(weights, {name: Plain(tensor) for name, tensor in weights.tensors.items()}, shared)
+    start = _State(weights, weights.forms(), shared)
     branches = [(position, recipe, recipe.steps) for position, recipe in enumerate(recipes)]
     yield from _branches(branches, start, refused or _raise)
 

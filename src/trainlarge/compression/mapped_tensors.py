@@ -29,7 +29,7 @@ class TensorsOnDisk(Mapping[str, Tensor]):
         with tempfile.TemporaryFile(prefix="trainlarge-") as file:
             _write(file, tensors)
             pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        self._tensors = tensors_in(pages, tensors)
+        self._tensors = _tensors_in(pages, tensors)
         for tensor in self._tensors.values():
             setattr(tensor, _PAGES, pages)
 
@@ -58,7 +58,7 @@ def zeros_in_pages(like: Mapping[str, Tensor]) -> tuple[mmap.mmap, dict[str, Ten
     """Pages of main memory, and in them tensors of the same names, shapes and data types: 0, also after they were
     given back."""
     pages = mmap.mmap(-1, _size(like), access=mmap.ACCESS_COPY)
-    return pages, tensors_in(pages, like)
+    return pages, _tensors_in(pages, like)
 
 
 def give_back(pages: mmap.mmap) -> None:
@@ -68,7 +68,7 @@ def give_back(pages: mmap.mmap) -> None:
         pages.madvise(mmap.MADV_DONTNEED)
 
 
-def tensors_in(pages: mmap.mmap, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _tensors_in(pages: mmap.mmap, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of the same names, shapes and data types that lie in ``pages``, one after the other."""
     starts = _starts(like)
     return {name: _tensor_at(pages, starts[name], tensor) for name, tensor in like.items()}

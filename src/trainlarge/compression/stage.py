@@ -15,7 +15,6 @@ from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.cells import recipe_of
 from trainlarge.compression.checkpoint import unchanged_checkpoint
 from trainlarge.compression.evaluated_model import EvaluatedModel, is_large
-from trainlarge.compression.forms import Plain
 from trainlarge.compression.grid import Compressed, compress_grid
 from trainlarge.compression.own_tokenizer import own_tokenizer
 from trainlarge.compression.packing import save_packed
@@ -115,7 +114,7 @@ class CheckpointRun:
         self.ended.add(cell.id)
 
     def _evaluate_dense(self) -> Evaluation:
-        with self.evaluated.holding({name: Plain(tensor) for name, tensor in self.weights.tensors.items()}):
+        with self.evaluated.holding(self.weights.forms()):
             return self._evaluate()
 
     def _evaluate(self) -> Evaluation:

@@ -112,6 +112,10 @@ class Weights:
             tables=find_tables(model),
         )
 
+    def forms(self) -> dict[str, Form]:
+        """Tensor name -> the form of a tensor that nothing was done to."""
+        return {name: Plain(tensor) for name, tensor in self.tensors.items()}
+
     def model(self) -> nn.Module:
         """A new model of these shapes whose parameters are ``tensors`` themselves, in evaluation mode."""
         return filled(self.skeleton, self.structure, self.tensors).eval()
