@@ -17,6 +17,7 @@ from trainlarge.data.prepare import prepare
 from trainlarge.errors import UserError
 from trainlarge.models.input_rounding import rounds_inputs
 from trainlarge.results.export import export_cell
+from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.evaluate import evaluate
 from trainlarge.training.setup import evaluation_set_of
@@ -74,6 +75,33 @@ def test_a_cell_does_not_depend_on_its_job(compressed: Callable[..., list[CellFo
     assert [(folder.packed.read_bytes(), _record(folder)["loss"]) for folder in together] == expected
 
 
+def test_neither_a_result_nor_a_refusal_depends_on_the_job(compressed: Callable[..., list[CellFolder]]) -> None:
+    recipes = [
+        ["prune.sparsity=0.3"],
+        ["prune.sparsity=0.6", "quantize.bits=4"],
+        ["prune=two_of_four"],
+        ["prune=magnitude", "prune.scope=block", "prune.m=32", "prune.sparsity=0.5"],
+        ["vocabulary=frequent", "vocabulary.size=2"],
+        ["prune=sparsegpt", "prune.sparsity=0.3"],
+        ["quantize=mixed", "quantize.bits=3.5"],
+        ["quantize=mixed", "quantize.bits=5", "quantize.calibration_rows=1"],
+    ]  # fmt: skip
+    alone = [_outcome(*compressed(recipe)) for recipe in recipes]
+    assert [outcome[0] for outcome in alone] == [*["done"] * 3, *["failed"] * 2, *["done"] * 3]
+    for order in (recipes, recipes[::-1]):
+        together = [_outcome(folder) for folder in compressed(*order)]
+        assert together == (alone if order is recipes else alone[::-1])
+
+
+def _outcome(folder: CellFolder) -> tuple[Any, ...]:
+    """State of a cell with what it wrote or why it failed, after which it is forgotten."""
+    status = folder.status()
+    done = status.state == State.DONE
+    outcome = (folder.packed.read_bytes(), _without_times(_record(folder))) if done else status.error
+    shutil.rmtree(folder.path)
+    return str(status.state), outcome
+
+
 def test_a_cell_does_not_depend_on_how_memory_is_saved(
     compressed: Callable[..., list[CellFolder]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,7 +124,8 @@ def test_a_cell_does_not_depend_on_how_memory_is_saved(
 
 
 def _without_times(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in {"seconds", "provenance"}}
+    """Without what other work on the machine changes, too."""
+    return {key: value for key, value in record.items() if key not in {"seconds", "provenance", "environment"}}
 
 
 def test_the_change_of_each_matrix_lies_beside_the_record(compressed: Callable[..., list[CellFolder]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor, nn
 
 from trainlarge.compression.activations import Ranges, input_ranges
@@ -170,9 +171,9 @@ def _branches(
         alike = [(position, recipe, steps[1:]) for position, recipe, steps in going_on if steps[0] == step]
         try:
             after = _after(step, replace(state, shared=shared))
-        except UserError as error:
+        except (UserError, torch.linalg.LinAlgError) as error:
             for position, _, _ in alike:
-                refused(position, error)
+                refused(position, _as_user_error(error, step))
         else:
             yield from _branches(alike, after, refused)
             del after
@@ -181,6 +182,12 @@ def _branches(
 def _statistics(step: Part) -> tuple[int, float]:
     """Equal for steps that need the same statistics of the calibration, which keeps the large ones of one kind only."""
     return getattr(step, "calibration_rows", 0), getattr(step, "damping", 0.0)
+
+
+def _as_user_error(error: UserError | torch.linalg.LinAlgError, step: Part) -> UserError:
+    if isinstance(error, UserError):
+        return error
+    return UserError(f"{step.slot}.name", step.name, f"a method that can be computed on these weights: {error}")
 
 
 def _raise(position: int, error: UserError) -> None:

@@ -6,8 +6,8 @@ dataclass with ``@method(...)`` there and one function with ``@applies(...)`` in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
@@ -56,6 +56,14 @@ class Part:
         """Raise the UserError of the configuration key ``<slot>.<name>`` unless the field is ``fine``."""
         if not fine:
             raise UserError(f"{self.slot}.{name}", getattr(self, name), allowed)
+
+    def without(self, *names: str) -> Hashable:
+        """What it is beside the fields ``names``: equal for methods that differ in nothing else.
+
+        What methods share is compared so and never by building another method, whose fields might not fit together.
+        """
+        kept = [item.name for item in fields(self) if item.name not in names]
+        return type(self), tuple((name, getattr(self, name)) for name in kept)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: name, version and all fields but those of ``later`` that say what was done before."""

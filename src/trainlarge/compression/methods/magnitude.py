@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
 
@@ -43,7 +43,7 @@ def magnitude(method: Magnitude, tensors: Mapping[str, Tensor], shared: Shared) 
     if method.scope in ("row", "block"):
         return {name: _pruned_rows(name, tensor, method) for name, tensor in tensors.items()}
     groups = _groups(method, tensors)
-    cuts = shared.once(replace(method, sparsity=0.0), lambda: _cuts(groups, _sparsities(method, shared)))
+    cuts = shared.once(method.without("sparsity"), lambda: _cuts(groups, _sparsities(method, shared)))
     return {
         name: form
         for group, cut in zip(groups, cuts[method.sparsity], strict=True)
@@ -94,12 +94,9 @@ def _groups(method: Magnitude, tensors: Mapping[str, Tensor]) -> list[Mapping[st
 
 def _sparsities(method: Magnitude, shared: Shared) -> list[float]:
     """The sparsities of all methods of the grid that differ from ``method`` in nothing else."""
-    alike = [
-        other.sparsity
-        for other in (method, *shared.methods)
-        if isinstance(other, Magnitude) and replace(other, sparsity=method.sparsity) == method
-    ]
-    return sorted(set(alike))
+    others = (other for other in shared.methods if isinstance(other, Magnitude))
+    alike = {other.sparsity for other in others if other.without("sparsity") == method.without("sparsity")}
+    return sorted({method.sparsity, *alike})
 
 
 def _cuts(groups: list[Mapping[str, Tensor]], sparsities: list[float]) -> Cuts:

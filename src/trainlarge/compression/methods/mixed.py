@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -23,7 +22,7 @@ Sensitivity = dict[str, list[float]]
 def mixed(method: Mixed, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
     """Measure each matrix at every number of bits, share out the bits, round."""
     hessians = shared.calibrated(method).hessians(method.calibration_rows)
-    sensitivity = shared.once(replace(method, bits=FEWEST), lambda: _sensitivity(method, tensors, hessians))
+    sensitivity = shared.once(method.without("bits"), lambda: _sensitivity(method, tensors, hessians))
     bits = share_out(method.bits, sensitivity, {name: tensor.numel() for name, tensor in tensors.items()})
     return {name: quantize(tensor, method.uniform(bits[name])) for name, tensor in tensors.items()}
 

@@ -1,0 +1,146 @@
+"""Recipes of every registered method with constraints that differ, and what becomes of them alone and in company."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, asdict, fields
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import torch
+from torch import Tensor
+
+from trainlarge.compression import Compressed, Recipe, Weights, compress_grid
+from trainlarge.compression.calibration import Calibration
+from trainlarge.compression.structure.tokens import TokenFacts, renumbered
+from trainlarge.config.method import METHODS, Part
+from trainlarge.errors import UserError
+
+from .structure.conftest import DEPTH, VOCABULARY, made
+
+VALUES: dict[str, tuple[Any, ...]] = {
+    "sparsity": (0.3, 0.5, 0.6, 0.75, 0.999999),
+    "m": (None, 4, 8, 5),
+    "keep": (0.1, 0.4, 0.5, 0.9),
+    "bits": (2, 3, 4, 8),
+    "embedding_bits": (None, 2, 8),
+    "group_size": (None, 7, 10, 64),
+    "percentile": (None, 90.0, 99.0),
+    "damping": (1e-300, 0.01, 0.5),
+    "block_size": (4, 8, 20, 128),
+    "calibration_rows": (1, 2, 128),
+    "iterations": (1, 100),
+    "share": (0.0, 0.02, 0.5),
+    "seed": (0, 1),
+    "rank": (1, 5, 500),
+    "size": (2, 20, VOCABULARY, 10_000),
+    "layers": ((0,), (0, 2, 3), (1, DEPTH)),
+    "tokens": ((9, 40, 59), (5,), (VOCABULARY,)),
+}
+"""Field -> values, some of which fit together, some not, and some not with the model. Fields of a closed set of values
+need no entry."""
+
+KINDS = [kind for methods in METHODS.values() for kind in methods.values()]
+BATCHES = [
+    {key: torch.randint(4, VOCABULARY, (2, 16), generator=torch.Generator().manual_seed(seed))
+     for key in ("input_ids", "labels")}
+    for seed in (1, 2)
+]  # fmt: skip
+FACTS = TokenFacts(torch.arange(VOCABULARY), special=frozenset(range(4)), unknown=3)
+TEXT = torch.randint(4, VOCABULARY, (3, 16), generator=torch.Generator().manual_seed(3))
+
+Outcome = tuple[Any, ...]
+"""What became of a recipe: the digest of its file, sizes and metrics, or the text of its refusal."""
+
+
+@cache
+def variants(kind: type[Part], most: int = 12) -> tuple[Part, ...]:
+    """Methods of one class that differ: every value of every field, and fields drawn together."""
+    draw, types = random.Random(kind.name), get_type_hints(kind)
+    choices = {item.name: _values(item.name, types[item.name]) for item in fields(kind)}
+    needed = {item.name: choices[item.name][0] for item in fields(kind) if item.default is MISSING}
+    one_changed = [needed | {name: value} for name, values in choices.items() for value in values]
+    drawn = [{name: draw.choice(values) for name, values in choices.items()} for _ in range(200)]
+    found = list(dict.fromkeys(part for given in one_changed + drawn if (part := _built(kind, given))))
+    return tuple(draw.sample(found, min(most, len(found))))
+
+
+def recipes(seed: int, count: int) -> list[Recipe]:
+    """Recipes of one to three methods of different slots, in any order."""
+    draw = random.Random(seed)
+    return [_recipe(draw) for _ in range(count)]
+
+
+def of(part: Part, *others: Part) -> Recipe:
+    """The recipe of these methods, in this order."""
+    parts = {each.slot: each for each in (part, *others)}
+    return Recipe(**parts, order=[each.slot for each in (part, *others)])
+
+
+def outcomes(group: Sequence[Recipe], model: str = "modern") -> list[Outcome]:
+    """What becomes of each recipe of a grid."""
+    found: dict[int, Outcome] = {}
+    whole = made(model)
+    weights = Weights.of(whole)
+
+    def refused(position: int, error: UserError) -> None:
+        found[position] = ("refused", str(error))
+
+    calibration = Calibration(weights, whole, lambda: BATCHES)
+    for position, compressed in compress_grid(weights, group, calibration, FACTS, refused):
+        found[position] = _outcome(compressed)
+    return [found[position] for position in range(len(group))]
+
+
+@cache
+def alone(recipe: Recipe, model: str = "modern") -> Outcome:
+    """What becomes of a recipe without company."""
+    [outcome] = outcomes([recipe], model)
+    return outcome
+
+
+def _outcome(compressed: Compressed) -> Outcome:
+    digest = hashlib.sha256(json.dumps(compressed.packed.body(), sort_keys=True).encode())
+    for name, tensor in compressed.packed.encoded():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + _bytes(tensor))
+    for name, tensor in compressed.weights.items():
+        digest.update(name.encode() + _bytes(tensor))
+    with torch.no_grad():
+        logits = compressed.model()(renumbered(TEXT, compressed.left.structure.tokens)).logits
+    return "done", digest.hexdigest(), asdict(compressed.sizes), float(logits.double().square().mean())
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return bytes(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
+def _recipe(draw: random.Random) -> Recipe:
+    slots = draw.sample([slot for slot in METHODS if METHODS[slot]], draw.choice([1, 2, 2, 3]))
+    slots.sort(key=lambda slot: slot == "activations")
+    return of(*(draw.choice(variants(draw.choice(list(METHODS[slot].values())))) for slot in slots))
+
+
+def _values(name: str, kind: Any) -> tuple[Any, ...]:
+    if name in VALUES:
+        return VALUES[name]
+    return tuple(_closed(kind))
+
+
+def _closed(kind: Any) -> Iterator[Any]:
+    """The values of a type that has few; an error names a type that has many, which VALUES must list."""
+    if get_origin(kind) is Literal:
+        yield from get_args(kind)
+    elif kind is bool:
+        yield from (False, True)
+    else:
+        raise LookupError(f"{kind}: give values for this field in VALUES")
+
+
+def _built(kind: type[Part], given: dict[str, Any]) -> Part | None:
+    try:
+        return kind(**given)
+    except UserError:
+        return None

@@ -1,0 +1,92 @@
+"""A result, or a refusal, never depends on the recipes that are compressed together with it."""
+
+from __future__ import annotations
+
+import random
+from itertools import combinations, permutations
+
+import pytest
+import torch
+from torch import Tensor
+
+from trainlarge.compression import Magnitude, Recipe
+from trainlarge.config.factorize import LowRank
+from trainlarge.config.method import Part
+
+from .company import KINDS, alone, of, outcomes, recipes, variants
+
+OF_ONE_KIND = [(kind, pair) for kind in KINDS for pair in combinations(variants(kind), 2)]
+
+
+def _agree(group: list[Recipe], model: str = "modern") -> None:
+    found = outcomes(group, model)
+    for recipe, outcome in zip(group, found, strict=True):
+        others = [other.describe() for other in group if other is not recipe]
+        assert outcome == alone(recipe, model), f"{recipe!r} in company of {others}"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind.slot}-{kind.name}")
+def test_every_method_has_variants_that_differ(kind: type[Part]) -> None:
+    """A new method with fields that ``VALUES`` does not know, or of which nothing can be built, is told here."""
+    assert len(variants(kind)) >= 3
+
+
+def test_a_sparsity_that_fits_no_block_does_not_strike_the_blocks_company() -> None:
+    blocks = Recipe(prune=Magnitude(0.5, scope="block", m=4))
+    for group in permutations([Recipe(prune=Magnitude(0.3)), Recipe(prune=Magnitude(0.6)), blocks]):
+        assert [outcome[0] for outcome in outcomes(list(group))] == ["done"] * 3
+        _agree(list(group))
+
+
+def test_all_methods_together_in_any_order() -> None:
+    every = [of(variant) for kind in KINDS for variant in variants(kind, 5)]
+    for seed in range(2):
+        random.Random(seed).shuffle(every)
+        _agree(every)
+    assert {alone(recipe)[0] for recipe in every} == {"done", "refused"}
+
+
+def test_a_matrix_without_a_decomposition_strikes_no_other_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(matrix: Tensor, **options: object) -> None:
+        raise torch.linalg.LinAlgError("did not converge")
+
+    monkeypatch.setattr(torch.linalg, "svd", fails)
+    dense, factorized, pruned = outcomes([Recipe(), Recipe(factorize=LowRank(0.5)), Recipe(prune=Magnitude(0.5))])
+    assert (dense[0], pruned) == ("done", alone(Recipe(prune=Magnitude(0.5))))
+    assert factorized[0] == "refused" and "factorize.name=svd" in factorized[1]
+
+
+def test_pairs_of_one_method() -> None:
+    for _, pair in random.Random(0).sample(OF_ONE_KIND, 25):
+        for order in permutations(map(of, pair)):
+            _agree(list(order))
+
+
+def test_pairs_and_triples_of_any_methods() -> None:
+    draw, every = random.Random(1), recipes(seed=2, count=40)
+    for size in [2] * 15 + [3] * 5:
+        for order in permutations(draw.sample(every, size), size):
+            _agree(list(order))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind.slot}-{kind.name}")
+def test_all_pairs_with_a_method(kind: type[Part]) -> None:
+    others = [variant for other in KINDS for variant in variants(other, 4)]
+    for one in variants(kind):
+        for other in [*variants(kind), *others]:
+            for order in permutations([of(one), of(other)]):
+                _agree(list(order))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("model", ["modern", "roberta", "untied", "distilbert"])
+@pytest.mark.parametrize("seed", range(5))
+def test_triples_and_large_groups(model: str, seed: int) -> None:
+    draw, every = random.Random(seed), recipes(seed=100 + seed, count=200)
+    for _ in range(60):
+        for order in permutations(draw.sample(every, 3)):
+            _agree(list(order), model)
+    _agree(every, model)
