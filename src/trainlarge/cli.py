@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from trainlarge.launch.safe_path import leave_working_directory
 from trainlarge.launch_flags import VERBS, flags, with_keys
 from trainlarge.sweep.history import COMMAND_VARIABLE
 
@@ -271,4 +272,5 @@ _STAGES = {
 }
 
 if __name__ == "__main__":
+    leave_working_directory()
     sys.exit(main())

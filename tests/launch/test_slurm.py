@@ -250,6 +250,18 @@ def test_an_enclosing_job_does_not_leak_and_a_job_that_dies_at_once_is_lost(
     assert "no such module" in log.read_text() and folder.status().state is State.QUEUED
 
 
+def test_a_task_imports_nothing_from_the_folder_where_it_was_submitted(
+    study: Study, submit: Submit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.setenv("PYTHONPATH", ":")
+    for name in ("random", "queue", "tokenizers", "torch", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('foreign code')")
+    [folder] = submit(["seed=0"])
+    wait_for(lambda: folder.is_done(), seconds=60)
+
+
 def test_two_commands_at_once_submit_each_job_once(
     cluster: Path, study: Study, submit: Submit, tiny_overrides: list[str]
 ) -> None:

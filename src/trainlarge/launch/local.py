@@ -18,6 +18,7 @@ from trainlarge.launch.job import mark_lost
 from trainlarge.launch.job_queue import JobQueue
 from trainlarge.launch.local_options import LocalOptions
 from trainlarge.launch.place import Place
+from trainlarge.launch.safe_path import safe_children
 from trainlarge.launch.threads import make_threads_yield
 from trainlarge.launch.worker import PREEMPTED_STATUS, run_job
 from trainlarge.sweep.plan import Job, Plan
@@ -97,7 +98,9 @@ class LocalLauncher:
     def _start(self, study: Study, job: Job, place: Place) -> _Process:
         arguments = (place, study.path, job.stage, list(job.cell_ids))
         process = self._context.Process(target=_run_in_child, args=arguments, daemon=False)
-        process.start()
+        # The first start starts the fork server too.
+        with safe_children():
+            process.start()
         return _Process(job, place, process)
 
 

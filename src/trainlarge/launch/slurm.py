@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from trainlarge.errors import UserError
+from trainlarge.launch.safe_path import SAFE_PYTHON, SHELL_LINES
 from trainlarge.launch.slurm_command import SlurmRefused, slurm_command
 from trainlarge.launch.slurm_options import (
     array_option,
@@ -134,7 +135,8 @@ def _script_head(launcher: dict[str, Any]) -> str:
     """
     python = shlex.quote(launcher["python"] or sys.executable)
     setup = check_setup(launcher["setup"])
-    return "\n".join(["#!/bin/bash", "trap '' USR1", *setup, f"exec {python} -m trainlarge.launch.slurm_task"])
+    command = f"exec {python} {SAFE_PYTHON} -m trainlarge.launch.slurm_task"
+    return "\n".join(["#!/bin/bash", "trap '' USR1", *setup, *SHELL_LINES, command])
 
 
 @contextmanager

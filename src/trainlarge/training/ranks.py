@@ -21,6 +21,8 @@ from pathlib import Path
 import torch
 import torch.distributed as distributed
 
+from trainlarge.launch.safe_path import SAFE_PYTHON, safe_environment
+
 PATIENCE = timedelta(minutes=10)
 """How long a rank waits for the others before it gives up."""
 RunSteps = Callable[[int], list[float]]
@@ -38,8 +40,9 @@ def ranks(study: Path, cell_ids: list[str], count: int) -> Iterator[None]:
         yield
         return
     port = str(_free_port())
-    command = [sys.executable, "-m", "trainlarge.training.follower", str(study), *cell_ids]
-    others = [subprocess.Popen(command, env=os.environ | _place(rank, count, port)) for rank in range(1, count)]
+    command = [sys.executable, SAFE_PYTHON, "-m", "trainlarge.training.follower", str(study), *cell_ids]
+    environment = safe_environment(os.environ)
+    others = [subprocess.Popen(command, env=environment | _place(rank, count, port)) for rank in range(1, count)]
     before = dict(os.environ)
     os.environ.update(_place(0, count, port))
     try:
