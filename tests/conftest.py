@@ -96,13 +96,14 @@ def compose() -> Callable[..., dict[str, Any]]:
     """Composes a configuration as the command line does: ``compose("train", "arch.width=32", ...)``.
 
     By the composer of sweeps, which asks Hydra once; that both agree is tested in ``sweep/test_compose.py``.
+    Cells compute on the CPU unless an override says otherwise: tests compare bits, and choices made for a CPU.
     """
     register_schema()
     parser = OverridesParser.create()
     composers = {stage: Composer(partial(_composed_by_hydra, stage), _is_group) for stage in STAGES}
 
     def composed(stage: str, *overrides: str) -> dict[str, Any]:
-        point = {override.key_or_group: override.value() for override in parser.parse_overrides(list(overrides))}
+        point = {override.key_or_group: override.value() for override in parser.parse_overrides([ON_CPU, *overrides])}
         return copy.deepcopy(composers[stage].config(point))
 
     return composed
@@ -129,9 +130,12 @@ def tiny(compose: Callable[..., dict[str, Any]], tiny_overrides: list[str]) -> C
     return lambda *overrides: compose("train", *tiny_overrides, *overrides)
 
 
+ON_CPU = "impl.device=cpu"
+"""Also where there is a GPU, for which the tests in ``gpu/`` ask."""
 TINY = [
-    "study=tiny", "data=text", "data.vocab_size=300", "data.sequence_length=16", "arch.width=16", "arch.depth=1",
-    "tracking=none", "optim.batch=256", "schedule.warmup_steps=4", "task.evaluation_rows=64", "budget=40 steps",
+    "study=tiny", ON_CPU, "data=text", "data.vocab_size=300", "data.sequence_length=16", "arch.width=16",
+    "arch.depth=1", "tracking=none", "optim.batch=256", "schedule.warmup_steps=4", "task.evaluation_rows=64",
+    "budget=40 steps",
 ]  # fmt: skip
 
 

@@ -42,12 +42,14 @@ def test_the_quickstart_runs_from_the_wheel(installed: Path, tmp_path: Path) -> 
     origin = subprocess.run(where, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert str(installed.parents[1]) in origin, "the wheel, not the checkout"
     # The quickstart's own sweep files, cut down to a second of training.
-    small = ["arch.width=16", "arch.depth=1", "data.vocab_size=300", "task.evaluation_rows=32"]
+    small = ["arch.width=16", "arch.depth=1", "data.vocab_size=300", "task.evaluation_rows=32", "impl.device=cpu"]
     trained = run(
         installed, tmp_path, "train", "-m", "+sweeps=quickstart/train", *small, "budget='20 steps','40 steps'"
     )
     assert trained.returncode == 0, trained.stdout + trained.stderr
-    pressed = run(installed, tmp_path, "compress", "-m", "+sweeps=quickstart/compress", "prune.sparsity=0.3")
+    pressed = run(
+        installed, tmp_path, "compress", "-m", "+sweeps=quickstart/compress", "prune.sparsity=0.3", "impl.device=cpu"
+    )
     assert pressed.returncode == 0, pressed.stdout + pressed.stderr
     reported = run(installed, tmp_path, "report", "quickstart")
     assert reported.returncode == 0, reported.stdout + reported.stderr

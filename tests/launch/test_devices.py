@@ -25,6 +25,14 @@ from trainlarge.sweep.stages import runner_modules
 from trainlarge.sweep.store import CellFolder, Study
 
 Tiny = Callable[..., dict[str, Any]]
+ABSENT = "99"
+"""A GPU that is not there: what sees it alone computes on the CPU."""
+
+
+@pytest.fixture
+def tiny(tiny: Tiny) -> Tiny:
+    """Cells that take a GPU where there is one."""
+    return lambda *overrides: tiny("impl.device=auto", *overrides)
 
 
 @pytest.mark.parametrize(
@@ -144,12 +152,12 @@ def test_no_device_has_two_jobs_at_once(tiny: Tiny, study: Study, monkeypatch: p
 def test_cells_that_share_a_device_say_so_and_keep_their_probe_apart(
     tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(MASK, "0")
+    monkeypatch.setenv(MASK, ABSENT)
     configs = [tiny(f"seed={seed}", "impl.threads=1", "launcher.per_device=2") for seed in range(2)]
     run_cells("train", configs, Console(file=io.StringIO()))
     for folder in study.folders("train"):
         environment = folder.record()["environment"]
-        assert (seen(folder), environment["shared"], environment["per_device"]) == ("0", True, 2)
+        assert (seen(folder), environment["shared"], environment["per_device"]) == (ABSENT, True, 2)
     [probe] = (study.path / "probes").glob("*.json")
     run_cells("train", [tiny("seed=2", "impl.threads=1")], Console(file=io.StringIO()))
     assert len(list(probe.parent.glob("*.json"))) == 2, "a time beside others is none for a cell of its own"

@@ -6,13 +6,12 @@ import os
 from typing import Any
 
 import torch
-import torch.distributed as distributed
 from torch.distributed.tensor import DTensor
 
 from trainlarge.models.build import build_model
 from trainlarge.models.shape import Shape
 from trainlarge.training.device import FORWARDS
-from trainlarge.training.ranks import as_rank_0_says, join
+from trainlarge.training.ranks import as_rank_0_says, joined
 from trainlarge.training.sharding import first_rows, placed_like, shard, weights_like, whole_weights
 
 POSITIONS = {"modern": 64, "roberta": 66}
@@ -67,8 +66,7 @@ def shares(rank: int, name: str) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    join()
-    for name in POSITIONS:
-        for check in (passes, shares):
-            check(int(os.environ["RANK"]), name)
-    distributed.destroy_process_group()
+    with joined():
+        for name in POSITIONS:
+            for check in (passes, shares):
+                check(int(os.environ["RANK"]), name)

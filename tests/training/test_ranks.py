@@ -85,9 +85,9 @@ def test_a_rank_that_runs_out_of_memory_asks_for_micro_batches(
 
 AGREE = """
 import os
-from trainlarge.training.ranks import join, least_of_ranks
-join()
-print(least_of_ranks([7, 3][int(os.environ["RANK"])]))
+from trainlarge.training.ranks import joined, least_of_ranks
+with joined():
+    print(least_of_ranks([7, 3][int(os.environ["RANK"])]))
 """
 
 

@@ -1,7 +1,10 @@
+"""Lightning answers no signal: the job does, which saves a state first."""
+
 from __future__ import annotations
 
 import os
 import signal
+import threading
 from types import FrameType
 
 import pytorch_lightning as lightning
@@ -9,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from trainlarge.training.signals import SignalsOfTheJob
+from trainlarge.training.signals import leave_signals_to_the_job
 
 
 class Sleepless(lightning.LightningModule):
@@ -21,8 +24,13 @@ class Sleepless(lightning.LightningModule):
         self.steps = 0
 
     def setup(self, stage: str) -> None:
-        """Before Lightning's handler is set, and the job's again."""
+        """Before Lightning sets handlers."""
         os.kill(os.getpid(), signal.SIGTERM)
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        """When it has set them, and training has not started."""
+        os.kill(os.getpid(), signal.SIGTERM)
+        return DataLoader(torch.ones(3, 1))
 
     def on_train_epoch_start(self) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -33,6 +41,10 @@ class Sleepless(lightning.LightningModule):
 
     def on_train_batch_end(self, outputs: object, batch: Tensor, index: int) -> None:
         self.steps += 1
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_fit_end(self) -> None:
+        """When Lightning has given its handlers back."""
         os.kill(os.getpid(), signal.SIGTERM)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -46,13 +58,17 @@ def test_only_the_handler_of_the_job_sees_a_signal() -> None:
         seen.append(number)
 
     before, module = signal.signal(signal.SIGTERM, handler), Sleepless()
+    # A job has threads, to which the system may give the signal.
+    done = threading.Event()
+    heartbeat = threading.Thread(target=done.wait)
+    heartbeat.start()
     try:
-        signals = SignalsOfTheJob()
-        with signals.fitting():
-            trainer = lightning.Trainer(barebones=True, accelerator="cpu", max_epochs=1, callbacks=[signals])
-            trainer.fit(module, DataLoader(torch.ones(3, 1)))
-        assert module.steps == 3 and len(seen) == 1 + 1 + 3 + 3
-        assert signal.getsignal(signal.SIGTERM) is handler
-        assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+        trainer = lightning.Trainer(barebones=True, accelerator="cpu", max_epochs=1)
+        leave_signals_to_the_job(trainer)
+        trainer.fit(module)
+        assert module.steps == 3 and len(seen) == 1 + 1 + 1 + 3 + 3 + 1
+        assert signal.getsignal(signal.SIGTERM) is handler and not trainer.received_sigterm
     finally:
+        done.set()
+        heartbeat.join()
         signal.signal(signal.SIGTERM, before)

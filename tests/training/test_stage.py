@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def test_training_learns_and_the_record_says_what_happened(tiny: Tiny, run_here:
     assert record["tokens"] == 120 * 256 and record["flops"] == 120 * step.flops and record["branch_step"] == 96
     assert record["model_seconds"] == pytest.approx(120 * record["step_seconds"])
     assert record["config"] == folder.cell().config and record["cell"] == folder.id
-    assert record["environment"]["software"]["torch"] == torch.__version__
+    assert record["environment"]["software"]["torch"] == version("torch"), "torch itself may add +cu130"
     assert all(after["train_seconds"] > before["train_seconds"] for before, after in zip(rows, rows[1:], strict=False))
 
 

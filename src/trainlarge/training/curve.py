@@ -38,7 +38,7 @@ def is_curve_step(step: int, points_per_doubling: int) -> bool:
 
 
 class LossBuffer:
-    """Training losses, one a step, in one piece of memory on the device of the first.
+    """Training losses, one a step, in one piece of memory on the device of the last.
 
     Kept as tensors of their own, so many small lasting blocks between the large short-lived ones of each step would
     keep freed memory from being used again: the process of a model of 200,000 parameters grew to 5 GB.
@@ -50,9 +50,10 @@ class LossBuffer:
 
     def append(self, loss: Tensor) -> None:
         """Add a scalar; nothing is read back from the device."""
-        if self._count == len(self._values):
+        # Losses that were read from the disk are on the CPU; adding to them there would wait for the device each time.
+        if self._count == len(self._values) or self._values.device != loss.device:
             grown = torch.empty(max(1024, 2 * self._count), device=loss.device)
-            grown[: self._count] = self._values
+            grown[: self._count] = self.values()
             self._values = grown
         self._values[self._count] = loss
         self._count += 1

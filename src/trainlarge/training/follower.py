@@ -19,7 +19,7 @@ def main(study_path: str, *cell_ids: str) -> None:
         signal.signal(asked, signal.SIG_IGN)
     make_threads_yield()
     # Imports torch, which reads the environment that was set above.
-    from trainlarge.training.ranks import join
+    from trainlarge.training.ranks import joined
     from trainlarge.training.stage import TrunkRun
 
     class FollowingRun(TrunkRun):
@@ -31,10 +31,10 @@ def main(study_path: str, *cell_ids: str) -> None:
 
         def _forget(self) -> None: ...
 
-    join()
     study = Study(Path(study_path))
     cells = [study.folder("train", cell_id).cell() for cell_id in cell_ids]
-    FollowingRun(RunningJob(study, "train", cells, {})).run()
+    with joined():
+        FollowingRun(RunningJob(study, "train", cells, {})).run()
 
 
 if __name__ == "__main__":

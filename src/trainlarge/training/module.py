@@ -136,6 +136,10 @@ class MaskedLanguageModule(lightning.LightningModule):
         optimizer.zero_grad(set_to_none=True)
         self.observer(step + 1, loss)
 
+    def on_train_start(self) -> None:
+        """Bring the optimizer's state to its parameters: Lightning moves both, but leaves every ``step`` behind."""
+        move_state_to_parameters(self.configure_optimizers())
+
     def configure_model(self) -> None:
         """Nothing: Lightning's strategy for divided models asks for this hook, and the job has divided its model."""
 
@@ -218,6 +222,14 @@ def make_optimizer(model: PreTrainedModel, optim: dict[str, Any]) -> torch.optim
     ]
     betas = (optim["beta1"], optim["beta2"])
     return torch.optim.AdamW(groups, lr=optim["peak_lr"], betas=betas, eps=optim["eps"], fused=True)
+
+
+def move_state_to_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Move each entry of the state, ``step`` too, to the device of its parameter, as fused AdamW needs it."""
+    for parameter, entries in optimizer.state.items():
+        for name, value in entries.items():
+            if isinstance(value, Tensor) and value.device != parameter.device:
+                entries[name] = value.to(parameter.device)
 
 
 def step_seed(seed: int, step: int) -> int:

@@ -46,10 +46,9 @@ def ranks(study: Path, cell_ids: list[str], count: int) -> Iterator[None]:
     before = dict(os.environ)
     os.environ.update(_place(0, count, port))
     try:
-        join()
-        yield
+        with joined():
+            yield
     finally:
-        _leave()
         for process in others:
             process.kill()
             process.wait()
@@ -57,11 +56,19 @@ def ranks(study: Path, cell_ids: list[str], count: int) -> Iterator[None]:
         os.environ.update(before)
 
 
-def join() -> None:
-    """Meet the other ranks; the environment says which one this is."""
+@contextmanager
+def joined() -> Iterator[None]:
+    """In touch with the other ranks while the block runs; the environment says which one this is.
+
+    A process that ends without leaving them may abort: a thread of the group still waits for the others.
+    """
     distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if distributed.is_nccl_available() else "gloo", timeout=PATIENCE
     )
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
 
 
 def rank_and_count() -> tuple[int, int]:
@@ -120,11 +127,6 @@ def _tell(value: float | None) -> float | None:
     box = [value]
     distributed.broadcast_object_list(box, src=0)
     return box[0]
-
-
-def _leave() -> None:
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
 
 
 def _place(rank: int, count: int, port: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -51,6 +52,18 @@ def shard(model: PreTrainedModel, forward: Forward, device: str) -> Forward:
     root = _Root(model)
     fully_shard(root, mesh=mesh, reshard_after_forward=True)
     return Forward(_inside(root, forward.loss), _inside(root, forward.logits))
+
+
+def own_device(kind: str) -> torch.device:
+    """The device of this rank among those of a kind: ``cpu`` or ``cuda``."""
+    return torch.device(kind, rank_and_count()[0]) if kind == "cuda" else torch.device(kind)
+
+
+def kept_copy(tensor: Tensor) -> Tensor:
+    """A copy to come back to, on the CPU: the GPU may have no room for all twice. Shares stay where they are."""
+    if isinstance(tensor, DTensor):
+        return tensor.detach().clone()
+    return tensor.detach().to("cpu", copy=True)
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 import pytorch_lightning as lightning
 
 
-class SignalsOfTheJob(lightning.Callback):
-    """Takes SIGTERM back from the trainer: its handler raises ``SIGTERMException`` between two steps.
+def leave_signals_to_the_job(trainer: lightning.Trainer) -> None:
+    """Keep the trainer from setting handlers: its own one for SIGTERM raises ``SIGTERMException`` between two steps.
 
-    The signal waits in the kernel from before the trainer sets its handler until the job's is in place again, so that
-    there is no moment in which Lightning could see it.
+    It is not enough to take SIGTERM back when training starts, and to block it until then: blocked in one thread, a
+    signal is given to another one, such as that of the heartbeat, and Python calls the handler all the same.
     """
-
-    @contextmanager
-    def fitting(self) -> Iterator[None]:
-        """To be held around ``fit``."""
-        if threading.current_thread() is not threading.main_thread():
-            # Python sets handlers in its main thread only, and so does Lightning.
-            self._handler = None
-            yield
-            return
-        self._handler = signal.getsignal(signal.SIGTERM)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Lightning has set its handler."""
-        if self._handler is not None:
-            signal.signal(signal.SIGTERM, self._handler)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    connector: Any = trainer._signal_connector
+    connector.register_signal_handlers = lambda: None

@@ -19,8 +19,8 @@ from torch import Tensor
 from trainlarge.data.blocks import Blocks
 from trainlarge.training.device import Implementation
 from trainlarge.training.module import MaskedLanguageModule, Observer, StepBatches
-from trainlarge.training.sharding import placed_like, weights_like, whole
-from trainlarge.training.signals import SignalsOfTheJob
+from trainlarge.training.sharding import kept_copy, own_device, placed_like, weights_like, whole
+from trainlarge.training.signals import leave_signals_to_the_job
 
 _PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
 TIMED_TOGETHER = {"cpu": 1, "cuda": 5}
@@ -30,7 +30,7 @@ which training does not."""
 
 @dataclass
 class Snapshot:
-    """Weights and optimizer state after some step."""
+    """Weights and optimizer state after some step, on the CPU; of a divided model, this rank's shares on its device."""
 
     model: dict[str, Tensor]
     """Copies of the weights."""
@@ -60,6 +60,8 @@ class Stretches:
     ) -> None:
         self.module, self.blocks, self.rows = module, blocks, rows
         self.implementation, self.impl = implementation, impl
+        # Whatever comes before the first fit finds the model here too: a state from the disk, an evaluation.
+        self.module.to(own_device(implementation.device))
 
     def run(self, start: int, stop: int, rate: Callable[[int], float], observer: Observer) -> None:
         """Run steps ``start`` to ``stop - 1``; ``observer`` is told after each."""
@@ -68,9 +70,8 @@ class Stretches:
         self.module.rate, self.module.observer = rate, observer
         self.module.train()
         batches = StepBatches(self.blocks, self.rows, start, stop)
-        signals = SignalsOfTheJob()
-        with _quiet(), signals.fitting():
-            trainer = self._trainer(signals)
+        with _quiet():
+            trainer = self._trainer()
             try:
                 trainer.fit(self.module, batches.loader())
             finally:
@@ -83,8 +84,14 @@ class Stretches:
 
     def snapshot(self) -> Snapshot:
         """The state now."""
-        model = {name: tensor.detach().clone() for name, tensor in self.module.model.state_dict().items()}
-        return Snapshot(model, copy.deepcopy(self.module.configure_optimizers().state_dict()["state"]))
+        state = self.module.configure_optimizers().state_dict()["state"]
+        return Snapshot(
+            {name: kept_copy(tensor) for name, tensor in self.module.model.state_dict().items()},
+            {
+                index: {entry: kept_copy(tensor) for entry, tensor in entries.items()}
+                for index, entries in state.items()
+            },
+        )
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a state."""
@@ -121,18 +128,19 @@ class Stretches:
         devices = self.impl["devices"]
         return STRATEGIES[self.implementation.strategy](devices) if devices > 1 else "auto"
 
-    def _trainer(self, signals: SignalsOfTheJob) -> lightning.Trainer:
-        return lightning.Trainer(
+    def _trainer(self) -> lightning.Trainer:
+        trainer = lightning.Trainer(
             barebones=True,
             accelerator=self.implementation.device,
             devices=self.impl["devices"],
             strategy=self._strategy(),
             precision=_PRECISIONS[self.implementation.precision],
             max_epochs=1,
-            # Our own job requeues and answers signals; Lightning must not.
+            # Our own job requeues; Lightning must not.
             plugins=[LightningEnvironment()],
-            callbacks=[signals],
         )
+        leave_signals_to_the_job(trainer)
+        return trainer
 
 
 def _fsdp(devices: int) -> ModelParallelStrategy:
