@@ -28,6 +28,7 @@ BAD = [
     (["train", "-m", "optim.lr=interval(1e-3,1e-2)"], "optim.lr=interval(1e-3,1e-2)", "a list of values"),
     (["train", "optim.batch=${data.rows}"], "optim.batch=${data.rows}", "data.rows"),
     (["train", "-m", "optim.batch=${data.rows}"], "optim.batch=${data.rows}", "data.rows"),
+    (["train", "study=1.1,1.10"], "study=1.1,1.10", "add -m"),
     (["train", "-m", "arch.wdth=1,2"], "arch.wdth=1", "one of the keys"),
     (["train", "data=text", "data.files=[/nowhere/*.txt]"], "data.files=/nowhere/*.txt", "an existing file"),
     (["train", "data=text"], "data.files=", "files ending in .txt"),

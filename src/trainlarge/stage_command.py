@@ -24,6 +24,8 @@ from trainlarge.launch.engine import CellsFailed, Outcome, run_cells
 from trainlarge.sweep.action import Action, acting
 from trainlarge.sweep.compose import plain
 from trainlarge.sweep.expand import expand_lists
+from trainlarge.sweep.text_files import keep_text_in_files
+from trainlarge.sweep.text_keys import as_written
 
 _SCHEMAS: dict[str, type] = {"train": TrainConfig, "compress": CompressConfig}
 
@@ -64,10 +66,11 @@ def act_on_cells(stage: str, arguments: list[str], action: Action) -> None:
         UserError: for anything wrong in them.
     """
     register_schema()
+    keep_text_in_files()
     # Hydra would print the error itself and exit; so it reaches us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     folders = ",".join(f'"file://{folder}"' for folder in (os.getcwd(), share_folder()))  # noqa: PTH109
-    sys.argv = [f"trainlarge {stage}", *_overrides_last(arguments), f"hydra.searchpath=[{folders}]"]
+    sys.argv = [f"trainlarge {stage}", *map(as_written, _overrides_last(arguments)), f"hydra.searchpath=[{folders}]"]
 
     composed: list[DictConfig] = []
     app = hydra.main(version_base="1.3", config_path=str(share_folder() / "conf"), config_name=stage)(composed.append)
@@ -150,9 +153,11 @@ def _full_key(text: str) -> str:
 
 
 def _ambiguous(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
-    key, _, value = found[1].partition("=")
+    key = found[1].lstrip("+~")
     return UserError(
-        key, value, f"one value, or a list {key}=[...] where the key takes one; to sweep over values add -m"
+        key,
+        _value_of(key, arguments),
+        f"one value, or a list {key}=[...] where the key takes one; to sweep over values add -m",
     )
 
 
@@ -188,5 +193,5 @@ _EXPLANATIONS: list[tuple[re.Pattern[str], _Explain]] = [
     (re.compile(r"Value '(.*)' is not a valid bool"), _no_truth_value),
     (re.compile(r"is not a ListConfig|Cannot merge DictConfig with ListConfig"), _no_list),
     (re.compile(r"Interpolation key '([^']+)' not found"), _no_such_reference),
-    (re.compile(r"Ambiguous value for argument '([^']+)'"), _ambiguous),
+    (re.compile(r"Ambiguous value for argument '([^'=]+)="), _ambiguous),
 ]

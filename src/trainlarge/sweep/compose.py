@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from trainlarge.errors import UserError
 from trainlarge.sweep.grid import Point
+from trainlarge.sweep.text_keys import as_written
 
 Compose = Callable[[list[str]], DictConfig]
 """Composes a configuration from Hydra overrides."""
@@ -39,7 +40,7 @@ class Composer:
         Raises:
             UserError: for a key that the schema does not have, or a value of the wrong type.
         """
-        choices = tuple(f"{key}={value}" for key, value in point.items() if self._is_group(key))
+        choices = tuple(as_written(f"{key}={value}") for key, value in point.items() if self._is_group(key))
         values = {key: value for key, value in point.items() if not self._is_group(key)}
         base = self._base(choices)
         if choices not in self._plain:

@@ -26,11 +26,14 @@ _COMPARISONS: dict[type, Callable[[Any, Any], bool]] = {
     ast.NotIn: lambda left, right: all(left != item for item in right),
 }
 
+_EQUALITIES = (ast.Eq, ast.NotEq, ast.In, ast.NotIn)
+
 
 def holds(condition: str, config: dict[str, Any], key: str = "where") -> bool:
     """Whether ``condition`` is true of the nested dictionary ``config``.
 
-    A budget compares as an amount: a bare number in its own base unit, a text with a unit after conversion.
+    A budget compares as an amount: a bare number in its own base unit, a text with a unit after conversion. What is
+    compared with text is text as it is written: an id such as 821e97645060 needs no quotes.
 
     Raises:
         UserError: for a condition that cannot be read, or a key that ``config`` does not have.
@@ -45,7 +48,12 @@ def holds(condition: str, config: dict[str, Any], key: str = "where") -> bool:
 
 @lru_cache(maxsize=256)
 def _parse(condition: str) -> ast.expr:
-    return ast.parse(condition.strip(), mode="eval").body
+    text = condition.strip()
+    tree = ast.parse(text, mode="eval").body
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant):
+            node.kind = ast.get_source_segment(text, node)
+    return tree
 
 
 def _evaluate(node: ast.expr, config: dict[str, Any]) -> Any:
@@ -70,10 +78,26 @@ def _unary(node: ast.UnaryOp, config: dict[str, Any]) -> Any:
 
 
 def _compare(node: ast.Compare, config: dict[str, Any]) -> bool:
-    values = [_evaluate(side, config) for side in (node.left, *node.comparators)]
+    sides = [node.left, *node.comparators]
     return all(
-        _COMPARISONS[type(op)](*pair) for op, pair in zip(node.ops, zip(values, values[1:], strict=False), strict=True)
+        _holds(op, *pair, config) for op, pair in zip(node.ops, zip(sides, sides[1:], strict=False), strict=True)
     )
+
+
+def _holds(op: ast.cmpop, left: ast.expr, right: ast.expr, config: dict[str, Any]) -> bool:
+    values = [_evaluate(side, config) for side in (left, right)]
+    if isinstance(op, _EQUALITIES) and any(isinstance(value, str) for value in values):
+        values = [_evaluate(_as_text(side), config) for side in (left, right)]
+    return _COMPARISONS[type(op)](*values)
+
+
+def _as_text(node: ast.expr) -> ast.expr:
+    """The side of a comparison with text, with its numbers and those of its lists as they are written."""
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return ast.Tuple([_as_text(item) for item in node.elts])
+    if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
+        return ast.Constant(node.kind)
+    return node
 
 
 def _key(node: ast.expr, config: dict[str, Any]) -> Any:
