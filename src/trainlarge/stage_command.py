@@ -8,9 +8,11 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import hydra
+import yaml
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -20,6 +22,7 @@ from trainlarge.config.register import register_schema
 from trainlarge.config.schema import CompressConfig, TrainConfig
 from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
+from trainlarge.hydra_keys import check_command_line, search_path_override
 from trainlarge.launch.engine import CellsFailed, Outcome, run_cells
 from trainlarge.sweep.action import Action, acting
 from trainlarge.sweep.compose import plain
@@ -69,17 +72,20 @@ def act_on_cells(stage: str, arguments: list[str], action: Action) -> None:
     keep_text_in_files()
     # Hydra would print the error itself and exit; so it reaches us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    folders = ",".join(f'"file://{folder}"' for folder in (os.getcwd(), share_folder()))  # noqa: PTH109
-    sys.argv = [f"trainlarge {stage}", *map(as_written, _overrides_last(arguments)), f"hydra.searchpath=[{folders}]"]
+    folders, given = [Path.cwd(), share_folder()], [*map(as_written, _overrides_last(arguments))]
+    sys.argv = [f"trainlarge {stage}", *given, search_path_override(folders)]
 
     composed: list[DictConfig] = []
     app = hydra.main(version_base="1.3", config_path=str(share_folder() / "conf"), config_name=stage)(composed.append)
     try:
+        check_command_line(stage, given, folders)
         with acting(action):
             app()
         configs = [plain(config) for config in composed]
     except (HydraException, OmegaConfBaseException) as error:
         raise _explain(error, stage, arguments) from error
+    except yaml.YAMLError as error:
+        raise UserError("configuration", "unreadable", f"YAML ({' '.join(str(error).split())})") from error
     # Not run by Hydra, which would print its own lines about an error.
     for config in configs:
         action(stage, expand_lists(config))

@@ -14,6 +14,8 @@ from trainlarge.errors import UserError
 from trainlarge.sweep.grid import Point
 from trainlarge.sweep.text_keys import as_written
 
+TARGET = "_target_"
+"""The key by which a configuration names what Hydra is to call."""
 Compose = Callable[[list[str]], DictConfig]
 """Composes a configuration from Hydra overrides."""
 
@@ -76,7 +78,20 @@ class Composer:
 def plain(config: DictConfig) -> dict[str, Any]:
     """A composed configuration as plain data, everything resolved; a key without a value stays ``"???"``."""
     container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    refuse_target({key: value for key, value in dict(container).items() if key != "hydra"})  # type: ignore[arg-type]
     return {key: value for key, value in dict(container).items() if key != "hydra"}  # type: ignore[arg-type]
+
+
+def refuse_target(value: Any, path: str = "") -> None:
+    """Raises UserError where a configuration names something for Hydra to call: no group of ours does."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key == TARGET:
+                raise UserError(f"{path}{key}", item, "no such key: a configuration names no code")
+            refuse_target(item, f"{path}{key}.")
+    elif isinstance(value, list):
+        for item in value:
+            refuse_target(item, path)
 
 
 def _updated(base: DictConfig, values: Point) -> DictConfig:

@@ -1,0 +1,153 @@
+"""What a command line or a file may tell Hydra itself: nothing by which Hydra runs code.
+
+Hydra calls whatever ``hydra.callbacks``, nested ``_target_`` keys, logging factories and some parameters of plugins
+name, and ``--experimental-rerun`` unpickles a file. So the configuration is composed once before Hydra acts on it, and
+its node ``hydra`` must be the one that comes with trainlarge and the installed plugins, but for a few keys.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from trainlarge.config.share import share_folder
+from trainlarge.errors import UserError
+from trainlarge.sweep.compose import TARGET, refuse_target
+
+HARMLESS = (
+    "hydra.verbose", "hydra.sweeper.params", "hydra.sweeper.max_batch_size", "hydra.sweeper.n_trials",
+    "hydra.sweeper.n_jobs", "hydra.sweeper.direction", "hydra.sweeper.study_name", "hydra.sweeper.seed",
+    "hydra.sweeper.sampler.seed",
+)  # fmt: skip
+"""Keys of Hydra that may be set, to plain values: how much it logs, and what sweepers such as Optuna's try."""
+PLUGINS = re.compile(r"hydra/(sweeper|launcher)(/\w+)*")
+"""Groups of Hydra from which an installed plugin may be chosen."""
+_REFUSED_FLAGS = {
+    "experimental_rerun": "the command of the cell that 'trainlarge show' tells; a pickle could run code",
+    "config_path": "--config-dir FOLDER, which adds a folder of configurations",
+    "config_name": "train or compress, the verbs",
+}
+_WRITTEN_BY_HYDRA = frozenset({"hydra.runtime", "hydra.job.override_dirname", "hydra.searchpath"})
+_ONLY = f"no key of Hydra's but {', '.join(HARMLESS)}, with plain values"
+_SHOWN = 80
+
+
+def check_command_line(stage: str, arguments: list[str], search_path: list[Path]) -> None:
+    """Refuse a command line by which Hydra would run code, before Hydra acts on it.
+
+    Args:
+        stage: ``train`` or ``compress``.
+        arguments: Hydra flags and overrides.
+        search_path: folders in which configurations are searched beside ``conf/``.
+
+    Raises:
+        UserError: for a flag or key that may not be set, also where a file sets it.
+    """
+    given = get_args_parser().parse_args(arguments)
+    _check_flags(given)
+    overrides = OverridesParser.create().parse_overrides(given.overrides)
+    for override in overrides:
+        _check_override(override)
+    folders = [Path(given.config_dir).absolute()] if given.config_dir else []
+    added = search_path_override([*folders, *search_path])
+    with initialize_config_dir(version_base="1.3", config_dir=str(share_folder() / "conf")):
+        found = _plain(_composed(stage, [*given.overrides, added]))
+    expected = dict(_trusted_node(stage, tuple(filter(_is_plugin, given.overrides))))
+    expected["overrides"] = {
+        "hydra": [*(override.input_line for override in overrides if override.is_hydra_override()), added],
+        "task": [override.input_line for override in overrides if not override.is_hydra_override()],
+    }
+    for key, value in _changed("hydra", found.pop("hydra"), expected):
+        _check_value(key, value)
+    refuse_target(found)
+
+
+def search_path_override(folders: list[Path]) -> str:
+    """The override that adds folders in which Hydra searches configurations."""
+    places = ",".join('"file://{}"'.format(str(folder).replace('"', '\\"')) for folder in folders)
+    return f"hydra.searchpath=[{places}]"
+
+
+def _composed(stage: str, overrides: list[str]) -> DictConfig:
+    """The configuration with which Hydra begins: values of a sweep are not in it, the sweep file is."""
+    loader = GlobalHydra.instance().config_loader()
+    try:
+        return loader.load_configuration(stage, overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
+    except KeyError as error:
+        raise UserError("hydra.job.env_copy", error, _ONLY) from error
+
+
+@cache
+def _trusted_node(stage: str, plugins: tuple[str, ...]) -> dict[str, Any]:
+    """The node ``hydra`` that trainlarge and the installed plugins make, from no other folder; never changed."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(share_folder() / "conf")):
+        return dict(_plain(compose(stage, list(plugins), return_hydra_config=True))["hydra"])
+
+
+def _check_flags(given: argparse.Namespace) -> None:
+    for name, allowed in _REFUSED_FLAGS.items():
+        if (value := getattr(given, name)) is not None:
+            raise UserError(f"--{name.replace('_', '-')}", value, allowed)
+
+
+def _check_override(override: Override) -> None:
+    key = override.key_or_group
+    if key == "hydra.searchpath":
+        raise UserError(key, _text(override.value()), "--config-dir FOLDER, which adds a folder of configurations")
+    if key == "hydra" or key.startswith("hydra/") and not PLUGINS.fullmatch(key):
+        raise UserError(key, _text(override.value()), "no group of Hydra's but hydra/sweeper and hydra/launcher")
+    if key.startswith("hydra."):
+        _check_value(key, override.value())
+
+
+def _is_plugin(line: str) -> bool:
+    return bool(PLUGINS.fullmatch(line.partition("=")[0].lstrip("+~")))
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    """Everything as written, references too."""
+    container = OmegaConf.to_container(config, resolve=False, enum_to_str=True)
+    return {str(key): value for key, value in dict(container).items()}  # type: ignore[arg-type]
+
+
+def _changed(key: str, found: Any, expected: Any) -> Iterator[tuple[str, Any]]:
+    """The keys at which ``found`` is not as expected, with their values."""
+    if key in _WRITTEN_BY_HYDRA or found == expected:
+        return
+    if key in HARMLESS or not (isinstance(found, dict) and isinstance(expected, dict)):
+        yield key, found
+        return
+    for name in [*expected, *(name for name in found if name not in expected)]:
+        yield from _changed(f"{key}.{name}", found.get(name), expected.get(name))
+
+
+def _check_value(key: str, value: Any) -> None:
+    is_allowed = any(key == name or key.startswith(f"{name}.") for name in HARMLESS) and TARGET not in key
+    if not is_allowed or not _is_plain_value(value):
+        raise UserError(key, _text(value), _ONLY)
+
+
+def _is_plain_value(value: Any) -> bool:
+    """Whether Hydra makes nothing of it: no ``_target_`` or the like, and no reference, behind which one may stand."""
+    if isinstance(value, dict):
+        return all(not str(key).startswith("_") and _is_plain_value(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain_value, value))
+    return "${" not in str(value)
+
+
+def _text(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
