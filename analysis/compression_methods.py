@@ -35,6 +35,11 @@ Made by `trainlarge run compression_methods` and `python analysis/compression_me
 - Where the *vocabulary* is cut, removed tokens are read and predicted as the unknown one: another task, whose loss
   cannot be compared with the others.
 
+Two forms of uniform quantization are compared. `uniform` has a whole-number zero point z and widens the range to hold
+0: w' = step (code - z), step = (max - min) / (2^bits - 1), z = round(-min / step). `min_max` is the quantizer of Li et
+al. 2020: w' = step code + min, with the same step over the range as it is; 0 is no value of it, so zeros are left out
+of the file by an index.
+
 It is one checkpoint of one seed: which method is best here need not be best for yours.
 
 """

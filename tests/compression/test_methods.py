@@ -13,7 +13,7 @@ from trainlarge.compression import Recipe, Weights, compress, compress_grid, loa
 from trainlarge.compression.calibration import Calibration
 from trainlarge.config.method import Calibrated
 from trainlarge.config.prune import Magnitude, Random, SparseGPT, Wanda
-from trainlarge.config.quantize import GPTQ, Binary, KMeans, Mixed, Outliers, Ternary, Uniform
+from trainlarge.config.quantize import GPTQ, Binary, KMeans, MinMax, Mixed, Outliers, Ternary, Uniform
 
 PRUNES = [
     None,
@@ -30,6 +30,9 @@ QUANTIZES = [
     Outliers(3, share=0.02),
     GPTQ(3, "group", group_size=10),
     Mixed(3.5),
+    MinMax(3),
+    MinMax(4, "group", 10, embeddings=False),
+    MinMax(2, "tensor"),
     KMeans(3),
     KMeans(2, "row", embeddings=False),
     Ternary("group", 10),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from trainlarge.config.method import METHODS, Method
 from trainlarge.config.prune import Magnitude, Random, SparseGPT, Wanda
-from trainlarge.config.quantize import GPTQ, Binary, KMeans, Mixed, Outliers, Ternary, Uniform
+from trainlarge.config.quantize import GPTQ, Binary, KMeans, MinMax, Mixed, Outliers, Ternary, Uniform
 from trainlarge.config.recipe import Recipe
 from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
@@ -49,6 +49,7 @@ quantizes = st.one_of(
     st.builds(Outliers, share=st.floats(0, 0.99), **uniform),
     st.builds(GPTQ, **uniform, **damping, calibration_rows=st.integers(1, 1000)),
     st.builds(Mixed, bits=st.floats(2, 8), symmetric=st.booleans(), **groups, **calibrated),
+    st.builds(MinMax, bits=st.integers(2, 8), **groups, **common),
     st.builds(KMeans, bits=st.integers(1, 8), granularity=st.sampled_from(["tensor", "row"]), **common),
     st.builds(Ternary, **groups, **common),
     st.builds(Binary, **groups, **common),
@@ -122,6 +123,8 @@ def test_every_method_has_a_group_file_with_all_its_fields(slot: str, compose: C
         ("3 bit row outliers 1 %", Recipe(quantize=Outliers(3))),
         ("4 bit row symmetric gptq", Recipe(quantize=GPTQ(4, symmetric=True))),
         ("3.5 bit row mixed", Recipe(quantize=Mixed(3.5))),
+        ("4 bit row min_max", Recipe(quantize=MinMax(4))),
+        ("4 bit group 64 min_max without embeddings", Recipe(quantize=MinMax(4, "group", embeddings=False))),
         ("4 bit tensor kmeans", Recipe(quantize=KMeans(4))),
         ("ternary row", Recipe(quantize=Ternary("row"))),
         ("binary group 64", Recipe(quantize=Binary("group"))),
@@ -166,6 +169,8 @@ def test_bad_pruning(group: dict[str, Any], message: str) -> None:
         ({"name": "gptq", "bits": 4, "damping": -1}, "quantize.damping=-1"),
         ({"name": "gptq", "bits": 1}, "quantize.bits=1: allowed is a whole number from 2 to 8"),
         ({"name": "mixed", "bits": 1.5}, "quantize.bits=1.5: allowed is a number from 2 to 8"),
+        ({"name": "min_max", "bits": 1}, "quantize.bits=1: allowed is a whole number from 2 to 8"),
+        ({"name": "min_max", "bits": 4, "range": "mse"}, "quantize.range=mse: allowed is a field of min_max"),
         ({"name": "kmeans", "bits": 9}, "quantize.bits=9: allowed is a whole number from 1 to 8"),
         ({"name": "kmeans", "bits": 4, "granularity": "group"}, "quantize.granularity=group: allowed is one of tensor"),
         ({"name": "kmeans", "bits": 4, "iterations": 0}, "quantize.iterations=0"),

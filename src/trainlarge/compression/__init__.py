@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trainlarge.config.activations import Dynamic, Static
     from trainlarge.config.factorize import FixedRank, LowRank
     from trainlarge.config.prune import Magnitude, Random, SparseGPT, Wanda
-    from trainlarge.config.quantize import GPTQ, Binary, KMeans, Mixed, Outliers, Ternary, Uniform
+    from trainlarge.config.quantize import GPTQ, Binary, KMeans, MinMax, Mixed, Outliers, Ternary, Uniform
     from trainlarge.config.recipe import Recipe
     from trainlarge.config.structure import Heads, LayerList, Layers, Neurons
     from trainlarge.config.vocabulary import Frequent, TokenList
@@ -41,6 +41,7 @@ __all__ = [
     "Layers",
     "LowRank",
     "Magnitude",
+    "MinMax",
     "Mixed",
     "Neurons",
     "Outliers",
@@ -78,6 +79,7 @@ _HOME = {
     "Binary": "trainlarge.config.quantize",
     "GPTQ": "trainlarge.config.quantize",
     "KMeans": "trainlarge.config.quantize",
+    "MinMax": "trainlarge.config.quantize",
     "Mixed": "trainlarge.config.quantize",
     "Outliers": "trainlarge.config.quantize",
     "Ternary": "trainlarge.config.quantize",

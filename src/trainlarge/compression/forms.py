@@ -163,6 +163,52 @@ class Affine(Elementwise):
 
 
 @dataclass(frozen=True, eq=False)
+class Offset(Elementwise):
+    """Rounded weights whose range starts anywhere: w = step * code + offset, and 0 where a weight was pruned."""
+
+    codes: Tensor
+    """uint8, of the tensor's shape, each below 2^bits; without meaning where a weight was pruned."""
+
+    step: Tensor
+    """float32 [rows, groups], as the step of ``Affine``."""
+
+    offset: Tensor
+    """float32 [rows, groups]: the value of code 0."""
+
+    bits: int
+    """Bits of a code."""
+
+    dtype: torch.dtype
+    """Data type of the float tensor."""
+
+    kept: Tensor | None = None
+    """uint8 [ceil(n / 8)]: a bit for each weight that is left, the others are 0; None: all are left."""
+
+    group_size: int | None = None
+    """Weights of a group of a row; None: the row is one group."""
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.codes.shape
+
+    @cached_property
+    def nonzero(self) -> int:
+        return self.codes.numel() if self.kept is None else nonzero_count(self.mask())
+
+    def mask(self) -> Tensor:
+        """Which weights are left: one that rounding made 0 is among them."""
+        if self.kept is None:
+            return torch.ones(self.codes.numel(), dtype=torch.bool)
+        return torch.from_numpy(unpack_mask(self.kept.numpy(), self.codes.numel()))
+
+    def dense(self) -> Tensor:
+        codes = self.codes.view(len(self.step), -1).to(torch.float32)
+        step, offset = (spread(scale, self.group_size, codes.shape[1]) for scale in (self.step, self.offset))
+        values = codes.mul_(step).add_(offset).view(self.shape).to(self.dtype)
+        return values if self.kept is None else values.masked_fill_(~self.mask().view(self.shape), 0.0)
+
+
+@dataclass(frozen=True, eq=False)
 class Codebook(Elementwise):
     """Weights that take one of a few values: w = book[row, code]."""
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainlarge.compression import bits as bit
 from trainlarge.compression.container import Part, Parts
-from trainlarge.compression.forms import Affine, Codebook, Elementwise, Plain, Signs
+from trainlarge.compression.forms import Affine, Codebook, Elementwise, Offset, Plain, Signs
 from trainlarge.compression.groups import spread
 from trainlarge.compression.indexes import bytes_part, packed_tensor, unpacked
 from trainlarge.compression.pattern import nonzero_count, nonzero_places
@@ -95,6 +95,34 @@ class Codes(Payload[Affine]):
         return Affine(codes.view(shape), parts["step"], parts["zero"], note["bits"], dtype, note["nonzero"], group_size)
 
 
+class OffsetCodes(Payload[Offset]):
+    """Codes of ``bits`` bits, with step and offset of each group. Exactly the weights that are left are stored: no code
+    stands for 0."""
+
+    name, form = "offset", Offset
+
+    def fits(self, form: Offset, count: int) -> bool:
+        return count == form.nonzero
+
+    def layout(self, form: Offset, count: int) -> Parts:
+        return {"codes": bytes_part(count, form.bits), **_layout({"step": form.step, "offset": form.offset})}
+
+    def encode(self, form: Offset, stored: Tensor) -> dict[str, Tensor]:
+        codes = packed_tensor(_stored(form.codes, stored), form.bits)
+        return {"codes": codes, "step": form.step, "offset": form.offset}
+
+    def note(self, form: Offset) -> dict[str, Any]:
+        note = {"shape": list(form.shape), "bits": form.bits, "dtype": _name(form.dtype)}
+        return note | ({"group_size": form.group_size} if form.group_size else {})
+
+    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], stored: Tensor) -> Offset:
+        codes = torch.zeros(len(stored), dtype=torch.uint8)
+        codes[stored] = unpacked(parts["codes"], note["bits"], nonzero_count(stored))
+        kept = None if bool(stored.all()) else torch.from_numpy(bit.pack_mask(stored.numpy()))
+        scales, dtype = (parts["step"], parts["offset"]), getattr(torch, note["dtype"])
+        return Offset(codes.view(note["shape"]), *scales, note["bits"], dtype, kept, note.get("group_size"))
+
+
 class BookCodes(Payload[Codebook]):
     """Codes of ``bits`` bits, with the book of each row. A weight that is not stored takes a code of 0."""
 
@@ -172,7 +200,7 @@ class Trits(_SignPayload):
         return self._form(note, parts, stored, torch.from_numpy(trits).to(torch.int8) - 1)
 
 
-PAYLOADS: tuple[Payload[Any], ...] = (Values(), Codes(), BookCodes(), SignBits(), Trits())
+PAYLOADS: tuple[Payload[Any], ...] = (Values(), Codes(), OffsetCodes(), BookCodes(), SignBits(), Trits())
 """All payloads; among equals the first is taken."""
 
 

@@ -8,7 +8,8 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
-from trainlarge.compression.forms import Affine, Codebook, Disjoint, Form, Plain, Signs
+from trainlarge.compression.bits import pack_mask
+from trainlarge.compression.forms import Affine, Codebook, Disjoint, Form, Offset, Plain, Signs
 from trainlarge.compression.pattern import nonzero_count
 
 
@@ -43,6 +44,11 @@ def _(form: Affine, is_zero: Tensor) -> Form | None:
     rows = form.codes.view(len(form.step), -1)
     codes = torch.where(is_zero.view_as(rows), form.zeros(), rows).view_as(form.codes)
     return replace(form, codes=codes, nonzero=_left(is_zero))
+
+
+@zeroed.register
+def _(form: Offset, is_zero: Tensor) -> Form | None:
+    return replace(form, kept=torch.from_numpy(pack_mask(~is_zero.reshape(-1).numpy())))
 
 
 @zeroed.register

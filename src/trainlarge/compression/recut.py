@@ -9,7 +9,8 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
-from trainlarge.compression.forms import Affine, Codebook, Disjoint, Form, Plain, Signs
+from trainlarge.compression.bits import pack_mask
+from trainlarge.compression.forms import Affine, Codebook, Disjoint, Form, Offset, Plain, Signs
 from trainlarge.compression.pattern import nonzero_count
 from trainlarge.compression.weights import Weights
 
@@ -82,6 +83,16 @@ def _(form: Affine, dimension: int, kept: Tensor, nonzero: int) -> Form | None:
         return None
     step, zero = (_of_rows(scale, dimension, kept) for scale in (form.step, form.zero))
     return replace(form, codes=form.codes.index_select(dimension, kept), step=step, zero=zero, nonzero=nonzero)
+
+
+@cut.register
+def _(form: Offset, dimension: int, kept: Tensor, nonzero: int) -> Form | None:
+    if _cuts_groups(form.step, dimension):
+        return None
+    step, offset = (_of_rows(scale, dimension, kept) for scale in (form.step, form.offset))
+    left = form.mask().view(form.shape).index_select(dimension, kept)
+    mask = None if bool(left.all()) else torch.from_numpy(pack_mask(left.reshape(-1).numpy()))
+    return replace(form, codes=form.codes.index_select(dimension, kept), step=step, offset=offset, kept=mask)
 
 
 @cut.register

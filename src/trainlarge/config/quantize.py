@@ -21,9 +21,9 @@ class Uniform(Method):
     """Round weights to 2^bits equally spaced values, without retraining.
 
     Asymmetric: step = (max - min) / (2^bits - 1), zero = round(-min / step), code = clamp(round(w / step) + zero,
-    0, 2^bits - 1), w' = step * (code - zero), with the range [min, max] widened to hold 0. This is the uniform
-    quantization of Li et al. 2020 (arXiv 2002.11794) in its affine form (GPTQ, arXiv 2210.17323), whose whole-number
-    zero point keeps a pruned weight exactly 0.
+    0, 2^bits - 1), w' = step * (code - zero), with the range [min, max] widened to hold 0: the affine form with a
+    whole-number zero point, which keeps a pruned weight exactly 0. Source: Jacob et al. 2018 (arXiv 1712.05877),
+    section 2.1; GPTQ (arXiv 2210.17323). The quantizer of Li et al. 2020 is ``MinMax``.
     Symmetric: step = max |w| / (2^(bits-1) - 1), w' = step * round(w / step), clamped to that range.
     """
 
@@ -91,6 +91,42 @@ class Uniform(Method):
         """Such as ``4 bit row``."""
         range_ = "" if self.range == "minmax" else f" {self.range}"
         return f"{self.bits} bit {_groups(self)}" + (" symmetric" if self.symmetric else "") + range_
+
+
+@method("quantize", "min_max")
+@dataclass(frozen=True)
+class MinMax(Method):
+    """Round weights to 2^bits equally spaced values from the smallest to the largest of a group, without retraining.
+
+    step = (max - min) / (2^bits - 1), code = round((w - min) / step), w' = step * code + min: both ends of the range
+    are met exactly, the offset is no whole number of steps, and the range need not hold 0. Source: Li et al. 2020
+    (arXiv 2002.11794), section 4, where 4 to 8 bits are used and per tensor or per row is not said.
+    0 is no value in general. So a weight that is 0 (a pruned one) stays 0, limits no range and is left out of the file
+    by an index, whose bytes count.
+    """
+
+    off: ClassVar[Mapping[str, float]] = {"bits": 32}
+
+    bits: int
+    """Bits of a code, 2 to 8; a configuration's 32 is no quantization."""
+
+    granularity: Granularity = "row"
+    """What shares one range: the whole matrix, one row (first dimension), or ``group_size`` weights of a row."""
+
+    group_size: int | None = None
+    """Weights of a group, 64 where none is given; the last group of a row may be shorter. Null for other
+    granularities."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        allowed = "a whole number from 2 to 8, or 32 in a configuration"
+        self.require("bits", is_integer(self.bits) and 2 <= self.bits <= 8, allowed)
+        check_granularity(self)
+        object.__setattr__(self, "bits", int(self.bits))
+
+    def summary(self) -> str:
+        """Such as ``4 bit row min_max``."""
+        return f"{self.bits} bit {_groups(self)} min_max"
 
 
 @method("quantize", "outliers")
@@ -266,7 +302,7 @@ class Binary(SignsAndScale):
     bits: ClassVar[int] = 1
 
 
-def check_granularity(method: Uniform | Mixed | SignsAndScale) -> None:
+def check_granularity(method: Uniform | MinMax | Mixed | SignsAndScale) -> None:
     """Raise UserError unless granularity and group size fit together; sets a group size that was left out."""
     choices = ("tensor", "row", "group")
     method.require("granularity", method.granularity in choices, f"one of {', '.join(choices)}")
@@ -276,5 +312,5 @@ def check_granularity(method: Uniform | Mixed | SignsAndScale) -> None:
     object.__setattr__(method, "group_size", given if method.granularity == "group" else None)
 
 
-def _groups(method: Uniform | Mixed | SignsAndScale) -> str:
+def _groups(method: Uniform | MinMax | Mixed | SignsAndScale) -> str:
     return f"group {method.group_size}" if method.group_size else method.granularity
