@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Files in their own order: sorted by the number of their tests, the slowest (a real SLURM) would begin last.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install quickstart test test-long lint bench clean
+.PHONY: install quickstart test test-long test-gpu lint bench clean
 
 install: $(STAMP)
 
@@ -22,10 +22,20 @@ quickstart: install
 	$(BIN)/trainlarge run quickstart
 
 test: install
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not long"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not long and not gpu"
 
 test-long: install
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m long
+
+# With PYTHON=... that interpreter as it is, with nothing installed: the machine with the GPU may have no network.
+ifeq ($(origin PYTHON),command line)
+test-gpu: GPU_PYTHON := $(PYTHON)
+else
+test-gpu: GPU_PYTHON := $(BIN)/python
+test-gpu: install
+endif
+test-gpu:
+	PYTHONPATH=$(CURDIR)/src$${PYTHONPATH:+:$$PYTHONPATH} $(GPU_PYTHON) -m pytest -m gpu tests/gpu
 
 lint: install
 	$(BIN)/ruff check .

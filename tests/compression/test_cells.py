@@ -138,7 +138,7 @@ def test_a_sweep_over_structures(
         "    - {checkpoint: every, vocabulary: frequent, vocabulary.size: 20, factorize: svd, factorize.keep: 0.5}\n"
     )
     monkeypatch.chdir(tmp_path)
-    assert main(["compress", "-m", "+sweeps=tiny/compress", "study=tiny", "tracking=none"]) == 0
+    assert main(["compress", "-m", "+sweeps=tiny/compress", "study=tiny", "tracking=none", "impl.device=cpu"]) == 0
     folders = list(study.folders("compress"))
     # Without heads removed both importances are the same cell.
     assert len(folders) == 2 + 4 + 2 + 1

@@ -60,6 +60,7 @@ def text(tiny_text: Path) -> list[str]:
         "data.sequence_length=16",
         "task.evaluation_rows=32",
         "study=tiny",
+        "impl.device=cpu",
     ]
 
 

@@ -32,7 +32,9 @@ def test_a_thousand_recipes_in_one_command(
     log = tmp_path / "out.txt"
     began = time.monotonic()
     with log.open("w") as out:
-        process = subprocess.Popen([*command, "tracking=none", *sweep], stdout=out, stderr=out, cwd=tmp_path)
+        process = subprocess.Popen(
+            [*command, "tracking=none", "impl.device=cpu", *sweep], stdout=out, stderr=out, cwd=tmp_path
+        )
         try:
             seen = _watched(process, study)
         finally:

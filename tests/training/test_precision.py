@@ -22,7 +22,7 @@ Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
 @pytest.fixture(autouse=True)
 def small_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hardware without bf16 takes a hundred times as long for it."""
-    monkeypatch.setattr(precision, "TOKENS", 32)
+    monkeypatch.setitem(precision.SHAPES, "cpu", (32, 256, 1024))
 
 
 def test_the_faster_precision_is_measured_and_its_threads_given_back(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import torch
 
 from trainlarge.training.probe import kept
 
-TOKENS, WIDTH, INNER = 2048, 256, 1024
-"""Shape of the measured products: the feed-forward network of a model of width 256 on a batch of 2,048 tokens."""
+SHAPES = {"cpu": (2048, 256, 1024), "cuda": (16384, 1024, 4096)}
+"""Device -> tokens, width and inner width of the measured products: the feed-forward network of a model. A GPU needs
+large ones: products that end sooner than Python asks for the next one take as long in either type."""
 TURNS = 7
 """Pairs of turns; one more before them warms up."""
 PRODUCTS = 4
@@ -53,7 +54,8 @@ def _measured(device: str, threads: int) -> dict[str, Any]:
 def _turn(device: str, dtype: torch.dtype) -> float:
     """Seconds of some forward and backward passes."""
     options: dict[str, Any] = {"device": device, "dtype": dtype, "requires_grad": True}
-    x, up, down = (torch.full(size, 0.01, **options) for size in ((TOKENS, WIDTH), (WIDTH, INNER), (INNER, WIDTH)))
+    tokens, width, inner = SHAPES[device]
+    x, up, down = (torch.full(size, 0.01, **options) for size in ((tokens, width), (width, inner), (inner, width)))
     _wait_for(device)
     began = time.perf_counter()
     for _ in range(PRODUCTS):
