@@ -13,9 +13,10 @@ from transformers import PreTrainedModel
 
 from trainlarge.models.build import build_model
 from trainlarge.models.families import FamilyName
-from trainlarge.models.flops import forward_flops, skipped_flops, training_flops
+from trainlarge.models.flops import executed_training_flops, forward_flops, skipped_flops, training_flops
 from trainlarge.models.forward import library_logits, masked_logits
 from trainlarge.models.shape import Shape
+from trainlarge.training.device import FORWARDS
 
 ROWS, SEQUENCE, PREDICTIONS = 3, 10, 4
 
@@ -54,6 +55,29 @@ def of_angles(forward: FlopCounterMode) -> int:
     """
     of_modules = forward.get_flop_counts()
     return sum(sum(of_modules[name].values()) for name in of_modules if name.endswith(".rotary_emb"))
+
+
+@pytest.mark.parametrize("name", ["modern", "roberta"])
+@pytest.mark.parametrize("forward", ["fast", "library"])
+def test_executed_flops_are_those_of_the_training_step(name: FamilyName, forward: str) -> None:
+    """Of the loss that training computes, whose output layer is a function of our own."""
+    shape = Shape(name, 24, 3, 3, 1.5, vocab_size=50, positions=SEQUENCE + 2, tied=True)
+    model = build_model(shape, init_std=0.1, seed=0, attention="eager")
+    inputs = torch.randint(4, 50, (ROWS, SEQUENCE))
+    positions = torch.arange(PREDICTIONS).expand(ROWS, -1)
+    with FlopCounterMode(display=False) as counter:
+        FORWARDS[forward].loss(model, inputs, positions, inputs.gather(1, positions)).backward()
+    executed = executed_training_flops(shape, SEQUENCE, PREDICTIONS, forward)
+    assert counter.get_total_flops() == ROWS * executed
+    assert (executed == training_flops(shape, SEQUENCE, PREDICTIONS)) == (forward == "library")
+
+
+def test_the_share_that_is_executed() -> None:
+    """A third to two thirds of one layer, and next to all of twelve."""
+    for depth, share in ((1, 0.346), (2, 0.650), (12, 0.938)):
+        shape = Shape("modern", 256, depth, 4, 4.0, vocab_size=4096, positions=130)
+        executed = executed_training_flops(shape, 128, 19, "fast") / training_flops(shape, 128, 19)
+        assert executed == pytest.approx(share, abs=2e-3)
 
 
 def test_a_large_model_costs_six_flops_a_parameter_and_token() -> None:

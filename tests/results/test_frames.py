@@ -46,6 +46,16 @@ def test_a_record_older_than_a_key_means_what_the_key_was_added_for(tmp_path: Pa
     assert cells["train_validation_gap"].isna().sum() == 1
 
 
+def test_executed_flops_stand_beside_those_of_the_architecture(tmp_path: Path) -> None:
+    """Records and curves of before the key existed do not know them."""
+    study = made.make_study(tmp_path / "some", budgets=(7.5,), compressed=False)
+    folder = next(study.folders("train"))
+    folder.write_record({**folder.record(), "executed_flops": 123})
+    frames = load_study(study)
+    assert frames.cells.set_index("cell")["executed_flops"].dropna().to_dict() == {folder.id: 123.0}
+    assert frames.curves["executed_flops"].isna().all() and frames.curves["flops"].notna().all()
+
+
 def test_curves_hold_every_metrics_row(frames: StudyFrames, made_study: Study) -> None:
     for folder in made_study.folders("train"):
         rows = folder.metrics()

@@ -30,9 +30,11 @@ from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import setup, stage
 from trainlarge.training.cells import resolve
 from trainlarge.training.clocks import Clock
+from trainlarge.training.curve import Curve
 from trainlarge.training.device import FORWARDS, Forward, Implementation
 from trainlarge.training.evaluate import Evaluation, evaluate, perplexity
 from trainlarge.training.module import MaskedLanguageModule, Masking, make_optimizer
+from trainlarge.training.pace import Pace
 from trainlarge.training.schedule import Cooldown, make_schedule
 from trainlarge.training.steps import shape_of, step_of
 from trainlarge.training.trainer import TIMED_TOGETHER
@@ -115,10 +117,25 @@ def test_training_learns_and_the_record_says_what_happened(tiny: Tiny, run_here:
     assert record["loss"] < 3.5, "far better than guessing among 300 entries, which is 5.7 nats"
     assert [row["step"] for row in rows] == [25, 50, 100, 120] and rows[-1]["part"] == "branch"
     assert record["tokens"] == 120 * 256 and record["flops"] == 120 * step.flops and record["branch_step"] == 96
+    assert record["executed_flops"] == 120 * step.executed_flops < record["flops"]
+    assert [row["executed_flops"] for row in rows] == [row["step"] * step.executed_flops for row in rows]
     assert record["model_seconds"] == pytest.approx(120 * record["step_seconds"])
     assert record["config"] == folder.cell().config and record["cell"] == folder.id
     assert record["environment"]["software"]["torch"] == version("torch"), "torch itself may add +cu130"
     assert all(after["train_seconds"] > before["train_seconds"] for before, after in zip(rows, rows[1:], strict=False))
+
+
+def test_executed_flops_follow_the_forward_pass_and_old_rows_do_not_know_them(tiny: Tiny) -> None:
+    fast, library = step_of(resolve(tiny())), step_of(resolve(tiny("impl.forward=library")))
+    assert library.executed_flops == library.flops == fast.flops > fast.executed_flops
+    pace, evaluation = Pace({}, 0.1), Evaluation(1.0, 0.5, torch.ones(2))
+    curve = Curve(fast, pace, [{"step": 25, "executed_flops": 100}])
+    curve.add(30, 0.1, "trunk", evaluation, Clock())
+    assert curve.rows[-1]["executed_flops"] == 100 + 5 * fast.executed_flops
+    old = Curve(fast, pace, [{"step": 25, "flops": 100}])
+    old.add(30, 0.1, "trunk", evaluation, Clock())
+    old.add(50, 0.1, "trunk", evaluation, Clock())
+    assert [row.get("executed_flops") for row in old.rows] == [None, None, None]
 
 
 def test_a_checkpoint_is_a_plain_hugging_face_folder(tiny: Tiny, run_here: Run, study: Study) -> None:

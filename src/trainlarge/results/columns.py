@@ -79,7 +79,7 @@ _TRAINING = {
     ),
     "step": Column("step", "1", "optimizer steps"),
     "tokens": Column("tokens", "1", "tokens seen in training"),
-    "flops": Column("flops", "FLOPs", "floating-point operations of training, by formula"),
+    "flops": Column("flops", "FLOPs", "floating-point operations of training, those of the architecture, by formula"),
     "train_seconds": Column(
         "train_seconds", "s", "time in training, as measured: no evaluation, checkpoint or data preparation"
     ),
@@ -95,6 +95,11 @@ _TRAINING = {
     "task": Column("config.task.name", "text", "what the model learns"),
     "mask_rate": Column("config.task.mask_rate", "1", "share of positions masked in training"),
 }
+_EXECUTED_FLOPS = Column(
+    "executed_flops",
+    "FLOPs",
+    "those of flops that were computed: forward=fast skips most of the last layer; NaN in records that do not know",
+)
 _QUALITY = {
     "loss": Column("loss", "nats a masked token", "evaluation loss"),
     "accuracy": Column("accuracy", "1", "share of masked tokens predicted right"),
@@ -112,6 +117,7 @@ CELLS = {
     **_TRAINING,
     **_QUALITY,
     **_SIZES,
+    "executed_flops": _EXECUTED_FLOPS,
     "non_embedding_parameters": Column("non_embedding_parameters", "1", "parameters without embeddings"),
     "step_seconds": Column("step_seconds", "s", "settled time of a step on this device"),
     "compile_seconds": Column(
@@ -149,6 +155,7 @@ CURVES = {
     "seed": _TRAINING["seed"],
     "budget": _TRAINING["budget"],
     **{name: _TRAINING[name] for name in ("step", "tokens", "flops", "train_seconds", "model_seconds", "wall_seconds")},
+    "executed_flops": _EXECUTED_FLOPS,
     "train_loss": Column("train_loss", "nats a masked token", "training loss, mean since the row before"),
     "loss": _QUALITY["loss"],
     "accuracy": _QUALITY["accuracy"],

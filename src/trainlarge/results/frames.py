@@ -160,7 +160,8 @@ def _frame(records: list[Record], table: dict[str, Column]) -> pd.DataFrame:
 
 def _with_float_flops(frame: pd.DataFrame) -> pd.DataFrame:
     """FLOPs of a large run exceed 64-bit whole numbers."""
-    return frame.assign(flops=frame["flops"].astype(float))
+    names = [name for name in ("flops", "executed_flops") if name in frame]
+    return frame.assign(**{name: frame[name].astype(float) for name in names})
 
 
 def _values(column: Column, found: dict[str, list[Any]]) -> list[Any]:

@@ -28,6 +28,7 @@ _NUMBERS = (
     "step",
     "tokens",
     "flops",
+    "executed_flops",
     "train_seconds",
     "model_seconds",
     "wall_seconds",

@@ -94,6 +94,7 @@ class Curve:
             "step": steps,
             "tokens": steps * self.step.tokens,
             "flops": steps * self.step.flops,
+            "executed_flops": self._executed_flops(steps),
             "train_seconds": clock.train_seconds,
             "model_seconds": self.pace.model_seconds(steps),
             "wall_seconds": clock.wall(),
@@ -106,3 +107,9 @@ class Curve:
         self.rows.append(row)
         self.losses.clear()
         return row
+
+    def _executed_flops(self, steps: int) -> int | None:
+        """FLOPs computed so far, the steps since the last row as they are now; None behind rows that do not know."""
+        last = self.rows[-1] if self.rows else {"step": 0, "executed_flops": 0}
+        before = last.get("executed_flops")
+        return None if before is None else before + (steps - last["step"]) * self.step.executed_flops

@@ -14,6 +14,8 @@ from trainlarge.training.setup import Setup
 from trainlarge.training.steps import shape_of
 
 _FROM_CURVE = ("step", "tokens", "flops", "train_seconds", "model_seconds", "wall_seconds")
+_LATER = "executed_flops"
+"""A row of before the key existed does not know it."""
 
 
 def finished_record(cell: Cell, setup: Setup, last: dict[str, Any], **run: Any) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def finished_record(cell: Cell, setup: Setup, last: dict[str, Any], **run: Any) 
         last: the last row of its curve.
         run: ``train_set_loss``, ``branch_step``, ``resumed_at``, ``before`` (see ``Pace``), ``started``.
     """
-    result = {key: last[key] for key in ("loss", "accuracy", *_FROM_CURVE)}
+    result = {key: last[key] for key in ("loss", "accuracy", *_FROM_CURVE)} | {_LATER: last.get(_LATER)}
     return {
         **_head(cell),
         "diverged": False,
@@ -39,7 +41,7 @@ def diverged_record(cell: Cell, setup: Setup, last: dict[str, Any], step: int, *
     Loss, accuracy and perplexity are null; clocks and counts are those of the last good row of the curve.
     """
     nothing = dict.fromkeys(("loss", "accuracy", "perplexity", "train_set_loss"))
-    counted = {key: last.get(key, 0) for key in _FROM_CURVE}
+    counted = {key: last.get(key, 0) for key in (*_FROM_CURVE, _LATER)}
     diverged = {"diverged": True, "diverged_at": step, "last_good_step": last.get("step", 0)}
     return {**_head(cell), **diverged, **nothing, **counted, **_rest(cell, setup, counted, run)}
 

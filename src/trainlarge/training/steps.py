@@ -7,9 +7,10 @@ from functools import lru_cache
 from typing import Any
 
 from trainlarge.config.budget import FLOPS, SECONDS, STEPS, TOKENS, Budget
+from trainlarge.config.impl import forward_of
 from trainlarge.data.masked_count import masked_count
 from trainlarge.errors import UserError
-from trainlarge.models.flops import training_flops
+from trainlarge.models.flops import executed_training_flops, training_flops
 from trainlarge.models.shape import Shape
 
 
@@ -24,7 +25,9 @@ class Step:
     masked: int
     """Masked positions in a row."""
     flops: int
-    """FLOPs of forward and backward."""
+    """FLOPs of forward and backward, those of the architecture."""
+    executed_flops: int
+    """Those of them that are computed: the fast forward pass leaves some out."""
 
     @property
     def tokens(self) -> int:
@@ -55,7 +58,9 @@ def step_of(config: dict[str, Any]) -> Step:
         raise UserError("optim.batch", batch, f"tokens in a step: a multiple of data.sequence_length={length}")
     masked = masked_count(config["task"]["mask_rate"], length)
     rows = batch // length
-    return Step(rows, length, masked, rows * training_flops(shape_of(config), length, masked))
+    shape, forward = shape_of(config), forward_of(config["impl"])
+    flops = training_flops(shape, length, masked), executed_training_flops(shape, length, masked, forward)
+    return Step(rows, length, masked, rows * flops[0], rows * flops[1])
 
 
 def steps_in(budget: Budget, step: Step, step_seconds: float | None, key: str = "budget") -> int:
