@@ -108,11 +108,12 @@ def test_a_larger_budget_later_continues_the_trunk(
 
 
 def test_a_state_goes_on_on_another_kind_of_device_and_back(
-    tiny: Tiny, run_here: Run, run_and_stop: RunAndStop
+    tiny: Tiny, run_here: Run, run_once: RunOnce, run_and_stop: RunAndStop, losses: Losses
 ) -> None:
     def config(device: str, steps: int) -> dict[str, Any]:
         return tiny(*SAVING, "impl.precision=fp32", f"impl.device={device}", f"budget={steps} steps")
 
+    [expected] = map(losses, run_once(config("cpu", 120)))
     run_and_stop(20, config("cpu", 60))
     [folder] = run_here("train", [config("cuda", 60)])
     [last] = run_here("train", [config("cpu", 120)])
@@ -122,4 +123,4 @@ def test_a_state_goes_on_on_another_kind_of_device_and_back(
         for environment in (folder.record()["environment"], last.record()["environment"])
     ]
     assert devices == [["cpu", "cuda"], ["cpu", "cuda", "cpu"]]
-    assert last.record()["loss"] < folder.record()["loss"] < folder.metrics()[0]["loss"]
+    assert losses(last) == pytest.approx(expected, rel=1e-4)

@@ -27,24 +27,6 @@ Observer = Callable[[int, Tensor], None]
 """Told, after each optimizer step, how many steps are done and the loss of the last one (nats per token)."""
 
 
-class StepBatches(IterableDataset[tuple[int, Tensor]]):
-    """The batches of steps ``start`` to ``stop``, each a pure function of (seed, step)."""
-
-    def __init__(self, blocks: Blocks, rows: int, start: int, stop: int) -> None:
-        self.blocks, self.rows, self.start, self.stop = blocks, rows, start, stop
-
-    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
-        for step in range(self.start, self.stop):
-            yield step, torch.from_numpy(self.blocks.batch(step, self.rows))
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def loader(self) -> DataLoader[tuple[int, Tensor]]:
-        """A loader that hands the batches on as they are; making one takes less than a percent of a step."""
-        return DataLoader(self, batch_size=None, num_workers=0)
-
-
 @dataclass(frozen=True)
 class Masking:
     """Dynamic masking: other masks for every (seed, step), the same for the same."""
@@ -74,6 +56,35 @@ class Masking:
         )  # fmt: skip
 
 
+class StepBatches(IterableDataset[tuple[int, MaskedBatch]]):
+    """The masked batches of steps ``start`` to ``stop``, each a pure function of (seed, step).
+
+    Masks are drawn on the CPU whatever computes the step: the generator of a GPU gives other numbers for the same seed.
+
+    Args:
+        is_for_gpu: whether to hand batches on in memory from which a GPU fetches them while Python goes on.
+    """
+
+    def __init__(
+        self, blocks: Blocks, masking: Masking, rows: int, start: int, stop: int, is_for_gpu: bool = False
+    ) -> None:
+        self.blocks, self.masking, self.rows, self.start, self.stop = blocks, masking, rows, start, stop
+        self.is_for_gpu = is_for_gpu
+
+    def __iter__(self) -> Iterator[tuple[int, MaskedBatch]]:
+        generator = torch.Generator()
+        for step in range(self.start, self.stop):
+            batch = self.masking.apply(step, torch.from_numpy(self.blocks.batch(step, self.rows)), generator)
+            yield step, MaskedBatch(*(tensor.pin_memory() for tensor in batch)) if self.is_for_gpu else batch
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def loader(self) -> DataLoader[tuple[int, MaskedBatch]]:
+        """A loader that hands the batches on as they are."""
+        return DataLoader(self, batch_size=None, num_workers=0)
+
+
 class MaskedLanguageModule(lightning.LightningModule):
     """Trains a Hugging Face masked language model; one instance serves a whole job, trunk and branches.
 
@@ -83,7 +94,7 @@ class MaskedLanguageModule(lightning.LightningModule):
 
     Args:
         model: the model, whose parameters are trained in place.
-        masking: how batches are masked.
+        masking: how batches were masked; its seed is that of dropout too.
         optim: the group ``optim`` of the configuration, with ``peak_lr`` filled in.
         loss: mean loss of masked positions, ``(model, inputs [rows, S], positions [rows, m], labels [rows, m]) -> []``.
         micro_batch_rows: rows at once; 0: the whole batch.
@@ -118,12 +129,10 @@ class MaskedLanguageModule(lightning.LightningModule):
             (parameters[name], scale.queries) for name, scale in scales(model, optim).items() if scale.queries != 1
         ]
         self._optimizer: torch.optim.Optimizer | None = None
-        self._generator: torch.Generator | None = None
 
-    def training_step(self, batch: tuple[int, Tensor], batch_index: int) -> None:
-        """One optimizer step on rows [rows, sequence], then the observer."""
-        step, ids = batch
-        masked = self.masking.apply(step, ids, self._random(ids.device))
+    def training_step(self, batch: tuple[int, MaskedBatch], batch_index: int) -> None:
+        """One optimizer step on the masked rows of all ranks, then the observer."""
+        step, masked = batch
         loss = self._mean_of_ranks(self._gradient(step, self._own_rows(masked)))
         if self.optim["clip"]:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim["clip"])
@@ -199,11 +208,6 @@ class MaskedLanguageModule(lightning.LightningModule):
             raise UserError("impl.micro_batch_rows", self.micro_batch_rows, at_most)
         self.micro_batch_rows = -(-before // 2)
         print(f"out of memory with {before} rows at once; going on with {self.micro_batch_rows}", flush=True)
-
-    def _random(self, device: torch.device) -> torch.Generator:
-        if self._generator is None or self._generator.device != device:
-            self._generator = torch.Generator(device)
-        return self._generator
 
 
 def make_optimizer(model: PreTrainedModel, optim: dict[str, Any]) -> torch.optim.AdamW:

@@ -69,7 +69,8 @@ class Stretches:
             return
         self.module.rate, self.module.observer = rate, observer
         self.module.train()
-        batches = StepBatches(self.blocks, self.rows, start, stop)
+        is_for_gpu = self.implementation.device == "cuda"
+        batches = StepBatches(self.blocks, self.module.masking, self.rows, start, stop, is_for_gpu)
         with _quiet():
             trainer = self._trainer()
             try:
