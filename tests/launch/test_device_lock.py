@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import tempfile
 import threading
 import time
@@ -47,5 +49,37 @@ def test_without_devices_nothing_is_locked(tmp_path: Path) -> None:
 
 
 def test_where_no_lock_can_be_the_job_runs_all_the_same(tmp_path: Path) -> None:
-    (tmp_path / "trainlarge-devices").write_text("in the way")
+    for name in ("trainlarge-devices", f"trainlarge-devices-{os.getuid()}"):
+        (tmp_path / name).write_text("in the way")
     assert gets("0") and gets("0")
+
+
+def test_others_may_add_locks_but_not_take_ours_away(tmp_path: Path) -> None:
+    assert gets("0") and mode(tmp_path / "trainlarge-devices") == 0o1777
+
+
+def test_the_folder_of_an_older_version_is_mended_and_others_stay_as_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "trainlarge-devices"
+    folder.mkdir()
+    for before, after in ((0o777, 0o1777), (0o755, 0o755), (0o700, 0o700)):
+        folder.chmod(before)
+        assert gets(str(before)) and mode(folder) == after
+
+
+def test_a_link_in_the_place_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir(0o700)
+    (tmp_path / "trainlarge-devices").symlink_to(foreign)
+    assert gets("0") and not gets("0")
+    assert mode(foreign) == 0o700 and not list(foreign.iterdir())
+    assert mode(tmp_path / f"trainlarge-devices-{os.getuid()}") == 0o700
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "trainlarge-devices").mkdir()
+    (tmp_path / "trainlarge-devices" / "0").symlink_to(tmp_path / "made")
+    assert gets("0") and not gets("0") and not (tmp_path / "made").exists()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)

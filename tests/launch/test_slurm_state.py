@@ -59,6 +59,13 @@ def test_a_submission_round_trips(study: Study, cells: list[str]) -> None:
     assert submissions(study) == [written], "a damaged file hides no other"
 
 
+@pytest.mark.parametrize("stage, cell", [("train", "../../x"), ("train", "x"), ("..", "0" * 12)])
+def test_a_submission_that_leads_out_of_the_study_is_refused(study: Study, stage: str, cell: str) -> None:
+    path = replace(Submission.new(study, stage, [(cell,)], {"name": "slurm"}, [])).write().path
+    with pytest.raises(ValueError, match="names something else than cells"):
+        Submission.read(path)
+
+
 def test_squeue_tells_what_is_to_come(study: Study, cells: list[str], answers: Answers) -> None:
     submit(study, [(cell,) for cell in cells])
     answers["squeue"] = "5|0|RUNNING|None\n5|1|PENDING|Resources\n5|2|COMPLETING|None\n5|3|REQUEUE_HOLD|launch failed\n"

@@ -150,3 +150,79 @@ def test_the_command_removes_only_with_yes(study: Study, capfd: pytest.CaptureFi
     assert main(["clean", "made", "--yes"]) == 0 and "nothing to remove" in capfd.readouterr().out
     assert main(["clean", "made", "--keep", "seed == 0"]) == 2
     assert "--keep=seed == 0: allowed is a condition beside" in capfd.readouterr().err
+
+
+def moved(path: Path, elsewhere: Path) -> dict[Path, bytes]:
+    """Move a folder away and leave a link in its place; what is there now."""
+    elsewhere.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    return contents(elsewhere)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def put_old_leases(study: Study) -> None:
+    for stage in ("train", "compress"):
+        for folder in study.folders(stage):
+            for number in (1, 2):
+                write(folder.path / "lease" / f"{number:06d}.json", 5)
+                write(folder.path / ".record.json.1.tmp", 5)
+
+
+@pytest.mark.parametrize("part", ["trunks", "train", "compress", "train/*", "compress/*", "train/*/lease"])
+def test_what_a_link_leads_to_is_left_alone(
+    part: str, study: Study, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    put_old_leases(study)
+    places = sorted(study.path.glob(part))
+    before = {
+        tmp_path / "far" / str(number): moved(place, tmp_path / "far" / str(number))
+        for number, place in enumerate(places)
+    }
+    assert places and main(["clean", "made", "--checkpoints", "--packed", "--yes"]) == 0
+    assert {folder: contents(folder) for folder in before} == before
+    [line] = [
+        line for line in capfd.readouterr().out.splitlines() if line.startswith("left alone, since they are links")
+    ]
+    assert all(str(place) in line and place.is_symlink() for place in places)
+
+
+@pytest.mark.parametrize("part", ["trunks/*", "trunks/*/*", "train/*/checkpoint", "train/*/checkpoint/*.safetensors"])
+def test_of_a_link_that_nothing_needs_only_the_link_goes(part: str, study: Study, tmp_path: Path) -> None:
+    places = sorted(study.path.glob(part))
+    before = {
+        tmp_path / "far" / str(number): moved(place, tmp_path / "far" / str(number))
+        for number, place in enumerate(places)
+    }
+    free_all(study, checkpoints=True)
+    assert {folder: contents(folder) for folder in before} == before
+    assert places and not any(place.is_symlink() for place in places)
+
+
+def test_a_packed_file_that_is_a_link_goes_alone(study: Study, tmp_path: Path) -> None:
+    target = tmp_path / "far.safetensors"
+    next(study.folders("compress")).packed.rename(target)
+    next(study.folders("compress")).packed.symlink_to(target)
+    free_all(study, packed=True)
+    assert target.exists() and not list(study.path.glob("compress/*/packed.safetensors"))
+
+
+def test_a_study_that_is_a_link_is_cleaned_where_it_lies(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = moved(study.path, tmp_path / "disk" / "real")
+    assert main(["clean", "made", "--yes"]) == 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert f"TRAINLARGE_STUDIES={tmp_path / 'disk'} trainlarge clean real" in line
+    assert contents(tmp_path / "disk" / "real") == before and load_study(study).cells is not None
+    monkeypatch.setenv("TRAINLARGE_STUDIES", str(tmp_path / "disk"))
+    assert main(["clean", "real", "--yes"]) == 0 and "freed 3 kB" in capfd.readouterr().out
+
+
+def test_a_removal_that_was_interrupted_is_done_again(study: Study) -> None:
+    [trunk] = (study.path / "trunks").iterdir()
+    write(trunk.with_name(f".{trunk.name}.removed.tmp") / "tensors.safetensors", 10)
+    assert free_all(study) == 3000 and not list((study.path / "trunks").iterdir())

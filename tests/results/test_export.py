@@ -71,3 +71,30 @@ def test_a_cell_that_is_not_done_is_refused(study: Study, tiny: Callable[..., di
     study.folder("train", cell.id).freeze(cell)
     with pytest.raises(UserError, match=f"cell={cell.id}: allowed is a cell that is done; this one is queued"):
         export_cell(cell.id, tmp_path / "out")
+
+
+def test_a_link_inside_a_checkpoint_is_not_followed(cells: tuple[CellFolder, CellFolder], tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "key").write_text("private")
+    for number, target in enumerate((tmp_path / "secret", tmp_path / "secret" / "key", tmp_path / "nowhere")):
+        link = cells[0].checkpoint / "extra"
+        link.symlink_to(target)
+        for folder in cells:
+            with pytest.raises(UserError, match=f"checkpoint={link}: allowed is a file and no link to {target}"):
+                export_cell(folder.id, tmp_path / f"out{number}", study="tiny")
+        link.unlink()
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_a_revision_of_the_cache_and_a_checkpoint_on_another_disk_are_exported(
+    cells: tuple[CellFolder, CellFolder], tmp_path: Path
+) -> None:
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / "main", tmp_path / "models--a--b" / "blobs"
+    snapshot.mkdir(parents=True)
+    cells[0].checkpoint.rename(blobs)
+    for path in blobs.iterdir():
+        (snapshot / path.name).symlink_to(Path("..") / ".." / "blobs" / path.name)
+    cells[0].checkpoint.symlink_to(snapshot)
+    export_cell(cells[0].id, tmp_path / "out", study="tiny")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (blobs / "model.safetensors").read_bytes()
+    assert not any(path.is_symlink() for path in (tmp_path / "out").iterdir())

@@ -7,7 +7,15 @@ import pytest
 
 from trainlarge.errors import UserError
 from trainlarge.sweep import files
-from trainlarge.sweep.files import create_exclusively, read_rows, write_json, write_text
+from trainlarge.sweep.files import (
+    create_exclusively,
+    open_to_append,
+    read_rows,
+    remove,
+    replacing_folder,
+    write_json,
+    write_text,
+)
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,3 +60,51 @@ def test_any_other_damaged_line_is_an_error_that_names_the_file(tmp_path: Path, 
     path.write_bytes(b'{"step": 1}\n' + damaged + b'\n{"step": 3}\n')
     with pytest.raises(UserError, match="metrics.jsonl=damaged: allowed is JSON lines"):
         read_rows(path)
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """A folder that links lead to; nothing in it may change."""
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    (folder / "mine").write_text("mine")
+    return folder
+
+
+def test_of_a_link_only_the_link_is_removed(tmp_path: Path, foreign: Path) -> None:
+    place = tmp_path / "place"
+    (place / "inner").mkdir(parents=True)
+    for link, target in {"a": foreign, "b": foreign / "mine", "c": tmp_path / "nowhere", "inner/d": foreign}.items():
+        (place / link).symlink_to(target)
+    for name in ("a", "b", "c", "not there"):
+        remove(place / name)
+    assert [path.name for path in place.iterdir()] == ["inner"]
+    remove(place)
+    assert not place.exists() and (foreign / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("target", ["foreign", "foreign/mine", "nowhere"])
+def test_a_folder_takes_the_place_of_a_link_and_not_of_what_it_leads_to(
+    tmp_path: Path, foreign: Path, target: str
+) -> None:
+    place = tmp_path / "checkpoint"
+    for name in ("checkpoint", ".checkpoint.old"):
+        (tmp_path / name).symlink_to(tmp_path / target)
+    with replacing_folder(place) as temporary:
+        temporary.mkdir()
+        (temporary / "weights").write_text("new")
+    assert not place.is_symlink() and (place / "weights").read_text() == "new"
+    assert (foreign / "mine").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "foreign"]
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path, foreign: Path) -> None:
+    link = tmp_path / "commands.jsonl"
+    for target in (foreign / "mine", foreign / "new"):
+        link.symlink_to(target)
+        with pytest.raises(UserError, match=f"commands.jsonl=a link to {target}: allowed is a plain file"):
+            open_to_append(link)
+        link.unlink()
+    link.symlink_to(foreign / "mine")
+    write_text(link, "ours")
+    assert not link.is_symlink() and [path.read_text() for path in foreign.iterdir()] == ["mine"]

@@ -26,6 +26,14 @@ def folder(tmp_path: Path) -> CellFolder:
     return folder
 
 
+@pytest.mark.parametrize("name", ["../../x", "..", "", "0" * 12 + "/..", "0" * 11 + "g", "/tmp"])
+def test_no_name_leads_out_of_a_study(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="cell="):
+        Study(tmp_path).folder("train", name)
+    with pytest.raises(UserError, match="study="):
+        Study.named(f"{name}/x", tmp_path)
+
+
 def test_a_frozen_configuration_comes_back_equal(folder: CellFolder) -> None:
     assert folder.cell().config == CELL.config and folder.cell() == CELL
     assert folder.status().state is State.QUEUED

@@ -156,6 +156,32 @@ def a_state(step: int) -> TrainState:
     return TrainState(step, snapshot, [], torch.randn(4), {"train_seconds": 1.5, "wall_seconds": 2.5})
 
 
+@pytest.mark.parametrize("linked", [".", ".."])
+def test_behind_a_link_only_own_states_are_removed(
+    tmp_path: Path, linked: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "trunks" / "trunk"
+    others = TrunkStates(folder)
+    for part, step in ((TRUNK, 5), (TRUNK, 10), ("branch9", 9)):
+        others.save(part, a_state(step), step)
+    (folder / ".x.tmp").mkdir()
+    os.utime(folder / ".x.tmp", (0, 0))
+    (folder / "trunk-000000010" / "state.json").write_text("{")
+    link = folder if linked == "." else folder.parent
+    link.rename(tmp_path / "far")
+    link.symlink_to(tmp_path / "far")
+    before = sorted(folder.rglob("*"))
+    states = TrunkStates(folder)
+    for step in (15, 20, 25):
+        states.save(TRUNK, a_state(step), step)
+    states.forget_branches()
+    assert (states.newest(TRUNK, at_most=24) or a_state(0)).step == 20
+    assert (states.newest(TRUNK, at_most=14) or a_state(0)).step == 5
+    assert set(before) <= set(folder.rglob("*"))
+    assert sorted(path.name for path in folder.glob("trunk-*")) == [f"trunk-{step:09d}" for step in (5, 10, 20, 25)]
+    assert f"trunk-000000010 is left where it is: {link} is a link" in capfd.readouterr().out
+
+
 @pytest.mark.parametrize("damage", ["tensors.safetensors", "state.json"])
 def test_a_damaged_state_makes_room_for_a_whole_one(two_states: TrunkStates, damage: str) -> None:
     (two_states.folder / "trunk-000000010" / damage).write_text("{")

@@ -118,7 +118,6 @@ def _train_cell(study: Study, checkpoint: str) -> tuple[Path, dict[str, Any]]:
     """Model and configuration of a train cell. Kept only when it is there: an error is looked at again."""
     where = f"study {study.name} in {study.path.parent}"
     allowed = f"the id of a finished train cell of {where}, 'every' in a sweep, or a Hugging Face folder"
-    folder = study.folder("train", checkpoint)
-    if not ID_PATTERN.fullmatch(checkpoint) or not folder.is_done():
+    if not ID_PATTERN.fullmatch(checkpoint) or not (folder := study.folder("train", checkpoint)).is_done():
         raise UserError("checkpoint", checkpoint, allowed)
     return folder.checkpoint, folder.cell().config

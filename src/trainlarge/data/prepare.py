@@ -33,6 +33,7 @@ from trainlarge.data.tokenizer import (
 )
 from trainlarge.data.tokens import open_tokens, token_dtype, write_tokens
 from trainlarge.errors import UserError
+from trainlarge.sweep.files import remove
 
 FORMAT_VERSION = 1
 """Part of every key: raise it when the same text would give other files."""
@@ -176,7 +177,7 @@ def _published(folder: Path) -> Iterator[Path]:
     The caller holds the lock, so whatever lies under the temporary name is the rest of a builder that died.
     """
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    remove(partial)
     partial.mkdir()
     try:
         yield partial

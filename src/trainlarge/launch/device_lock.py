@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from pathlib import Path
 from trainlarge.launch.place import Place
 
 POLL_SECONDS = 0.2
+_FOLDER = "trainlarge-devices"
+"""Below the folder of temporary files: everybody's, or where that is none, the user's own with the number after it."""
 
 
 def hold_devices(place: Place, is_asked_to_stop: Callable[[], bool]) -> None:
@@ -39,15 +42,44 @@ def hold_devices(place: Place, is_asked_to_stop: Callable[[], bool]) -> None:
 
 def _open(device: str) -> int | None:
     """The lock file of a device; None where there can be none, which must not keep a job from running."""
-    folder = Path(tempfile.gettempdir()) / "trainlarge-devices"
+    root = Path(tempfile.gettempdir())
+    for name, mode in ((_FOLDER, 0o1777), (f"{_FOLDER}-{os.getuid()}", 0o700)):
+        try:
+            folder = _opened_folder(root / name, mode)
+        except OSError:
+            continue
+        try:
+            return _opened_file(device.replace("/", "_"), folder)
+        except OSError:
+            continue
+        finally:
+            os.close(folder)
+    return None
+
+
+def _opened_folder(path: Path, mode: int) -> int:
+    """Descriptor of a folder, made with ``mode`` where it is not there. Raises OSError for a link or a file."""
     try:
-        folder.mkdir(exist_ok=True)
-        if folder.stat().st_uid == os.getuid():
-            # For other users' commands too.
-            folder.chmod(0o777)
-        return os.open(folder / device.replace("/", "_"), os.O_RDONLY | os.O_CREAT, 0o666)
-    except OSError:
-        return None
+        path.mkdir(0o700)
+        is_new = True
+    except FileExistsError:
+        is_new = False
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    found = os.fstat(folder)
+    # One of mode 0777 that is ours was made by an older version: others could put their files in the place of ours.
+    if found.st_uid == os.getuid() and (is_new or stat.S_IMODE(found.st_mode) == 0o777):
+        os.fchmod(folder, mode)
+    return folder
+
+
+def _opened_file(name: str, folder: int) -> int:
+    """Descriptor of a file of a folder, made where it is not there. Raises OSError for a link."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        return os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder)
+    except FileExistsError:
+        # Without O_CREAT: the kernel refuses that for another user's file in a folder that is everybody's.
+        return os.open(name, flags, dir_fd=folder)
 
 
 def _lock(descriptor: int, kind: int) -> bool:

@@ -14,7 +14,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from trainlarge.sweep.cell import ID_PATTERN
 from trainlarge.sweep.files import write_json
+from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.store import Study
 
 FOLDER = "slurm"
@@ -71,6 +73,8 @@ class Submission:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["schema"] != SCHEMA:
             raise ValueError(f"{path} has schema {data['schema']}, not {SCHEMA}")
+        if data["stage"] not in STAGES or not all(ID_PATTERN.fullmatch(cell) for job in data["jobs"] for cell in job):
+            raise ValueError(f"{path} names something else than cells")
         arrays = tuple(SlurmArray(**array) for array in data["arrays"])
         jobs = tuple(tuple(cell_ids) for cell_ids in data["jobs"])
         return cls(path, data["stage"], jobs, data["launcher"], tuple(data["sbatch"]), data["created"], arrays)

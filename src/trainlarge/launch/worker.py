@@ -13,6 +13,7 @@ from trainlarge.launch.cores import CORES
 from trainlarge.launch.devices import MASK
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.provenance import code
+from trainlarge.sweep.files import open_to_append
 from trainlarge.sweep.stages import runner
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -73,7 +74,7 @@ def _redirect_output(folders: list[CellFolder]) -> None:
         first.unlink()
     for log in others:
         _lead(log, Path("..") / first.parent.name / first.name)
-    descriptor = os.open(first, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = open_to_append(first)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.close(descriptor)
@@ -82,7 +83,7 @@ def _redirect_output(folders: list[CellFolder]) -> None:
 def _lead(log: Path, target: Path) -> None:
     # A log of an earlier job stays: other cells of that job point to it.
     if log.exists() and not log.is_symlink():
-        with log.open("a", encoding="utf-8") as file:
+        with os.fdopen(open_to_append(log), "a", encoding="utf-8") as file:
             file.write(f"goes on in {target}\n")
         return
     log.unlink(missing_ok=True)

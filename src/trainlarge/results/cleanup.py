@@ -1,11 +1,13 @@
 """Freeing the space of what a study does not need any more: found first, told, and removed only when that is wanted.
 
 Results are never touched: configurations, states, records, metrics and logs stay, so a done study stays done. A cell
-that somebody holds is left alone: its lease is taken before anything of it is removed.
+that somebody holds is left alone: its lease is taken before anything of it is removed. Nothing is removed that a link
+leads to, at most the link itself.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from trainlarge.errors import UserError
+from trainlarge.sweep import files
 from trainlarge.sweep.condition import holds
 from trainlarge.sweep.lease import Lease, is_held
 from trainlarge.sweep.stages import STAGES
@@ -43,8 +47,7 @@ class Removable:
     def of(cls, kind: str, paths: Iterable[Path], cells: Iterable[CellFolder]) -> Removable:
         """With the size as it is now."""
         paths = tuple(paths)
-        files = (path for top in paths for path in [top, *top.rglob("*")] if not path.is_dir())
-        return cls(kind, paths, tuple(cells), sum(path.lstat().st_size for path in files))
+        return cls(kind, paths, tuple(cells), sum(map(_size, paths)))
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,22 @@ def find_removable(study: Study, wanted: Wanted | None = None) -> list[Removable
     """Everything that can go, without removing it.
 
     Raises:
-        UserError: for a condition that cannot be read, or a damaged configuration, which could hide what is needed.
+        UserError: for a condition that cannot be read, a damaged configuration, which could hide what is needed, or a
+            study that is a link.
     """
+    if study.path.is_symlink():
+        real = study.path.resolve()
+        allowed = f"a folder and no link: TRAINLARGE_STUDIES={real.parent} trainlarge clean {real.name} cleans it"
+        raise UserError("study", study.path, allowed)
     look = _Look(study, wanted or Wanted())
     return [found for finder in KINDS.values() for found in finder(look)]
+
+
+def links(study: Study) -> list[Path]:
+    """Links in the places of folders of a study; what they lead to is left alone."""
+    tops = [study.path / name for name in (*STAGES, TRUNKS)]
+    cells = [folder.path for stage in STAGES for folder in study.folders(stage)]
+    return [path for path in (*tops, *cells, *(path / "lease" for path in cells)) if path.is_symlink()]
 
 
 def remove(found: list[Removable]) -> tuple[int, list[Removable]]:
@@ -104,8 +119,12 @@ class _Look:
     def __init__(self, study: Study, wanted: Wanted) -> None:
         self.study, self.wanted = study, wanted
         folders = [folder for stage in STAGES for folder in study.folders(stage)]
-        self.free = [folder for folder in folders if not is_held(folder.path)]
+        self.links = set(links(study))
+        self.free = [folder for folder in folders if not is_held(folder.path) and not self._is_behind_link(folder)]
         self.done = {folder: folder.is_done() for folder in folders}
+
+    def _is_behind_link(self, folder: CellFolder) -> bool:
+        return not self.links.isdisjoint((folder.path.parent, folder.path, folder.path / "lease"))
 
     def done_cells(self, stage: str) -> Iterator[CellFolder]:
         """Free cells of a stage that are done."""
@@ -141,8 +160,8 @@ class _Look:
 
 
 def _states(look: _Look) -> Iterator[Removable]:
-    folders = sorted(look.study.path.glob(f"{TRUNKS}/[!.]*"))
-    for path in folders:
+    trunks = look.study.path / TRUNKS
+    for path in [] if trunks in look.links else sorted(trunks.glob("[!.]*")):
         cells = look.trunks.get(path.name, [])
         if all(look.done[folder] and folder in look.free for folder in cells):
             yield Removable.of("states", [path], cells)
@@ -167,13 +186,13 @@ def _leases(look: _Look) -> Iterator[Removable]:
 
 def _checkpoints(look: _Look) -> Iterator[Removable]:
     for folder in look.done_cells("train") if look.wanted.checkpoints else ():
-        if folder.checkpoint.exists() and folder.id not in look.awaited and not look.is_kept(folder):
+        if os.path.lexists(folder.checkpoint) and folder.id not in look.awaited and not look.is_kept(folder):
             yield Removable.of("checkpoints", [folder.checkpoint], [folder])
 
 
 def _packed(look: _Look) -> Iterator[Removable]:
     for folder in look.done_cells("compress") if look.wanted.packed else ():
-        if folder.packed.exists() and not look.is_kept(folder):
+        if os.path.lexists(folder.packed) and not look.is_kept(folder):
             yield Removable.of("packed", [folder.packed], [folder])
 
 
@@ -181,10 +200,17 @@ def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         # Renamed first: half a folder must not be taken for a whole one should this be interrupted.
         doomed = path.with_name(f".{path.name.removeprefix('.')}.removed.tmp")
+        files.remove(doomed)
         path.rename(doomed)
         shutil.rmtree(doomed)
     else:
         path.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, of a link itself, or of all files of a folder."""
+    inside = [] if path.is_symlink() else path.rglob("*")
+    return sum(entry.lstat().st_size for entry in [path, *inside] if entry.is_symlink() or not entry.is_dir())
 
 
 KINDS: dict[str, Callable[[_Look], Iterator[Removable]]] = {

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from trainlarge.errors import UserError
 from trainlarge.results.axes import prefixed_text
-from trainlarge.results.cleanup import KINDS, Removable, Wanted, find_removable, remove
+from trainlarge.results.cleanup import KINDS, Removable, Wanted, find_removable, links, remove
 from trainlarge.results.terminal import table
 from trainlarge.sweep.store import Study
 
@@ -29,6 +29,8 @@ def clean(study: Study, wanted: Wanted, console: Console, is_wanted: bool) -> No
     if wanted.keep is not None and not (wanted.checkpoints or wanted.packed):
         raise UserError("--keep", wanted.keep, "a condition beside --checkpoints or --packed, which it restricts")
     found = find_removable(study, wanted)
+    if left := links(study):
+        console.print(f"left alone, since they are links: {', '.join(map(str, left))}", soft_wrap=True, markup=False)
     if not found:
         console.print("nothing to remove")
         return

@@ -10,10 +10,13 @@ from pathlib import Path
 
 from trainlarge.errors import UserError
 from trainlarge.results.show import find_cell
-from trainlarge.sweep.store import CellFolder
+from trainlarge.sweep.store import CellFolder, Study
 
 _MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
 """Files of a checkpoint that describe its weights; the rest is the tokenizer."""
+
+_SNAPSHOTS = "snapshots"
+"""Folder of the Hugging Face cache in which a revision is made of links to the files beside it."""
 
 _ONLY_PACKED = {
     "structure": "a cell whose model has the shapes of its checkpoint",
@@ -60,16 +63,27 @@ def _new_folder(target: Path) -> Iterator[Path]:
 
 
 def _export_train(folder: CellFolder, target: Path) -> None:
-    shutil.copytree(_checkpoint(folder), target)
+    _copy(_checkpoint(folder), target)
 
 
 def _export_compress(folder: CellFolder, target: Path) -> None:
     config = folder.cell().config
     is_folder = config.get("checkpoint_digest") is not None
-    parent = CellFolder(folder.path.parents[1] / "train" / config["checkpoint"])
+    parent = Study(folder.path.parents[1]).folder("train", config["checkpoint"])
     source = Path(config["checkpoint"]) if is_folder else _checkpoint(parent)
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*_MODEL_FILES))
+    _copy(source, target, without=_MODEL_FILES)
     _unpacked(folder).save_pretrained(target)
+
+
+def _copy(source: Path, target: Path, without: tuple[str, ...] = ()) -> None:
+    """Copy a folder. Raises UserError for a link in it that leads to something else than the folder itself."""
+    home = source.resolve()
+    if home.parent.name == _SNAPSHOTS:
+        home = home.parents[1]
+    for path in source.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(home):
+            raise UserError("checkpoint", path, f"a file and no link to {path.readlink()}, which is not part of it")
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*without))
 
 
 def _unpacked(folder: CellFolder):  # type: ignore[no-untyped-def]  # a transformers model, imported only here

@@ -62,11 +62,39 @@ def replacing_folder(path: Path, check: Callable[[], None] = lambda: None) -> It
 
 def _rename_over(target: Path, source: Path) -> None:
     old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
+    remove(old)
+    if target.is_symlink():
+        target.unlink()
+    elif target.exists():
         target.rename(old)
     source.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    remove(old)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; of a link only the link itself, wherever it leads.
+
+    A folder of which something cannot be removed is left behind. A path *through* a link is the caller's matter.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def open_to_append(path: Path) -> int:
+    """Descriptor of a file that is written at its end, made where it is not there.
+
+    Raises:
+        UserError: where a link is in its place: what it leads to is not ours to write to.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, 0o644)
+    except OSError as error:
+        if path.is_symlink():
+            raise UserError(str(path), f"a link to {os.readlink(path)}", "a plain file: remove the link") from error  # noqa: PTH115
+        raise
 
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:

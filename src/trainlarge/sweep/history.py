@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainlarge.sweep.files import open_to_append
+
 if TYPE_CHECKING:
     from trainlarge.sweep.store import Study
 
@@ -23,7 +25,7 @@ def remember_command(study: Study, stage: str) -> None:
     row = {"time": time.time(), "stage": stage, "command": command, "folder": str(Path.cwd())}
     # A row that a crash has torn must not take the next one with it.
     line = f"{'' if _ends_whole(study) else chr(10)}{json.dumps(row)}\n".encode()
-    descriptor = os.open(_path(study), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    descriptor = open_to_append(_path(study))
     try:
         # One write: rows of two commands do not mix.
         os.write(descriptor, line)

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from trainlarge.errors import UserError
-from trainlarge.sweep.cell import ID_PATTERN, SCHEMA_VERSIONS, Cell, with_later_keys
+from trainlarge.sweep.cell import ID_PATTERN, SCHEMA_VERSIONS, Cell, check_cell_id, with_later_keys
 from trainlarge.sweep.files import flush, read_bytes, read_json, read_rows, write_json, write_text
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.status import ENDED, State, Status
@@ -68,8 +68,12 @@ class Study:
         return self.path.parent / ".data"
 
     def folder(self, stage: str, cell_id: str) -> CellFolder:
-        """The folder of one cell, whether it exists or not."""
-        return CellFolder(self.path.joinpath(stage, cell_id))
+        """The folder of one cell, whether it exists or not.
+
+        Raises:
+            UserError: for a name that is no cell id, which could lead out of the study.
+        """
+        return CellFolder(self.path.joinpath(stage, check_cell_id(cell_id)))
 
     def folders(self, stage: str) -> Iterator[CellFolder]:
         """Folders of all frozen cells of a stage, in the order of their ids."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trainlarge.sweep.files import write_json
+from trainlarge.sweep.files import remove, write_json
 from trainlarge.training.trainer import Snapshot
 from trainlarge.training.trunk_folder import position_of, state_folders
 
@@ -57,6 +56,8 @@ class TrunkStates:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._own = set[Path]()
+        """States that this process has written."""
 
     def save(self, part: str, state: TrainState, position: int) -> None:
         """Write the state of ``part`` at ``position`` of its extent; older ones beyond the last two go."""
@@ -69,30 +70,50 @@ class TrunkStates:
             self._remove_abandoned(temporary)
             _write(temporary, state)
             temporary.rename(target)
+            self._own.add(target)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            remove(temporary)
         for old in state_folders(self.folder, part)[:-KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
+            self._remove(old)
 
     def newest(self, part: str, at_most: int) -> TrainState | None:
         """The newest whole state of ``part`` no further than ``at_most``; damaged ones are removed."""
         for folder in reversed(state_folders(self.folder, part)):
-            if position_of(folder) <= at_most and (state := _read(folder)):
+            if position_of(folder) <= at_most and (state := self._read(folder)):
                 return state
         return None
+
+    def _read(self, folder: Path) -> TrainState | None:
+        try:
+            return _checked(folder)
+        except (FileNotFoundError, ValueError, KeyError, SafetensorError) as error:
+            print(f"{folder} is damaged ({error}) and is removed; looking for the state before it", flush=True)
+            self._remove(folder)
+        except OSError as error:
+            # The disk may be away, the state whole.
+            print(f"{folder} cannot be read ({error}); looking for the state before it", flush=True)
+        return None
+
+    def _remove(self, state: Path) -> None:
+        """Remove a state; of a folder behind a link only what this process itself has put there."""
+        link = next((path for path in (self.folder, self.folder.parent) if path.is_symlink()), None)
+        if link is None or state in self._own:
+            remove(state)
+        else:
+            print(f"{state} is left where it is: {link} is a link", flush=True)
 
     def _remove_abandoned(self, own: Path) -> None:
         """Remove what killed processes left half written; ages are those that the file system gives."""
         now = own.stat().st_mtime
         for folder in self.folder.glob(".*.tmp"):
             with suppress(FileNotFoundError):
-                if now - folder.stat().st_mtime > ABANDONED_SECONDS:
-                    shutil.rmtree(folder, ignore_errors=True)
+                if now - folder.lstat().st_mtime > ABANDONED_SECONDS:
+                    self._remove(folder)
 
     def forget_branches(self) -> None:
         """Drop the states of branches; the trunk's stay, so that a larger budget can go on from there."""
         for folder in self.folder.glob("branch*"):
-            shutil.rmtree(folder, ignore_errors=True)
+            self._remove(folder)
 
 
 def _write(folder: Path, state: TrainState) -> None:
@@ -105,18 +126,6 @@ def _write(folder: Path, state: TrainState) -> None:
         os.close(descriptor)
     facts = {"step": state.step, "rows": state.rows, "clock": state.clock, "pace": state.pace}
     write_json(folder / "state.json", {"format": FORMAT, **facts, "sha256": _digest(path)})
-
-
-def _read(folder: Path) -> TrainState | None:
-    try:
-        return _checked(folder)
-    except (FileNotFoundError, ValueError, KeyError, SafetensorError) as error:
-        print(f"{folder} is damaged ({error}) and is removed; looking for the state before it", flush=True)
-        shutil.rmtree(folder, ignore_errors=True)
-    except OSError as error:
-        # The disk may be away, the state whole.
-        print(f"{folder} cannot be read ({error}); looking for the state before it", flush=True)
-    return None
 
 
 def _checked(folder: Path) -> TrainState | None:
