@@ -15,12 +15,13 @@ import torch
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
 
+from trainlarge.data.masking import MaskedBatch
 from trainlarge.sweep.store import Study
 from trainlarge.training import setup
 from trainlarge.training.cells import resolve
 from trainlarge.training.curve import LossBuffer
 from trainlarge.training.device import choose
-from trainlarge.training.module import MaskedLanguageModule
+from trainlarge.training.module import MaskedLanguageModule, Masking
 from trainlarge.training.setup import Setup
 from trainlarge.training.trainer import Snapshot, Stretches
 
@@ -126,3 +127,27 @@ def test_losses_that_were_read_from_the_disk_go_on_where_new_ones_are(is_cleared
         losses.clear()
     losses.append(torch.zeros((), device="meta"))
     assert losses.values().device.type == "meta" and len(losses.values()) == (1 if is_cleared else 4)
+
+
+def test_masks_are_drawn_on_the_cpu_and_then_brought_to_the_device(
+    made: Callable[[], Stretches], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU's generator gives other numbers for the same seed."""
+    drawn: list[str] = []
+    used: list[str] = []
+    apply = Masking.apply
+
+    def noted(masking: Masking, step: int, ids: Tensor, generator: torch.Generator) -> MaskedBatch:
+        drawn.extend([ids.device.type, generator.device.type])
+        return apply(masking, step, ids, generator)
+
+    stretches = made()
+    monkeypatch.setattr(Masking, "apply", noted)
+    monkeypatch.setattr(Stretches, "_strategy", lambda stretches: MetaStrategy())
+    monkeypatch.setattr(
+        MaskedLanguageModule,
+        "training_step",
+        lambda module, batch, index: used.extend(part.device.type for part in batch[1]),
+    )
+    stretches.run(0, 2, constant, nothing)
+    assert drawn == ["cpu"] * 4 and used == ["meta"] * 6
