@@ -75,13 +75,19 @@ def _stage(stage: str, arguments: list[str]) -> int:
 
 def _run_stage(stage: str, arguments: list[str]) -> tuple[int, list[Outcome]]:
     """Exit status of a stage, and how it ended."""
+    from trainlarge.stage_command import run_stage
+
+    return _ended(lambda: run_stage(stage, arguments))
+
+
+def _ended(run: Callable[[], list[Outcome]]) -> tuple[int, list[Outcome]]:
+    """Run cells, tell what failed and mirror what is done."""
     from rich.console import Console
 
     from trainlarge.launch.engine import CellsFailed, report_failures
-    from trainlarge.stage_command import run_stage
 
     try:
-        outcomes = run_stage(stage, arguments)
+        outcomes = run()
     except CellsFailed as failure:
         outcomes = [failure.outcome]
     failed = [outcome for outcome in outcomes if outcome.failed]
@@ -149,6 +155,16 @@ def _show(options: argparse.Namespace) -> int:
 
     print(show_cell(options.cell, options.study))
     return 0
+
+
+def _redo(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from trainlarge.launch.engine import redo_cell
+    from trainlarge.results.show import find_cell
+
+    status, _ = _ended(lambda: [redo_cell(find_cell(options.cell, options.study), Console())])
+    return status
 
 
 def _plan(arguments: list[str]) -> int:
@@ -241,6 +257,10 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("cell", help="a cell id, or its start")
     show.add_argument("--study", help="where to look; default: every study")
     show.set_defaults(verb=_show)
+    redo = verbs.add_parser("redo", help="make one cell again from its frozen configuration, as when a file is damaged")
+    redo.add_argument("cell", help="a cell id, or its start")
+    redo.add_argument("--study", help="where to look; default: every study")
+    redo.set_defaults(verb=_redo)
     _add_space_verbs(verbs)
     return parser
 

@@ -24,8 +24,10 @@ from transformers import (
 from trainlarge.cli import main
 from trainlarge.compression import Dynamic, Magnitude, Recipe, Uniform, compress, load_packed, save_packed
 from trainlarge.compression.cells import resolve
+from trainlarge.compression.checkpoint import folder_digest
 from trainlarge.compression.own_tokenizer import own_tokenizer
 from trainlarge.errors import UserError
+from trainlarge.models.build import load_model
 from trainlarge.results.show import show_cell
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import look_ahead, make_cells
@@ -269,3 +271,93 @@ def test_a_tokenizer_without_a_mask(folder: Path) -> None:
     (folder / "special_tokens_map.json").unlink(missing_ok=True)
     with pytest.raises(UserError, match="whose tokenizer has a mask token"):
         own_tokenizer(folder, 100)
+
+
+def _id(folder: Path, text: list[str], compose: Compose) -> str:
+    return Cell("compress", resolve(compose("compress", f"checkpoint={folder}", *text))).id
+
+
+def test_the_identity_covers_what_is_loaded_and_nothing_else(
+    folder: Path, text: list[str], study: Study, compose: Compose
+) -> None:
+    before = _id(folder, text, compose)
+    for name in ("README.md", "x.safetensors", "pytorch_model.bin", "training_args.bin"):
+        (folder / name).write_bytes(b"something else")
+    assert _id(folder, text, compose) == before
+    for name, content in {"special_tokens_map.json": "{}", "added_tokens.json": "{}", "vocab.txt": "a"}.items():
+        (folder / name).write_text(content)
+        now = _id(folder, text, compose)
+        assert now != before, name
+        before = now
+    config = folder / "tokenizer_config.json"
+    config.write_text(config.read_text().replace("<m>", "<sep>"))
+    assert _id(folder, text, compose) != before
+
+
+def test_the_digest_of_configuration_tokenizer_and_one_file_of_weights_is_pinned(tmp_path: Path) -> None:
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    assert folder_digest(tmp_path) == "05f4b59d1a4d362f"
+
+
+def test_weights_that_would_not_be_loaded_are_no_weights(
+    folder: Path, text: list[str], study: Study, compose: Compose
+) -> None:
+    model = BertForMaskedLM.from_pretrained(folder)
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").rename(folder / "x.safetensors")
+    with pytest.raises(UserError, match=r"^checkpoint=.*\(model\.safetensors missing\)"):
+        _id(folder, text, compose)
+    with pytest.raises(UserError, match=r"^checkpoint=.*undamaged"):
+        load_model(folder)
+
+
+def _sharded(folder: Path) -> dict[str, Any]:
+    """The same weights in two files; the index that leads to them."""
+    model = BertForMaskedLM.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="8KB")
+    index: dict[str, Any] = json.loads((folder / "model.safetensors.index.json").read_text())
+    return index
+
+
+def test_the_identity_covers_the_shards_that_an_index_names(
+    folder: Path, text: list[str], study: Study, compose: Compose
+) -> None:
+    index = _sharded(folder)
+    shards = set(index["weight_map"].values())
+    assert len(shards) > 1
+    before = _id(folder, text, compose)
+    first = folder / min(shards)
+    (folder / "sub").mkdir()
+    first.rename(folder / "sub" / "w.safetensors")
+    moved = {name: "sub/w.safetensors" if file == first.name else file for name, file in index["weight_map"].items()}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({**index, "weight_map": moved}))
+    inside = _id(folder, text, compose)
+    assert inside != before and load_model(folder)
+    content = (folder / "sub" / "w.safetensors").read_bytes()
+    (folder / "sub" / "w.safetensors").write_bytes(content[:-1] + b"x")
+    assert _id(folder, text, compose) != inside
+
+
+@pytest.mark.parametrize("place", ["../w.safetensors", "/tmp/w.safetensors", "sub/../../w.safetensors", "w.bin"])
+def test_weights_outside_the_folder_are_refused(
+    folder: Path, text: list[str], study: Study, compose: Compose, place: str
+) -> None:
+    index = _sharded(folder)
+    elsewhere = dict.fromkeys(index["weight_map"], place)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({**index, "weight_map": elsewhere}))
+    with pytest.raises(UserError, match=r"^checkpoint=.*safetensors inside of it, and not in"):
+        _id(folder, text, compose)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "transformers_weights": place}))
+    with pytest.raises(UserError, match=r"^checkpoint=.*safetensors inside of it, and not in"):
+        _id(folder, text, compose)
+
+
+def test_an_adapter_beside_the_weights_is_refused(
+    folder: Path, text: list[str], study: Study, compose: Compose
+) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"^checkpoint=.*no adapter_config\.json"):
+        _id(folder, text, compose)

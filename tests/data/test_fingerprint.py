@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from trainlarge.data.digest import _stamped_digest
 from trainlarge.data.fingerprint import _stamped_fingerprint, fingerprint
 from trainlarge.data.stdlib import source_files
 from trainlarge.errors import UserError
+from trainlarge.sweep.digest import _stamped_digest
 
 
 def text(*files, **more):

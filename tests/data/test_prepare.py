@@ -134,3 +134,44 @@ def test_killed_builder_leaves_nothing_that_is_used(tmp_path):
     built = prepare(data, tmp_path)
     assert built.folder == folder and not partial.exists()
     assert built.train.max() < 300 and len(built.train) > 100_000
+
+
+@pytest.mark.parametrize("name", ["meta.json", "train.bin", "validation.bin", "tokenizer.json"])
+@pytest.mark.parametrize("how", ["changed", "truncated", "gone"])
+def test_damaged_data_is_built_again(data, prepared, tmp_path, capsys, name, how):
+    folder = shutil.copytree(prepared.folder, tmp_path / prepared.folder.name)
+    content = (folder / name).read_bytes()
+    middle = len(content) // 2
+    changed = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    (folder / name).write_bytes({"changed": changed, "truncated": content[:middle], "gone": b""}[how])
+    if how == "gone":
+        (folder / name).unlink()
+    again = prepare(data, tmp_path)
+    assert capsys.readouterr().out.startswith("prepared data is damaged and is built again: ")
+    assert again.folder == folder and (folder / name).read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [folder.name]
+    prepare(data, tmp_path)
+    assert not capsys.readouterr().out
+
+
+def test_what_an_older_version_prepared_is_used_as_far_as_it_proves_itself(data, prepared, tmp_path, capsys):
+    folder = shutil.copytree(prepared.folder, tmp_path / prepared.folder.name)
+    meta = json.loads((folder / "meta.json").read_text())
+    del meta["seal"], meta["tokenizer"]
+    (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
+    assert prepare(data, tmp_path).folder == folder and not capsys.readouterr().out
+    (folder / "meta.json").write_text(json.dumps({**meta, "fingerprint": "0" * 16}))
+    assert prepare(data, tmp_path).fingerprint == prepared.fingerprint
+    assert "meta.json says fingerprint 0000000000000000 and not" in capsys.readouterr().out
+
+
+def test_damaged_data_whose_text_is_gone_is_named(data, text_file, tmp_path):
+    shutil.copy(text_file, tmp_path / "a.txt")
+    frozen = data | {"files": [str(tmp_path / "a.txt")], "fingerprint": fingerprint(data)}
+    built = prepare(frozen, tmp_path / "root")
+    (tmp_path / "a.txt").write_text("another text\n\n" * 1000)
+    (built.folder / "train.bin").unlink()
+    with pytest.raises(
+        UserError, match=rf"has changed since .* \({built.folder}, which was prepared from it, is damaged"
+    ):
+        prepare(frozen, tmp_path / "root")

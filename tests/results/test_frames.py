@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from trainlarge.errors import UserError
 from trainlarge.results.columns import COLUMNS
 from trainlarge.results.frames import StudyFrames, load_study
+from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import Study
 
@@ -147,8 +149,8 @@ def study_of(path: Path, compressed: int) -> Study:
     for number in range(compressed):
         source, target = folders[number % len(folders)].path, study.path / "compress" / f"{number:012x}"
         target.mkdir()
-        text = (source / "record.json").read_text().replace(source.name, target.name)
-        (target / "record.json").write_text(text)
+        record = json.loads((source / "record.json").read_text().replace(source.name, target.name))
+        write_sealed(target / "record.json", record, durable=False)
         (target / "status.json").write_bytes((source / "status.json").read_bytes())
     return study
 

@@ -132,14 +132,27 @@ def test_json_is_one_line_that_tells_the_same(mixed: Study, capfd: pytest.Captur
     assert failed["attempts"] == 3 and found["done"] is False and len(found["diverged"]) == 1
 
 
-def test_a_record_that_is_gone_and_a_damaged_status_are_failures(mixed: Study) -> None:
+def test_a_record_that_is_gone_or_damaged_is_a_failure(mixed: Study) -> None:
     first, second = (folder for folder in mixed.folders("train") if folder.is_done())
     first.record_path.unlink()
-    (second.path / "status.json").write_text('{"state": "do')
+    second.record_path.write_bytes(second.record_path.read_bytes().replace(b"1", b"2", 1))
     shutil.rmtree(cell_in(mixed, State.QUEUED).path)
     errors = {cell.cell: cell.error or "" for cell in read_state(mixed).those(State.FAILED)}
-    assert "record.json is not there" in errors[first.id] and "is damaged" in errors[second.id]
+    assert "record.json is not there" in errors[first.id] and "record.json is damaged" in errors[second.id]
+    assert errors[second.id].endswith(f"to make it again: trainlarge redo {second.id} --study mixed")
     assert first.id in text_of(mixed)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "gone"])
+def test_a_whole_record_stands_for_a_damaged_status(mixed: Study, damage: str) -> None:
+    first, second = (folder for folder in mixed.folders("train") if folder.is_done())
+    for folder in (first, second):
+        status = folder.path / "status.json"
+        status.write_text('{"state": "do') if damage == "truncated" else status.unlink()
+    second.record_path.write_text("{")
+    assert first.is_done() and first.status().state is State.DONE
+    state = State.FAILED if damage == "truncated" else State.QUEUED
+    assert not second.is_done() and second.status().state is state
 
 
 def test_watching_ends_when_all_is_done(mixed: Study, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ def test_states_of_a_cell_folder(folder: CellFolder) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"loss": 1}', '{"cell": "000000000000"}'])
 def test_a_damaged_record_is_named_and_left_alone(folder: CellFolder, text: str) -> None:
     folder.record_path.write_text(text)
-    with pytest.raises(UserError, match=r"record\.json.*delete the file"):
+    with pytest.raises(UserError, match=rf"record\.json=damaged: .*again: trainlarge redo {CELL.id} --study s$"):
         folder.record()
     assert folder.record_path.read_text() == text
 

@@ -23,6 +23,7 @@ from trainlarge.launch.worker import run_job
 from trainlarge.results.comparable import timed
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.plan import make_cells, make_plan
+from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import resume, setup
@@ -202,15 +203,15 @@ def test_what_cannot_be_read_now_or_by_this_version_stays(
             raise OSError(5, "Input/output error")
         return digest(path)
 
-    digest = resume._digest
+    digest = resume.file_digest
     with monkeypatch.context() as patched:
-        patched.setattr(resume, "_digest", away)
+        patched.setattr(resume, "file_digest", away)
         back = two_states.newest(TRUNK, at_most=10)
         assert back and back.step == 5
     back = two_states.newest(TRUNK, at_most=10)
     assert back and back.step == 10
     meta = newest / "state.json"
-    meta.write_text(json.dumps({**json.loads(meta.read_text()), "format": 99}))
+    write_sealed(meta, {**read_sealed(meta), "format": 99})
     back = two_states.newest(TRUNK, at_most=10)
     assert back and back.step == 5 and meta.exists()
 
@@ -275,7 +276,7 @@ def test_a_trunk_that_shared_its_device_is_not_taken_for_one_alone(
     if not is_known:
         for path in study.path.glob("trunks/*/*/state.json"):
             state = json.loads(path.read_text())
-            del state["pace"]
+            del state["pace"], state["seal"]
             path.write_text(json.dumps(state))
     [folder] = run_here("train", [tiny("budget=80 steps")])
     assert folder.record()["environment"]["per_device"] == 1

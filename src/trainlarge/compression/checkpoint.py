@@ -6,16 +6,23 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from trainlarge.data.digest import file_digest
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import ID_PATTERN
+from trainlarge.sweep.digest import file_digest
 from trainlarge.sweep.store import Study
 
 DIGEST_LENGTH = 16
 TOKENIZER = "tokenizer.json"
+TOKENIZER_EXTRAS = (
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
+    "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+)  # fmt: skip
+"""Files beside ``tokenizer.json`` that say, where they are there, which tokens are special."""
+WEIGHTS = "model.safetensors"
+INDEX_SUFFIX = ".safetensors.index.json"
 POSITIONS_FROM_PADDING = frozenset({
     "camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm",
     "xlm-roberta", "xlm-roberta-xl", "xmod",
@@ -58,12 +65,15 @@ def find_checkpoint(config: dict[str, Any], study: Study | None = None) -> Check
 
 
 def unchanged_checkpoint(config: dict[str, Any], study: Study) -> Checkpoint:
-    """The checkpoint of a frozen configuration of ``study``.
+    """The checkpoint of a frozen configuration of ``study``, proven to be what it was.
 
     Raises:
+        DamagedFile: when a file of the train cell's checkpoint is not as it was written.
         UserError: when a folder holds something else than when the cell was frozen.
     """
     checkpoint = find_checkpoint(config, study)
+    if checkpoint.is_cell:
+        study.folder("train", checkpoint.id).prove(f"{checkpoint.folder.name}/")
     frozen = config.get("checkpoint_digest")
     if frozen and checkpoint.id != frozen:
         allowed = f"the folder as it was when the cell was frozen, of digest {frozen} and not {checkpoint.id}"
@@ -77,26 +87,75 @@ def is_folder(text: str) -> bool:
 
 
 def folder_digest(folder: Path) -> str:
-    """First 16 hex digits of SHA-256 over configuration, weights and tokenizer of a Hugging Face folder.
+    """First 16 hex digits of SHA-256 over all files of a Hugging Face folder that its loss depends on, by name.
+
+    Those are the files that ``load_model`` and ``own_tokenizer`` read: configuration, weights, tokenizer.
 
     Raises:
         UserError: when one of them is missing.
     """
-    weights = sorted(folder.glob("*.safetensors"))
-    needed = {"config.json": folder / "config.json", TOKENIZER: folder / TOKENIZER}
-    missing = [name for name, path in needed.items() if not path.is_file()] + ([] if weights else ["*.safetensors"])
+    needed = [folder / "config.json", folder / TOKENIZER]
+    missing = [path.name for path in needed if not path.is_file()]
     if missing:
-        allowed = (
-            f"a Hugging Face folder with config.json, *.safetensors and {TOKENIZER} ({', '.join(missing)} missing)"
-        )
-        raise UserError("checkpoint", folder, allowed)
-    contents = [[path.name, file_digest(path)] for path in (*needed.values(), *weights)]
+        raise _not_whole(folder, f"{', '.join(missing)} missing")
+    if (folder / "adapter_config.json").exists():
+        raise _not_whole(folder, "no adapter_config.json: merge the adapter into the weights first")
+    extras = [path for path in (folder / name for name in TOKENIZER_EXTRAS) if path.is_file()]
+    extras += sorted(folder.glob("tokenizer.*.json"))
+    contents = [[_inside(folder, path), file_digest(path)] for path in (*needed, *weight_files(folder), *extras)]
     return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files from which ``load_model`` reads the weights of a Hugging Face folder, an index before its shards.
+
+    Raises:
+        UserError: when one is missing, is no safetensors file, or lies outside the folder.
+    """
+    first = _first_weight_file(folder)
+    if not first.name.endswith(INDEX_SUFFIX):
+        return [first]
+    try:
+        names = sorted(set(json.loads(first.read_text(encoding="utf-8"))["weight_map"].values()))
+        shards = [_weight_file(folder, name) for name in names]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise _not_whole(folder, f"{first.name} that can be read ({type(error).__name__})") from error
+    # The order of before the index was part of the digest.
+    return [*shards, first]
+
+
+def _first_weight_file(folder: Path) -> Path:
+    """By the rules of ``from_pretrained(..., use_safetensors=True)``."""
+    if name := _config(folder).get("transformers_weights"):
+        return _weight_file(folder, name)
+    names = (WEIGHTS, f"{WEIGHTS}.index.json")
+    return _weight_file(folder, next((name for name in names if (folder / name).is_file()), WEIGHTS))
+
+
+def _weight_file(folder: Path, name: Any) -> Path:
+    path = PurePosixPath(str(name))
+    if path.is_absolute() or ".." in path.parts or not path.name.endswith((".safetensors", INDEX_SUFFIX)):
+        raise _not_whole(folder, f"weights in *.safetensors inside of it, and not in {name}")
+    if not (folder / path).is_file():
+        raise _not_whole(folder, f"{path} missing")
+    return folder / path
+
+
+def _inside(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _not_whole(folder: Path, what: str) -> UserError:
+    return UserError(
+        "checkpoint", folder, f"a Hugging Face folder with config.json, model.safetensors and {TOKENIZER} ({what})"
+    )
 
 
 def weight_bytes(folder: Path) -> int:
     """Bytes of the weights of a Hugging Face folder."""
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return sum(path.stat().st_size for path in weight_files(folder))
 
 
 def check_positions(folder: Path, sequence_length: int) -> None:
@@ -105,7 +164,7 @@ def check_positions(folder: Path, sequence_length: int) -> None:
     Raises:
         UserError: on ``data.sequence_length``.
     """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = _config(folder)
     first = (config.get("pad_token_id") or 0) + 1 if config.get("model_type") in POSITIONS_FROM_PADDING else 0
     positions = config.get("max_position_embeddings", sequence_length + first) - first
     if not 1 <= sequence_length <= positions:
@@ -113,11 +172,20 @@ def check_positions(folder: Path, sequence_length: int) -> None:
         raise UserError("data.sequence_length", sequence_length, allowed)
 
 
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise _not_whole(folder, f"config.json that can be read ({type(error).__name__})") from error
+
+
 @lru_cache(maxsize=4096)
 def _train_cell(study: Study, checkpoint: str) -> tuple[Path, dict[str, Any]]:
     """Model and configuration of a train cell. Kept only when it is there: an error is looked at again."""
     where = f"study {study.name} in {study.path.parent}"
     allowed = f"the id of a finished train cell of {where}, 'every' in a sweep, or a Hugging Face folder"
-    if not ID_PATTERN.fullmatch(checkpoint) or not (folder := study.folder("train", checkpoint)).is_done():
-        raise UserError("checkpoint", checkpoint, allowed)
+    folder = study.folder("train", checkpoint) if ID_PATTERN.fullmatch(checkpoint) else None
+    if folder is None or not folder.is_done():
+        error = folder and folder.status().error
+        raise UserError("checkpoint", checkpoint, f"{allowed} (it ended with: {error})" if error else allowed)
     return folder.checkpoint, folder.cell().config

@@ -22,6 +22,7 @@ from trainlarge.compression.weights import Weights, adopt_dtypes, load_reshaped,
 from trainlarge.config.recipe import Recipe
 from trainlarge.errors import UserError
 from trainlarge.models.input_rounding import InputRounding, round_inputs
+from trainlarge.sweep.store import cell_of_result
 
 if TYPE_CHECKING:
     from trainlarge.compression.grid import Compressed
@@ -125,7 +126,7 @@ def load_packed_weights(path: str | Path) -> dict[str, Tensor]:
 
     Raises UserError for a file that is missing, truncated, damaged, of a newer format or not a packed file.
     """
-    body, tensors = container.read(Path(path))
+    body, tensors = _read(path)
     return _decoded(body, tensors)
 
 
@@ -139,7 +140,7 @@ def load_packed(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     weights are loaded into that one, in its own data types, and it is cut to the shapes of the file. Raises UserError
     as ``load_packed_weights`` does, and where the file belongs to another model.
     """
-    body, tensors = container.read(Path(path))
+    body, tensors = _read(path)
     weights, structure = _decoded(body, tensors), Structure.from_json(body.get("structure", {}))
     if model is None:
         model = _built(path, body)
@@ -157,6 +158,13 @@ def packed_header(path: str | Path) -> dict[str, Any]:
     structure where shapes were changed, and activations where inputs of layers are rounded."""
     body = container.read_body(Path(path))
     return {**body, "parent": body["parent"].rstrip()}
+
+
+def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What lies in the file, which must be that of the record where it lies in the folder of a finished cell."""
+    if (cell := cell_of_result(Path(path))) is not None:
+        cell.prove(cell.packed.name)
+    return container.read(Path(path))
 
 
 def _named(name: str, parts: Mapping[str, Any]) -> dict[str, Any]:

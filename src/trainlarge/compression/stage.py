@@ -13,11 +13,11 @@ from transformers import PreTrainedModel
 
 from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.cells import recipe_of
-from trainlarge.compression.checkpoint import unchanged_checkpoint
 from trainlarge.compression.evaluated_model import EvaluatedModel, is_large
 from trainlarge.compression.grid import Compressed, compress_grid
 from trainlarge.compression.own_tokenizer import own_tokenizer
 from trainlarge.compression.packing import save_packed
+from trainlarge.compression.parent import check_dense, proven_parent
 from trainlarge.compression.structure.shapes import Structure
 from trainlarge.compression.structure.tokens import removed_share, renumbered
 from trainlarge.compression.token_counts import token_facts
@@ -57,7 +57,7 @@ class CheckpointRun:
         self.implementation: Implementation = choose({**config["impl"], "compile": "none", "strategy": "auto"})
         torch.set_num_threads(self.implementation.threads)
         self.was_shared = is_shared(self.implementation.threads)
-        self.parent = unchanged_checkpoint(config, job.study)
+        self.parent = proven_parent(config, job.study)
         parent = self.parent.config
         # First what can be wrong and is quick to find: preparing data may take minutes.
         model = load_model(self.parent.folder, attention=self.implementation.attention)
@@ -76,6 +76,8 @@ class CheckpointRun:
         self.dense = self._evaluate_dense()
         if not math.isfinite(self.dense.loss):
             raise _no_number(self.dense.loss, "checkpoint", self.parent.folder)
+        if self.parent.is_cell:
+            check_dense(self.dense.loss, self.evaluation_set, job.study.folder("train", self.parent.id))
 
     def run(self) -> None:
         """Compress, evaluate, pack and record, recipe by recipe. One that does not fit the model, or whose

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -18,7 +16,6 @@ import numpy as np
 from filelock import FileLock
 
 from trainlarge.data.corpus import Corpus, corpus
-from trainlarge.data.digest import file_digest
 from trainlarge.data.fingerprint import fingerprint
 from trainlarge.data.split import SPLITS, Split
 from trainlarge.data.tokenizer import (
@@ -33,12 +30,19 @@ from trainlarge.data.tokenizer import (
 )
 from trainlarge.data.tokens import open_tokens, token_dtype, write_tokens
 from trainlarge.errors import UserError
-from trainlarge.sweep.files import remove
+from trainlarge.sweep.digest import file_digest
+from trainlarge.sweep.files import flush, remove
+from trainlarge.sweep.sealed import read_sealed, write_sealed
 
 FORMAT_VERSION = 1
 """Part of every key: raise it when the same text would give other files."""
+META, TOKENIZER = "meta.json", "tokenizer.json"
 LOCK_SECONDS = 4 * 3600.0
 """How long to wait for another process that builds the same data."""
+
+
+class DamagedData(UserError):
+    """A folder of prepared data is not as it was written."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +111,13 @@ def prepare(data: dict[str, Any], root: Path, own: OwnTokenizer | None = None) -
     """Prepared data of a ``data`` group, built below ``root`` unless it is there already.
 
     Any number of processes may call it at the same time: one builds, the others wait for it. A builder that dies
-    leaves nothing that is taken for prepared data. Where ``data.fingerprint`` is frozen and its data was prepared
-    before, the text itself is not needed. With ``own``, that tokenizer reads the text, whatever ``data.vocab_size`` is.
+    leaves nothing that is taken for prepared data, and data that is damaged is built again. Where ``data.fingerprint``
+    is frozen and its data was prepared before, the text itself is not needed. With ``own``, that tokenizer reads the
+    text, whatever ``data.vocab_size`` is.
 
     Raises:
         UserError: a setting is wrong, a file cannot be read, a split is empty, or the text is no longer the one whose
-            fingerprint was frozen.
+            fingerprint was frozen while its prepared data is damaged or not there.
         filelock.Timeout: another process has been building the same data for hours.
     """
     if own is None:
@@ -120,11 +125,13 @@ def prepare(data: dict[str, Any], root: Path, own: OwnTokenizer | None = None) -
     content = data.get("fingerprint") or fingerprint(data)
     key = prepared_key(content, data["vocab_size"]) if own is None else _own_key(content, own)
     folder = root / key
-    if not folder.is_dir():
+    expected = {"fingerprint": content, "vocab_size": data["vocab_size"] if own is None else own.vocab_size}
+    prepared = _found(folder, expected)
+    if prepared is None:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock", timeout=LOCK_SECONDS):
-            _build_once(data, content, folder, own)
-    return load_prepared(folder) if own is None else replace(load_prepared(folder), **own.ids)
+            prepared = _found(folder, expected) or _built(data, content, folder, own)
+    return prepared if own is None else replace(prepared, **own.ids)
 
 
 def prepared_key(content: str, vocab_size: int) -> str:
@@ -137,37 +144,64 @@ def _own_key(content: str, own: OwnTokenizer) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def load_prepared(folder: Path) -> PreparedData:
-    """Prepared data of a folder that ``prepare`` has made.
+def load_prepared(folder: Path, expected: Mapping[str, Any] | None = None) -> PreparedData:
+    """Prepared data of a folder that ``prepare`` has made, each file compared with the digest that was kept of it.
+
+    Args:
+        folder: its folder.
+        expected: what its ``meta.json`` must say.
 
     Raises:
-        UserError: the folder is damaged.
+        DamagedData: the folder is damaged.
     """
     try:
-        meta = json.loads((folder / "meta.json").read_text())
+        meta = read_sealed(folder / META)
+        for key, value in (expected or {}).items():
+            if meta[key] != value:
+                raise ValueError(f"{META} says {key} {meta[key]} and not {value}")
+        _check_digest(folder / TOKENIZER, meta.get("tokenizer", {}))
         train, validation = (_open_split(folder, split, meta) for split in SPLITS)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         allowed = f"a whole folder of prepared data ({error}); remove this one to have it built again"
-        raise UserError("data", folder, allowed) from error
-    return PreparedData(folder, meta["fingerprint"], folder / "tokenizer.json", meta["vocab_size"], train, validation)
+        raise DamagedData("data", folder, allowed) from error
+    return PreparedData(folder, meta["fingerprint"], folder / TOKENIZER, meta["vocab_size"], train, validation)
 
 
 def _open_split(folder: Path, split: Split, meta: dict[str, Any]) -> np.memmap:
+    _check_digest(_token_file(folder, split), meta[split])
     tokens = open_tokens(_token_file(folder, split), np.dtype(meta["dtype"]))
     if len(tokens) != meta[split]["tokens"]:
         raise ValueError(f"{split} has {len(tokens)} tokens instead of {meta[split]['tokens']}")
     return tokens
 
 
-def _build_once(data: dict[str, Any], content: str, folder: Path, own: OwnTokenizer | None) -> None:
-    if folder.is_dir():
-        return
-    current = fingerprint(data)
-    if current != content:
-        raise UserError("data.fingerprint", content, f"{current}: the text has changed since the cell was frozen")
-    _check_not_empty(data)
+def _check_digest(path: Path, facts: dict[str, Any]) -> None:
+    """Of an older version's tokenizer no digest was kept."""
+    if file_digest(path) != facts.get("sha256", file_digest(path)):
+        raise ValueError(f"{path.name} is not as it was written")
+
+
+def _found(folder: Path, expected: Mapping[str, Any]) -> PreparedData | None:
+    """What lies in ``folder`` if it is whole; None where it is to be built."""
+    if not folder.is_dir():
+        return None
+    try:
+        return load_prepared(folder, expected)
+    except DamagedData as error:
+        print(f"prepared data is damaged and is built again: {error.allowed}", flush=True)
+        return None
+
+
+def _built(data: dict[str, Any], content: str, folder: Path, own: OwnTokenizer | None) -> PreparedData:
+    """Build prepared data, in the place of what is damaged."""
+    try:
+        _check_text(data, content)
+    except UserError as error:
+        damaged = f" ({folder}, which was prepared from it, is damaged)" if folder.is_dir() else ""
+        raise UserError(error.key, error.value, f"{error.allowed}{damaged}") from error
     with _published(folder) as partial:
         _build(corpus(data), data["vocab_size"], content, partial, own)
+    return load_prepared(folder)
 
 
 @contextmanager
@@ -179,20 +213,25 @@ def _published(folder: Path) -> Iterator[Path]:
     partial = folder.with_name(f".{folder.name}.partial")
     remove(partial)
     partial.mkdir()
+    damaged = folder.with_name(f".{folder.name}.damaged")
     try:
         yield partial
+        if folder.exists():
+            remove(damaged)
+            folder.rename(damaged)
         partial.rename(folder)
+        remove(damaged)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def _build(source: Corpus, vocab_size: int, content: str, folder: Path, own: OwnTokenizer | None) -> None:
     if own is None:
-        train_tokenizer(source.documents("train"), vocab_size).save(str(folder / "tokenizer.json"))
+        train_tokenizer(source.documents("train"), vocab_size).save(str(folder / TOKENIZER))
     else:
-        shutil.copyfile(own.file, folder / "tokenizer.json")
+        shutil.copyfile(own.file, folder / TOKENIZER)
         vocab_size = own.vocab_size
-    tokenizer, dtype = load_tokenizer(folder / "tokenizer.json"), token_dtype(vocab_size)
+    tokenizer, dtype = load_tokenizer(folder / TOKENIZER), token_dtype(vocab_size)
     # A tokenizer of a model may be set to cut long texts, or to fill short ones up.
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -201,11 +240,18 @@ def _build(source: Corpus, vocab_size: int, content: str, folder: Path, own: Own
     for split in SPLITS:
         counts[split] = write_tokens(_token_file(folder, split), source.documents(split), tokenizer, dtype, sep_id)
     meta = {"fingerprint": content, "vocab_size": vocab_size, "dtype": dtype.str, "versions": _versions()}
-    meta |= {split: asdict(counts[split]) for split in SPLITS}
-    _write(folder / "meta.json", json.dumps(meta, indent=2))
+    meta |= {split: asdict(counts[split]) for split in SPLITS} | {
+        "tokenizer": {"sha256": file_digest(folder / TOKENIZER)}
+    }
+    flush(folder / TOKENIZER)
+    write_sealed(folder / META, meta)
 
 
-def _check_not_empty(data: dict[str, Any]) -> None:
+def _check_text(data: dict[str, Any], content: str) -> None:
+    """Refuse a text that is not the one with that fingerprint, or that leaves a split empty."""
+    current = fingerprint(data)
+    if current != content:
+        raise UserError("data.fingerprint", content, f"{current}: the text has changed since the cell was frozen")
     source = corpus(data)
     for split in SPLITS:
         if next(source.documents(split), None) is None:
@@ -220,10 +266,3 @@ def _token_file(folder: Path, split: Split) -> Path:
 
 def _versions() -> dict[str, Any]:
     return {"format": FORMAT_VERSION, "python": platform.python_version(), "tokenizers": version("tokenizers")}
-
-
-def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())

@@ -10,9 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from trainlarge.data.digest import file_digest
 from trainlarge.data.split import Split, split_of, validation_share
 from trainlarge.errors import UserError
+from trainlarge.sweep.digest import file_digest
 
 INSTALLED = frozenset({"site-packages", "dist-packages"})
 TESTS = frozenset({"test", "tests", "idle_test", "__pycache__"})

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainlarge.data.digest import file_digest, stamp
 from trainlarge.data.hub import HubText
 from trainlarge.data.paragraphs import PARAGRAPH_RULE, paragraph_groups
 from trainlarge.data.split import SPLITS, Split, split_of, validation_share
 from trainlarge.data.table import BATCH_ROWS, column_text, quiet_datasets
 from trainlarge.errors import UserError
+from trainlarge.sweep.digest import file_digest, stamp
 
 if TYPE_CHECKING:
     from datasets import IterableDataset

@@ -14,11 +14,12 @@ from trainlarge.launch.local import LocalLauncher
 from trainlarge.launch.local_options import LocalOptions
 from trainlarge.launch.progress import ProgressWatcher, cells_in_words
 from trainlarge.launch.slurm import SlurmLauncher
+from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.history import remember_command
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.plan import Plan, make_cells, make_plan
 from trainlarge.sweep.status import State
-from trainlarge.sweep.store import Study
+from trainlarge.sweep.store import CellFolder, Study
 
 SHOWN_FAILURES = 20
 
@@ -78,6 +79,34 @@ def run_cells(stage: str, configs: list[dict[str, Any]], console: Console) -> Ou
     plan = make_plan(study, stage, make_cells(stage, configs), redo=first["redo"])
     if plan.jobs:
         remember_command(study, stage)
+    return run_plan(study, plan, launch, console)
+
+
+def redo_cell(folder: CellFolder, console: Console) -> Outcome:
+    """Run a frozen cell again, whatever its state.
+
+    Raises:
+        UserError: when its configuration is damaged, or another process holds it.
+        CellsFailed: when it is not done in the end.
+    """
+    study, frozen = Study(folder.path.parents[1]), folder.cell()
+    # The folder of the study may have been renamed.
+    cell = Cell(frozen.stage, {**frozen.config, "study": study.name})
+    if is_held(folder.path):
+        raise UserError("cell", cell.id, "a cell that no process is running")
+    launch = _launcher([cell.config])
+    return run_plan(study, make_plan(study, cell.stage, [cell], redo=True), launch, console)
+
+
+def run_plan(study: Study, plan: Plan, launch: Launch, console: Console) -> Outcome:
+    """Run what a plan has left to run.
+
+    Raises:
+        CellsFailed: when all is over and some cells are not done.
+    """
+    stage = plan.stage
+    for damaged in plan.damaged:
+        console.print(f"made again: {damaged}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"{stage}: {len(plan.cells)} cells, {plan.done} done, {len(plan.jobs)} jobs to run in {study.path}",
         highlight=False,

@@ -216,6 +216,15 @@ def change_status(folder: CellFolder, **changes: Any) -> None:
     lease.release()
 
 
+def mark_damaged(folder: CellFolder, error: UserError) -> None:
+    """Have a done cell, one of whose files is damaged, count as failed, so that the command that made it does again."""
+    lease = Lease.acquire(folder.path)
+    if lease is None:
+        return
+    folder.write_status(replace(folder.status(), state=State.FAILED, error=str(error), updated=time.time()))
+    lease.release()
+
+
 @contextmanager
 def _stop_signals(request_stop: Any) -> Iterator[None]:
     def handler(number: int, frame: FrameType | None) -> None:

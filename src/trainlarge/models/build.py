@@ -61,7 +61,7 @@ def load_model(folder: str | Path, *, attention: str | None = None) -> PreTraine
     path = Path(folder)
     if not (path / "config.json").is_file():
         raise UserError("checkpoint", folder, "a Hugging Face folder with config.json and model.safetensors")
-    options = {"local_files_only": True, "dtype": torch.float32, "output_loading_info": True}
+    options = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32, "output_loading_info": True}
     try:
         _check_is_masked(path)
         model, report = AutoModelForMaskedLM.from_pretrained(path, attn_implementation=attention, **options)

@@ -309,7 +309,9 @@ def _device(records: list[dict[str, Any]]) -> str:
 
 
 def _some_records(study: Study) -> Iterable[dict[str, Any]]:
-    return islice((folder.record() for folder in study.folders("compress") if folder.is_done()), LOOKED_AT)
+    """Of cells that are done; damaged ones are no reason not to foresee."""
+    done = (folder for folder in study.folders("compress") if folder.is_done() and not folder.damaged_result())
+    return islice((folder.record() for folder in done), LOOKED_AT)
 
 
 _STAGES: dict[str, Callable[[Study, StepTimes], Callable[[Job, list[Cell]], JobEstimate]]] = {

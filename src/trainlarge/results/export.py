@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trainlarge.compression.checkpoint import unchanged_checkpoint
 from trainlarge.errors import UserError
 from trainlarge.results.show import find_cell
 from trainlarge.sweep.store import CellFolder, Study
@@ -37,7 +38,7 @@ def export_cell(text: str, target: Path, study: str | None = None) -> CellFolder
         study: name of the study to look in; None: every study.
 
     Raises:
-        UserError: when the cell is not done or its model is not there any more, or when ``target`` exists.
+        UserError: when the cell is not done, its model is not there any more or is damaged, or ``target`` exists.
     """
     folder = find_cell(text, study)
     if not folder.is_done():
@@ -69,8 +70,8 @@ def _export_train(folder: CellFolder, target: Path) -> None:
 def _export_compress(folder: CellFolder, target: Path) -> None:
     config = folder.cell().config
     is_folder = config.get("checkpoint_digest") is not None
-    parent = Study(folder.path.parents[1]).folder("train", config["checkpoint"])
-    source = Path(config["checkpoint"]) if is_folder else _checkpoint(parent)
+    parent = _study(folder).folder("train", config["checkpoint"])
+    source = unchanged_checkpoint(config, _study(folder)).folder if is_folder else _checkpoint(parent)
     _copy(source, target, without=_MODEL_FILES)
     _unpacked(folder).save_pretrained(target)
 
@@ -90,7 +91,10 @@ def _unpacked(folder: CellFolder):  # type: ignore[no-untyped-def]  # a transfor
     from trainlarge.compression.packing import load_packed, packed_header
 
     if not folder.packed.is_file():
-        raise UserError("cell", folder.id, f"a cell whose packed file is still there: {folder.packed} is not")
+        raise UserError(
+            "cell", folder.id, f"a cell whose packed file is still there: {folder.packed} is not; {_again(folder)}"
+        )
+    folder.prove(folder.packed.name)
     header = packed_header(folder.packed)
     for part, allowed in _ONLY_PACKED.items():
         if part in header:
@@ -100,8 +104,19 @@ def _unpacked(folder: CellFolder):  # type: ignore[no-untyped-def]  # a transfor
 
 def _checkpoint(folder: CellFolder) -> Path:
     if not folder.checkpoint.is_dir():
-        raise UserError("cell", folder.id, f"a cell whose checkpoint is still there: {folder.checkpoint} is not")
+        raise UserError(
+            "cell", folder.id, f"a cell whose checkpoint is still there: {folder.checkpoint} is not; {_again(folder)}"
+        )
+    folder.prove(f"{folder.checkpoint.name}/")
     return folder.checkpoint
+
+
+def _again(folder: CellFolder) -> str:
+    return f"to make it again: {folder.redo_command}"
+
+
+def _study(folder: CellFolder) -> Study:
+    return Study(folder.path.parents[1])
 
 
 _EXPORTERS: dict[str, Callable[[CellFolder, Path], None]] = {"train": _export_train, "compress": _export_compress}

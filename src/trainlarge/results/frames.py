@@ -46,11 +46,11 @@ def load_study(study: str | Path | Study, strict: bool = True, allow_mixed: bool
 
     Args:
         study: its name, or its folder such as ``studies/quickstart``, looked for from the working directory upwards.
-        strict: refuse a damaged record; otherwise warn and leave the cell out.
+        strict: refuse a damaged record or curve; otherwise warn and leave the cell out.
         allow_mixed: load cells together even though their losses cannot be compared.
 
     Raises:
-        UserError: when there is no such study, no train cell is done, a record is damaged, or cells were evaluated on
+        UserError: when there is no such study, no train cell is done, a file is damaged, or cells were evaluated on
             different data.
     """
     with _no_collection():
@@ -58,15 +58,15 @@ def load_study(study: str | Path | Study, strict: bool = True, allow_mixed: bool
 
 
 def _load(study: Study, strict: bool, allow_mixed: bool) -> StudyFrames:
-    train = _records(study, "train", strict)
+    train = _results(study, "train", strict)
     if not train:
         raise UserError(
             "study", study.path, "a study with at least one finished train cell; trainlarge train makes them"
         )
-    cells = _cells(list(train.values()))
+    cells = _cells([result.record for result in train])
     if not allow_mixed:
         check_comparable(cells)
-    compressed = list(_records(study, "compress", strict).values())
+    compressed = [result.record for result in _results(study, "compress", strict)]
     return StudyFrames(cells, _curves(train, cells), _compression(compressed, cells))
 
 
@@ -99,14 +99,25 @@ def find_study(study: str | Path | Study) -> Study:
     return Study(found[0].resolve())
 
 
-def _records(study: Study, stage: str, strict: bool) -> dict[CellFolder, Record]:
-    found = {folder: _record(folder, strict) for folder in study.folders(stage) if folder.is_done()}
-    return {folder: record for folder, record in found.items() if record is not None}
+@dataclass(frozen=True)
+class _Result:
+    """What a done cell has."""
+
+    record: Record
+    """Its one row."""
+    curve: list[Record]
+    """Rows of its curve; a compress cell has none."""
 
 
-def _record(folder: CellFolder, strict: bool) -> Record | None:
+def _results(study: Study, stage: str, strict: bool) -> list[_Result]:
+    found = (_result(folder, strict) for folder in study.folders(stage) if folder.says_done())
+    return [result for result in found if result]
+
+
+def _result(folder: CellFolder, strict: bool) -> _Result | None:
     try:
-        return folder.record()
+        record = folder.record()
+        return _Result(record, folder.metrics(record) if folder.stage == "train" else [])
     except UserError as error:
         if strict:
             raise
@@ -131,9 +142,9 @@ def _cells(records: list[Record]) -> pd.DataFrame:
     return frame.sort_values(["parameters", "series", "seed", "step", "cell"], ignore_index=True)
 
 
-def _curves(folders: Iterable[CellFolder], cells: pd.DataFrame) -> pd.DataFrame:
-    by_id = {folder.id: folder for folder in folders}
-    found = {cell: by_id[cell].metrics() for cell in cells["cell"]}
+def _curves(train: Iterable[_Result], cells: pd.DataFrame) -> pd.DataFrame:
+    by_id = {result.record["cell"]: result.curve for result in train}
+    found = {cell: by_id[cell] for cell in cells["cell"]}
     rows = [row for metrics in found.values() for row in metrics]
     taken = ["cell", "shape", "variant", "series", "seed", "budget"]
     measured = {name: values_at(rows, name) for name in CURVES if name not in taken}

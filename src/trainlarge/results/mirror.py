@@ -39,7 +39,7 @@ RECIPE_COLUMNS = [
     "nonzero_parameters",
     "cell",
 ]
-_NOT_SUMMARY = frozenset({"schema", "config"})
+_NOT_SUMMARY = frozenset({"schema", "config", "files"})
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _train_run(folder: CellFolder, name: str) -> MirrorRun:
     record = folder.record()
     summary = {key: value for key, value in record.items() if key not in _NOT_SUMMARY}
     axes = dict.fromkeys(("loss", "accuracy", "train_loss", "lr"), CURVE_AXIS)
-    return MirrorRun(folder.id, name, "train", record["config"], folder.metrics(), axes, summary)
+    return MirrorRun(folder.id, name, "train", record["config"], folder.metrics(record), axes, summary)
 
 
 def _compress_run(folder: CellFolder, name: str, recipes: pd.DataFrame) -> MirrorRun:
@@ -152,7 +152,7 @@ def _read_marker(path: Path) -> dict[str, Any]:
     """What was mirrored; nothing, so that all is mirrored again, where the marker cannot be read."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return {}
 
 

@@ -12,6 +12,7 @@ from trainlarge.errors import UserError
 from trainlarge.results.axes import AXES, significant
 from trainlarge.results.rerun import rerun_command
 from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.proof import FILES, DamagedFile, damage
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.store import CellFolder, Study, studies_root
 
@@ -58,7 +59,7 @@ def show_cell(text: str, study: str | None = None) -> str:
         study: name of the study to look in; None: every study.
 
     Raises:
-        UserError: when no cell, or more than one, has such an id, or when its files are damaged.
+        UserError: when no cell, or more than one, has such an id, or when its configuration is damaged.
     """
     folder = find_cell(text, study)
     cell = folder.cell()
@@ -104,7 +105,10 @@ def _headline(folder: CellFolder, cell: Cell) -> str:
 def _record(folder: CellFolder) -> list[str]:
     if not folder.is_done():
         return ["none: the cell is not done"]
-    record = folder.record()
+    try:
+        record = folder.record()
+    except DamagedFile as error:
+        return [str(error)]
     numbers = [f"{name}: {_number(name, record[name])}" for name in _NUMBERS if record.get(name) is not None]
     return [
         *_told(record, ("parent", "description")),
@@ -112,7 +116,17 @@ def _record(folder: CellFolder) -> list[str]:
         *_told(record["data"], record["data"]),
         *_environment(record["environment"]),
         *_provenance(record["provenance"]),
+        *_files(folder, record),
     ]
+
+
+def _files(folder: CellFolder, record: dict[str, Any]) -> list[str]:
+    """Whether the files of the cell are what its record says."""
+    if FILES not in record:
+        return ["files: no digests, written by an older version"]
+    wrong = damage(folder.path, record)
+    lines = [f"{name}: {what}; to make it again: {folder.redo_command}" for name, what in wrong.items()]
+    return [f"files: {len(record[FILES]) - len(wrong)} of {len(record[FILES])} as they were written", *lines]
 
 
 def _told(values: dict[str, Any], names: Any) -> list[str]:

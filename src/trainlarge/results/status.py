@@ -11,6 +11,7 @@ from typing import Any
 
 from trainlarge.sweep.history import last_commands
 from trainlarge.sweep.lease import is_held
+from trainlarge.sweep.sealed import check_seal
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
@@ -137,9 +138,12 @@ def _cell_state(folder: CellFolder) -> CellState:
 
 def _done(folder: CellFolder, status: Status) -> CellState:
     try:
-        diverged = _DIVERGED in folder.record_path.read_bytes()
-    except FileNotFoundError:
-        error = f"{folder.record_path} is not there"
+        content = folder.record_path.read_bytes()
+        check_seal(content)
+        diverged = _DIVERGED in content
+    except (OSError, ValueError) as failure:
+        wrong = "not there" if isinstance(failure, FileNotFoundError) else "damaged"
+        error = f"{folder.record_path} is {wrong}; to make it again: {folder.redo_command}"
         return CellState(folder.stage, folder.id, str(State.FAILED), status.attempts, status.retries, error)
     return CellState(folder.stage, folder.id, str(State.DONE), status.attempts, status.retries, diverged=diverged)
 

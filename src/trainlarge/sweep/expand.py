@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from trainlarge.errors import UserError
 from trainlarge.sweep.compose import Composer
 from trainlarge.sweep.condition import holds
 from trainlarge.sweep.grid import Point, points
-from trainlarge.sweep.store import Study
+from trainlarge.sweep.proof import DamagedFile
+from trainlarge.sweep.store import CellFolder, Study
 
 EVERY = "every"
 """As a checkpoint: all train cells of the study that are done."""
@@ -46,13 +48,23 @@ def finished_checkpoints(config: dict[str, Any]) -> list[str]:
         UserError: when there are none.
     """
     study, where = Study.named(config["study"]), config["sweep"]["where"]
-    done = [folder for folder in study.folders("train") if folder.is_done()]
-    diverged = dict.fromkeys(folder.id for folder in done if folder.record().get("diverged"))
-    trained = [folder for folder in done if folder.id not in diverged]
+    done = [folder for folder in study.folders("train") if folder.says_done()]
+    records = {folder.id: record for folder in done if (record := _record(folder))}
+    diverged = [cell for cell, record in records.items() if record.get("diverged")]
+    trained = [folder for folder in done if folder.id in records and folder.id not in diverged]
     found = [folder.id for folder in trained if where is None or holds(where, folder.cell().config, "sweep.where")]
     if not found:
         has = [f"{study.path} has {len(done)}"]
-        has += [f"{len(diverged)} diverged ({', '.join(list(diverged)[:NAMED])})"] if diverged else []
+        has += [f"{len(diverged)} diverged ({', '.join(diverged[:NAMED])})"] if diverged else []
         has += [f"{len(trained)} do not meet sweep.where: {where}"] if trained else []
         raise UserError("checkpoint", EVERY, f"in a study with finished train cells; {', '.join(has)}")
     return found
+
+
+def _record(folder: CellFolder) -> dict[str, Any] | None:
+    """The record of a done cell; None, with a warning, for a damaged one: the other checkpoints go on."""
+    try:
+        return folder.record()
+    except DamagedFile as error:
+        logging.getLogger(__name__).warning("left out: %s", error)
+        return None

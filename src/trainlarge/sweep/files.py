@@ -121,20 +121,15 @@ def create_exclusively(path: Path, text: str) -> bool:
     return True
 
 
-def read_rows(path: Path | str) -> list[dict[str, Any]]:
+def rows_of(content: bytes) -> list[dict[str, Any]]:
     """The rows of a JSON-lines file; a torn last line, as a crash leaves it, is dropped. See ``read_json`` for numbers.
 
     Raises:
-        UserError: for any other line that is damaged.
+        ValueError: for any other line that is damaged.
     """
-    try:
-        lines = read_bytes(path).split(b"\n")
-        # One call for all lines: a study has tens of thousands.
-        whole: list[dict[str, Any]] = orjson.loads(b"[%s]" % b",".join(filter(None, lines[:-1])))
-    except FileNotFoundError:
-        return []
-    except ValueError as error:
-        raise UserError(str(path), "damaged", "JSON lines in UTF-8, one object a line") from error
+    lines = content.split(b"\n")
+    # One call for all lines: a study has tens of thousands.
+    whole: list[dict[str, Any]] = orjson.loads(b"[%s]" % b",".join(filter(None, lines[:-1])))
     return whole + _torn_or_whole(lines[-1])
 
 

@@ -45,7 +45,7 @@ def _ends_whole(study: Study) -> bool:
 
 def _rows(study: Study) -> list[dict[str, Any]]:
     try:
-        lines = _path(study).read_text(encoding="utf-8").splitlines()
+        lines = _path(study).read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
     return [row for line in lines if (row := _row(line))]
@@ -55,8 +55,8 @@ def _row(line: str) -> dict[str, Any] | None:
     """The row of a line; None for one that a crash or a full disk has torn."""
     try:
         row = json.loads(line)
-        return row if {"stage", "command"} <= row.keys() else None
-    except (ValueError, AttributeError):
+        return row if isinstance(row["stage"], str) and isinstance(row["command"], str) else None
+    except (ValueError, TypeError, KeyError):
         return None
 
 

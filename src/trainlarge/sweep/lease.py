@@ -30,6 +30,8 @@ HEARTBEAT_SECONDS = 5.0
 WATCHED_HEARTBEATS = 2
 """For how many of them a lease that looks expired is watched before it is taken over."""
 _LOOK_SECONDS = 0.05
+_HOLDER = ("released", "space", "pid", "born", "host")
+"""What a lease tells of its holder."""
 _DEAD = ("Z", "X")
 """States of the kernel for a process that has ended and whose parent has not asked yet."""
 _silent: set[tuple[Any, ...]] = set()
@@ -89,7 +91,9 @@ def is_held(folder: Path) -> bool:
 
 
 def _newest(leases: Path) -> Path | None:
-    return max(leases.glob("*.json"), default=None, key=_number)
+    # A stray file is no lease.
+    found = (path for path in leases.glob("*.json") if path.stem.isdecimal())
+    return max(found, default=None, key=_number)
 
 
 def _number(path: Path | None) -> int:
@@ -118,10 +122,11 @@ def _beats_again(path: Path) -> bool:
 def _holder(path: Path) -> dict[str, Any] | None:
     """What the lease file says; None where it is gone. A torn one, as a crashed machine leaves it, names nobody."""
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        return {key: holder[key] for key in _HOLDER}
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, TypeError, KeyError):
         return {"released": False, "space": None, "pid": None, "born": None, "host": path.stat().st_ino}
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import Cell, canonical_json
+from trainlarge.sweep.proof import DamagedFile
 from trainlarge.sweep.stages import description
 from trainlarge.sweep.store import Study
 
@@ -33,6 +35,8 @@ class Plan:
     """All cells that were asked for."""
     jobs: tuple[Job, ...]
     """What is left to run, longest first."""
+    damaged: tuple[str, ...] = ()
+    """What is wrong with cells that were done and are made again."""
 
     @property
     def done(self) -> int:
@@ -66,15 +70,19 @@ def _check_same_impl(first: Cell, other: Cell) -> None:
 def make_plan(study: Study, stage: str, cells: list[Cell], redo: bool = False) -> Plan:
     """Freeze ``cells`` in ``study`` and group those that are not done into jobs, the most costly first.
 
+    A done cell whose record or curve is damaged counts as not done.
+
     Args:
         redo: run cells again that are done.
     """
+    wrong = {} if redo else _damaged(study, stage, cells)
     for cell in cells:
-        study.folder(stage, cell.id).freeze(cell)
-    if redo:
-        for cell in cells:
-            study.folder(stage, cell.id).clear_result()
-    return look_ahead(study, stage, cells)
+        folder = study.folder(stage, cell.id)
+        if redo or cell in wrong:
+            folder.clear_result()
+        folder.freeze(cell)
+    todo = [cell for cell in cells if not study.folder(stage, cell.id).is_done()]
+    return _plan(stage, cells, todo, [f"{error.key} is {error.value}" for error in wrong.values()])
 
 
 def look_ahead(study: Study, stage: str, cells: list[Cell], redo: bool = False) -> Plan:
@@ -83,8 +91,20 @@ def look_ahead(study: Study, stage: str, cells: list[Cell], redo: bool = False) 
     Args:
         redo: count cells that are done as to be run.
     """
-    todo = [cell for cell in cells if redo or not study.folder(stage, cell.id).is_done()]
-    return Plan(stage, tuple(cells), tuple(sorted(_group(stage, todo), key=lambda job: -job.cost)))
+    wrong = {} if redo else _damaged(study, stage, cells)
+    return _plan(stage, cells, [
+        cell for cell in cells if redo or cell in wrong or not study.folder(stage, cell.id).is_done()
+    ])  # fmt: skip
+
+
+def _damaged(study: Study, stage: str, cells: list[Cell]) -> dict[Cell, DamagedFile]:
+    folders = ((cell, study.folder(stage, cell.id)) for cell in cells)
+    return {cell: error for cell, folder in folders if folder.is_done() and (error := folder.damaged_result())}
+
+
+def _plan(stage: str, cells: list[Cell], todo: list[Cell], damaged: Sequence[str] = ()) -> Plan:
+    jobs = sorted(_group(stage, todo), key=lambda job: -job.cost)
+    return Plan(stage, tuple(cells), tuple(jobs), tuple(damaged))
 
 
 def _group(stage: str, cells: list[Cell]) -> list[Job]:

@@ -3,15 +3,20 @@
 Order of writes of a cell: ``config.yaml`` before it is queued, weights and ``metrics.jsonl`` before ``record.json``,
 ``record.json`` before the status says done. Every write replaces the file whole. What a record rests on is flushed to
 the disk before the record is; a queued or running cell is not, since the next command freezes and claims it again.
+
+The record keeps the SHA-256 of every result beside it and a seal of its own. Nothing is read for a result without being
+compared with them. The record, not the status, is what proves a cell done: where ``status.json`` is damaged or gone, a
+whole record stands for it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import marshal
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,12 +26,16 @@ import yaml
 
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import ID_PATTERN, SCHEMA_VERSIONS, Cell, check_cell_id, with_later_keys
-from trainlarge.sweep.files import flush, read_bytes, read_json, read_rows, write_json, write_text
+from trainlarge.sweep.files import flush, read_bytes, read_json, rows_of, write_json, write_text
 from trainlarge.sweep.lease import is_held
+from trainlarge.sweep.proof import FILES, DamagedFile, damage, result_digests
+from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.sweep.status import ENDED, State, Status
 
 _DONE = b'"state": "done"'
 """How ``write_json`` writes the state."""
+METRICS = "metrics.jsonl"
+"""File of a cell with its curve."""
 RECORD_SCHEMAS = {"train": 1, "compress": 1}
 """Raised when a key of a stage's record changes its meaning."""
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -151,22 +160,41 @@ class CellFolder:
             write_text(self._config_path, text, durable=False)
 
     def cell(self) -> Cell:
-        """The frozen cell.
+        """The frozen cell; where its configuration is damaged, as the record has it.
 
         Raises:
             UserError: when the configuration is not there, cannot be read, or is not the one that the id names.
         """
         try:
+            return self._frozen_cell()
+        except UserError as error:
+            if recorded := self._recorded_cell():
+                return recorded
+            raise error
+
+    def _frozen_cell(self) -> Cell:
+        try:
             config = yaml.load(self._config_path.read_text(encoding="utf-8"), Loader=_YAML_LOADER)  # noqa: S506
-            cell = Cell(self.stage, with_later_keys(config) if self.stage == "train" else config)
+            cell = self._cell_of(config)
             is_same = cell.id == self.id
-        except (OSError, yaml.YAMLError, TypeError, AttributeError, KeyError) as error:
+        except (OSError, ValueError, yaml.YAMLError, TypeError, AttributeError, KeyError) as error:
             raise UserError(
                 str(self._config_path), type(error).__name__, "the frozen configuration of a cell"
             ) from error
         if not is_same:
             raise self._not_this_cell(cell)
         return cell
+
+    def _recorded_cell(self) -> Cell | None:
+        """The cell that a whole record tells of, if it is this one."""
+        try:
+            cell = self._cell_of(self.record()["config"])
+            return cell if cell.id == self.id else None
+        except (UserError, TypeError, AttributeError, KeyError):
+            return None
+
+    def _cell_of(self, config: dict[str, Any]) -> Cell:
+        return Cell(self.stage, with_later_keys(config) if self.stage == "train" else config)
 
     def _not_this_cell(self, cell: Cell) -> UserError:
         path, current = str(self._config_path), SCHEMA_VERSIONS[cell.stage]
@@ -177,24 +205,38 @@ class CellFolder:
         return UserError(path, f"id {cell.id}", allowed)
 
     def status(self) -> Status:
-        """The status as written, ``failed`` where it is damaged; without one ``queued`` if frozen, else ``missing``.
+        """The status as written. Damaged, or gone, it is ``done`` where the record is whole; else damaged it is
+        ``failed``, and gone ``queued`` if the cell is frozen, or ``missing``.
 
         A cell gets the file with its first attempt: making files is most of what freezing ten thousand cells takes.
         """
         try:
-            status = Status.from_json(read_json(self._file("status.json")))
+            return Status.from_json(read_json(self._file("status.json")))
         except FileNotFoundError:
-            return Status(State.QUEUED if self._config_path.exists() else State.MISSING)
+            rest = Status(State.QUEUED if self._config_path.exists() else State.MISSING)
         except (ValueError, KeyError, TypeError):
-            return Status(State.FAILED, error=f"{self._status_path} is damaged")
-        return status
+            rest = Status(State.FAILED, error=f"{self._status_path} is damaged")
+        return Status(State.DONE) if self._has_whole_record() else rest
 
     def is_done(self) -> bool:
-        """Whether the cell has its record, whole."""
+        """Whether the status says so and the record is there."""
+        return self.says_done() and os.path.exists(self._file("record.json"))  # noqa: PTH110
+
+    def says_done(self) -> bool:
+        """Whether the status says so, even where the record is gone."""
         try:
             # Looked for in the bytes: this is asked of ten thousand cells.
-            return _DONE in read_bytes(self._file("status.json")) and os.path.exists(self._file("record.json"))  # noqa: PTH110
+            if _DONE in read_bytes(self._file("status.json")):
+                return True
         except FileNotFoundError:
+            pass
+        # Without a record, no other status stands for a done cell.
+        return os.path.exists(self._file("record.json")) and self.status().state is State.DONE  # noqa: PTH110
+
+    def _has_whole_record(self) -> bool:
+        try:
+            return bool(self.record())
+        except UserError:
             return False
 
     def write_status(self, status: Status) -> None:
@@ -210,17 +252,54 @@ class CellFolder:
         """The one-row result.
 
         Raises:
-            UserError: when ``record.json`` is not there or damaged.
+            DamagedFile: when ``record.json`` is not there or not as it was written.
+            UserError: when another version wrote it.
         """
         try:
-            record = dict(read_json(self._file("record.json")))
+            record = read_sealed(self._file("record.json"))
             if record["cell"] != self.id:
                 raise ValueError(f"cell {record['cell']}")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            hint = f"the record of cell {self.id}; delete the file and run the study again to make it anew"
-            raise UserError(str(self.record_path), type(error).__name__, hint) from error
+            wrong = "gone" if isinstance(error, FileNotFoundError) else "damaged"
+            raise self._damaged({"record.json": wrong}) from error
         self._check_schema(record)
         return record
+
+    def prove(self, below: str = "", record: Mapping[str, Any] | None = None) -> None:
+        """Compare results of the cell with the digests that its record keeps; a record of an older version has none.
+
+        Args:
+            below: only files whose path in the folder starts like this.
+            record: the cell's record, where the caller has read it.
+
+        Raises:
+            DamagedFile: naming those that differ and the command that makes them again.
+        """
+        if wrong := damage(self.path, self.record() if record is None else record, below):
+            raise self._damaged(wrong)
+
+    def _damaged(self, wrong: Mapping[str, str]) -> DamagedFile:
+        """The error for files by their path in the folder, each with what is wrong with it."""
+        *others, last = wrong
+        key = str(self.path / last) if not others else f"{self.path}: {', '.join(wrong)}"
+        allowed = f"what cell {self.id} wrote there; to make it again: {self.redo_command}"
+        return DamagedFile(key, ", ".join(dict.fromkeys(wrong.values())), allowed)
+
+    @property
+    def redo_command(self) -> str:
+        """The command that makes the cell again."""
+        return f"trainlarge redo {self.id} --study {self.path.parents[1].name}"
+
+    def damaged_result(self) -> DamagedFile | None:
+        """What is wrong with the record or the curve of a done cell. Other files are compared when they are opened."""
+        try:
+            self._curve(self.record())
+        except DamagedFile as error:
+            return error
+        except UserError:
+            # Of another version: whole, but not for us to read.
+            return None
+        return None
 
     def _check_schema(self, record: dict[str, Any]) -> None:
         known = RECORD_SCHEMAS[self.stage]
@@ -230,18 +309,43 @@ class CellFolder:
             raise UserError(str(self.record_path), f"schema {found}", allowed)
 
     def write_record(self, record: dict[str, Any]) -> None:
-        """Replace ``record.json``."""
+        """Replace ``record.json``, with the digests of all results that lie in the folder now."""
         if self._config_path.exists():
             flush(self._config_path)
-        write_json(self.record_path, record)
+        write_sealed(self.record_path, {**record, FILES: result_digests(self.path)})
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """Rows of the curve, in the order of steps."""
-        return read_rows(self._file("metrics.jsonl"))
+    def metrics(self, record: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Rows of the curve, in the order of steps; none where there is no curve.
+
+        Args:
+            record: the cell's record, where the caller has read it.
+
+        Raises:
+            DamagedFile: when they are not those that the record tells of.
+        """
+        if record is None:
+            record = self.record() if self.record_path.exists() else {}
+        try:
+            return rows_of(self._curve(record))
+        except ValueError as error:
+            raise error if isinstance(error, DamagedFile) else self._damaged({METRICS: "damaged"}) from error
+
+    def _curve(self, record: Mapping[str, Any]) -> bytes:
+        """Content of ``metrics.jsonl``, compared with the digest that ``record`` has of it."""
+        digest = record.get(FILES, {}).get(METRICS)
+        try:
+            content = read_bytes(self._file(METRICS))
+        except FileNotFoundError as error:
+            if digest is None:
+                return b""
+            raise self._damaged({METRICS: "gone"}) from error
+        if digest and hashlib.sha256(content).hexdigest() != digest:
+            raise self._damaged({METRICS: "damaged"})
+        return content
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Replace ``metrics.jsonl``."""
-        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+        write_text(self.path / METRICS, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
 
     def clear_result(self) -> None:
         """Forget that the cell was done, so that it runs again; its configuration stays frozen."""
@@ -265,6 +369,13 @@ class CellFolder:
     @property
     def _status_path(self) -> Path:
         return self.path / "status.json"
+
+
+def cell_of_result(path: Path) -> CellFolder | None:
+    """The finished cell in whose folder a file lies; None for a file that lies elsewhere."""
+    folder = CellFolder(path.absolute().parent)
+    is_cell = folder.stage in RECORD_SCHEMAS and ID_PATTERN.fullmatch(folder.id)
+    return folder if is_cell and folder.is_done() else None
 
 
 def _to_yaml(config: dict[str, Any]) -> str:

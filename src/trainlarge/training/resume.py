@@ -2,14 +2,13 @@
 
 A state is a folder (:mod:`trainlarge.training.trunk_folder`) with ``tensors.safetensors`` (weights, optimizer state,
 training losses since the last point of the curve) and ``state.json`` (step, curve, clocks, how it was computed,
-checksum). Data order, masks and dropout are functions of (seed, step), so there is no random state to keep. A state is
-written beside its place and renamed into it; one that is torn or changed does not match its checksum: it is removed, so
-that the run can save there again, and the one before it is used.
+checksum of the tensors), which is sealed. Data order, masks and dropout are functions of (seed, step), so there is no
+random state to keep. A state is written beside its place and renamed into it; one that is torn or changed does not
+match its seal or its checksum: it is removed, so that the run can save there again, and the one before it is used.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import uuid
@@ -22,7 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trainlarge.sweep.files import remove, write_json
+from trainlarge.sweep.digest import file_digest
+from trainlarge.sweep.files import remove
+from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.training.trainer import Snapshot
 from trainlarge.training.trunk_folder import position_of, state_folders
 
@@ -86,7 +87,7 @@ class TrunkStates:
     def _read(self, folder: Path) -> TrainState | None:
         try:
             return _checked(folder)
-        except (FileNotFoundError, ValueError, KeyError, SafetensorError) as error:
+        except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
             print(f"{folder} is damaged ({error}) and is removed; looking for the state before it", flush=True)
             self._remove(folder)
         except OSError as error:
@@ -125,16 +126,17 @@ def _write(folder: Path, state: TrainState) -> None:
     finally:
         os.close(descriptor)
     facts = {"step": state.step, "rows": state.rows, "clock": state.clock, "pace": state.pace}
-    write_json(folder / "state.json", {"format": FORMAT, **facts, "sha256": _digest(path)})
+    write_sealed(folder / "state.json", {"format": FORMAT, **facts, "sha256": file_digest(path)})
 
 
 def _checked(folder: Path) -> TrainState | None:
     path = folder / "tensors.safetensors"
-    meta = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    # Whole numbers of any size, as FLOPs are: rows go on to the curve as they are.
+    meta = read_sealed(folder / "state.json", json.loads)
     if meta["format"] != FORMAT:
         print(f"{folder} is of another version; looking for the state before it", flush=True)
         return None
-    if meta["sha256"] != _digest(path):
+    if meta["sha256"] != file_digest(path):
         raise ValueError("checksum")
     return _unflat(load_file(path), meta)
 
@@ -158,8 +160,3 @@ def _unflat(tensors: dict[str, Tensor], meta: dict[str, Any]) -> TrainState:
             optimizer.setdefault(int(index), {})[entry] = tensor
     snapshot = Snapshot(model, optimizer)
     return TrainState(meta["step"], snapshot, meta["rows"], tensors["losses"], meta["clock"], meta.get("pace"))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 
-from trainlarge.data.digest import file_digest
+from trainlarge.sweep.digest import file_digest
 
 
 def test_digest_follows_the_content(tmp_path):

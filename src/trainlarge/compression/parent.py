@@ -1,0 +1,57 @@
+"""The checkpoint of a compress job against what is known of it: files by their digests, its loss by its record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainlarge.compression.checkpoint import Checkpoint, unchanged_checkpoint
+from trainlarge.data.evaluation import EvaluationSet
+from trainlarge.errors import UserError
+from trainlarge.launch.job import mark_damaged
+from trainlarge.sweep.proof import DamagedFile
+from trainlarge.sweep.store import CellFolder, Study
+
+TOLERANCE = 1e-3
+"""Nats by which the loss of the same weights may differ between two devices, numbers of threads and versions."""
+
+
+def proven_parent(config: dict[str, Any], study: Study) -> Checkpoint:
+    """The checkpoint of a frozen compress configuration.
+
+    A train cell with a damaged checkpoint counts as failed from then on: the command that made it makes it again. One
+    whose checkpoint was cleaned away stays done.
+
+    Raises:
+        UserError: when it is not what it was.
+    """
+    try:
+        return unchanged_checkpoint(config, study)
+    except DamagedFile as error:
+        folder = study.folder("train", config["checkpoint"])
+        if folder.checkpoint.is_dir():
+            mark_damaged(folder, error)
+        raise
+
+
+def check_dense(loss: float, data: EvaluationSet, parent: CellFolder) -> None:
+    """Compare the loss of a train cell's weights, before compression, with that of its record.
+
+    Args:
+        loss: nats per masked token.
+        data: what it was evaluated on.
+        parent: the train cell.
+
+    Raises:
+        UserError: when they differ by more than ``TOLERANCE``, or the evaluation sets differ.
+    """
+    record = parent.record()
+    recorded, known = record.get("loss"), record["data"]["evaluation_fingerprint"]
+    if data.fingerprint != known:
+        allowed = f"{known}, that of train cell {parent.id}; to make it again: {parent.redo_command}"
+        raise UserError("evaluation_fingerprint", data.fingerprint, allowed)
+    if recorded is not None and not abs(loss - recorded) <= TOLERANCE:
+        allowed = (
+            f"weights with the loss of the record, {recorded:.6g} nats and not {loss:.6g}; "
+            f"to make them again: {parent.redo_command}"
+        )
+        raise UserError(str(parent.checkpoint / "model.safetensors"), "changed", allowed)
