@@ -13,6 +13,7 @@ import pytest
 from trainlarge.data.corpus import corpus
 from trainlarge.data.fingerprint import fingerprint
 from trainlarge.data.prepare import load_prepared, prepare, prepared_key
+from trainlarge.data.text import TextFiles
 from trainlarge.data.tokenizer import load_tokenizer
 from trainlarge.errors import UserError
 
@@ -120,7 +121,7 @@ def test_two_processes_at_once_build_once(data, prepared, tmp_path):
 def test_killed_builder_leaves_nothing_that_is_used(tmp_path):
     (tmp_path / "long.txt").write_text("\n\n".join(f"paragraph {i} " + "word " * 200 for i in range(4000)))
     data = {"name": "text", "files": [str(tmp_path / "long.txt")], "vocab_size": 300}
-    folder = tmp_path / prepared_key(fingerprint(data), 300)
+    folder = tmp_path / prepared_key(fingerprint(data), 300, TextFiles.VERSION)
     partial = folder.with_name(f".{folder.name}.partial")
     builder = start_builder(data, tmp_path)
     go(builder)

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainlarge.data.split import split_of, validation_share
+from trainlarge.data.split import grouped_split, split_of, training_documents, validation_share
 from trainlarge.errors import UserError
 
 
@@ -28,3 +29,46 @@ def test_split_of_known_keys_does_not_change():
 def test_wrong_share_is_refused(share):
     with pytest.raises(UserError, match="data.validation_share"):
         validation_share({"validation_share": share})
+
+
+def test_a_long_file_is_cut_at_one_place() -> None:
+    lengths = [np.full(1000, 2000), np.full(500, 1500)]
+    assert training_documents(lengths, 0.05) == [950, 475]
+
+
+def test_short_files_stay_whole_and_meet_the_share() -> None:
+    counts = training_documents([np.full(3, 1000)] * 400, 0.05)
+    assert set(counts) == {0, 3} and counts.count(0) == 20
+
+
+@pytest.mark.parametrize("files", [[[900, 900]], [[1000] * 5, [1000] * 9], [[500], [700]], [[5000]], [[], [10, 10]]])
+def test_a_few_short_files_give_something_to_validation(files: list[list[int]]) -> None:
+    counts = training_documents([np.array(lengths, np.int64) for lengths in files], 0.05)
+    kept = [len(lengths) - count for lengths, count in zip(files, counts, strict=True)]
+    assert sorted(kept)[-1] == 1 and sum(kept) == 1
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 9000), max_size=60), min_size=1, max_size=30), st.sampled_from([0.01, 0.05, 0.3])
+)
+def test_no_file_gives_more_documents_than_it_has(files: list[list[int]], share: float) -> None:
+    counts = training_documents([np.array(lengths, np.int64) for lengths in files], share)
+    assert all(0 <= count <= len(lengths) for count, lengths in zip(counts, files, strict=True))
+    assert not any(files) or any(count < len(lengths) for count, lengths in zip(counts, files, strict=True))
+
+
+def test_groups_stay_together_and_meet_the_share() -> None:
+    groups = [[(f"{group}-{member}", 100 + group) for member in range(1 + group % 3)] for group in range(400)]
+    splits = grouped_split(groups, 0.05)
+    assert len(splits) == sum(map(len, groups))
+    assert all(len({splits[name] for name, _ in group}) == 1 for group in groups)
+    sizes = dict(document for group in groups for document in group)
+    share = sum(size for name, size in sizes.items() if splits[name] == "validation") / sum(sizes.values())
+    assert 0.05 <= share < 0.06
+
+
+def test_a_large_group_is_used_in_part() -> None:
+    groups = [[(f"table {i}", 50) for i in range(100)], *([(f"file {i}", 100)] for i in range(100))]
+    splits = grouped_split(groups, 0.05)
+    assert sum(name.startswith("table") for name in splits) == 6  # 2 % of 15,000 characters
+    assert {split for name, split in splits.items() if name.startswith("table")} == {"train"}

@@ -12,6 +12,7 @@ import pytest
 import zstandard
 
 from trainlarge.data.corpus import Corpus, corpus
+from trainlarge.data.formats import Reading
 from trainlarge.data.text import read_documents
 from trainlarge.errors import UserError
 
@@ -53,7 +54,7 @@ KINDS = [
 def test_rows_come_back_from_every_tabular_format(tmp_path, suffix, end, column):
     path = tmp_path / f"a{suffix}{end}"
     path.write_bytes(COMPRESS[end](WRITERS[suffix](column)))
-    assert list(read_documents(path, column)) == TEXTS
+    assert list(read_documents(path, Reading(column))) == TEXTS
 
 
 @pytest.mark.parametrize("end", COMPRESS)
@@ -61,7 +62,7 @@ def test_plain_text_comes_back(tmp_path, end):
     text = "\n\n".join(f"paragraph {i} naïve " + "word " * 100 + "." for i in range(20))
     path = tmp_path / f"a.txt{end}"
     path.write_bytes(COMPRESS[end](text.encode()))
-    assert "\n\n".join(read_documents(path, "text")) == text
+    assert "\n\n".join(read_documents(path, Reading("text"))) == text
 
 
 @pytest.mark.parametrize("folder", ["plain", "[a] *?", ".hidden", "per%20cent", "a b"])
@@ -81,7 +82,7 @@ def test_nothing_is_left_in_the_cache_folders(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     (tmp_path / "temporary").mkdir()
     (tmp_path / "a.jsonl").write_bytes(as_jsonl("text"))
-    assert next(read_documents(tmp_path / "a.jsonl", "text")) == TEXTS[0]
+    assert next(read_documents(tmp_path / "a.jsonl", Reading("text"))) == TEXTS[0]
     assert not list((tmp_path / "temporary").iterdir()) and not (tmp_path / "cache").exists()
     assert capfd.readouterr() == ("", "")
 
@@ -140,8 +141,8 @@ def test_a_file_that_trains_does_not_validate(tmp_path, same):
 def test_blank_and_missing_entries_and_empty_files_give_no_document(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": " "}\n{"text": null}\n{"text": ""}\n{"text": "x"}\n')
     (tmp_path / "b.jsonl").write_text("")
-    assert list(read_documents(tmp_path / "a.jsonl", "text")) == ["x"]
-    assert list(read_documents(tmp_path / "b.jsonl", "text")) == []
+    assert list(read_documents(tmp_path / "a.jsonl", Reading("text"))) == ["x"]
+    assert list(read_documents(tmp_path / "b.jsonl", Reading("text"))) == []
 
 
 BROKEN = {
@@ -159,27 +160,22 @@ BROKEN = {
 def test_unreadable_file_is_named_in_one_line(tmp_path, name):
     (tmp_path / name).write_bytes(BROKEN[name])
     with pytest.raises(UserError, match=name) as caught:
-        list(read_documents(tmp_path / name, "text"))
+        list(read_documents(tmp_path / name, Reading("text")))
     assert caught.value.key == "data.files" and "\n" not in str(caught.value)
 
 
 def test_missing_column_lists_the_columns(tmp_path):
     (tmp_path / "a.csv").write_bytes(as_csv("body"))
     with pytest.raises(UserError, match="data.text_column=text: allowed is one of the columns id, body"):
-        list(read_documents(tmp_path / "a.csv", "text"))
-
-
-def test_column_of_numbers_is_refused(tmp_path):
-    (tmp_path / "a.csv").write_bytes(as_csv("body"))
-    with pytest.raises(UserError, match="data.text_column=id: allowed is a column of text, not of int"):
-        list(read_documents(tmp_path / "a.csv", "id"))
+        list(read_documents(tmp_path / "a.csv", Reading("text")))
 
 
 @pytest.mark.parametrize("key", ["files", "validation_files"])
-@pytest.mark.parametrize("name", ["absent.txt", "*.jsonl", ".", "a.docx", "a.parquet.gz", "a.gz"])
+@pytest.mark.parametrize("name", ["absent.txt", "*.jsonl", "empty", "a.docx", "a.parquet.gz", "a.gz"])
 def test_missing_and_unsupported_files(tmp_path, key, name):
     for existing in ("a.txt", "a.docx", "a.parquet.gz", "a.gz"):
         (tmp_path / existing).write_text("x")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UserError) as caught:
         corpus({"name": "text", "files": [str(tmp_path / "a.txt")], key: [str(tmp_path / name)]})
     assert caught.value.key == f"data.{key}"
@@ -193,7 +189,7 @@ def test_no_files_at_all(files):
 
 def test_wikipedia_articles(shared):
     path: Path = shared("data/prose/wiki-validation.parquet")
-    articles = list(read_documents(path, "text"))
+    articles = list(read_documents(path, Reading("text")))
     assert len(articles) == 428 and sum(len(text.encode()) for text in articles) == pytest.approx(1.11e6, rel=0.01)
 
 
@@ -201,6 +197,53 @@ def test_wikitext_is_cut_into_documents(shared):
     path: Path = shared("data/wikitext-2/valid.txt.gz")
     with gzip.open(path, "rt", encoding="utf-8") as file:
         lines = [line.strip() for line in file if line.strip()]
-    documents = list(read_documents(path, "text"))
+    documents = list(read_documents(path, Reading("text")))
     assert 200 < len(documents) < 1000
     assert [line.strip() for text in documents for line in text.split("\n") if line.strip()] == lines
+
+
+def book(chapters: int, seed: int) -> str:
+    return "\n\n".join(f"{seed}:{chapter} " + "words of this paragraph " * 20 for chapter in range(chapters))
+
+
+def test_the_newest_rule_cuts_a_book_at_one_place(tmp_path):
+    for seed in range(2):
+        (tmp_path / f"{seed}.txt").write_text(book(1000, seed))
+    source = corpus({"name": "text", "files": [str(tmp_path)], "split": "grouped"})
+    train, validation = ("\n\n".join(source.documents(split)) for split in ("train", "validation"))
+    for seed in range(2):
+        whole = book(1000, seed)
+        last = max(chapter for chapter in range(1000) if f"{seed}:{chapter} " in train)
+        first = min(chapter for chapter in range(1000) if f"{seed}:{chapter} " in validation)
+        assert first == last + 1 and 930 < last < 960
+        assert whole.split("\n\n")[0] in train and whole.split("\n\n")[-1].strip() in validation
+
+
+def test_the_newest_rule_keeps_short_files_whole(tmp_path):
+    for seed in range(100):
+        (tmp_path / f"{seed}.txt").write_text(book(6, seed))
+    source = corpus({"name": "text", "files": [str(tmp_path)], "split": "grouped"})
+    sides = [{text.partition(":")[0] for text in source.documents(split)} for split in ("train", "validation")]
+    # A document may begin in the middle of a file only if the file is cut.
+    assert not sides[0] & sides[1] and len(sides[1]) == 5
+
+
+def test_rows_that_differ_in_white_space_fall_on_one_side(tmp_path):
+    rows = [f"row  {i}" for i in range(200)] + [f"row {i}\n" for i in range(200)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in rows))
+    found = {}
+    for rule in ("documents", "grouped"):
+        source = corpus({"name": "text", "files": [str(tmp_path / "a.jsonl")], "validation_share": 0.3, "split": rule})
+        sides = [{" ".join(text.split()) for text in source.documents(split)} for split in ("train", "validation")]
+        found[rule] = len(sides[0] & sides[1])
+    assert found["documents"] > 50 and found["grouped"] == 0
+
+
+@pytest.mark.parametrize("line", ["word " * 100_000, "x" * 500_000])
+def test_one_giant_line_is_cut_for_both_splits(tmp_path, line):
+    (tmp_path / "a.txt").write_text(line)
+    source = corpus({"name": "text", "files": [str(tmp_path / "a.txt")], "split": "grouped"})
+    train, validation = (list(source.documents(split)) for split in ("train", "validation"))
+    assert "".join(train + validation) == line and 0.04 < len(validation) / len(train) < 0.06
+    old = corpus({"name": "text", "files": [str(tmp_path / "a.txt")]})
+    assert sum(len(list(old.documents(split))) for split in ("train", "validation")) == 1

@@ -9,7 +9,7 @@ from trainlarge.compression.checkpoint import check_positions, find_checkpoint, 
 from trainlarge.config.impl import check_impl
 from trainlarge.config.recipe import SLOTS, Recipe
 from trainlarge.config.schema import DataConfig, TaskConfig
-from trainlarge.data.fingerprint import fingerprint
+from trainlarge.data.fingerprint import resolved_data
 from trainlarge.errors import UserError
 from trainlarge.models.flops import forward_flops
 from trainlarge.training.cells import check_evaluation
@@ -68,8 +68,8 @@ def _source(config: dict[str, Any]) -> dict[str, Any]:
         return {"checkpoint": checkpoint.id}
     check_evaluation(config["task"])
     check_positions(checkpoint.folder, config["data"]["sequence_length"])
-    data = {**config["data"], "fingerprint": fingerprint(config["data"])}
-    return {"checkpoint": str(checkpoint.folder), DIGEST: checkpoint.id, "data": data, "task": config["task"]}
+    text = {"data": resolved_data(config["data"]), "task": config["task"]}
+    return {"checkpoint": str(checkpoint.folder), DIGEST: checkpoint.id, **text}
 
 
 def _refuse_text(config: dict[str, Any]) -> None:

@@ -34,15 +34,27 @@ class DataConfig:
     name: str = MISSING
     """``stdlib`` (source text of the running Python's standard library) or ``text`` (your files)."""
     files: list[str] = field(default_factory=list)
-    """Paths or glob patterns of .txt, .jsonl, .csv, .parquet files, also .gz or .zst."""
+    """``text``: paths, folders or glob patterns of .txt, .md, .jsonl, .json, .csv, .tsv and .parquet files, all but the
+    last also .gz or .zst. Of a folder, all such files in it and below."""
     validation_files: list[str] = field(default_factory=list)
-    """Files held out for validation; empty: a fixed share of the documents of ``files``."""
+    """``text``: files held out for validation; empty: a share of the text of ``files``."""
     hub: str | None = None
-    """Name of a Hugging Face data set instead of files, where there is a network."""
+    """``text``: name of a Hugging Face data set instead of files, where there is a network."""
     text_column: str = "text"
-    """Column that holds the text in .jsonl, .csv and .parquet files."""
+    """``text``: column that holds the text, in all but .txt and .md files. A number in a CSV file is text as it is
+    written; a number in JSON or Parquet is refused. Rows without text are left out and counted."""
+    encoding: str = "utf-8"
+    """``text``: encoding of all files but .parquet: ``utf-8``, ``utf-16``, ``latin-1``, ``cp1252``, ... A byte-order
+    mark is left out."""
+    separator: str | None = None
+    """``text``: character between fields of .csv and .tsv files, ``tab`` for a tab; null: a comma, in .tsv a tab."""
     validation_share: float = 0.05
-    """Share of documents held out for validation, chosen by a fixed hash, in (0, 1)."""
+    """Share of the text held out for validation, in (0, 1)."""
+    split: str | None = None
+    """Rule by which it is held out. ``grouped``: what resembles each other stays together (near duplicates in
+    ``stdlib``, of whose largest group a part is left out; equal rows; a text file, which is cut at one place).
+    ``documents``: each document by its own hash, as in cells from before this key. null: ``grouped``, filled in when a
+    cell is frozen."""
     fraction: float = 1.0
     """Share of the training blocks that is used, in (0, 1]. Subsets are nested: those of 0.01 are among those of 0.05.
     Validation and tokenizer stay those of the whole."""

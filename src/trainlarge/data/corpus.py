@@ -1,13 +1,18 @@
-"""What a corpus is, and the registry that finds one by ``data.name``."""
+"""What a corpus is, the registry that finds one by ``data.name``, and the ``data`` group of a new cell."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, Protocol
+from dataclasses import asdict
+from functools import cache
+from typing import Any, ClassVar, Protocol
 
+from trainlarge.config.schema import DataConfig
+from trainlarge.data.hub import HubText
+from trainlarge.data.rows import RowCounts
 from trainlarge.data.split import Split
 from trainlarge.data.stdlib import Stdlib
-from trainlarge.data.text import text_corpus
+from trainlarge.data.text import TextFiles
 from trainlarge.errors import UserError
 
 
@@ -17,8 +22,12 @@ class Corpus(Protocol):
     A corpus is hashable and cheap to make: it holds names and settings, never text.
     """
 
-    def documents(self, split: Split) -> Iterator[str]:
-        """Documents of one split, none of them blank, in an order that ``contents`` determines."""
+    VERSION: ClassVar[int]
+    """Version of its reader: raised when the same contents would give other documents."""
+
+    def documents(self, split: Split, counts: RowCounts | None = None) -> Iterator[str]:
+        """Documents of one split, none of them blank, in an order that ``contents`` determines; ``counts`` takes up
+        what is read on the way."""
         ...
 
     def contents(self) -> dict[str, Any]:
@@ -29,11 +38,21 @@ class Corpus(Protocol):
         """Cheap value that changes whenever ``contents`` may have changed."""
         ...
 
+    def needs(self, key: str) -> str | None:
+        """None where the corpus looks at ``data.<key>``, else what would have to be so that it did (``data=text``)."""
+        ...
+
     def __hash__(self) -> int: ...
 
 
-CORPORA: dict[str, Callable[[dict[str, Any]], Corpus]] = {"stdlib": Stdlib.from_data, "text": text_corpus}
-"""Corpus of a ``data`` group by its name."""
+CorpusType = type[Stdlib] | type[TextFiles] | type[HubText]
+CORPORA: dict[str, Callable[[dict[str, Any]], CorpusType]] = {
+    "stdlib": lambda data: Stdlib,
+    "text": lambda data: HubText if data.get("hub") else TextFiles,
+}
+"""Class of the corpus of a ``data`` group by its name."""
+ALWAYS_READ = frozenset({"name", "fraction", "vocab_size", "sequence_length", "fingerprint"})
+"""Keys of the group ``data`` that mean the same for every corpus."""
 
 
 def corpus(data: dict[str, Any]) -> Corpus:
@@ -42,6 +61,33 @@ def corpus(data: dict[str, Any]) -> Corpus:
     Raises:
         UserError: the name is unknown, or a setting is wrong for that corpus.
     """
+    return corpus_type(data).from_data(data)
+
+
+def corpus_type(data: dict[str, Any]) -> CorpusType:
+    """Class of the corpus that a ``data`` group describes; no file is looked at.
+
+    Raises:
+        UserError: the name is unknown.
+    """
     if data.get("name") not in CORPORA:
         raise UserError("data.name", data.get("name"), "one of " + ", ".join(sorted(CORPORA)))
     return CORPORA[data["name"]](data)
+
+
+def check_keys(data: dict[str, Any]) -> None:
+    """Refuse a key that is set and that the corpus does not look at: it would be lost without a word.
+
+    Raises:
+        UserError: naming it, and what it needs.
+    """
+    source = corpus(data)
+    for key, default in _defaults().items():
+        if key not in ALWAYS_READ and data.get(key, default) != default and (needed := source.needs(key)):
+            value = "null" if default is None else default
+            raise UserError(f"data.{key}", data[key], f"{value} unless {needed}")
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return asdict(DataConfig(name=""))

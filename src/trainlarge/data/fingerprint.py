@@ -8,9 +8,22 @@ from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any
 
-from trainlarge.data.corpus import Corpus, corpus
+from trainlarge.data.corpus import Corpus, check_keys, corpus
+from trainlarge.data.split import split_rule
+from trainlarge.data.text import encoding_name
 
 HEX_DIGITS = 16
+
+
+def resolved_data(data: dict[str, Any]) -> dict[str, Any]:
+    """The ``data`` group of a new cell in full: the rule of the split, the one name of the encoding, the fingerprint.
+
+    Raises:
+        UserError: a key is set that the corpus does not read, a setting is wrong, or a file cannot be read.
+    """
+    check_keys(data)
+    resolved = {**data, "split": split_rule(data), "encoding": encoding_name(data)}
+    return {**resolved, "fingerprint": fingerprint(resolved)}
 
 
 def fingerprint(data: dict[str, Any]) -> str:

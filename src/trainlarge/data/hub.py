@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
 
-from trainlarge.data.split import Split, split_of, validation_share
-from trainlarge.data.table import BATCH_ROWS, column_text, quiet_datasets
+from trainlarge.data.rows import RowCounts, texts
+from trainlarge.data.split import GROUPED, Split, normalized, split_of, split_rule, validation_share
 from trainlarge.errors import UserError
 
 TIMEOUT_SECONDS = 10.0
+BATCH_ROWS = 1_000
+_READS = frozenset({"hub", "text_column", "validation_share", "split"})
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,9 @@ class HubText:
     The download goes into the Hub's own cache, which other programs share.
     """
 
+    VERSION: ClassVar[int] = 1
+    """Raised when the same data set would give other documents."""
+
     name: str
     """Data set, as ``owner/name``."""
     configuration: str | None
@@ -29,21 +36,30 @@ class HubText:
     """Column that holds the text."""
     validation_share: float
     """Expected share of the documents that validate, in (0, 1)."""
+    rule: str
+    """One of ``split.RULES``."""
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> HubText:
         """Data set that ``data.hub`` names."""
+        if data.get("files"):
+            raise UserError("data.hub", data["hub"], "null beside data.files")
         name, _, configuration = str(data["hub"]).partition(":")
-        return cls(name, configuration or None, data.get("text_column") or "text", validation_share(data))
+        column = data.get("text_column") or "text"
+        return cls(name, configuration or None, column, validation_share(data), split_rule(data))
 
-    def documents(self, split: Split) -> Iterator[str]:
+    def documents(self, split: Split, counts: RowCounts | None = None) -> Iterator[str]:
         """Documents of the split, none of them blank.
+
+        Args:
+            counts: takes up what is read on the way.
 
         Raises:
             UserError: the Hub cannot be reached, or the data set has no such text column.
         """
-        for text in column_text(self._rows(), self.text_column):
-            if split_of(text, self.validation_share) == split:
+        key = normalized if self.rule == GROUPED else str
+        for text in texts(self._entries(), counts or RowCounts()):
+            if split_of(key(text), self.validation_share) == split:
                 yield text
 
     def contents(self) -> dict[str, Any]:
@@ -53,15 +69,32 @@ class HubText:
             UserError: the Hub cannot be reached or does not know the data set.
         """
         settings = {"name": self.name, "configuration": self.configuration, "column": self.text_column}
+        rule = {"split": self.rule} if self.rule == GROUPED else {}
         commit = hub_commit(self.name)
-        return {"corpus": "hub", "commit": commit, "validation_share": self.validation_share, **settings}
+        return {"corpus": "hub", "commit": commit, "validation_share": self.validation_share, **settings, **rule}
 
     def stamp(self) -> Hashable:
         """Constant: the commit is asked for once per process."""
         return None
 
-    def _rows(self) -> Iterator[dict[str, list[Any]]]:
-        load = quiet_datasets().load_dataset
+    def needs(self, key: str) -> str | None:
+        """What would make this corpus read ``data.<key>``; None where it does."""
+        return None if key in _READS else "data.files takes the place of data.hub"
+
+    def _entries(self) -> Iterator[str | None]:
+        """Entries of the text column."""
+        for batch in self._batches():
+            if self.text_column not in batch:
+                allowed = f"one of the columns {', '.join(map(str, batch))}"
+                raise UserError("data.text_column", self.text_column, allowed)
+            for entry in batch[self.text_column]:
+                if not isinstance(entry, str | None):
+                    allowed = f"a column of text, not of {type(entry).__name__}"
+                    raise UserError("data.text_column", self.text_column, allowed)
+                yield entry
+
+    def _batches(self) -> Iterator[dict[str, list[Any]]]:
+        load = _quiet_datasets().load_dataset
         try:
             rows = load(self.name, self.configuration, split="train", revision=hub_commit(self.name))
         except Exception as error:  # each layer of the download has its own error classes
@@ -83,6 +116,15 @@ def hub_commit(name: str) -> str:
     except Exception as error:  # the HTTP client below has its own error classes
         raise _unreachable(name, error) from error
     return str(commit)
+
+
+def _quiet_datasets() -> ModuleType:
+    """The `datasets` library, imported on first use, with its progress bars and its log lines off."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL + 1)
+    return datasets
 
 
 def _unreachable(name: str, error: Exception) -> UserError:

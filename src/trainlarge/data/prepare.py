@@ -7,7 +7,7 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from trainlarge.data.corpus import Corpus, corpus
+from trainlarge.data.corpus import Corpus, corpus, corpus_type
+from trainlarge.data.facts import TextFacts, facts_of, write_splits
 from trainlarge.data.fingerprint import fingerprint
 from trainlarge.data.split import SPLITS, Split
 from trainlarge.data.tokenizer import (
@@ -28,7 +29,7 @@ from trainlarge.data.tokenizer import (
     load_tokenizer,
     train_tokenizer,
 )
-from trainlarge.data.tokens import open_tokens, token_dtype, write_tokens
+from trainlarge.data.tokens import open_tokens, token_dtype
 from trainlarge.errors import UserError
 from trainlarge.sweep.digest import file_digest
 from trainlarge.sweep.files import flush, remove
@@ -91,6 +92,8 @@ class PreparedData:
     """Ids of the training split, shape [tokens], uint16 or uint32."""
     validation: np.memmap
     """Ids of the validation split, shape [tokens], uint16 or uint32."""
+    facts: TextFacts | None = None
+    """Rows without text, and what both splits have in common; None where it was prepared before that was counted."""
     pad_id: int = PAD_ID
     """Id of ``[PAD]``."""
     cls_id: int = CLS_ID
@@ -123,7 +126,8 @@ def prepare(data: dict[str, Any], root: Path, own: OwnTokenizer | None = None) -
     if own is None:
         check_vocab_size(data["vocab_size"])
     content = data.get("fingerprint") or fingerprint(data)
-    key = prepared_key(content, data["vocab_size"]) if own is None else _own_key(content, own)
+    reader = corpus_type(data).VERSION
+    key = prepared_key(content, data["vocab_size"], reader) if own is None else _own_key(content, own, reader)
     folder = root / key
     expected = {"fingerprint": content, "vocab_size": data["vocab_size"] if own is None else own.vocab_size}
     prepared = _found(folder, expected)
@@ -131,16 +135,23 @@ def prepare(data: dict[str, Any], root: Path, own: OwnTokenizer | None = None) -
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock", timeout=LOCK_SECONDS):
             prepared = _found(folder, expected) or _built(data, content, folder, own)
+    for line in prepared.facts.lines() if prepared.facts else ():
+        print(line, flush=True)
     return prepared if own is None else replace(prepared, **own.ids)
 
 
-def prepared_key(content: str, vocab_size: int) -> str:
-    """Folder name, 16 hex digits, of the data with that fingerprint and vocabulary size."""
-    return hashlib.sha256(f"{FORMAT_VERSION} {content} {vocab_size}".encode()).hexdigest()[:16]
+def prepared_key(content: str, vocab_size: int, reader: int = FORMAT_VERSION) -> str:
+    """Folder name, 16 hex digits, of the data with that fingerprint and vocabulary size.
+
+    Args:
+        reader: version of the corpus's reader. What another one prepared is not used, since it may have read the same
+            files in another way.
+    """
+    return hashlib.sha256(f"{reader} {content} {vocab_size}".encode()).hexdigest()[:16]
 
 
-def _own_key(content: str, own: OwnTokenizer) -> str:
-    text = f"{FORMAT_VERSION} {content} {file_digest(own.file)} {own.sep_id}"
+def _own_key(content: str, own: OwnTokenizer, reader: int) -> str:
+    text = f"{reader} {content} {file_digest(own.file)} {own.sep_id}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -161,10 +172,11 @@ def load_prepared(folder: Path, expected: Mapping[str, Any] | None = None) -> Pr
                 raise ValueError(f"{META} says {key} {meta[key]} and not {value}")
         _check_digest(folder / TOKENIZER, meta.get("tokenizer", {}))
         train, validation = (_open_split(folder, split, meta) for split in SPLITS)
+        facts = facts_of(meta)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         allowed = f"a whole folder of prepared data ({error}); remove this one to have it built again"
         raise DamagedData("data", folder, allowed) from error
-    return PreparedData(folder, meta["fingerprint"], folder / TOKENIZER, meta["vocab_size"], train, validation)
+    return PreparedData(folder, meta["fingerprint"], folder / TOKENIZER, meta["vocab_size"], train, validation, facts)
 
 
 def _open_split(folder: Path, split: Split, meta: dict[str, Any]) -> np.memmap:
@@ -236,13 +248,10 @@ def _build(source: Corpus, vocab_size: int, content: str, folder: Path, own: Own
     tokenizer.no_truncation()
     tokenizer.no_padding()
     sep_id = SEP_ID if own is None else own.sep_id
-    counts = {}
-    for split in SPLITS:
-        counts[split] = write_tokens(_token_file(folder, split), source.documents(split), tokenizer, dtype, sep_id)
+    files = {split: _token_file(folder, split) for split in SPLITS}
+    facts = write_splits(files, source, tokenizer, dtype, sep_id)
     meta = {"fingerprint": content, "vocab_size": vocab_size, "dtype": dtype.str, "versions": _versions()}
-    meta |= {split: asdict(counts[split]) for split in SPLITS} | {
-        "tokenizer": {"sha256": file_digest(folder / TOKENIZER)}
-    }
+    meta |= facts.to_json() | {"tokenizer": {"sha256": file_digest(folder / TOKENIZER)}}
     flush(folder / TOKENIZER)
     write_sealed(folder / META, meta)
 

@@ -8,9 +8,11 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from trainlarge.data.split import Split, split_of, validation_share
+from trainlarge.data.near_duplicates import near_duplicates
+from trainlarge.data.rows import RowCounts, texts
+from trainlarge.data.split import GROUPED, Split, grouped_split, split_of, split_rule, validation_share
 from trainlarge.errors import UserError
 from trainlarge.sweep.digest import file_digest
 
@@ -29,12 +31,21 @@ def _root() -> Path:
 
 @dataclass(frozen=True)
 class Stdlib:
-    """Source files of a standard library, one document a file; the relative path decides the split."""
+    """Source files of a standard library, one document per file.
+
+    By the first rule the hash of a file's relative path decides its split. By the newest one files that are near
+    duplicates stay together, and of a large group of them, such as the tables of ``encodings``, only a part is used.
+    """
+
+    VERSION: ClassVar[int] = 1
+    """Raised when the same files would give other documents."""
 
     root: Path
     """Folder of the standard library."""
     validation_share: float
-    """Expected share of the files that validate, in (0, 1)."""
+    """Expected share of the text that validates, in (0, 1)."""
+    rule: str
+    """One of ``split.RULES``."""
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Stdlib:
@@ -43,21 +54,37 @@ class Stdlib:
         Raises:
             UserError: the share is wrong, or this Python comes without source text.
         """
-        library = cls(_root(), validation_share(data))
+        library = cls(_root(), validation_share(data), split_rule(data))
         if not source_files(library.root):
             raise UserError("data.name", "stdlib", f"another corpus: {library.root} holds no Python source text")
         return library
 
-    def documents(self, split: Split) -> Iterator[str]:
-        """Text of the split's files in order of their names; files that are not UTF-8 are left out."""
+    def documents(self, split: Split, counts: RowCounts | None = None) -> Iterator[str]:
+        """Text of the split's files in order of their names; files that are not UTF-8 are left out.
+
+        Args:
+            counts: takes up what is read on the way.
+        """
+        counts = counts or RowCounts()
         for name in source_files(self.root):
-            if split_of(name, self.validation_share) == split:
-                yield from _text(self.root / name)
+            if self._split_of(name) == split:
+                yield from texts(_text(self.root / name), counts)
 
     def contents(self) -> dict[str, Any]:
         """Share and (name, SHA-256) of every file."""
         files = [(name, file_digest(self.root / name)) for name in source_files(self.root)]
-        return {"corpus": "stdlib", "validation_share": self.validation_share, "files": files}
+        rule = {"split": self.rule} if self.rule == GROUPED else {}
+        return {"corpus": "stdlib", "validation_share": self.validation_share, "files": files, **rule}
+
+    def needs(self, key: str) -> str | None:
+        """What would make a corpus read ``data.<key>``; None where this one does."""
+        return None if key in ("validation_share", "split") else "data=text"
+
+    def _split_of(self, name: str) -> Split | None:
+        """Split of a file; None where it is left out."""
+        if self.rule == GROUPED:
+            return _grouped(self.root, self.validation_share).get(name)
+        return split_of(name, self.validation_share)
 
     def stamp(self) -> Hashable:
         """Constant: the library of a running Python does not change."""
@@ -80,10 +107,17 @@ def _belongs(name: str) -> bool:
     return name not in INSTALLED | TESTS | PROSE and not name.startswith(BUILD_PREFIXES)
 
 
+@lru_cache(maxsize=4)
+def _grouped(root: Path, share: float) -> dict[str, Split]:
+    """Split of every file that is used, by its name."""
+    documents = {name: text for name in source_files(root) for text in _text(root / name) if text.strip()}
+    names, sizes = list(documents), [len(text) for text in documents.values()]
+    groups = near_duplicates(list(documents.values()))
+    return grouped_split([[(names[index], sizes[index]) for index in group] for group in groups], share)
+
+
 def _text(path: Path) -> Iterator[str]:
     try:
-        text = path.read_text(encoding="utf-8")
+        yield path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         return
-    if text.strip():
-        yield text

@@ -1,49 +1,47 @@
-"""Text of the user's own files: plain, JSON, CSV or Parquet, compressed or not, read with the `datasets` library."""
+"""Text of the user's own files: plain, JSON, CSV or Parquet, compressed or not."""
 
 from __future__ import annotations
 
+import codecs
 import glob
-import tempfile
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+import os
+import zlib
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
-from trainlarge.data.hub import HubText
-from trainlarge.data.paragraphs import PARAGRAPH_RULE, paragraph_groups
-from trainlarge.data.split import SPLITS, Split, split_of, validation_share
-from trainlarge.data.table import BATCH_ROWS, column_text, quiet_datasets
+import numpy as np
+from zstandard import ZstdError
+
+from trainlarge.data.csv_rows import CSV, TSV
+from trainlarge.data.formats import PLAIN, Reading
+from trainlarge.data.json_rows import JSON
+from trainlarge.data.paragraphs import CUT_RULE, LONGEST_LINE, PARAGRAPH_RULE
+from trainlarge.data.parquet_rows import PARQUET
+from trainlarge.data.rows import RowCounts, texts
+from trainlarge.data.split import (
+    GROUPED,
+    SPLITS,
+    Split,
+    normalized,
+    split_of,
+    split_rule,
+    training_documents,
+    validation_share,
+)
 from trainlarge.errors import UserError
-from trainlarge.sweep.digest import file_digest, stamp
-
-if TYPE_CHECKING:
-    from datasets import IterableDataset
+from trainlarge.sweep.digest import Stamp, file_digest, stamp
 
 COMPRESSED = (".gz", ".zst")
-
-
-@dataclass(frozen=True)
-class Format:
-    """How files of one suffix are read."""
-
-    reader: str
-    """Constructor of `datasets.IterableDataset`."""
-    options: tuple[tuple[str, Any], ...] = ()
-    """Further arguments of that constructor."""
-    tabular: bool = True
-    """Whether the text is a column of rows (else lines)."""
-    compressible: bool = True
-    """Whether the file may be compressed as a whole."""
-
-
-FORMATS = {
-    ".txt": Format("from_text", tabular=False),
-    ".jsonl": Format("from_json"),
-    ".json": Format("from_json"),
-    ".csv": Format("from_csv", options=(("keep_default_na", False),)),
-    ".parquet": Format("from_parquet", compressible=False),
-}
-ALLOWED = "files ending in .txt, .jsonl, .json or .csv, also with .gz or .zst behind, or .parquet"
+FORMATS = {ending: form for form in (PLAIN, JSON, CSV, TSV, PARQUET) for ending in form.endings}
+"""Format by the ending of a file's name."""
+_COMPRESSIBLE = ", ".join(ending for ending, form in FORMATS.items() if form.is_compressible)
+ALLOWED = f"files ending in {_COMPRESSIBLE}, also with .gz or .zst behind, or .parquet; or a folder of such files"
+_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ZstdError)
+"""What readers raise where a file is not what its ending says, or its end is missing."""
 _HELD_OUT = "files whose contents are not among data.files, or training reads the validation text"
 
 
@@ -51,26 +49,32 @@ _HELD_OUT = "files whose contents are not among data.files, or training reads th
 class TextFiles:
     """Documents from local files.
 
-    A document is one row of a JSON, CSV or Parquet file, or a group of paragraphs of a ``.txt`` file
+    A document is one row of a JSON, CSV or Parquet file, or a group of paragraphs of a plain text file
     (``paragraph_groups``). Files are read in the order of their digests, so that the same contents give the same
     documents in the same order wherever the files lie and whatever they are called.
     """
 
+    VERSION: ClassVar[int] = 2
+    """Raised when the same files would give other documents: 1 read some compressed, CSV and marked files wrongly."""
+
     files: tuple[Path, ...]
     """Files of the training split, or of both splits."""
     validation_files: tuple[Path, ...]
-    """Files of the validation split; when empty, the hash of a document's text decides its split."""
-    text_column: str
-    """Column that holds the text of JSON, CSV and Parquet files."""
+    """Files of the validation split; when empty, ``rule`` divides ``files``."""
+    reading: Reading
+    """How the files are read."""
     validation_share: float
-    """Expected share of the documents that validate, in (0, 1); unused beside ``validation_files``."""
+    """Expected share of the text that validates, in (0, 1); unused beside ``validation_files``."""
+    rule: str
+    """One of ``split.RULES``."""
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> TextFiles:
-        """Files that ``data.files`` and ``data.validation_files`` (paths or patterns, ``~`` allowed) name.
+        """Files that ``data.files`` and ``data.validation_files`` (paths, folders or patterns, ``~`` allowed) name.
 
         Raises:
-            UserError: a path or pattern matches no file, a suffix is unknown, a file is in both, or the share is wrong.
+            UserError: a path or pattern matches no file, an ending is unknown, a file is in both, or a setting is
+                wrong.
         """
         files = _expand("data.files", data.get("files"))
         if not files:
@@ -80,18 +84,20 @@ class TextFiles:
         for path in held_out:
             if path.resolve() in in_training:
                 raise UserError("data.validation_files", path, _HELD_OUT)
-        return cls(files, held_out, data.get("text_column") or "text", validation_share(data))
+        rule = split_rule(data)
+        return cls(files, held_out, _reading(data, rule), validation_share(data), rule)
 
-    def documents(self, split: Split) -> Iterator[str]:
+    def documents(self, split: Split, counts: RowCounts | None = None) -> Iterator[str]:
         """Documents of the split, none of them blank.
+
+        Args:
+            counts: takes up what is read on the way.
 
         Raises:
             UserError: a file cannot be read, or has no such text column.
         """
-        for path in sorted(self._files(split), key=self._digest):
-            for text in read_documents(path, self.text_column):
-                if self.validation_files or split_of(text, self.validation_share) == split:
-                    yield text
+        counts = counts or RowCounts()
+        return chain.from_iterable(self._part(path, split, counts) for path in self._files(split))
 
     def contents(self) -> dict[str, Any]:
         """Rule of the split and, for each split, how its files are read and their digests, sorted.
@@ -102,14 +108,47 @@ class TextFiles:
         self._check_held_out()
         share = None if self.validation_files else self.validation_share
         files = {split: sorted(map(self._describe, self._files(split))) for split in SPLITS}
-        return {"corpus": "text", "paragraphs": PARAGRAPH_RULE, "validation_share": share, "files": files}
+        paragraphs = PARAGRAPH_RULE if self.reading.longest_line is None else CUT_RULE
+        rule = {"split": self.rule} if self.rule == GROUPED else {}
+        return {"corpus": "text", "paragraphs": paragraphs, "validation_share": share, "files": files, **rule}
 
     def stamp(self) -> Hashable:
         """Stamps of all files."""
         return tuple(stamp(path) for path in self.files + self.validation_files)
 
-    def _files(self, split: Split) -> tuple[Path, ...]:
-        return self.validation_files if split == "validation" and self.validation_files else self.files
+    def needs(self, key: str) -> str | None:
+        """What would make this corpus read ``data.<key>``; None where it does."""
+        if key in ("files", "validation_files", "split"):
+            return None
+        if key == "validation_share":
+            return "data.validation_files is empty" if self.validation_files else None
+        readers = [ending for ending, form in FORMATS.items() if key in form.reads]
+        if any(_ending(path) in readers for path in self.files + self.validation_files):
+            return None
+        return f"there are files ending in {', '.join(readers)}"
+
+    def _part(self, path: Path, split: Split, counts: RowCounts) -> Iterator[str]:
+        """Documents of one file that belong to the split."""
+        documents = read_documents(path, self.reading, counts)
+        if self.validation_files:
+            yield from documents
+        elif self.rule == GROUPED and _ending(path) in PLAIN.endings:
+            trained = self._trained(path)
+            yield from (text for place, text in enumerate(documents) if (place < trained) == (split == "train"))
+        else:
+            key = normalized if self.rule == GROUPED else str
+            yield from (text for text in documents if split_of(key(text), self.validation_share) == split)
+
+    def _trained(self, path: Path) -> int:
+        """How many documents at the beginning of a plain text file train."""
+        plain = [file for file in self._files("train") if _ending(file) in PLAIN.endings]
+        lengths = [_document_lengths(stamp(file), self.reading) for file in plain]
+        return training_documents(lengths, self.validation_share)[plain.index(path)]
+
+    def _files(self, split: Split) -> list[Path]:
+        """Files that hold text of the split, in the order in which they are read."""
+        held_out = split == "validation" and self.validation_files
+        return sorted(self.validation_files if held_out else self.files, key=self._digest)
 
     def _check_held_out(self) -> None:
         """Refuse a copy of a training file, whatever it is called."""
@@ -118,9 +157,8 @@ class TextFiles:
             if self._digest(path) in in_training:
                 raise UserError("data.validation_files", path, _HELD_OUT)
 
-    def _describe(self, path: Path) -> tuple[str, str, str]:
-        form = FORMATS[_suffix(path)]
-        return form.reader, self.text_column if form.tabular else "", self._digest(path)
+    def _describe(self, path: Path) -> tuple[str, ...]:
+        return *FORMATS[_ending(path)].describe(self.reading), self._digest(path)
 
     def _digest(self, path: Path) -> str:
         try:
@@ -129,67 +167,95 @@ class TextFiles:
             raise UserError("data.files", path, f"a readable file ({error.strerror})") from error
 
 
-def text_corpus(data: dict[str, Any]) -> TextFiles | HubText:
-    """Corpus of ``data.hub`` where that is set, else of ``data.files``.
+def read_documents(path: Path, reading: Reading, counts: RowCounts | None = None) -> Iterator[str]:
+    """Documents of one file, none of them blank.
+
+    Args:
+        counts: takes up what is read.
 
     Raises:
-        UserError: both are set, or either is wrong.
+        UserError: the file cannot be read to its end, or has no such text column.
     """
-    if data.get("hub") and data.get("files"):
-        raise UserError("data.hub", data["hub"], "null beside data.files")
-    return HubText.from_data(data) if data.get("hub") else TextFiles.from_data(data)
-
-
-def read_documents(path: Path, text_column: str) -> Iterator[str]:
-    """Documents of one file, none of them blank; nothing is downloaded and no cache is left behind.
-
-    Raises:
-        UserError: the file cannot be read, or has no such text column.
-    """
-    form = FORMATS[_suffix(path)]
-    if not path.stat().st_size:
-        return iter(())
-    batches = _readable(path, _batches(path, form))
-    if form.tabular:
-        return column_text(batches, text_column)
-    return paragraph_groups(line for batch in batches for line in batch["text"])
-
-
-def _batches(path: Path, form: Format) -> Iterator[dict[str, list[Any]]]:
-    reader: Callable[..., IterableDataset] = getattr(quiet_datasets().IterableDataset, form.reader)
-    with tempfile.TemporaryDirectory(prefix="trainlarge-") as cache:
-        yield from reader(glob.escape(str(path)), cache_dir=cache, **dict(form.options)).iter(BATCH_ROWS)
-
-
-def _readable(path: Path, batches: Iterable[dict[str, list[Any]]]) -> Iterator[dict[str, list[Any]]]:
-    """The same batches; whatever the reader raises (each library has its own classes) is the file's fault."""
+    form, counts = FORMATS[_ending(path)], counts or RowCounts()
     try:
-        yield from batches
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError("data.files", path, f"a readable {_suffix(path)} file in UTF-8 ({reason[:200]})") from error
+        yield from texts(form.entries(path, reading, counts), counts)
+    except UserError:
+        raise
+    except UnicodeError as error:
+        allowed = f"text in {reading.encoding}, or another data.encoding ({_reason(error)})"
+        raise UserError("data.files", path, allowed) from error
+    except _UNREADABLE as error:
+        raise UserError("data.files", path, f"a readable {_ending(path)} file ({_reason(error)})") from error
+
+
+def encoding_name(data: dict[str, Any]) -> str:
+    """``data.encoding`` by the one name that Python gives it; a byte-order mark is left out with any of them.
+
+    Raises:
+        UserError: it is no encoding of text.
+    """
+    try:
+        codec = codecs.lookup(data.get("encoding") or "utf-8")
+        "".encode(codec.name)
+    except (LookupError, ValueError) as error:
+        allowed = "an encoding of text, such as utf-8, utf-16, latin-1 or cp1252"
+        raise UserError("data.encoding", data["encoding"], allowed) from error
+    return "utf-8" if codec.name == "utf-8-sig" else codec.name
+
+
+def _reading(data: dict[str, Any], rule: str) -> Reading:
+    separator = data.get("separator")
+    separator = "\t" if separator in ("tab", "\\t") else separator
+    if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
+        raise UserError("data.separator", separator, 'one character other than a quote or a line end, or "tab"')
+    column, longest = data.get("text_column") or "text", LONGEST_LINE if rule == GROUPED else None
+    return Reading(column, encoding_name(data), separator, longest)
+
+
+@lru_cache(maxsize=4096)
+def _document_lengths(file: Stamp, reading: Reading) -> np.ndarray:
+    """Characters of each document of a file, shape [documents] int64."""
+    return np.fromiter(map(len, read_documents(Path(file[0]), reading)), np.int64)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]
 
 
 def _expand(key: str, patterns: str | Sequence[str] | None) -> tuple[Path, ...]:
-    """Files that the patterns match, sorted, each once."""
+    """Files that the patterns match, sorted, each once whatever paths lead to it."""
     listed = [patterns] if isinstance(patterns, str) and patterns else list(patterns or ())
-    paths = {path for pattern in listed for path in _matches(key, str(pattern))}
+    paths = sorted({path for pattern in listed for path in _matches(key, str(pattern))})
     for path in paths:
-        if _suffix(path) not in FORMATS:
+        if _ending(path) not in FORMATS:
             raise UserError(key, path, ALLOWED)
-    return tuple(sorted(paths))
+    return tuple({path.resolve(): path for path in reversed(paths)}.values())[::-1]
 
 
 def _matches(key: str, pattern: str) -> list[Path]:
     named = Path(pattern).expanduser().absolute()
+    if named.is_dir():
+        return _files_below(key, named)
     found = [named] if named.is_file() else map(Path, glob.glob(str(named), recursive=True))  # noqa: PTH207 - absolute
     files = [path for path in found if path.is_file()]
     if not files:
-        raise UserError(key, pattern, "an existing file, or a pattern that matches one")
+        raise UserError(key, pattern, "an existing file or folder, or a pattern that matches files")
     return files
 
 
-def _suffix(path: Path) -> str:
+def _files_below(key: str, folder: Path) -> list[Path]:
+    """Files of known formats in a folder and the folders in it; hidden ones and others are left out."""
+    files = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [Path(place, name) for name in names if not name.startswith(".")]
+    known = [path for path in files if _ending(path) in FORMATS and path.is_file()]
+    if not known:
+        raise UserError(key, folder, ALLOWED)
+    return known
+
+
+def _ending(path: Path) -> str:
     """Last suffix in lower case, without the one of compression where the format may be compressed."""
     inner = Path(path.stem).suffix.lower() if path.suffix.lower() in COMPRESSED else ""
-    return inner if inner in FORMATS and FORMATS[inner].compressible else path.suffix.lower()
+    return inner if inner in FORMATS and FORMATS[inner].is_compressible else path.suffix.lower()

@@ -91,6 +91,7 @@ _TRAINING = {
     "vocab_size": Column("config.data.vocab_size", "1", "entries of the tokenizer"),
     "sequence_length": Column("config.data.sequence_length", "tokens", "tokens in a row"),
     "data": Column("config.data.name", "text", "corpus: stdlib, text"),
+    "split": Column("config.data.split", "text", "rule that divides training and validation text", missing="documents"),
     "fraction": Column("config.data.fraction", "1", "share of the training blocks that is used", missing=1.0),
     "task": Column("config.task.name", "text", "what the model learns"),
     "mask_rate": Column("config.task.mask_rate", "1", "share of positions masked in training"),
@@ -140,6 +141,14 @@ CELLS = {
     ),
     "train_tokens": Column("data.train_tokens", "1", "tokens of the training data in use"),
     "validation_tokens": Column("data.validation_tokens", "1", "tokens of the validation data"),
+    "overlap_documents": Column(
+        "data.overlap_documents", "1", "share of the validation documents that stand in the training text too"
+    ),
+    "overlap_passages": Column(
+        "data.overlap_passages",
+        "1",
+        "share of the validation text, in passages of 50 characters, that stands in the training text too",
+    ),
     "epochs": Column("data.epochs", "1", "passes over the training data in use"),
     **_DATA,
     **_ENVIRONMENT,

@@ -15,6 +15,7 @@ from typing import Any
 from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint, weight_bytes
 from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.config.quantize import Uniform
+from trainlarge.data.corpus import corpus_type
 from trainlarge.data.masked_count import masked_count
 from trainlarge.data.prepare import prepared_key
 from trainlarge.models.counts import parameter_counts
@@ -160,7 +161,9 @@ class _TrainEstimates:
         return _spared_steps(parts, self._study.path / TRUNKS / trunk_id(config))
 
     def _tokenizer_bytes(self, data: dict[str, Any]) -> int:
-        folder = self._study.data_root / prepared_key(data["fingerprint"], data["vocab_size"])
+        folder = self._study.data_root / prepared_key(
+            data["fingerprint"], data["vocab_size"], corpus_type(data).VERSION
+        )
         try:
             return (folder / "tokenizer.json").stat().st_size
         except FileNotFoundError:

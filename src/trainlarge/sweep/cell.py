@@ -23,7 +23,7 @@ STAND_INS = {"checkpoint": "checkpoint_digest"}
 """Keys that may be paths, and the key that stands for the content they lead to, where it is set."""
 ADDED_LATER: dict[str, dict[str, Any]] = {
     "": {"clock": "modelled"},
-    "data": {"fraction": 1.0},
+    "data": {"fraction": 1.0, "split": "documents", "encoding": "utf-8", "separator": None},
     "impl": {"compile": "none"},
     "optim": {"batch_rule": "constant", "base_batch": 2048, "batch_lr": []},
 }
@@ -71,10 +71,10 @@ class Cell:
         return hash(self.id)
 
 
-def with_later_keys(config: dict[str, Any]) -> dict[str, Any]:
-    """A train configuration that may be older than some keys, with what they mean for it; the identity is the same."""
+def with_later_keys(config: dict[str, Any], stage: str = "train") -> dict[str, Any]:
+    """A configuration that may be older than some keys, with what they mean for it; the identity is the same."""
     later = {group: {**values, **config[group]} for group, values in ADDED_LATER.items() if group in config}
-    return {**ADDED_LATER.get("", {}), **config, **later}
+    return {**(ADDED_LATER.get("", {}) if stage == "train" else {}), **config, **later}
 
 
 def canonical_json(value: Any) -> str:

@@ -194,7 +194,7 @@ class CellFolder:
             return None
 
     def _cell_of(self, config: dict[str, Any]) -> Cell:
-        return Cell(self.stage, with_later_keys(config) if self.stage == "train" else config)
+        return Cell(self.stage, with_later_keys(config, self.stage))
 
     def _not_this_cell(self, cell: Cell) -> UserError:
         path, current = str(self._config_path), SCHEMA_VERSIONS[cell.stage]

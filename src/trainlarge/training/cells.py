@@ -8,7 +8,7 @@ from typing import Any
 
 from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.config.impl import check_impl
-from trainlarge.data.fingerprint import fingerprint
+from trainlarge.data.fingerprint import resolved_data
 from trainlarge.data.tokenizer import check_vocab_size
 from trainlarge.errors import UserError
 from trainlarge.models.families import FAMILIES
@@ -39,7 +39,7 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
     _check_clock(resolved)
     _check_devices(resolved)
     _check_data(config["data"])
-    resolved["data"] = {**config["data"], "fingerprint": fingerprint(config["data"])}
+    resolved["data"] = resolved_data(config["data"])
     return resolved
 
 

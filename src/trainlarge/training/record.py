@@ -66,6 +66,7 @@ def _rest(cell: Cell, setup: Setup, last: dict[str, Any], run: dict[str, Any]) -
             "evaluation_fingerprint": setup.evaluation_set.fingerprint,
             "train_tokens": train_tokens,
             "validation_tokens": len(prepared.validation),
+            **(prepared.facts.overlap.shares() if prepared.facts else {}),
             "epochs": last["tokens"] / train_tokens,
         },
         "environment": {

@@ -1,0 +1,137 @@
+"""How much of the validation text stands in the training text too: whole documents, and passages of 50 bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from trainlarge.data.split import normalized
+from trainlarge.data.tokens import batches
+
+PASSAGE = 50
+"""Bytes of a passage (characters, in ASCII) with its white space normalised: the length by which GPT-4's report looks
+for text that a model has seen (OpenAI 2023, appendix C)."""
+MOST_PASSAGES = 50_000
+"""Passages that are looked for, at even distances in the validation text: a share of them is exact to 0.005."""
+BATCH_CHARACTERS = 1 << 16
+"""Text that is searched at a time: its hashes stay in the cache of a core."""
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0xBF58476D1CE4E5B9)
+_BETWEEN = b"\x00"
+"""Stands between documents, so that no passage crosses from one into another."""
+_FILTER_BITS = 22
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What validation and training have in common, whatever the white space."""
+
+    validation_documents: int
+    """Documents of the validation split."""
+    duplicates: int
+    """Those of them that stand in the training split as a whole."""
+    passages: int
+    """Passages of the validation split that were looked for."""
+    passages_in_training: int
+    """Those of them that stand somewhere in the training split."""
+
+    def shares(self) -> dict[str, float | None]:
+        """The same as shares, for records; None where there is nothing to take a share of."""
+        return {
+            "overlap_documents": self.duplicates / self.validation_documents if self.validation_documents else None,
+            "overlap_passages": self.passages_in_training / self.passages if self.passages else None,
+        }
+
+
+@dataclass
+class OverlapCounter:
+    """Counts the overlap while documents go by: first all of validation, then all of training.
+
+    Memory: some 100 bytes for each validation document, 8 for each 50 bytes of its text, and a table of 4 MB.
+    """
+
+    _documents: dict[bytes, int] = field(default_factory=dict)
+    """Key of each validation document -> how often it is there."""
+    _duplicates: set[bytes] = field(default_factory=set)
+    _passages: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
+    """The passages to look for, ascending, each once."""
+    _counts: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    """How often each is there."""
+    _are_found: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
+    _filter: np.ndarray = field(default_factory=lambda: np.zeros(1 << _FILTER_BITS, bool))
+    """Whether a passage with such leading bits is looked for: most of the training text is passed over by it."""
+
+    def validation(self, documents: Iterable[str]) -> Iterator[str]:
+        """The same documents, taken up as those of validation."""
+        found: list[np.ndarray] = []
+        for batch in batches(documents, BATCH_CHARACTERS):
+            contents = _contents(batch)
+            for content in contents:
+                key = _key(content)
+                self._documents[key] = self._documents.get(key, 0) + 1
+            found.append(_passages(_BETWEEN.join(contents))[_starts(contents)])
+            yield from batch
+        passages = np.concatenate([self._passages, *found])
+        kept = min(len(passages), MOST_PASSAGES)
+        sample = passages[np.arange(kept) * len(passages) // max(kept, 1)]
+        self._passages, self._counts = np.unique(sample, return_counts=True)
+        self._are_found = np.zeros(len(self._passages), bool)
+        self._filter[_slots(self._passages)] = True
+
+    def training(self, documents: Iterable[str]) -> Iterator[str]:
+        """The same documents, searched for those of validation."""
+        for batch in batches(documents, BATCH_CHARACTERS):
+            contents = _contents(batch)
+            self._duplicates |= self._documents.keys() & set(map(_key, contents))
+            self._search(_passages(_BETWEEN.join(contents)))
+            yield from batch
+
+    def result(self) -> Overlap:
+        """The overlap, when both splits have gone by."""
+        duplicates = sum(self._documents[key] for key in self._duplicates)
+        count, in_training = self._counts.sum(), self._counts[self._are_found].sum()
+        return Overlap(sum(self._documents.values()), duplicates, int(count), int(in_training))
+
+    def _search(self, passages: np.ndarray) -> None:
+        likely = passages[self._filter[_slots(passages)]]
+        if len(self._passages):
+            places = np.minimum(np.searchsorted(self._passages, likely), len(self._passages) - 1)
+            self._are_found[places[self._passages[places] == likely]] = True
+
+
+def _contents(documents: Iterable[str]) -> list[bytes]:
+    return [normalized(text).encode() for text in documents]
+
+
+def _key(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _passages(text: bytes) -> np.ndarray:
+    """Hash of the passage that begins at each byte, as far as there are whole ones: a polynomial in ``_BASE``, from
+    those of 2, 16 and 32 bytes."""
+    sums = {1: np.frombuffer(text, np.uint8).astype(np.uint64) + np.uint64(1)}
+    for length in (1, 2, 4, 8, 16):
+        sums[2 * length] = _joined(sums[length], length, sums[length], length)
+    whole = _joined(_joined(sums[32], 32, sums[16], 16), 48, sums[2], 2)
+    return (whole ^ (whole >> np.uint64(32))) * _MIX
+
+
+def _joined(left: np.ndarray, length: int, right: np.ndarray, more: int) -> np.ndarray:
+    """Hashes of ``length + more`` bytes from those of ``length`` and of the ``more`` bytes behind."""
+    count = max(len(right) - length, 0)
+    return left[:count] * np.uint64(pow(int(_BASE), more, 1 << 64)) + right[length : length + count]
+
+
+def _starts(contents: list[bytes]) -> np.ndarray:
+    """Where passages begin that follow each other within the documents."""
+    ends = np.cumsum([0, *(len(content) + len(_BETWEEN) for content in contents)])
+    places = [np.arange(end, end + len(content) - PASSAGE + 1, PASSAGE) for end, content in zip(ends, contents)]  # noqa: B905 - one more end
+    return np.concatenate([np.empty(0, np.int64), *places])
+
+
+def _slots(passages: np.ndarray) -> np.ndarray:
+    return passages >> np.uint64(64 - _FILTER_BITS)

@@ -1,0 +1,55 @@
+"""The text column of a Parquet file, the others unread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from trainlarge.data.formats import Reading, TextFormat
+from trainlarge.data.rows import RowCounts
+from trainlarge.errors import UserError
+
+BATCH_ROWS = 1_000
+BUFFER_BYTES = 1 << 20
+"""Read at a time, where else the whole column of a row group would be."""
+
+
+def parquet_entries(path: Path, reading: Reading, counts: RowCounts) -> Iterator[str | None]:
+    """The text of each row, one row group after the other.
+
+    Raises:
+        UserError: there is no such column, or it holds something other than text.
+        OSError, ValueError: it is not a whole Parquet file.
+    """
+    import pyarrow
+
+    try:
+        yield from _column(path, reading.text_column)
+    except pyarrow.ArrowException as error:
+        raise ValueError(str(error)) from error
+
+
+def _column(path: Path, column: str) -> Iterator[str | None]:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path, buffer_size=BUFFER_BYTES, page_checksum_verification=True) as file:
+        names = file.schema_arrow.names
+        if names.count(column) != 1:
+            raise UserError("data.text_column", column, f"one of the columns {', '.join(names)}, of {path}")
+        _check_type(column, file.schema_arrow.field(column).type, path)
+        for batch in file.iter_batches(BATCH_ROWS, columns=[column]):
+            yield from batch.column(0).to_pylist()
+
+
+def _check_type(column: str, kind: object, path: Path) -> None:
+    from pyarrow import types
+
+    inner = kind.value_type if types.is_dictionary(kind) else kind  # type: ignore[attr-defined]
+    checks = (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
+    if not any(is_text(inner) for is_text in checks):
+        raise UserError("data.text_column", column, f"a column of text, not of {kind}, in {path}")
+
+
+PARQUET = TextFormat(
+    (".parquet",), "from_parquet", parquet_entries, reads=frozenset({"text_column"}), is_compressible=False
+)

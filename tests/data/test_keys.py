@@ -1,0 +1,123 @@
+"""Keys of the group ``data`` that the chosen corpus does not read are refused, old ones mean what they did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainlarge.cli import main
+from trainlarge.data.corpus import check_keys
+from trainlarge.data.fingerprint import resolved_data
+from trainlarge.errors import UserError
+from trainlarge.sweep.cell import Cell, with_later_keys
+from trainlarge.training.cells import resolve
+
+Compose = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A file of each kind that keys distinguish."""
+    (tmp_path / "a.txt").write_text("some text\n\n" * 2000)
+    (tmp_path / "b.txt").write_text("other text\n\n" * 2000)
+    (tmp_path / "c.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
+    (tmp_path / "d.csv").write_text("text\na\nb\n")
+    return tmp_path
+
+
+UNREAD = [
+    ({"name": "stdlib", "files": ["my.txt"]}, r"data.files=\['my.txt'\]: allowed is \[\] unless data=text"),
+    ({"name": "stdlib", "validation_files": ["my.txt"]}, r"data.validation_files=.*: allowed is \[\] unless data=text"),
+    ({"name": "stdlib", "hub": "a/b"}, "data.hub=a/b: allowed is null unless data=text"),
+    ({"name": "stdlib", "text_column": "body"}, "data.text_column=body: allowed is text unless data=text"),
+    ({"name": "stdlib", "encoding": "latin-1"}, "data.encoding=latin-1: allowed is utf-8 unless data=text"),
+    ({"name": "stdlib", "separator": ";"}, "data.separator=;: allowed is null unless data=text"),
+    (
+        {"name": "text", "hub": "a/b", "validation_files": ["a.txt"]},
+        "data.validation_files=.* takes the place of data.hub",
+    ),
+    ({"name": "text", "hub": "a/b", "separator": ";"}, "data.separator=;: .* takes the place of data.hub"),
+    ({"name": "text", "files": ["a.txt"], "text_column": "body"}, "data.text_column=body: .* ending in .jsonl, .json"),
+    ({"name": "text", "files": ["c.jsonl"], "separator": ";"}, "data.separator=;: .* ending in .csv, .tsv"),
+    (
+        {"name": "text", "files": ["a.txt"], "validation_files": ["b.txt"], "validation_share": 0.1},
+        "data.validation_share=0.1: allowed is 0.05 unless data.validation_files is empty",
+    ),
+    (
+        {"name": "text", "files": ["a.txt"], "validation_files": ["b.txt"], "split": "grouped"},
+        "data.split=grouped: allowed is null beside data.validation_files",
+    ),
+]
+
+
+@pytest.mark.parametrize(("data", "message"), UNREAD)
+def test_a_key_that_the_corpus_does_not_read_is_refused(folder: Path, data: dict[str, Any], message: str) -> None:
+    here = {key: [str(folder / name) for name in value] for key, value in data.items() if key.endswith("files")}
+    data = data | here if data["name"] == "text" else data
+    with pytest.raises(UserError, match=message) as caught:
+        check_keys(data)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "data.files=[my.txt]"],
+        ["train", "-m", "data.text_column=body,text"],
+        ["plan", "train", "data.validation_files=[my.txt]"],
+        ["plan", "train", "data.separator=tab"],
+    ],
+)
+def test_every_verb_refuses_it_with_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments, "tracking=none"]) == 2
+    assert "unless data=text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("encoding", "no-such", "an encoding of text"),
+        ("encoding", "base64", "an encoding of text"),
+        ("encoding", "rot13", "an encoding of text"),
+        ("separator", "ab", "one character"),
+        ("separator", '"', "one character"),
+        ("split", "random", "documents, grouped"),
+    ],
+)
+def test_wrong_values_are_refused(folder: Path, key: str, value: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"data.{key}=.*{message}"):
+        check_keys({"name": "text", "files": [str(folder / "d.csv")], key: value})
+
+
+def test_resolving_fills_in_the_rule_and_one_name_for_the_encoding(folder: Path) -> None:
+    data = {"name": "text", "files": [str(folder / "a.txt")], "split": None, "encoding": "latin1"}
+    resolved = resolved_data(data)
+    assert resolved["split"] == "grouped" and resolved["encoding"] == "iso8859-1" == resolved_data(resolved)["encoding"]
+    assert resolved_data(resolved) == resolved
+    held_out = resolved_data({**data, "encoding": "utf-8", "validation_files": [str(folder / "b.txt")]})
+    assert held_out["split"] == "documents" and resolved_data(held_out) == held_out
+
+
+def test_a_configuration_from_before_the_keys_keeps_its_id_and_its_split(compose: Compose, folder: Path) -> None:
+    overrides = ["study=tiny", "data=text", f"data.files=[{folder / 'a.txt'}]"]
+    new, first = (resolve(compose("train", *overrides, *more)) for more in ([], ["data.split=documents"]))
+    old = {
+        **first,
+        "data": {key: first["data"][key] for key in first["data"] if key not in ("split", "encoding", "separator")},
+    }
+    assert Cell("train", old).id == Cell("train", first).id != Cell("train", new).id
+    assert with_later_keys(old)["data"] == first["data"] and with_later_keys(old, "compress")["data"] == first["data"]
+    assert new["data"]["fingerprint"] != first["data"]["fingerprint"]
+
+
+def test_held_out_files_keep_the_ids_of_before(compose: Compose, folder: Path) -> None:
+    overrides = [f"data.files=[{folder / 'a.txt'}]", f"data.validation_files=[{folder / 'b.txt'}]"]
+    now = resolve(compose("train", "study=tiny", "data=text", *overrides))
+    old = {
+        **now,
+        "data": {key: now["data"][key] for key in now["data"] if key not in ("split", "encoding", "separator")},
+    }
+    assert Cell("train", old).id == Cell("train", now).id

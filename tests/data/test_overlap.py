@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from trainlarge.data.overlap import MOST_PASSAGES, Overlap, OverlapCounter
+from trainlarge.data.prepare import prepare
+
+
+def prose(words: int, seed: int) -> str:
+    draw = random.Random(seed)
+    return " ".join(str(draw.random()) for _ in range(words))
+
+
+def overlap(validation: list[str], train: list[str]) -> Overlap:
+    counter = OverlapCounter()
+    assert list(counter.validation(validation)) == validation and list(counter.training(train)) == train
+    return counter.result()
+
+
+def test_texts_that_share_nothing() -> None:
+    found = overlap([prose(50, i) for i in range(40)], [prose(50, i) for i in range(100, 140)])
+    assert (found.validation_documents, found.duplicates, found.passages_in_training) == (40, 0, 0)
+    assert found.passages > 40 * 50 * 17 // 50 - 80
+
+
+def test_duplicates_are_found_whatever_their_white_space_and_order() -> None:
+    texts = [prose(30, i) for i in range(40)]
+    copies = [texts[3].replace(" ", "\n  "), texts[7] + "\n", texts[7]]
+    found = overlap([*texts, texts[3]], [*(prose(30, i) for i in range(50, 90)), *copies])
+    assert found.validation_documents == 41 and found.duplicates == 3
+
+
+@pytest.mark.parametrize("words", [20, 20_000])
+def test_the_share_of_passages_is_that_of_the_copied_text(words: int) -> None:
+    texts = [prose(words, i) for i in range(10)]
+    train = [prose(words, 99), f"before {texts[0]} after", f"{texts[1]}", texts[2][: len(texts[2]) // 2]]
+    found = overlap(texts, train)
+    assert found.duplicates == 1 and found.passages <= MOST_PASSAGES
+    assert found.passages_in_training / found.passages == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_passage_does_not_cross_documents() -> None:
+    assert overlap(["a" * 30 + " " + "b" * 30], ["a" * 30, "b" * 30]).passages_in_training == 0
+    assert overlap(["short"], ["short"]) == Overlap(1, 1, 0, 0)
+    assert overlap(["short"], ["short"]).shares() == {"overlap_documents": 1.0, "overlap_passages": None}
+
+
+def test_copied_rows_are_counted_told_and_kept(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = [prose(20, i) for i in range(300)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in [*rows[:280], "", " "]))
+    held_out = [*rows[270:], None]
+    (tmp_path / "held_out.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in held_out))
+    files = {"files": [str(tmp_path / "train.jsonl")], "validation_files": [str(tmp_path / "held_out.jsonl")]}
+    data = {"name": "text", "vocab_size": 300, **files}
+    built = prepare(data, tmp_path / "root")
+    printed = capfd.readouterr().out
+    assert "warning: 10 of 30 validation documents stand in the training text too" in printed
+    assert "2 of 282 rows have no text" in printed and "1 of 31 rows have no text" in printed
+    assert "33.3% of the validation text" in printed
+    again = prepare(data, tmp_path / "root")
+    assert again.facts == built.facts and capfd.readouterr().out == printed
+    assert built.facts and built.facts.overlap.shares()["overlap_documents"] == pytest.approx(1 / 3)
+
+
+def test_data_that_was_prepared_before_the_count_has_no_facts(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n\n".join(prose(60, i) for i in range(40)))
+    data = {"name": "text", "files": [str(tmp_path / "a.txt")], "vocab_size": 300, "split": "grouped"}
+    built = prepare(data, tmp_path / "root")
+    meta = built.folder / "meta.json"
+    facts = {key: value for key, value in json.loads(meta.read_text()).items() if key not in ("rows", "overlap")}
+    meta.write_text(json.dumps(facts))
+    assert prepare(data, tmp_path / "root").facts is None
