@@ -207,7 +207,7 @@ def test_a_recipe_whose_model_computes_no_numbers_fails_alone(
     broken, *fine = run_here("compress", [compose("compress", *common, *recipe) for recipe in recipes])
     says = "recipe=binary tensor: allowed is one whose model has a finite loss: this one's is nan"
     assert broken.status().error == says and not broken.packed.exists()
-    assert [cell.record()["loss_increase"] > 0 for cell in fine] == [False, True]
+    assert [cell.record()["loss_increase"] != 0 for cell in fine] == [False, True]
 
 
 def test_a_loss_beyond_every_perplexity_is_recorded(

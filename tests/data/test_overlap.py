@@ -57,12 +57,12 @@ def test_copied_rows_are_counted_told_and_kept(tmp_path: Path, capfd: pytest.Cap
     files = {"files": [str(tmp_path / "train.jsonl")], "validation_files": [str(tmp_path / "held_out.jsonl")]}
     data = {"name": "text", "vocab_size": 300, **files}
     built = prepare(data, tmp_path / "root")
-    printed = capfd.readouterr().out
+    printed = capfd.readouterr().err
     assert "warning: 10 of 30 validation documents stand in the training text too" in printed
     assert "2 of 282 rows have no text" in printed and "1 of 31 rows have no text" in printed
     assert "33.3% of the validation text" in printed
     again = prepare(data, tmp_path / "root")
-    assert again.facts == built.facts and capfd.readouterr().out == printed
+    assert again.facts == built.facts and capfd.readouterr().err == printed
     assert built.facts and built.facts.overlap.shares()["overlap_documents"] == pytest.approx(1 / 3)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -136,7 +137,8 @@ def prepare(data: dict[str, Any], root: Path, own: OwnTokenizer | None = None) -
         with FileLock(f"{folder}.lock", timeout=LOCK_SECONDS):
             prepared = _found(folder, expected) or _built(data, content, folder, own)
     for line in prepared.facts.lines() if prepared.facts else ():
-        print(line, flush=True)
+        # Standard output may be what another program reads.
+        print(line, file=sys.stderr, flush=True)
     return prepared if own is None else replace(prepared, **own.ids)
 
 
