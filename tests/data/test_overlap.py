@@ -8,6 +8,7 @@ import pytest
 
 from trainlarge.data.overlap import MOST_PASSAGES, Overlap, OverlapCounter
 from trainlarge.data.prepare import prepare
+from trainlarge.sweep.sealed import read_sealed, write_sealed
 
 
 def prose(words: int, seed: int) -> str:
@@ -70,7 +71,7 @@ def test_data_that_was_prepared_before_the_count_has_no_facts(tmp_path: Path) ->
     (tmp_path / "a.txt").write_text("\n\n".join(prose(60, i) for i in range(40)))
     data = {"name": "text", "files": [str(tmp_path / "a.txt")], "vocab_size": 300, "split": "grouped"}
     built = prepare(data, tmp_path / "root")
-    meta = built.folder / "meta.json"
-    facts = {key: value for key, value in json.loads(meta.read_text()).items() if key not in ("rows", "overlap")}
-    meta.write_text(json.dumps(facts))
-    assert prepare(data, tmp_path / "root").facts is None
+    meta = read_sealed(built.folder / "meta.json")
+    facts = {key: value for key, value in meta.items() if key not in ("rows", "overlap")}
+    write_sealed(built.folder / "meta.json", facts)
+    assert built.facts and prepare(data, tmp_path / "root").facts is None
