@@ -39,7 +39,7 @@ def test_a_sparsity_that_fits_no_block_does_not_strike_the_blocks_company() -> N
 
 
 def test_all_methods_together_in_any_order() -> None:
-    every = [of(variant) for kind in KINDS for variant in variants(kind, 5)]
+    every = [of(variant) for kind in KINDS for variant in variants(kind, 3)]
     for seed in range(2):
         random.Random(seed).shuffle(every)
         _agree(every)
@@ -57,36 +57,35 @@ def test_a_matrix_without_a_decomposition_strikes_no_other_recipe(monkeypatch: p
 
 
 def test_pairs_of_one_method() -> None:
-    for _, pair in random.Random(0).sample(OF_ONE_KIND, 25):
+    for _, pair in random.Random(0).sample(OF_ONE_KIND, 20):
         for order in permutations(map(of, pair)):
             _agree(list(order))
 
 
 def test_pairs_and_triples_of_any_methods() -> None:
     draw, every = random.Random(1), recipes(seed=2, count=40)
-    for size in [2] * 15 + [3] * 5:
+    for size in [2] * 10 + [3] * 4:
         for order in permutations(draw.sample(every, size), size):
             _agree(list(order))
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind.slot}-{kind.name}")
 def test_all_pairs_with_a_method(kind: type[Part]) -> None:
-    others = [variant for other in KINDS for variant in variants(other, 4)]
-    for one in variants(kind):
-        for other in [*variants(kind), *others]:
+    others = [variant for other in KINDS for variant in variants(other, 2)]
+    for one in variants(kind, 4):
+        for other in [*variants(kind, 8), *others]:
             for order in permutations([of(one), of(other)]):
                 _agree(list(order))
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("model", ["modern", "roberta", "untied", "distilbert"])
-@pytest.mark.parametrize("seed", range(5))
-def test_triples_and_large_groups(model: str, seed: int) -> None:
-    draw, every = random.Random(seed), recipes(seed=100 + seed, count=200)
-    for _ in range(60):
+def test_triples_and_a_large_group(model: str) -> None:
+    draw, every = random.Random(model), recipes(seed=100, count=100)
+    for _ in range(30):
         for order in permutations(draw.sample(every, 3)):
             _agree(list(order), model)
     _agree(every, model)

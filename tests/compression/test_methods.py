@@ -30,6 +30,7 @@ QUANTIZES = [
     Outliers(3, share=0.02),
     GPTQ(3, "group", group_size=10),
     Mixed(3.5),
+    Mixed(3.5, sensitivity="model"),
     MinMax(3),
     MinMax(4, "group", 10, embeddings=False),
     MinMax(2, "tensor"),

@@ -48,7 +48,14 @@ quantizes = st.one_of(
     st.builds(Uniform, **uniform),
     st.builds(Outliers, share=st.floats(0, 0.99), **uniform),
     st.builds(GPTQ, **uniform, **damping, calibration_rows=st.integers(1, 1000)),
-    st.builds(Mixed, bits=st.floats(2, 8), symmetric=st.booleans(), **groups, **calibrated),
+    st.builds(
+        Mixed,
+        bits=st.floats(2, 8),
+        sensitivity=st.sampled_from(["layer", "model"]),
+        symmetric=st.booleans(),
+        **groups,
+        **calibrated,
+    ),
     st.builds(MinMax, bits=st.integers(2, 8), **groups, **common),
     st.builds(KMeans, bits=st.integers(1, 8), granularity=st.sampled_from(["tensor", "row"]), **common),
     st.builds(Ternary, **groups, **common),
@@ -78,6 +85,7 @@ def test_fields_that_came_later_leave_old_recipes_as_they_were() -> None:
         "name": "magnitude", "version": 1, "sparsity": 0.5, "scope": "global", "embeddings": True
     }  # fmt: skip
     assert set(Uniform(4).to_json()) == {"name", "version", "bits", "granularity", "symmetric", "embeddings"}
+    assert "sensitivity" not in Mixed(4).to_json() and Mixed(4, sensitivity="model").to_json()["sensitivity"] == "model"
     for methods in METHODS.values():
         for kind in methods.values():
             defaults = {item.name: item.default for item in fields(kind)}
@@ -123,6 +131,7 @@ def test_every_method_has_a_group_file_with_all_its_fields(slot: str, compose: C
         ("3 bit row outliers 1 %", Recipe(quantize=Outliers(3))),
         ("4 bit row symmetric gptq", Recipe(quantize=GPTQ(4, symmetric=True))),
         ("3.5 bit row mixed", Recipe(quantize=Mixed(3.5))),
+        ("3.5 bit row mixed by model", Recipe(quantize=Mixed(3.5, sensitivity="model"))),
         ("4 bit row min_max", Recipe(quantize=MinMax(4))),
         ("4 bit group 64 min_max without embeddings", Recipe(quantize=MinMax(4, "group", embeddings=False))),
         ("4 bit tensor kmeans", Recipe(quantize=KMeans(4))),
@@ -169,6 +178,10 @@ def test_bad_pruning(group: dict[str, Any], message: str) -> None:
         ({"name": "gptq", "bits": 4, "damping": -1}, "quantize.damping=-1"),
         ({"name": "gptq", "bits": 1}, "quantize.bits=1: allowed is a whole number from 2 to 8"),
         ({"name": "mixed", "bits": 1.5}, "quantize.bits=1.5: allowed is a number from 2 to 8"),
+        (
+            {"name": "mixed", "bits": 3, "sensitivity": "loss"},
+            "quantize.sensitivity=loss: allowed is one of layer, mod",
+        ),
         ({"name": "min_max", "bits": 1}, "quantize.bits=1: allowed is a whole number from 2 to 8"),
         ({"name": "min_max", "bits": 4, "range": "mse"}, "quantize.range=mse: allowed is a field of min_max"),
         ({"name": "kmeans", "bits": 9}, "quantize.bits=9: allowed is a whole number from 1 to 8"),

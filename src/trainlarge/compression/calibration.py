@@ -99,7 +99,7 @@ class Calibration:
     def _see(self, rows: int, layers: Mapping[str, nn.Linear], see: Callable[[str, Tensor], None]) -> None:
         """One pass of the dense model: ``see`` gets the inputs, float32 [tokens, in], of every layer and batch."""
         load_weights(self.model, self.weights.tensors)
-        with _evaluating(self.model), torch.no_grad(), ExitStack() as hooks:
+        with evaluating(self.model), torch.no_grad(), ExitStack() as hooks:
             masks = hooks.enter_context(masks_of(self.model))
             for name, layer in layers.items():
                 hooks.callback(layer.register_forward_pre_hook(_seeing(name, see, masks)).remove)
@@ -183,7 +183,7 @@ def _forward(model: nn.Module, batch: dict[str, Tensor], masks: Masks) -> None:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Without dropout; the model's mode is left as it was."""
     was_training = model.training
     model.eval()

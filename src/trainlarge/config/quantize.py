@@ -182,15 +182,22 @@ class GPTQ(Uniform, Calibrated):
 class Mixed(Calibrated):
     """Round each matrix as ``Uniform`` does, with as many bits as it needs: 2 to 8, ``bits`` of them on average.
 
-    A matrix W is as sensitive at b bits as its output W X is wrong: e(b) = tr((W' - W) H (W' - W)^T) / tr(W H W^T),
-    with H = X X^T / n over the n tokens (the unit matrix where there are no inputs). The matrix whose e falls most for
-    each bit of the file gets one bit more, as long as the average over all weights is at most ``bits``; from 2 bits
-    each, or from the whole number below ``bits``, whichever ends with the smaller sum of e.
+    ``sensitivity: layer``: a matrix W is as sensitive at b bits as its own output W X is wrong: e(b) = tr((W' - W) H
+    (W' - W)^T) / tr(W H W^T), with H = X X^T / n over the n tokens (the unit matrix where there are no inputs, as for
+    embeddings). What that error does to the model's output is not in it.
+    ``sensitivity: model``: e(b) = mean KL(p || p') in nats, p the token probabilities that the model predicts before
+    anything is rounded and p' those with this matrix alone rounded to b bits, over the positions of the calibration
+    rows that have a label (all where there are no labels). It takes a pass over these rows for every matrix and b.
+    The matrix whose e falls most for each bit of the file gets one bit more, as long as the average over all weights is
+    at most ``bits``: from 2 bits each, from the whole number below ``bits``, and for ``model`` also from 8 bits each
+    after those that cost least were taken away; whichever ends with the smallest sum of e.
     Source: Hessian-aware mixed precision, Dong et al. 2019 (HAWQ, arXiv 1905.03696) and Shen et al. 2020 (Q-BERT, arXiv
-    1909.05840); here the sensitivity of a layer is measured on its output instead of estimated by an eigenvalue.
+    1909.05840), which estimate the loss by an eigenvalue; the divergence of outputs as sensitivity: Cai et al. 2020
+    (ZeroQ, arXiv 2001.00281), equation 5. Both are measured here, one matrix at a time.
     """
 
     off: ClassVar[Mapping[str, float]] = {"bits": 32}
+    later: ClassVar[Mapping[str, Any]] = {"sensitivity": "layer"}
 
     bits: float
     """Average bits of a code over all weights, 2 to 8; a configuration's 32 is no quantization."""
@@ -204,8 +211,12 @@ class Mixed(Calibrated):
     group_size: int | None = None
     """Weights of a group."""
 
+    sensitivity: Literal["layer", "model"] = "layer"
+    """Where the error of rounding a matrix is measured: at the output of its layer, or at that of the model."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.require("sensitivity", self.sensitivity in ("layer", "model"), "one of layer, model")
         allowed = "a number from 2 to 8, or 32 in a configuration"
         self.require("bits", is_real(self.bits) and 2 <= self.bits <= 8, allowed)
         check_granularity(self)
@@ -218,7 +229,8 @@ class Mixed(Calibrated):
 
     def summary(self) -> str:
         """Such as ``3.5 bit row mixed``."""
-        return f"{self.bits:g} bit {_groups(self)}" + (" symmetric" if self.symmetric else "") + " mixed"
+        where = " by model" if self.sensitivity == "model" else ""
+        return f"{self.bits:g} bit {_groups(self)}" + (" symmetric" if self.symmetric else "") + f" mixed{where}"
 
 
 @method("quantize", "kmeans")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from trainlarge.compression.divergence import measuring_divergence
 from trainlarge.compression.forms import Form
 from trainlarge.compression.methods.uniform import quantize
 from trainlarge.compression.registry import Shared, applies
@@ -14,32 +16,88 @@ from trainlarge.config.quantize import Mixed
 
 FEWEST, MOST = 2, 8
 
-Sensitivity = dict[str, list[float]]
-"""Name of a matrix -> relative error of its output at 2, 3, ... 8 bits."""
+Sensitivity = Mapping[str, Sequence[float]]
+"""Name of a matrix -> error at 2, 3, ... 8 bits."""
 
 
 @applies(Mixed)
 def mixed(method: Mixed, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
-    """Measure each matrix at every number of bits, share out the bits, round."""
-    hessians = shared.calibrated(method).hessians(method.calibration_rows)
-    sensitivity = shared.once(method.without("bits"), lambda: _sensitivity(method, tensors, hessians))
-    bits = share_out(method.bits, sensitivity, {name: tensor.numel() for name, tensor in tensors.items()})
+    """Measure each matrix at every number of bits that is asked for, share out the bits, round."""
+    share = _by_model if method.sensitivity == "model" else _by_layer
+    bits = share(method, tensors, shared)
     return {name: quantize(tensor, method.uniform(bits[name])) for name, tensor in tensors.items()}
 
 
-def share_out(average: float, sensitivity: Sensitivity, weights: Mapping[str, int]) -> dict[str, int]:
+def share_out(
+    average: float, sensitivity: Sensitivity, weights: Mapping[str, int], from_most: bool = False
+) -> dict[str, int]:
     """Bits of each matrix, such that the average over all ``weights`` is at most ``average``.
 
-    Greedy, from the fewest bits and from equal ones: no worse than equal bits, whatever the sizes of the matrices.
+    Greedy, from the fewest bits and from equal ones (and, ``from_most``, from the most): no worse than equal bits,
+    whatever the sizes of the matrices.
     """
-    found = [_filled(start, average, sensitivity, weights) for start in (FEWEST, int(average))]
+    starts = [dict.fromkeys(weights, start) for start in (FEWEST, int(average))]
+    starts += [_trimmed(average, sensitivity, weights)] if from_most else []
+    found = [_filled(start, average, sensitivity, weights) for start in starts]
     return min(found, key=lambda bits: sum(sensitivity[name][bits[name] - FEWEST] for name in bits))
 
 
-def _filled(start: int, average: float, sensitivity: Sensitivity, weights: Mapping[str, int]) -> dict[str, int]:
+def _by_layer(method: Mixed, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, int]:
+    hessians = shared.calibrated(method).hessians(method.calibration_rows)
+    sensitivity = shared.once(method.without("bits"), lambda: _sensitivity(method, tensors, hessians))
+    return share_out(method.bits, sensitivity, _counts(tensors))
+
+
+def _by_model(method: Mixed, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, int]:
+    known: dict[tuple[str, int], float] = shared.once(method.without("bits"), dict)
+    with measuring_divergence(shared.calibrated(method), method.calibration_rows, tensors) as divergence:
+
+        def error(name: str, bits: int) -> float:
+            return divergence(name, quantize(tensors[name], method.uniform(bits)).dense())
+
+        sensitivity = {name: _Errors(name, error, known) for name in tensors}
+        return share_out(method.bits, sensitivity, _counts(tensors), from_most=True)
+
+
+@dataclass(frozen=True)
+class _Errors(Sequence[float]):
+    """The errors of a matrix, each measured when it is first asked for."""
+
+    name: str
+    measure: Callable[[str, int], float]
+    known: dict[tuple[str, int], float]
+
+    def __getitem__(self, place: int) -> float:  # type: ignore[override]
+        key = (self.name, place + FEWEST)
+        if key not in self.known:
+            self.known[key] = self.measure(*key)
+        return self.known[key]
+
+    def __len__(self) -> int:
+        return MOST - FEWEST + 1
+
+
+def _counts(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    return {name: tensor.numel() for name, tensor in tensors.items()}
+
+
+def _trimmed(average: float, sensitivity: Sensitivity, weights: Mapping[str, int]) -> dict[str, int]:
+    """From the most bits: the bit that raises the sum of errors least for its bytes goes, until the average is kept."""
+    bits = dict.fromkeys(weights, MOST)
+    while sum(bits[name] * count for name, count in weights.items()) > average * sum(weights.values()):
+        name = min(
+            (name for name in weights if bits[name] > FEWEST),
+            key=lambda name: _gain(sensitivity[name], bits[name] - 1) / weights[name],
+        )
+        bits[name] -= 1
+    return bits
+
+
+def _filled(
+    bits: dict[str, int], average: float, sensitivity: Sensitivity, weights: Mapping[str, int]
+) -> dict[str, int]:
     """The bit that lowers the sum of errors most for its bytes is given next, until none fits any more."""
-    bits = dict.fromkeys(weights, start)
-    left = (average - start) * sum(weights.values())
+    left = average * sum(weights.values()) - sum(bits[name] * count for name, count in weights.items())
     while fitting := [name for name in weights if bits[name] < MOST and weights[name] <= left]:
         name = max(fitting, key=lambda name: _gain(sensitivity[name], bits[name]) / weights[name])
         bits[name] += 1
@@ -64,7 +122,7 @@ def _sensitivity(method: Mixed, tensors: Mapping[str, Tensor], hessians: Mapping
     }
 
 
-def _gain(errors: list[float], bits: int) -> float:
+def _gain(errors: Sequence[float], bits: int) -> float:
     return errors[bits - FEWEST] - errors[bits - FEWEST + 1]
 
 

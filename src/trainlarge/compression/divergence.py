@@ -1,0 +1,72 @@
+"""How far the predictions of a model move when one of its matrices is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from trainlarge.compression.calibration import Calibration, evaluating, first_rows
+from trainlarge.compression.masks import counted
+from trainlarge.compression.weights import load_weights
+from trainlarge.errors import UserError
+
+IGNORED = -100
+"""Label of a position that is not to be predicted."""
+
+Divergence = Callable[[str, Tensor], float]
+"""(name of a matrix, what takes its place) -> mean KL(p || p') in nats over the positions that count."""
+
+
+@contextmanager
+def measuring_divergence(calibration: Calibration, rows: int, tensors: Mapping[str, Tensor]) -> Iterator[Divergence]:
+    """Measures the model of ``calibration`` with the matrices ``tensors`` against itself with another one of them.
+
+    Args:
+        calibration: model and batches; the model has the weights of its snapshot again when this ends.
+        rows: of the batches, the first ones.
+        tensors: name -> matrix, where it is another one than in the snapshot too.
+
+    Raises UserError for a model that gives no logits, and where there is no row.
+    """
+    model = calibration.model
+    batches = list(first_rows(calibration.batches(), rows))
+    load_weights(model, calibration.weights.tensors)
+    try:
+        with evaluating(model), torch.no_grad():
+            entries = model.state_dict(keep_vars=True)
+            for name, tensor in tensors.items():
+                entries[name].copy_(tensor)
+            before = [_logits(model, batch) for batch in batches]
+
+            def divergence(name: str, tensor: Tensor) -> float:
+                own = tensors[name]
+                entries[name].copy_(tensor)
+                after = (_logits(model, batch) for batch in batches)
+                found = [_divergence(*pair) for pair in zip(before, after, strict=True)]
+                entries[name].copy_(own)
+                return sum(found) / max(1, sum(map(len, before)))
+
+            yield divergence
+    finally:
+        load_weights(model, calibration.weights.tensors)
+
+
+def _divergence(before: Tensor, after: Tensor) -> float:
+    """The sum over positions of KL(p || p') of logits; in float64, since it may be far smaller than a logit."""
+    log_before, log_after = (logits.double().log_softmax(-1) for logits in (before, after))
+    return float(nn.functional.kl_div(log_after, log_before, reduction="sum", log_target=True))
+
+
+def _logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """float32 [positions, entries], at the positions with a label, or all that the mask leaves in."""
+    device = next(model.parameters()).device
+    inputs = {key: tensor.to(device) for key, tensor in batch.items()}
+    output = model(inputs[""]) if "" in inputs else model(**inputs)
+    logits = getattr(output, "logits", None)
+    if logits is None:
+        raise UserError("quantize.sensitivity", "model", "layer for a model without logits")
+    mask = inputs.get("decoder_attention_mask", inputs.get("attention_mask"))
+    return counted(logits, inputs["labels"] != IGNORED if "labels" in inputs else mask).float()
