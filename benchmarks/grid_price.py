@@ -6,8 +6,9 @@
 against those of the largest budget alone; and the same for a run of its own for each budget (``matched``).
 
 *Loss.* Each budget's final loss on a branch against that of a ``matched`` run of the same budget and seed, at the same
-peak rate: the mean difference over seeds, its standard error, and the spread that seeds alone make. ``cooldown`` decays
-over its default share by 1-sqrt; ``matched`` decays linearly to the end, and once more by 1-sqrt.
+peak rate: the mean difference over seeds, its standard error, and the standard deviation of the ``matched`` losses over
+seeds. ``cooldown`` decays over its default share by 1-sqrt; ``matched`` decays linearly to the end, and once more by
+1-sqrt.
 """
 
 from __future__ import annotations

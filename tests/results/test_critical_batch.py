@@ -56,8 +56,9 @@ def test_two_batches_are_too_few() -> None:
     assert fit.status == "too few batches" and math.isnan(fit.critical_batch)
 
 
-def made(critical: float = 4000.0, rates: tuple[float, ...] = (1e-3,), seeds: int = 1) -> StudyFrames:
-    """Curves that reach a loss of 3 after the steps of a surface; a rate other than 2e-3 takes 1.5 times as long."""
+def made(critical: float = 4000.0, rates: tuple[float, ...] = (1e-3,), seeds: int = 1, idle: float = 0) -> StudyFrames:
+    """Curves that reach a loss of 3 after the steps of a surface, and ``idle`` ones; a rate other than 2e-3 takes 1.5
+    times as long."""
     cells: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
     for batch in BATCHES:
@@ -65,9 +66,9 @@ def made(critical: float = 4000.0, rates: tuple[float, ...] = (1e-3,), seeds: in
             for seed in range(seeds):
                 name = f"{batch}-{rate}-{seed}"
                 series = f"batch={batch}, lr={rate}"
-                needed = 200 * (1 + critical / batch) * (1.5 if rate != 2e-3 else 1)
+                needed = 200 * (1 + critical / batch) * (1.5 if rate != 2e-3 else 1) + idle
                 cells.append({"cell": name, "width": 64, "depth": 2, "series": series, "seed": seed, "batch": batch,
-                              "peak_lr": rate})  # fmt: skip
+                              "peak_lr": rate, "warmup_steps": 50})  # fmt: skip
                 for step in (25 * 2 ** (index / 2) for index in range(15)):
                     loss = 3 + math.log(needed / step)
                     curves.append({"cell": name, "step": step, "loss": loss, "part": "trunk"})
@@ -80,6 +81,21 @@ def test_steps_to_a_loss_are_read_off_the_trunk() -> None:
     assert list(reached["steps"]) == pytest.approx([200 * 1.5 * (1 + 4000 / batch) for batch in BATCHES])
     assert list(reached["tokens"]) == pytest.approx(list(reached["steps"] * reached["batch"]))
     assert steps_to_loss(made(), 0.2).empty, "the decay does not count"
+
+
+def test_the_warm_up_makes_the_critical_batch_too_small_and_can_be_left_out() -> None:
+    """Of a warm-up of 50 steps from a rate of 0, half were idle."""
+    frames = made(rates=(2e-3,), idle=25)
+    assert critical_batches(frames, 3.0)[64, 2].critical_batch < 3700
+    fit = critical_batches(frames, 3.0, without_warmup=True)[64, 2]
+    assert (fit.critical_batch, fit.least_steps) == pytest.approx((4000, 200), rel=1e-4)
+
+
+def test_the_fit_of_the_docs() -> None:
+    """docs/batch_size.md, steps to a loss of 4.0, with the 50 steps of warm-up and as if they were 25."""
+    batches, steps = [512, 1024, 2048, 4096, 8192, 16384], [1031, 534, 267, 205, 138, 113]
+    assert fit_critical_batch(batches, steps).critical_batch == pytest.approx(5430, abs=1)
+    assert fit_critical_batch(batches, [step - 25 for step in steps]).critical_batch == pytest.approx(7637, abs=1)
 
 
 def test_budgets_that_share_a_trunk_count_once() -> None:

@@ -18,7 +18,8 @@ class TaskConfig:
     name: str = "mlm"
     """``mlm``: masked language modelling."""
     mask_rate: float = 0.15
-    """Share of positions masked in training, in (0, 1). 0.15 as published; 0.4 learns faster at small sizes."""
+    """Share of positions masked in training, in (0, 1). 0.15 as published; 0.4 learns faster at small sizes.
+    Every token may be masked, ``[SEP]`` too."""
     evaluation_mask_rate: float = 0.15
     """Share of positions masked in the fixed evaluation set, in (0, 1)."""
     evaluation_rows: int = 1024

@@ -119,6 +119,7 @@ CELLS = {
     **_QUALITY,
     **_SIZES,
     "executed_flops": _EXECUTED_FLOPS,
+    "warmup_steps": Column("config.schedule.warmup_steps", "1", "steps of linear warm-up from zero, counted in step"),
     "non_embedding_parameters": Column("non_embedding_parameters", "1", "parameters without embeddings"),
     "step_seconds": Column("step_seconds", "s", "settled time of a step on this device"),
     "compile_seconds": Column(

@@ -73,7 +73,7 @@ def fit_critical_batch(batches: Sequence[float], steps: Sequence[float]) -> Crit
     return CriticalBatch(status, least_steps, least_steps * critical, critical, interval, explained)
 
 
-def steps_to_loss(frames: StudyFrames, target: float) -> pd.DataFrame:
+def steps_to_loss(frames: StudyFrames, target: float, without_warmup: bool = False) -> pd.DataFrame:
     """How many steps and tokens each run needed to reach a loss while its rate was constant.
 
     Taken from the trunk of each curve, between its points straight in log steps, so that the decay of a budget plays no
@@ -82,18 +82,22 @@ def steps_to_loss(frames: StudyFrames, target: float) -> pd.DataFrame:
     Args:
         frames: a study that varies ``optim.batch``.
         target: evaluation loss in nats.
+        without_warmup: count the steps of the warm-up, whose rate rises from 0, as half as many. Every run has the same
+            number of them, so that they lengthen the runs of large batches most and make the critical batch too small.
 
     Returns:
         ``cell``, ``width``, ``depth``, ``seed``, ``batch`` (tokens), ``peak_lr``, ``steps`` and ``tokens``; of cells
         that share a trunk, the one with the longest.
     """
-    described = frames.cells.set_index("cell")[["width", "depth", "series", "seed", "batch", "peak_lr"]]
+    described = frames.cells.set_index("cell")[["width", "depth", "series", "seed", "batch", "peak_lr", "warmup_steps"]]
     trunks = frames.curves[frames.curves["part"] == "trunk"].sort_values("step")
     found = {cell: _crossing(rows, target) for cell, rows in trunks.groupby("cell")}
     reached = {cell: steps for cell, steps in found.items() if steps is not None}
     frame = described.loc[list(reached)].assign(steps=list(reached.values())).reset_index()
     frame["length"] = frame["cell"].map(trunks.groupby("cell")["step"].max())
     frame = frame.sort_values(["batch", "peak_lr", "length"]).drop_duplicates(["series", "seed"], keep="last")
+    if without_warmup:
+        frame["steps"] -= np.minimum(frame["steps"], frame["warmup_steps"]) / 2
     frame["tokens"] = frame["steps"] * frame["batch"]
     columns = ["cell", "width", "depth", "seed", "batch", "peak_lr", "steps", "tokens"]
     return frame[columns].sort_values(["width", "depth", "batch", "peak_lr", "seed"], ignore_index=True)
@@ -119,13 +123,18 @@ def best_rates(reached: pd.DataFrame) -> pd.DataFrame:
     return reached.merge(best, on=[*keys, "peak_lr"])
 
 
-def critical_batches(frames: StudyFrames, target: float) -> dict[tuple[int, int], CriticalBatch]:
+def critical_batches(
+    frames: StudyFrames, target: float, without_warmup: bool = False
+) -> dict[tuple[int, int], CriticalBatch]:
     """(width, depth) -> the fit at a loss, each batch with its best learning rate.
+
+    Args:
+        frames, target, without_warmup: as for :func:`steps_to_loss`.
 
     Raises:
         UserError: when no run reaches the loss.
     """
-    reached = steps_to_loss(frames, target)
+    reached = steps_to_loss(frames, target, without_warmup)
     if reached.empty:
         lowest = frames.curves.loc[frames.curves["part"] == "trunk", "loss"].min()
         raise UserError(

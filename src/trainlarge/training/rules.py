@@ -45,7 +45,8 @@ def check_rules(optim: dict[str, Any]) -> None:
 
 def _inverse_sqrt_width(base: float, base_width: int, width: int) -> float:
     """``lr * sqrt(base_width / width)``: measured here at widths 64 to 256, where a base rate of 3e-3 at width 128 was
-    among the best of {2e-3, 3e-3, 4e-3} and above 4e-3 training did not leave the plateau."""
+    among the best of {2e-3, 3e-3, 4e-3}. With a base rate above 4e-3, widths 128 and 256 did not leave the plateau;
+    width 64 trains well at 8e-3, too (docs/batch_size.md)."""
     return base * math.sqrt(base_width / width)
 
 
