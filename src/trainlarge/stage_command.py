@@ -25,7 +25,7 @@ from trainlarge.errors import UserError
 from trainlarge.hydra_keys import check_command_line, search_path_override
 from trainlarge.launch.engine import CellsFailed, Outcome, run_cells
 from trainlarge.sweep.action import Action, acting
-from trainlarge.sweep.compose import plain
+from trainlarge.sweep.compose import NOT_NULL, plain
 from trainlarge.sweep.expand import expand_lists
 from trainlarge.sweep.text_files import keep_text_in_files
 from trainlarge.sweep.text_keys import as_written
@@ -142,6 +142,10 @@ def _no_truth_value(found: re.Match[str], text: str, stage: str, arguments: list
     return UserError(_full_key(text), found[1], _TYPES["Boolean"])
 
 
+def _no_null(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+    return UserError(found[1], "null", NOT_NULL)
+
+
 def _no_list(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
     key = _full_key(text)
     return UserError(key, _value_of(key, arguments), f"a list: {key}=[...]")
@@ -197,6 +201,7 @@ _EXPLANATIONS: list[tuple[re.Pattern[str], _Explain]] = [
     (re.compile(r"Could not (?:override|append to config\. An item is already at) '([^']+)'"), _unknown_key),
     (re.compile(r"Key '([^']+)' (?:is not in struct|not in '\w+')"), _unknown_key),
     (re.compile(r"Value '(.*)' is not a valid bool"), _no_truth_value),
+    (re.compile(r"field '([^']+)' is not Optional"), _no_null),
     (re.compile(r"is not a ListConfig|Cannot merge DictConfig with ListConfig"), _no_list),
     (re.compile(r"Interpolation key '([^']+)' not found"), _no_such_reference),
     (re.compile(r"Ambiguous value for argument '([^'=]+)="), _ambiguous),

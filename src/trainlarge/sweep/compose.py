@@ -18,6 +18,7 @@ TARGET = "_target_"
 """The key by which a configuration names what Hydra is to call."""
 Compose = Callable[[list[str]], DictConfig]
 """Composes a configuration from Hydra overrides."""
+NOT_NULL = "a value: null stands for none, which this key cannot be; 'null' in quotes is the word"
 
 
 class Composer:
@@ -107,6 +108,8 @@ def _update(config: DictConfig, key: str, value: Any) -> None:
     try:
         OmegaConf.update(config, key, value)
     except OmegaConfBaseException as error:
+        if value is None:
+            raise UserError(key, "null", NOT_NULL) from error
         raise UserError(key, value, str(error).splitlines()[0]) from error
 
 
