@@ -148,9 +148,8 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyt
     prepared.mkdir(exist_ok=True)
     (root / ".data").symlink_to(prepared)
     monkeypatch.setenv("TRAINLARGE_STUDIES", str(root))
-    # A settled step time is not what these tests are about.
-    monkeypatch.setattr(probe, "LEAST_SECONDS", 0.02)
-    monkeypatch.setattr(probe, "LEAST_STEPS", 5)
+    # The steady-state step time is not what these tests are about.
+    monkeypatch.setattr(probe, "ROUND_SECONDS", 0.02)
     return Study.named("tiny")
 
 

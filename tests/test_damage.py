@@ -35,12 +35,11 @@ KINDS = {
     "tiny/compress/ID/record.json", "tiny/compress/ID/status.json", "tiny/compress/ID/weight_errors.json",
     "tiny/train/ID/checkpoint/config.json", "tiny/train/ID/checkpoint/model.safetensors",
     "tiny/train/ID/checkpoint/tokenizer.json", "tiny/train/ID/config.yaml", "tiny/train/ID/metrics.jsonl",
-    "tiny/train/ID/record.json", "tiny/train/ID/status.json",
+    "tiny/train/ID/record.json", "tiny/train/ID/status.json", "tiny/train/ID/steps.json",
+    "tiny/probes/ID.json", "tiny/trunks/ID/step_time.json",
     "tiny/trunks/ID/trunk-N/state.json", "tiny/trunks/ID/trunk-N/tensors.safetensors",
 }  # fmt: skip
 """Some of what a study has: a test of nothing must not pass."""
-MEASURED = {"tiny/probes/ID.json", "tiny/train/ID/steps.json"}
-"""Times of steps, which other tests damage."""
 CELLS = ["cell", "loss", "accuracy", "step", "tokens", "flops", "parameters", "series"]
 CURVES = ["cell", "step", "loss", "train_loss"]
 COMPRESSION = ["cell", "loss", "dense_loss", "file_bytes"]
@@ -64,8 +63,7 @@ class Lab:
     def files(self) -> dict[str, str]:
         """Kind -> the first file of it."""
         found = sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
-        kinds = {kind_of(name): name for name in reversed(found) if (self.root / name).stat().st_size}
-        return {kind: name for kind, name in kinds.items() if kind not in MEASURED}
+        return {kind_of(name): name for name in reversed(found) if (self.root / name).stat().st_size}
 
     def copy(self, target: Path) -> Study:
         shutil.copytree(self.root, target, symlinks=True)
@@ -92,7 +90,7 @@ def lab(
     recipe = ["study=tiny", "tracking=none", "impl.device=cpu", "impl.threads=1"]
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("TRAINLARGE_STUDIES", str(root))
-        patched.setattr(probe, "LEAST_SECONDS", 0.02)
+        patched.setattr(probe, "ROUND_SECONDS", 0.02)
         train = [compose("train", *common, f"budget={budget} steps") for budget in (15, 30)]
         last = run(Study.named("tiny", root), "train", train)[-1].name
         compress, other = (
@@ -221,7 +219,7 @@ def redo(lab: Lab, study: Study, lines: list[str]) -> None:
 def test_no_damaged_file_is_read_without_a_word(
     lab: Lab, expected: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr(probe, "LEAST_SECONDS", 0.02)
+    monkeypatch.setattr(probe, "ROUND_SECONDS", 0.02)
     files = lab.files()
     assert set(files) >= KINDS
     wrong = []

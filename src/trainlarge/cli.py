@@ -174,7 +174,9 @@ def _plan(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="trainlarge plan", description=PLAN_HELP)
     parser.add_argument("arguments", nargs="*", metavar="STAGE | +sweeps=STUDY/STAGE | KEY=VALUE")
     parser.add_argument("--json", action="store_true", help="for programs")
-    parser.add_argument("--calibrate", action="store_true", help="time a step of each shape that has no time yet")
+    parser.add_argument(
+        "--calibrate", action="store_true", help="time a step of each shape, once more where it has a time"
+    )
     options = parser.parse_intermixed_args([argument for argument in arguments if argument not in _SWEEP_FLAGS])
     foresight = foresee(options.arguments, options.calibrate)
     if options.json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,9 +22,12 @@ from trainlarge.results.estimate import Estimate, JobEstimate, estimate
 from trainlarge.results.step_times import StepTimes, cores_of_a_job
 from trainlarge.results.terminal import table
 from trainlarge.stage_command import act_on_cells
+from trainlarge.sweep.cell import Cell, canonical_json
 from trainlarge.sweep.plan import Plan, look_ahead, make_cells
 from trainlarge.sweep.stages import STAGES
+from trainlarge.sweep.step_times import budgets_missed, missed_in_words
 from trainlarge.sweep.store import Study
+from trainlarge.training.cells import timed_part
 
 PATIENCE_SECONDS = 5.0
 """How long a plan waits for SLURM, whose commands try for a minute where its configuration is not there."""
@@ -74,7 +77,7 @@ def foresee(arguments: list[str], calibrate: bool = False) -> Foresight:
 
     Args:
         arguments: a stage or ``+sweeps=STUDY/STAGE``, and Hydra overrides.
-        calibrate: first time a step of each shape that has not been timed, and keep that with the study.
+        calibrate: first time a step of each shape, also where that was done before, and keep it with the study.
 
     Raises:
         UserError: for anything that the command itself would refuse.
@@ -91,6 +94,8 @@ def foresee(arguments: list[str], calibrate: bool = False) -> Foresight:
     plan = look_ahead(study, stage, make_cells(stage, configs), redo=first["redo"])
     if calibrate:
         _calibrate(study, plan, first)
+        # What was observed now may prove budgets missed that cells are done with.
+        plan = look_ahead(study, stage, list(plan.cells), redo=first["redo"])
     whole = estimate(study, plan, _step_times(study, first), _jobs_at_once(first))
     return Foresight(study, plan, whole, first, *_arrays(study, plan, first["launcher"]))
 
@@ -139,6 +144,7 @@ def _notes(foresight: Foresight) -> list[str]:
         notes.append(f"all jobs, {at_once}: {seconds_text(whole.elapsed_seconds)}")
     if spared := whole.total(SPARED):
         notes.append(f"saved states spare {counted_text('')(spared).strip()} steps, which are not counted above")
+    notes += _notes_of_steps(foresight)
     devices = list(dict.fromkeys(job.timed_on for job in whole.jobs if job.timed_on))
     notes += [f"timed on {device}" for device in devices]
     if foresight.plan.stage == "train" and any(job.timed_on is None for job in whole.jobs):
@@ -146,6 +152,16 @@ def _notes(foresight: Foresight) -> list[str]:
         remedy = "; trainlarge plan --calibrate does that in seconds" if here else ""
         notes.append(f"some shapes have not been timed in this study{remedy}")
     return [*notes, *_notes_of_slurm(foresight), *map(shlex.join, foresight.arrays)]
+
+
+def _notes_of_steps(foresight: Foresight) -> list[str]:
+    """On budgets that were missed, and on those that are all warm-up."""
+    cells = {cell.id: cell.config for cell in foresight.plan.cells} if foresight.plan.stage == "train" else {}
+    missed = {cell: ratio for cell, ratio in budgets_missed(foresight.study).items() if cell in cells}
+    some = [cell for job in foresight.estimate.jobs for cell in job.cells if cell.cell in cells and cell.steps]
+    short = [cell for cell in some if (cell.steps or 0) <= cells[cell.cell]["schedule"]["warmup_steps"]]
+    warning = f"all steps of {len(short)} cells lie inside the warm-up (schedule.warmup_steps)"
+    return [*([missed_in_words(missed)] if missed else []), *([warning] if short else [])]
 
 
 def _notes_of_slurm(foresight: Foresight) -> list[str]:
@@ -193,15 +209,19 @@ def _step_times(study: Study, config: dict[str, Any]) -> StepTimes:
 
 
 def _calibrate(study: Study, plan: Plan, first: dict[str, Any]) -> None:
-    """Time a step of each shape that the plan will train and that has no time yet."""
+    """Time a step of each shape of the plan once more, in turns; earlier times stay, and the smallest counts."""
     if plan.stage != "train" or first["launcher"]["name"] != "local":
         raise UserError("--calibrate", f"{plan.stage}, {first['launcher']['name']}", "train cells with launcher=local")
     make_threads_yield()
-    cells = {cell.id: cell for cell in plan.cells}
-    for config in (cells[job.cell_ids[0]].config for job in plan.jobs):
-        if _step_times(study, config).find(config) is None:
-            # Imports torch, which reads the environment that was set above.
-            from trainlarge.training.setup import Setup
+    # Imports torch, which reads the environment that was set above.
+    from trainlarge.training.turns import time_in_turns
 
-            threads = config["impl"]["threads"] or cores_of_a_job(config)
-            Setup(study, {**config, "impl": {**config["impl"], "threads": threads}})
+    shapes = {canonical_json(timed_part(cell.config)): cell for cell in plan.cells}
+    time_in_turns(study, [_with_threads(cell) for cell in shapes.values()], least=1)
+
+
+def _with_threads(cell: Cell) -> Cell:
+    """The cell with the threads that its job will have."""
+    impl = cell.config["impl"]
+    threads = impl["threads"] or cores_of_a_job(cell.config)
+    return replace(cell, config={**cell.config, "impl": {**impl, "threads": threads}})

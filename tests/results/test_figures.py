@@ -86,7 +86,7 @@ def test_cells_that_shared_a_device_have_no_place_on_an_axis_in_seconds(frames: 
     shared = frames.cells.assign(per_device=[2] + [1] * 11)
     left = training_figure(replace(frames, cells=shared), "model_seconds").axes[0]
     points = [point for line in left.lines if line.get_marker() == "o" for point in line.get_xydata()]
-    assert len(points) == 11 and "left out: 1 that shared a device" in left.get_title(loc="right")
+    assert len(points) == 11 and "left out: 1 whose seconds are no result" in left.get_title(loc="right")
     whole = training_figure(replace(frames, cells=shared), "flops").axes[0]
     assert sum(len(line.get_xydata()) for line in whole.lines if line.get_marker() == "o") == 12
     with pytest.raises(UserError, match="all cells shared their device"):

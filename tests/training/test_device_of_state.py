@@ -46,7 +46,7 @@ def places(stretches: Stretches) -> set[str]:
 @pytest.fixture
 def made(tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Stretches]:
     """Makes what trains a tiny model."""
-    monkeypatch.setattr(setup, "settled_step_seconds", lambda *arguments: 0.01)
+    monkeypatch.setattr(setup, "settle", lambda *arguments, **options: 0.01)
     # A given micro-batch: to measure one, gradients are made, and such weights do not move to ``meta``.
     return lambda: Setup(study, resolve(tiny("impl.precision=fp32", "impl.micro_batch_rows=16"))).stretches
 

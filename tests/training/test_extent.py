@@ -50,7 +50,7 @@ def step_ends(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 def test_on_the_real_clock_the_decay_follows_the_seconds(tiny: Tiny, tmp_path: Path) -> None:
     config = resolve(tiny(*REAL, "budget=100 s"))
-    extent = make_extent(config, step_of(config), 0.01, tmp_path)
+    extent = make_extent(config, step_of(config), 0.01)
     total = extent.total(parse_budget("100 s"), tmp_path)
     assert total == 100_000 and extent.schedule.branch_start(total) == 80_000
     assert extent.rate(1, 70_000, None) == 0.5, "the warm-up of four steps is counted in steps"
@@ -58,18 +58,6 @@ def test_on_the_real_clock_the_decay_follows_the_seconds(tiny: Tiny, tmp_path: P
     assert extent.rate(900, 85_000, total) == pytest.approx(1 - math.sqrt(0.25))
     assert extent.rate(950, 100_300, total) == 0
     assert not list(tmp_path.iterdir())
-
-
-def test_the_horizon_of_a_trunk_stays_when_a_slower_device_goes_on_with_it(tiny: Tiny, tmp_path: Path) -> None:
-    config = resolve(tiny("budget=60 s", "schedule=fixed", "schedule.horizon=60 s"))
-    cells = [tmp_path / text for text in ("60 s", "30 s")]
-    for cell in cells:
-        cell.mkdir()
-    fast, slow = (make_extent(config, step_of(config), seconds, tmp_path / "trunk") for seconds in (0.01, 0.02))
-    total = fast.total(parse_budget("60 s"), cells[0])
-    assert total == 6000 and slow.total(parse_budget("30 s"), cells[1]) == 3000
-    rates = [slow.rate(step, step, None) for step in range(total)]
-    assert rates == [fast.rate(step, step, None) for step in range(total)] and min(rates) > 0
 
 
 def test_training_stops_within_a_step_of_the_budget(

@@ -27,6 +27,7 @@ from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import resume, setup
+from trainlarge.training.probe import StepTiming
 from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.trainer import Snapshot
 from trainlarge.training.trunk_folder import TRUNK
@@ -251,9 +252,11 @@ def test_a_run_that_goes_on_in_another_way_says_so_and_its_seconds_are_no_result
     tiny: Tiny, run_here: Run, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     common = (FP32, "impl.save_seconds=0", "budget=120 steps", "schedule=matched")
-    monkeypatch.setattr(setup, "settled_step_seconds", lambda *arguments: 1.0)
+    monkeypatch.setattr(StepTiming, "estimate", lambda timing: 1.0)
+    monkeypatch.setattr(setup, "settle", lambda *arguments, **options: 1.0)
     stopped_after(61, lambda: run_here("train", [tiny(*common, "impl.attention=eager")]), monkeypatch)
-    monkeypatch.setattr(setup, "settled_step_seconds", lambda *arguments: 0.01)
+    monkeypatch.setattr(StepTiming, "estimate", lambda timing: 0.01)
+    monkeypatch.setattr(setup, "settle", lambda *arguments, **options: 0.01)
     [folder] = run_here("train", [tiny(*common, "impl.attention=sdpa")])
     environment, resumed = folder.record()["environment"], folder.record()["resumed_at"][-1]
     assert environment["attention"] == "sdpa" and [old["attention"] for old in environment["before"]] == ["eager"]

@@ -37,11 +37,10 @@ from trainlarge.training.module import MaskedLanguageModule, Masking, make_optim
 from trainlarge.training.pace import Pace
 from trainlarge.training.schedule import Cooldown, make_schedule
 from trainlarge.training.steps import shape_of, step_of
-from trainlarge.training.trainer import TIMED_TOGETHER
 
 Tiny = Callable[..., dict[str, Any]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
-CLOCKS = {"train_seconds", "model_seconds", "wall_seconds"}
+CLOCKS = {"train_seconds", "model_seconds", "wall_seconds", "step_seconds", "cpu_seconds_per_step"}
 
 
 def weights(folder: CellFolder) -> dict[str, Tensor]:
@@ -203,16 +202,17 @@ def test_the_training_clock_stops_when_the_device_has_done_what_it_was_asked_for
     assert all(events[index - 1] == "wait" for index in stops)
 
 
-def test_steps_of_a_device_behind_the_clock_are_timed_together(
+def test_a_device_behind_the_clock_is_waited_for_at_the_ends_of_windows_only(
     tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stretches = setup.Setup(study, resolve(tiny())).stretches
     waits: list[Implementation] = []
     monkeypatch.setattr(Implementation, "synchronize", lambda implementation: waits.append(implementation))
-    monkeypatch.setitem(TIMED_TOGETHER, "cpu", 5)
-    seconds = stretches.timed(12)
-    assert len(seconds) == 12 and len(waits) == 4, "after steps 1, 6, 11 and 13"
-    assert [len(set(some)) for some in (seconds[:5], seconds[5:10], seconds[10:])] == [1, 1, 1] and min(seconds) > 0
+    windows = stretches.timed(25)
+    assert [window.steps for window in windows] == [10, 10] and len(waits) == 3, "after steps 1, 11 and 21"
+    assert all(0 < window.thread_seconds <= window.seconds * 1.01 for window in windows)
+    [window] = stretches.timed(3)
+    assert window.steps == 3, "where there is no whole window"
 
 
 def test_seeds_differ_and_the_same_seed_repeats(tiny: Tiny, run_here: Run) -> None:
@@ -224,15 +224,15 @@ def test_seeds_differ_and_the_same_seed_repeats(tiny: Tiny, run_here: Run) -> No
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(first).items())
 
 
-def test_budgets_in_seconds_use_the_kept_probe(tiny: Tiny, run_here: Run, study: Study) -> None:
+def test_budgets_in_seconds_keep_the_step_time_that_was_fixed(tiny: Tiny, run_here: Run) -> None:
     config = tiny("budget=0.5 s")
     [folder] = run_here("train", [config])
-    [probe] = (study.path / "probes").glob("*.json")
-    record, before = folder.record(), probe.read_bytes()
+    record = folder.record()
     assert record["step"] == int(0.5 / record["step_seconds"])
+    assert record["model_seconds"] == pytest.approx(record["step"] * record["step_seconds"])
     folder.clear_result()
     run_here("train", [config])
-    assert probe.read_bytes() == before and folder.record()["step"] == record["step"]
+    assert (folder.record()["step"], folder.record()["step_seconds"]) == (record["step"], record["step_seconds"])
 
 
 def test_a_step_is_timed_anew_in_micro_batches_and_by_another_torch(

@@ -12,6 +12,7 @@ from trainlarge.config.schema import DataConfig, TaskConfig
 from trainlarge.data.fingerprint import resolved_data
 from trainlarge.errors import UserError
 from trainlarge.models.flops import forward_flops
+from trainlarge.sweep.cell import Cell
 from trainlarge.training.cells import check_evaluation
 from trainlarge.training.steps import shape_of
 
@@ -41,6 +42,11 @@ def shared_work(config: dict[str, Any]) -> Any:
     """The checkpoint and, for a folder, its content and text: they are what recipes share in one job (the loaded model,
     the evaluation set, the calibration, the pruned weights)."""
     return {key: config.get(key) for key in ("checkpoint", DIGEST, *TEXT)}
+
+
+def to_prepare(cells: list[Cell]) -> list[Cell]:
+    """None: compress jobs share nothing that is better done before them."""
+    return []
 
 
 def cost(config: dict[str, Any]) -> float:

@@ -283,7 +283,7 @@ class TrainConfig(CommonConfig):
     budget: Any = "1000 steps"
     """A number with its unit (``2e12 FLOPs``, ``1e9 tokens``, ``500 steps``, ``30 min``), or a list of them."""
     clock: str = "modelled"
-    """What a budget in seconds is counted on: ``modelled`` (turned into steps by the settled time of a step, so that
+    """What a budget in seconds is counted on: ``modelled`` (turned into steps by the steady-state step time, so that
     the cell can be repeated) or ``real`` (training stops when so many seconds of it have passed)."""
 
 

@@ -19,6 +19,7 @@ from trainlarge.sweep.history import remember_command
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.plan import Plan, make_cells, make_plan
 from trainlarge.sweep.status import State
+from trainlarge.sweep.step_times import budgets_missed, missed_in_words
 from trainlarge.sweep.store import CellFolder, Study
 
 SHOWN_FAILURES = 20
@@ -115,11 +116,20 @@ def run_plan(study: Study, plan: Plan, launch: Launch, console: Console) -> Outc
     ending = launch(study, plan, console) if plan.jobs else Ending()
     if ending.is_submitted:
         return Outcome(study, plan, (), is_submitted=True)
+    _tell_missed(study, plan, console)
     failed = tuple(cell.id for cell in plan.cells if not study.folder(stage, cell.id).is_done())
     outcome = Outcome(study, plan, failed, stop_reason=ending.stop_reason)
     if failed:
         raise CellsFailed(outcome)
     return outcome
+
+
+def _tell_missed(study: Study, plan: Plan, console: Console) -> None:
+    """Say which budgets in seconds were missed, as far as it is known now."""
+    asked = {cell.id for cell in plan.cells} if plan.stage == "train" else set()
+    missed = {cell_id: ratio for cell_id, ratio in budgets_missed(study).items() if cell_id in asked}
+    if missed:
+        console.print(missed_in_words(missed), highlight=False, soft_wrap=True)
 
 
 def report_failures(outcome: Outcome, console: Console) -> None:

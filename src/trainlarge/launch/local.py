@@ -20,9 +20,9 @@ from trainlarge.launch.local_options import LocalOptions
 from trainlarge.launch.place import Place
 from trainlarge.launch.safe_path import safe_children
 from trainlarge.launch.threads import make_threads_yield
-from trainlarge.launch.worker import PREEMPTED_STATUS, run_job
+from trainlarge.launch.worker import PREEMPTED_STATUS, prepare_jobs, run_job
 from trainlarge.sweep.plan import Job, Plan
-from trainlarge.sweep.stages import runner_modules
+from trainlarge.sweep.stages import description, runner_modules
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import Study
 
@@ -73,6 +73,7 @@ class LocalLauncher:
         Returns:
             Why jobs were not started; None where all were.
         """
+        self._prepare(study, plan)
         queue = JobQueue(study, plan, self.options.policy, self.options.waits)
         free, running = list(self.options.places), list[_Process]()
         try:
@@ -95,6 +96,21 @@ class LocalLauncher:
             raise
         return queue.stop_reason
 
+    def _prepare(self, study: Study, plan: Plan) -> None:
+        """Have one process do what is better done before any job starts; what it cannot do each job does for itself."""
+        todo = {cell_id for job in plan.jobs for cell_id in job.cell_ids}
+        cells = description(plan.stage).to_prepare([cell for cell in plan.cells if cell.id in todo])
+        if not cells:
+            return
+        arguments = (self.options.places[0], study.path, plan.stage, [cell.id for cell in cells])
+        process = self._context.Process(target=_prepare_in_child, args=arguments, daemon=True)
+        process.start()
+        try:
+            process.join()
+        except BaseException:
+            process.kill()
+            raise
+
     def _start(self, study: Study, job: Job, place: Place) -> _Process:
         arguments = (place, study.path, job.stage, list(job.cell_ids))
         process = self._context.Process(target=_run_in_child, args=arguments, daemon=False)
@@ -113,6 +129,13 @@ def _run_in_child(place: Place, study_path: Path, stage: str, cell_ids: list[str
     if stop.reason:
         sys.exit(PREEMPTED_STATUS)
     sys.exit(run_job(study_path, stage, cell_ids, place.cores, stop.attach))
+
+
+def _prepare_in_child(place: Place, study_path: Path, stage: str, cell_ids: list[str]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    place.enter()
+    hold_devices(place, lambda: False)
+    prepare_jobs(study_path, stage, cell_ids, place.cores)
 
 
 def _end(study: Study, entry: _Process) -> bool:

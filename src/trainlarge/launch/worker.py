@@ -47,10 +47,7 @@ def run_job(
     if not job.cells:
         return 0
     _redirect_output([job.folder(cell.id) for cell in job.cells])
-    # What the stage sets its threads by, since the fork server has loaded torch already.
-    os.environ[CORES] = str(cores)
-    # OpenMP reads this once, when it is loaded: for a task of SLURM and for processes that the job starts.
-    os.environ["OMP_NUM_THREADS"] = str(cores)
+    _use_cores(cores)
     if MASK in os.environ:
         print(f"{MASK}={os.environ[MASK]}", flush=True)
     try:
@@ -67,6 +64,27 @@ def run_job(
     return PREEMPTED_STATUS if job.is_asked_to_stop else 0
 
 
+def prepare_jobs(study_path: Path, stage: str, cell_ids: list[str], cores: int) -> None:
+    """Do what the jobs of these cells share before the first of them starts; what it prints goes to a log of its own.
+
+    Args:
+        study_path: the study folder.
+        cell_ids: as ``Description.to_prepare`` gives them.
+        cores: CPU cores that each job will have.
+    """
+    study = Study(study_path)
+    _print_to(study_path / f"prepare-{stage}.log")
+    _use_cores(cores)
+    runner(stage).prepare(study, [study.folder(stage, cell_id).cell() for cell_id in cell_ids])
+
+
+def _use_cores(cores: int) -> None:
+    # What the stage sets its threads by, since the fork server has loaded torch already.
+    os.environ[CORES] = str(cores)
+    # OpenMP reads this once, when it is loaded: for a task of SLURM and for processes that the job starts.
+    os.environ["OMP_NUM_THREADS"] = str(cores)
+
+
 def _redirect_output(folders: list[CellFolder]) -> None:
     """Append stdout and stderr to the first cell's log; the logs of the others lead to it."""
     first, *others = (folder.log for folder in folders)
@@ -74,7 +92,12 @@ def _redirect_output(folders: list[CellFolder]) -> None:
         first.unlink()
     for log in others:
         _lead(log, Path("..") / first.parent.name / first.name)
-    descriptor = open_to_append(first)
+    _print_to(first)
+
+
+def _print_to(log: Path) -> None:
+    """Append what this process prints to ``log``."""
+    descriptor = open_to_append(log)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.close(descriptor)

@@ -62,7 +62,7 @@ def significant(value: float, digits: int = 3) -> str:
 
 AXES = {
     "model_seconds": Axis(
-        "training time on this device (s, steps × settled time of a step)", "training time", seconds_text
+        "training time on this device (s, steps × steady-state step time)", "training time", seconds_text
     ),
     "train_seconds": Axis("training time as measured (s)", "measured training time", seconds_text),
     "flops": Axis("training FLOPs", "FLOPs", prefixed_text("FLOPs")),

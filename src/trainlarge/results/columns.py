@@ -83,7 +83,7 @@ _TRAINING = {
     "train_seconds": Column(
         "train_seconds", "s", "time in training, as measured: no evaluation, checkpoint or data preparation"
     ),
-    "model_seconds": Column("model_seconds", "s", "steps times the settled time of a step on this device"),
+    "model_seconds": Column("model_seconds", "s", "steps times the steady-state step time on this device"),
     "wall_seconds": Column("wall_seconds", "s", "time since the run began, everything included"),
     "lr": Column("config.optim.lr", "1", "base learning rate"),
     "peak_lr": Column("config.optim.peak_lr", "1", "peak learning rate of this shape"),
@@ -121,7 +121,22 @@ CELLS = {
     "executed_flops": _EXECUTED_FLOPS,
     "warmup_steps": Column("config.schedule.warmup_steps", "1", "steps of linear warm-up from zero, counted in step"),
     "non_embedding_parameters": Column("non_embedding_parameters", "1", "parameters without embeddings"),
-    "step_seconds": Column("step_seconds", "s", "settled time of a step on this device"),
+    "step_seconds": Column("step_seconds", "s", "steady-state step time on this device"),
+    "cpu_seconds_per_step": Column(
+        "cpu_seconds_per_step", "s", "CPU time of a step, over all threads, where steps were fastest; empty before"
+    ),
+    "thread_share": Column(
+        "thread_share",
+        "1",
+        "CPU time of the training thread over wall time where the step time was measured: below 0.8 other work was "
+        "always there; empty where not known",
+    ),
+    "budget_missed": Column(
+        "budget_missed",
+        "1",
+        "steps that the budget in seconds buys over those that it got: above 1.2, times count not; 1 where not known",
+        missing=1.0,
+    ),
     "compile_seconds": Column(
         "compile_seconds", "s", "time to compile in the process that ended the cell: in wall_seconds alone", missing=0.0
     ),

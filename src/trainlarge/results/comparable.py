@@ -7,6 +7,7 @@ from collections.abc import Collection
 import pandas as pd
 
 from trainlarge.errors import UserError
+from trainlarge.sweep.step_times import CONTRADICTED
 
 LOSS = ("evaluation_fingerprint", "data_fingerprint", "vocab_size")
 """Losses are compared on one evaluation set, one corpus, one tokenizer."""
@@ -46,9 +47,15 @@ def check_clocks(frame: pd.DataFrame, x: str) -> None:
 def timed(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells whose seconds are results.
 
-    Those that had their device to themselves (``launcher.per_device=1``) and were computed in one way throughout.
+    Those that had their device to themselves (``launcher.per_device=1``), were computed in one way throughout, and got
+    the steps that their budget in seconds buys.
     """
-    return cells[(cells["per_device"] == 1) & ~cells["mixed"].astype(bool)]
+    return cells[(cells["per_device"] == 1) & ~cells["mixed"].astype(bool) & ~missed(cells)]
+
+
+def missed(cells: pd.DataFrame) -> pd.Series:
+    """Which cells got too few steps for their budget in seconds."""
+    return cells["budget_missed"] > CONTRADICTED
 
 
 def on_axis(cells: pd.DataFrame, x: str) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import json
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from trainlarge.models.shape import Shape
 from trainlarge.results.step_times import StepTimes
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Job, Plan
+from trainlarge.sweep.step_times import budgets_missed, read_measured
 from trainlarge.sweep.store import Study
 from trainlarge.training.cells import trunk_id
 from trainlarge.training.schedule import Branch, branches, make_schedule
@@ -78,7 +78,7 @@ class JobEstimate:
     flops: int | None
     """FLOPs of those tokens."""
     seconds: float | None
-    """Of training at the settled time of a step, without evaluation and data; or of compressing as it took before."""
+    """Of training at the steady-state step time, without evaluation and data; or of compressing as it took before."""
     timed_on: str | None
     """Device whose time was taken."""
     disk_bytes: int
@@ -125,7 +125,7 @@ class _TrainEstimates:
     """Estimates of train jobs: trunk and branches once, not the sum of the budgets."""
 
     def __init__(self, study: Study, times: StepTimes) -> None:
-        self._study, self._times = study, times
+        self._study, self._times, self._missed = study, times, budgets_missed(study)
         self._has_states = (study.path / TRUNKS).is_dir()
 
     def __call__(self, job: Job, cells: list[Cell]) -> JobEstimate:
@@ -147,10 +147,10 @@ class _TrainEstimates:
         )  # fmt: skip
 
     def _steps(self, cell: Cell, step: Step, step_seconds: float | None) -> int | None:
-        """Steps of a cell: those that were settled when it first started, or those that its budget gives."""
-        settled = self._study.folder(cell.stage, cell.id).path / "steps.json"
-        if settled.exists():
-            return int(json.loads(settled.read_text(encoding="utf-8"))["steps"])
+        """Steps of a cell: those that were fixed for it, unless that proved wrong, or those that its budget gives."""
+        fixed = read_measured(self._study.folder(cell.stage, cell.id).path / "steps.json")
+        if fixed and cell.id not in self._missed:
+            return int(fixed["steps"])
         budget = parse_budget(cell.config["budget"])
         return None if budget.unit == SECONDS and step_seconds is None else steps_in(budget, step, step_seconds)
 

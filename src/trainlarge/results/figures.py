@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentF
 
 from trainlarge.errors import UserError
 from trainlarge.results.axes import axis
-from trainlarge.results.comparable import check_clocks, check_comparable, on_axis
+from trainlarge.results.comparable import check_clocks, check_comparable, missed, on_axis
 from trainlarge.results.finding import last_budget
 from trainlarge.results.frames import StudyFrames
 from trainlarge.results.frontier import envelope, frontier
@@ -53,13 +53,14 @@ def training_figure(
         last = cells.sort_values(x).groupby("series", sort=False).tail(1).to_dict("records")
         label_ends(axes, [(row[x], row[y], row["series"], colour[row["shape"]]) for row in last])
         left_out = len(frames.cells) - len(cells)
-        remark = f" · left out: {left_out} that shared a device" if left_out else ""
+        remark = f" · left out: {left_out} whose seconds are no result" if left_out else ""
         note(axes, f"grey: frontier · thin: curve of the longest run{remark}")
     return figure
 
 
 def size_figure(cells: pd.DataFrame, y: str = "loss", allow_mixed: bool = False) -> Figure:
-    """Quality against parameters: one line a budget, darker for more training; means over seeds."""
+    """Quality against parameters: one line a budget that was not missed, darker for more training; means over seeds."""
+    cells = cells[~missed(cells)]
     if not allow_mixed:
         check_comparable(cells)
     budgets = (

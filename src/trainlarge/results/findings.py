@@ -5,6 +5,7 @@ from __future__ import annotations
 from trainlarge.results.comparable import LOSS, differences
 from trainlarge.results.finding import Finding
 from trainlarge.results.findings_of_compression import compression_findings
+from trainlarge.results.findings_of_time import all_warm_up, budgets_missed, never_undisturbed
 from trainlarge.results.findings_of_training import training_findings
 from trainlarge.results.frames import StudyFrames
 
@@ -17,19 +18,20 @@ def findings(frames: StudyFrames) -> list[Finding]:
     if mixed:
         return [Finding(f"Losses are not compared: cells differ in {mixed}.", found=False)]
     good = frames.with_losses()
-    return [*_diverged(frames), *training_findings(good.cells), *compression_findings(good.compression)]
+    first = [*budgets_missed(good.cells), *never_undisturbed(good.cells), *all_warm_up(good.cells), *_diverged(frames)]
+    return [*first, *training_findings(good.cells), *compression_findings(good.compression)]
 
 
 def summary(frames: StudyFrames) -> str:
-    """The main findings as one paragraph: the first on training, then the first on compression."""
+    """The main findings as one paragraph: missed budgets, then the first on training, then the first on compression."""
     if differences(frames.cells, LOSS):
         return " ".join(map(str, findings(frames)))
-    training = [finding for finding in training_findings(frames.with_losses().cells) if finding.found][
-        : SUMMARY_SENTENCES // 2
-    ]
-    compression = [finding for finding in compression_findings(frames.compression) if finding.found]
+    good = frames.with_losses()
+    first = budgets_missed(good.cells)
+    training = [finding for finding in training_findings(good.cells) if finding.found][: SUMMARY_SENTENCES // 2]
+    compression = [finding for finding in compression_findings(good.compression) if finding.found]
     return (
-        " ".join(map(str, training + compression[: SUMMARY_SENTENCES - len(training)]))
+        " ".join(map(str, first + training + compression[: SUMMARY_SENTENCES - len(training)]))
         or "Nothing can be compared yet."
     )
 

@@ -15,9 +15,10 @@ import pandas as pd
 from trainlarge.config.budget import parse_budget
 from trainlarge.errors import UserError
 from trainlarge.results.columns import CELLS, COMPRESSION, CURVES, PARENT, Column
-from trainlarge.results.comparable import check_comparable
+from trainlarge.results.comparable import check_comparable, missed
 from trainlarge.results.nested import values_at
 from trainlarge.results.series import name_series
+from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study
 
 Record = dict[str, Any]
@@ -35,10 +36,15 @@ class StudyFrames:
     """One row a compress cell that is done; empty, with all columns, where nothing was compressed."""
 
     def with_losses(self) -> StudyFrames:
-        """Without the cells that diverged, which have clocks and counts but no loss."""
+        """Without the cells that diverged, which have clocks and counts but no loss.
+
+        And without what was compressed of cells whose budget was missed: it is grouped by budgets.
+        """
         good = self.cells[self.cells["loss"].notna()].reset_index(drop=True)
         curves = self.curves[self.curves["cell"].isin(good["cell"])].reset_index(drop=True)
-        return StudyFrames(good, curves, self.compression)
+        short = self.cells.loc[missed(self.cells), "cell"]
+        compression = self.compression[~self.compression["parent"].isin(short)].reset_index(drop=True)
+        return StudyFrames(good, curves, compression)
 
 
 def load_study(study: str | Path | Study, strict: bool = True, allow_mixed: bool = False) -> StudyFrames:
@@ -64,6 +70,9 @@ def _load(study: Study, strict: bool, allow_mixed: bool) -> StudyFrames:
             "study", study.path, "a study with at least one finished train cell; trainlarge train makes them"
         )
     cells = _cells([result.record for result in train])
+    # What was observed after the record was written counts too.
+    later = cells["cell"].map(budgets_missed(study)).fillna(1.0)
+    cells["budget_missed"] = cells["budget_missed"].astype(float).clip(lower=later)
     if not allow_mixed:
         check_comparable(cells)
     compressed = [result.record for result in _results(study, "compress", strict)]

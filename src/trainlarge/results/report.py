@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 
-from trainlarge.results.comparable import CLOCKS, LOSS, differences, timed
+from trainlarge.results.comparable import CLOCKS, LOSS, differences, missed, timed
 from trainlarge.results.figures import bytes_figure, increase_figure, size_figure, training_figure
 from trainlarge.results.findings import findings, summary
 from trainlarge.results.frames import StudyFrames, find_study, load_study
@@ -45,7 +45,7 @@ class Drawing:
 _SECONDS = Drawing(
     "loss_against_seconds",
     "Loss against training time",
-    "Every point is a checkpoint whose learning rate has decayed. Time is steps × the settled time of a step, so that "
+    "Every point is a checkpoint whose learning rate has decayed. Time is steps × the steady-state step time, so that "
     "other work on the device does not reorder the lines.",
     lambda frames: training_figure(frames, "model_seconds"),
 )
@@ -123,7 +123,9 @@ def drawings(frames: StudyFrames) -> list[Drawing]:
     known = same_task(frames.compression).dropna(subset=["series"])
     sizes = [] if known.empty else [_BYTES]
     increases = [_INCREASE] if keeps_shapes(known).any() else []
-    return [*seconds, *_TRAINING, *sizes, *increases]
+    # Those against size have a line for each budget.
+    training = [one for one in _TRAINING if "size" not in one.name or not missed(frames.cells).all()]
+    return [*seconds, *training, *sizes, *increases]
 
 
 def count_states(study: Study) -> dict[str, Counter[State]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from trainlarge.results.axes import AXES, significant
-from trainlarge.results.comparable import timed
+from trainlarge.results.comparable import missed, timed
 from trainlarge.results.finding import by_size
 from trainlarge.results.frames import StudyFrames
 from trainlarge.results.frontier import TIE, frontier
@@ -43,7 +43,8 @@ def tables(frames: StudyFrames) -> list[Table]:
 
 
 def _best_per_budget(cells: pd.DataFrame) -> Table:
-    """Series ranked at each budget; losses are means over seeds."""
+    """Series ranked at each budget, where it was not missed; losses are means over seeds."""
+    cells = cells[~missed(cells)]
     means = (
         cells.groupby(["budget_unit", "budget_value", "budget", "series"])[["loss", "accuracy"]].mean().reset_index()
     )

@@ -14,6 +14,7 @@ from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.sealed import check_seal
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.status import State, Status
+from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study
 
 STALE = "stale"
@@ -58,6 +59,8 @@ class StudyState:
     """Train cells, then compress cells, each in the order of their ids."""
     slurm: dict[str, int] = field(default_factory=dict)
     """How many jobs that were submitted to SLURM are in which state; empty where none was."""
+    missed: dict[str, float] = field(default_factory=dict)
+    """Train cells that are done but got too few steps for their seconds -> by what factor."""
 
     def counts(self) -> dict[str, Counter[str]]:
         """Stage -> state -> number of cells, for the stages that have cells."""
@@ -90,6 +93,7 @@ class StudyState:
         """The last command of each stage with cells that nobody works at; none while SLURM may have those cells."""
         waiting = (State.MISSING, State.QUEUED, State.PREEMPTED) if not self._slurm_goes_on else ()
         stages = dict.fromkeys(cell.stage for cell in self.those(*waiting, State.FAILED, STALE))
+        stages |= {"train": None} if self.missed else {}
         given = last_commands(self.study)
         return list(dict.fromkeys(given.get(stage, f"trainlarge run {self.study.name}") for stage in stages))
 
@@ -113,6 +117,7 @@ class StudyState:
             "running": [asdict(cell) for cell in self.those(State.RUNNING, STALE)],
             "failed": [asdict(cell) for cell in self.those(State.FAILED)],
             "diverged": [cell.cell for cell in self.cells if cell.diverged],
+            "budget_missed": self.missed,
             "not_run": dict(self.not_run()), "slurm": self.slurm, "commands": self.commands(),
         }  # fmt: skip
 
@@ -124,7 +129,9 @@ class StudyState:
 def read_state(study: Study) -> StudyState:
     """Where the cells of a study stand now; nothing is written."""
     cells = tuple(_cell_state(folder) for stage in STAGES for folder in study.folders(stage))
-    return StudyState(study, cells, _slurm(study))
+    done = {cell.cell for cell in cells if cell.stage == "train" and cell.state == State.DONE}
+    missed = {cell: ratio for cell, ratio in budgets_missed(study).items() if cell in done}
+    return StudyState(study, cells, _slurm(study), missed)
 
 
 def _cell_state(folder: CellFolder) -> CellState:

@@ -13,6 +13,7 @@ from trainlarge.results.axes import seconds_text
 from trainlarge.results.status import KINDS, STALE, CellState, StudyState, read_state, status_json
 from trainlarge.results.terminal import table
 from trainlarge.sweep.status import State
+from trainlarge.sweep.step_times import missed_in_words
 from trainlarge.sweep.store import Study
 
 WATCH_SECONDS = 2.0
@@ -32,6 +33,8 @@ def view(state: StudyState, is_terminal: bool) -> RenderableType:
         if rows:
             parts += [Text(), make(rows[:SHOWN], is_terminal), *_more(len(rows) - SHOWN)]
     parts += [Text(f"{count} cells {why}") for why, count in state.not_run().items()]
+    if state.missed:
+        parts.append(Text(missed_in_words(state.missed)))
     if state.slurm:
         parts.append(Text("SLURM jobs: " + ", ".join(f"{count} {kind}" for kind, count in sorted(state.slurm.items()))))
     return Group(*parts, Text(), *(Text(f"next: {command}") for command in state.commands()))

@@ -1,4 +1,4 @@
-"""The settled times of a step that a study has kept, found by shape and device: they turn steps into seconds."""
+"""The steady-state step times that a study has kept, found by shape and device: they turn steps into seconds."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 from trainlarge.config.impl import forward_of, strategy_of
 from trainlarge.launch.local_options import LocalOptions
 from trainlarge.sweep.cell import canonical_json
+from trainlarge.sweep.step_times import PROBES, read_measured
 from trainlarge.sweep.store import Study
-from trainlarge.training.probe import PRECISIONS, PROBES
+from trainlarge.training.probe import PRECISIONS
 from trainlarge.training.steps import step_of
 
 _MADE = ("implementation", "torch")
@@ -25,7 +26,7 @@ class StepTime:
     """A measured step."""
 
     seconds: float
-    """Settled seconds of one step."""
+    """Steady-state step time."""
     device_name: str
     """Where it was measured."""
     threads: int
@@ -44,7 +45,8 @@ class StepTimes:
         self._precisions = study.path / PROBES / PRECISIONS
         self._probes: dict[str, list[dict[str, Any]]] = {}
         for path in sorted((study.path / PROBES).glob("*.json"), key=_changed):
-            self._keep(json.loads(path.read_text(encoding="utf-8")))
+            if probe := read_measured(path):
+                self._keep(probe)
 
     def find(self, config: dict[str, Any]) -> StepTime | None:
         """The time of a step of a train cell's configuration; None where it was not measured."""

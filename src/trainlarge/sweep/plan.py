@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ from trainlarge.errors import UserError
 from trainlarge.sweep.cell import Cell, canonical_json
 from trainlarge.sweep.proof import DamagedFile
 from trainlarge.sweep.stages import description
-from trainlarge.sweep.store import Study
+from trainlarge.sweep.step_times import budgets_missed
+from trainlarge.sweep.store import CellFolder, Study
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def make_plan(study: Study, stage: str, cells: list[Cell], redo: bool = False) -
         if redo or cell in wrong:
             folder.clear_result()
         folder.freeze(cell)
+    if not redo:
+        _reopen(study, {cell.id for cell in cells} & _missed(study, stage).keys())
     todo = [cell for cell in cells if not study.folder(stage, cell.id).is_done()]
     return _plan(stage, cells, todo, [f"{error.key} is {error.value}" for error in wrong.values()])
 
@@ -92,8 +95,10 @@ def look_ahead(study: Study, stage: str, cells: list[Cell], redo: bool = False) 
         redo: count cells that are done as to be run.
     """
     wrong = {} if redo else _damaged(study, stage, cells)
+    missed = _missed(study, stage)
+    again = wrong.keys() | {cell for cell in cells if cell.id in missed}
     return _plan(stage, cells, [
-        cell for cell in cells if redo or cell in wrong or not study.folder(stage, cell.id).is_done()
+        cell for cell in cells if redo or cell in again or not study.folder(stage, cell.id).is_done()
     ])  # fmt: skip
 
 
@@ -105,6 +110,28 @@ def _damaged(study: Study, stage: str, cells: list[Cell]) -> dict[Cell, DamagedF
 def _plan(stage: str, cells: list[Cell], todo: list[Cell], damaged: Sequence[str] = ()) -> Plan:
     jobs = sorted(_group(stage, todo), key=lambda job: -job.cost)
     return Plan(stage, tuple(cells), tuple(jobs), tuple(damaged))
+
+
+def _missed(study: Study, stage: str) -> dict[str, float]:
+    """Cells that are done but got fewer steps than their seconds buy: they are trained on."""
+    return budgets_missed(study) if stage == "train" else {}
+
+
+def _reopen(study: Study, cell_ids: Set[str]) -> None:
+    """Have train cells run again, and what was compressed of their checkpoints, which will be others."""
+    done = [folder for cell_id in cell_ids if (folder := study.folder("train", cell_id)).is_done()]
+    parents = {folder.id for folder in done}
+    compressed = [folder for folder in study.folders("compress") if folder.is_done()] if done else []
+    for folder in [*done, *(one for one in compressed if _parent(one) in parents)]:
+        folder.clear_result()
+
+
+def _parent(folder: CellFolder) -> str | None:
+    """The train cell of a compress cell; None where its record is damaged, which has it run again anyway."""
+    try:
+        return folder.record().get("parent")
+    except UserError:
+        return None
 
 
 def _group(stage: str, cells: list[Cell]) -> list[Job]:

@@ -24,12 +24,18 @@ class Description(Protocol):
     def cost(self, config: dict[str, Any]) -> float:
         """Work of the cell in any unit, to order jobs and to draw progress."""
 
+    def to_prepare(self, cells: list[Any]) -> list[Any]:
+        """Those of the cells (``sweep.cell.Cell``) that ``Runner.prepare`` wants before any job starts."""
+
 
 class Runner(Protocol):
     """What runs a job."""
 
     def run(self, job: Any) -> None:
         """Finish every cell of the ``launch.job.RunningJob``, one record each."""
+
+    def prepare(self, study: Any, cells: list[Any]) -> None:
+        """Do what ``Description.to_prepare`` found for the cells of a ``sweep.store.Study``; not called for none."""
 
 
 def description(stage: str) -> Description:

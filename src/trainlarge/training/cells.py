@@ -11,6 +11,7 @@ from trainlarge.config.impl import check_impl
 from trainlarge.data.fingerprint import resolved_data
 from trainlarge.data.tokenizer import check_vocab_size
 from trainlarge.errors import UserError
+from trainlarge.models.counts import parameter_counts
 from trainlarge.models.families import FAMILIES
 from trainlarge.models.shape import check_sequence_length
 from trainlarge.sweep.cell import ID_LENGTH, Cell, canonical_json
@@ -23,6 +24,8 @@ TASKS = ("mlm",)
 OPTIMIZERS = ("adamw",)
 TYPICAL_FLOPS_PER_SECOND = 1e11
 """Only to compare a budget in seconds with one in FLOPs when jobs are put in order."""
+MOST_PREPARED = 200_000_000
+"""Parameters of all shapes that are timed in turns: their states are in memory at once."""
 
 
 def resolve(config: dict[str, Any]) -> dict[str, Any]:
@@ -62,6 +65,30 @@ def cost(config: dict[str, Any]) -> float:
     if budget.unit == SECONDS:
         return budget.value * TYPICAL_FLOPS_PER_SECOND
     return float(steps_in(budget, step, None) * step.flops)
+
+
+def to_prepare(cells: list[Cell]) -> list[Cell]:
+    """Cells whose shapes are timed in turns before any job starts: one for each, where budgets are in seconds.
+
+    None where there is but one shape, which its own job times, or where all of them at once would take much memory.
+    """
+    shapes: dict[str, Cell] = {}
+    for cell in cells:
+        if counts_seconds(cell.config) and cell.config["impl"]["devices"] == 1:
+            shapes[canonical_json(timed_part(cell.config))] = cell
+    parameters = sum(parameter_counts(shape_of(cell.config)).total for cell in shapes.values())
+    return list(shapes.values()) if len(shapes) > 1 and parameters <= MOST_PREPARED else []
+
+
+def counts_seconds(config: dict[str, Any]) -> bool:
+    """Whether steps or rates of a train cell depend on the step time."""
+    texts = (config["budget"], config["schedule"]["horizon"])
+    return config["clock"] == "modelled" and any(text and parse_budget(text).unit == SECONDS for text in texts)
+
+
+def timed_part(config: dict[str, Any]) -> dict[str, Any]:
+    """What the time of a step depends on, and more."""
+    return {key: config[key] for key in ("arch", "data", "optim", "task", "impl")}
 
 
 def check_evaluation(task: dict[str, Any]) -> None:

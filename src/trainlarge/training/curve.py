@@ -80,6 +80,14 @@ class Curve:
     losses: LossBuffer = field(default_factory=LossBuffer)
     """Training losses since the last row."""
 
+    def retime(self, pace: Pace) -> None:
+        """Go on at ``pace``, and give the rows that were computed in its way their modelled seconds by it."""
+        self.pace = pace
+        self.rows = [
+            row | {"model_seconds": pace.model_seconds(row["step"])} if row["step"] > pace.since else row
+            for row in self.rows
+        ]
+
     def add(self, steps: int, rate: float, part: str, evaluation: Evaluation, clock: Clock) -> dict[str, Any]:
         """Append the row after ``steps`` steps.
 

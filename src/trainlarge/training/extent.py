@@ -7,7 +7,6 @@ Goldstein 2022 (arXiv 2212.14034, section 4.3); only the warm-up is counted in s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any, Protocol
 
 from trainlarge.config.budget import SECONDS, Budget, parse_budget
 from trainlarge.errors import UserError
-from trainlarge.sweep.files import write_json
+from trainlarge.sweep.sealed import write_sealed
+from trainlarge.sweep.step_times import read_measured
 from trainlarge.training.clocks import Clock
 from trainlarge.training.schedule import Schedule, make_schedule, warmup
 from trainlarge.training.steps import Step, steps_in
@@ -36,6 +36,9 @@ class Extent(Protocol):
     def total(self, budget: Budget, cell_folder: Path) -> int:
         """Position at which the cell of that budget ends."""
 
+    def fix(self, total: int, cell_folder: Path) -> None:
+        """Keep with the cell what ``total`` gave, where it depends on a step time that may change."""
+
     def position(self, step: int, clock: Clock) -> int:
         """Where a run is after ``step`` steps."""
 
@@ -51,21 +54,25 @@ class Extent(Protocol):
 
 @dataclass(frozen=True)
 class StepExtent:
-    """Positions are steps; a budget in seconds is as many as the settled time of a step makes of it."""
+    """Positions are steps; a budget in seconds is as many as the steady-state step time makes of it."""
 
     schedule: Schedule
     step: Step
     """What a step takes in."""
     step_seconds: float
-    """Settled seconds of a step."""
+    """Steady-state step time."""
 
     def total(self, budget: Budget, cell_folder: Path) -> int:
-        """Settled when the cell first starts: its seconds are those of the device of that start."""
+        """By the step time that was fixed for the cell, on whatever device that was; by the present one before."""
         path = cell_folder / "steps.json"
-        if not path.exists():
-            steps = steps_in(budget, self.step, self.step_seconds)
-            write_json(path, {"steps": steps, "step_seconds": self.step_seconds})
-        return int(json.loads(path.read_text(encoding="utf-8"))["steps"])
+        if kept := read_measured(path):
+            return int(kept["steps"])
+        return steps_in(budget, self.step, self.step_seconds)
+
+    def fix(self, total: int, cell_folder: Path) -> None:
+        path = cell_folder / "steps.json"
+        if not read_measured(path):
+            write_sealed(path, {"steps": total, "step_seconds": self.step_seconds})
 
     def position(self, step: int, clock: Clock) -> int:
         return step
@@ -90,6 +97,8 @@ class RealExtent:
 
     def total(self, budget: Budget, cell_folder: Path) -> int:
         return milliseconds(budget)
+
+    def fix(self, total: int, cell_folder: Path) -> None: ...
 
     def position(self, step: int, clock: Clock) -> int:
         return int(MILLISECONDS * clock.seconds())
@@ -116,42 +125,27 @@ def milliseconds(budget: Budget, key: str = "budget") -> int:
     return round(budget.value * MILLISECONDS)
 
 
-def make_extent(config: dict[str, Any], step: Step, step_seconds: float, trunk: Path) -> Extent:
+def make_extent(config: dict[str, Any], step: Step, step_seconds: float) -> Extent:
     """The extent of a train cell, with its schedule.
 
     Args:
         step: what a step takes in.
-        step_seconds: settled seconds of a step.
-        trunk: folder of the trunk's states; what must stay as it was when the trunk began is kept there.
+        step_seconds: steady-state step time.
     """
-    return EXTENTS[config["clock"]](config, step, step_seconds, trunk)
+    return EXTENTS[config["clock"]](config, step, step_seconds)
 
 
-def _modelled(config: dict[str, Any], step: Step, step_seconds: float, trunk: Path) -> Extent:
+def _modelled(config: dict[str, Any], step: Step, step_seconds: float) -> Extent:
     text, key = config["schedule"]["horizon"], "schedule.horizon"
-    if text is None:
-        return StepExtent(make_schedule(config["schedule"], None), step, step_seconds)
-    horizon = parse_budget(text, key)
-    if horizon.unit == SECONDS:
-        # A trunk has one horizon, also where another device goes on with it, and budgets their share of it.
-        step_seconds = _first_step_seconds(trunk, step_seconds)
-    return StepExtent(make_schedule(config["schedule"], steps_in(horizon, step, step_seconds, key)), step, step_seconds)
+    horizon = None if text is None else steps_in(parse_budget(text, key), step, step_seconds, key)
+    return StepExtent(make_schedule(config["schedule"], horizon), step, step_seconds)
 
 
-def _first_step_seconds(trunk: Path, step_seconds: float) -> float:
-    """Settled seconds of a step on the device on which the trunk first started."""
-    path = trunk / "horizon.json"
-    if not path.exists():
-        trunk.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"step_seconds": step_seconds})
-    return float(json.loads(path.read_text(encoding="utf-8"))["step_seconds"])
-
-
-def _real(config: dict[str, Any], step: Step, step_seconds: float, trunk: Path) -> Extent:
+def _real(config: dict[str, Any], step: Step, step_seconds: float) -> Extent:
     schedule, key = config["schedule"], "schedule.horizon"
     horizon = schedule["horizon"] and milliseconds(parse_budget(schedule["horizon"], key), key)
     return RealExtent(make_schedule({**schedule, "warmup_steps": 0}, horizon), schedule["warmup_steps"])
 
 
-EXTENTS: dict[str, Callable[[dict[str, Any], Step, float, Path], Extent]] = {"modelled": _modelled, "real": _real}
+EXTENTS: dict[str, Callable[[dict[str, Any], Step, float], Extent]] = {"modelled": _modelled, "real": _real}
 """Extent by the name that ``clock`` gives it."""

@@ -31,6 +31,10 @@ def main(study_path: str, *cell_ids: str) -> None:
 
         def _forget(self) -> None: ...
 
+        def _keep_round(self) -> None: ...
+
+        def _keep_time(self) -> None: ...
+
     study = Study(Path(study_path))
     cells = [study.folder("train", cell_id).cell() for cell_id in cell_ids]
     with joined():

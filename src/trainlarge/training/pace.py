@@ -13,28 +13,35 @@ class Pace:
     environment: dict[str, Any]
     """How steps are computed now: plain data of device, implementation and sharing."""
     step_seconds: float
-    """Settled seconds of a step now."""
+    """Steady-state step time now."""
     before: tuple[dict[str, Any], ...] = ()
     """How earlier steps were computed, oldest first; empty where all were computed in one way."""
-    offset: float = 0.0
-    """Modelled seconds of the earlier steps, less what ``step_seconds`` makes of them."""
+    since: int = 0
+    """Step from which on they are computed as now."""
+    seconds_before: float = 0.0
+    """Modelled seconds of the steps until then."""
 
     def model_seconds(self, steps: int) -> float:
-        """Modelled seconds after so many steps, each counted as it was computed."""
-        return steps * self.step_seconds + self.offset
+        """Modelled seconds after so many steps, at least ``since``, each counted as it was computed."""
+        return self.seconds_before + (steps - self.since) * self.step_seconds
 
     def to_json(self, steps: int) -> dict[str, Any]:
         """Plain data for the state after ``steps`` steps."""
-        return {"environments": [*self.before, self.environment], "model_seconds": self.model_seconds(steps)}
+        seconds = {"model_seconds": self.model_seconds(steps), "seconds_before": self.seconds_before}
+        return {"environments": [*self.before, self.environment], "since": self.since, **seconds}
 
     def resumed(self, saved: dict[str, Any] | None, steps: int) -> Pace:
-        """This pace behind the ``steps`` of a saved state.
+        """This pace behind the ``steps`` of a saved state; a better step time counts for all that was computed as now.
 
         Args:
             saved: from ``to_json``; None in a state that is older than it: taken to be computed as now.
         """
         if saved is None:
-            return replace(self, before=(), offset=0.0)
+            return replace(self, before=(), since=0, seconds_before=0.0)
         past = saved["environments"]
-        before = past[:-1] if past[-1] == self.environment else past
-        return replace(self, before=tuple(before), offset=saved["model_seconds"] - steps * self.step_seconds)
+        is_same = past[-1] == self.environment
+        if is_same and "since" in saved:
+            since, seconds = saved["since"], saved["seconds_before"]
+        else:
+            since, seconds = steps, saved["model_seconds"]
+        return replace(self, before=tuple(past[:-1] if is_same else past), since=since, seconds_before=seconds)

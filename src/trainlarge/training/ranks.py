@@ -17,15 +17,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as distributed
 
 from trainlarge.launch.safe_path import SAFE_PYTHON, safe_environment
+from trainlarge.training.step_time import Window
 
 PATIENCE = timedelta(minutes=10)
 """How long a rank waits for the others before it gives up."""
-RunSteps = Callable[[int], list[float]]
+T = TypeVar("T")
+RunSteps = Callable[[int], list[Window]]
 
 
 @contextmanager
@@ -82,7 +85,7 @@ def settled_by_rank_0(settle: Callable[[RunSteps], float], run_steps: RunSteps) 
     """What ``settle`` returns on rank 0, for which all ranks run the steps that it asks for.
 
     Args:
-        settle: given a function that runs so many steps, returns the settled seconds of one; called on rank 0 alone.
+        settle: given a function that runs so many steps, returns the steady-state step time; called on rank 0 alone.
         run_steps: runs so many steps on this rank.
     """
     rank, count = rank_and_count()
@@ -91,7 +94,7 @@ def settled_by_rank_0(settle: Callable[[RunSteps], float], run_steps: RunSteps) 
     if rank:
         return _follow(run_steps)
 
-    def lead(steps: int) -> list[float]:
+    def lead(steps: int) -> list[Window]:
         _tell(steps)
         return run_steps(steps)
 
@@ -114,6 +117,16 @@ def as_rank_0_says(answer: bool) -> bool:
     told = torch.tensor(answer)
     distributed.broadcast(told, src=0)
     return bool(told)
+
+
+def of_rank_0(decide: Callable[[], T]) -> T:
+    """What ``decide`` returns on rank 0, on every rank; it is called there alone."""
+    rank, count = rank_and_count()
+    if count == 1:
+        return decide()
+    box = [None if rank else decide()]
+    distributed.broadcast_object_list(box, src=0)
+    return cast(T, box[0])
 
 
 def _follow(run_steps: RunSteps) -> float:

@@ -23,7 +23,8 @@ def finished_record(cell: Cell, setup: Setup, last: dict[str, Any], **run: Any) 
 
     Args:
         last: the last row of its curve.
-        run: ``train_set_loss``, ``branch_step``, ``resumed_at``, ``before`` (see ``Pace``), ``started``.
+        run: ``train_set_loss``, ``branch_step``, ``resumed_at``, ``before`` (see ``Pace``), ``started``,
+            ``budget_missed``.
     """
     result = {key: last[key] for key in ("loss", "accuracy", *_FROM_CURVE)} | {_LATER: last.get(_LATER)}
     return {
@@ -56,7 +57,9 @@ def _rest(cell: Cell, setup: Setup, last: dict[str, Any], run: dict[str, Any]) -
     train_tokens = len(setup.blocks) * setup.step.sequence_length
     return {
         **run,
-        "step_seconds": setup.step_seconds,
+        "step_seconds": setup.pace.step_seconds,
+        "cpu_seconds_per_step": setup.timing.cpu_seconds(),
+        "thread_share": setup.timing.thread_share(),
         "compile_seconds": setup.compiling.seconds,
         "parameters": counts.total,
         "embedding_parameters": counts.embedding,

@@ -1,4 +1,4 @@
-"""What all cells of a train job share: device, data, evaluation set, model and the time of a step."""
+"""What all cells of a train job share: device, data, evaluation set, model and step times."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from trainlarge.errors import UserError
 from trainlarge.launch.place import jobs_per_device
 from trainlarge.models.build import build_model
 from trainlarge.models.memory import free_memory, keep_freed_memory
+from trainlarge.sweep.step_times import PROBES
 from trainlarge.sweep.store import Study
 from trainlarge.training.compiling import Compiling
 from trainlarge.training.device import FORWARDS, Forward, Implementation, choose, is_shared
 from trainlarge.training.micro_batch import MORE, STATE_BYTES, fitting_rows, saved_row_bytes
 from trainlarge.training.module import MaskedLanguageModule, Masking
 from trainlarge.training.pace import Pace
-from trainlarge.training.probe import PRECISIONS, PROBES, settled_step_seconds
+from trainlarge.training.probe import PRECISIONS, StepTiming, settle
 from trainlarge.training.ranks import least_of_ranks, settled_by_rank_0
 from trainlarge.training.sharding import shard
 from trainlarge.training.steps import Step, shape_of, step_of
@@ -59,11 +60,18 @@ class Setup:
         self.compiling = Compiling(self.implementation.compile, self.implementation.threads, study.data_root / COMPILED)
         self.stretches = self._stretches()
         self.compiling.warm_up(partial(self.stretches.timed, COMPILING_STEPS))
-        self.step_seconds = settled_by_rank_0(
-            partial(settled_step_seconds, study.path / PROBES, self._probe_key()), self.stretches.timed
-        )
+        self.timing = StepTiming(study.path / PROBES, self._probe_key())
         sharing = {"devices": config["impl"]["devices"], "per_device": jobs_per_device()}
-        self.pace = Pace({**self.implementation.to_json(), **sharing}, self.step_seconds)
+        self.pace = Pace({**self.implementation.to_json(), **sharing}, self.settle())
+
+    def settle(self, patience: float = 0.0, least: int = 0) -> float:
+        """The steady-state step time; steps are timed where it is not known or, with ``patience``, not settled.
+
+        Args:
+            patience: seconds that may be spent on it.
+            least: rounds to time in any case.
+        """
+        return settled_by_rank_0(partial(settle, self.timing, patience=patience, least=least), self.stretches.timed)
 
     @property
     def is_sharded(self) -> bool:

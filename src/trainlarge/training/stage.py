@@ -13,24 +13,37 @@ from trainlarge.data.tokenizer import hugging_face_tokenizer
 from trainlarge.launch.job import RunningJob
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import replacing_folder
-from trainlarge.training.cells import trunk_id
+from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.training.cells import counts_seconds, trunk_id
 from trainlarge.training.clocks import Clock
 from trainlarge.training.curve import Curve, Diverged, LossBuffer, is_curve_step
 from trainlarge.training.evaluate import evaluate
 from trainlarge.training.extent import Extent, make_extent
-from trainlarge.training.ranks import as_rank_0_says, ranks
+from trainlarge.training.ranks import as_rank_0_says, of_rank_0, ranks
 from trainlarge.training.record import diverged_record, finished_record
 from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.schedule import Branch, branches
 from trainlarge.training.setup import Setup
 from trainlarge.training.sharding import whole_weights
+from trainlarge.training.step_time import Round, StepTimer
 from trainlarge.training.trunk_folder import TRUNK, TRUNKS, branch_part
+from trainlarge.training.trunk_time import TrunkTime, patience, trunk_counts_seconds
+
+NEAR = 1.02
+"""How near the place where the first branch leaves the trunk must be for the step time to be fixed."""
 
 
 def run(job: RunningJob) -> None:
     """Train the cells of a job, which differ in their budgets only, going on from saved states where there are any."""
     with ranks(job.study.path, [cell.id for cell in job.cells], job.cells[0].config["impl"]["devices"]):
         TrunkRun(job).run()
+
+
+def prepare(study: Study, cells: list[Cell]) -> None:
+    """Time the steps of several shapes in turns; cells as ``trainlarge.training.cells.to_prepare`` gives them."""
+    from trainlarge.training.turns import time_in_turns
+
+    time_in_turns(study, cells)
 
 
 class TrunkRun:
@@ -43,11 +56,12 @@ class TrunkRun:
         self.clock = Clock()
         self.setup = Setup(job.study, self.config)
         trunk = job.study.path / TRUNKS / trunk_id(self.config)
-        self.extent: Extent = make_extent(self.config, self.setup.step, self.setup.step_seconds, trunk)
-        self.curve = Curve(self.setup.step, self.setup.pace)
-        totals = {cell.id: self._total(cell) for cell in job.cells}
-        self.branches: list[Branch] = branches(self.extent.schedule, totals)
         self.states = TrunkStates(trunk)
+        self.time = TrunkTime(trunk, self.setup.timing)
+        self.timer = StepTimer(self.setup.implementation.synchronize)
+        self.is_fixed = self._take_fixed_time()
+        self.extent, self.totals, self.branches = self._layout()
+        self.curve = Curve(self.setup.step, self.setup.pace)
         self.resumed_at: list[int] = []
         self.step, self.position, self.rate = 0, 0, 0.0
         self.left_at: dict[int, int] = {}
@@ -58,6 +72,11 @@ class TrunkRun:
 
     def run(self) -> None:
         """Train trunk and branches in turn; the trunk goes on from where each branch left it."""
+        try:
+            self._reach_first_branch()
+        except Diverged as error:
+            self._give_up(error, self.branches)
+            self.branches = []
         for index, branch in enumerate(self.branches):
             try:
                 self._go_to(branch)
@@ -67,16 +86,77 @@ class TrunkRun:
             self._run_branch(branch, is_last=index == len(self.branches) - 1)
         self._forget()
 
+    def _take_fixed_time(self) -> bool:
+        """Take over the step time that this trunk was trained by before; whether there is one, and it still holds.
+
+        Where it does not, the cells' steps are counted anew and the trunk goes on: the budget is made good.
+        """
+        cells = [self.job.folder(cell.id) for cell in self.job.cells]
+        found = of_rank_0(lambda: self._fixed_time(cells))
+        if found is None:
+            self.step_seconds = self._settle()
+            return False
+        self.step_seconds, is_of_this_device = found
+        if is_of_this_device:
+            self.setup.pace = replace(self.setup.pace, step_seconds=self.step_seconds)
+        return True
+
+    def _fixed_time(self, cells: list[CellFolder]) -> tuple[float, bool] | None:
+        if self.time.is_contradicted(cells):
+            print("the step time of this trunk was too large: its budgets in seconds are made good", flush=True)
+            self.time.forget(cells, with_states=trunk_counts_seconds(self.config))
+        return self.time.fixed(cells)
+
+    def _settle(self) -> float:
+        """The steady-state step time as it looks now, also taken for the modelled seconds so far."""
+        seconds = self.setup.settle(patience(self.job.cells))
+        self.setup.pace = replace(self.setup.pace, step_seconds=seconds)
+        return seconds
+
+    def _layout(self) -> tuple[Extent, dict[str, int], list[Branch]]:
+        """Extent, position at which each cell ends, and branches, by the present step time."""
+        extent = make_extent(self.config, self.setup.step, self.step_seconds)
+        totals = of_rank_0(lambda: {cell.id: self._total(cell, extent) for cell in self.job.cells})
+        return extent, totals, branches(extent.schedule, totals)
+
+    def _reach_first_branch(self) -> None:
+        """Train to where the first branch leaves, and fix the step time there.
+
+        A smaller step time that is seen on the way moves that place further on.
+        """
+        while not self.is_fixed:
+            if not trunk_counts_seconds(self.config):
+                self._train_trunk(self.branches[0])
+            self.step_seconds = min(self.step_seconds, self._settle())
+            self.extent, self.totals, self.branches = self._layout()
+            if self.branches[0].start <= NEAR * self.position or trunk_counts_seconds(self.config):
+                self.is_fixed = True
+        self.curve.retime(replace(self.curve.pace, step_seconds=self.setup.pace.step_seconds))
+        self._keep_time()
+
+    def _keep_time(self) -> None:
+        """Keep the fixed step time with trunk, cells and shape."""
+        self.time.fix(self.step_seconds, self.step_seconds == self.setup.pace.step_seconds)
+        for cell in self.job.cells:
+            self.extent.fix(self.totals[cell.id], self.job.folder(cell.id).path)
+        if self.step_seconds == self.setup.pace.step_seconds:
+            cells = [cell.id for cell in self.job.cells if counts_seconds(cell.config)]
+            self.setup.timing.use_for(dict.fromkeys(cells, self.step_seconds))
+
     def _go_to(self, branch: Branch) -> None:
-        """Bring the trunk to where ``branch`` leaves it, from the newest saved state if that is ahead of us."""
+        """Bring the trunk to where ``branch`` leaves it, and keep its state there."""
+        self._train_trunk(branch)
+        self.left_at[branch.stop] = self.step
+        if branch.start:
+            self._save(TRUNK, branch.start)
+
+    def _train_trunk(self, branch: Branch) -> None:
+        """Train the trunk to the start of ``branch``, from the newest saved state if that is ahead of us."""
         saved = self.states.newest(TRUNK, at_most=branch.start)
         if saved and saved.step > self.step:
             self._restore(saved)
             self.resumed_at.append(saved.step)
         self._train(branch.start, TRUNK, branch)
-        self.left_at[branch.stop] = self.step
-        if branch.start:
-            self._save(TRUNK, branch.start)
 
     def _run_branch(self, branch: Branch, is_last: bool) -> None:
         """Train a branch, which may diverge alone, and come back to the trunk."""
@@ -107,6 +187,7 @@ class TrunkRun:
             return self.rate
 
         def observe(steps: int, loss: Tensor) -> None:
+            self.timer.step()
             self._advance(steps, loss)
             # The last step of a branch has its point when the branch is finished.
             if self.position < branch.stop and is_curve_step(steps, self.config["task"]["evaluations_per_doubling"]):
@@ -121,12 +202,20 @@ class TrunkRun:
         if self.position >= stop:
             return
         self.stretch_start, self.stretch_began = (self.step, self.position), time.monotonic()
+        self.timer.pause()
         self.clock.start()
         try:
             with self.setup.compiling.pausing(self.clock):
                 self.setup.stretches.run(self.step, self.extent.last_step(stop), rate, observe)
         finally:
             self.clock.stop()
+            self._keep_round()
+
+    def _keep_round(self) -> None:
+        """Keep what was observed of the steps of a stretch."""
+        windows = self.timer.take()
+        if windows:
+            self.setup.timing.add(Round.of("training", windows))
 
     def _advance(self, steps: int, loss: Tensor) -> None:
         """Take note of a step that is done."""
@@ -139,6 +228,7 @@ class TrunkRun:
         """Stop the training clock when the device has done all that was asked of it."""
         self.setup.implementation.synchronize()
         self.clock.stop()
+        self.timer.pause()
 
     def _evaluate(self, rate: float, part: str) -> None:
         was_running = self.clock.is_running
@@ -177,7 +267,11 @@ class TrunkRun:
         self.states.forget_branches()
 
     def _run(self) -> dict[str, Any]:
-        return {"resumed_at": self.resumed_at, "before": self.curve.pace.before, "started": self.started}
+        missed = self.step_seconds / (self.setup.timing.estimate() or self.step_seconds)
+        return {
+            "resumed_at": self.resumed_at, "before": self.curve.pace.before, "started": self.started,
+            "budget_missed": missed if counts_seconds(self.config) else None,
+        }  # fmt: skip
 
     def _write(self, cell: Cell, record: dict[str, Any], weights: dict[str, Tensor]) -> None:
         self.job.require_lease(cell.id)
@@ -205,6 +299,7 @@ class TrunkRun:
         self.step = state.step
         pace = self.setup.pace.resumed(state.pace, state.step)
         self.curve = Curve(self.setup.step, pace, list(state.rows), LossBuffer(state.losses))
+        self.curve.retime(pace)
         self.clock = Clock.restored(state.clock)
         self.position = self.extent.position(self.step, self.clock)
 
@@ -252,5 +347,5 @@ class TrunkRun:
     def _cells(self, branch: Branch) -> list[Cell]:
         return [cell for cell in self.job.cells if cell.id in branch.cell_ids]
 
-    def _total(self, cell: Cell) -> int:
-        return self.extent.total(parse_budget(cell.config["budget"]), self.job.folder(cell.id).path)
+    def _total(self, cell: Cell, extent: Extent) -> int:
+        return extent.total(parse_budget(cell.config["budget"]), self.job.folder(cell.id).path)

@@ -67,7 +67,7 @@ def steps_in(budget: Budget, step: Step, step_seconds: float | None, key: str = 
     """Whole steps that fit in ``budget``.
 
     Args:
-        step_seconds: settled time of a step, needed for a budget in seconds.
+        step_seconds: steady-state step time, needed for a budget in seconds.
 
     Raises:
         UserError: when not even one fits.

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import pytorch_lightning as lightning
@@ -21,11 +19,9 @@ from trainlarge.training.device import Implementation
 from trainlarge.training.module import MaskedLanguageModule, Observer, StepBatches
 from trainlarge.training.sharding import kept_copy, own_device, placed_like, weights_like, whole
 from trainlarge.training.signals import leave_signals_to_the_job
+from trainlarge.training.step_time import StepTimer, Window
 
 _PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
-TIMED_TOGETHER = {"cpu": 1, "cuda": 5}
-"""Steps of a device between two looks at the clock: waiting for a GPU after each would let it idle while Python works,
-which training does not."""
 
 
 @dataclass
@@ -106,24 +102,17 @@ class Stretches:
         }
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
-    def timed(self, steps: int) -> list[float]:
-        """Seconds of each of so many steps, which are taken back; on a GPU, the mean of a few of them.
+    def timed(self, steps: int) -> list[Window]:
+        """Windows of so many steps, at least one, which are taken back.
 
         They run on the module itself, since a copy may be compiled anew; ``micro_batch_rows`` stays as small as it had
         to become.
         """
-        before, together = self.snapshot(), TIMED_TOGETHER[self.implementation.device]
-        ends: list[tuple[int, float]] = []
-
-        def observe(step: int, loss: Tensor) -> None:
-            if (step - 1) % together == 0 or step > steps:
-                self.implementation.synchronize()
-                ends.append((step, time.perf_counter()))
-
+        before, timer = self.snapshot(), StepTimer(self.implementation.synchronize)
         # One step more than asked for: the first one also starts the trainer.
-        self.run(0, steps + 1, lambda step: 1.0, observe)
+        self.run(0, steps + 1, lambda step: 1.0, lambda step, loss: timer.step())
         self.restore(before)
-        return [seconds for pair in pairwise(ends) for seconds in _spread(*pair)]
+        return timer.take(at_least_one=True)
 
     def _strategy(self) -> Any:
         devices = self.impl["devices"]
@@ -150,12 +139,6 @@ def _fsdp(devices: int) -> ModelParallelStrategy:
 
 STRATEGIES: dict[str, Callable[[int], Any]] = {"ddp": lambda devices: "ddp", "fsdp": _fsdp}
 """Lightning's strategy of so many devices, by the name that ``impl.strategy`` gives it."""
-
-
-def _spread(before: tuple[int, float], after: tuple[int, float]) -> list[float]:
-    """Seconds of each step between two looks at the clock, (steps done, time)."""
-    steps = after[0] - before[0]
-    return [(after[1] - before[1]) / steps] * steps
 
 
 class _quiet:

@@ -1,0 +1,99 @@
+"""The step time by which a trunk turns seconds into steps: open until its first branch leaves, then fixed.
+
+It is kept with the trunk, so that a resume gives the same bits and cells that share a trunk agree. A cell that is
+trained alone and one that shares a job give the same bits if the same step time was fixed. With budgets in steps,
+tokens or FLOPs that is always so. With budgets in seconds the step time is measured: the smaller the first budget of a
+job, the earlier it is fixed, on fewer observations. It is the time of the shape, not of the cells, and it only falls
+towards the quiet one, so that runs of one study differ by what is left to observe: a few percent on a quiet machine.
+
+Where a later observation contradicts the fixed time (:mod:`trainlarge.sweep.step_times`), the next run of the trunk
+forgets it and measures anew. States of the trunk stay, as its rates do not depend on budgets; with
+``schedule.horizon`` in seconds they do, and the trunk is trained anew. So is all behind the warm-up with
+``schedule=matched``, whose decay depends on the length.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from trainlarge.config.budget import SECONDS, parse_budget
+from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.sealed import write_sealed
+from trainlarge.sweep.step_times import is_contradicted, read_measured
+from trainlarge.sweep.store import CellFolder
+from trainlarge.training.cells import counts_seconds
+from trainlarge.training.probe import StepTiming
+
+PATIENCE_SECONDS = 20.0
+PATIENCE_SHARE = 0.5
+"""Share of the largest budget in seconds that may be spent on timing steps before the first of them, and before the
+step time is fixed; on a quiet machine a second is enough."""
+
+
+class TrunkTime:
+    """The fixed step time of one trunk, on disk.
+
+    Args:
+        trunk: folder of the trunk's states.
+        timing: step times of the shape, as this process computes it.
+    """
+
+    def __init__(self, trunk: Path, timing: StepTiming) -> None:
+        self.trunk, self.timing = trunk, timing
+        self._path, self._of_before = trunk / "step_time.json", trunk / "horizon.json"
+
+    def fixed(self, cells: list[CellFolder]) -> tuple[float, bool] | None:
+        """The fixed step time in seconds, and whether it is that of this device; None where none is.
+
+        Args:
+            cells: of the job: before step times were kept with trunks, each had its own.
+        """
+        kept = self._kept([cell.path / "steps.json" for cell in cells])
+        if kept is None:
+            return None
+        for path in (cell.path / "steps.json" for cell in cells):
+            # Steps by another time than the trunk's now: those of a cell that is made good after its trunk was.
+            if read_measured(path).get("step_seconds") != kept["step_seconds"]:
+                path.unlink(missing_ok=True)
+        return kept["step_seconds"], kept.get("probe") in (self.timing.name, None)
+
+    def is_contradicted(self, cells: list[CellFolder]) -> bool:
+        """Whether what was observed since proves the fixed time too large."""
+        kept = self._kept([cell.path / "steps.json" for cell in cells])
+        if kept is None:
+            return False
+        name = kept.get("probe") or self.timing.name
+        estimate = StepTiming.of_file(self.timing.path.with_name(f"{name}.json")).estimate()
+        return estimate is not None and is_contradicted(kept["step_seconds"], estimate)
+
+    def forget(self, cells: list[CellFolder], with_states: bool) -> None:
+        """Open it again, for these cells too."""
+        if with_states:
+            shutil.rmtree(self.trunk, ignore_errors=True)
+        for path in (self._path, self._of_before, *(cell.path / "steps.json" for cell in cells)):
+            path.unlink(missing_ok=True)
+
+    def fix(self, step_seconds: float, is_of_this_device: bool) -> None:
+        """Keep it with the trunk."""
+        if not read_measured(self._path):
+            self.trunk.mkdir(parents=True, exist_ok=True)
+            probe = {"probe": self.timing.name} if is_of_this_device else {}
+            write_sealed(self._path, {"step_seconds": step_seconds, **probe})
+
+    def _kept(self, of_cells: list[Path]) -> dict[str, Any] | None:
+        return next(filter(None, map(read_measured, (self._path, self._of_before, *of_cells))), None)
+
+
+def trunk_counts_seconds(config: dict[str, Any]) -> bool:
+    """Whether the trunk's rates depend on the step time, so that it must be fixed before the first step."""
+    horizon = config["schedule"]["horizon"]
+    return config["clock"] == "modelled" and bool(horizon) and parse_budget(horizon).unit == SECONDS
+
+
+def patience(cells: list[Cell]) -> float:
+    """Seconds that may be spent on timing steps for these cells; 0 where no budget is in seconds."""
+    budgets = [parse_budget(cell.config["budget"]) for cell in cells if counts_seconds(cell.config)]
+    largest = max((budget.value for budget in budgets if budget.unit == SECONDS), default=0.0)
+    return min(PATIENCE_SECONDS, PATIENCE_SHARE * largest)
