@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -106,3 +108,35 @@ def test_padding_has_the_tokenizers_id() -> None:
 def test_attention_is_chosen_by_device() -> None:
     assert default_attention("cpu") == "eager"
     assert default_attention(torch.device("cuda:0")) == "sdpa"
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"attn_implementation": "some/kernel"}, "attn_implementation some/kernel: allowed is eager or sdpa"),
+        ({"_attn_implementation": "kernels-community/flash-attn2"}, "allowed is eager or sdpa"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers 1000000000: allowed is at most 1024"),
+        ({"model_type": "evil", "auto_map": {"AutoConfig": "evil.EvilConfig"}}, "checkpoint="),
+        ({"hidden_size": "large"}, "checkpoint="),
+    ],
+    ids=str,
+)
+def test_a_folder_that_asks_for_code_kernels_or_anything_odd_is_one_line(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    build(MODERN).save_pretrained(tmp_path)
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UserError) as caught:
+        load_model(tmp_path)
+    assert said in str(caught.value) and "\n" not in str(caught.value) and not (tmp_path / "ran").exists()
+
+
+def test_a_known_model_with_python_files_is_built_from_the_library_alone(tmp_path: Path) -> None:
+    build(MODERN).save_pretrained(tmp_path)
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    path = tmp_path / "config.json"
+    mapping = {"AutoConfig": "evil.EvilConfig", "AutoModelForMaskedLM": "evil.Evil"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": mapping}))
+    assert same_weights(load_model(tmp_path), build(MODERN)) and not (tmp_path / "ran").exists()

@@ -26,7 +26,8 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
-    """The inverse of ``pack``: uint8 [count]."""
+    """The inverse of ``pack``: uint8 [count]. Raises ValueError where ``packed`` are not the bytes of so many codes."""
+    _check_length(packed, count, bits)
     groups = -(-count // 8)
     padded = np.zeros(groups * bits, dtype=np.uint8)
     padded[: len(packed)] = packed
@@ -44,7 +45,8 @@ def pack_mask(mask: np.ndarray) -> np.ndarray:
 
 
 def unpack_mask(packed: np.ndarray, count: int) -> np.ndarray:
-    """The inverse of ``pack_mask``: bool [count]."""
+    """The inverse of ``pack_mask``: bool [count]. Raises ValueError as ``unpack`` does."""
+    _check_length(packed, count, 1)
     return np.unpackbits(packed, count=count, bitorder="little").view(bool)
 
 
@@ -56,8 +58,16 @@ def pack_trits(trits: np.ndarray) -> np.ndarray:
 
 
 def unpack_trits(packed: np.ndarray, count: int) -> np.ndarray:
-    """The inverse of ``pack_trits``: uint8 [count]."""
+    """The inverse of ``pack_trits``: uint8 [count]. Raises ValueError as ``unpack`` does."""
+    if packed.shape != (-(-count // 5),):
+        raise ValueError(f"{count} digits in {packed.shape} bytes")
     return (packed[:, None] // _POWERS_OF_THREE % 3).reshape(-1)[:count]
+
+
+def _check_length(packed: np.ndarray, count: int, bits: int) -> None:
+    """Before memory is taken for ``count`` codes: a file may ask for any number of them."""
+    if not 1 <= bits <= 8 or count < 0 or packed.shape != (packed_bytes(count, bits),):
+        raise ValueError(f"{count} codes of {bits} bits in {packed.shape} bytes")
 
 
 _POWERS_OF_THREE = 3 ** np.arange(5, dtype=np.uint8)

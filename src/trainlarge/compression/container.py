@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,9 +28,10 @@ from trainlarge.sweep.files import replacing
 FORMAT = 1
 """Version of the packed file; it grows when a reader of the old format would misread the new one."""
 
+_FORMAT_NUMBER, _CHECKSUM = re.compile(r"[0-9]{1,9}"), re.compile(r"[0-9a-f]{64}")
 _BLANK = "0" * 64
 _CHUNK = 1 << 20
-_DTYPES = {
+DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
@@ -104,7 +106,7 @@ def write(path: Path, body: Mapping[str, Any], parts: Parts, tensors: Iterable[t
 def read_body(path: Path) -> dict[str, Any]:
     """The JSON data of a file, without its tensors and without checking them."""
     with _open(path) as file:
-        return json.loads(_metadata(path, file)["packed"])
+        return _body(path, _metadata(path, file))
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -115,7 +117,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     with _open(path) as file:
         metadata = _metadata(path, file)
         _check_digest(path, metadata["checksum"])
-        return json.loads(metadata["packed"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return _body(path, metadata), {name: _tensor(path, file, name) for name in file.keys()}  # noqa: SIM118
 
 
 def _header(body: Mapping[str, Any], parts: Mapping[str, Part], checksum: str) -> bytes:
@@ -137,9 +139,9 @@ def _offsets(parts: Mapping[str, Part]) -> dict[str, int]:
 
 
 def _dtype_name(part: Part) -> str:
-    if part.dtype not in _DTYPES:
-        raise UserError("weights.dtype", part.dtype, f"one of {', '.join(map(str, _DTYPES))}")
-    return _DTYPES[part.dtype]
+    if part.dtype not in DTYPES:
+        raise UserError("weights.dtype", part.dtype, f"one of {', '.join(map(str, DTYPES))}")
+    return DTYPES[part.dtype]
 
 
 def _json(data: Any) -> str:
@@ -178,12 +180,32 @@ def _open(path: Path) -> Any:
         raise UserError("packed", path, f"a complete packed file, not a truncated or damaged one ({error})") from error
 
 
+def _body(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        body = json.loads(metadata["packed"])
+    except (ValueError, RecursionError) as error:
+        raise UserError("packed", path, f"a file as save_packed writes it ({type(error).__name__})") from error
+    if not isinstance(body, dict):
+        raise UserError("packed", path, "a file as save_packed writes it, with a mapping as its data")
+    return body
+
+
+def _tensor(path: Path, file: Any, name: str) -> Tensor:
+    try:
+        tensor: Tensor = file.get_tensor(name)
+    except Exception as error:  # by the library's own classes, for types that torch does not have
+        raise UserError("packed", path, f"a file of tensors that torch can hold, unlike {name}") from error
+    return tensor
+
+
 def _metadata(path: Path, file: Any) -> dict[str, str]:
     metadata = file.metadata() or {}
     if not {"format", "checksum", "packed"} <= set(metadata):
         raise UserError("packed", path, "a file that save_packed wrote")
-    if not metadata["format"].isdigit() or int(metadata["format"]) > FORMAT:
-        raise UserError("packed", path, f"a packed file of format {FORMAT} or older, not {metadata['format']}")
+    if not _FORMAT_NUMBER.fullmatch(metadata["format"]) or int(metadata["format"]) > FORMAT:
+        raise UserError("packed", path, f"a packed file of format {FORMAT} or older, not {metadata['format'][:9]}")
+    if not _CHECKSUM.fullmatch(metadata["checksum"]):
+        raise UserError("packed", path, "a packed file with its checksum")
     return metadata
 
 

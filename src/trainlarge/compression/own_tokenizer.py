@@ -23,7 +23,7 @@ def own_tokenizer(folder: Path, entries: int) -> OwnTokenizer:
         UserError: on ``checkpoint``, when there is none, it has no mask token, or it has tokens beyond the model's.
     """
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         cause = str(error).partition("\n")[0][:200]
         raise UserError("checkpoint", folder, f"a folder with a tokenizer that can be read ({cause})") from error

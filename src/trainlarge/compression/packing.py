@@ -8,17 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from trainlarge.compression import container
 from trainlarge.compression.activations import Ranges, roundings
+from trainlarge.compression.checked import Shapes, built, bytes_of, check_size, checked_shapes, told_in_a_line
 from trainlarge.compression.container import Parts
 from trainlarge.compression.encodings import Encoding, encoding_named, smallest
 from trainlarge.compression.forms import Form
 from trainlarge.compression.structure.shapes import Structure
 from trainlarge.compression.structure.skeleton import reshape
-from trainlarge.compression.weights import Weights, adopt_dtypes, load_reshaped, load_weights
+from trainlarge.compression.weights import Weights, adopt_dtypes, check_same_shapes, load_reshaped, load_weights
 from trainlarge.config.recipe import Recipe
 from trainlarge.errors import UserError
 from trainlarge.models.input_rounding import InputRounding, round_inputs
@@ -121,16 +121,21 @@ def save_packed(path: str | Path, compressed: Compressed, parent: str = "") -> N
     container.write(Path(path), packed.body(parent), packed.layout(), packed.encoded())
 
 
-def load_packed_weights(path: str | Path) -> dict[str, Tensor]:
+def load_packed_weights(path: str | Path, most_bytes: int | None = None) -> dict[str, Tensor]:
     """Tensor name -> float tensor: bit by bit the weights that were evaluated (``Compressed.weights``), tied ones once.
 
-    Raises UserError for a file that is missing, truncated, damaged, of a newer format or not a packed file.
+    Args:
+        most_bytes: what the weights may take; None: 1 GiB, or 4,096 times the size of the file where that is more.
+
+    Raises UserError for a file that is missing, truncated, damaged, of a newer format or not a packed file, and for one
+    that asks for more memory, before any is taken.
     """
+    path = Path(path)
     body, tensors = _read(path)
-    return _decoded(body, tensors)
+    return _decoded(path, *_checked(path, body, tensors, most_bytes)[:2])
 
 
-def load_packed(path: str | Path, model: nn.Module | None = None) -> nn.Module:
+def load_packed(path: str | Path, model: nn.Module | None = None, most_bytes: int | None = None) -> nn.Module:
     """The model of a packed file, ready to use (evaluation mode), built from the configuration in the file.
 
     Where the recipe rounds activations, so does the model: hooks before its linear layers, which ``save_pretrained``
@@ -138,18 +143,26 @@ def load_packed(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     Where the vocabulary was cut, the model reads and predicts the numbers of the tokens that are left; its buffer
     ``kept_tokens`` holds their numbers in the checkpoint. With ``model``, one with the shapes of the checkpoint, the
     weights are loaded into that one, in its own data types, and it is cut to the shapes of the file. Raises UserError
-    as ``load_packed_weights`` does, and where the file belongs to another model.
+    as ``load_packed_weights`` does, and where the file belongs to another model. A file may come from anybody: only
+    models of transformers are built, without code or kernels from elsewhere, and nothing is fetched.
+
+    Args:
+        most_bytes: as in ``load_packed_weights``; it limits the model before its shapes were cut, too.
     """
+    path = Path(path)
     body, tensors = _read(path)
-    weights, structure = _decoded(body, tensors), Structure.from_json(body.get("structure", {}))
-    if model is None:
-        model = _built(path, body)
-        reshape(model, structure)
-        adopt_dtypes(model, weights)
-        load_weights(model, weights)
-    else:
-        load_reshaped(model, structure, weights)
-    round_inputs(model, _roundings(body))
+    notes, parts, shapes = _checked(path, body, tensors, most_bytes)
+    with told_in_a_line(path):
+        structure, rounded = Structure.from_json(body.get("structure", {})), _roundings(body)
+        if model is None:
+            model = _built(path, body, structure, shapes, most_bytes)
+            weights = _decoded(path, notes, parts)
+            reshape(model, structure)
+            adopt_dtypes(model, weights)
+            load_weights(model, weights)
+        else:
+            load_reshaped(model, structure, _decoded(path, notes, parts))
+        round_inputs(model, rounded)
     return model.eval()
 
 
@@ -157,14 +170,15 @@ def packed_header(path: str | Path) -> dict[str, Any]:
     """What a packed file says of itself, without reading its weights: parent, recipe, architecture, config, tensors,
     structure where shapes were changed, and activations where inputs of layers are rounded."""
     body = container.read_body(Path(path))
-    return {**body, "parent": body["parent"].rstrip()}
+    with told_in_a_line(Path(path)):
+        return {**body, "parent": body["parent"].rstrip()}
 
 
-def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What lies in the file, which must be that of the record where it lies in the folder of a finished cell."""
-    if (cell := cell_of_result(Path(path))) is not None:
+    if (cell := cell_of_result(path)) is not None:
         cell.prove(cell.packed.name)
-    return container.read(Path(path))
+    return container.read(path)
 
 
 def _named(name: str, parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,13 +186,24 @@ def _named(name: str, parts: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{name}:{part}" if part else name: value for part, value in parts.items()}
 
 
-def _decoded(body: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _checked(
+    path: Path, body: Mapping[str, Any], tensors: Mapping[str, Tensor], most_bytes: int | None
+) -> tuple[Mapping[str, Any], dict[str, dict[str, Tensor]], Shapes]:
+    """Notes, parts and shapes of the tensors of a file, which fit into the memory that they may take."""
     parts: dict[str, dict[str, Tensor]] = {}
     for entry, tensor in tensors.items():
         name, _, part = entry.partition(":")
         parts.setdefault(name, {})[part] = tensor
-    notes = body["tensors"]
-    return {name: _dense(notes.get(name, {"encoding": "dense"}), own) for name, own in parts.items()}
+    with told_in_a_line(path):
+        notes = dict(body["tensors"])
+    shapes = checked_shapes(path, notes, parts)
+    check_size(path, bytes_of(shapes), most_bytes)
+    return notes, parts, shapes
+
+
+def _decoded(path: Path, notes: Mapping[str, Any], parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    with told_in_a_line(path):
+        return {name: _dense(notes.get(name, {"encoding": "dense"}), own) for name, own in parts.items()}
 
 
 def _roundings(body: Mapping[str, Any]) -> dict[str, InputRounding]:
@@ -190,13 +215,11 @@ def _dense(note: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Tensor:
     return encoding_named(note["encoding"]).decode(note, parts).dense()
 
 
-def _built(path: str | Path, body: Mapping[str, Any]) -> nn.Module:
-    import transformers
+def _built(
+    path: Path, body: Mapping[str, Any], structure: Structure, shapes: Shapes, most_bytes: int | None
+) -> nn.Module:
+    def check_shapes(empty: nn.Module) -> None:
+        reshape(empty, structure)
+        check_same_shapes(empty, shapes)
 
-    name = body["architecture"]
-    kind = getattr(transformers, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel) and kind.config_class):
-        raise UserError("packed", path, f"a file of a transformers model; for {name} pass the model to load into")
-    # Initialisation draws random numbers that loading replaces: the caller's random state must not notice.
-    with torch.random.fork_rng(devices=[]):
-        return kind(kind.config_class.from_dict(dict(body["config"])))
+    return built(path, body["architecture"], body["config"], check_shapes, most_bytes)

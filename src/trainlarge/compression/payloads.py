@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trainlarge.compression import bits as bit
+from trainlarge.compression import container
 from trainlarge.compression.container import Part, Parts
 from trainlarge.compression.forms import Affine, Codebook, Elementwise, Offset, Plain, Signs
 from trainlarge.compression.groups import spread
@@ -89,9 +90,12 @@ class Codes(Payload[Affine]):
     def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], stored: Tensor) -> Affine:
         rows, group_size = len(parts["step"]), note.get("group_size")
         columns = len(stored) // rows
+        _check_groups(parts["step"], group_size, len(stored))
+        if parts["zero"].numel() != 1:
+            _check_groups(parts["zero"], group_size, len(stored))
         codes = spread(parts["zero"], group_size, columns).expand(rows, columns).reshape(-1).clone()
         codes[stored] = unpacked(parts["codes"], note["bits"], nonzero_count(stored))
-        dtype, shape = getattr(torch, note["dtype"]), note["shape"]
+        dtype, shape = _dtype(note["dtype"]), note["shape"]
         return Affine(codes.view(shape), parts["step"], parts["zero"], note["bits"], dtype, note["nonzero"], group_size)
 
 
@@ -116,10 +120,12 @@ class OffsetCodes(Payload[Offset]):
         return note | ({"group_size": form.group_size} if form.group_size else {})
 
     def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], stored: Tensor) -> Offset:
+        for scale in (parts["step"], parts["offset"]):
+            _check_groups(scale, note.get("group_size"), len(stored))
         codes = torch.zeros(len(stored), dtype=torch.uint8)
         codes[stored] = unpacked(parts["codes"], note["bits"], nonzero_count(stored))
         kept = None if bool(stored.all()) else torch.from_numpy(bit.pack_mask(stored.numpy()))
-        scales, dtype = (parts["step"], parts["offset"]), getattr(torch, note["dtype"])
+        scales, dtype = (parts["step"], parts["offset"]), _dtype(note["dtype"])
         return Offset(codes.view(note["shape"]), *scales, note["bits"], dtype, kept, note.get("group_size"))
 
 
@@ -155,9 +161,10 @@ class _SignPayload(Payload[Signs]):
         return note | ({"group_size": form.group_size} if form.group_size else {})
 
     def _form(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], stored: Tensor, signs: Tensor) -> Signs:
+        _check_groups(parts["scale"], note.get("group_size"), len(stored))
         every = torch.zeros(prod(note["shape"]), dtype=torch.int8)
         every[stored] = signs
-        dtype = getattr(torch, note["dtype"])
+        dtype = _dtype(note["dtype"])
         return Signs(
             every.view(note["shape"]), parts["scale"], note["bits"], dtype, note["nonzero"], note.get("group_size")
         )
@@ -200,6 +207,7 @@ class Trits(_SignPayload):
         return self._form(note, parts, stored, torch.from_numpy(trits).to(torch.int8) - 1)
 
 
+_FLOATS = {str(kind).removeprefix("torch."): kind for kind in container.DTYPES if kind.is_floating_point}
 PAYLOADS: tuple[Payload[Any], ...] = (Values(), Codes(), OffsetCodes(), BookCodes(), SignBits(), Trits())
 """All payloads; among equals the first is taken."""
 
@@ -213,6 +221,20 @@ def _stored(values: Tensor, stored: Tensor) -> Tensor:
 
 def _layout(tensors: Mapping[str, Tensor]) -> Parts:
     return {name: Part(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+
+
+def _check_groups(scale: Tensor, group_size: int | None, count: int) -> None:
+    """Raises ValueError where ``scale`` is not [rows, groups] of ``count`` weights: it is spread over all of them."""
+    rows, groups = scale.shape
+    if count % rows or groups != 1 and (group_size is None or groups != -(-count // rows // group_size)):
+        raise ValueError(f"{rows} x {groups} groups of {group_size} for {count} weights")
+
+
+def _dtype(name: str) -> torch.dtype:
+    """The data type of a note. Raises ValueError for a name that is none of floats."""
+    if name not in _FLOATS:
+        raise ValueError(f"data type {name}")
+    return _FLOATS[name]
 
 
 def _name(dtype: torch.dtype) -> str:

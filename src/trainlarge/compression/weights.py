@@ -210,6 +210,11 @@ def load_reshaped(model: nn.Module, structure: Structure, tensors: Mapping[str, 
     load_weights(model, tensors)
 
 
+def check_same_shapes(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises UserError where names or shapes are not exactly those of ``model`` (tied tensors once)."""
+    _check_shapes({name: tuple(tensor.shape) for name, tensor in _entries(model).items()}, shapes)
+
+
 def adopt_dtypes(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Give every parameter and buffer of ``model`` the data type of its tensor, so that loading rounds nothing."""
     for name, entry in _entries(model).items():
@@ -250,8 +255,12 @@ def _check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def _check_same(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, Tensor | Form]) -> None:
+    _check_shapes(expected, {name: tuple(form.shape) for name, form in given.items()})
+
+
+def _check_shapes(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> None:
     for name in [*expected, *given]:
-        found = tuple(given[name].shape) if name in given else "missing"
+        found = given.get(name, "missing")
         wanted = f"shape {expected[name]} of this model" if name in expected else "no such tensor in this model"
         if name not in expected or found != expected[name]:
             raise UserError(f"weights.{name}", found, wanted)

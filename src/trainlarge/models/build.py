@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
@@ -21,6 +21,7 @@ from transformers import (
 
 from trainlarge.errors import UserError
 from trainlarge.models.families import PAD_ID
+from trainlarge.models.foreign import without_code
 from trainlarge.models.shape import Shape
 
 ROTARY_BASE = 10_000.0
@@ -61,13 +62,19 @@ def load_model(folder: str | Path, *, attention: str | None = None) -> PreTraine
     path = Path(folder)
     if not (path / "config.json").is_file():
         raise UserError("checkpoint", folder, "a Hugging Face folder with config.json and model.safetensors")
-    options = {"local_files_only": True, "use_safetensors": True, "dtype": torch.float32, "output_loading_info": True}
+    options = {
+        "local_files_only": True,
+        "trust_remote_code": False,
+        "use_safetensors": True,
+        "dtype": torch.float32,
+        "output_loading_info": True,
+    }
     try:
         _check_is_masked(path)
         model, report = AutoModelForMaskedLM.from_pretrained(path, attn_implementation=attention, **options)
     except UserError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except Exception as error:  # crafted files make each library raise its own
         cause = str(error).partition("\n")[0][:200]
         raise UserError("checkpoint", folder, f"an undamaged Hugging Face masked language model ({cause})") from error
     if report["missing_keys"]:
@@ -77,8 +84,10 @@ def load_model(folder: str | Path, *, attention: str | None = None) -> PreTraine
 
 
 def _check_is_masked(folder: Path) -> None:
-    """Raises UserError, which names what is supported, for a model that predicts no masked tokens (T5, GPT)."""
-    kind = type(AutoConfig.from_pretrained(folder, local_files_only=True))
+    """Raises UserError, which names what is supported, for a model that predicts no masked tokens (T5, GPT), and
+    ValueError for one that asks for code or kernels from elsewhere."""
+    without_code(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    kind = type(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
     if kind not in MODEL_FOR_MASKED_LM_MAPPING:
         allowed = (
             "a model that predicts masked tokens: an encoder (BERT, RoBERTa, ModernBERT, ...) or an encoder-decoder "

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from trainlarge.compression.bits import unpack_mask
 from trainlarge.errors import UserError
 
 
@@ -36,7 +37,7 @@ class Tokens:
     def from_json(cls, data: Mapping[str, Any]) -> Tokens:
         """What ``to_json`` wrote."""
         packed = np.frombuffer(base64.b64decode(data["kept"]), dtype=np.uint8)
-        mask = np.unpackbits(packed, count=data["size"], bitorder="little")
+        mask = unpack_mask(packed, data["size"])
         return cls(tuple(np.flatnonzero(mask).tolist()), data["size"], data["unknown"])
 
 

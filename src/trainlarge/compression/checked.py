@@ -1,0 +1,138 @@
+"""What a packed file asks for, checked before anything of its size is allocated. Files may come from strangers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.initialization import no_init_weights
+
+from trainlarge.errors import UserError
+from trainlarge.models.foreign import without_code
+
+MOST_BYTES = 1 << 30
+"""Bytes of float weights that any file may unpack to."""
+MOST_EXPANSION = 4096
+"""How many times its own size a larger file may unpack to. An encoding writes at least one byte for 255 weights, so
+that a file of ours stays below 1,100 unless whole tensors are zero."""
+BOTH = "both"
+"""The encoding that is made of two others."""
+
+Shapes = dict[str, tuple[int, ...]]
+"""Tensor name -> shape."""
+
+
+@contextmanager
+def told_in_a_line(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in this block is the file's fault.
+
+    Raises:
+        UserError: on ``packed``, in place of any other error.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    # Crafted data make each library raise its own errors, also MemoryError, RecursionError and OverflowError.
+    except Exception as error:
+        cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError("packed", path, f"a file as save_packed writes it ({cause})") from error
+
+
+def checked_shapes(path: Path, notes: Mapping[str, Any], parts: Mapping[str, Mapping[str, Tensor]]) -> Shapes:
+    """The shapes that the tensors of a file will have.
+
+    Args:
+        notes: tensor name -> how it is encoded; a tensor without a note is dense.
+        parts: tensor name -> its parts.
+    """
+    with told_in_a_line(path):
+        return {name: _shape(notes.get(name), own) for name, own in parts.items()}
+
+
+def check_size(path: Path, asked: int, most_bytes: int | None) -> None:
+    """Refuse so many bytes of weights where they are more than a file of this size may unpack to.
+
+    Raises:
+        UserError: names what is allowed, which ``most_bytes`` raises.
+    """
+    own = path.stat().st_size
+    allowed = max(MOST_BYTES, MOST_EXPANSION * own) if most_bytes is None else most_bytes
+    if asked > allowed:
+        text = f"at most {allowed} bytes of weights in a file of {own}, unless most_bytes says otherwise"
+        raise UserError("packed", f"{path}, which asks for {asked}", text)
+
+
+def built(path: Path, architecture: Any, config: Mapping[str, Any], shape: Any, most_bytes: int | None) -> nn.Module:
+    """A model from the configuration of a packed file, with weights that are still to be loaded.
+
+    Nothing is fetched, and no code is run that does not come with transformers.
+
+    Args:
+        architecture: name of its class in transformers.
+        config: its Hugging Face configuration.
+        shape: called with the model of the same modules without memory, before one with memory is made; raises
+            UserError where it is not the one of the file.
+    """
+    with told_in_a_line(path):
+        kind = _model_class(path, architecture)
+        settings = without_code(config)
+        # Initialisation draws random numbers that loading replaces: the caller's random state must not notice.
+        with torch.random.fork_rng(devices=[]):
+            with torch.device("meta"), no_init_weights():
+                empty = kind(kind.config_class.from_dict(settings))
+            # Which is part of the initialisation that was left out.
+            empty.tie_weights()
+            check_size(path, sum(tensor.nbytes for tensor in (*empty.parameters(), *empty.buffers())), most_bytes)
+            shape(empty)
+            return kind(kind.config_class.from_dict(settings))
+
+
+def bytes_of(shapes: Shapes) -> int:
+    """Bytes of float32 tensors of these shapes."""
+    return 4 * sum(map(prod, shapes.values()))
+
+
+def _shape(note: Any, parts: Mapping[str, Tensor]) -> tuple[int, ...]:
+    if note is None:
+        return tuple(parts[""].shape)
+    if note["encoding"] == BOTH:
+        shapes = {key: _shape_of_note(note[key]) for key in ("body", "rest")}
+        if shapes["body"] != shapes["rest"]:
+            raise ValueError(f"two shapes of one tensor: {shapes['body']}, {shapes['rest']}")
+        return shapes["body"]
+    return _shape_of_note(note)
+
+
+def _shape_of_note(note: Mapping[str, Any]) -> tuple[int, ...]:
+    if note["encoding"] == BOTH:
+        raise ValueError(f"{BOTH} within {BOTH}")
+    shape = note["shape"]
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"shape {shape}")
+    return tuple(shape)
+
+
+def _model_class(path: Path, name: Any) -> Any:
+    import transformers
+
+    if name not in _known_models():
+        raise UserError("packed", path, f"a file of a transformers model; for {name} pass the model to load into")
+    return getattr(transformers, name)
+
+
+@cache
+def _known_models() -> frozenset[str]:
+    """Names of the classes that transformers' own mappings know: models for a task, and bodies."""
+    from transformers.models.auto import modeling_auto
+
+    mappings = [value for name, value in vars(modeling_auto).items() if name.endswith("_MAPPING_NAMES")]
+    names = [entry for mapping in mappings for entry in mapping.values()]
+    single = (name for entry in names for name in ([entry] if isinstance(entry, str) else entry))
+    return frozenset(name for name in single if isinstance(name, str) and not name.startswith("Auto"))

@@ -1,0 +1,67 @@
+"""What the configuration of somebody else's model may say: nothing that fetches or runs code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+ATTENTIONS = ("eager", "sdpa")
+"""Implementations that are part of the libraries. Others may be fetched: a name with a slash is a kernel of the Hub."""
+MOST_LAYERS = 1024
+"""Layers, blocks or experts of a model: a module is made for each before any weight is."""
+MOST_COUNTED = 1 << 16
+"""Heads, classes and the like, of which lists are made."""
+MOST_SIZE = 1 << 31
+"""Any other whole number, such as entries of the vocabulary."""
+_ATTENTION = "attn_implementation"
+_CODE = "auto_map"
+"""The key that leads to Python files of a model."""
+_LAYERS = re.compile(r"(layers?|experts?|blocks?|block_sizes|repeats?|depths?|groups|group_num)$")
+_COUNTED = re.compile(r"(heads?|labels|classes|buckets|stages|queries)$")
+_PRETRAINED = ("backbone", "use_pretrained_backbone", "use_timm_backbone")
+
+
+def without_code(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A Hugging Face configuration (JSON data) without the keys that lead to Python files.
+
+    Raises:
+        ValueError: for an attention, a part or a size that is not allowed here; the message says which.
+    """
+    for key, value in _entries(config):
+        _check(key, value)
+    return {key: _without_code(value) for key, value in config.items() if key != _CODE}
+
+
+def _check(key: str, value: Any) -> None:
+    if key.endswith(_ATTENTION) and value not in (None, *ATTENTIONS) and not isinstance(value, Mapping):
+        raise ValueError(f"{key} {value}: allowed is {' or '.join(ATTENTIONS)}")
+    if key in _PRETRAINED and value:
+        raise ValueError(f"{key} {value}: allowed is a model that fetches no other")
+    if isinstance(value, int) and abs(value) > (most := _most(key)):
+        raise ValueError(f"{key} {value}: allowed is at most {most}")
+
+
+def _most(key: str) -> int:
+    if _LAYERS.search(key):
+        return MOST_LAYERS
+    return MOST_COUNTED if _COUNTED.search(key) else MOST_SIZE
+
+
+def _entries(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested data with the nearest key above it."""
+    yield key, value
+    if isinstance(value, Mapping):
+        # One for each part of a model stands under the names of the parts.
+        names = {name: key if key.endswith(_ATTENTION) else str(name) for name in value}
+        for name, item in value.items():
+            yield from _entries(item, names[name])
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _entries(item, key)
+
+
+def _without_code(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_code(item) for key, item in value.items() if key != _CODE}
+    return [_without_code(item) for item in value] if isinstance(value, list) else value
