@@ -135,8 +135,11 @@ def test_weights_that_a_compress_cell_still_needs_stay(study: Study) -> None:
 
 
 def test_a_damaged_configuration_stops_it(study: Study) -> None:
-    path = next(study.folders("train")).path / "config.yaml"
+    folder = next(study.folders("train"))
+    path = folder.path / "config.yaml"
     path.write_text("")
+    # The record has it too.
+    folder.record_path.unlink()
     with pytest.raises(UserError, match=r"config\.yaml"):
         find_removable(study)
 

@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.place import PER_DEVICE
 from trainlarge.launch.worker import run_job
@@ -31,6 +33,7 @@ from trainlarge.training.probe import StepTiming
 from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.trainer import Snapshot
 from trainlarge.training.trunk_folder import TRUNK
+from trainlarge.training.trunk_time import TrunkTime
 
 Tiny = Callable[..., dict[str, Any]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
@@ -182,6 +185,15 @@ def test_behind_a_link_only_own_states_are_removed(
     assert set(before) <= set(folder.rglob("*"))
     assert sorted(path.name for path in folder.glob("trunk-*")) == [f"trunk-{step:09d}" for step in (5, 10, 20, 25)]
     assert f"trunk-000000010 is left where it is: {link} is a link" in capfd.readouterr().out
+
+
+def test_a_trunk_behind_a_link_is_not_removed_to_time_it_anew(tmp_path: Path) -> None:
+    (tmp_path / "far" / "trunk").mkdir(parents=True)
+    (tmp_path / "trunks").symlink_to(tmp_path / "far")
+    time = TrunkTime(tmp_path / "trunks" / "trunk", MagicMock())
+    with pytest.raises(UserError, match=f"{tmp_path / 'trunks'}=a link: allowed is a folder"):
+        time.forget([], with_states=True)
+    assert (tmp_path / "far" / "trunk").is_dir()
 
 
 @pytest.mark.parametrize("damage", ["tensors.safetensors", "state.json"])

@@ -25,7 +25,7 @@ from trainlarge.sweep.digest import file_digest
 from trainlarge.sweep.files import remove
 from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.training.trainer import Snapshot
-from trainlarge.training.trunk_folder import position_of, state_folders
+from trainlarge.training.trunk_folder import link_in, position_of, state_folders
 
 FORMAT = 1
 ABANDONED_SECONDS = 3600
@@ -97,7 +97,7 @@ class TrunkStates:
 
     def _remove(self, state: Path) -> None:
         """Remove a state; of a folder behind a link only what this process itself has put there."""
-        link = next((path for path in (self.folder, self.folder.parent) if path.is_symlink()), None)
+        link = link_in(self.folder)
         if link is None or state in self._own:
             remove(state)
         else:

@@ -32,3 +32,9 @@ def position_of(state: Path) -> int:
 def saved_position(trunk: Path, part: str, at_most: int) -> int:
     """Position of the newest state of ``part`` no further than ``at_most``; 0 where there is none."""
     return max((found for found in map(position_of, state_folders(trunk, part)) if found <= at_most), default=0)
+
+
+def link_in(trunk: Path) -> Path | None:
+    """The link behind which the folder of a trunk lies, where it or the folder of all trunks is one: what is there may
+    be somebody else's."""
+    return next((path for path in (trunk, trunk.parent) if path.is_symlink()), None)

@@ -14,17 +14,19 @@ forgets it and measures anew. States of the trunk stay, as its rates do not depe
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from trainlarge.config.budget import SECONDS, parse_budget
+from trainlarge.errors import UserError
 from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.files import remove
 from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.step_times import is_contradicted, read_measured
 from trainlarge.sweep.store import CellFolder
 from trainlarge.training.cells import counts_seconds
 from trainlarge.training.probe import StepTiming
+from trainlarge.training.trunk_folder import link_in
 
 PATIENCE_SECONDS = 20.0
 PATIENCE_SHARE = 0.5
@@ -69,9 +71,15 @@ class TrunkTime:
         return estimate is not None and is_contradicted(kept["step_seconds"], estimate)
 
     def forget(self, cells: list[CellFolder], with_states: bool) -> None:
-        """Open it again, for these cells too."""
+        """Open it again, for these cells too.
+
+        Raises:
+            UserError: where states would have to be removed that lie behind a link.
+        """
         if with_states:
-            shutil.rmtree(self.trunk, ignore_errors=True)
+            if link := link_in(self.trunk):
+                raise UserError(str(link), "a link", f"a folder: remove {self.trunk} where it lies, and run again")
+            remove(self.trunk)
         for path in (self._path, self._of_before, *(cell.path / "steps.json" for cell in cells)):
             path.unlink(missing_ok=True)
 
