@@ -3,7 +3,8 @@
     python benchmarks/sweep_overhead.py [--quick] [--json FILE] [--cells 100,1000,10000] [--rounds 3]
 
 *Commands.* ``expand`` composes a sweep file as ``trainlarge train -m`` does and resolves its cells, ``freeze`` writes
-them to a study and makes the jobs, ``plan`` foresees them with numbers, ``again`` is the freeze of a repeated command;
+them to a study and makes the jobs, ``plan`` foresees them with numbers, ``again`` is the freeze of a repeated command,
+``all_done`` that of one whose cells are all done, each record and curve compared with its digest;
 ``status`` and ``load_study`` then read the study when all its cells are done, with records and curves as long as real
 ones. Seconds are the median over rounds, each in a study of its own; a cell must not cost more where there are more.
 
@@ -41,6 +42,8 @@ from trainlarge.sweep import cell as cells_module
 from trainlarge.sweep import stages
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Plan, look_ahead, make_cells, make_plan
+from trainlarge.sweep.proof import FILES, result_digests
+from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import Study
 
@@ -82,6 +85,7 @@ def _one_round(folder: str, count: int) -> dict[str, float]:
     _timed(seconds, "plan", lambda: _foresee(study, cells))
     _timed(seconds, "again", lambda: make_plan(study, "train", cells))
     _finish_all(study, plan)
+    _timed(seconds, "all_done", lambda: make_plan(study, "train", cells))
     _timed(seconds, "status", lambda: read_state(study))
     frames = _timed(seconds, "load_study", lambda: load_study(study))
     if len(frames.cells) != count:
@@ -113,7 +117,8 @@ def _finish_all(study: Study, plan: Plan) -> None:
         folder = study.folder("train", cell.id)
         curve = [_row(number, 25 * 2**position) for position in range(CURVE_ROWS)]
         (folder.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in curve))
-        (folder.path / "record.json").write_text(json.dumps(_record(cell, curve[-1]), indent=1))
+        record = {**_record(cell, curve[-1]), FILES: result_digests(folder.path)}
+        write_sealed(folder.record_path, record, durable=False)
         (folder.path / "status.json").write_text(json.dumps(Status(State.DONE, attempts=1).to_json(), indent=1))
 
 

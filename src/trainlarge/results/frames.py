@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -108,8 +108,7 @@ def find_study(study: str | Path | Study) -> Study:
     return Study(found[0].resolve())
 
 
-@dataclass(frozen=True)
-class _Result:
+class _Result(NamedTuple):
     """What a done cell has."""
 
     record: Record

@@ -76,16 +76,15 @@ def make_plan(study: Study, stage: str, cells: list[Cell], redo: bool = False) -
     Args:
         redo: run cells again that are done.
     """
-    wrong = {} if redo else _damaged(study, stage, cells)
+    done, wrong = (set[str](), dict[str, DamagedFile]()) if redo else _done(study, stage, cells)
     for cell in cells:
         folder = study.folder(stage, cell.id)
-        if redo or cell in wrong:
+        if redo or cell.id in wrong:
             folder.clear_result()
         folder.freeze(cell)
-    if not redo:
-        _reopen(study, {cell.id for cell in cells} & _missed(study, stage).keys())
-    todo = [cell for cell in cells if not study.folder(stage, cell.id).is_done()]
-    return _plan(stage, cells, todo, [f"{error.key} is {error.value}" for error in wrong.values()])
+    missed = set[str]() if redo else {cell.id for cell in cells} & _missed(study, stage).keys()
+    _reopen(study, missed)
+    return _plan(stage, cells, done - missed, [f"{error.key} is {error.value}" for error in wrong.values()])
 
 
 def look_ahead(study: Study, stage: str, cells: list[Cell], redo: bool = False) -> Plan:
@@ -94,22 +93,20 @@ def look_ahead(study: Study, stage: str, cells: list[Cell], redo: bool = False) 
     Args:
         redo: count cells that are done as to be run.
     """
-    wrong = {} if redo else _damaged(study, stage, cells)
-    missed = _missed(study, stage)
-    again = wrong.keys() | {cell for cell in cells if cell.id in missed}
-    return _plan(stage, cells, [
-        cell for cell in cells if redo or cell in again or not study.folder(stage, cell.id).is_done()
-    ])  # fmt: skip
+    done, _ = (set[str](), dict[str, DamagedFile]()) if redo else _done(study, stage, cells)
+    return _plan(stage, cells, done - _missed(study, stage).keys())
 
 
-def _damaged(study: Study, stage: str, cells: list[Cell]) -> dict[Cell, DamagedFile]:
-    folders = ((cell, study.folder(stage, cell.id)) for cell in cells)
-    return {cell: error for cell, folder in folders if folder.is_done() and (error := folder.damaged_result())}
+def _done(study: Study, stage: str, cells: list[Cell]) -> tuple[set[str], dict[str, DamagedFile]]:
+    """Ids of the cells that are done and whole, and of those that are done and damaged, with what is wrong."""
+    folders = [folder for cell in cells if (folder := study.folder(stage, cell.id)).is_done()]
+    wrong = {folder.id: error for folder in folders if (error := folder.damaged_result())}
+    return {folder.id for folder in folders} - wrong.keys(), wrong
 
 
-def _plan(stage: str, cells: list[Cell], todo: list[Cell], damaged: Sequence[str] = ()) -> Plan:
-    jobs = sorted(_group(stage, todo), key=lambda job: -job.cost)
-    return Plan(stage, tuple(cells), tuple(jobs), tuple(damaged))
+def _plan(stage: str, cells: list[Cell], done: set[str], damaged: Sequence[str] = ()) -> Plan:
+    jobs = _group(stage, [cell for cell in cells if cell.id not in done])
+    return Plan(stage, tuple(cells), tuple(sorted(jobs, key=lambda job: -job.cost)), tuple(damaged))
 
 
 def _missed(study: Study, stage: str) -> dict[str, float]:

@@ -29,13 +29,14 @@ from trainlarge.sweep.cell import ID_PATTERN, SCHEMA_VERSIONS, Cell, check_cell_
 from trainlarge.sweep.files import flush, read_bytes, read_json, rows_of, write_json, write_text
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.proof import FILES, DamagedFile, damage, result_digests
-from trainlarge.sweep.sealed import read_sealed, write_sealed
+from trainlarge.sweep.sealed import check_seal, read_sealed, write_sealed
 from trainlarge.sweep.status import ENDED, State, Status
 
 _DONE = b'"state": "done"'
 """How ``write_json`` writes the state."""
 METRICS = "metrics.jsonl"
 """File of a cell with its curve."""
+_CURVE_DIGEST = re.compile(rb'"metrics\.jsonl": "([0-9a-f]{64})"')
 RECORD_SCHEMAS = {"train": 1, "compress": 1}
 """Raised when a key of a stage's record changes its meaning."""
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -233,6 +234,17 @@ class CellFolder:
         # Without a record, no other status stands for a done cell.
         return os.path.exists(self._file("record.json")) and self.status().state is State.DONE  # noqa: PTH110
 
+    def _is_whole_at_a_glance(self) -> bool:
+        """Whether record and curve are sealed and whole, told by their bytes: this is asked of ten thousand cells."""
+        try:
+            content = read_bytes(self._file("record.json"))
+            if not check_seal(content) or f'"cell": "{self.id}"'.encode() not in content:
+                return False
+            digest = _CURVE_DIGEST.search(content)
+            return digest is None or hashlib.sha256(read_bytes(self._file(METRICS))).hexdigest() == digest[1].decode()
+        except (OSError, ValueError):
+            return False
+
     def _has_whole_record(self) -> bool:
         try:
             return bool(self.record())
@@ -292,6 +304,8 @@ class CellFolder:
 
     def damaged_result(self) -> DamagedFile | None:
         """What is wrong with the record or the curve of a done cell. Other files are compared when they are opened."""
+        if self._is_whole_at_a_glance():
+            return None
         try:
             self._curve(self.record())
         except DamagedFile as error:

@@ -9,7 +9,6 @@ prove the estimate too large, never too small.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Callable
@@ -19,7 +18,6 @@ from typing import Any
 from filelock import FileLock
 
 from trainlarge.sweep.cell import canonical_json
-from trainlarge.sweep.files import write_json
 from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.step_times import read_measured
 from trainlarge.training.step_time import (
@@ -131,9 +129,10 @@ def kept(folder: Path, key: dict[str, Any], measure: Callable[[], dict[str, Any]
     folder.mkdir(parents=True, exist_ok=True)
     path = _path(folder, key)
     with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            write_json(path, {"key": key, **measure()})
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+        if found := read_measured(path):
+            return found
+        write_sealed(path, {"key": key, **measure()})
+        return read_measured(path)
 
 
 def _path(folder: Path, key: dict[str, Any]) -> Path:
