@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import device, precision
 from trainlarge.training.device import choose
 from trainlarge.training.precision import PAYS, faster_precision
+from trainlarge.training.probe import kept
 
 Tiny = Callable[..., dict[str, Any]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
@@ -68,9 +70,19 @@ def test_all_jobs_of_a_study_take_what_was_kept(
     config = tiny("budget=4 steps", "impl.threads=1", "impl.device=cpu")
     [folder] = run_here("train", [config])
     [path] = (study.path / "probes" / "precision").glob("*.json")
-    kept = json.loads(path.read_text())
-    assert folder.record()["environment"]["precision"] == kept["precision"]
-    other = {"bf16": "fp32", "fp32": "bf16"}[kept["precision"]]
-    path.write_text(json.dumps({**kept, "precision": other}))
+    measured = read_sealed(path)
+    assert folder.record()["environment"]["precision"] == measured["precision"]
+    other = {"bf16": "fp32", "fp32": "bf16"}[measured["precision"]]
+    write_sealed(path, {**measured, "precision": other})
     [second] = run_here("train", [{**config, "seed": 1}])
     assert second.record()["environment"]["precision"] == other
+
+
+@pytest.mark.parametrize("damage", ["{", '{"precision": "bf16", "seal": "sha256:0"}', "[]"])
+def test_a_damaged_measurement_is_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str) -> None:
+    key = {"device": "cpu"}
+    first = kept(tmp_path, key, lambda: {"precision": "fp32"})
+    [path] = tmp_path.glob("*.json")
+    path.write_text(damage)
+    assert kept(tmp_path, key, lambda: {"precision": "fp32"}) == first and "measured anew" in capsys.readouterr().err
+    assert kept(tmp_path, key, lambda: pytest.fail("measured twice")) == first
