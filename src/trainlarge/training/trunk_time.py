@@ -29,9 +29,9 @@ from trainlarge.training.probe import StepTiming
 from trainlarge.training.trunk_folder import link_in
 
 PATIENCE_SECONDS = 20.0
-PATIENCE_SHARE = 0.5
-"""Share of the largest budget in seconds that may be spent on timing steps before the first of them, and before the
-step time is fixed; on a quiet machine a second is enough."""
+"""At most so long steps are timed on purpose before the first of a run, and again before the step time is fixed, and no
+longer than the largest budget in seconds. Where other programs work and rest, a quiet moment takes so long to come; on
+a quiet machine a second is enough."""
 
 
 class TrunkTime:
@@ -104,4 +104,4 @@ def patience(cells: list[Cell]) -> float:
     """Seconds that may be spent on timing steps for these cells; 0 where no budget is in seconds."""
     budgets = [parse_budget(cell.config["budget"]) for cell in cells if counts_seconds(cell.config)]
     largest = max((budget.value for budget in budgets if budget.unit == SECONDS), default=0.0)
-    return min(PATIENCE_SECONDS, PATIENCE_SHARE * largest)
+    return min(PATIENCE_SECONDS, largest)
