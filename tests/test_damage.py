@@ -37,6 +37,7 @@ KINDS = {
     "tiny/train/ID/checkpoint/tokenizer.json", "tiny/train/ID/config.yaml", "tiny/train/ID/metrics.jsonl",
     "tiny/train/ID/record.json", "tiny/train/ID/status.json", "tiny/train/ID/steps.json",
     "tiny/probes/ID.json", "tiny/trunks/ID/step_time.json",
+    "tiny/compress/ID/document_losses.json", "tiny/train/ID/document_losses.json",
     "tiny/trunks/ID/trunk-N/state.json", "tiny/trunks/ID/trunk-N/tensors.safetensors",
 }  # fmt: skip
 """Some of what a study has: a test of nothing must not pass."""

@@ -138,6 +138,17 @@ def test_the_change_of_each_matrix_lies_beside_the_record(compressed: Callable[.
     assert {error["mean_absolute_change"] for error in json.loads(dense.weight_errors.read_text()).values()} == {0.0}
 
 
+def test_losses_per_document_give_loss_and_increase(compressed: Callable[..., list[CellFolder]]) -> None:
+    dense, rounded = compressed([], ["quantize.bits=3"])
+    kept = json.loads(rounded.document_losses.read_text())
+    predictions, record = sum(kept["predictions"]), _record(rounded)
+    assert sum(kept["loss"]) / predictions == pytest.approx(record["loss"], abs=1e-4)
+    assert sum(kept["dense_loss"]) / predictions == pytest.approx(record["dense_loss"], abs=1e-4)
+    assert kept["dense_loss"] == json.loads(dense.document_losses.read_text())["loss"]
+    assert record["increase_document_standard_error"] > 0 == _record(dense)["increase_document_standard_error"]
+    assert record["data"]["evaluation_documents"] == len(kept["documents"])
+
+
 def test_zstd_finds_what_the_encodings_leave(compressed: Callable[..., list[CellFolder]]) -> None:
     dense, rounded = map(_record, compressed([], ["quantize.bits=4", "quantize.granularity=tensor"]))
     for record in (dense, rounded):

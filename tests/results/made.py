@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra import compose, initialize_config_dir
 
 from trainlarge.compression.cells import DIGEST, TEXT, recipe_of
@@ -36,6 +37,12 @@ BITS = (32, 8, 4, 3)
 TOKENS_PER_STEP = 2048
 WEIGHTS_IN_MATRICES = 0.99
 
+PREDICTIONS = np.array([15, 92, 18, 5, 2, 23, 5, 20, 30, 10, 100, 110, 35, 115, 40, 5, 25, 35, 5, 185, 15, 5, 5, 15, 80,
+                        40, 15, 10, 5, 5, 10, 95, 15, 60, 30])  # fmt: skip
+"""Masked tokens of the documents of a real evaluation set: 35, worth 15 equal ones."""
+DOCUMENT_EFFECTS = np.random.default_rng(0).normal(0, 0.6, len(PREDICTIONS))
+DOCUMENT_NOISE = 0.1
+
 ENVIRONMENT = {
     "device": "cpu",
     "device_name": "Test CPU",
@@ -48,14 +55,28 @@ ENVIRONMENT = {
 }
 
 
-def make_study(path: Path, budgets: tuple[float, ...] = BUDGETS, compressed: bool = True, seed: int = 0) -> Study:
-    """Write the made study to ``path``; ``compressed`` makes its compress cells too."""
+def make_study(
+    path: Path, budgets: tuple[float, ...] = BUDGETS, compressed: bool = True, seed: int = 0, documents: bool = True
+) -> Study:
+    """Write the made study to ``path``; ``compressed`` makes its compress cells too.
+
+    Without ``documents`` it is like a study of before there were losses per document.
+    """
     study = Study(path)
     for shape, budget in product(SHAPES, budgets):
         folder = make_train_cell(study, shape, budget, seed)
         if compressed:
             for sparsity, bits in product(SPARSITIES, BITS):
                 make_compress_cell(study, folder, sparsity, bits)
+    for stage in ("train", "compress") if not documents else ():
+        for folder in study.folders(stage):
+            folder.document_losses.unlink()
+            record = folder.record()
+            for key in ("token_frequency_loss", "evaluation_documents", "effective_documents"):
+                record["data"].pop(key, None)
+            folder.write_record(
+                {key: value for key, value in record.items() if not key.endswith("document_standard_error")}
+            )
     return study
 
 
@@ -71,7 +92,10 @@ def finish_train_cell(study: Study, cell: Cell, shape: tuple[int, int], budget: 
     rows = curve(shape, budget)
     folder.write_metrics(rows)
     folder.log.write_text("".join(f"step {row['step']}\n" for row in rows), encoding="utf-8")
-    folder.write_record({**train_record(cell, shape, rows), **changes})
+    record = {**train_record(cell, shape, rows), **changes}
+    if record["loss"] is not None:
+        folder.write_document_losses(document_file(record, loss=record["loss"]))
+    folder.write_record(record)
     folder.write_status(Status(State.DONE, attempts=1))
     return folder
 
@@ -87,9 +111,34 @@ def make_compress_cell(study: Study, parent: CellFolder, sparsity: float, bits: 
     cell = Cell("compress", {**brought, **recipe_of(config).to_config()})
     folder = study.folder("compress", cell.id)
     folder.freeze(cell)
-    folder.write_record(compress_record(cell, parent.record(), sparsity, bits))
+    record = compress_record(cell, parent.record(), sparsity, bits)
+    losses = {key: record[key] for key in ("loss", "dense_loss")}
+    folder.write_document_losses(document_file(parent.record(), **losses))
+    folder.write_record(record)
     folder.write_status(Status(State.DONE, attempts=1))
     return folder
+
+
+def document_file(trained: dict[str, Any], **means: float) -> dict[str, Any]:
+    """Losses per document whose means are as given: hard and easy documents, and what a checkpoint finds hard.
+
+    Not drawn from the cell's id, which changes with the standard library.
+    """
+    config = trained["config"]
+    name = f"{config['arch']['width']} {config['arch']['depth']} {config['budget']} {config['seed']}"
+    own = np.random.default_rng(list(name.encode()))
+    deviations = DOCUMENT_EFFECTS + own.normal(0, DOCUMENT_NOISE, len(PREDICTIONS))
+    deviations -= (deviations * PREDICTIONS).sum() / PREDICTIONS.sum()
+    # What compression adds differs between documents in proportion to it.
+    share = own.normal(1, 0.2, len(PREDICTIONS))
+    share /= (share * PREDICTIONS).sum() / PREDICTIONS.sum()
+    base = means.get("dense_loss", means["loss"])
+    sums = {key: PREDICTIONS * (base + deviations + share * (mean - base)) for key, mean in means.items()}
+    return {
+        "documents": list(range(len(PREDICTIONS))),
+        "predictions": PREDICTIONS.tolist(),
+        **{key: [round(value, 4) for value in values.tolist()] for key, values in sums.items()},
+    }
 
 
 @cache
@@ -159,11 +208,13 @@ def train_record(cell: Cell, shape: tuple[int, int], rows: list[dict[str, Any]])
     return {
         "schema": 1, "stage": "train", "cell": cell.id, "study": cell.config["study"],
         **{key: last[key] for key in clocks},
+        "document_standard_error": 0.15,
         "perplexity": math.exp(last["loss"]), "train_set_loss": last["loss"] - 0.05,
         "branch_step": round(0.8 * last["step"]), "step_seconds": made["step_seconds"],
         "parameters": made["parameters"], "embedding_parameters": embedding,
         "non_embedding_parameters": made["parameters"] - embedding,
         "data": {"fingerprint": cell.config["data"]["fingerprint"], "evaluation_fingerprint": "cab0042bf0e5c847",
+                 "token_frequency_loss": 5.9, "evaluation_documents": len(PREDICTIONS), "effective_documents": 15.0,
                  "train_tokens": 5_230_716, "validation_tokens": 561_272, "epochs": last["tokens"] / 5_230_716},
         "environment": ENVIRONMENT, "provenance": provenance("train"), "config": cell.config,
     }  # fmt: skip
@@ -186,6 +237,7 @@ def compress_record(cell: Cell, parent: dict[str, Any], sparsity: float, bits: i
         "loss": parent["loss"] + increase, "accuracy": max(0.0, parent["accuracy"] - 0.1 * increase),
         "perplexity": math.exp(parent["loss"] + increase), "dense_loss": parent["loss"], "loss_increase": increase,
         "loss_standard_error": 0.02, "increase_standard_error": 0.002 + 0.02 * increase,
+        "document_standard_error": 0.15, "increase_document_standard_error": 0.004 + 0.05 * increase,
         "sparsity": sparsity, "bits": bits, "nonzero_parameters": nonzero,
         "nonzero_parameters_without_embeddings": round(nonzero * 0.6), "ideal_bytes": ideal,
         "ideal_bytes_without_embeddings": round(ideal * 0.6), "file_bytes": file_bytes,

@@ -17,7 +17,7 @@ from trainlarge.sweep.store import Study
 
 
 def test_every_column_is_documented_and_every_documented_column_is_there(frames: StudyFrames) -> None:
-    for name, frame in vars(frames).items():
+    for name, frame in frames.tables().items():
         assert list(frame.columns) == list(COLUMNS[name])
         assert all(unit and description for unit, description in COLUMNS[name].values())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import os
 import shutil
@@ -49,7 +50,7 @@ def weights(folder: CellFolder) -> dict[str, Tensor]:
 
 def result(folder: CellFolder) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Tensor]]:
     """Record and curve without what was measured of time and machine, and the weights."""
-    record, measured = folder.record(), CLOCKS | {"provenance", "environment"}
+    record, measured = folder.record(), CLOCKS | {"provenance", "environment", "files"}
     return {key: record[key] for key in record.keys() - measured}, curve(folder), weights(folder)
 
 
@@ -122,6 +123,28 @@ def test_training_learns_and_the_record_says_what_happened(tiny: Tiny, run_here:
     assert record["config"] == folder.cell().config and record["cell"] == folder.id
     assert record["environment"]["software"]["torch"] == version("torch"), "torch itself may add +cu130"
     assert all(after["train_seconds"] > before["train_seconds"] for before, after in zip(rows, rows[1:], strict=False))
+
+
+def test_losses_per_document_and_the_loss_of_token_frequencies_are_kept(
+    tiny: Tiny, run_here: Run, study: Study
+) -> None:
+    (folder,) = run_here("train", [tiny()])
+    record, kept = folder.record(), json.loads(folder.document_losses.read_text())
+    predictions = sum(kept["predictions"])
+    assert predictions == _evaluation_set(folder, study).labels.numel()
+    assert sum(kept["loss"]) / predictions == pytest.approx(record["loss"], abs=1e-4)
+    facts = record["data"]
+    assert len(kept["documents"]) == facts["evaluation_documents"] >= facts["effective_documents"] > 1
+    assert record["document_standard_error"] > 0
+    assert 0.5 * math.log(folder.cell().config["data"]["vocab_size"]) < facts["token_frequency_loss"]
+    assert facts["token_frequency_loss"] < math.log(folder.cell().config["data"]["vocab_size"])
+    cells = load_study(study).cells
+    assert cells["token_frequency_loss"].tolist() == [facts["token_frequency_loss"]]
+
+
+def _evaluation_set(folder: CellFolder, study: Study) -> EvaluationSet:
+    config = folder.cell().config
+    return setup.evaluation_set_of(config, prepare(config["data"], study.data_root))
 
 
 def test_executed_flops_follow_the_forward_pass_and_old_rows_do_not_know_them(tiny: Tiny) -> None:
@@ -258,6 +281,7 @@ def test_a_run_that_diverges_is_a_result_with_its_last_good_weights(tiny: Tiny, 
     for folder in (early, late):
         record = folder.record()
         assert folder.is_done() and record["diverged"] and record["loss"] is None
+        assert record["document_standard_error"] is None and not folder.document_losses.exists()
         assert all(torch.isfinite(tensor).all() for tensor in weights(folder).values())
     assert late.record()["diverged_at"] <= 25
 

@@ -38,6 +38,7 @@ from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import write_json
 from trainlarge.sweep.store import RECORD_SCHEMAS
 from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
+from trainlarge.training.document_losses import Documents
 from trainlarge.training.evaluate import Evaluation, evaluate, perplexity
 from trainlarge.training.setup import evaluation_set_of
 
@@ -64,6 +65,7 @@ class CheckpointRun:
         own = None if self.parent.is_cell else own_tokenizer(self.parent.folder, _entries(model))
         prepared = prepare(parent["data"], job.study.data_root, own)
         self.evaluation_set: EvaluationSet = evaluation_set_of(parent, prepared)
+        self.documents = Documents.of(self.evaluation_set)
         self.weights = Weights.of(model, on_disk=is_large(model))
         self.evaluated = EvaluatedModel(model, self.weights, self.implementation.device)
         # Or else its weights stay in memory beside those of the model that takes its place.
@@ -105,6 +107,8 @@ class CheckpointRun:
         save_packed(folder.packed, compressed, parent=self.parent.id)
         errors = weight_errors(self.weights.tensors, compressed.expanded(), self.weights.selected(embeddings=True))
         write_json(folder.weight_errors, {name: asdict(error) for name, error in errors.items()})
+        losses = {"loss": evaluation.token_losses, "dense_loss": self.dense.token_losses}
+        folder.write_document_losses(self.documents.file(**losses))
         self.job.finish(cell.id, self._record(cell, compressed, evaluation, errors, started))
         self.ended.add(cell.id)
         return evaluation.loss
@@ -177,6 +181,10 @@ class CheckpointRun:
             "loss_increase": evaluation.loss - self.dense.loss,
             "loss_standard_error": standard_error(evaluation.row_losses),
             "increase_standard_error": standard_error(evaluation.row_losses - self.dense.row_losses),
+            "document_standard_error": self.documents.standard_error(evaluation.token_losses),
+            "increase_document_standard_error": self.documents.standard_error(
+                evaluation.token_losses - self.dense.token_losses
+            ),
             "sparsity": getattr(recipe.prune, "sparsity", 0.0),
             "bits": getattr(recipe.quantize, "bits", 32),
             "embedding_bits": _embedding_bits(recipe.quantize),
@@ -192,6 +200,7 @@ class CheckpointRun:
             "data": {
                 "fingerprint": self.parent.config["data"]["fingerprint"],
                 "evaluation_fingerprint": self.evaluation_set.fingerprint,
+                **self.documents.facts(),
             },
             "environment": self._environment(),
             "provenance": {**origin(), "started": started, "ended": time.time()},

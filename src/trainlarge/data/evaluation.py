@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainlarge.data.blocks import Blocks, packed, spread_indices
+from trainlarge.data.documents import documents_at
 from trainlarge.data.masking import mask_tokens, masked_count
 from trainlarge.data.prepare import PreparedData
 
@@ -29,6 +30,8 @@ class EvaluationSet:
     """Ids that stood there, shape [rows, count] int64."""
     fingerprint: str
     """First 16 hex digits of SHA-256 over the three tensors: cells compare only where it is equal."""
+    documents: Tensor | None = None
+    """Document of each position to predict, shape [rows, count] int64; None: each row is one of its own."""
 
 
 def evaluation_set(prepared: PreparedData, sequence_length: int, rows: int, mask_rate: float) -> EvaluationSet:
@@ -39,7 +42,12 @@ def evaluation_set(prepared: PreparedData, sequence_length: int, rows: int, mask
     Raises:
         UserError: the validation split is shorter than one block, or ``mask_rate`` is not in (0, 1].
     """
-    return _masked(prepared, spread(packed(prepared.validation, sequence_length), rows), mask_rate)
+    blocks = packed(prepared.validation, sequence_length)
+    found = _masked(prepared, spread(blocks, rows), mask_rate)
+    # A document may be longer than a row, and a row may hold parts of several documents.
+    starts = spread_indices(len(blocks), rows)[:, None] * sequence_length
+    documents = documents_at(prepared.validation, prepared.sep_id, starts + found.positions.numpy())
+    return replace(found, documents=torch.from_numpy(documents))
 
 
 def training_sample(prepared: PreparedData, blocks: Blocks, rows: int, mask_rate: float) -> EvaluationSet:

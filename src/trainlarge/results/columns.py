@@ -37,6 +37,15 @@ _DATA = {
     "evaluation_fingerprint": Column(
         "data.evaluation_fingerprint", "text", "hash of the evaluation rows and their masks"
     ),
+    "evaluation_documents": Column(
+        "data.evaluation_documents", "1", "documents that the evaluation rows come from", missing=float("nan")
+    ),
+    "effective_documents": Column(
+        "data.effective_documents",
+        "1",
+        "equally long documents that would tell as much as those: (sum n)^2 / sum n^2 over their masked tokens",
+        missing=float("nan"),
+    ),
 }
 _ENVIRONMENT = {
     "device": Column("environment.device", "text", "kind of device: cpu, cuda"),
@@ -105,6 +114,12 @@ _QUALITY = {
     "loss": Column("loss", "nats a masked token", "evaluation loss"),
     "accuracy": Column("accuracy", "1", "share of masked tokens predicted right"),
     "perplexity": Column("perplexity", "1", "exp(loss)"),
+    "document_standard_error": Column(
+        "document_standard_error",
+        "nats a masked token",
+        "standard error of loss over the documents of the evaluation set",
+        missing=float("nan"),
+    ),
     "diverged": Column("", "bool", "whether the loss stopped being a number; then loss, accuracy, perplexity are NaN"),
 }
 _SIZES = {
@@ -164,6 +179,12 @@ CELLS = {
         "data.overlap_passages",
         "1",
         "share of the validation text, in passages of 50 characters, that stands in the training text too",
+    ),
+    "token_frequency_loss": Column(
+        "data.token_frequency_loss",
+        "nats a masked token",
+        "loss of predicting the evaluation tokens by their frequencies in the training split alone",
+        missing=float("nan"),
     ),
     "epochs": Column("data.epochs", "1", "passes over the training data in use"),
     **_DATA,
@@ -233,10 +254,20 @@ COMPRESSION = {
     ),
     "loss_increase": Column("loss_increase", "nats a masked token", "loss - dense_loss"),
     "loss_standard_error": Column(
-        "loss_standard_error", "nats a masked token", "standard error of loss over evaluation rows"
+        "loss_standard_error",
+        "nats a masked token",
+        "standard error of loss as if evaluation rows were independent: too small, see document_standard_error",
     ),
     "increase_standard_error": Column(
-        "increase_standard_error", "nats a masked token", "standard error of loss_increase, rows paired"
+        "increase_standard_error",
+        "nats a masked token",
+        "standard error of loss_increase as if rows were independent: see increase_document_standard_error",
+    ),
+    "increase_document_standard_error": Column(
+        "increase_document_standard_error",
+        "nats a masked token",
+        "standard error of loss_increase over documents, paired",
+        missing=float("nan"),
     ),
     **_SIZES,
     "nonzero_parameters": Column("nonzero_parameters", "1", "parameters that are not zero"),

@@ -15,9 +15,12 @@ from trainlarge.results.comparable import check_clocks, check_comparable, missed
 from trainlarge.results.finding import last_budget
 from trainlarge.results.frames import StudyFrames
 from trainlarge.results.frontier import envelope, frontier
+from trainlarge.results.plateau import frequency_loss_of
 from trainlarge.results.recipes import is_dense, keeps_shapes, same_task
 from trainlarge.results.style import FRONTIER, INK, QUIET, colours, figure_of, label_ends, line_styles, log_axis, note
 
+NEAR = 0.35
+"""The loss of token frequencies is drawn if it lies at most this share of the axis above it."""
 QUALITIES = {"loss": "evaluation loss (nats a masked token)", "accuracy": "masked tokens predicted right"}
 
 
@@ -54,7 +57,7 @@ def training_figure(
         label_ends(axes, [(row[x], row[y], row["series"], colour[row["shape"]]) for row in last])
         left_out = len(frames.cells) - len(cells)
         remark = f" · left out: {left_out} whose seconds are no result" if left_out else ""
-        note(axes, f"grey: frontier · thin: curve of the longest run{remark}")
+        note(axes, f"grey: frontier · thin: curve of the longest run{remark}{_frequency_line(axes, cells, y)}")
     return figure
 
 
@@ -85,6 +88,9 @@ def size_figure(cells: pd.DataFrame, y: str = "loss", allow_mixed: bool = False)
         _quality_axis(axes, y)
         label_ends(axes, ends)
         _name_shapes(axes, cells)
+        remark = _frequency_line(axes, cells, y).removeprefix(" · ")
+        if remark:
+            axes.text(0.99, 0.985, remark, transform=axes.transAxes, ha="right", va="top", fontsize=8.5, color=QUIET)
     return figure
 
 
@@ -125,8 +131,8 @@ def bytes_figure(compression: pd.DataFrame, size: str = "file_bytes", allow_mixe
 def increase_figure(compression: pd.DataFrame) -> Figure:
     """Loss increase of every shape against bits (nothing pruned) and against sparsity (nothing quantized).
 
-    After the last common budget; the best of the recipes that share a number. Bars are standard errors over evaluation
-    rows.
+    After the last common budget; the best of the recipes that share a number. Bars are standard errors over documents
+    of the evaluation set, in records of before over its rows.
     """
     known = _known(compression)
     rows = last_budget(known[keeps_shapes(known)])
@@ -180,6 +186,19 @@ def _zoom(axes: Axes, cells: pd.DataFrame, x: str, y: str) -> None:
     axes.set_ylim(cells[y].min() - room, cells[y].max() + 2 * room)
 
 
+def _frequency_line(axes: Axes, cells: pd.DataFrame, y: str) -> str:
+    """Draw the loss of token frequencies alone where it is near the cells; the remark that says what or where it is."""
+    frequency = frequency_loss_of(cells)
+    if y != "loss" or frequency is None:
+        return ""
+    low, high = axes.get_ylim()
+    if frequency > high + NEAR * (high - low):
+        return f" · token frequencies alone: {frequency:.2f} nats, above the figure"
+    axes.axhline(frequency, color=INK, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+    axes.set_ylim(min(low, frequency - 0.05 * (high - low)), max(high, frequency + 0.05 * (high - low)))
+    return f" · dotted: token frequencies alone, {frequency:.2f} nats"
+
+
 def _quality_axis(axes: Axes, y: str) -> None:
     axes.set_ylabel(QUALITIES[y])
     if y == "accuracy":
@@ -220,10 +239,12 @@ def _dots(axes: Axes, rows: pd.DataFrame, size: str, colour: str, alpha: float, 
 
 
 def _increase(axes: Axes, rows: pd.DataFrame, column: str, colour: str, label: str) -> None:
+    errors = rows["increase_document_standard_error"].fillna(rows["increase_standard_error"])
     points = (
-        rows.sort_values("loss_increase")
+        rows.assign(error=errors)
+        .sort_values("loss_increase")
         .groupby(column)
-        .agg(y=("loss_increase", "first"), error=("increase_standard_error", "first"))
+        .agg(y=("loss_increase", "first"), error=("error", "first"))
         .reset_index()
     )
     axes.errorbar(

@@ -2,38 +2,67 @@
 
 from __future__ import annotations
 
+from trainlarge.results.caveats import caveats
 from trainlarge.results.comparable import LOSS, differences
+from trainlarge.results.evidence import Evidence
 from trainlarge.results.finding import Finding
 from trainlarge.results.findings_of_compression import compression_findings
-from trainlarge.results.findings_of_time import all_warm_up, budgets_missed, never_undisturbed
 from trainlarge.results.findings_of_training import training_findings
 from trainlarge.results.frames import StudyFrames
+from trainlarge.results.intervals import LEVEL, number
 
 SUMMARY_SENTENCES = 4
 
 
-def findings(frames: StudyFrames) -> list[Finding]:
-    """All findings of a study, what was found and what was not; one sentence where its losses cannot be compared."""
+def findings(frames: StudyFrames, evidence: Evidence | None = None) -> list[Finding]:
+    """All findings of a study, caveats first; one sentence where its losses cannot be compared.
+
+    Args:
+        evidence: that of the frames, where the caller has it already: to make it takes seconds.
+    """
     mixed = differences(frames.cells, LOSS)
     if mixed:
         return [Finding(f"Losses are not compared: cells differ in {mixed}.", found=False)]
-    good = frames.with_losses()
-    first = [*budgets_missed(good.cells), *never_undisturbed(good.cells), *all_warm_up(good.cells), *_diverged(frames)]
-    return [*first, *training_findings(good.cells), *compression_findings(good.compression)]
+    evidence = evidence or Evidence(frames)
+    found = [
+        *caveats(evidence), *_diverged(frames), *training_findings(evidence), *compression_findings(evidence),
+        *method(evidence),
+    ]  # fmt: skip
+    return list({finding.text: finding for finding in found}.values())
 
 
-def summary(frames: StudyFrames) -> str:
-    """The main findings as one paragraph: missed budgets, then the first on training, then the first on compression."""
+def summary(frames: StudyFrames, evidence: Evidence | None = None) -> str:
+    """The main findings as one paragraph: what is uncertain, then the first on training and on compression."""
     if differences(frames.cells, LOSS):
         return " ".join(map(str, findings(frames)))
-    good = frames.with_losses()
-    first = budgets_missed(good.cells)
-    training = [finding for finding in training_findings(good.cells) if finding.found][: SUMMARY_SENTENCES // 2]
-    compression = [finding for finding in compression_findings(good.compression) if finding.found]
-    return (
-        " ".join(map(str, first + training + compression[: SUMMARY_SENTENCES - len(training)]))
-        or "Nothing can be compared yet."
+    evidence = evidence or Evidence(frames)
+    training = [finding for finding in training_findings(evidence) if finding.found][: SUMMARY_SENTENCES // 2]
+    compression = [finding for finding in compression_findings(evidence) if finding.found]
+    main = training + compression[: SUMMARY_SENTENCES - len(training)]
+    return " ".join(map(str, [*caveats(evidence), *main])) if main else _nothing(evidence)
+
+
+def method(evidence: Evidence) -> list[Finding]:
+    """How many documents and seeds stand behind the intervals, and how many comparisons were made."""
+    sample, cells = evidence.trained, evidence.cells
+    if not sample.documents:
+        return []
+    seeds, tested = cells.groupby("series")["seed"].nunique(), evidence.family.tested
+    few, most = int(seeds.min()), int(seeds.max())
+    over = "" if most == 1 else f" and over seeds ({few if few == most else f'{few} to {most}'} per size)"
+    text = (
+        f"95 % intervals are over {len(sample.documents)} documents of the evaluation set, worth "
+        f"{number(sample.effective, 0)} equally long ones{over}. "
     )
+    rule = (
+        f"A difference is called clear if it is significant at {100 * (1 - LEVEL):g} % after Holm's correction for the "
+        f"{tested} comparisons of this report that could be tested."
+    )
+    return [Finding(text + (rule if tested else "No order could be tested, so none is called clear."), found=False)]
+
+
+def _nothing(evidence: Evidence) -> str:
+    return " ".join([*map(str, caveats(evidence)), "Nothing can be compared yet."])
 
 
 def _diverged(frames: StudyFrames) -> list[Finding]:

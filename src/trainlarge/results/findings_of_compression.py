@@ -1,158 +1,233 @@
-"""What the compress cells show: who loses less, and who wins at equal size."""
+"""What the compress cells show: what costs nothing, who loses less, and who has the lowest loss at equal size."""
 
 from __future__ import annotations
 
-import numpy as np
+import math
+from itertools import pairwise
+from typing import Any
+
 import pandas as pd
 
 from trainlarge.results.axes import axis
+from trainlarge.results.evidence import Evidence
 from trainlarge.results.finding import Finding, by_size, last_budget, listed, runs
-from trainlarge.results.frontier import TIE, frontier
-from trainlarge.results.recipes import is_dense, same_task
+from trainlarge.results.frontier import frontier
+from trainlarge.results.intervals import NO_DOCUMENTS, Difference, Estimate, above_zero, difference, number
+from trainlarge.results.loss_increases import Increases
+from trainlarge.results.plateau import PLATEAU_MARGIN
+from trainlarge.results.recipes import is_dense
 
-DESTROYED = 2.0
-"""An increase (nats) from which on a model counts as destroyed, so that who loses less says nothing."""
 WORKING = 1.0
 """An increase (nats) up to which a compressed model is worth comparing at equal size."""
+LOSSLESS = 0.02
+"""An increase whose interval ends below this (nats) counts as none: nothing measurable where the interval covers 0."""
+Costs = list[tuple[dict[Any, Any], Difference]]
+"""Compressed models and what compression costs each."""
 NARROW = 1.25
 """A range of sizes whose ends differ by less than this factor is not worth a word."""
-CLEAR_ERRORS = 2.0
-"""Standard errors of a difference from which on it is clear."""
 
 
-def compression_findings(compression: pd.DataFrame) -> list[Finding]:
+def compression_findings(evidence: Evidence) -> list[Finding]:
     """All findings of this file; one sentence where nothing was compressed."""
-    known = same_task(compression).dropna(subset=["series"])
-    if known.empty:
+    if evidence.known.empty:
         return [Finding("Nothing was compressed yet.", found=False)]
-    return [*larger_loses_less(known), *equal_bytes(known), *beats_dense(known), *nearest_to_dense(known)]
+    left_out = on_the_plateau(evidence)
+    if evidence.compressed.empty:
+        return left_out
+    return [
+        *left_out,
+        *nearest_to_dense(evidence),
+        *larger_loses_less(evidence),
+        *equal_bytes(evidence),
+        *beats_dense(evidence),
+    ]
 
 
-def larger_loses_less(compression: pd.DataFrame) -> list[Finding]:
-    """Whether the largest series loses less than the smallest under the same recipe after the same budget."""
-    order = by_size(compression)
-    if len(order) < 2:
-        return [Finding("One size only was compressed: whether a larger one loses less is open.", found=False)]
-    pairs = recipe_pairs(compression, order[0], order[-1])
-    if pairs.empty:
-        return [
-            Finding(f"{order[0]} and {order[-1]} share no recipe and budget under which they still work.", found=False)
-        ]
-    less, more = int((pairs["clear"] & (pairs["gap"] > 0)).sum()), int((pairs["clear"] & (pairs["gap"] < 0)).sum())
-    counts = (
-        f"Under the same recipe after the same budget ({len(pairs)} comparisons; "
-        f"increases of {DESTROYED:g} nats or more in both left out), "
-        f"the largest, {order[-1]}, loses less than the smallest, {order[0]}, in {less}, more in {more}, "
-        f"and about the same (within {CLEAR_ERRORS:g} standard errors) in {len(pairs) - less - more}."
+def on_the_plateau(evidence: Evidence) -> list[Finding]:
+    """Which checkpoints were compressed before they had learned more than token frequencies."""
+    left = evidence.known[~evidence.known["cell"].isin(evidence.compressed["cell"])].drop_duplicates("parent")
+    if left.empty:
+        return []
+    names = listed(f"{row['series']} after {row['budget']}" for row in _distinct(left))
+    frequency = number(float(left["token_frequency_loss"].iloc[0]), 2)
+    text = (
+        f"Left out of all comparisons of compressed models: {names}. Their dense loss is not {PLATEAU_MARGIN:g} nats "
+        f"below that of token frequencies ({frequency} nats)."
     )
-    if less > more:
-        return [Finding(counts), *_example(compression, pairs, order)]
-    return [Finding(counts, found=False), Finding("So larger models do not lose less here.", found=False)]
+    return [Finding(text, found=False)]
 
 
-def recipe_pairs(compression: pd.DataFrame, small: str, large: str) -> pd.DataFrame:
-    """Two series under every recipe and budget that both have.
+def larger_loses_less(evidence: Evidence) -> list[Finding]:
+    """What the same recipes cost each size: at equal training time, at equal steps and at equal dense loss."""
+    return [_increase(evidence, some) for some in evidence.increases]
 
-    Returns:
-        ``budget``, ``recipe``, ``small`` and ``large`` (loss increases, nats), ``gap`` (small - large) and ``clear``
-        (whether it exceeds ``CLEAR_ERRORS`` standard errors); dense models and destroyed pairs are left out.
-    """
-    keys = ["budget", "seed", "recipe"]
-    columns = [*keys, "loss_increase", "increase_standard_error"]
-    changed = compression[~is_dense(compression)]
-    left, right = (changed[changed["series"] == name][columns] for name in (small, large))
-    pairs = left.merge(right, on=keys, suffixes=("_small", "_large"))
-    pairs = pairs.assign(small=pairs["loss_increase_small"], large=pairs["loss_increase_large"])
-    pairs["gap"] = pairs["small"] - pairs["large"]
-    pairs["clear"] = pairs["gap"].abs() > CLEAR_ERRORS * np.hypot(
-        pairs["increase_standard_error_small"], pairs["increase_standard_error_large"]
+
+def _increase(evidence: Evidence, some: Increases) -> Finding:
+    if some.why_not:
+        return Finding(f"Loss increases at equal {some.equal} cannot be compared: {some.why_not}.", found=False)
+    decimals = 2 if max(estimate.value for estimate in some.overall.values()) >= 0.1 else 3
+    means = listed(f"{number(some.overall[name].value, decimals)} ({name})" for name in some.sizes)
+    seeds = min(len(estimate.seeds) for estimate in some.overall.values())
+    families = len(some.families)
+    text = (
+        f"At equal {some.equal} ({some.where}; {_seeds(seeds)} per size), the same recipes cost {means} nats: "
+        f"median of each family of recipes, mean of {_counted(families, 'family', 'families')}. "
     )
-    works = pairs[["small", "large"]].min(axis=1) < DESTROYED
-    return pairs.loc[works, [*keys, "small", "large", "gap", "clear"]].reset_index(drop=True)
+    parts, gaps = [], []
+    for small, large in pairwise(some.sizes):
+        gap = evidence.family[some.equal, small, large]
+        gaps.append(gap)
+        fewer = sum(own[large].value < own[small].value for own in some.families.values())
+        shown = gap if gap.value >= 0 else gap.turned()
+        word = "less" if gap.value >= 0 else "more"
+        parts.append(f"{large} loses {word} than {small} by {shown}, and less in {fewer} of {families}")
+    is_found = any(gap.is_clear and gap.value > 0 for gap in gaps) and all(gap.value > 0 for gap in gaps)
+    return Finding(f"{text}{'; '.join(parts)}.", found=is_found)
 
 
-def equal_bytes(compression: pd.DataFrame, size: str = "file_bytes", tie: float = TIE) -> list[Finding]:
+def equal_bytes(evidence: Evidence, size: str = "file_bytes") -> list[Finding]:
     """Which series has the lowest loss at every file size, among models of one budget that still work."""
-    rows, place = last_budget(compression), axis(size)
+    rows, place = last_budget(evidence.compressed), axis(size)
     rows = rows[rows["loss_increase"] < WORKING]
     if rows.empty:
         return [Finding(f"No model of the last budget was compressed at a cost below {WORKING:g} nat.", found=False)]
-    order = by_size(rows)
-    limits = sorted({limit for _, own in rows.groupby("series") for limit in frontier(own, size)[size]})
-    spans = _wide(runs([_winner(rows, limit, size, order, tie) for limit in limits]), limits)
-    starts = [place.write(limits[first]) for _, first, _ in spans]
+    order, models = by_size(rows), _models(rows, size)
+    if len(order) < 2:
+        return [Finding(f"Only {order[0]} was compressed after {_budget(rows)}: sizes are not compared.", found=False)]
+    limits = sorted({limit for _, own in models.groupby("series") for limit in frontier(own, size)[size]})
+    winners = [_winner(evidence, models, limit, size, order) for limit in limits]
+    found = _wide(runs(winners), limits)
+    starts = [place.write(limits[first]) for _, first, _ in found]
     ends = [f"to {start}" for start in starts[1:]] + ["up"]
-    parts = [f"{name} from {start} {end}" for (name, _, _), start, end in zip(spans, starts, ends, strict=True)]
-    models = f"trained for {_budget(rows)}, compressed at a cost below {WORKING:g} nat"
-    sentences = [Finding(f"At equal {place.words} ({models}), lowest loss: {'; '.join(parts)}.")]
-    never = [name for name in order[1:] if not any(name == winner for winner, _, _ in spans)]
+    parts = [f"{name} from {start} {end}" for (name, _, _), start, end in zip(found, starts, ends, strict=True)]
+    known = f"trained for {_budget(rows)}, compressed at a cost below {WORKING:g} nat"
+    text = (
+        f"At equal {place.words} ({listed(order)}; {known}), lowest measured loss: {'; '.join(parts)}. "
+        f"Order not tested: the best of many recipes is chosen on the evaluation set itself."
+    )
+    sentences = [Finding(text)]
+    never = [name for name in order if not any(name in winner.split(" or ") for winner, _, _ in found)]
     if never:
-        verb = "wins" if len(never) == 1 else "win"
-        sentences.append(Finding(f"{listed(never)} clearly {verb} at no file size after {_budget(rows)}.", found=False))
+        verb = "has" if len(never) == 1 else "have"
+        sentences.append(
+            Finding(f"{listed(never)} {verb} the lowest loss at no file size after {_budget(rows)}.", found=False)
+        )
     return sentences
 
 
-def beats_dense(compression: pd.DataFrame, size: str = "file_bytes") -> list[Finding]:
+def beats_dense(evidence: Evidence, size: str = "file_bytes") -> list[Finding]:
     """For each series but the largest: a larger one, compressed, that is smaller and better than it is dense."""
-    rows, write = last_budget(compression), axis(size).write
-    dense, order, sentences = rows[is_dense(rows)], by_size(rows), []
+    rows, write = last_budget(evidence.compressed), axis(size).write
+    models, order, sentences = _models(rows, size), by_size(rows), []
     for index, name in enumerate(order[:-1]):
-        own = dense[dense["series"] == name].nsmallest(1, "loss")
-        larger = rows[rows["series"].isin(order[index + 1 :])]
-        if own.empty:
+        dense = models[(models["series"] == name) & is_dense(models)]
+        if dense.empty:
             continue
-        base = own.iloc[0]
-        better = larger[(larger[size] <= base[size]) & (larger["loss"] < base["loss"])].nsmallest(1, "loss")
-        what = f"{name} dense ({base['loss']:.2f} at {write(base[size])})"
+        base = dense.iloc[0]
+        larger = models[models["series"].isin(order[index + 1 :]) & (models[size] <= base[size])]
+        better = larger[larger["loss"] < base["loss"]].nsmallest(1, "loss")
+        what = f"{name} dense ({base['loss']:.2f} nats at {write(base[size])})"
         if better.empty:
-            sentences.append(
-                Finding(
-                    f"No larger model compresses to something smaller and better than {what}, after {_budget(rows)}.",
-                    found=False,
-                )
-            )
-        else:
-            sentences.append(
-                Finding(
-                    f"{_model(better.iloc[0], size)} is smaller and better than {what}, both after {_budget(rows)}."
-                )
-            )
+            text = f"No larger model compresses to something smaller and better than {what}, after {_budget(rows)}."
+            sentences.append(Finding(text, found=False))
+            continue
+        best = better.iloc[0]
+        gap = _difference(evidence, base, best)
+        text = f"{_model(best, size)} is smaller and better than {what} by {gap}, both after {_budget(rows)}."
+        sentences.append(Finding(text, found=gap.low > 0))
     return sentences
 
 
-def nearest_to_dense(compression: pd.DataFrame, size: str = "file_bytes", tie: float = TIE) -> list[Finding]:
-    """How small the best dense model's quality can be had: the smallest file within a tie of its loss."""
-    dense, write = compression[is_dense(compression)], axis(size).write
+def nearest_to_dense(evidence: Evidence, size: str = "file_bytes") -> list[Finding]:
+    """What compression costs the best dense model: first what costs nothing measurable, then the next smaller file."""
+    rows = evidence.compressed
+    dense, write = _models(rows[is_dense(rows)], size), axis(size).write
     if dense.empty:
         return []
     best = dense.nsmallest(1, "loss").iloc[0]
-    smallest = compression[compression["loss"] < best["loss"] + tie].nsmallest(1, size).iloc[0]
-    name = (
-        f"The best dense model is {best['series']} after {best['budget']} ({best['loss']:.2f} at {write(best[size])})"
-    )
-    if smallest[size] >= best[size]:
-        return [Finding(f"{name}; nothing compressed comes within {tie:g} nats of it.", found=False)]
-    factor, gap = best[size] / smallest[size], smallest["loss"] - best["loss"]
+    own = rows[(rows["series"] == best["series"]) & (rows["budget"] == best["budget"])]
+    smaller = _models(own[~is_dense(own)], size)
+    smaller = smaller[smaller[size] < best[size]].sort_values(size)
+    where = f"{best['loss']:.2f} nats at {write(best[size])}"
+    name = f"The best dense model is {best['series']} after {best['budget']} ({where})"
+    costs = [(row, _increase_of(evidence, row)) for row in smaller.to_dict("records")]
+    free = [(row, cost) for row, cost in costs if cost.high < LOSSLESS]
+    # What cannot be told from nothing comes first, the smallest of it; what is only small is second best.
+    free.sort(key=lambda found: found[1].low > 0)
+    if not costs:
+        return [Finding(f"{name}; nothing smaller was made of it.", found=False)]
+    if not free:
+        is_unknown = all(math.isnan(cost.low) for _, cost in costs)
+        text = (
+            f"whether a smaller file of it costs nothing was not tested: {NO_DOCUMENTS}"
+            if is_unknown
+            else f"every smaller file of it may cost {LOSSLESS:g} nats or more"
+        )
+        sentences = [Finding(f"{name}; {text}.", found=False)]
+    else:
+        row, cost = free[0]
+        what = "nothing measurable" if cost.low <= 0 else f"less than {LOSSLESS:g} nats"
+        text = (
+            f"{name}. {row['recipe']} costs it {what} at {_factor(best, row, size)}: {_cost(cost)}; the interval of "
+            f"{len(free)} of {_counted(len(costs), 'recipe', 'recipes')} ends below {LOSSLESS:g} nats."
+        )
+        sentences = [Finding(text)]
+    return [*sentences, *_next_smaller(best, costs, free, size)]
+
+
+def _next_smaller(best: pd.Series, costs: Costs, free: Costs, size: str) -> list[Finding]:
+    """The cheapest file that is smaller than the smallest one that costs nothing."""
+    limit = free[0][0][size] if free else best[size]
+    paid = [(row, cost) for row, cost in costs if row[size] < limit and row["loss_increase"] < WORKING]
+    if not paid:
+        return []
+    row, cost = min(paid, key=lambda found: found[0]["loss_increase"])
+    below = f"below {axis(size).write(limit)}" if free else "smaller"
+    model = f"{best['series']} after {best['budget']}"
     return [
         Finding(
-            f"{name}; {_model(smallest, size)} comes within {tie:g} nats of it ({gap:+.3f}) "
-            f"at {factor:.1f} times fewer bytes."
+            f"Of files of {model} {below}, {row['recipe']} costs least, at {_factor(best, row, size)}: {_cost(cost)}."
         )
     ]
 
 
-def _example(compression: pd.DataFrame, pairs: pd.DataFrame, order: list[str]) -> list[Finding]:
-    """The recipe with the clearest gap after the last budget, with the increase of every size."""
-    rows = last_budget(compression)
-    last = pairs[
-        (pairs["budget"] == rows["budget"].iloc[0]) & pairs["clear"] & (pairs["gap"] > 0) & (pairs["large"] < WORKING)
-    ]
-    if last.empty:
-        return []
-    recipe = last.nlargest(1, "gap")["recipe"].iloc[0]
-    increases = rows[rows["recipe"] == recipe].groupby("series")["loss_increase"].mean()
-    values = listed(f"{increases[name]:+.2f} ({name})" for name in order if name in increases)
-    return [Finding(f"Clearest after {_budget(rows)}: {recipe} costs {values} nats.")]
+def _cost(cost: Difference) -> str:
+    return f"{'+' if cost.value >= 0 else ''}{number(cost.value, max(cost.precision, 3))} nats ({cost.interval()})"
+
+
+def _factor(best: pd.Series, row: dict[Any, Any], size: str) -> str:
+    return f"{best[size] / row[size]:.1f} times fewer bytes ({axis(size).write(row[size])})"
+
+
+def _models(rows: pd.DataFrame, size: str) -> pd.DataFrame:
+    """One row per series, budget and recipe: means over seeds, and the ``members`` of each, compress cells by seed."""
+    keys = ["series", "budget", "recipe"]
+    found = rows.groupby(keys, sort=False).agg(
+        loss=("loss", "mean"), loss_increase=("loss_increase", "mean"), parameters=("parameters", "first"),
+        members=("cell", list), cell=("cell", "first"), **{size: (size, "mean")},
+    )  # fmt: skip
+    return found.reset_index()
+
+
+def _estimate(evidence: Evidence, model: Any, column: str) -> Estimate:
+    """Mean over the seeds of a model's ``loss`` or ``loss_increase``."""
+    rows = evidence.compressed[evidence.compressed["cell"].isin(model["members"])]
+    means = rows.groupby("seed")[column].mean()
+    counts = rows["seed"].map(rows["seed"].value_counts())
+    shares = [(cell, 1 / (count * len(means))) for cell, count in zip(rows["cell"], counts, strict=True)]
+    draws = evidence.compressed_sample.draws({"loss": "loss", "loss_increase": "increase"}[column], [shares])
+    return Estimate(tuple(map(float, means)), None if draws is None else draws[0])
+
+
+def _difference(evidence: Evidence, left: Any, right: Any) -> Difference:
+    """Loss of ``left`` less that of ``right``; no part of the tests of the report, since one was chosen by its loss."""
+    first, second = (_estimate(evidence, model, "loss") for model in (left, right))
+    found = difference(first, second, evidence.compressed_sample)
+    return found if found.p is None else Difference(found.value, found.low, found.high, None, "chosen by its loss")
+
+
+def _increase_of(evidence: Evidence, model: Any) -> Difference:
+    return above_zero(_estimate(evidence, model, "loss_increase"), evidence.compressed_sample)
 
 
 def _wide(spans: list[tuple[str, int, int]], limits: list[float]) -> list[tuple[str, int, int]]:
@@ -164,19 +239,30 @@ def _wide(spans: list[tuple[str, int, int]], limits: list[float]) -> list[tuple[
     return runs(labels)
 
 
-def _winner(rows: pd.DataFrame, limit: float, size: str, order: list[str], tie: float) -> str:
-    """The series of lowest loss among files of at most ``limit`` bytes, or the two that tie there."""
-    losses = rows[rows[size] <= limit].groupby("series")["loss"].min().nsmallest(2)
-    if len(losses) > 1 and losses.iloc[1] - losses.iloc[0] < tie:
-        first, second = sorted(map(str, losses.index), key=order.index)
-        return f"{first} and {second} tie"
-    return str(losses.index[0])
+def _winner(evidence: Evidence, models: pd.DataFrame, limit: float, size: str, order: list[str]) -> str:
+    """The series of lowest loss among files of at most ``limit`` bytes; two where the interval covers 0."""
+    fitting = models[models[size] <= limit].sort_values(["loss", "cell"]).drop_duplicates("series")
+    if len(fitting) > 1 and _difference(evidence, fitting.iloc[1], fitting.iloc[0]).covers_zero:
+        return " or ".join(sorted(map(str, fitting["series"].iloc[:2]), key=order.index))
+    return str(fitting["series"].iloc[0])
 
 
-def _model(row: pd.Series, size: str) -> str:
+def _model(row: Any, size: str) -> str:
     at = axis(size).write(row[size])
-    return f"{row['series']} after {row['budget']} with {row['recipe']} ({row['loss']:.2f} at {at})"
+    return f"{row['series']} after {row['budget']} with {row['recipe']} ({row['loss']:.2f} nats at {at})"
 
 
 def _budget(rows: pd.DataFrame) -> str:
     return str(rows["budget"].iloc[0])
+
+
+def _distinct(rows: pd.DataFrame) -> list[dict[Any, Any]]:
+    return rows.drop_duplicates(["series", "budget"]).to_dict("records")
+
+
+def _seeds(count: int) -> str:
+    return "one seed" if count == 1 else f"{count} seeds"
+
+
+def _counted(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"

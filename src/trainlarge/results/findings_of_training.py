@@ -2,78 +2,141 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import pandas as pd
 
 from trainlarge.results.axes import Axis, axis
-from trainlarge.results.comparable import CLOCK_COLUMNS, CLOCKS, differences, on_axis, timed
-from trainlarge.results.finding import Finding, by_size, runs
-from trainlarge.results.frontier import SAME_POINT, TIE, crossings, leaders
+from trainlarge.results.comparable import CLOCKS, differences, on_axis, timed
+from trainlarge.results.evidence import Evidence
+from trainlarge.results.finding import Finding, by_size, listed, runs
+from trainlarge.results.frontier import crossings
+from trainlarge.results.intervals import Difference, number
+from trainlarge.results.plateau import PLATEAU_MARGIN, frequency_loss_of, on_plateau
+from trainlarge.results.seed_lines import SeedLines, spans
 
-TRAINING_AXES = ("model_seconds", "flops", "step")
-"""What sizes are compared against."""
 DISTURBED = 1.15
 """Ratio between the largest and the smallest ``disturbance`` of cells from which on their clocks are doubtful."""
+NONE = "none (token frequencies alone do as well)"
+"""Stands for the best size where no size has left the plateau."""
+NAMED_PAIRS = 4
+"""Pairs that one sentence names."""
+MOST_SIZES = 6
+"""Up to so many sizes are named one by one."""
 
 
-def training_findings(cells: pd.DataFrame) -> list[Finding]:
+def training_findings(evidence: Evidence) -> list[Finding]:
     """All findings of this file, for every axis on which the cells can be compared."""
+    cells = evidence.cells
     if cells.empty:
         return []
     if cells["series"].nunique() < 2:
         return [Finding(f"Only {cells['series'].iloc[0]} was trained, so there is nothing to compare.", found=False)]
-    places = {x: on_axis(cells, x) for x in TRAINING_AXES if _is_comparable(cells, x)}
-    best = [finding for x, some in places.items() for finding in best_sizes(some, x)]
-    changes = [finding for x, some in places.items() for finding in [*changed_places(some, x), *not_overtaken(some, x)]]
-    return [*best, *changes, *shared_devices(cells), *clocks(cells), noise(cells)]
+    best = [finding for x in evidence.axes for finding in best_sizes(evidence, x)]
+    changes = [
+        finding for x in evidence.axes for finding in [*changed_places(evidence, x), *not_overtaken(evidence, x)]
+    ]
+    return [*best, *per_step(evidence), *changes, *shared_devices(cells), *clocks(cells)]
 
 
-def best_sizes(cells: pd.DataFrame, x: str, tie: float = TIE) -> list[Finding]:
-    """Which series is best at equal ``x``, from where to where; only as far as the most series can be compared."""
-    table, place, order = leaders(cells, x, tie), axis(x), by_size(cells)
-    if table.empty:
+def best_sizes(evidence: Evidence, x: str) -> list[Finding]:
+    """Which series has the lowest loss at equal ``x``: a sentence for each run of points with the same sizes."""
+    lines_of, place = evidence.lines(x), axis(x)
+    found = spans(lines_of)
+    if not found:
         return [Finding(f"No two sizes were trained for equal {place.words}.", found=False)]
-    table = table[table["compared"] == table["compared"].max()].reset_index(drop=True)
-    labels = [_leader(row, order) for row in table.to_dict("records")]
-    parts = [f"{label} {_span(table['x'], first, last, place)}" for label, first, last in runs(labels)]
-    compared = int(table["compared"].iloc[0])
-    some = f" ({compared} of {len(order)} sizes compared)" if compared < len(order) else ""
-    return [Finding(f"At equal {place.words}{some}, lowest loss: {'; '.join(parts)}.")]
+    return [_best_of(evidence, x, names, points) for names, points in found]
 
 
-def changed_places(cells: pd.DataFrame, x: str, tie: float = TIE) -> list[Finding]:
-    """One sentence for each pair of series that changes places clearly; one for all that do within a tie."""
-    table, place = crossings(cells, x, tie), axis(x)
-    clear, unclear = table[table["sure"]], table[~table["sure"]]
-    sentences = [Finding(_change(row, place)) for row in clear.to_dict("records")]
-    if len(unclear):
-        pairs = dict.fromkeys(
-            f"{row['after']} past {row['before']} (near {place.write(row['x'])})" for row in unclear.to_dict("records")
-        )
-        sentences.append(
-            Finding(
-                f"Changes of place at equal {place.words} within a tie (leads below {tie:g} nats): {'; '.join(pairs)}.",
-                found=False,
-            )
-        )
+def _best_of(evidence: Evidence, x: str, names: tuple[str, ...], points: list[float]) -> Finding:
+    lines_of, place = evidence.lines(x), axis(x)
+    labels = [_leader(evidence, lines_of, names, point) for point in points]
+    parts = [f"{label} {_span(points, first, last, place)}" for label, first, last in runs(labels)]
+    some = f", {len(names)} of {len(lines_of.order)} sizes" if len(names) < len(lines_of.order) else ""
+    end = points[-1]
+    text = f"At equal {place.words} ({_names(names)}{some}), lowest measured loss: {'; '.join(parts)}."
+    if labels[-1] == NONE:
+        return Finding(text, found=False)
+    best, second = _ranked(lines_of, names, end)[:2]
+    lead = _gap(evidence, x, second, best, end)
+    return Finding(f"{text} At {_write(place, end)}, {best} is ahead of {second} by {lead}.")
+
+
+def changed_places(evidence: Evidence, x: str) -> list[Finding]:
+    """One sentence for each pair of series that changes places clearly; one for all whose lines cross otherwise."""
+    place = axis(x)
+    table = crossings(on_axis(evidence.cells, x), x, tie=0.0)
+    sentences, unclear = [], []
+    for (before, after), rows in table.groupby(["before", "after"], sort=False):
+        near = place.write(float(rows["x"].iloc[-1]))
+        (start, first), (end, last) = _ends(evidence, x, str(before), str(after))
+        gaps = f"at {_write(place, start)} {_standing(first)}, at {_write(place, end)} {_standing(last)}"
+        if len(rows) == 1 and first.is_clear and last.is_clear and first.value < 0 < last.value:
+            sentences.append(Finding(f"{after} clearly overtakes {before} near {near} of equal {place.words}: {gaps}."))
+        else:
+            unclear.append(f"{after} falls below {before} near {near}: {gaps}{_untested(last)}")
+    if unclear:
+        more = f"; and {len(unclear) - NAMED_PAIRS} pairs more" if len(unclear) > NAMED_PAIRS else ""
+        text = f"Measured lines cross at equal {place.words}, without proof of the order on both sides: "
+        sentences.append(Finding(f"{text}{'; '.join(unclear[:NAMED_PAIRS])}{more}.", found=False))
     return sentences
 
 
-def not_overtaken(cells: pd.DataFrame, x: str, tie: float = TIE) -> list[Finding]:
-    """Which larger series do not overtake the best smaller one within the budget, and how far they are behind."""
-    table, place, order = crossings(cells, x, tie), axis(x), by_size(cells)
+def not_overtaken(evidence: Evidence, x: str) -> list[Finding]:
+    """Which larger series stay behind the best smaller one to the end, and how far."""
+    lines_of, place = evidence.lines(x), axis(x)
     sentences = []
-    for index, larger in enumerate(order[1:], start=1):
-        gaps = _behind(cells, x, order[:index], larger)
-        if gaps and gaps[-1][1] > 0:
-            sentences.append(Finding(_still_behind(larger, gaps, place, tie), found=False))
-    if not table["sure"].any():
-        sentences.append(
-            Finding(f"No size clearly overtakes another at equal {place.words} within this budget.", found=False)
-        )
+    for index, larger in enumerate(lines_of.order[1:], start=1):
+        rival = _rival(evidence, x, lines_of.order[:index], larger)
+        if rival is None:
+            continue
+        (start, first), (end, last) = _ends(evidence, x, rival, larger)
+        if last.value >= 0:
+            continue
+        before = f"; at {_write(place, start)}, {_standing(first)}" if start < end else ""
+        text = f"{larger} does not overtake {rival} by {_write(place, end)} at equal {place.words}: {_standing(last)}"
+        sentences.append(Finding(f"{text}{before}{_untested(last)}.", found=False))
     return sentences
+
+
+def per_step(evidence: Evidence) -> list[Finding]:
+    """Whether larger models have the lower loss after equal steps on the trunks, before the learning rate decays."""
+    table = trunk_losses(evidence)
+    if table.empty:
+        return []
+    order = [name for name in by_size(evidence.cells) if name in table]
+    falls = [all(low > high for low, high in pairwise(row)) for row in table[order].to_numpy()]
+    last, steps = table[order].iloc[-1], [axis("step").write(float(step)) for step in table.index]
+    losses = listed(f"{number(last[name], 2)} ({name})" for name in order)
+    seeds = evidence.cells.groupby("series")["seed"].nunique().reindex(order).min()
+    where = f"at {steps[0]}" if len(steps) == 1 else f"from {steps[0]} to {steps[-1]}"
+    text = (
+        f"At equal steps on the trunks (constant rate, {where}), each larger size has the lower loss at "
+        f"{sum(falls)} of {len(falls)} points: {losses} nats at {steps[-1]} (mean of {_seeds(int(seeds))}; order not "
+        f"tested: curves keep no losses per document)."
+    )
+    return [Finding(text, found=sum(falls) > len(falls) / 2)]
+
+
+def trunk_losses(evidence: Evidence) -> pd.DataFrame:
+    """Mean losses over seeds at the steps that all trunks have and where one has left the plateau.
+
+    Returns:
+        Index: steps, ascending; one column per series. Empty where trunks share no step or batches differ.
+    """
+    curves, cells = evidence.frames.curves, evidence.cells
+    if cells["batch"].nunique() > 1:
+        return pd.DataFrame()
+    rows = curves[(curves["part"] == "trunk") & curves["loss"].notna()].drop_duplicates(["series", "seed", "step"])
+    frequency = rows["cell"].map(cells.set_index("cell")["token_frequency_loss"])
+    table = rows.assign(learned=~on_plateau(rows["loss"], frequency)).groupby(["step", "series"])
+    losses, learned = table["loss"].mean().unstack(), table["learned"].any().unstack()
+    if losses.shape[1] < 2:
+        return pd.DataFrame()
+    whole = losses.notna().all(axis=1)
+    return losses[whole & learned.fillna(False).astype(bool).any(axis=1)]
 
 
 def shared_devices(cells: pd.DataFrame) -> list[Finding]:
@@ -93,7 +156,7 @@ def clocks(cells: pd.DataFrame) -> list[Finding]:
     found, ratio = differences(cells, CLOCKS), cells["disturbance"]
     if found:
         return [Finding(f"Training times are not compared: cells differ in {found}.", found=False)]
-    if ratio.max() < DISTURBED * ratio.min():
+    if ratio.empty or ratio.max() < DISTURBED * ratio.min():
         return []
     span = f"{ratio.min():.2f} to {ratio.max():.2f} times"
     text = (
@@ -102,54 +165,69 @@ def clocks(cells: pd.DataFrame) -> list[Finding]:
     return [Finding(f"{text}training time is uncertain by as much.", found=False)]
 
 
-def noise(cells: pd.DataFrame, tie: float = TIE) -> Finding:
-    """How many seeds stand behind a number, and what is called a tie."""
-    seeds = cells["seed"].nunique()
-    how = "One seed" if seeds == 1 else f"{seeds} seeds, whose mean losses are compared"
-    return Finding(f"{how}: differences below {tie:g} nats are called ties.", found=False)
+def _leader(evidence: Evidence, lines_of: SeedLines, names: tuple[str, ...], point: float) -> str:
+    """The series of lowest loss at ``point``; two where the interval of their difference covers 0."""
+    best, second = _ranked(lines_of, names, point)[:2]
+    frequency = frequency_loss_of(evidence.cells)
+    if frequency is not None and _loss(lines_of, best, point) > frequency - PLATEAU_MARGIN:
+        return NONE
+    if lines_of.difference(second, best, point).covers_zero:
+        return " or ".join(sorted((best, second), key=lines_of.order.index))
+    return best
 
 
-def _is_comparable(cells: pd.DataFrame, x: str) -> bool:
-    """Whether cells of at least two series can be held against each other at equal ``x``."""
-    if x not in CLOCK_COLUMNS:
-        return True
-    return timed(cells)["series"].nunique() > 1 and not differences(timed(cells), CLOCKS)
+def _ranked(lines_of: SeedLines, names: tuple[str, ...], point: float) -> list[str]:
+    return sorted(names, key=lambda name: (_loss(lines_of, name, point), lines_of.order.index(name)))
 
 
-def _leader(row: Mapping[Any, Any], order: list[str]) -> str:
-    pair = sorted((row["best"], row["second"]), key=order.index)
-    return f"{pair[0]} and {pair[1]} tie" if row["tie"] else row["best"]
+def _loss(lines_of: SeedLines, name: str, point: float) -> float:
+    estimate = lines_of.at(name, point)
+    return math.inf if estimate is None else estimate.value
 
 
-def _span(x: pd.Series, first: int, last: int, place: Axis) -> str:
-    low, high = place.write(x[first]), place.write(x[last])
+def _gap(evidence: Evidence, x: str, left: str, right: str, point: float) -> Difference:
+    """``left - right`` at ``point`` with its verdict, one of the comparisons of the report."""
+    if (x, left, right, point) in evidence.family:
+        return evidence.family[x, left, right, point]
+    return evidence.family[x, right, left, point].turned()
+
+
+def _ends(evidence: Evidence, x: str, before: str, after: str) -> list[tuple[float, Difference]]:
+    """The first and the last point that both have, with ``before - after`` there: above 0 where ``after`` is ahead."""
+    points = evidence.lines(x).common((before, after))
+    return [(point, _gap(evidence, x, before, after, point)) for point in (points[0], points[-1])]
+
+
+def _rival(evidence: Evidence, x: str, smaller: Sequence[str], larger: str) -> str | None:
+    """The best of ``smaller`` at the last point that it shares with ``larger``; of those that share the latest."""
+    ends = {name: points[-1] for name in smaller if (points := evidence.lines(x).common((name, larger)))}
+    latest = [name for name, end in ends.items() if end == max(ends.values())]
+    return min(latest, key=lambda name: _loss(evidence.lines(x), name, ends[name]), default=None)
+
+
+def _standing(gap: Difference) -> str:
+    """``0.08 nats behind (95 % interval ...)`` of a gap that is above 0 where one is ahead."""
+    side, shown = ("ahead", gap) if gap.value > 0 else ("behind", gap.turned())
+    remark = "" if math.isnan(shown.low) else (shown.interval() if shown.why_not else shown.remark())
+    return f"{number(shown.value, gap.precision)} nats {side}{f' ({remark})' if remark else ''}"
+
+
+def _untested(gap: Difference) -> str:
+    return f", order not tested: {gap.why_not}" if gap.why_not else ""
+
+
+def _names(names: Sequence[str]) -> str:
+    return listed(names) if len(names) <= MOST_SIZES else f"{len(names)} sizes from {names[0]} to {names[-1]}"
+
+
+def _span(points: list[float], first: int, last: int, place: Axis) -> str:
+    low, high = _write(place, points[first]), _write(place, points[last])
     return f"at {low}" if low == high else f"from {low} to {high}"
 
 
-def _change(row: Mapping[Any, Any], place: Axis) -> str:
-    low, high, near = (place.write(row[name]) for name in ("low", "high", "x"))
-    lead = " and takes the lead" if row["of_best"] else ""
-    margins = f"{row['margin_low']:.2f} nats behind, then {row['margin_high']:.2f} ahead"
-    where = f"between {low} and {high} of equal {place.words}, near {near}"
-    return f"{row['after']} overtakes {row['before']}{lead} {where} ({margins})."
+def _write(place: Axis, point: float) -> str:
+    return place.write(math.exp(point))
 
 
-def _behind(cells: pd.DataFrame, x: str, smaller: list[str], larger: str) -> list[tuple[float, float, str]]:
-    """``x``, how far ``larger`` is behind (nats) and the best of ``smaller`` in the end, wherever both are."""
-    found = []
-    for name in smaller:
-        pair = leaders(cells[cells["series"].isin([name, larger])], x)
-        found += [
-            (row["x"], row["margin"] * (-1 if row["best"] == larger else 1), name) for row in pair.to_dict("records")
-        ]
-    end = max((point for point, _, _ in found), default=0.0) * (1 - SAME_POINT)
-    rival = max(((gap, name) for point, gap, name in found if point >= end), default=(0.0, ""))[1]
-    return sorted(row for row in found if row[2] == rival)
-
-
-def _still_behind(larger: str, gaps: list[tuple[float, float, str]], place: Axis, tie: float) -> str:
-    (start, first, rival), (end, last, _) = gaps[0], gaps[-1]
-    verdict = "a tie" if last < tie else "clearly behind"
-    trend = f"; at {place.write(start)} it was {first:.2f} behind" if first > 0 and start != end else ""
-    until = f"at equal {place.words} by {place.write(end)}"
-    return f"{larger} does not overtake {rival} {until}: {last:.2f} nats behind ({verdict}){trend}."
+def _seeds(count: int) -> str:
+    return "one seed" if count == 1 else f"{count} seeds"

@@ -6,7 +6,7 @@ import gc
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from trainlarge.config.budget import parse_budget
 from trainlarge.errors import UserError
 from trainlarge.results.columns import CELLS, COMPRESSION, CURVES, PARENT, Column
 from trainlarge.results.comparable import check_comparable, missed
+from trainlarge.results.document_losses import DocumentLosses
 from trainlarge.results.nested import values_at
 from trainlarge.results.series import name_series
 from trainlarge.sweep.step_times import budgets_missed
@@ -34,6 +35,12 @@ class StudyFrames:
     """One row a metrics row of those cells."""
     compression: pd.DataFrame
     """One row a compress cell that is done; empty, with all columns, where nothing was compressed."""
+    documents: DocumentLosses = DocumentLosses()
+    """Losses per document of the cells, read where a comparison needs them."""
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Name -> frame."""
+        return {"cells": self.cells, "curves": self.curves, "compression": self.compression}
 
     def with_losses(self) -> StudyFrames:
         """Without the cells that diverged, which have clocks and counts but no loss.
@@ -44,7 +51,7 @@ class StudyFrames:
         curves = self.curves[self.curves["cell"].isin(good["cell"])].reset_index(drop=True)
         short = self.cells.loc[missed(self.cells), "cell"]
         compression = self.compression[~self.compression["parent"].isin(short)].reset_index(drop=True)
-        return StudyFrames(good, curves, compression)
+        return replace(self, cells=good, curves=curves, compression=compression)
 
 
 def load_study(study: str | Path | Study, strict: bool = True, allow_mixed: bool = False) -> StudyFrames:
@@ -76,7 +83,7 @@ def _load(study: Study, strict: bool, allow_mixed: bool) -> StudyFrames:
     if not allow_mixed:
         check_comparable(cells)
     compressed = [result.record for result in _results(study, "compress", strict)]
-    return StudyFrames(cells, _curves(train, cells), _compression(compressed, cells))
+    return StudyFrames(cells, _curves(train, cells), _compression(compressed, cells), DocumentLosses(study))
 
 
 @contextmanager

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 TIE = 0.1
-"""Losses that differ by less (nats) are called a tie: two seeds of one small cell differed by 0.16."""
+"""Leads below this (nats) count as ties in ``leaders`` and ``crossings``, which look at mean losses alone: a rule of
+thumb, no test. Findings compare with intervals instead (``intervals``)."""
 SAME_POINT = 0.02
 """Points closer than this share along an axis are one: a budget in seconds becomes a whole number of steps."""
 HIGHER_IS_BETTER = frozenset({"accuracy"})
@@ -42,7 +43,7 @@ def frontier(frame: pd.DataFrame, x: str, y: str = "loss") -> pd.DataFrame:
 def envelope(cells: pd.DataFrame, x: str, y: str = "loss") -> pd.DataFrame:
     """The frontier of the series' lines: columns ``x`` and ``y``, the best value of any line wherever it improves."""
     series, sign = lines(cells, x, y), -1.0 if y in HIGHER_IS_BETTER else 1.0
-    grid = _grid(series)
+    grid = grid_points(series)
     best = [
         min(sign * value for line in series.values() if (value := _value_at(line, point)) is not None) for point in grid
     ]
@@ -80,7 +81,7 @@ def leaders(cells: pd.DataFrame, x: str, tie: float = TIE) -> pd.DataFrame:
     """
     series = lines(cells, x)
     rows = []
-    for point in _grid(series):
+    for point in grid_points(series):
         ranked = sorted((loss, name) for name, line in series.items() if (loss := _value_at(line, point)) is not None)
         if len(ranked) > 1:
             (loss, best), (second_loss, second) = ranked[:2]
@@ -108,7 +109,7 @@ def crossings(cells: pd.DataFrame, x: str, tie: float = TIE) -> pd.DataFrame:
 
 def _changes(series: Lines, pair: tuple[str, str], tie: float) -> list[tuple[object, ...]]:
     first, second = pair
-    grid = _grid({name: series[name] for name in pair})
+    grid = grid_points({name: series[name] for name in pair})
     points = [point for point in grid if all(_value_at(series[name], point) is not None for name in pair)]
     gaps = np.array([_value(series[second], point) - _value(series[first], point) for point in points])
     rows: list[tuple[object, ...]] = []
@@ -150,8 +151,8 @@ def _zero(left: float, right: float, gap_left: float, gap_right: float) -> float
     return left + (right - left) * gap_left / (gap_left - gap_right)
 
 
-def _grid(series: Lines) -> list[float]:
-    """All points, those that count as one replaced by their mean."""
+def grid_points(series: Lines) -> list[float]:
+    """All points of the lines (log x), ascending, those that count as one replaced by their mean."""
     groups: list[list[float]] = []
     for point in sorted(float(point) for points, _ in series.values() for point in points):
         if groups and point - groups[-1][0] < SAME_POINT:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 SHAPE_SLOTS = ("vocabulary", "structure", "factorize")
@@ -22,3 +25,13 @@ def keeps_shapes(compression: pd.DataFrame) -> pd.Series:
 def same_task(compression: pd.DataFrame) -> pd.DataFrame:
     """The rows whose losses can be compared: with cut tokens counted as the unknown one it is another task."""
     return compression[compression["unknown_share"].eq(0)]
+
+
+def recipe_family(row: Mapping[Any, Any]) -> str:
+    """What a recipe does, apart from how: ``4 bit``, ``prune 60 %``, else the names of the slots it uses."""
+    used = [slot for slot in (*SHAPE_SLOTS, "prune", "quantize", "activations") if row[slot] != "none"]
+    if used == ["quantize"]:
+        return f"{row['bits']:g} bit"
+    if used == ["prune"]:
+        return f"prune {100 * row['sparsity']:g} %"
+    return " + ".join(used) or "other"

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from matplotlib.figure import Figure
 
 from trainlarge.results.comparable import CLOCKS, LOSS, differences, missed, timed
+from trainlarge.results.evidence import Evidence
 from trainlarge.results.figures import bytes_figure, increase_figure, size_figure, training_figure
 from trainlarge.results.findings import findings, summary
 from trainlarge.results.frames import StudyFrames, find_study, load_study
@@ -134,17 +135,18 @@ def count_states(study: Study) -> dict[str, Counter[State]]:
 
 
 def _context(study: Study, frames: StudyFrames, folder: Path) -> dict[str, Any]:
-    told, good = findings(frames), frames.with_losses()
+    evidence, good = Evidence(frames), frames.with_losses()
+    told = findings(frames, evidence)
     return {
         "study": study.name,
         "cells": frames.cells,
-        "summary": summary(frames),
+        "summary": summary(frames, evidence),
         "found": [finding.text for finding in told if finding.found],
         "not_found": [finding.text for finding in told if not finding.found],
         "states": _states(study),
         "errors": _errors(study),
         "figures": [(drawing, _embedded(drawing, good, folder)) for drawing in drawings(good)],
-        "tables": tables(good),
+        "tables": tables(good, evidence),
         "facts": facts(frames),
         "commands": list(dict.fromkeys([*frames.cells["command"], *frames.compression["command"]])),
     }
@@ -157,7 +159,7 @@ def _embedded(drawing: Drawing, frames: StudyFrames, folder: Path) -> str:
 
 
 def _write_frames(frames: StudyFrames, folder: Path) -> None:
-    for name, frame in vars(frames).items():
+    for name, frame in frames.tables().items():
         with replacing(folder / f"{name}.csv") as temporary:
             frame.to_csv(temporary, index=False)
 

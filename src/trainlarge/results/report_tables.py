@@ -8,9 +8,12 @@ import pandas as pd
 
 from trainlarge.results.axes import AXES, significant
 from trainlarge.results.comparable import missed, timed
+from trainlarge.results.evidence import Evidence
 from trainlarge.results.finding import by_size
 from trainlarge.results.frames import StudyFrames
-from trainlarge.results.frontier import TIE, frontier
+from trainlarge.results.frontier import frontier
+from trainlarge.results.intervals import Difference, Estimate, difference, number
+from trainlarge.results.loss_increases import Increases
 from trainlarge.results.recipes import same_task
 
 _FACTS = (
@@ -34,17 +37,18 @@ class Table:
     """Text of the rows."""
 
 
-def tables(frames: StudyFrames) -> list[Table]:
-    """The tables of a study, that of compression only where there is some."""
-    made = [_best_per_budget(frames.cells)]
+def tables(frames: StudyFrames, evidence: Evidence) -> list[Table]:
+    """The tables of a study, those of compression only where there is some."""
+    made = [_best_per_budget(evidence)]
     if frames.compression["series"].notna().any():
         made.append(_compression_frontier(frames.compression))
+        made += [_increases(some) for some in evidence.increases if not some.why_not]
     return [*made, _all_cells(frames.cells)]
 
 
-def _best_per_budget(cells: pd.DataFrame) -> Table:
+def _best_per_budget(evidence: Evidence) -> Table:
     """Series ranked at each budget, where it was not missed; losses are means over seeds."""
-    cells = cells[~missed(cells)]
+    cells = evidence.cells[~missed(evidence.cells)]
     means = (
         cells.groupby(["budget_unit", "budget_value", "budget", "series"])[["loss", "accuracy"]].mean().reset_index()
     )
@@ -52,9 +56,12 @@ def _best_per_budget(cells: pd.DataFrame) -> Table:
     for (_, _, budget), group in means.groupby(["budget_unit", "budget_value", "budget"]):
         ranked = group.sort_values(["loss", "series"]).to_dict("records")
         first, others = ranked[0], ranked[1:]
-        second = [others[0]["series"], _margin(others[0]["loss"] - first["loss"])] if others else ["–", "–"]
+        second = ["–", "–"]
+        if others:
+            gap = _gap(evidence, str(budget), others[0]["series"], first["series"])
+            second = [others[0]["series"], f"{number(gap.value, gap.precision)} ({gap.interval()})"]
         rows.append([budget, first["series"], f"{first['loss']:.3f}", f"{first['accuracy']:.1%}", *second])
-    note = f"Lowest loss at each budget. A lead below {TIE:g} nats is called a tie."
+    note = "Lowest loss at each budget. No correction for the number of rows: no order is called clear here."
     return Table(
         "Best size at each budget",
         note,
@@ -63,8 +70,25 @@ def _best_per_budget(cells: pd.DataFrame) -> Table:
     )
 
 
-def _margin(value: float) -> str:
-    return f"{value:.3f} (tie)" if value < TIE else f"{value:.3f}"
+def _gap(evidence: Evidence, budget: str, left: str, right: str) -> Difference:
+    """``left - right`` after a budget."""
+    cells, sample = evidence.cells[evidence.cells["budget"] == budget], evidence.trained
+    sides = []
+    for name in (left, right):
+        own = cells[cells["series"] == name]
+        draws = sample.draws("loss", [[(cell, 1 / len(own)) for cell in own["cell"]]])
+        sides.append(Estimate(tuple(own["loss"]), None if draws is None else draws[0]))
+    return difference(sides[0], sides[1], sample)
+
+
+def _increases(some: Increases) -> Table:
+    """What each family of recipes costs each size."""
+    rows = [
+        [family, *(f"{estimates[size].value:+.3f}" for size in some.sizes)]
+        for family, estimates in some.families.items()
+    ]
+    note = "Median over the recipes of a family, mean over seeds, in nats a masked token."
+    return Table(f"Loss increase at equal {some.equal} ({some.where})", note, ["recipes", *some.sizes], rows)
 
 
 def _compression_frontier(compression: pd.DataFrame) -> Table:

@@ -143,6 +143,11 @@ class CellFolder:
         return self.path / "weight_errors.json"
 
     @property
+    def document_losses(self) -> Path:
+        """Losses of the evaluation summed over each document."""
+        return self.path / "document_losses.json"
+
+    @property
     def log(self) -> Path:
         """Everything that the cell's process printed."""
         return self.path / "log.txt"
@@ -360,6 +365,10 @@ class CellFolder:
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Replace ``metrics.jsonl``."""
         write_text(self.path / METRICS, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+
+    def write_document_losses(self, content: dict[str, Any]) -> None:
+        """Replace ``document_losses.json``, on one line: it holds thousands of numbers."""
+        write_text(self.document_losses, json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n")
 
     def clear_result(self) -> None:
         """Forget that the cell was done, so that it runs again; its configuration stays frozen."""

@@ -31,8 +31,13 @@ class Evaluation:
     """Mean cross entropy in nats per masked token."""
     accuracy: float
     """Share of masked tokens predicted exactly."""
-    row_losses: Tensor
-    """Mean cross entropy of each row, [rows], fp32."""
+    token_losses: Tensor
+    """Cross entropy of each masked token, [rows, count], fp32, on the CPU."""
+
+    @property
+    def row_losses(self) -> Tensor:
+        """Mean cross entropy of each row, [rows], fp32."""
+        return self.token_losses.double().mean(1).float()
 
 
 def perplexity(loss: float) -> float | None:
@@ -69,9 +74,9 @@ def evaluate(model: PreTrainedModel, data: EvaluationSet, forward: Callable[...,
             for start in range(0, len(data.inputs), rows)
         ]
     model.train(was_training)
-    losses = torch.cat([losses for losses, _ in parts]).double()
+    losses = torch.cat([losses for losses, _ in parts])
     right = torch.cat([right for _, right in parts])
-    return Evaluation(losses.mean().item(), right.double().mean().item(), losses.mean(1).float().cpu())
+    return Evaluation(losses.double().mean().item(), right.double().mean().item(), losses.cpu())
 
 
 def _batch(

@@ -23,8 +23,8 @@ def finished_record(cell: Cell, setup: Setup, last: dict[str, Any], **run: Any) 
 
     Args:
         last: the last row of its curve.
-        run: ``train_set_loss``, ``branch_step``, ``resumed_at``, ``before`` (see ``Pace``), ``started``,
-            ``budget_missed``.
+        run: ``document_standard_error``, ``train_set_loss``, ``branch_step``, ``resumed_at``, ``before`` (see
+            ``Pace``), ``started``, ``budget_missed``.
     """
     result = {key: last[key] for key in ("loss", "accuracy", *_FROM_CURVE)} | {_LATER: last.get(_LATER)}
     return {
@@ -41,7 +41,7 @@ def diverged_record(cell: Cell, setup: Setup, last: dict[str, Any], step: int, *
 
     Loss, accuracy and perplexity are null; clocks and counts are those of the last good row of the curve.
     """
-    nothing = dict.fromkeys(("loss", "accuracy", "perplexity", "train_set_loss"))
+    nothing = dict.fromkeys(("loss", "accuracy", "perplexity", "document_standard_error", "train_set_loss"))
     counted = {key: last.get(key, 0) for key in (*_FROM_CURVE, _LATER)}
     diverged = {"diverged": True, "diverged_at": step, "last_good_step": last.get("step", 0)}
     return {**_head(cell), **diverged, **nothing, **counted, **_rest(cell, setup, counted, run)}
@@ -70,6 +70,8 @@ def _rest(cell: Cell, setup: Setup, last: dict[str, Any], run: dict[str, Any]) -
             "train_tokens": train_tokens,
             "validation_tokens": len(prepared.validation),
             **(prepared.facts.overlap.shares() if prepared.facts else {}),
+            "token_frequency_loss": setup.token_frequency_loss,
+            **setup.documents.facts(),
             "epochs": last["tokens"] / train_tokens,
         },
         "environment": {

@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from trainlarge.data.blocks import Blocks
+from trainlarge.data.documents import frequency_loss, token_counts
 from trainlarge.data.evaluation import EvaluationSet, evaluation_set, training_sample
 from trainlarge.data.prepare import PreparedData, prepare
 from trainlarge.errors import UserError
@@ -19,6 +20,7 @@ from trainlarge.sweep.step_times import PROBES
 from trainlarge.sweep.store import Study
 from trainlarge.training.compiling import Compiling
 from trainlarge.training.device import FORWARDS, Forward, Implementation, choose, is_shared
+from trainlarge.training.document_losses import Documents
 from trainlarge.training.micro_batch import MORE, STATE_BYTES, fitting_rows, saved_row_bytes
 from trainlarge.training.module import MaskedLanguageModule, Masking
 from trainlarge.training.pace import Pace
@@ -51,6 +53,8 @@ class Setup:
         self.was_shared = is_shared(self.implementation.threads)
         self.prepared: PreparedData = prepare(config["data"], study.data_root)
         self.evaluation_set: EvaluationSet = evaluation_set_of(config, self.prepared)
+        self.documents = Documents.of(self.evaluation_set)
+        self.token_frequency_loss = frequency_loss(token_counts(self.prepared), self.evaluation_set.labels.numpy())
         self.blocks = training_blocks(config, self.prepared)
         self.training_sample: EvaluationSet = training_sample(
             self.prepared, self.blocks, config["task"]["evaluation_rows"], config["task"]["evaluation_mask_rate"]

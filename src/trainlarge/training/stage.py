@@ -17,7 +17,7 @@ from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.cells import counts_seconds, trunk_id
 from trainlarge.training.clocks import Clock
 from trainlarge.training.curve import Curve, Diverged, LossBuffer, is_curve_step
-from trainlarge.training.evaluate import evaluate
+from trainlarge.training.evaluate import Evaluation, evaluate
 from trainlarge.training.extent import Extent, make_extent
 from trainlarge.training.ranks import as_rank_0_says, of_rank_0, ranks
 from trainlarge.training.record import diverged_record, finished_record
@@ -230,7 +230,7 @@ class TrunkRun:
         self.clock.stop()
         self.timer.pause()
 
-    def _evaluate(self, rate: float, part: str) -> None:
+    def _evaluate(self, rate: float, part: str) -> Evaluation:
         was_running = self.clock.is_running
         self._pause()
         model = self.setup.stretches.module.model
@@ -240,17 +240,20 @@ class TrunkRun:
         self.good = self._weights()
         if was_running:
             self.clock.start()
+        return result
 
     def _finish(self, branch: Branch) -> None:
         """Evaluate the end of a branch and write its cells: weights, then curve, then record, then the state."""
         part = branch_part(branch.stop) if branch.start < branch.stop else TRUNK
-        self._evaluate(self.extent.rate(self.step - 1, branch.stop - 1, branch.stop), part)
+        last = self._evaluate(self.extent.rate(self.step - 1, branch.stop - 1, branch.stop), part)
         setup = self.setup
         seen = evaluate(setup.stretches.module.model, setup.training_sample, setup.forward.logits)
         weights = whole_weights(setup.stretches.module.model)
+        error = setup.documents.standard_error(last.token_losses)
         for cell in self._cells(branch):
             run = {"branch_step": self.left_at[branch.stop], "train_set_loss": seen.loss, **self._run()}
-            self._write(cell, finished_record(cell, self.setup, self.curve.rows[-1], **run), weights)
+            record = finished_record(cell, setup, self.curve.rows[-1], document_standard_error=error, **run)
+            self._write(cell, record, weights, last)
 
     def _give_up(self, error: Diverged, left: list[Branch]) -> None:
         """Record the cells of branches that diverged, or whose trunk did, with the last weights that were good."""
@@ -273,7 +276,9 @@ class TrunkRun:
             "budget_missed": missed if counts_seconds(self.config) else None,
         }  # fmt: skip
 
-    def _write(self, cell: Cell, record: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    def _write(
+        self, cell: Cell, record: dict[str, Any], weights: dict[str, Tensor], last: Evaluation | None = None
+    ) -> None:
         self.job.require_lease(cell.id)
         folder = self.job.folder(cell.id)
         # Asked again at the end: a copy that wakes from a long pause must not replace what the new holder has written.
@@ -281,6 +286,10 @@ class TrunkRun:
             self.setup.stretches.module.model.save_pretrained(temporary, state_dict=weights)
             hugging_face_tokenizer(self.setup.prepared.tokenizer_file).save_pretrained(temporary)
         folder.write_metrics(self.curve.rows)
+        if last is None:
+            folder.document_losses.unlink(missing_ok=True)
+        else:
+            folder.write_document_losses(self.setup.documents.file(loss=last.token_losses))
         self.job.finish(cell.id, record)
 
     def _weights(self) -> dict[str, Tensor]:

@@ -1,0 +1,80 @@
+"""What makes the answer of a study uncertain: said first, before any finding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from trainlarge.results.evidence import Evidence
+from trainlarge.results.finding import Finding, by_size, listed
+from trainlarge.results.findings_of_time import all_warm_up, budgets_missed, never_undisturbed
+from trainlarge.results.findings_of_training import clocks
+from trainlarge.results.intervals import number
+from trainlarge.results.plateau import PLATEAU_MARGIN, frequency_loss_of, on_plateau
+
+
+def caveats(evidence: Evidence) -> list[Finding]:
+    """One sentence for each thing that decides whether the findings can be trusted."""
+    return [finding for caveat in CAVEATS for finding in caveat(evidence)]
+
+
+def plateau(evidence: Evidence) -> list[Finding]:
+    """Which models have learned no more than token frequencies; that none has is the first thing to know."""
+    cells, frequency = evidence.cells, frequency_loss_of(evidence.cells)
+    if frequency is None or cells.empty:
+        return []
+    level = f"the loss of token frequencies alone is {number(frequency, 2)} nats"
+    stuck = cells[on_plateau(cells["loss"], cells["token_frequency_loss"])]
+    if len(stuck) == len(cells):
+        lowest = number(float(cells["loss"].min()), 2)
+        text = f"No model has learned more than token frequencies, so no size is better: {level}, the lowest {lowest}."
+        return [Finding(text, found=False)]
+    if stuck.empty:
+        return []
+    names = listed(_shapes_and_budgets(stuck))
+    text = f"{names}: not {PLATEAU_MARGIN:g} nats below what token frequencies give ({level}), so not yet comparable."
+    return [Finding(text, found=False)]
+
+
+def seeds(evidence: Evidence) -> list[Finding]:
+    """Whether the order of sizes can be tested at all."""
+    cells = evidence.cells
+    if cells["series"].nunique() < 2:
+        return []
+    counts = cells.groupby("series")["seed"].nunique()
+    single = [name for name in by_size(cells) if counts[name] == 1]
+    if not single:
+        return []
+    who = "One seed per size" if len(single) == len(counts) else f"One seed only of {listed(single)}"
+    text = f"{who}: which size is better was not tested, since how much runs differ by their seed is not known."
+    return [Finding(text, found=False)]
+
+
+def documents(evidence: Evidence) -> list[Finding]:
+    """Whether intervals can be given."""
+    cells = evidence.cells
+    if cells["series"].nunique() < 2 or set(cells["cell"]) <= set(evidence.trained.sums.get("loss", {})):
+        return []
+    text = "Losses per document were not kept for all cells: without them no order is tested."
+    return [Finding(text, found=False)]
+
+
+def disturbed(evidence: Evidence) -> list[Finding]:
+    """Whether seconds can be trusted."""
+    return clocks(evidence.cells) if "model_seconds" in evidence.axes else []
+
+
+def times(evidence: Evidence) -> list[Finding]:
+    """Which budgets in seconds were missed, or measured beside other work only; and where all steps are warm-up."""
+    cells = evidence.cells
+    return [*budgets_missed(cells), *never_undisturbed(cells), *all_warm_up(cells)]
+
+
+CAVEATS: tuple[Callable[[Evidence], list[Finding]], ...] = (times, plateau, disturbed, seeds, documents)
+"""What is looked at, in the order in which it is said."""
+
+
+def _shapes_and_budgets(cells: pd.DataFrame) -> list[str]:
+    own = cells.groupby("series", sort=False)["budget"].unique()
+    return [f"{name} after {listed(own[name])}" for name in by_size(cells)]

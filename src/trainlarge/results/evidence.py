@@ -1,0 +1,88 @@
+"""What findings are made from: comparable cells, their lines and losses per document, and all comparisons together."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from trainlarge.results.comparable import CLOCK_COLUMNS, CLOCKS, differences, on_axis, timed
+from trainlarge.results.document_losses import Sample
+from trainlarge.results.frames import StudyFrames
+from trainlarge.results.intervals import Difference, Family
+from trainlarge.results.loss_increases import Increases, increases
+from trainlarge.results.plateau import on_plateau
+from trainlarge.results.recipes import same_task
+from trainlarge.results.seed_lines import SeedLines, pair_comparisons
+
+TRAINING_AXES = ("model_seconds", "flops", "step")
+"""What sizes are compared against."""
+
+
+class Evidence:
+    """A study's frames, and what is computed from them once for all sentences."""
+
+    def __init__(self, frames: StudyFrames) -> None:
+        self.frames = frames.with_losses()
+        self._lines: dict[str, SeedLines] = {}
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """Train cells that have a loss."""
+        return self.frames.cells
+
+    @cached_property
+    def axes(self) -> tuple[str, ...]:
+        """Axes on which cells of at least two series can be compared."""
+        return tuple(x for x in TRAINING_AXES if _is_comparable(self.cells, x))
+
+    def lines(self, x: str) -> SeedLines:
+        """The lines of all series along ``x``."""
+        if x not in self._lines:
+            self._lines[x] = SeedLines(on_axis(self.cells, x), x, self.trained)
+        return self._lines[x]
+
+    @cached_property
+    def trained(self) -> Sample:
+        """Losses per document of the train cells."""
+        return self.frames.documents.sample("train", self.cells["cell"])
+
+    @cached_property
+    def known(self) -> pd.DataFrame:
+        """Compress cells of known train cells whose losses can be compared, with ``token_frequency_loss``."""
+        rows = same_task(self.frames.compression).dropna(subset=["series"])
+        frequency = self.frames.cells.set_index("cell")["token_frequency_loss"]
+        return rows.assign(token_frequency_loss=rows["parent"].map(frequency))
+
+    @cached_property
+    def compressed(self) -> pd.DataFrame:
+        """Those of ``known`` whose checkpoint has left the plateau of token frequencies."""
+        return self.known[~on_plateau(self.known["dense_loss"], self.known["token_frequency_loss"])]
+
+    @cached_property
+    def compressed_sample(self) -> Sample:
+        """Losses per document of ``compressed``."""
+        return self.frames.documents.sample("compress", self.compressed["cell"])
+
+    @cached_property
+    def increases(self) -> list[Increases]:
+        """What the same recipes cost models of different sizes."""
+        timed_cells = set() if differences(timed(self.cells), CLOCKS) else set(timed(self.cells)["cell"])
+        return increases(self.compressed, timed_cells, self.compressed_sample) if len(self.compressed) else []
+
+    @cached_property
+    def family(self) -> Family:
+        """Every comparison whose order the report tests."""
+        found: dict[Any, Difference] = {}
+        for x in self.axes:
+            found.update(pair_comparisons(self.lines(x)))
+        for some in self.increases:
+            found.update(some.comparisons(self.compressed_sample))
+        return Family(found)
+
+
+def _is_comparable(cells: pd.DataFrame, x: str) -> bool:
+    if x not in CLOCK_COLUMNS:
+        return cells["series"].nunique() > 1
+    return timed(cells)["series"].nunique() > 1 and not differences(timed(cells), CLOCKS)

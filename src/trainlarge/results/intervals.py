@@ -1,0 +1,141 @@
+"""Differences between means over seeds, with intervals over documents and seeds, and what is clear among many of them.
+
+Two kinds of noise count. Documents of the evaluation set are resampled, the same ones for both sides (cluster
+bootstrap). Training runs differ by their seed: that variance is taken from the spread of seeds, each side its own
+(Welch 1947), since a bootstrap over two to five seeds gives intervals that are too short. Both are added; their degrees
+of freedom follow from Satterthwaite (1946). With one seed nothing is known of the second kind, so no order is tested.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from trainlarge.results.document_losses import Sample
+from trainlarge.results.t_distribution import quantile, two_sided_p
+
+LEVEL = 0.95
+"""Probability that an interval covers the true difference; 1 - this is the error rate of all tests of a report."""
+ONE_SEED = "one seed"
+NO_DOCUMENTS = "no losses per document were kept"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds."""
+
+    seeds: tuple[float, ...]
+    """The value of each seed."""
+    draws: np.ndarray | None
+    """Deviation of the mean under each resampling of the documents, [draws]; None: not known."""
+
+    @property
+    def value(self) -> float:
+        """Mean over seeds."""
+        return float(np.mean(self.seeds))
+
+    @property
+    def seed_variance(self) -> float:
+        """Variance of the mean from seed to seed; 0 for one seed, where it is not known."""
+        return float(np.var(self.seeds, ddof=1)) / len(self.seeds) if len(self.seeds) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference between two means."""
+
+    value: float
+    """Nats."""
+    low: float = math.nan
+    """Lower end of the 95 % interval; NaN where there is none."""
+    high: float = math.nan
+    """Upper end."""
+    p: float | None = None
+    """Probability of such a difference where there is none in truth; None where the order cannot be tested."""
+    why_not: str = ""
+    """Why it cannot be tested."""
+    is_clear: bool = False
+    """Whether it is significant after correction for all comparisons of the report."""
+
+    @property
+    def covers_zero(self) -> bool:
+        """Whether there is an interval and 0 lies within it."""
+        return self.low <= 0 <= self.high
+
+    def turned(self) -> Difference:
+        """The same with the sides exchanged."""
+        return replace(self, value=-self.value, low=-self.high, high=-self.low)
+
+    def __str__(self) -> str:
+        """Such as ``0.08 nats (95 % interval 0.02 to 0.14; clear)``."""
+        return f"{number(self.value, self.precision)} nats ({self.remark()})"
+
+    def remark(self) -> str:
+        """Interval and verdict."""
+        verdict = f"order not tested: {self.why_not}" if self.p is None else ("clear" if self.is_clear else "not clear")
+        return verdict if math.isnan(self.low) else f"{self.interval()}; {verdict}"
+
+    def interval(self) -> str:
+        """Such as ``95 % interval over documents 0.02 to 0.14``, or why there is none."""
+        if math.isnan(self.low):
+            return f"no interval: {self.why_not}"
+        over = " over documents" if self.why_not == ONE_SEED else ""
+        return f"95 % interval{over} {number(self.low, self.precision)} to {number(self.high, self.precision)}"
+
+    @property
+    def precision(self) -> int:
+        """Decimals that are worth writing: the interval decides."""
+        half = (self.high - self.low) / 2
+        return 2 if math.isnan(half) or half >= 0.02 else (3 if half >= 0.0005 else 4)
+
+
+def number(value: float, decimals: int) -> str:
+    """A number in fixed notation, with no minus before zero."""
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"
+
+
+def difference(left: Estimate, right: Estimate, sample: Sample) -> Difference:
+    """``left - right`` with its interval."""
+    value = left.value - right.value
+    if left.draws is None or right.draws is None:
+        return Difference(value, why_not=NO_DOCUMENTS)
+    parts = [(float(np.mean((left.draws - right.draws) ** 2)) * sample.correction, sample.freedom)]
+    parts += [(side.seed_variance, len(side.seeds) - 1.0) for side in (left, right) if len(side.seeds) > 1]
+    variance = sum(part for part, _ in parts)
+    squares = sum(part**2 / freedom for part, freedom in parts)
+    freedom, error = variance**2 / squares if squares else 1.0, math.sqrt(variance)
+    half = quantile(LEVEL, freedom) * error
+    if min(len(left.seeds), len(right.seeds)) < 2:
+        return Difference(value, value - half, value + half, why_not=ONE_SEED)
+    t = abs(value) / error if error else (math.inf if value else 0.0)
+    return Difference(value, value - half, value + half, two_sided_p(t, freedom))
+
+
+def above_zero(estimate: Estimate, sample: Sample) -> Difference:
+    """The estimate itself with its interval, such as a loss increase of one checkpoint, paired with its dense loss."""
+    nothing = Estimate((0.0,) * len(estimate.seeds), None if estimate.draws is None else np.zeros_like(estimate.draws))
+    return difference(estimate, nothing, sample)
+
+
+class Family:
+    """All comparisons of a report, and which are clear (Holm 1979): at most 5 % of reports call one so by chance."""
+
+    def __init__(self, differences: Mapping[Any, Difference]) -> None:
+        tested = sorted((found.p, str(key), key) for key, found in differences.items() if found.p is not None)
+        clear = set()
+        for rank, (p, _, key) in enumerate(tested):
+            if p * (len(tested) - rank) >= 1 - LEVEL:
+                break
+            clear.add(key)
+        self.tested = len(tested)
+        self._differences = {key: replace(found, is_clear=key in clear) for key, found in differences.items()}
+
+    def __getitem__(self, key: Any) -> Difference:
+        return self._differences[key]
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self._differences

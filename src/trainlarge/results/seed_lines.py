@@ -1,0 +1,108 @@
+"""Loss along an axis, one line per series and seed, so that a value between two budgets has its noise too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from trainlarge.results.document_losses import Sample, Weights
+from trainlarge.results.finding import by_size
+from trainlarge.results.frontier import SAME_POINT, grid_points, lines
+from trainlarge.results.intervals import Difference, Estimate, difference
+
+Key = tuple[str, str, str, float]
+"""Axis, two series in order of size, and a point of the axis: what is compared."""
+
+
+@dataclass(frozen=True)
+class _Line:
+    x: np.ndarray
+    """log x of the cells of one seed, ascending."""
+    losses: np.ndarray
+    cells: tuple[str, ...]
+
+    def covers(self, point: float) -> bool:
+        return bool(self.x[0] - SAME_POINT <= point <= self.x[-1] + SAME_POINT)
+
+    def weights(self, point: float) -> Weights:
+        """The cells on both sides of ``point`` and their shares."""
+        place = float(np.interp(point, self.x, np.arange(len(self.x))))
+        left = min(int(place), len(self.x) - 1)
+        share = place - left
+        return [(self.cells[left], 1 - share), *([(self.cells[left + 1], share)] if share else [])]
+
+
+class SeedLines:
+    """The lines of all series along one axis."""
+
+    def __init__(self, cells: pd.DataFrame, x: str, sample: Sample) -> None:
+        self.x, self.sample = x, sample
+        self.order = by_size(cells)
+        self.points = grid_points(lines(cells, x))
+        self._lines = {
+            name: [_line(own, x) for _, own in rows.groupby("seed")] for name, rows in cells.groupby("series")
+        }
+        self._estimates: dict[tuple[str, float], Estimate | None] = {}
+
+    def at(self, name: str, point: float) -> Estimate | None:
+        """Loss of a series at ``point`` (log x): straight lines between cells; None where no seed reaches it."""
+        key = name, point
+        if key not in self._estimates:
+            self._estimates[key] = self._estimate([line for line in self._lines[name] if line.covers(point)], point)
+        return self._estimates[key]
+
+    def common(self, names: tuple[str, ...]) -> list[float]:
+        """Points at which all of ``names`` have a loss."""
+        return [point for point in self.points if all(self.at(name, point) is not None for name in names)]
+
+    def compared(self, point: float) -> tuple[str, ...]:
+        """Series that have a loss at ``point``, in order of size."""
+        return tuple(name for name in self.order if self.at(name, point) is not None)
+
+    def difference(self, left: str, right: str, point: float) -> Difference:
+        """``left - right`` at ``point``, where both must have a loss."""
+        sides = self.at(left, point), self.at(right, point)
+        if sides[0] is None or sides[1] is None:
+            raise ValueError(f"{left} and {right} are not both known at {point}")
+        return difference(sides[0], sides[1], self.sample)
+
+    def _estimate(self, reaching: list[_Line], point: float) -> Estimate | None:
+        if not reaching:
+            return None
+        losses = tuple(float(np.interp(point, line.x, line.losses)) for line in reaching)
+        shares = [(cell, weight / len(reaching)) for line in reaching for cell, weight in line.weights(point)]
+        draws = self.sample.draws("loss", [shares])
+        return Estimate(losses, None if draws is None else draws[0])
+
+
+def spans(lines_of: SeedLines) -> list[tuple[tuple[str, ...], list[float]]]:
+    """Where the most series can be compared: their names and the points, for each run of points of equal names."""
+    found: list[tuple[tuple[str, ...], list[float]]] = []
+    for point in lines_of.points:
+        names = lines_of.compared(point)
+        if found and found[-1][0] == names:
+            found[-1][1].append(point)
+        else:
+            found.append((names, [point]))
+    most = max((len(names) for names, _ in found), default=0)
+    return [(names, points) for names, points in found if len(names) == most > 1]
+
+
+def pair_comparisons(lines_of: SeedLines) -> dict[Key, Difference]:
+    """Every pair of series at the first and the last point that both have, and at the end of each of ``spans``."""
+    wanted = {
+        (*pair, point)
+        for pair in combinations(lines_of.order, 2)
+        if (points := lines_of.common(pair))
+        for point in (points[0], points[-1])
+    }
+    wanted |= {(*pair, points[-1]) for names, points in spans(lines_of) for pair in combinations(names, 2)}
+    return {(lines_of.x, *place): lines_of.difference(*place) for place in sorted(wanted)}
+
+
+def _line(rows: pd.DataFrame, x: str) -> _Line:
+    rows = rows.sort_values([x, "cell"]).drop_duplicates(x)
+    return _Line(np.log(rows[x].to_numpy(float)), rows["loss"].to_numpy(float), tuple(rows["cell"]))

@@ -1,0 +1,71 @@
+"""Losses summed over the documents of the evaluation set: what standard errors and comparisons are made from.
+
+Rows of one document are no independent observations, so errors are over documents (Cameron and Miller,
+"A practitioner's guide to cluster-robust inference", 2015, sections II and VI).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainlarge.data.evaluation import EvaluationSet
+
+DIGITS = 4
+"""Decimals that are kept of a sum: its documents have tens of predictions each."""
+
+
+@dataclass(frozen=True)
+class Documents:
+    """How the masked tokens of an evaluation set are divided between documents."""
+
+    ids: Tensor
+    """Numbers of the documents that have a masked token, ascending, [documents] int64."""
+    predictions: Tensor
+    """Masked tokens of each, [documents] int64."""
+    index: Tensor
+    """Place in ``ids`` of the document of each masked token, [rows * count] int64."""
+
+    @classmethod
+    def of(cls, data: EvaluationSet) -> Documents:
+        """The documents of an evaluation set; each row is one where it does not know better."""
+        rows = torch.arange(len(data.labels))[:, None].expand_as(data.labels)
+        documents = rows if data.documents is None else data.documents
+        ids, index, predictions = documents.flatten().unique(return_inverse=True, return_counts=True)
+        return cls(ids, predictions, index)
+
+    @property
+    def effective(self) -> float:
+        """Number of equally long documents that would tell as much: (sum n)^2 / sum n^2 (Kish 1965, section 8.2)."""
+        counts = self.predictions.double()
+        return float(counts.sum() ** 2 / (counts**2).sum())
+
+    def sums(self, token_losses: Tensor) -> Tensor:
+        """``token_losses`` [rows, count] summed over each document, [documents] fp64."""
+        nothing = torch.zeros(len(self.ids), dtype=torch.float64)
+        return nothing.index_add_(0, self.index, token_losses.double().flatten())
+
+    def standard_error(self, token_losses: Tensor) -> float:
+        """Standard error of the mean of ``token_losses`` [rows, count] over documents; 0 for a single document.
+
+        The mean is a ratio of two sums over documents: sqrt(G / (G - 1) * sum (S_d - n_d * mean)^2) / sum n_d.
+        """
+        count = len(self.ids)
+        if count < 2:
+            return 0.0
+        sums, predictions = self.sums(token_losses), self.predictions.double()
+        rest = sums - predictions * (sums.sum() / predictions.sum())
+        return math.sqrt(count / (count - 1) * float((rest**2).sum())) / float(predictions.sum())
+
+    def file(self, **losses: Tensor) -> dict[str, Any]:
+        """Content of ``document_losses.json``: numbers, predictions and, for each of ``losses``, sums of documents."""
+        sums = {name: [round(value, DIGITS) for value in self.sums(some).tolist()] for name, some in losses.items()}
+        return {"documents": self.ids.tolist(), "predictions": self.predictions.tolist(), **sums}
+
+    def facts(self) -> dict[str, Any]:
+        """What a record keeps of them."""
+        return {"evaluation_documents": len(self.ids), "effective_documents": self.effective}
