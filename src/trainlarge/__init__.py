@@ -48,6 +48,9 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        # Imported here: it takes three times as long as all the rest of this file.
+        return import_module("importlib.metadata").version("trainlarge")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
