@@ -40,6 +40,12 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 @pytest.fixture(scope="session")
+def reference() -> Path:
+    """Folder of small tables with values of the papers; each names its source in its README."""
+    return Path(__file__).resolve().parent / "reference"
+
+
+@pytest.fixture(scope="session")
 def shared() -> Callable[[str], Path]:
     """Path of a file of the shared data folder beside the checkout; skips where it is not there."""
 

@@ -44,6 +44,10 @@ def wait_for(condition: Callable[[], Any], seconds: float = 150) -> None:
         time.sleep(0.3)
 
 
+SLURM = Path(__file__).resolve().parents[1] / "slurm"
+"""Scripts that start and stop a real SLURM of several nodes on this machine."""
+
+
 def slurm(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"{command}: {done.stderr}"
@@ -51,10 +55,12 @@ def slurm(*command: str) -> str:
 
 
 @pytest.fixture(scope="module", params=["plain"])
-def cluster(request: pytest.FixtureRequest, shared: Callable[[str], Path]) -> Iterator[Path]:
+def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
     """Folder of a running cluster that ``SLURM_CONF`` leads to; with ``accounting``, or ``plain`` without."""
-    up, folder = shared("slurm/up"), Path(tempfile.mkdtemp(prefix="trainlarge-", dir="/tmp"))
+    up, folder = SLURM / "up", Path(tempfile.mkdtemp(prefix="trainlarge-", dir="/tmp"))
     options = ["--accounting"] if request.param == "accounting" else []
+    # Tests install no packages of the system, but where a machine is made for nothing else.
+    options += [] if os.environ.get("CI") else ["--no-install"]
     started = subprocess.run([up, "-q", *options, folder], capture_output=True, text=True, timeout=300)
     if started.returncode:
         shutil.rmtree(folder, ignore_errors=True)
@@ -62,7 +68,7 @@ def cluster(request: pytest.FixtureRequest, shared: Callable[[str], Path]) -> It
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(folder / "etc" / "slurm.conf"))
         yield folder
-    subprocess.run([shared("slurm/down"), "-q", "--wipe", folder], check=False, timeout=120)
+    subprocess.run([SLURM / "down", "-q", "--wipe", folder], check=False, timeout=120)
 
 
 @pytest.fixture
@@ -292,22 +298,20 @@ def test_a_job_that_times_out_goes_back_into_the_queue(cluster: Path, study: Stu
 
 @pytest.mark.long
 @both
-def test_a_node_that_dies(cluster: Path, shared: Callable[[str], Path], study: Study, submit: Submit) -> None:
+def test_a_node_that_dies(cluster: Path, study: Study, submit: Submit) -> None:
     [folder] = submit(["seed=0"], WHILE)
     wait_for(lambda: trains(folder))
     node = slurm("squeue", "-h", "-o", "%N")
-    subprocess.run([shared("slurm/down"), "-q", "--node", node, cluster], check=True, timeout=60)
+    subprocess.run([SLURM / "down", "-q", "--node", node, cluster], check=True, timeout=60)
     assert not folder.is_done()
     wait_for(lambda: folder.is_done())
     assert folder.status().attempts == 2
-    subprocess.run([shared("slurm/up"), "-q", cluster], check=True, timeout=120)
+    subprocess.run([SLURM / "up", "-q", cluster], check=True, timeout=120)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(700)
-def test_a_node_out_of_sight_and_its_second_copy_run_a_cell_once(
-    cluster: Path, shared: Callable[[str], Path], study: Study, submit: Submit
-) -> None:
+def test_a_node_out_of_sight_and_its_second_copy_run_a_cell_once(cluster: Path, study: Study, submit: Submit) -> None:
     [folder] = submit(["seed=0"], ("clock=real", "budget=75 s"))
     wait_for(lambda: trains(folder))
     node, number = slurm("squeue", "-h", "-o", "%N %A").split()
@@ -322,7 +326,7 @@ def test_a_node_out_of_sight_and_its_second_copy_run_a_cell_once(
     wait_for(lambda: folder.is_done(), seconds=300)
     assert folder.status().attempts == 1
     wait_for(lambda: not slurm("squeue", "-h"))
-    subprocess.run([shared("slurm/up"), "-q", cluster], check=True, timeout=120)
+    subprocess.run([SLURM / "up", "-q", cluster], check=True, timeout=120)
 
 
 BROKEN = "data.vocab_size=100000"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +46,8 @@ def test_formula_equals_the_built_model(shape: Shape) -> None:
     assert (counts.embedding, counts.non_embedding) == counted(shape)
 
 
-def test_roberta_equals_the_papers_table(shared: Callable[[str], Path]) -> None:
-    with shared("reference/golden_param_counts.csv").open() as file:
+def test_roberta_equals_the_papers_table(reference: Path) -> None:
+    with (reference / "golden_param_counts.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 36
     for row in rows:
@@ -62,8 +61,8 @@ def test_roberta_equals_the_papers_table(shared: Callable[[str], Path]) -> None:
         assert beyond == 3 * shape.width + (0 if shape.tied else shape.vocab_size)
 
 
-def test_papers_models_have_the_counted_parameters_in_the_library(shared: Callable[[str], Path]) -> None:
-    with shared("reference/golden_param_counts.csv").open() as file:
+def test_papers_models_have_the_counted_parameters_in_the_library(reference: Path) -> None:
+    with (reference / "golden_param_counts.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if int(row["depth"]) == 3]
     for row in rows:
         counts = parameter_counts(golden_shape(row))

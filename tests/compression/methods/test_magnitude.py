@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +119,9 @@ def test_data_types_are_ranked_together(names: str) -> None:
     assert (float(found["a"]), float(found["b"])) == (0.0, pytest.approx(0.1)), "0.1 in float32 is a little more"
 
 
-def test_weight_error_follows_the_closed_form(shared: Callable[[str], Path]) -> None:
+def test_weight_error_follows_the_closed_form(reference: Path) -> None:
     tensors = _normal([(1000, 1000)], seed=1)
-    with shared("reference/gaussian_error.csv").open() as file:
+    with (reference / "gaussian_error.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["scheme"] == "magnitude pruning"]
     assert len(rows) == 6
     for row in rows:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -98,8 +97,8 @@ def test_gaussian_error(bits: int, error: float, deviation: float) -> None:
     assert found == pytest.approx(error, abs=4 * deviation)
 
 
-def test_gaussian_errors_are_those_of_the_reference(shared: Callable[[str], Path]) -> None:
-    with shared("reference/gaussian_error.csv").open() as file:
+def test_gaussian_errors_are_those_of_the_reference(reference: Path) -> None:
+    with (reference / "gaussian_error.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["scheme"].startswith("uniform min/max")]
     assert [(int(row["bits"]), float(row["relative_squared_error"])) for row in rows] == [
         (8, 1.214e-4), (6, 1.988e-3), (4, 3.508e-2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,9 +48,9 @@ def test_groups_are_tensors_of_their_own(weights: Tensor, size: int, way: tuple)
         torch.testing.assert_close(together[:, begin : begin + size], alone, rtol=1e-6, atol=0)
 
 
-def test_errors_of_normal_weights(shared: Callable[[str], Path]) -> None:
+def test_errors_of_normal_weights(reference: Path) -> None:
     weights = torch.randn((1000, 1000), generator=torch.Generator().manual_seed(1))
-    with shared("reference/gaussian_error.csv").open() as file:
+    with (reference / "gaussian_error.csv").open() as file:
         rows = {row["scheme"].split()[0]: row for row in csv.DictReader(file)}
     for name, form in (("binary", binarize(weights, Binary())), ("ternary", ternarize(weights, Ternary()))):
         error = relative_squared_error({"w": weights}, {"w": form.dense()})["w"]

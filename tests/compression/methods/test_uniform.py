@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -84,9 +83,9 @@ def test_gaussian_error_is_step_squared_over_twelve(bits: int, symmetric: bool) 
     assert float(error) == pytest.approx(float(form.step) ** 2 / 12, rel=0.02)
 
 
-def test_gaussian_error_agrees_with_the_reference(shared: Callable[[str], Path]) -> None:
+def test_gaussian_error_agrees_with_the_reference(reference: Path) -> None:
     weights = _normal()
-    with shared("reference/gaussian_error.csv").open() as file:
+    with (reference / "gaussian_error.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["scheme"].startswith("uniform")]
     assert len(rows) == 3
     for row in rows:
