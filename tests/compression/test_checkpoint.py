@@ -237,6 +237,7 @@ def test_what_is_missing_is_named(folder: Path, text: list[str], study: Study, c
         (["data.sequence_length=33"], "data.sequence_length=33: allowed is 1 to 32"),
         (["task.evaluation_rows=0"], "task.evaluation_rows=0"),
         (["data.files=[/nowhere/x.txt]"], "data.files=/nowhere/x.txt"),
+        (["data=stdlib"], r"data.files=.*: allowed is \[\] unless data=text"),
     ],
 )
 def test_a_text_that_does_not_fit(
