@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from trainlarge.cli import main
 from trainlarge.compression.parent import TOLERANCE
 from trainlarge.errors import UserError
+from trainlarge.results.show import show_cell
 from trainlarge.sweep.files import write_json
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder
@@ -92,3 +94,14 @@ def test_a_checkpoint_that_was_cleaned_away_leaves_its_cell_done(
     with pytest.raises(UserError, match="checkpoint/.*=gone"):
         run_here("compress", [recipe])
     assert parent.is_done()
+
+
+def test_redo_makes_a_cell_again(parent: CellFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = (parent.checkpoint / "model.safetensors").read_bytes()
+    change_weights(parent, by=1e-6)
+    assert "model.safetensors: damaged; to make it again: trainlarge redo" in show_cell(parent.id, "tiny")
+    config = parent.path / "config.yaml"
+    config.write_text(config.read_text().replace("seed: 0", "seed: 1"))
+    assert main(["redo", parent.id[:8], "--study", "tiny"]) == 0, "the configuration is taken from the record"
+    assert (parent.checkpoint / "model.safetensors").read_bytes() == weights
+    assert "seed: 0" in config.read_text() and "as they were written" in show_cell(parent.id, "tiny")
