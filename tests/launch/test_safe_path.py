@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -99,7 +100,7 @@ def test_the_program_leaves_the_working_directory_unless_the_user_names_it(
 def test_other_ranks_are_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[tuple[list[str], dict[str, str]]] = []
     monkeypatch.setattr(ranks.subprocess, "Popen", lambda command, env: started.append((command, env)) or MagicMock())
-    monkeypatch.setattr(ranks, "join", lambda: None)
+    monkeypatch.setattr(ranks, "joined", nullcontext)
     with ranks.ranks(Path("study"), ["cell"], 2):
         pass
     [(command, environment)] = started
