@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trainlarge.errors import UserError
@@ -100,3 +101,22 @@ def test_models_that_predict_fewer_tokens_are_not_compared(frames: StudyFrames) 
     assert len(same_task(compression)) == len(compression) - 3
     lowest = bytes_figure(compression).axes[0].get_ylim()[0]
     assert lowest > 0.01, "a loss of another task stretches no axis"
+
+
+def test_the_loss_of_token_frequencies_is_drawn_where_it_is_near_and_told_where_it_is_not(frames: StudyFrames) -> None:
+    near = frames.cells.assign(token_frequency_loss=4.3)
+    for figure in (training_figure(replace(frames, cells=near), "step"), size_figure(near)):
+        (axes,) = figure.axes
+        levels = [set(line.get_ydata()) for line in axes.lines if line.get_linestyle() != "-"]
+        assert {4.3} in levels and axes.get_ylim()[0] < 4.3 < axes.get_ylim()[1]
+        assert "dotted: token frequencies alone, 4.30 nats" in axes.get_title(loc="right") + _texts(axes)
+    for figure in (training_figure(frames, "step"), size_figure(frames.cells)):
+        (axes,) = figure.axes
+        assert "token frequencies alone: 5.90 nats, above the figure" in axes.get_title(loc="right") + _texts(axes)
+        assert axes.get_ylim()[1] < 5.9
+    old = frames.cells.assign(token_frequency_loss=float("nan"))
+    assert "frequencies" not in _texts(size_figure(old).axes[0]) + _texts(size_figure(near, "accuracy").axes[0])
+
+
+def _texts(axes: Axes) -> str:
+    return " ".join(text.get_text() for text in axes.texts)

@@ -90,7 +90,11 @@ def size_figure(cells: pd.DataFrame, y: str = "loss", allow_mixed: bool = False)
         _name_shapes(axes, cells)
         remark = _frequency_line(axes, cells, y).removeprefix(" · ")
         if remark:
-            axes.text(0.99, 0.985, remark, transform=axes.transAxes, ha="right", va="top", fontsize=8.5, color=QUIET)
+            label = axes.text(
+                0.98, 0.98, remark, transform=axes.transAxes, ha="right", va="top", fontsize=8.5, color=QUIET
+            )
+            # The dotted line may pass behind it.
+            label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 2})
     return figure
 
 
