@@ -62,9 +62,11 @@ class Lab:
     larger: list[dict[str, Any]]
 
     def files(self) -> dict[str, str]:
-        """Kind -> the first file of it."""
-        found = sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
-        return {kind_of(name): name for name in reversed(found) if (self.root / name).stat().st_size}
+        """Kind -> that file of it which is read: the newest state, and the files of the cell that is compressed."""
+        paths = (path for path in self.root.rglob("*") if path.is_file() and path.stat().st_size)
+        found = sorted(path.relative_to(self.root).as_posix() for path in paths)
+        parent = self.compress[0]["checkpoint"]
+        return {kind_of(name): name for name in sorted(found, key=lambda name: parent in name)}
 
     def copy(self, target: Path) -> Study:
         shutil.copytree(self.root, target, symlinks=True)
