@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Files in their own order: sorted by the number of their tests, the slowest (a real SLURM) would begin last.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install quickstart test test-long test-gpu lint bench clean
+.PHONY: install quickstart test test-long test-alone test-gpu lint bench clean
 
 install: $(STAMP)
 
@@ -22,10 +22,14 @@ quickstart: install
 	$(BIN)/trainlarge run quickstart
 
 test: install
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not long and not gpu"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not long and not gpu and not alone"
 
 test-long: install
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m long
+
+# Measures time: nothing else may run on the machine.
+test-alone: install
+	$(BIN)/python -m pytest -m alone
 
 # With PYTHON=... that interpreter as it is, with nothing installed: the machine with the GPU may have no network.
 ifeq ($(origin PYTHON),command line)

@@ -1,4 +1,4 @@
-"""Steps that seconds buy beside other programs, against those on a machine that is otherwise quiet. Takes minutes."""
+"""Steps that seconds buy beside other programs, against those on a quiet machine: `make test-alone`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def neighbours(count: int) -> Iterator[None]:
             process.wait()
 
 
-@pytest.mark.long
+@pytest.mark.alone
+@pytest.mark.timeout(1800)
 def test_seconds_buy_as_many_steps_beside_three_programs_that_work_and_rest(
     compose: Callable[..., dict[str, Any]], study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:

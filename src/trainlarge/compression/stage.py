@@ -18,6 +18,7 @@ from trainlarge.compression.grid import Compressed, compress_grid
 from trainlarge.compression.own_tokenizer import own_tokenizer
 from trainlarge.compression.packing import save_packed
 from trainlarge.compression.parent import check_dense, proven_parent
+from trainlarge.compression.sizes import Sizes
 from trainlarge.compression.structure.shapes import Structure
 from trainlarge.compression.structure.tokens import removed_share, renumbered
 from trainlarge.compression.token_counts import token_facts
@@ -161,7 +162,7 @@ class CheckpointRun:
         errors: dict[str, WeightError],
         started: float,
     ) -> dict[str, Any]:
-        sizes, recipe = compressed.sizes, compressed.recipe
+        recipe = compressed.recipe
         whole, body = zstd_bytes(self.job.folder(cell.id).packed, compressed.left.embeddings)
         return {
             "schema": RECORD_SCHEMAS["compress"],
@@ -174,25 +175,12 @@ class CheckpointRun:
             "order": list(recipe.order or ()),
             "structure": _counts(compressed.left.structure),
             "unknown_share": removed_share(self.evaluation_set.labels, compressed.left.structure.tokens),
-            "loss": evaluation.loss,
-            "accuracy": evaluation.accuracy,
-            "perplexity": perplexity(evaluation.loss),
-            "dense_loss": self.dense.loss,
-            "loss_increase": evaluation.loss - self.dense.loss,
-            "loss_standard_error": standard_error(evaluation.row_losses),
-            "increase_standard_error": standard_error(evaluation.row_losses - self.dense.row_losses),
-            "document_standard_error": self.documents.standard_error(evaluation.token_losses),
-            "increase_document_standard_error": self.documents.standard_error(
-                evaluation.token_losses - self.dense.token_losses
-            ),
+            **self._losses(evaluation),
             "sparsity": getattr(recipe.prune, "sparsity", 0.0),
             "bits": getattr(recipe.quantize, "bits", 32),
             "embedding_bits": _embedding_bits(recipe.quantize),
             "activation_bits": getattr(recipe.activations, "bits", 32),
-            "parameters": sizes.parameters,
-            "embedding_parameters": sizes.parameters - sizes.parameters_without_embeddings,
-            **{f"{key}{part}": getattr(sizes, f"{key}{part}")
-               for key in ("nonzero_parameters", "ideal_bytes", "file_bytes") for part in ("", "_without_embeddings")},
+            **_counted(compressed.sizes),
             "zstd_bytes": whole,
             "zstd_bytes_without_embeddings": body,
             "relative_squared_error": total_relative_squared_error(errors.values()),
@@ -205,12 +193,40 @@ class CheckpointRun:
             "environment": self._environment(),
             "provenance": {**origin(), "started": started, "ended": time.time()},
             "config": cell.config,
-        }  # fmt: skip
+        }
+
+    def _losses(self, evaluation: Evaluation) -> dict[str, float | None]:
+        """Losses of the compressed model beside those of the checkpoint, with their standard errors."""
+        dense = self.dense
+        return {
+            "loss": evaluation.loss,
+            "accuracy": evaluation.accuracy,
+            "perplexity": perplexity(evaluation.loss),
+            "dense_loss": dense.loss,
+            "loss_increase": evaluation.loss - dense.loss,
+            "loss_standard_error": standard_error(evaluation.row_losses),
+            "increase_standard_error": standard_error(evaluation.row_losses - dense.row_losses),
+            "document_standard_error": self.documents.standard_error(evaluation.token_losses),
+            "increase_document_standard_error": self.documents.standard_error(
+                evaluation.token_losses - dense.token_losses
+            ),
+        }
 
     def _environment(self) -> dict[str, Any]:
         implementation = {**self.implementation.to_json(), "precision": "fp32"}
         shared = {"shared": self.was_shared, "per_device": jobs_per_device()}
         return {**implementation, **shared, "software": software()}
+
+
+def _counted(sizes: Sizes) -> dict[str, int]:
+    """Parameters and bytes, each with and without embeddings."""
+    parts = ("", "_without_embeddings")
+    names = [f"{name}{part}" for name in ("nonzero_parameters", "ideal_bytes", "file_bytes") for part in parts]
+    return {
+        "parameters": sizes.parameters,
+        "embedding_parameters": sizes.parameters - sizes.parameters_without_embeddings,
+        **{name: getattr(sizes, name) for name in names},
+    }
 
 
 def _entries(model: PreTrainedModel) -> int:

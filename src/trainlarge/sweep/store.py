@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import marshal
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ import yaml
 
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import ID_PATTERN, SCHEMA_VERSIONS, Cell, check_cell_id, with_later_keys
+from trainlarge.sweep.config_yaml import from_yaml, to_yaml
 from trainlarge.sweep.files import flush, read_bytes, read_json, rows_of, write_json, write_text
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.proof import FILES, DamagedFile, damage, result_digests
@@ -40,8 +39,6 @@ _CURVE_DIGEST = re.compile(rb'"metrics\.jsonl": "([0-9a-f]{64})"')
 RECORD_SCHEMAS = {"train": 1, "compress": 1}
 """Raised when a key of a stage's record changes its meaning."""
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_YAML_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def studies_root() -> Path:
@@ -158,7 +155,7 @@ class CellFolder:
         A cell that was frozen before only takes over what cannot change its result (``impl``, ``tracking``, ...), and
         not even that once it is done or while it runs.
         """
-        text = f"# {cell.stage} cell {cell.id}: frozen, never edited\n{_to_yaml(cell.config)}"
+        text = f"# {cell.stage} cell {cell.id}: frozen, never edited\n{to_yaml(cell.config)}"
         frozen = self._frozen_text()
         if frozen is None:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -180,7 +177,7 @@ class CellFolder:
 
     def _frozen_cell(self) -> Cell:
         try:
-            config = yaml.load(self._config_path.read_text(encoding="utf-8"), Loader=_YAML_LOADER)  # noqa: S506
+            config = from_yaml(self._config_path.read_text(encoding="utf-8"))
             cell = self._cell_of(config)
             is_same = cell.id == self.id
         except (OSError, ValueError, yaml.YAMLError, TypeError, AttributeError, KeyError) as error:
@@ -226,7 +223,8 @@ class CellFolder:
 
     def is_done(self) -> bool:
         """Whether the status says so and the record is there."""
-        return self.says_done() and os.path.exists(self._file("record.json"))  # noqa: PTH110
+        # The record first: most cells that are asked have none, and that takes less than to miss a status.
+        return os.path.exists(self._file("record.json")) and self.says_done()  # noqa: PTH110
 
     def says_done(self) -> bool:
         """Whether the status says so, even where the record is gone."""
@@ -399,15 +397,3 @@ def cell_of_result(path: Path) -> CellFolder | None:
     folder = CellFolder(path.absolute().parent)
     is_cell = folder.stage in RECORD_SCHEMAS and ID_PATTERN.fullmatch(folder.id)
     return folder if is_cell and folder.is_done() else None
-
-
-def _to_yaml(config: dict[str, Any]) -> str:
-    """The whole mapping, key by key: the cells of a sweep have most groups in common, and writing YAML is slow."""
-    # Of version 2, marshalled data are the same bytes for equal values; JSON takes several times as long.
-    return "".join(_key_as_yaml(key, marshal.dumps(value, 2)) for key, value in config.items())
-
-
-@lru_cache(maxsize=4096)
-def _key_as_yaml(key: str, marshalled: bytes) -> str:
-    entry = {key: marshal.loads(marshalled)}  # noqa: S302
-    return str(yaml.dump(entry, Dumper=_YAML_DUMPER, sort_keys=False, default_flow_style=False, allow_unicode=True))
