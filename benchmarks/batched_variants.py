@@ -30,12 +30,12 @@ from transformers import PreTrainedModel
 from trainlarge.compression import Magnitude, Recipe, compress_grid
 from trainlarge.compression.weights import Weights, load_weights
 from trainlarge.data.evaluation import EvaluationSet
-from trainlarge.launch.threads import make_threads_yield
+from trainlarge.machine.device import device_name
+from trainlarge.machine.threads import make_threads_yield
 from trainlarge.models import attention
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import masked_logits
 from trainlarge.models.shape import Shape
-from trainlarge.training.device import device_name
 from trainlarge.training.evaluate import BATCH_TOKENS, evaluate
 
 LENGTH, VOCABULARY, MASKED = 64, 2048, 26

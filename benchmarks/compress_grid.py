@@ -38,12 +38,12 @@ from trainlarge.compression.stage import CheckpointRun
 from trainlarge.config.register import register_schema
 from trainlarge.config.share import share_folder
 from trainlarge.launch.job import RunningJob
-from trainlarge.launch.threads import make_threads_yield
+from trainlarge.machine.device import device_name
+from trainlarge.machine.threads import make_threads_yield
 from trainlarge.sweep.compose import plain
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.stages import runner
 from trainlarge.sweep.store import Study
-from trainlarge.training.device import device_name
 from trainlarge.training.evaluate import batch_rows
 
 Grid = list[tuple[float, int]]

@@ -21,10 +21,10 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
-from trainlarge.launch.threads import make_threads_yield
+from trainlarge.machine.device import device_name
+from trainlarge.machine.memory import keep_freed_memory
+from trainlarge.machine.threads import make_threads_yield
 from trainlarge.models.loss import output_cross_entropy
-from trainlarge.models.memory import keep_freed_memory
-from trainlarge.training.device import device_name
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]

@@ -46,12 +46,12 @@ from step_profile import DATA, OPTIMIZER, Marks, step_shares, told
 from trainlarge.config.schema import ImplConfig, OptimConfig
 from trainlarge.data.blocks import Blocks
 from trainlarge.data.masking import MaskedBatch, mask_tokens
-from trainlarge.models.build import build_model, default_attention
+from trainlarge.machine.device import choose, default_attention, default_precision
+from trainlarge.machine.memory import keep_freed_memory
+from trainlarge.models.build import build_model
 from trainlarge.models.flops import skipped_flops, training_flops
 from trainlarge.models.forward import masked_loss
-from trainlarge.models.memory import keep_freed_memory
 from trainlarge.models.shape import Shape
-from trainlarge.training.device import choose, default_precision
 from trainlarge.training.module import MaskedLanguageModule, Masking
 from trainlarge.training.trainer import Stretches
 

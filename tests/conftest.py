@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 # Tests run side by side, on a core each: two threads each on two cores take half as long again, and threads that spin
-# while they wait take the cores from one another (launch/threads.py). Set before torch is imported, and inherited by
+# while they wait take the cores from one another (machine/threads.py). Set before torch is imported, and inherited by
 # every process that a test starts.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -27,11 +27,11 @@ from omegaconf import DictConfig
 from trainlarge.config.register import register_schema
 from trainlarge.config.share import share_folder
 from trainlarge.launch.job import RunningJob
+from trainlarge.machine import probe
 from trainlarge.sweep.compose import Composer
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.stages import STAGES, runner
 from trainlarge.sweep.store import CellFolder, Study
-from trainlarge.training import probe
 
 # A shell ignores interrupts for what it runs in the background, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
+from trainlarge.machine import probe
 from trainlarge.results.export import export_cell
 from trainlarge.results.frames import load_study
 from trainlarge.results.show import show_cell
@@ -27,7 +28,6 @@ from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.stages import STAGES, runner
 from trainlarge.sweep.store import CellFolder, Study
-from trainlarge.training import probe
 
 KINDS = {
     ".data/ID/meta.json", ".data/ID/tokenizer.json", ".data/ID/train.bin", ".data/ID/validation.bin",

@@ -16,7 +16,7 @@ from trainlarge.launch.local_options import LocalOptions
 from trainlarge.launch.slurm import max_array_size, not_on_their_way
 from trainlarge.launch.slurm_command import SlurmRefused, slurm_command
 from trainlarge.launch.slurm_options import array_option, array_slices, largest_array, sbatch_options
-from trainlarge.launch.threads import make_threads_yield
+from trainlarge.machine.threads import make_threads_yield
 from trainlarge.results.axes import counted_text, prefixed_text, seconds_text
 from trainlarge.results.estimate import Estimate, JobEstimate, estimate
 from trainlarge.results.step_times import StepTimes, cores_of_a_job

@@ -16,11 +16,10 @@ from transformers import AutoModelForMaskedLM
 from trainlarge.data.evaluation import EvaluationSet
 from trainlarge.data.prepare import prepare
 from trainlarge.models.build import build_model
-from trainlarge.models.forward import library_logits, library_loss
+from trainlarge.models.forward import FORWARDS, Forward, library_logits, library_loss
 from trainlarge.models.shape import Shape
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.cells import resolve
-from trainlarge.training.device import FORWARDS, Forward
 from trainlarge.training.evaluate import evaluate
 from trainlarge.training.setup import Setup, evaluation_set_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from trainlarge.launch.device_lock import hold_devices
-from trainlarge.launch.place import Place
+from trainlarge.machine.place import Place
 
 # A lock belongs to an opened file, not to a process, so that threads stand for commands here.
 

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 
 from trainlarge.data.tokenizer import PAD_ID
 from trainlarge.errors import UserError
-from trainlarge.models.build import build_model, default_attention, load_model
+from trainlarge.machine.device import default_attention
+from trainlarge.models.build import build_model, load_model
 from trainlarge.models.shape import Shape
 
 MODERN = Shape("modern", 32, 2, 2, 2.0, vocab_size=60, positions=16, dropout=0.1)

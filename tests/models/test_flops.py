@@ -14,9 +14,8 @@ from transformers import PreTrainedModel
 from trainlarge.models.build import build_model
 from trainlarge.models.families import FamilyName
 from trainlarge.models.flops import executed_training_flops, forward_flops, skipped_flops, training_flops
-from trainlarge.models.forward import library_logits, masked_logits
+from trainlarge.models.forward import FORWARDS, library_logits, masked_logits
 from trainlarge.models.shape import Shape
-from trainlarge.training.device import FORWARDS
 
 ROWS, SEQUENCE, PREDICTIONS = 3, 10, 4
 

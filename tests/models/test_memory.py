@@ -9,7 +9,7 @@ import pytest
 
 COUNT_FAULTS = """
 import resource, sys
-from trainlarge.models.memory import keep_freed_memory
+from trainlarge.machine.memory import keep_freed_memory
 if sys.argv[1] == "keep" and not keep_freed_memory():
     sys.exit("no mallopt")
 import torch

@@ -9,8 +9,8 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from trainlarge.models.build import build_model
+from trainlarge.models.forward import FORWARDS
 from trainlarge.models.shape import Shape
-from trainlarge.training.device import FORWARDS
 from trainlarge.training.ranks import as_rank_0_says, joined
 from trainlarge.training.sharding import first_rows, placed_like, shard, weights_like, whole_weights
 

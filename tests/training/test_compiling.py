@@ -14,8 +14,9 @@ from torch import Tensor
 
 from trainlarge.config.impl import check_impl
 from trainlarge.errors import UserError
+from trainlarge.machine.device import choose
 from trainlarge.models.build import build_model
-from trainlarge.models.forward import library_logits, library_loss, masked_loss
+from trainlarge.models.forward import FORWARDS, Forward, library_logits, library_loss, masked_loss
 from trainlarge.models.shape import Shape
 from trainlarge.results.comparable import CLOCKS, differences
 from trainlarge.results.frames import load_study
@@ -25,7 +26,6 @@ from trainlarge.training import setup
 from trainlarge.training.cells import resolve
 from trainlarge.training.clocks import Clock
 from trainlarge.training.compiling import CACHE_VARIABLE, Compiling
-from trainlarge.training.device import FORWARDS, Forward, choose
 
 Tiny = Callable[..., dict[str, Any]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]

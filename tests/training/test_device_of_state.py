@@ -16,11 +16,11 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
 
 from trainlarge.data.masking import MaskedBatch
+from trainlarge.machine.device import choose
 from trainlarge.sweep.store import Study
 from trainlarge.training import setup
 from trainlarge.training.cells import resolve
 from trainlarge.training.curve import LossBuffer
-from trainlarge.training.device import choose
 from trainlarge.training.module import MaskedLanguageModule, Masking
 from trainlarge.training.setup import Setup
 from trainlarge.training.trainer import Snapshot, Stretches

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainlarge.data.masking import MaskedBatch
-from trainlarge.models import memory
+from trainlarge.machine import memory
+from trainlarge.machine.memory import free_memory
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import masked_loss
-from trainlarge.models.memory import free_memory
 from trainlarge.models.shape import Shape
 from trainlarge.training.micro_batch import USED_SHARE, fitting_rows, saved_row_bytes
 

@@ -14,9 +14,8 @@ import torch.distributed as distributed
 from safetensors.torch import load_file
 
 from trainlarge.errors import UserError
-from trainlarge.models.forward import library_logits
+from trainlarge.models.forward import FORWARDS, Forward, library_logits
 from trainlarge.sweep.store import CellFolder, Study
-from trainlarge.training.device import FORWARDS, Forward
 from trainlarge.training.ranks import least_of_ranks, ranks, settled_by_rank_0
 
 Tiny = Callable[..., dict[str, Any]]

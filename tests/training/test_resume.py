@@ -20,8 +20,9 @@ from torch import Tensor
 
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
-from trainlarge.launch.place import PER_DEVICE
 from trainlarge.launch.worker import run_job
+from trainlarge.machine.place import PER_DEVICE
+from trainlarge.machine.probe import StepTiming
 from trainlarge.results.comparable import timed
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.plan import make_cells, make_plan
@@ -29,7 +30,6 @@ from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import resume, setup
-from trainlarge.training.probe import StepTiming
 from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.trainer import Snapshot
 from trainlarge.training.trunk_folder import TRUNK

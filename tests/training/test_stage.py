@@ -24,15 +24,15 @@ from trainlarge.data.blocks import Blocks
 from trainlarge.data.evaluation import EvaluationSet, evaluation_set
 from trainlarge.data.prepare import prepare
 from trainlarge.launch.job import LostLease
+from trainlarge.machine.device import Implementation
 from trainlarge.models.build import build_model
-from trainlarge.models.forward import library_logits, library_loss
+from trainlarge.models.forward import FORWARDS, Forward, library_logits, library_loss
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import setup, stage
 from trainlarge.training.cells import resolve
 from trainlarge.training.clocks import Clock
 from trainlarge.training.curve import Curve
-from trainlarge.training.device import FORWARDS, Forward, Implementation
 from trainlarge.training.evaluate import Evaluation, evaluate, perplexity
 from trainlarge.training.module import MaskedLanguageModule, Masking, make_optimizer
 from trainlarge.training.pace import Pace

@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from trainlarge.launch.job import RunningJob
+from trainlarge.machine.probe import StepTiming, settle
+from trainlarge.machine.step_time import Round, StepTimer, Window, estimated, is_settled
 from trainlarge.results.comparable import timed
 from trainlarge.results.findings import findings, summary
 from trainlarge.results.frames import load_study
@@ -22,9 +24,7 @@ from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import step_time, trunk_time
 from trainlarge.training.cells import resolve, to_prepare
-from trainlarge.training.probe import StepTiming, settle
 from trainlarge.training.setup import Setup
-from trainlarge.training.step_time import Round, StepTimer, Window, estimated, is_settled
 from trainlarge.training.trainer import Stretches
 
 Tiny = Callable[..., dict[str, Any]]

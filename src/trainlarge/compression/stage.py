@@ -31,14 +31,15 @@ from trainlarge.data.evaluation import EvaluationSet
 from trainlarge.data.prepare import prepare
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
-from trainlarge.launch.place import jobs_per_device
-from trainlarge.launch.provenance import origin, software
+from trainlarge.machine.device import Implementation, choose, is_shared
+from trainlarge.machine.place import jobs_per_device
+from trainlarge.machine.provenance import origin, software
 from trainlarge.models.build import load_model
+from trainlarge.models.forward import FORWARDS
 from trainlarge.models.input_rounding import rounding
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import write_json
 from trainlarge.sweep.store import RECORD_SCHEMAS
-from trainlarge.training.device import FORWARDS, Implementation, choose, is_shared
 from trainlarge.training.document_losses import Documents
 from trainlarge.training.evaluate import Evaluation, evaluate, perplexity
 from trainlarge.training.setup import evaluation_set_of

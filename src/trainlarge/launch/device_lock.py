@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from trainlarge.launch.place import Place
+from trainlarge.machine.place import Place
 
 POLL_SECONDS = 0.2
 _FOLDER = "trainlarge-devices"

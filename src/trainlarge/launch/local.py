@@ -17,10 +17,10 @@ from trainlarge.launch.early_stop import EarlyStop
 from trainlarge.launch.job import mark_lost
 from trainlarge.launch.job_queue import JobQueue
 from trainlarge.launch.local_options import LocalOptions
-from trainlarge.launch.place import Place
 from trainlarge.launch.safe_path import safe_children
-from trainlarge.launch.threads import make_threads_yield
 from trainlarge.launch.worker import PREEMPTED_STATUS, prepare_jobs, run_job
+from trainlarge.machine.place import Place
+from trainlarge.machine.threads import make_threads_yield
 from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.stages import description, runner_modules
 from trainlarge.sweep.status import State

@@ -8,9 +8,9 @@ from typing import Any
 from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.config.schema import LauncherConfig
 from trainlarge.errors import UserError
-from trainlarge.launch.devices import visible_devices
 from trainlarge.launch.failure_policy import FailurePolicy
-from trainlarge.launch.place import Place, device_groups, places
+from trainlarge.machine.devices import visible_devices
+from trainlarge.machine.place import Place, device_groups, places
 
 _DEFAULTS = asdict(LauncherConfig())
 _EVERY_LAUNCHER = frozenset({"name", "retries", "max_failures", "fail_fast", "wait"})

@@ -22,8 +22,8 @@ from trainlarge.launch.slurm_command import SlurmRefused, slurm_command
 from trainlarge.launch.slurm_failures import Failures
 from trainlarge.launch.slurm_state import UNFINISHED, own_state
 from trainlarge.launch.slurm_submission import Submission
-from trainlarge.launch.threads import make_threads_yield
 from trainlarge.launch.worker import FAILED_STATUS, run_job
+from trainlarge.machine.threads import make_threads_yield
 from trainlarge.sweep.lease import HEARTBEAT_SECONDS, LEASE_SECONDS, WATCHED_HEARTBEATS, is_held
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder

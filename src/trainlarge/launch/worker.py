@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainlarge.errors import UserError
-from trainlarge.launch.cores import CORES
-from trainlarge.launch.devices import MASK
 from trainlarge.launch.job import RunningJob
-from trainlarge.launch.provenance import code
+from trainlarge.machine.cores import CORES
+from trainlarge.machine.devices import MASK
+from trainlarge.machine.provenance import code
 from trainlarge.sweep.files import open_to_append
 from trainlarge.sweep.stages import runner
 from trainlarge.sweep.store import CellFolder, Study

@@ -38,7 +38,7 @@ def build_model(shape: Shape, *, init_std: float, seed: int, attention: str) -> 
         shape: the architecture.
         init_std: standard deviation of the initial matrices and embeddings.
         seed: of the initial weights; the global random state is neither read nor changed.
-        attention: the library's implementation, see :func:`default_attention`.
+        attention: the library's implementation, see :func:`trainlarge.machine.device.default_attention`.
 
     Returns:
         The model in fp32 on the CPU, in training mode.
@@ -94,15 +94,6 @@ def _check_is_masked(folder: Path) -> None:
             f"such as BART; {kind.model_type} has no such loss, but trainlarge.compression.compress takes its model"
         )
         raise UserError("checkpoint", folder, allowed)
-
-
-def default_attention(device: torch.device | str) -> str:
-    """The library's faster attention on a device.
-
-    On the CPU that is ``eager``: at rows of 64 tokens the backward pass of the fused CPU kernel makes a training step
-    17 to 47 % slower than plain batched products.
-    """
-    return "eager" if torch.device(device).type == "cpu" else "sdpa"
 
 
 def _modern_config(shape: Shape) -> PretrainedConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -96,3 +97,17 @@ _HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "modernbert": lambda model, hidden: model.decoder(model.head(hidden)),
     "roberta-prelayernorm": lambda model, hidden: model.lm_head(hidden),
 }
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A forward pass, for training and for evaluation."""
+
+    loss: Callable[..., Tensor]
+    """Mean loss of masked positions, ``(model, inputs, positions, labels) -> []``."""
+    logits: Callable[..., Tensor]
+    """Logits of masked positions, ``(model, inputs, positions) -> [rows * m, V]``."""
+
+
+FORWARDS = {"fast": Forward(masked_loss, masked_logits), "library": Forward(library_loss, library_logits)}
+"""Forward passes by the name that ``impl.forward`` gives them."""

@@ -10,10 +10,10 @@ from typing import Any
 
 from trainlarge.config.impl import forward_of, strategy_of
 from trainlarge.launch.local_options import LocalOptions
+from trainlarge.machine.probe import PRECISIONS
 from trainlarge.sweep.cell import canonical_json
 from trainlarge.sweep.step_times import PROBES, read_measured
 from trainlarge.sweep.store import Study
-from trainlarge.training.probe import PRECISIONS
 from trainlarge.training.steps import step_of
 
 _MADE = ("implementation", "torch")
@@ -80,7 +80,7 @@ def _chosen_here(impl: str, precisions: Path) -> dict[str, Any]:
     # Imported only where there is a time to compare with: torch takes seconds to import.
     import torch
 
-    from trainlarge.training.device import choose
+    from trainlarge.machine.device import choose
 
     return {"implementation": choose(json.loads(impl), precisions).to_json(), "torch": str(torch.__version__)}
 

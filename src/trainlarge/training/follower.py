@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainlarge.launch.job import RunningJob
-from trainlarge.launch.threads import make_threads_yield
+from trainlarge.machine.threads import make_threads_yield
 from trainlarge.sweep.store import Study
 
 

@@ -23,7 +23,7 @@ import torch
 import torch.distributed as distributed
 
 from trainlarge.launch.safe_path import SAFE_PYTHON, safe_environment
-from trainlarge.training.step_time import Window
+from trainlarge.machine.step_time import Window
 
 PATIENCE = timedelta(minutes=10)
 """How long a rank waits for the others before it gives up."""

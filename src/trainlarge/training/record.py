@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from trainlarge.launch.provenance import origin, software
+from trainlarge.machine.provenance import origin, software
 from trainlarge.models.counts import parameter_counts
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.store import RECORD_SCHEMAS

@@ -13,18 +13,19 @@ from trainlarge.data.documents import frequency_loss, token_counts
 from trainlarge.data.evaluation import EvaluationSet, evaluation_set, training_sample
 from trainlarge.data.prepare import PreparedData, prepare
 from trainlarge.errors import UserError
-from trainlarge.launch.place import jobs_per_device
+from trainlarge.machine.device import Implementation, choose, is_shared
+from trainlarge.machine.memory import free_memory, keep_freed_memory
+from trainlarge.machine.place import jobs_per_device
+from trainlarge.machine.probe import PRECISIONS, StepTiming, settle
 from trainlarge.models.build import build_model
-from trainlarge.models.memory import free_memory, keep_freed_memory
+from trainlarge.models.forward import FORWARDS, Forward
 from trainlarge.sweep.step_times import PROBES
 from trainlarge.sweep.store import Study
 from trainlarge.training.compiling import Compiling
-from trainlarge.training.device import FORWARDS, Forward, Implementation, choose, is_shared
 from trainlarge.training.document_losses import Documents
 from trainlarge.training.micro_batch import MORE, STATE_BYTES, fitting_rows, saved_row_bytes
 from trainlarge.training.module import MaskedLanguageModule, Masking
 from trainlarge.training.pace import Pace
-from trainlarge.training.probe import PRECISIONS, StepTiming, settle
 from trainlarge.training.ranks import least_of_ranks, settled_by_rank_0
 from trainlarge.training.sharding import shard
 from trainlarge.training.steps import Step, shape_of, step_of

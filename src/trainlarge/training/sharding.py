@@ -19,7 +19,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
-from trainlarge.training.device import Forward
+from trainlarge.models.forward import Forward
 from trainlarge.training.ranks import rank_and_count
 
 

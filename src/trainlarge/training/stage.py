@@ -11,6 +11,7 @@ from torch import Tensor
 from trainlarge.config.budget import parse_budget
 from trainlarge.data.tokenizer import hugging_face_tokenizer
 from trainlarge.launch.job import RunningJob
+from trainlarge.machine.step_time import Round, StepTimer
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import replacing_folder
 from trainlarge.sweep.store import CellFolder, Study
@@ -25,7 +26,6 @@ from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.schedule import Branch, branches
 from trainlarge.training.setup import Setup
 from trainlarge.training.sharding import whole_weights
-from trainlarge.training.step_time import Round, StepTimer
 from trainlarge.training.trunk_folder import TRUNK, TRUNKS, branch_part
 from trainlarge.training.trunk_time import TrunkTime, patience, trunk_counts_seconds
 

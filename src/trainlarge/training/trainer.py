@@ -15,11 +15,11 @@ from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from trainlarge.data.blocks import Blocks
-from trainlarge.training.device import Implementation
+from trainlarge.machine.device import Implementation
+from trainlarge.machine.step_time import StepTimer, Window
 from trainlarge.training.module import MaskedLanguageModule, Observer, StepBatches
 from trainlarge.training.sharding import kept_copy, own_device, placed_like, weights_like, whole
 from trainlarge.training.signals import leave_signals_to_the_job
-from trainlarge.training.step_time import StepTimer, Window
 
 _PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
 

@@ -19,13 +19,13 @@ from typing import Any
 
 from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.errors import UserError
+from trainlarge.machine.probe import StepTiming
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import remove
 from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.step_times import is_contradicted, read_measured
 from trainlarge.sweep.store import CellFolder
 from trainlarge.training.cells import counts_seconds
-from trainlarge.training.probe import StepTiming
 from trainlarge.training.trunk_folder import link_in
 
 PATIENCE_SECONDS = 20.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from trainlarge.errors import UserError
+from trainlarge.machine.step_time import is_settled
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.store import Study
 from trainlarge.training.setup import Setup
-from trainlarge.training.step_time import is_settled
 from trainlarge.training.trunk_time import patience
 
 

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from trainlarge.cli import main
-from trainlarge.launch.cores import CORES, cores_here
-from trainlarge.launch.place import places
+from trainlarge.machine.cores import CORES, cores_here
+from trainlarge.machine.place import places
 from trainlarge.sweep.store import Study
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from trainlarge.launch.cores import cores_here
-from trainlarge.launch.devices import MASK
+from trainlarge.machine.cores import cores_here
+from trainlarge.machine.devices import MASK
 
 PER_DEVICE = "TRAINLARGE_PER_DEVICE"
 """Tells a job's process how many jobs share its devices."""

@@ -17,10 +17,10 @@ import pytest
 from rich.console import Console
 
 from trainlarge.errors import UserError
-from trainlarge.launch import devices
-from trainlarge.launch.devices import MASK, visible_devices
 from trainlarge.launch.engine import run_cells
 from trainlarge.launch.local_options import LocalOptions
+from trainlarge.machine import devices
+from trainlarge.machine.devices import MASK, visible_devices
 from trainlarge.sweep.stages import runner_modules
 from trainlarge.sweep.store import CellFolder, Study
 

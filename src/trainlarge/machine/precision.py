@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from trainlarge.training.probe import kept
+from trainlarge.machine.probe import kept
 
 SHAPES = {"cpu": (2048, 256, 1024), "cuda": (16384, 1024, 4096)}
 """Device -> tokens, width and inner width of the measured products: the feed-forward network of a model. A GPU needs

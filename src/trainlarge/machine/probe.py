@@ -1,4 +1,4 @@
-"""Kept step times: rounds of timed steps, from which :mod:`trainlarge.training.step_time` makes the estimate.
+"""Kept step times: rounds of timed steps, from which :mod:`trainlarge.machine.step_time` makes the estimate.
 
 Raw seconds move by a factor of several on a shared machine and would reorder the curves. So all cells of a shape use
 one steady-state step time, kept with the study. Li et al. 2020 do the same: settled time of 100 steps on one named
@@ -17,10 +17,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from trainlarge.sweep.cell import canonical_json
-from trainlarge.sweep.sealed import write_sealed
-from trainlarge.sweep.step_times import read_measured
-from trainlarge.training.step_time import (
+from trainlarge.machine.step_time import (
     LEAST_ROUNDS,
     WINDOW_SECONDS,
     WINDOW_STEPS,
@@ -29,6 +26,9 @@ from trainlarge.training.step_time import (
     estimated,
     is_settled,
 )
+from trainlarge.sweep.cell import canonical_json
+from trainlarge.sweep.sealed import write_sealed
+from trainlarge.sweep.step_times import read_measured
 
 PRECISIONS = "precision"
 """Folder beside the step times in which the precision of each device is kept."""
