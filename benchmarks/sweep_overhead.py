@@ -30,14 +30,14 @@ from typing import Any
 
 from rich.console import Console
 
+from trainlarge.commands.estimate import estimate
+from trainlarge.commands.stage import act_on_cells
+from trainlarge.commands.status import read_state
+from trainlarge.commands.step_times import StepTimes
 from trainlarge.config.schema import ImplConfig, LauncherConfig, TrackingConfig
 from trainlarge.launch.engine import run_cells
 from trainlarge.launch.job import RunningJob
-from trainlarge.results.estimate import estimate
 from trainlarge.results.frames import load_study
-from trainlarge.results.status import read_state
-from trainlarge.results.step_times import StepTimes
-from trainlarge.stage_command import act_on_cells
 from trainlarge.sweep import cell as cells_module
 from trainlarge.sweep import stages
 from trainlarge.sweep.cell import Cell

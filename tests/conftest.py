@@ -6,6 +6,7 @@ import copy
 import os
 import random
 import signal
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from trainlarge.config.register import register_schema
 from trainlarge.config.share import share_folder
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine import probe
+from trainlarge.results.frames import StudyFrames, load_study
 from trainlarge.sweep.compose import Composer
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.stages import STAGES, runner
@@ -35,6 +37,9 @@ from trainlarge.sweep.store import CellFolder, Study
 
 # A shell ignores interrupts for what it runs in the background, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Test folders are no packages, so the modules beside this file are found by its folder.
+sys.path.insert(0, str(Path(__file__).parent))
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -55,6 +60,20 @@ def shared() -> Callable[[str], Path]:
         return SHARED / name
 
     return path
+
+
+@pytest.fixture(scope="session")
+def made_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Three shapes, four budgets, twenty-four recipes each; not to be changed."""
+    import made
+
+    return made.make_study(tmp_path_factory.mktemp("studies") / "made")
+
+
+@pytest.fixture(scope="session")
+def frames(made_study: Study) -> StudyFrames:
+    """The frames of the made study; not to be changed."""
+    return load_study(made_study)
 
 
 WORDS = [

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from trainlarge.commands.export import export_cell
+from trainlarge.commands.show import show_cell
+from trainlarge.commands.status import read_state
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine import probe
-from trainlarge.results.export import export_cell
 from trainlarge.results.frames import load_study
-from trainlarge.results.show import show_cell
-from trainlarge.results.status import read_state
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.stages import STAGES, runner

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from trainlarge.stage_command import act_on_cells
+from trainlarge.commands.stage import act_on_cells
 
 
 def expanded(*arguments: str) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from trainlarge.commands.launch_flags import VERBS, flags, with_keys
 from trainlarge.launch.safe_path import leave_working_directory
-from trainlarge.launch_flags import VERBS, flags, with_keys
 from trainlarge.sweep.history import COMMAND_VARIABLE
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _stage(stage: str, arguments: list[str]) -> int:
 
 def _run_stage(stage: str, arguments: list[str]) -> tuple[int, list[Outcome]]:
     """Exit status of a stage, and how it ended."""
-    from trainlarge.stage_command import run_stage
+    from trainlarge.commands.stage import run_stage
 
     return _ended(lambda: run_stage(stage, arguments))
 
@@ -151,7 +151,7 @@ def _sync(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from trainlarge.results.show import show_cell
+    from trainlarge.commands.show import show_cell
 
     print(show_cell(options.cell, options.study))
     return 0
@@ -160,16 +160,16 @@ def _show(options: argparse.Namespace) -> int:
 def _redo(options: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from trainlarge.commands.show import find_cell
     from trainlarge.launch.engine import redo_cell
-    from trainlarge.results.show import find_cell
 
     status, _ = _ended(lambda: [redo_cell(find_cell(options.cell, options.study), Console())])
     return status
 
 
 def _plan(arguments: list[str]) -> int:
-    from trainlarge.plan_command import foresee, print_json, print_text
-    from trainlarge.results.terminal import console
+    from trainlarge.commands.plan import foresee, print_json, print_text
+    from trainlarge.commands.terminal import console
 
     parser = argparse.ArgumentParser(prog="trainlarge plan", description=PLAN_HELP)
     parser.add_argument("arguments", nargs="*", metavar="STAGE | +sweeps=STUDY/STAGE | KEY=VALUE")
@@ -187,8 +187,8 @@ def _plan(arguments: list[str]) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from trainlarge.results.status_view import show, watch
-    from trainlarge.results.terminal import console
+    from trainlarge.commands.status_view import show, watch
+    from trainlarge.commands.terminal import console
 
     look = watch if options.watch else show
     look(_existing(options.study), console(), options.json)
@@ -198,7 +198,7 @@ def _status(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from trainlarge.results.export import export_cell
+    from trainlarge.commands.export import export_cell
 
     folder = export_cell(options.cell, Path(options.folder), options.study)
     print(f"{folder.stage} cell {folder.id}: {options.folder}")
@@ -206,9 +206,9 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _clean(options: argparse.Namespace) -> int:
-    from trainlarge.results.cleanup import Wanted
-    from trainlarge.results.cleanup_view import clean
-    from trainlarge.results.terminal import console
+    from trainlarge.commands.cleanup import Wanted
+    from trainlarge.commands.cleanup_view import clean
+    from trainlarge.commands.terminal import console
 
     wanted = Wanted(options.checkpoints, options.packed, options.keep)
     clean(_existing(options.study), wanted, console(), is_wanted=options.yes)

@@ -22,13 +22,13 @@ from transformers import (
 )
 
 from trainlarge.cli import main
+from trainlarge.commands.show import show_cell
 from trainlarge.compression import Dynamic, Magnitude, Recipe, Uniform, compress, load_packed, save_packed
 from trainlarge.compression.cells import resolve
 from trainlarge.compression.checkpoint import folder_digest
 from trainlarge.compression.own_tokenizer import own_tokenizer
 from trainlarge.errors import UserError
 from trainlarge.models.build import load_model
-from trainlarge.results.show import show_cell
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import look_ahead, make_cells
 from trainlarge.sweep.store import CellFolder, Study

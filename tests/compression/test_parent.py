@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from trainlarge.cli import main
+from trainlarge.commands.show import show_cell
 from trainlarge.compression.parent import TOLERANCE
 from trainlarge.errors import UserError
-from trainlarge.results.show import show_cell
 from trainlarge.sweep.files import write_json
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from trainlarge.commands.export import export_cell
 from trainlarge.compression import evaluated_model, load_packed
 from trainlarge.compression.checkpoint import find_checkpoint
 from trainlarge.compression.mapped_tensors import zeros_in_pages
 from trainlarge.data.prepare import prepare
 from trainlarge.errors import UserError
 from trainlarge.models.input_rounding import rounds_inputs
-from trainlarge.results.export import export_cell
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.evaluate import evaluate

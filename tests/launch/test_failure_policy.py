@@ -17,10 +17,10 @@ import pytest
 from rich.console import Console
 
 from trainlarge.cli import main
+from trainlarge.commands.launch_flags import with_keys
 from trainlarge.config.schema import LauncherConfig
 from trainlarge.launch.engine import CellsFailed, report_failures, run_cells
 from trainlarge.launch.failure_policy import FailurePolicy
-from trainlarge.launch_flags import with_keys
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study

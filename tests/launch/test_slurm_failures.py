@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from trainlarge.commands.status import read_state
 from trainlarge.launch import slurm_failures
 from trainlarge.launch.failure_policy import FailurePolicy
 from trainlarge.launch.slurm_failures import Failures
 from trainlarge.launch.slurm_submission import Submission
-from trainlarge.results.status import read_state
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import Study

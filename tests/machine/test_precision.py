@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from trainlarge.machine import device, precision
 from trainlarge.machine.device import choose
 from trainlarge.machine.precision import PAYS, faster_precision
 from trainlarge.machine.probe import kept
 from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.sweep.store import CellFolder, Study
-from trainlarge.training import device, precision
 
 Tiny = Callable[..., dict[str, Any]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainlarge.cli import main
+from trainlarge.commands.stage import act_on_cells
 from trainlarge.config.method import METHODS
 from trainlarge.errors import UserError
-from trainlarge.stage_command import act_on_cells
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.condition import holds
 from trainlarge.sweep.store import Study

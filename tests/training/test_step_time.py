@@ -12,17 +12,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from trainlarge.commands.status import read_state
 from trainlarge.launch.job import RunningJob
+from trainlarge.machine import step_time
 from trainlarge.machine.probe import StepTiming, settle
 from trainlarge.machine.step_time import Round, StepTimer, Window, estimated, is_settled
 from trainlarge.results.comparable import timed
 from trainlarge.results.findings import findings, summary
 from trainlarge.results.frames import load_study
-from trainlarge.results.status import read_state
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study
-from trainlarge.training import step_time, trunk_time
+from trainlarge.training import trunk_time
 from trainlarge.training.cells import resolve, to_prepare
 from trainlarge.training.setup import Setup
 from trainlarge.training.trainer import Stretches

@@ -9,9 +9,9 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from trainlarge.cli import main
+from trainlarge.commands.export import export_cell
 from trainlarge.compression import load_packed
 from trainlarge.errors import UserError
-from trainlarge.results.export import export_cell
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.store import CellFolder, Study
 

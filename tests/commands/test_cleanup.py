@@ -7,10 +7,10 @@ import made
 import pytest
 
 from trainlarge.cli import main
+from trainlarge.commands.cleanup import Wanted, find_removable, remove
+from trainlarge.commands.status import read_state
 from trainlarge.errors import UserError
-from trainlarge.results.cleanup import Wanted, find_removable, remove
 from trainlarge.results.frames import load_study
-from trainlarge.results.status import read_state
 from trainlarge.sweep.lease import Lease
 from trainlarge.sweep.plan import make_plan
 from trainlarge.sweep.status import State, Status

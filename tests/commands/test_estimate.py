@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from trainlarge.cli import main
-from trainlarge.results import step_times
-from trainlarge.results.estimate import Estimate, JobEstimate, estimate, packed_bytes
-from trainlarge.results.step_times import StepTimes, cores_of_a_job
+from trainlarge.commands import step_times
+from trainlarge.commands.estimate import Estimate, JobEstimate, estimate, packed_bytes
+from trainlarge.commands.step_times import StepTimes, cores_of_a_job
 from trainlarge.sweep.plan import look_ahead, make_cells
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.steps import shape_of

@@ -6,9 +6,9 @@ from pathlib import Path
 import made
 import pytest
 
+from trainlarge.commands.rerun import compose_config, hydra_text, overrides
+from trainlarge.commands.show import show_cell
 from trainlarge.errors import UserError
-from trainlarge.results.rerun import compose_config, hydra_text, overrides
-from trainlarge.results.show import show_cell
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.status import State, Status

@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 
 from trainlarge.cli import main
-from trainlarge.results import status_view
-from trainlarge.results.status import STALE, read_state
-from trainlarge.results.status_view import view, watch
+from trainlarge.commands import status_view
+from trainlarge.commands.status import STALE, read_state
+from trainlarge.commands.status_view import view, watch
 from trainlarge.sweep.history import COMMAND_VARIABLE, last_commands, remember_command
 from trainlarge.sweep.lease import LEASE_SECONDS, Lease
 from trainlarge.sweep.status import State, Status

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from trainlarge.commands.step_times import StepTimes
 from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint, weight_bytes
 from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.config.quantize import Uniform
@@ -20,7 +21,6 @@ from trainlarge.data.prepare import prepared_key
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.flops import forward_flops
 from trainlarge.models.shape import Shape
-from trainlarge.results.step_times import StepTimes
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.step_times import budgets_missed, read_measured

@@ -18,11 +18,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from trainlarge.commands.hydra_keys import check_command_line, search_path_override
 from trainlarge.config.register import register_schema
 from trainlarge.config.schema import CompressConfig, TrainConfig
 from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
-from trainlarge.hydra_keys import check_command_line, search_path_override
 from trainlarge.launch.engine import CellsFailed, Outcome, run_cells
 from trainlarge.sweep.action import Action, acting
 from trainlarge.sweep.compose import NOT_NULL, plain

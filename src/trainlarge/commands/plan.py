@@ -10,6 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
+from trainlarge.commands.estimate import Estimate, JobEstimate, estimate
+from trainlarge.commands.stage import act_on_cells
+from trainlarge.commands.step_times import StepTimes, cores_of_a_job
+from trainlarge.commands.terminal import table
 from trainlarge.errors import UserError
 from trainlarge.launch.check import check_command
 from trainlarge.launch.local_options import LocalOptions
@@ -18,10 +22,6 @@ from trainlarge.launch.slurm_command import SlurmRefused, slurm_command
 from trainlarge.launch.slurm_options import array_option, array_slices, largest_array, sbatch_options
 from trainlarge.machine.threads import make_threads_yield
 from trainlarge.results.axes import counted_text, prefixed_text, seconds_text
-from trainlarge.results.estimate import Estimate, JobEstimate, estimate
-from trainlarge.results.step_times import StepTimes, cores_of_a_job
-from trainlarge.results.terminal import table
-from trainlarge.stage_command import act_on_cells
 from trainlarge.sweep.cell import Cell, canonical_json
 from trainlarge.sweep.plan import Plan, look_ahead, make_cells
 from trainlarge.sweep.stages import STAGES

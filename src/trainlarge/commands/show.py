@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
+from trainlarge.commands.rerun import rerun_command
 from trainlarge.errors import UserError
 from trainlarge.results.axes import AXES, significant
-from trainlarge.results.rerun import rerun_command
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.proof import FILES, DamagedFile, damage
 from trainlarge.sweep.stages import STAGES

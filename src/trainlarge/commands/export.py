@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trainlarge.commands.show import find_cell
 from trainlarge.compression.checkpoint import unchanged_checkpoint
 from trainlarge.errors import UserError
-from trainlarge.results.show import find_cell
 from trainlarge.sweep.store import CellFolder, Study
 
 _MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from trainlarge.commands.cleanup import KINDS, Removable, Wanted, find_removable, links, remove
+from trainlarge.commands.terminal import table
 from trainlarge.errors import UserError
 from trainlarge.results.axes import prefixed_text
-from trainlarge.results.cleanup import KINDS, Removable, Wanted, find_removable, links, remove
-from trainlarge.results.terminal import table
 from trainlarge.sweep.store import Study
 
 _WORDS = {

@@ -9,9 +9,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from trainlarge.commands.status import KINDS, STALE, CellState, StudyState, read_state, status_json
+from trainlarge.commands.terminal import table
 from trainlarge.results.axes import seconds_text
-from trainlarge.results.status import KINDS, STALE, CellState, StudyState, read_state, status_json
-from trainlarge.results.terminal import table
 from trainlarge.sweep.status import State
 from trainlarge.sweep.step_times import missed_in_words
 from trainlarge.sweep.store import Study

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import made
 import numpy as np
 import pandas as pd
 
+import made
 from trainlarge.results.document_losses import Sample
 from trainlarge.results.seed_lines import SeedLines
 
