@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from trainlarge.compression.packing import packed_header
+from trainlarge.compression.stored.packing import packed_header
 from trainlarge.config.recipe import Recipe
 from trainlarge.results.frames import find_study
 from trainlarge.sweep.store import CellFolder

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainlarge.compression.grid import compress
-    from trainlarge.compression.packing import load_packed, save_packed
+    from trainlarge.compression.stored.packing import load_packed, save_packed
     from trainlarge.config.prune import Magnitude
     from trainlarge.config.quantize import Uniform
     from trainlarge.config.recipe import Recipe
@@ -41,9 +41,9 @@ _HOME = {
     "Uniform": "trainlarge.config.quantize",
     "UserError": "trainlarge.errors",
     "compress": "trainlarge.compression.grid",
-    "load_packed": "trainlarge.compression.packing",
+    "load_packed": "trainlarge.compression.stored.packing",
     "load_study": "trainlarge.results.frames",
-    "save_packed": "trainlarge.compression.packing",
+    "save_packed": "trainlarge.compression.stored.packing",
 }
 
 

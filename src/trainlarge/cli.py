@@ -104,7 +104,7 @@ def _mirror(outcome: Outcome) -> None:
     if tracking["name"] == "none":
         return
     from trainlarge.errors import UserError
-    from trainlarge.results.mirror import mirror_study
+    from trainlarge.tracking.mirror import mirror_study
 
     try:
         mirror_study(outcome.study, tracking)
@@ -142,7 +142,7 @@ def _write_report(study: Study) -> int:
 
 
 def _sync(options: argparse.Namespace) -> int:
-    from trainlarge.results.mirror import mirror_study
+    from trainlarge.tracking.mirror import mirror_study
 
     tracking = {"name": "wandb", "mode": "online" if options.online else "offline"}
     written = mirror_study(_existing(options.study), tracking | {"project": options.project, "entity": options.entity})

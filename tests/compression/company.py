@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trainlarge.compression import Compressed, Recipe, Weights, compress_grid
 from trainlarge.compression.calibration import Calibration
-from trainlarge.compression.structure.tokens import TokenFacts, renumbered
+from trainlarge.compression.layout.tokens import TokenFacts, renumbered
 from trainlarge.config.method import METHODS, Part
 from trainlarge.errors import UserError
 

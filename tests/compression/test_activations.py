@@ -30,7 +30,7 @@ from trainlarge.compression import (
     save_packed,
 )
 from trainlarge.compression.calibration import Calibration
-from trainlarge.compression.packing import packed_header
+from trainlarge.compression.stored.packing import packed_header
 from trainlarge.config.recipe import SLOTS
 from trainlarge.errors import UserError
 from trainlarge.models.forward import library_logits, masked_logits

@@ -27,13 +27,13 @@ from trainlarge.compression import (
     Ternary,
     Uniform,
     compress,
-    container,
     load_packed,
     load_packed_weights,
     save_packed,
 )
-from trainlarge.compression.container import Part
-from trainlarge.compression.packing import packed_header
+from trainlarge.compression.stored import container
+from trainlarge.compression.stored.container import Part
+from trainlarge.compression.stored.packing import packed_header
 from trainlarge.errors import UserError
 
 RECIPES = [
@@ -268,9 +268,9 @@ def test_a_small_file_cannot_ask_for_gigabytes(tmp_path: Path) -> None:
 
 def test_the_smallest_files_that_a_method_makes_are_read() -> None:
     """99.99 % of the weights pruned: far below the allowed expansion."""
-    from trainlarge.compression.checked import MOST_EXPANSION
-    from trainlarge.compression.encodings import smallest
-    from trainlarge.compression.forms import Plain
+    from trainlarge.compression.stored.checked import MOST_EXPANSION
+    from trainlarge.compression.stored.encodings import smallest
+    from trainlarge.compression.stored.forms import Plain
 
     tensor = torch.zeros(1000, 1000)
     tensor.view(-1)[9_999::10_000] = 1.0

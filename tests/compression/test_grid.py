@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trainlarge.compression import Compressed, Magnitude, Recipe, Uniform, Weights, compress, compress_grid
-from trainlarge.compression.forms import Plain
+from trainlarge.compression.stored.forms import Plain
 from trainlarge.compression.weights import load_forms
 from trainlarge.config.prune import Random
 from trainlarge.config.quantize import GPTQ, Outliers

@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trainlarge.compression import Magnitude, Recipe, compress, load_packed_weights, registry, save_packed
-from trainlarge.compression.forms import Affine, Form
 from trainlarge.compression.registry import Shared, applies, function_of
+from trainlarge.compression.stored.forms import Affine, Form
 from trainlarge.config.method import METHODS, Method, method
 
 

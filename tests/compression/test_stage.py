@@ -13,7 +13,7 @@ import pytest
 from trainlarge.commands.export import export_cell
 from trainlarge.compression import evaluated_model, load_packed
 from trainlarge.compression.checkpoint import find_checkpoint
-from trainlarge.compression.mapped_tensors import zeros_in_pages
+from trainlarge.compression.stored.mapped_tensors import zeros_in_pages
 from trainlarge.data.prepare import prepare
 from trainlarge.errors import UserError
 from trainlarge.models.input_rounding import rounds_inputs

@@ -88,7 +88,7 @@ def _copy(source: Path, target: Path, without: tuple[str, ...] = ()) -> None:
 
 
 def _unpacked(folder: CellFolder):  # type: ignore[no-untyped-def]  # a transformers model, imported only here
-    from trainlarge.compression.packing import load_packed, packed_header
+    from trainlarge.compression.stored.packing import load_packed, packed_header
 
     if not folder.packed.is_file():
         raise UserError(

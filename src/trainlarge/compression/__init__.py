@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainlarge.compression.grid import Compressed, compress, compress_grid
-    from trainlarge.compression.packing import load_packed, load_packed_weights, save_packed
-    from trainlarge.compression.sizes import Sizes
-    from trainlarge.compression.structure.tokens import TokenFacts
+    from trainlarge.compression.layout.tokens import TokenFacts
+    from trainlarge.compression.stored.packing import load_packed, load_packed_weights, save_packed
+    from trainlarge.compression.stored.sizes import Sizes
     from trainlarge.compression.weights import Weights
     from trainlarge.config.activations import Dynamic, Static
     from trainlarge.config.factorize import FixedRank, LowRank
@@ -67,10 +67,10 @@ _HOME = {
     "Compressed": "trainlarge.compression.grid",
     "compress": "trainlarge.compression.grid",
     "compress_grid": "trainlarge.compression.grid",
-    "load_packed": "trainlarge.compression.packing",
-    "load_packed_weights": "trainlarge.compression.packing",
-    "save_packed": "trainlarge.compression.packing",
-    "Sizes": "trainlarge.compression.sizes",
+    "load_packed": "trainlarge.compression.stored.packing",
+    "load_packed_weights": "trainlarge.compression.stored.packing",
+    "save_packed": "trainlarge.compression.stored.packing",
+    "Sizes": "trainlarge.compression.stored.sizes",
     "Weights": "trainlarge.compression.weights",
     "Magnitude": "trainlarge.config.prune",
     "Random": "trainlarge.config.prune",
@@ -95,7 +95,7 @@ _HOME = {
     "Neurons": "trainlarge.config.structure",
     "Frequent": "trainlarge.config.vocabulary",
     "TokenList": "trainlarge.config.vocabulary",
-    "TokenFacts": "trainlarge.compression.structure.tokens",
+    "TokenFacts": "trainlarge.compression.layout.tokens",
 }
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from trainlarge.compression.forms import Form, Plain
 from trainlarge.compression.registry import Shared
+from trainlarge.compression.stored.forms import Form, Plain
 from trainlarge.compression.weights import Weights
 from trainlarge.config.activations import Rounded, Static
 from trainlarge.config.method import Part

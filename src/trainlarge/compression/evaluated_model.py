@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from torch import nn
 
-from trainlarge.compression.forms import Form
-from trainlarge.compression.mapped_tensors import give_back, zeros_in_pages
+from trainlarge.compression.stored.forms import Form
+from trainlarge.compression.stored.mapped_tensors import give_back, zeros_in_pages
 from trainlarge.compression.weights import Weights, load_forms
 
 LARGE_BYTES = 1 << 26

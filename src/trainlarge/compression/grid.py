@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from trainlarge.compression.activations import Ranges, input_ranges
 from trainlarge.compression.calibration import Batch, Calibration
-from trainlarge.compression.forms import DenseWeights, Form
-from trainlarge.compression.packing import Packed
-from trainlarge.compression.recoded import recoded
-from trainlarge.compression.recut import Held, recut
+from trainlarge.compression.layout.tokens import TokenFacts, renumbered_batch
 from trainlarge.compression.registry import Shared, function_of
-from trainlarge.compression.sizes import Sizes
+from trainlarge.compression.stored.forms import DenseWeights, Form
+from trainlarge.compression.stored.packing import Packed
+from trainlarge.compression.stored.recoded import recoded
+from trainlarge.compression.stored.recut import Held, recut
+from trainlarge.compression.stored.sizes import Sizes
 from trainlarge.compression.structure.registry import Reshape, reshape_of
-from trainlarge.compression.structure.tokens import TokenFacts, renumbered_batch
 from trainlarge.compression.weights import Weights, load_reshaped
 from trainlarge.config.activations import Rounded
 from trainlarge.config.method import Method, Part

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainlarge.compression.forms import Plain
+from trainlarge.compression.stored.forms import Plain
 from trainlarge.errors import UserError
 
 

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from trainlarge.compression.calibration import Calibration
-from trainlarge.compression.forms import Form
-from trainlarge.compression.structure.tokens import TokenFacts
+from trainlarge.compression.layout.tokens import TokenFacts
+from trainlarge.compression.stored.forms import Form
 from trainlarge.config.method import Method, Part
 from trainlarge.errors import UserError
 

@@ -15,17 +15,17 @@ from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.cells import recipe_of
 from trainlarge.compression.evaluated_model import EvaluatedModel, is_large
 from trainlarge.compression.grid import Compressed, compress_grid
+from trainlarge.compression.layout.shapes import Structure
+from trainlarge.compression.layout.tokens import removed_share, renumbered
 from trainlarge.compression.own_tokenizer import own_tokenizer
-from trainlarge.compression.packing import save_packed
 from trainlarge.compression.parent import check_dense, proven_parent
-from trainlarge.compression.sizes import Sizes
-from trainlarge.compression.structure.shapes import Structure
-from trainlarge.compression.structure.tokens import removed_share, renumbered
+from trainlarge.compression.stored.packing import save_packed
+from trainlarge.compression.stored.sizes import Sizes
+from trainlarge.compression.stored.zstd import zstd_bytes
 from trainlarge.compression.token_counts import token_facts
 from trainlarge.compression.training_batches import training_batches
 from trainlarge.compression.weight_error import WeightError, total_relative_squared_error, weight_errors
 from trainlarge.compression.weights import Weights
-from trainlarge.compression.zstd import zstd_bytes
 from trainlarge.config.method import Method, Part
 from trainlarge.data.evaluation import EvaluationSet
 from trainlarge.data.prepare import prepare

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainlarge.compression.structure.tokens import TokenFacts
+from trainlarge.compression.layout.tokens import TokenFacts
 from trainlarge.data.documents import token_counts
 from trainlarge.data.prepare import PreparedData
 

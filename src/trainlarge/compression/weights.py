@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from trainlarge.compression.forms import Form, Plain
-from trainlarge.compression.mapped_tensors import TensorsOnDisk
-from trainlarge.compression.structure.encoder import Encoder, find_encoder
-from trainlarge.compression.structure.shapes import Structure
-from trainlarge.compression.structure.skeleton import filled, reshape, skeleton_of
-from trainlarge.compression.structure.tables import Tables, find_tables
+from trainlarge.compression.layout.encoder import Encoder, find_encoder
+from trainlarge.compression.layout.shapes import Structure
+from trainlarge.compression.layout.skeleton import filled, reshape, skeleton_of
+from trainlarge.compression.layout.tables import Tables, find_tables
+from trainlarge.compression.stored.forms import Form, Plain
+from trainlarge.compression.stored.mapped_tensors import TensorsOnDisk
 from trainlarge.errors import UserError
 
 

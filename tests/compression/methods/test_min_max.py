@@ -15,9 +15,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trainlarge.compression import Magnitude, MinMax, Recipe, compress, load_packed_weights, save_packed
-from trainlarge.compression.encodings import encoding_named, fitting, smallest
-from trainlarge.compression.forms import Offset
 from trainlarge.compression.methods.min_max import quantize
+from trainlarge.compression.stored.encodings import encoding_named, fitting, smallest
+from trainlarge.compression.stored.forms import Offset
 from trainlarge.compression.weight_error import relative_squared_error
 from trainlarge.config.structure import Neurons
 

@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 from trainlarge.compression import Recipe, Weights, compress
 from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.divergence import measuring_divergence
-from trainlarge.compression.forms import Affine
 from trainlarge.compression.methods.mixed import output_error, share_out
+from trainlarge.compression.stored.forms import Affine
 from trainlarge.config.quantize import Mixed, Uniform
 from trainlarge.errors import UserError
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch import Tensor
 
-from trainlarge.compression.forms import Affine
 from trainlarge.compression.methods.uniform import quantize
+from trainlarge.compression.stored.forms import Affine
 from trainlarge.compression.weight_error import relative_squared_error
 from trainlarge.config.quantize import Uniform
 

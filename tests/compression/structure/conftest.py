@@ -21,7 +21,7 @@ from transformers import (
     RobertaPreLayerNormForMaskedLM,
 )
 
-from trainlarge.compression.structure.tokens import TokenFacts
+from trainlarge.compression.layout.tokens import TokenFacts
 
 VOCABULARY, DEPTH, HEADS, NEURONS = 60, 4, 4, 40
 SHAPE = {

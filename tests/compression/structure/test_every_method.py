@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trainlarge.compression import Compressed, Recipe, compress, load_packed, save_packed
-from trainlarge.compression.structure.tokens import TokenFacts, renumbered
+from trainlarge.compression.layout.tokens import TokenFacts, renumbered
 from trainlarge.config.factorize import FixedRank, LowRank
 from trainlarge.config.method import METHODS, Part
 from trainlarge.config.structure import CHOICES, Heads, LayerList, Layers, Neurons

@@ -20,14 +20,14 @@ from trainlarge.compression import (
     load_packed_weights,
     save_packed,
 )
-from trainlarge.compression.forms import Codebook, Disjoint, Plain
-from trainlarge.compression.recoded import recoded
-from trainlarge.compression.structure.tokens import TokenFacts
+from trainlarge.compression.layout.tokens import TokenFacts
+from trainlarge.compression.stored.forms import Codebook, Disjoint, Plain
+from trainlarge.compression.stored.recoded import recoded
 from trainlarge.config.quantize import Binary, KMeans, Outliers, Ternary
 from trainlarge.config.structure import Heads, Layers, Neurons
 from trainlarge.config.vocabulary import Frequent
 
-from ..test_encodings import forms
+from ..stored.test_encodings import forms
 from .conftest import made
 
 QUANTIZE = [

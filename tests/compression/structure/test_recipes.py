@@ -24,9 +24,9 @@ from trainlarge.compression import (
     load_packed_weights,
     save_packed,
 )
-from trainlarge.compression.packing import packed_header
-from trainlarge.compression.structure.shapes import Structure
-from trainlarge.compression.structure.tokens import TokenFacts, renumbered
+from trainlarge.compression.layout.shapes import Structure
+from trainlarge.compression.layout.tokens import TokenFacts, renumbered
+from trainlarge.compression.stored.packing import packed_header
 from trainlarge.config.factorize import FixedRank, LowRank
 from trainlarge.config.recipe import SLOTS
 from trainlarge.config.structure import Heads, LayerList, Layers, Neurons

@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trainlarge.compression import Compressed, Recipe, Weights, compress
+from trainlarge.compression.layout.encoder import Block, find_encoder
 from trainlarge.compression.structure.cut import keep_units
-from trainlarge.compression.structure.encoder import Block, find_encoder
 from trainlarge.compression.structure.importance import weight_importance
 from trainlarge.compression.structure.methods.units import keep_globally, keep_in_layers
 from trainlarge.config.structure import Heads, Neurons, Units

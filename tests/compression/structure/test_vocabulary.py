@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trainlarge.compression import Recipe, compress, load_packed, save_packed
-from trainlarge.compression.structure.shapes import Tokens
-from trainlarge.compression.structure.tokens import TokenFacts, removed_share, renumbered
+from trainlarge.compression.layout.shapes import Tokens
+from trainlarge.compression.layout.tokens import TokenFacts, removed_share, renumbered
 from trainlarge.config.factorize import FixedRank
 from trainlarge.config.vocabulary import Frequent, TokenList
 from trainlarge.errors import UserError

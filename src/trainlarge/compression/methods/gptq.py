@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from trainlarge.compression.forms import Affine, Form
-from trainlarge.compression.groups import rows_of, spread
 from trainlarge.compression.methods.uniform import affine, encoded, quantize, scales, top
 from trainlarge.compression.registry import Shared, applies
+from trainlarge.compression.stored.forms import Affine, Form
+from trainlarge.compression.stored.groups import rows_of, spread
 from trainlarge.config.quantize import GPTQ
 
 BLOCK = 128

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainlarge.compression.forms import Codebook, Form
-from trainlarge.compression.groups import rows_of
-from trainlarge.compression.pattern import nonzero_count
 from trainlarge.compression.registry import Shared, applies
+from trainlarge.compression.stored.forms import Codebook, Form
+from trainlarge.compression.stored.groups import rows_of
+from trainlarge.compression.stored.pattern import nonzero_count
 from trainlarge.config.quantize import KMeans
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainlarge.compression.forms import Form, Plain
 from trainlarge.compression.ranking import zero_in_rows
 from trainlarge.compression.registry import Shared, applies
+from trainlarge.compression.stored.forms import Form, Plain
 from trainlarge.config.prune import Magnitude
 
 _LEADING = 1 << 15

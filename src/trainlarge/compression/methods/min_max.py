@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from trainlarge.compression.bits import pack_mask
-from trainlarge.compression.forms import Form, Offset
-from trainlarge.compression.groups import by_group, rows_of, spread
 from trainlarge.compression.registry import Shared, applies
+from trainlarge.compression.stored.bits import pack_mask
+from trainlarge.compression.stored.forms import Form, Offset
+from trainlarge.compression.stored.groups import by_group, rows_of, spread
 from trainlarge.config.quantize import MinMax
 
 

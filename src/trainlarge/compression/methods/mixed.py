@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from trainlarge.compression.divergence import measuring_divergence
-from trainlarge.compression.forms import Form
 from trainlarge.compression.methods.uniform import quantize
 from trainlarge.compression.registry import Shared, applies
+from trainlarge.compression.stored.forms import Form
 from trainlarge.config.quantize import Mixed
 
 FEWEST, MOST = 2, 8

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from trainlarge.compression.forms import Disjoint, Form, Plain
 from trainlarge.compression.methods.uniform import quantize
 from trainlarge.compression.ranking import smallest
 from trainlarge.compression.registry import Shared, applies
+from trainlarge.compression.stored.forms import Disjoint, Form, Plain
 from trainlarge.config.quantize import Outliers
 
 

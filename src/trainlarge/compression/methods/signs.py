@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from trainlarge.compression.forms import Form, Signs
-from trainlarge.compression.groups import by_group, rows_of, spread
-from trainlarge.compression.pattern import nonzero_count
 from trainlarge.compression.registry import Shared, applies
+from trainlarge.compression.stored.forms import Form, Signs
+from trainlarge.compression.stored.groups import by_group, rows_of, spread
+from trainlarge.compression.stored.pattern import nonzero_count
 from trainlarge.config.quantize import Binary, SignsAndScale, Ternary
 
 THRESHOLD = 0.7

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from trainlarge.compression.forms import Form, Plain
 from trainlarge.compression.ranking import smallest, zero_in_rows
 from trainlarge.compression.registry import Shared, applies
+from trainlarge.compression.stored.forms import Form, Plain
 from trainlarge.config.prune import SparseGPT
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from trainlarge.compression.forms import Affine, Form
-from trainlarge.compression.groups import by_group, rows_of, spread
-from trainlarge.compression.pattern import nonzero_count
 from trainlarge.compression.registry import Shared, applies
+from trainlarge.compression.stored.forms import Affine, Form
+from trainlarge.compression.stored.groups import by_group, rows_of, spread
+from trainlarge.compression.stored.pattern import nonzero_count
 from trainlarge.config.quantize import Uniform
 
 SHARES = [share / 100 for share in range(100, 18, -2)]

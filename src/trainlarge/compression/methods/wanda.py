@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from trainlarge.compression.forms import Form, Plain
 from trainlarge.compression.ranking import zero_in_rows
 from trainlarge.compression.registry import Shared, applies
+from trainlarge.compression.stored.forms import Form, Plain
 from trainlarge.config.prune import Wanda
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from trainlarge.compression.calibration import Calibration, first_rows
+from trainlarge.compression.layout.encoder import Block, Encoder
 from trainlarge.compression.masks import counted
 from trainlarge.compression.registry import Shared
-from trainlarge.compression.structure.encoder import Block, Encoder
 from trainlarge.compression.weights import Weights
 from trainlarge.config.structure import Layers, Units
 from trainlarge.errors import UserError

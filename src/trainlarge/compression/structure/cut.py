@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from trainlarge.compression.structure.encoder import Block, Encoder
-from trainlarge.compression.structure.shapes import Tokens
-from trainlarge.compression.structure.tables import Tables
+from trainlarge.compression.layout.encoder import Block, Encoder
+from trainlarge.compression.layout.shapes import Tokens
+from trainlarge.compression.layout.tables import Tables
 from trainlarge.compression.weights import Weights
 from trainlarge.errors import UserError
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from trainlarge.compression.layout.encoder import Block
 from trainlarge.compression.structure.cut import Kind, matrix
-from trainlarge.compression.structure.encoder import Block
 from trainlarge.compression.weights import Weights
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainlarge.compression import bits as bit
-from trainlarge.compression.container import Part, Parts
-from trainlarge.compression.pattern import BLOCKS, FEW, Pattern, gaps_of
+from trainlarge.compression.stored import bits as bit
+from trainlarge.compression.stored.container import Part, Parts
+from trainlarge.compression.stored.pattern import BLOCKS, FEW, Pattern, gaps_of
 
 
 class Index(ABC):

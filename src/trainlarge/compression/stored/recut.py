@@ -9,9 +9,9 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
-from trainlarge.compression.bits import pack_mask
-from trainlarge.compression.forms import Affine, Codebook, Disjoint, Form, Offset, Plain, Signs
-from trainlarge.compression.pattern import nonzero_count
+from trainlarge.compression.stored.bits import pack_mask
+from trainlarge.compression.stored.forms import Affine, Codebook, Disjoint, Form, Offset, Plain, Signs
+from trainlarge.compression.stored.pattern import nonzero_count
 from trainlarge.compression.weights import Weights
 
 

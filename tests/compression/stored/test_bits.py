@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainlarge.compression.bits import pack, pack_mask, packed_bytes, unpack, unpack_mask
+from trainlarge.compression.stored.bits import pack, pack_mask, packed_bytes, unpack, unpack_mask
 
 
 @given(st.integers(1, 8), st.integers(0, 100), st.integers(0, 9))

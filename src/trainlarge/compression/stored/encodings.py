@@ -12,10 +12,10 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
-from trainlarge.compression.container import Part, Parts
-from trainlarge.compression.forms import Disjoint, Form, Plain
-from trainlarge.compression.indexes import INDEXES, Index
-from trainlarge.compression.payloads import PAYLOADS, Payload
+from trainlarge.compression.stored.container import Part, Parts
+from trainlarge.compression.stored.forms import Disjoint, Form, Plain
+from trainlarge.compression.stored.indexes import INDEXES, Index
+from trainlarge.compression.stored.payloads import PAYLOADS, Payload
 from trainlarge.errors import UserError
 
 F = TypeVar("F", bound=Form)

@@ -10,13 +10,13 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from trainlarge.compression import bits as bit
-from trainlarge.compression import container
-from trainlarge.compression.container import Part, Parts
-from trainlarge.compression.forms import Affine, Codebook, Elementwise, Offset, Plain, Signs
-from trainlarge.compression.groups import spread
-from trainlarge.compression.indexes import bytes_part, packed_tensor, unpacked
-from trainlarge.compression.pattern import nonzero_count, nonzero_places
+from trainlarge.compression.stored import bits as bit
+from trainlarge.compression.stored import container
+from trainlarge.compression.stored.container import Part, Parts
+from trainlarge.compression.stored.forms import Affine, Codebook, Elementwise, Offset, Plain, Signs
+from trainlarge.compression.stored.groups import spread
+from trainlarge.compression.stored.indexes import bytes_part, packed_tensor, unpacked
+from trainlarge.compression.stored.pattern import nonzero_count, nonzero_places
 
 F = TypeVar("F", bound=Elementwise)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trainlarge.compression.calibration import Batch
-from trainlarge.compression.structure.shapes import Tokens
+from trainlarge.compression.layout.shapes import Tokens
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from trainlarge.compression import (
     load_packed_weights,
     save_packed,
 )
-from trainlarge.compression.packing import packed_header
+from trainlarge.compression.stored.packing import packed_header
 from trainlarge.errors import UserError
 
 RECIPES = [
@@ -135,7 +135,7 @@ def test_an_error_while_encoding_leaves_the_old_file(plainest: nn.Module, path: 
 def _with_complex_weight(compressed: Compressed) -> Compressed:
     from dataclasses import replace
 
-    from trainlarge.compression.forms import Plain
+    from trainlarge.compression.stored.forms import Plain
 
     forms = {**compressed.packed.forms, "norm.weight": Plain(torch.zeros(7, dtype=torch.complex64))}
     return replace(compressed, packed=replace(compressed.packed, forms=forms))

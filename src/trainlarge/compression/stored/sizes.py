@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from trainlarge.compression.packing import Packed
+from trainlarge.compression.stored.packing import Packed
 from trainlarge.compression.weights import Weights
 
 

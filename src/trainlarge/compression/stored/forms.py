@@ -12,10 +12,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from trainlarge.compression.bits import pack_mask, unpack_mask
-from trainlarge.compression.groups import spread
-from trainlarge.compression.mapped_tensors import read
-from trainlarge.compression.pattern import Pattern, nonzero_count
+from trainlarge.compression.stored.bits import pack_mask, unpack_mask
+from trainlarge.compression.stored.groups import spread
+from trainlarge.compression.stored.mapped_tensors import read
+from trainlarge.compression.stored.pattern import Pattern, nonzero_count
 
 _BIT_PATTERN = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from trainlarge.compression import container
 from trainlarge.compression.activations import Ranges, roundings
-from trainlarge.compression.checked import Shapes, built, bytes_of, check_size, checked_shapes, told_in_a_line
-from trainlarge.compression.container import Parts
-from trainlarge.compression.encodings import Encoding, encoding_named, smallest
-from trainlarge.compression.forms import Form
-from trainlarge.compression.structure.shapes import Structure
-from trainlarge.compression.structure.skeleton import reshape
+from trainlarge.compression.layout.shapes import Structure
+from trainlarge.compression.layout.skeleton import reshape
+from trainlarge.compression.stored import container
+from trainlarge.compression.stored.checked import Shapes, built, bytes_of, check_size, checked_shapes, told_in_a_line
+from trainlarge.compression.stored.container import Parts
+from trainlarge.compression.stored.encodings import Encoding, encoding_named, smallest
+from trainlarge.compression.stored.forms import Form
 from trainlarge.compression.weights import Weights, adopt_dtypes, check_same_shapes, load_reshaped, load_weights
 from trainlarge.config.recipe import Recipe
 from trainlarge.errors import UserError

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainlarge.compression.container import Part
-from trainlarge.compression.encodings import ENCODINGS, encoding_named, fitting, smallest
-from trainlarge.compression.forms import Form, Plain
 from trainlarge.compression.methods.kmeans import cluster
 from trainlarge.compression.methods.outliers import split
 from trainlarge.compression.methods.signs import binarize, ternarize
 from trainlarge.compression.methods.uniform import quantize
+from trainlarge.compression.stored.container import Part
+from trainlarge.compression.stored.encodings import ENCODINGS, encoding_named, fitting, smallest
+from trainlarge.compression.stored.forms import Form, Plain
 from trainlarge.config.quantize import Binary, KMeans, Outliers, Ternary, Uniform
 from trainlarge.errors import UserError
 

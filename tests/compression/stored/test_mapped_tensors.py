@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from trainlarge.compression import Magnitude, Recipe, Uniform, Weights, compress_grid
-from trainlarge.compression.forms import Plain
-from trainlarge.compression.mapped_tensors import TensorsOnDisk, give_back, read, zeros_in_pages
+from trainlarge.compression.stored.forms import Plain
+from trainlarge.compression.stored.mapped_tensors import TensorsOnDisk, give_back, read, zeros_in_pages
 
 MEGABYTE = 1 << 20
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool]

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from trainlarge.compression import container
-from trainlarge.compression.container import Part
+from trainlarge.compression.stored import container
+from trainlarge.compression.stored.container import Part
 from trainlarge.errors import UserError
 
 BODY = {"text": 'ä "quoted" \\ \n', "numbers": [1, 2.5, None]}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trainlarge.compression.bits import unpack_mask
+from trainlarge.compression.stored.bits import unpack_mask
 from trainlarge.errors import UserError
 
 

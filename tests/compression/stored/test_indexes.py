@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainlarge.compression.container import Part
-from trainlarge.compression.indexes import INDEXES
-from trainlarge.compression.pattern import Pattern
+from trainlarge.compression.stored.container import Part
+from trainlarge.compression.stored.indexes import INDEXES
+from trainlarge.compression.stored.pattern import Pattern
 
 masks = st.lists(st.booleans(), max_size=70).map(lambda bits: torch.tensor(bits, dtype=torch.bool))
 few = st.sets(st.integers(0, 5000), max_size=6).map(

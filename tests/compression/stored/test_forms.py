@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainlarge.compression.forms import Plain
+from trainlarge.compression.stored.forms import Plain
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 

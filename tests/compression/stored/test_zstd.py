@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from zstandard import ZstdCompressor
 
-from trainlarge.compression import container
-from trainlarge.compression.container import Part
-from trainlarge.compression.zstd import LEVEL, zstd_bytes
+from trainlarge.compression.stored import container
+from trainlarge.compression.stored.container import Part
+from trainlarge.compression.stored.zstd import LEVEL, zstd_bytes
 
 TENSORS = {
     "table:codes": torch.randint(0, 9, (50_000,), dtype=torch.uint8),

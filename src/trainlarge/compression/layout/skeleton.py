@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainlarge.compression.structure.encoder import Block, Encoder, find_encoder
-from trainlarge.compression.structure.shapes import Structure, Tokens
-from trainlarge.compression.structure.tables import find_tables
+from trainlarge.compression.layout.encoder import Block, Encoder, find_encoder
+from trainlarge.compression.layout.shapes import Structure, Tokens
+from trainlarge.compression.layout.tables import find_tables
 from trainlarge.errors import UserError
 from trainlarge.models.low_rank import LowRankEmbedding, LowRankLinear, tie
 

@@ -6,14 +6,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import made
 import pytest
-import wandb_file
 
+import made
+import wandb_file
 from trainlarge.errors import UserError
 from trainlarge.results.frames import load_study
-from trainlarge.results.mirror import AXES, RECIPE_COLUMNS, mirror_study
 from trainlarge.sweep.store import Study
+from trainlarge.tracking.mirror import AXES, RECIPE_COLUMNS, mirror_study
 
 TRACKING = {"name": "wandb", "mode": "offline", "project": "trainlarge", "entity": None}
 

@@ -1,0 +1,1 @@
+"""How compressed tensors are held, counted and written to a packed file."""

@@ -1,0 +1,1 @@
+"""Mirrors of a study, rebuilt from its folder at any time."""
