@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import made
 import pytest
 
+import made
 from trainlarge.cli import main
 from trainlarge.commands.cleanup import Wanted, find_removable, remove
 from trainlarge.commands.status import read_state

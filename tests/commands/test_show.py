@@ -3,9 +3,9 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-import made
 import pytest
 
+import made
 from trainlarge.commands.rerun import compose_config, hydra_text, overrides
 from trainlarge.commands.show import show_cell
 from trainlarge.errors import UserError

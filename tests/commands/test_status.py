@@ -8,10 +8,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import made
 import pytest
 from rich.console import Console
 
+import made
 from trainlarge.cli import main
 from trainlarge.commands import status_view
 from trainlarge.commands.status import STALE, read_state

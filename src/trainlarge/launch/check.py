@@ -8,9 +8,11 @@ from typing import Any
 
 from trainlarge.config.schema import LauncherConfig
 from trainlarge.config.tracking import check_tracking
+from trainlarge.data.split import DOCUMENTS
 from trainlarge.errors import UserError
 from trainlarge.launch.local_options import LocalOptions
 from trainlarge.launch.slurm_options import sbatch_options
+from trainlarge.sweep.store import Study
 
 OF_THE_COMMAND = ("study", "launcher", "tracking", "workers", "redo")
 """Keys that hold for a command as a whole."""
@@ -29,6 +31,7 @@ def check_command(configs: list[dict[str, Any]]) -> None:
     for key in OF_THE_COMMAND:
         _check_same(key, [config[key] for config in configs])
     check_tracking(configs[0]["tracking"])
+    _check_split(configs)
     _check_keys(configs[0]["launcher"])
     name = configs[0]["launcher"]["name"]
     if name not in _CHECKS:
@@ -42,6 +45,29 @@ def _check_keys(launcher: dict[str, Any]) -> None:
     for key, value in launcher.items():
         if key not in known:
             raise UserError(f"launcher.{key}", value, f"one of the keys {', '.join(known)}")
+
+
+def _check_split(configs: list[dict[str, Any]]) -> None:
+    """Refuse to fill in the newest split in a study of before there were several: all of it would be trained again, and
+    its losses could not be compared."""
+    data = next((config["data"] for config in configs if _leaves_split_open(config)), None)
+    study = Study.named(configs[0]["study"])
+    before = next(study.folders("train"), None)
+    if data is None or before is None:
+        return
+    try:
+        kept = before.cell().config["data"]
+    except UserError:
+        return
+    if kept["name"] == data["name"] and kept["split"] == DOCUMENTS and not kept["validation_files"]:
+        allowed = f"{DOCUMENTS}, by which the cells of study {study.name} were split before this key; or another study"
+        raise UserError("data.split", data["split"], allowed)
+
+
+def _leaves_split_open(config: dict[str, Any]) -> bool:
+    """Whether it is a train cell's, and the newest rule would be filled in."""
+    data = config.get("data", {})
+    return "schedule" in config and data["split"] is None and not data["validation_files"]
 
 
 def _check_same(key: str, values: list[Any]) -> None:
