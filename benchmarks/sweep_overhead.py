@@ -162,6 +162,10 @@ class _EmptyStage:
         return 1.0
 
     @staticmethod
+    def to_prepare(cells: list[Cell]) -> list[Cell]:
+        return []
+
+    @staticmethod
     def run(job: RunningJob) -> None:
         for cell in job.cells:
             job.finish(cell.id, {"schema": 1, "stage": NOTHING, "cell": cell.id, "config": cell.config})
@@ -174,6 +178,7 @@ def _register_empty_stage() -> None:
 
 
 resolve, shared_work, cost, run = _EmptyStage.resolve, _EmptyStage.shared_work, _EmptyStage.cost, _EmptyStage.run
+to_prepare = _EmptyStage.to_prepare
 _register_empty_stage()
 
 

@@ -81,13 +81,18 @@ def check_keys(data: dict[str, Any]) -> None:
     Raises:
         UserError: naming it, and what it needs.
     """
+    given = [key for key, default in _defaults().items() if data.get(key, default) != default]
+    if not given:
+        return
     source = corpus(data)
-    for key, default in _defaults().items():
-        if key not in ALWAYS_READ and data.get(key, default) != default and (needed := source.needs(key)):
+    for key in given:
+        if needed := source.needs(key):
+            default = _defaults()[key]
             value = "null" if default is None else default
             raise UserError(f"data.{key}", data[key], f"{value} unless {needed}")
 
 
 @cache
 def _defaults() -> dict[str, Any]:
-    return asdict(DataConfig(name=""))
+    """The keys that a corpus may not look at, with their defaults."""
+    return {key: value for key, value in asdict(DataConfig(name="")).items() if key not in ALWAYS_READ}

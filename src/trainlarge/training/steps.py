@@ -57,10 +57,13 @@ def step_of(config: dict[str, Any]) -> Step:
     if batch < length or batch % length:
         raise UserError("optim.batch", batch, f"tokens in a step: a multiple of data.sequence_length={length}")
     masked = masked_count(config["task"]["mask_rate"], length)
-    rows = batch // length
-    shape, forward = shape_of(config), forward_of(config["impl"])
-    flops = training_flops(shape, length, masked), executed_training_flops(shape, length, masked, forward)
-    return Step(rows, length, masked, rows * flops[0], rows * flops[1])
+    return _step(shape_of(config), batch // length, length, masked, forward_of(config["impl"]))
+
+
+@lru_cache(maxsize=1024)
+def _step(shape: Shape, rows: int, length: int, masked: int, forward: str) -> Step:
+    executed = executed_training_flops(shape, length, masked, forward)
+    return Step(rows, length, masked, rows * training_flops(shape, length, masked), rows * executed)
 
 
 def steps_in(budget: Budget, step: Step, step_seconds: float | None, key: str = "budget") -> int:
