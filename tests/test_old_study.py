@@ -1,6 +1,6 @@
 """A study that an older version made, before digests, splits and rounds of step times, is read and goes on.
 
-``studies/before_digests.zip`` holds it: its sweep files, its text and its folder, without trunks.
+``old/before_digests.zip`` holds it: its sweep files, its text and its folder, without trunks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BYTES = {
 @pytest.fixture
 def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the study; its sweep files and its text lie in the working directory."""
-    shutil.unpack_archive(Path(__file__).parent / "studies" / "before_digests.zip", tmp_path)
+    shutil.unpack_archive(Path(__file__).parent / "old" / "before_digests.zip", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TRAINLARGE_STUDIES", str(tmp_path / "studies"))
     return tmp_path / "studies" / "old"

@@ -164,12 +164,14 @@ def test_jobs_at_once_shorten_the_whole(at_once: int | None, elapsed: float) -> 
     assert Estimate((), at_once).elapsed_seconds == 0.0
 
 
-def test_calibration_times_a_shape_once(
+def test_each_calibration_adds_a_round_and_the_estimate_only_falls(
     study: Study, tiny_overrides: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["plan", "train", *tiny_overrides, "budget=[10 steps,20 steps]", "--json", "--calibrate"]) == 0
-    seconds = json.loads(capfd.readouterr().out)["total"]["seconds"]
-    assert seconds > 0 and len(list((study.path / "probes").glob("*.json"))) == 1
-    assert not (study.path / "train").exists(), "nothing is frozen"
-    assert main(["plan", "train", *tiny_overrides, "budget=[10 steps,20 steps]", "--json", "--calibrate"]) == 0
-    assert json.loads(capfd.readouterr().out)["total"]["seconds"] == seconds
+    found: list[tuple[float, int]] = []
+    for _ in range(2):
+        assert main(["plan", "train", *tiny_overrides, "budget=[10 steps,20 steps]", "--json", "--calibrate"]) == 0
+        [probe] = (study.path / "probes").glob("*.json")
+        seconds = json.loads(capfd.readouterr().out)["total"]["seconds"]
+        found.append((seconds, len(json.loads(probe.read_text())["rounds"])))
+        assert not (study.path / "train").exists(), "nothing is frozen"
+    assert 0 < found[1][0] <= found[0][0] and found[1][1] > found[0][1] > 0
