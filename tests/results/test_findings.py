@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import made
 import numpy as np
 import pandas as pd
 import pytest
 
+import made
 from trainlarge.results.caveats import caveats
 from trainlarge.results.document_losses import DocumentLosses, Sample
 from trainlarge.results.evidence import Evidence

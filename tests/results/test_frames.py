@@ -4,10 +4,10 @@ import json
 import time
 from pathlib import Path
 
-import made
 import pandas as pd
 import pytest
 
+import made
 from trainlarge.errors import UserError
 from trainlarge.results.columns import COLUMNS
 from trainlarge.results.frames import StudyFrames, load_study

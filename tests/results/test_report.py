@@ -5,10 +5,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import made
 import pandas as pd
 import pytest
 
+import made
 from trainlarge.errors import UserError
 from trainlarge.results.frames import load_study
 from trainlarge.results.report import write_report
