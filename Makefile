@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Files in their own order: sorted by the number of their tests, the slowest (a real SLURM) would begin last.
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install quickstart test test-long test-alone test-gpu lint bench clean
+.PHONY: install quickstart test test-long test-alone test-gpu lint docs bench clean
 
 install: $(STAMP)
 
@@ -45,6 +45,9 @@ lint: install
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: install
+	$(BIN)/python docs/make_configuration.py
 
 bench: install
 	$(BIN)/python benchmarks/throughput.py

@@ -1,0 +1,133 @@
+"""Writes docs/configuration.md from the dataclasses of ``trainlarge.config``: ``python docs/make_configuration.py``.
+
+Meaning and type of a key are read from the dataclass, its default from ``conf/``, composed as a command does.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from trainlarge.config.method import METHODS
+from trainlarge.config.register import register_schema
+from trainlarge.config.schema import CompressConfig, TrainConfig
+from trainlarge.config.share import share_folder
+
+PAGE = Path(__file__).with_name("configuration.md")
+HEAD = """# Configuration
+
+Every key of `trainlarge train` and `trainlarge compress`. This page is made from the dataclasses in `src/trainlarge/config/` and the
+defaults in `conf/` by `python docs/make_configuration.py`; edit those, not this page.
+
+Set a key with `KEY=VALUE` on the command line or in a file of `sweeps/`; a group is chosen with its name (`arch=roberta`).
+`trainlarge train --cfg job` shows the composed configuration.
+"""
+TABLE = "| key | type | default | meaning |\n| --- | --- | --- | --- |"
+
+
+def page() -> str:
+    """The text of docs/configuration.md."""
+    register_schema()
+    with initialize_config_dir(version_base="1.3", config_dir=str(share_folder() / "conf")):
+        train = OmegaConf.to_container(compose("train"))
+        compress = OmegaConf.to_container(compose("compress"))
+    assert isinstance(train, dict) and isinstance(compress, dict)
+    parts = [HEAD, "## Keys of both stages, and of `train`\n", _table(TrainConfig, "", train)]
+    parts += [_section(f"{name}", kind, train[name]) for name, kind in _groups(TrainConfig)]
+    only = {name for name, _ in _groups(TrainConfig)} | {field.name for field in fields(TrainConfig)}
+    parts += ["## Keys of `compress` alone\n", _table(CompressConfig, "", compress, leave_out=only - {"checkpoint"})]
+    parts += [_slot(slot, methods) for slot, methods in METHODS.items()]
+    return "\n".join(parts)
+
+
+def _section(name: str, kind: type, defaults: Mapping[str, Any]) -> str:
+    return f"## `{name}`: {_first_line(kind)}\n\n{_table(kind, f'{name}.', defaults)}"
+
+
+def _slot(slot: str, methods: Mapping[str, type]) -> str:
+    parts = [
+        f"## `{slot}`\n\n`{slot}=none` leaves it out; the methods are {', '.join(f'`{name}`' for name in methods)}.\n"
+    ]
+    for name, kind in methods.items():
+        parts.append(
+            f"### `{slot}={name}`\n\n{_paragraph(inspect.getdoc(kind) or '')}\n\n{_table(kind, f'{slot}.', {})}"
+        )
+    return "\n".join(parts)
+
+
+def _table(kind: type, prefix: str, defaults: Mapping[str, Any], leave_out: set[str] | None = None) -> str:
+    groups, texts = {name for name, _ in _groups(kind)}, _texts(kind)
+    rows = [
+        f"| `{prefix}{field.name}` | {_type(field.type)} | {_default(field, defaults)} | {texts.get(field.name, '')} |"
+        for field in fields(kind)
+        if field.name not in groups and field.name not in (leave_out or ())
+    ]
+    return f"{TABLE}\n" + "\n".join(rows) + "\n"
+
+
+def _groups(kind: type) -> Iterator[tuple[str, type]]:
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint) and isinstance(hint, type):
+            yield name, hint
+
+
+def _default(field: Any, defaults: Mapping[str, Any]) -> str:
+    value = defaults.get(field.name, field.default)
+    if value is MISSING or value == "???":
+        return "must be given"
+    if value is None or isinstance(value, bool):
+        return f"`{json.dumps(value)}`"
+    return f"`{value}`"
+
+
+def _type(annotation: Any) -> str:
+    text = (
+        str(annotation)
+        .replace("|", "or")
+        .replace("None", "null")
+        .replace("Sequence", "list")
+        .replace("Literal", "one of ")
+    )
+    return text if text != "Any" else ""
+
+
+@cache
+def _texts(kind: type) -> dict[str, str]:
+    """Field -> the text under it, for the class and those it inherits from."""
+    found: dict[str, str] = {}
+    for part in reversed(kind.__mro__):
+        if is_dataclass(part):
+            found |= _texts_of(part)
+    return found
+
+
+def _texts_of(kind: type) -> dict[str, str]:
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
+    return {
+        field.target.id: _paragraph(inspect.cleandoc(text.value.value))
+        for field, text in zip(body, body[1:], strict=False)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+    }  # fmt: skip
+
+
+def _first_line(kind: type) -> str:
+    return (inspect.getdoc(kind) or "").splitlines()[0].rstrip(".")
+
+
+def _paragraph(text: str) -> str:
+    return " ".join(text.replace("``", "`").replace("|", "\\|").split())
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
