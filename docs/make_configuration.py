@@ -26,11 +26,11 @@ from trainlarge.config.share import share_folder
 PAGE = Path(__file__).with_name("configuration.md")
 HEAD = """# Configuration
 
-Every key of `trainlarge train` and `trainlarge compress`. This page is made from the dataclasses in `src/trainlarge/config/` and the
-defaults in `conf/` by `python docs/make_configuration.py`; edit those, not this page.
+Every key of `trainlarge train` and `trainlarge compress`. This page is made from the dataclasses in `src/trainlarge/config/`
+and the defaults in `conf/` by `python docs/make_configuration.py`; edit those, not this page.
 
-Set a key with `KEY=VALUE` on the command line or in a file of `sweeps/`; a group is chosen with its name (`arch=roberta`).
-`trainlarge train --cfg job` shows the composed configuration.
+Set a key with `KEY=VALUE` on the command line or in a file of `sweeps/`; a group is chosen with its name
+(`arch=roberta`). `trainlarge train --cfg job` shows the composed configuration.
 """
 TABLE = "| key | type | default | meaning |\n| --- | --- | --- | --- |"
 
@@ -55,13 +55,11 @@ def _section(name: str, kind: type, defaults: Mapping[str, Any]) -> str:
 
 
 def _slot(slot: str, methods: Mapping[str, type]) -> str:
-    parts = [
-        f"## `{slot}`\n\n`{slot}=none` leaves it out; the methods are {', '.join(f'`{name}`' for name in methods)}.\n"
-    ]
+    names = ", ".join(f"`{name}`" for name in methods)
+    parts = [f"## `{slot}`\n\n`{slot}=none` leaves it out; the methods are {names}.\n"]
     for name, kind in methods.items():
-        parts.append(
-            f"### `{slot}={name}`\n\n{_paragraph(inspect.getdoc(kind) or '')}\n\n{_table(kind, f'{slot}.', {})}"
-        )
+        text = _paragraph(inspect.getdoc(kind) or "")
+        parts.append(f"### `{slot}={name}`\n\n{text}\n\n{_table(kind, f'{slot}.', {})}")
     return "\n".join(parts)
 
 
@@ -91,14 +89,10 @@ def _default(field: Any, defaults: Mapping[str, Any]) -> str:
 
 
 def _type(annotation: Any) -> str:
-    text = (
-        str(annotation)
-        .replace("|", "or")
-        .replace("None", "null")
-        .replace("Sequence", "list")
-        .replace("Literal", "one of ")
-    )
-    return text if text != "Any" else ""
+    if annotation == "Any":
+        return ""
+    text = str(annotation).replace("|", "or").replace("None", "null")
+    return text.replace("Sequence", "list").replace("Literal", "one of ")
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The pages for users: links lead somewhere, code in them can be run as far as it imports, every verb and flag is told."""
+"""The pages for users: links lead somewhere, imports of examples work, and every verb and flag is named."""
 
 from __future__ import annotations
 
