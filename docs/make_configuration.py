@@ -26,8 +26,8 @@ from trainlarge.config.share import share_folder
 PAGE = Path(__file__).with_name("configuration.md")
 HEAD = """# Configuration
 
-Every key of `trainlarge train` and `trainlarge compress`. This page is made from the dataclasses in `src/trainlarge/config/`
-and the defaults in `conf/` by `python docs/make_configuration.py`; edit those, not this page.
+Every key of `trainlarge train` and `trainlarge compress`. This page is made from the dataclasses in
+`src/trainlarge/config/` and the defaults in `conf/` by `python docs/make_configuration.py`; edit those, not this page.
 
 Set a key with `KEY=VALUE` on the command line or in a file of `sweeps/`; a group is chosen with its name
 (`arch=roberta`). `trainlarge train --cfg job` shows the composed configuration.
