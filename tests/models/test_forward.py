@@ -14,7 +14,7 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
 from trainlarge.models import attention
 from trainlarge.models.build import build_model
-from trainlarge.models.fast import fast_features
+from trainlarge.models.fast import fast_path
 from trainlarge.models.forward import library_logits, masked_logits, masked_loss
 from trainlarge.models.shape import Shape
 
@@ -75,7 +75,7 @@ def test_logits_are_the_whole_library_models_at_the_positions(shape: Shape, kind
     model, (inputs, positions, _) = build(shape, kind), batch()
     rows = torch.arange(len(inputs)).unsqueeze(1)
     expected = model(input_ids=inputs).logits[rows, positions].flatten(0, 1)
-    assert fast_features(model) is not None
+    assert fast_path(model) is not None
     for logits in (masked_logits(model, inputs, positions), library_logits(model, inputs, positions)):
         torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
@@ -168,7 +168,7 @@ def test_what_has_no_fast_path_takes_the_librarys() -> None:
     sliding = build(SHAPES[0])
     sliding.config.layer_types = ["sliding_attention"] * 3
     inputs, positions, labels = batch()
-    assert fast_features(bert) is None and fast_features(sliding) is None
+    assert fast_path(bert) is None and fast_path(sliding) is None
     rows = torch.arange(len(inputs)).unsqueeze(1)
     expected = bert(input_ids=inputs).logits[rows, positions].flatten(0, 1)
     torch.testing.assert_close(masked_logits(bert, inputs, positions), expected)

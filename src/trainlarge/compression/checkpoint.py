@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from trainlarge.errors import UserError
+from trainlarge.models.foreign import counts_from_padding
 from trainlarge.sweep.cell import ID_PATTERN
 from trainlarge.sweep.digest import file_digest
 from trainlarge.sweep.store import Study
@@ -23,11 +24,6 @@ TOKENIZER_EXTRAS = (
 """Files beside ``tokenizer.json`` that say, where they are there, which tokens are special."""
 WEIGHTS = "model.safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
-POSITIONS_FROM_PADDING = frozenset({
-    "camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm",
-    "xlm-roberta", "xlm-roberta-xl", "xmod",
-})  # fmt: skip
-"""Architectures (``model_type``) that count positions from the padding token on."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +161,7 @@ def check_positions(folder: Path, sequence_length: int) -> None:
         UserError: on ``data.sequence_length``.
     """
     config = _config(folder)
-    first = (config.get("pad_token_id") or 0) + 1 if config.get("model_type") in POSITIONS_FROM_PADDING else 0
+    first = (config.get("pad_token_id") or 0) + 1 if counts_from_padding(config.get("model_type")) else 0
     positions = config.get("max_position_embeddings", sequence_length + first) - first
     if not 1 <= sequence_length <= positions:
         allowed = f"1 to {positions}, the positions that the model of {folder} knows"

@@ -3,148 +3,149 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from transformers import (
-    MODEL_FOR_MASKED_LM_MAPPING,
-    AutoConfig,
-    AutoModelForMaskedLM,
-    ModernBertConfig,
-    ModernBertForMaskedLM,
-    PretrainedConfig,
-    PreTrainedModel,
-    RobertaPreLayerNormConfig,
-    RobertaPreLayerNormForMaskedLM,
-)
+import transformers
+from transformers import AutoConfig, PreTrainedModel
 
 from trainlarge.errors import UserError
-from trainlarge.models.families import PAD_ID
+from trainlarge.models.families import MODEL_CLASSES
+from trainlarge.models.family import Head
 from trainlarge.models.foreign import without_code
 from trainlarge.models.shape import Shape
 
-ROTARY_BASE = 10_000.0
-"""Base of the rotary frequencies in every layer (Su et al. 2021); the library's 160 000 is for rows of 8 192 tokens."""
 
+def build_model(
+    shape: Shape, *, init_std: float, seed: int, attention: str, head: Head | None = None
+) -> PreTrainedModel:
+    """A new model whose weights are a function of the shape, the head, ``init_std`` and ``seed`` alone.
 
-def build_model(shape: Shape, *, init_std: float, seed: int, attention: str) -> PreTrainedModel:
-    """A new model whose weights are a function of the shape, ``init_std`` and ``seed`` alone.
-
-    The library's own scheme draws the weights, with ``init_std`` in place of its 0.02: ModernBERT cuts the normal
-    distribution at two deviations and divides the output projections' by sqrt(2 depth) (as in Megatron-LM).
+    The library's own scheme for the family draws the weights, with ``init_std`` in place of its 0.02.
 
     Args:
         shape: the architecture.
         init_std: standard deviation of the initial matrices and embeddings.
         seed: of the initial weights; the global random state is neither read nor changed.
         attention: the library's implementation, see :func:`trainlarge.machine.device.default_attention`.
+        head: what the model predicts; None: what its family is pretrained with.
 
     Returns:
         The model in fp32 on the CPU, in training mode.
+
+    Raises:
+        UserError: on ``arch.name``, when the family has no such head.
     """
-    configuration, model_class = _ARCHITECTURES[shape.name]
-    config = configuration(shape)
+    family, kind = shape.family, head or shape.family.pretraining_head
+    model_class = getattr(transformers, family.head(kind).model_class)
+    config = family.config(shape, kind)
     config.initializer_range = init_std
     config._attn_implementation = attention
+    if kind is Head.SEQUENCE_LABEL:
+        config.num_labels = shape.labels
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = model_class(config)
+        model: PreTrainedModel = model_class(config)
     return _without_unused_gradients(model).train()
 
 
-def load_model(folder: str | Path, *, attention: str | None = None) -> PreTrainedModel:
-    """The masked language model of a Hugging Face folder, in fp32 and evaluation mode; never looks on the network.
+class _Loader(NamedTuple):
+    """How a head is loaded with any architecture that has it."""
+
+    auto_class: str
+    """The library's class that finds the architecture's own."""
+    mapping: str
+    """The library's table of the architectures with that head."""
+    kind: str
+    """What such a model is called."""
+    allowed: str
+    """What such a model does, and which there are."""
+
+
+_LOADERS = {
+    Head.MASKED_LM: _Loader(
+        "AutoModelForMaskedLM",
+        "MODEL_FOR_MASKED_LM_MAPPING",
+        "masked language model",
+        "predicts masked tokens: an encoder (BERT, RoBERTa, ModernBERT, ...) or an encoder-decoder such as BART",
+    ),
+    Head.CAUSAL_LM: _Loader(
+        "AutoModelForCausalLM",
+        "MODEL_FOR_CAUSAL_LM_MAPPING",
+        "causal language model",
+        "predicts the next token: a decoder (Llama, GPT-2, ...)",
+    ),
+    Head.SEQUENCE_LABEL: _Loader(
+        "AutoModelForSequenceClassification",
+        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
+        "sequence classification model",
+        "labels rows (BERT, RoBERTa, ModernBERT, Llama, ...)",
+    ),
+}
+
+
+def load_model(folder: str | Path, *, attention: str | None = None, head: Head = Head.MASKED_LM) -> PreTrainedModel:
+    """The model of a Hugging Face folder, in fp32 and evaluation mode; never looks on the network.
+
+    Args:
+        folder: with ``config.json`` and weights in safetensors, of any architecture of the library with that head.
+        attention: the library's implementation; None: its choice.
+        head: what the model predicts.
 
     Raises:
         UserError: on ``checkpoint``, when the folder is missing, is no such model or is damaged.
     """
-    path = Path(folder)
+    path, loader = Path(folder), _LOADERS[head]
     if not (path / "config.json").is_file():
         raise UserError("checkpoint", folder, "a Hugging Face folder with config.json and model.safetensors")
-    options = {
-        "local_files_only": True,
-        "trust_remote_code": False,
-        "use_safetensors": True,
-        "dtype": torch.float32,
-        "output_loading_info": True,
-    }
     try:
-        _check_is_masked(path)
-        model, report = AutoModelForMaskedLM.from_pretrained(path, attn_implementation=attention, **options)
+        _check_head(path, loader)
+        model, missing = _loaded(path, loader, attention)
     except UserError:
         raise
     except Exception as error:  # crafted files make each library raise its own
         cause = str(error).partition("\n")[0][:200]
-        raise UserError("checkpoint", folder, f"an undamaged Hugging Face masked language model ({cause})") from error
-    if report["missing_keys"]:
-        missing = ", ".join(sorted(report["missing_keys"])[:3])
-        raise UserError("checkpoint", folder, f"a masked language model with all its weights (missing: {missing})")
+        raise UserError("checkpoint", folder, f"an undamaged Hugging Face {loader.kind} ({cause})") from error
+    if missing:
+        names = ", ".join(sorted(missing)[:3])
+        raise UserError("checkpoint", folder, f"a {loader.kind} with all its weights (missing: {names})")
     return _without_unused_gradients(model).eval()
 
 
-def _check_is_masked(folder: Path) -> None:
-    """Raises UserError, which names what is supported, for a model that predicts no masked tokens (T5, GPT), and
-    ValueError for one that asks for code or kernels from elsewhere."""
+def _loaded(folder: Path, loader: _Loader, attention: str | None) -> tuple[PreTrainedModel, set[str]]:
+    """The model, and the names of the weights that the folder lacks."""
+    model, report = getattr(transformers, loader.auto_class).from_pretrained(
+        folder,
+        attn_implementation=attention,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    return model, set(report["missing_keys"])
+
+
+def _check_head(folder: Path, loader: _Loader) -> None:
+    """Raises UserError, which names what is supported, for an architecture without the head (T5 predicts no masked
+    tokens), and ValueError for one that asks for code or kernels from elsewhere."""
     without_code(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    kind = type(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
-    if kind not in MODEL_FOR_MASKED_LM_MAPPING:
+    kind: Any = type(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
+    if kind not in getattr(transformers, loader.mapping):
         allowed = (
-            "a model that predicts masked tokens: an encoder (BERT, RoBERTa, ModernBERT, ...) or an encoder-decoder "
-            f"such as BART; {kind.model_type} has no such loss, but trainlarge.compression.compress takes its model"
+            f"a model that {loader.allowed}; {kind.model_type} has no such loss, but trainlarge.compression.compress "
+            "takes its model"
         )
         raise UserError("checkpoint", folder, allowed)
 
 
-def _modern_config(shape: Shape) -> PretrainedConfig:
-    rotary = {"rope_type": "default", "rope_theta": ROTARY_BASE}
-    return ModernBertConfig(
-        vocab_size=shape.vocab_size,
-        hidden_size=shape.width,
-        intermediate_size=shape.ffn_width,
-        num_hidden_layers=shape.depth,
-        num_attention_heads=shape.heads,
-        max_position_embeddings=shape.positions,
-        layer_types=["full_attention"] * shape.depth,
-        rope_parameters={"full_attention": dict(rotary), "sliding_attention": dict(rotary)},
-        embedding_dropout=shape.dropout,
-        attention_dropout=shape.dropout,
-        mlp_dropout=shape.dropout,
-        tie_word_embeddings=shape.tied,
-        pad_token_id=PAD_ID,
-        bos_token_id=None,
-        eos_token_id=None,
-        cls_token_id=None,
-        sep_token_id=None,
-    )
-
-
-def _roberta_config(shape: Shape) -> PretrainedConfig:
-    return RobertaPreLayerNormConfig(
-        vocab_size=shape.vocab_size,
-        hidden_size=shape.width,
-        intermediate_size=shape.ffn_width,
-        num_hidden_layers=shape.depth,
-        num_attention_heads=shape.heads,
-        max_position_embeddings=shape.positions,
-        hidden_dropout_prob=shape.dropout,
-        attention_probs_dropout_prob=shape.dropout,
-        type_vocab_size=1,
-        pad_token_id=PAD_ID,
-        bos_token_id=None,
-        eos_token_id=None,
-        tie_word_embeddings=shape.tied,
-    )
-
-
 def _without_unused_gradients(model: PreTrainedModel) -> PreTrainedModel:
-    """Freeze the bias that an untied RoBERTa never reads: data-parallel training waits for every trained parameter."""
-    if isinstance(model, RobertaPreLayerNormForMaskedLM) and model.lm_head.bias is not model.lm_head.decoder.bias:
-        model.lm_head.bias.requires_grad_(False)
+    """Freeze a bias that the forward pass never reads: data-parallel training waits for every trained parameter."""
+    known = MODEL_CLASSES.get(type(model).__name__)
+    if known is None or known[1].unused_bias is None:
+        return model
+    bias = model.get_parameter(known[1].unused_bias)
+    if bias is not model.get_submodule(known[1].output).bias:
+        bias.requires_grad_(False)
     return model
-
-
-_ARCHITECTURES: dict[str, tuple[Callable[[Shape], PretrainedConfig], type[PreTrainedModel]]] = {
-    "modern": (_modern_config, ModernBertForMaskedLM),
-    "roberta": (_roberta_config, RobertaPreLayerNormForMaskedLM),
-}

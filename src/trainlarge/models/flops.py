@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+from trainlarge.models.family import Head
 from trainlarge.models.shape import Shape
 
 
-def forward_flops(shape: Shape, sequence_length: int, predictions_per_row: int) -> int:
+def forward_flops(shape: Shape, sequence_length: int, predictions_per_row: int, head: Head | None = None) -> int:
     """FLOPs of the forward pass over one row of tokens.
 
     Counts the linear layers, attention scores and weighted sums over the full row, and the prediction head and output
     layer at the predicted positions only. Look-ups, norms, activations and softmax are left out, as in Kaplan et al.
-    2020 (section 2.1), whose count leaves the output layer out too.
+    2020 (section 2.1), whose count leaves the output layer out too. A causal model computes and counts all scores.
 
     Args:
         shape: the model.
         sequence_length: tokens of the row.
-        predictions_per_row: positions at which the head is applied.
+        predictions_per_row: positions at which the head is applied; 1 where it labels the row.
+        head: what the model predicts; None: what its family is pretrained with.
+
+    Raises:
+        UserError: on ``arch.name``, when the family has no such head.
     """
-    encoder = shape.depth * (_linear_flops(shape) * sequence_length + _attention_flops(shape, sequence_length))
-    return encoder + predictions_per_row * _prediction_flops(shape)
+    body = shape.depth * (_linear_flops(shape) * sequence_length + _attention_flops(shape, sequence_length))
+    is_everywhere = shape.family.head(head).is_everywhere
+    return body + (sequence_length if is_everywhere else predictions_per_row) * _prediction_flops(shape, head)
 
 
-def training_flops(shape: Shape, sequence_length: int, predictions_per_row: int) -> int:
+def training_flops(shape: Shape, sequence_length: int, predictions_per_row: int, head: Head | None = None) -> int:
     """FLOPs of forward and backward over one row: 3 times the forward pass.
 
     Each product C = A B has two products in its backward pass, dA = dC B' and dB = A' dC, and both are needed
     everywhere: the first layer's input is the token embedding, which is trained. So backward is exactly twice forward
     (Kaplan et al. 2020, section 2.1), without what a fused attention kernel computes a second time in its backward.
     """
-    return 3 * forward_flops(shape, sequence_length, predictions_per_row)
+    return 3 * forward_flops(shape, sequence_length, predictions_per_row, head)
 
 
-def executed_training_flops(shape: Shape, sequence_length: int, predictions_per_row: int, forward: str) -> int:
+def executed_training_flops(
+    shape: Shape, sequence_length: int, predictions_per_row: int, forward: str, head: Head | None = None
+) -> int:
     """FLOPs of forward and backward over one row that a forward pass really computes. ``library`` computes all
     of the architecture's; ``fast`` 0.3 to 0.6 of them in one layer, 0.65 to 0.7 in two, 0.94 in twelve.
 
@@ -39,15 +47,15 @@ def executed_training_flops(shape: Shape, sequence_length: int, predictions_per_
     kernel computes a second time is in neither count.
 
     Args:
-        shape, sequence_length, predictions_per_row: as for :func:`forward_flops`.
+        shape, sequence_length, predictions_per_row, head: as for :func:`forward_flops`.
         forward: ``fast`` or ``library``.
     """
     skipped = skipped_flops(shape, sequence_length, predictions_per_row) if forward == "fast" else 0
-    return training_flops(shape, sequence_length, predictions_per_row) - 3 * skipped
+    return training_flops(shape, sequence_length, predictions_per_row, head) - 3 * skipped
 
 
 def skipped_flops(shape: Shape, sequence_length: int, predictions_per_row: int) -> int:
-    """The part of :func:`forward_flops` that the fast forward pass leaves out (:mod:`trainlarge.models.fast`).
+    """The part of :func:`forward_flops` that a fast forward pass leaves out (:mod:`trainlarge.models.fast`).
 
     What the last layer gives at the other positions reaches no prediction, so only its keys and values are computed
     there. The clocks and budgets count it all the same: ``flops`` are those of the architecture, whichever way it is
@@ -68,6 +76,9 @@ def _attention_flops(shape: Shape, sequence_length: int) -> int:
     return 2 * 2 * sequence_length**2 * shape.width
 
 
-def _prediction_flops(shape: Shape) -> int:
-    """FLOPs of the head's dense layer and the output layer for one predicted position."""
-    return 2 * (shape.width**2 + shape.width * shape.vocab_size)
+def _prediction_flops(shape: Shape, head: Head | None) -> int:
+    """FLOPs of the head's dense layer, where it has one, and of the output layer for one position."""
+    kind = head or shape.family.pretraining_head
+    outputs = shape.labels if kind is Head.SEQUENCE_LABEL else shape.vocab_size
+    inner = shape.width if shape.family.head(kind).has_dense else 0
+    return 2 * shape.width * (inner + outputs)

@@ -1,4 +1,4 @@
-"""What the configuration of somebody else's model may say: nothing that fetches or runs code."""
+"""Models of other architectures than the families: what their configurations may say, and how they count positions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from trainlarge.models.families import FAMILIES
+
+POSITIONS_FROM_PADDING = frozenset({
+    "camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl",
+    "xmod",
+})  # fmt: skip
+"""Other architectures (``model_type``) that count positions from the padding token on."""
 ATTENTIONS = ("eager", "sdpa")
 """Implementations that are part of the libraries. Others may be fetched: a name with a slash is a kernel of the Hub."""
 MOST_LAYERS = 1024
@@ -20,6 +27,12 @@ _CODE = "auto_map"
 _LAYERS = re.compile(r"(layers?|experts?|blocks?|block_sizes|repeats?|depths?|groups|group_num)$")
 _COUNTED = re.compile(r"(heads?|labels|classes|buckets|stages|queries)$")
 _PRETRAINED = ("backbone", "use_pretrained_backbone", "use_timm_backbone")
+
+
+def counts_from_padding(model_type: str | None) -> bool:
+    """Whether an architecture counts positions from the padding id + 1 and not from 0."""
+    families = (family for family in FAMILIES.values() if family.model_type == model_type)
+    return model_type in POSITIONS_FROM_PADDING or any(family.positions_from_padding for family in families)
 
 
 def without_code(config: Mapping[str, Any]) -> dict[str, Any]:

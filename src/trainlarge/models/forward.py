@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from trainlarge.models.fast import fast_features
+from trainlarge.models.families import MODEL_CLASSES
+from trainlarge.models.fast import fast_path
 from trainlarge.models.loss import output_cross_entropy
 from trainlarge.models.low_rank import last_product
 
@@ -30,11 +31,11 @@ def masked_logits(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> 
     Returns:
         [rows * m, vocabulary], in the order of ``positions.flatten()``.
     """
-    features = fast_features(model)
-    if features is None:
+    path = fast_path(model)
+    if path is None:
         return library_logits(model, inputs, positions)
     with _own_casts(model) as dtype:
-        return functional.linear(*_output_product(model, features(model, inputs, positions, dtype)))
+        return functional.linear(*_output_product(model, path.features(model, inputs, positions, dtype)))
 
 
 def masked_loss(model: PreTrainedModel, inputs: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
@@ -49,23 +50,26 @@ def masked_loss(model: PreTrainedModel, inputs: Tensor, positions: Tensor, label
     Returns:
         A scalar in fp32, or in the parameters' type where that is wider.
     """
-    features = fast_features(model)
-    if features is None:
+    path = fast_path(model)
+    if path is None:
         return functional.cross_entropy(library_logits(model, inputs, positions).float(), labels.flatten())
     with _own_casts(model) as dtype:
-        hidden, weight, bias = _output_product(model, features(model, inputs, positions, dtype))
+        hidden, weight, bias = _output_product(model, path.features(model, inputs, positions, dtype))
         return output_cross_entropy(hidden, weight, bias, labels.flatten())
 
 
 def library_logits(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> Tensor:
-    """:func:`masked_logits` through the library's own modules, for any masked language model.
+    """:func:`masked_logits` through the library's own modules, for any model with logits at every position.
 
-    The prediction head sees only the picked positions where the architecture's head is known.
+    The prediction head sees only the picked positions where the model is one of a known family.
     """
-    head = _HEADS.get(model.config.model_type)
-    if head is None:
+    known = MODEL_CLASSES.get(type(model).__name__)
+    if known is None or not known[1].chain:
         return _picked(model(input_ids=inputs).logits, positions)
-    return head(model, _picked(model.base_model(input_ids=inputs).last_hidden_state, positions))
+    hidden = _picked(model.base_model(input_ids=inputs).last_hidden_state, positions)
+    for name in known[1].chain:
+        hidden = model.get_submodule(name)(hidden)
+    return hidden
 
 
 def library_loss(model: PreTrainedModel, inputs: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
@@ -91,12 +95,6 @@ def _picked(hidden: Tensor, positions: Tensor) -> Tensor:
     """[rows * m, channels] of [rows, sequence, channels]."""
     index = positions.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
     return hidden.gather(1, index).flatten(0, 1)
-
-
-_HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
-    "modernbert": lambda model, hidden: model.decoder(model.head(hidden)),
-    "roberta-prelayernorm": lambda model, hidden: model.lm_head(hidden),
-}
 
 
 @dataclass(frozen=True)

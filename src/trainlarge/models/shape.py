@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainlarge.errors import UserError
-from trainlarge.models.families import FAMILIES, Family, FamilyName
+from trainlarge.models.families import FAMILIES
+from trainlarge.models.family import Family
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Width, depth and the rest of an encoder with a masked-language-model head.
+    """Width, depth and the rest of a model, without what it predicts.
 
     Raises:
         UserError: naming the configuration key, for a shape that no model can have.
     """
 
-    name: FamilyName
-    """Family: ``modern`` (ModernBERT) or ``roberta`` (RoBERTa with the norms before the blocks)."""
+    name: str
+    """Name of the family, see :data:`trainlarge.models.families.FAMILIES`."""
 
     width: int
     """Size of the hidden vectors."""
@@ -43,7 +44,10 @@ class Shape:
     """Probability of every dropout of the architecture: embedding, attention weights and outputs of the blocks."""
 
     tied: bool = True
-    """The output layer uses the token embedding as its matrix."""
+    """The output layer over the vocabulary uses the token embedding as its matrix."""
+
+    labels: int = 2
+    """Classes of a head that labels whole rows."""
 
     def __post_init__(self) -> None:
         for refuse_unless in (_known_family, _at_least_one, _heads_divide, _whole_ffn_width, _dropout_in_range):
@@ -59,7 +63,7 @@ class Shape:
 
     @property
     def family(self) -> Family:
-        """Facts of the shape's family."""
+        """The shape's family."""
         return FAMILIES[self.name]
 
     @property
@@ -99,11 +103,11 @@ def check_sequence_length(shape: Shape, sequence_length: int) -> None:
 
 def _known_family(shape: Shape) -> None:
     if shape.name not in FAMILIES:
-        raise UserError("arch.name", shape.name, " or ".join(FAMILIES))
+        raise UserError("arch.name", shape.name, ", ".join(FAMILIES))
 
 
 def _at_least_one(shape: Shape) -> None:
-    for key in ("arch.width", "arch.depth", "arch.heads", "arch.positions", "data.vocab_size"):
+    for key in ("arch.width", "arch.depth", "arch.heads", "arch.positions", "data.vocab_size", "task.labels"):
         value = getattr(shape, key.partition(".")[2])
         if not _is_count(value):
             raise UserError(key, value, "a whole number, at least 1")

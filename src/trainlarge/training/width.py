@@ -14,7 +14,8 @@ scores of queries and keys               –                     –            
 
 for heads of d channels. A multiplier c in front of a tensor W does, under Adam, what initial values and a rate that are
 c times as large do to c W, but for Adam's epsilon. So the multipliers go into tensors: that of the output into
-the norm in front of the output matrix, that of the scores into the queries. The model stays a plain Hugging Face model
+the norm in front of the output matrix (into that matrix itself where there is no such norm), that of the scores into
+the queries. The model stays a plain Hugging Face model
 with the same forward pass. The variance of hidden matrices follows from ``arch.init_std``, which is per sqrt(width)
 already. The decay of a matrix stays what it is at the base width: rate times decay does not depend on m, as in the
 authors' package. What is only advised there is left out: zero initial values of queries and output.
@@ -32,6 +33,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from trainlarge.models.families import MODEL_CLASSES
+from trainlarge.models.layout import UnitLayout
 from trainlarge.training.sharding import first_rows
 
 HEAD_WIDTH = 64
@@ -111,6 +114,7 @@ def _mup(part: str, config: Any, base_width: int) -> Scale:
         # Drawn with the deviation of hidden matrices, which is 1 / sqrt(m) of the base's.
         "embedding": Scale(initial=math.sqrt(m)),
         "output norm": Scale(initial=1 / m, rate=1 / m),
+        "output": Scale(initial=1 / math.sqrt(m), rate=1 / m),
         "hidden": Scale(rate=1 / m),
         "query": Scale(initial=queries, rate=queries / m),
         "query bias": Scale(initial=queries, rate=queries),
@@ -119,35 +123,30 @@ def _mup(part: str, config: Any, base_width: int) -> Scale:
 
 
 def _parts(model: PreTrainedModel) -> dict[str, str]:
-    """What part each parameter plays."""
-    output_norm = _OUTPUT_NORMS[model.config.model_type](model)
-    in_output_norm = {id(parameter) for parameter in output_norm.parameters()}
-    embeddings = {id(table.weight) for table in model.modules() if isinstance(table, nn.Embedding)}
-    embeddings.add(id(model.get_output_embeddings().weight))
+    """Name of each parameter -> its part in the model, as the table of :func:`_mup` names them."""
+    family, head = MODEL_CLASSES[type(model).__name__]
+    output = model.get_submodule(head.output)
+    parts = {id(table.weight): "embedding" for table in model.modules() if isinstance(table, nn.Embedding)}
+    if head.output_norm is None:
+        parts[id(output.weight)] = "output"
+    else:
+        # The norm has the output's multiplier, so that the matrix itself is treated like a table of vectors.
+        parts[id(output.weight)] = "embedding"
+        parts |= {id(parameter): "output norm" for parameter in model.get_submodule(head.output_norm).parameters()}
     return {
-        name: "output norm"
-        if id(parameter) in in_output_norm
-        else "embedding"
-        if id(parameter) in embeddings
-        else _hidden_part(name, parameter)
+        name: parts.get(id(parameter)) or _hidden_part(name, parameter, family.layout.heads)
         for name, parameter in model.named_parameters()
     }
 
 
-def _hidden_part(name: str, parameter: Tensor) -> str:
+def _hidden_part(name: str, parameter: Tensor, heads: UnitLayout) -> str:
     owner, _, kind = name.rpartition(".")
-    if owner.endswith(".query"):
+    if owner.endswith(f".{heads.inputs[0]}"):
+        if heads.parts == 3:
+            return "query, key, value"
         return "query" if kind == "weight" else "query bias"
-    if owner.endswith(".Wqkv"):
-        return "query, key, value"
     return "hidden" if parameter.ndim == 2 else "vector"
 
 
 RULES: dict[str, Callable[[str, Any, int], Scale]] = {"mup": _mup}
 """Rule -> scale of a part of a model; rules that are not here change the peak rate alone."""
-
-_OUTPUT_NORMS: dict[str, Callable[[Any], nn.Module]] = {
-    "modernbert": lambda model: model.head.norm,
-    "roberta-prelayernorm": lambda model: model.lm_head.layer_norm,
-}
-"""The norm in front of the output matrix."""

@@ -1,11 +1,14 @@
-"""Where the layers of an encoder lie, and in each of them its attention heads and feed-forward neurons, by name."""
+"""Where the layers of a model are, and in each of them its attention heads and feed-forward neurons, by name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 from torch import nn
+
+from trainlarge.models.families import FAMILIES
+from trainlarge.models.layout import LayerLayout, UnitLayout
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,8 @@ class Block:
     """Names of the linear layers that lead into the units."""
 
     parts: int
-    """How often all units lie one after the other in the rows of an input: 3 for fused query, key and value, 2 for a
-    gated feed-forward network, else 1."""
+    """How often all units follow each other in the rows of an input, see
+    :class:`trainlarge.models.layout.UnitLayout`."""
 
     output: str
     """Name of the linear layer that leads out."""
@@ -35,7 +38,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Encoder:
-    """The layers of an encoder, in order."""
+    """The layers of an encoder or a decoder, in order."""
 
     layers: str
     """Name of the list of layers, such as ``model.layers``; layer i is ``model.layers.i``."""
@@ -52,108 +55,79 @@ class Encoder:
         return len(self.heads)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Names of the linear layers within a layer of an architecture."""
-
-    attention: str
-    """The module that knows the width of a head."""
-
-    head_width: str
-    """Its attribute."""
-
-    attention_inputs: tuple[str, ...]
-    attention_parts: int
-    attention_output: str
-    ffn_inputs: tuple[str, ...]
-    ffn_parts: int
-    ffn_output: str
-
-    def fits(self, layer: nn.Module) -> bool:
-        """Whether the layer has them all, in shapes that fit each other, and no weights of its heads elsewhere."""
-        names = (*self.attention_inputs, self.attention_output, *self.ffn_inputs, self.ffn_output)
-        attention = _module(layer, self.attention)
-        if attention is None or not all(isinstance(_module(layer, name), nn.Linear) for name in names):
-            return False
-        width = getattr(attention, self.head_width, None)
-        return (
-            isinstance(width, int)
-            and self._units(layer, self.attention_inputs, self.attention_parts, self.attention_output, width)
-            and self._units(layer, self.ffn_inputs, self.ffn_parts, self.ffn_output, 1)
-            and self._knows_all_of(attention)
-        )
-
-    def _units(self, layer: nn.Module, inputs: tuple[str, ...], parts: int, output: str, width: int) -> bool:
-        """Whether what leads into units of this width leads out of them again, channel by channel."""
-        leads_out: Any = layer.get_submodule(output)
-        into: list[Any] = [layer.get_submodule(name) for name in inputs]
-        channels: int = leads_out.in_features
-        return channels % width == 0 and all(linear.out_features == parts * channels for linear in into)
-
-    def _knows_all_of(self, attention: nn.Module) -> bool:
-        """Whether the attention has no parameters beside those of its linear layers, which a cut would leave whole."""
-        known = {name.removeprefix(f"{self.attention}.") for name in (*self.attention_inputs, self.attention_output)}
-        return all(name.rpartition(".")[0] in known for name, _ in attention.named_parameters())
-
-    def blocks(self, name: str, layer: nn.Module) -> tuple[Block, Block]:
-        """Attention and feed-forward network of the layer of that name."""
-        width = getattr(_module(layer, self.attention), self.head_width)
-        return (
-            self._block(name, layer, self.attention_inputs, self.attention_parts, self.attention_output, width),
-            self._block(name, layer, self.ffn_inputs, self.ffn_parts, self.ffn_output, 1),
-        )
-
-    def _block(
-        self, name: str, layer: nn.Module, inputs: tuple[str, ...], parts: int, output: str, width: int
-    ) -> Block:
-        channels: Any = _module(layer, output)
-        own = tuple(f"{name}.{entry}" for entry in inputs)
-        return Block(own, parts, f"{name}.{output}", channels.in_features // width, width)
-
-
-LAYOUTS = (
-    # ModernBERT: query, key and value in one matrix, a gated feed-forward network.
-    _Layout("attn", "head_dim", ("attn.Wqkv",), 3, "attn.Wo", ("mlp.Wi",), 2, "mlp.Wo"),
-    # BERT and what follows its names: RoBERTa with either norm, XLM-RoBERTa, CamemBERT, ELECTRA, ...
-    _Layout(
-        "attention.self",
-        "attention_head_size",
-        ("attention.self.query", "attention.self.key", "attention.self.value"),
-        1,
-        "attention.output.dense",
-        ("intermediate.dense",),
-        1,
-        "output.dense",
-    ),
-    _Layout(
-        "attention",
-        "attention_head_size",
-        ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
-        1,
-        "attention.out_lin",
-        ("ffn.lin1",),
-        1,
-        "ffn.lin2",
-    ),
+_DISTILBERT = LayerLayout(
+    attention="attention",
+    head_width="attention_head_size",
+    heads=UnitLayout(("attention.q_lin", "attention.k_lin", "attention.v_lin"), 1, "attention.out_lin"),
+    neurons=UnitLayout(("ffn.lin1",), 1, "ffn.lin2"),
 )
-"""Layers that are known, the last one DistilBERT's."""
+
+LAYOUTS = tuple(dict.fromkeys([*(family.layout for family in FAMILIES.values()), _DISTILBERT]))
+"""Layers that are known: those of every family, which many other architectures share, and DistilBERT's."""
 
 
 def find_encoder(model: nn.Module) -> Encoder | None:
-    """The encoder of a model: its one list of layers whose names are known; None where there is none, or several."""
+    """The layers of a model: its one list of layers whose names are known; None where there is none, or several."""
     found = [
         _encoder(name, module, layout)
         for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module)
         for layout in LAYOUTS
-        if all(map(layout.fits, module))
+        if all(_fits(layout, layer) for layer in module)
     ]
     return found[0] if len(found) == 1 else None
 
 
-def _encoder(name: str, layers: nn.ModuleList, layout: _Layout) -> Encoder:
-    blocks = [layout.blocks(f"{name}.{index}", layer) for index, layer in enumerate(layers)]
-    return Encoder(name, tuple(heads for heads, _ in blocks), tuple(neurons for _, neurons in blocks))
+def _fits(layout: LayerLayout, layer: nn.Module) -> bool:
+    """Whether the layer has all of these parts, in shapes that fit each other, and no weights of its heads
+    elsewhere."""
+    names = (*layout.heads.inputs, layout.heads.output, *layout.neurons.inputs, layout.neurons.output)
+    attention = _module(layer, layout.attention)
+    if attention is None or not all(isinstance(_module(layer, name), nn.Linear) for name in names):
+        return False
+    width = getattr(attention, layout.head_width, None)
+    return (
+        isinstance(width, int)
+        and _units_fit(layer, layout.heads, width)
+        and _units_fit(layer, layout.neurons, 1)
+        and _has_no_others(attention, layout)
+    )
+
+
+def _units_fit(layer: nn.Module, units: UnitLayout, width: int) -> bool:
+    """Whether what leads into units of this width leads out of them again, channel by channel."""
+    channels = _linear(layer, units.output).in_features
+    into = (_linear(layer, name).out_features for name in units.inputs)
+    return channels % width == 0 and all(rows == units.parts * channels for rows in into)
+
+
+def _has_no_others(attention: nn.Module, layout: LayerLayout) -> bool:
+    """Whether the attention has no parameters but those of its linear layers: a cut would leave others whole."""
+    known = {name.removeprefix(f"{layout.attention}.") for name in (*layout.heads.inputs, layout.heads.output)}
+    return all(name.rpartition(".")[0] in known for name, _ in attention.named_parameters())
+
+
+def _encoder(name: str, layers: nn.ModuleList, layout: LayerLayout) -> Encoder:
+    named = [(f"{name}.{index}", layer) for index, layer in enumerate(layers)]
+    return Encoder(
+        name,
+        heads=tuple(_block(own, layer, layout.heads, _head_width(layer, layout)) for own, layer in named),
+        neurons=tuple(_block(own, layer, layout.neurons, 1) for own, layer in named),
+    )
+
+
+def _head_width(layer: nn.Module, layout: LayerLayout) -> int:
+    return int(getattr(layer.get_submodule(layout.attention), layout.head_width))
+
+
+def _block(name: str, layer: nn.Module, units: UnitLayout, width: int) -> Block:
+    inputs = tuple(f"{name}.{entry}" for entry in units.inputs)
+    count = _linear(layer, units.output).in_features // width
+    return Block(inputs, units.parts, f"{name}.{units.output}", count, width)
+
+
+def _linear(layer: nn.Module, name: str) -> nn.Linear:
+    return cast(nn.Linear, layer.get_submodule(name))
 
 
 def _module(layer: nn.Module, name: str) -> nn.Module | None:

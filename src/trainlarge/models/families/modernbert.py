@@ -1,0 +1,144 @@
+"""ModernBERT (Warner et al. 2024, arXiv 2412.13663): an encoder with rotary positions, norms before the blocks, a gated
+feed-forward network (GeGLU) and no biases. Here every layer has full attention.
+
+The library draws its weights from a normal distribution that is cut at two deviations, and divides the deviation of
+output projections by sqrt(2 depth) (as in Megatron-LM).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trainlarge.models.family import PAD_ID, ROTARY_BASE, Family, FamilyHead, FastPath, Head, ParameterCounts
+from trainlarge.models.layout import LayerLayout, UnitLayout
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import ModernBertConfig
+
+    from trainlarge.models import fast
+    from trainlarge.models.shape import Shape
+
+
+def _config(shape: Shape, head: Head) -> ModernBertConfig:
+    from transformers import ModernBertConfig
+
+    rotary = {"rope_type": "default", "rope_theta": ROTARY_BASE}
+    config = ModernBertConfig(
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.width,
+        intermediate_size=shape.ffn_width,
+        num_hidden_layers=shape.depth,
+        num_attention_heads=shape.heads,
+        max_position_embeddings=shape.positions,
+        layer_types=["full_attention"] * shape.depth,
+        rope_parameters={"full_attention": dict(rotary), "sliding_attention": dict(rotary)},
+        embedding_dropout=shape.dropout,
+        attention_dropout=shape.dropout,
+        mlp_dropout=shape.dropout,
+        tie_word_embeddings=shape.tied,
+        pad_token_id=PAD_ID,
+        bos_token_id=None,
+        eos_token_id=None,
+        cls_token_id=None,
+        sep_token_id=None,
+    )
+    if head is Head.SEQUENCE_LABEL:
+        config.classifier_dropout = shape.dropout
+    return config
+
+
+def _counts(shape: Shape) -> ParameterCounts:
+    width = shape.width
+    layer = 4 * width**2 + 3 * width * shape.ffn_width + 2 * width
+    return ParameterCounts(
+        token_embedding=shape.vocab_size * width,
+        # The first layer has no norm before its attention: the embedding's norm stands directly in front of it.
+        encoder=shape.depth * layer - width,
+        final_norm=width,
+        embedding_norm=width,
+    )
+
+
+def _masked_lm_counts(shape: Shape) -> ParameterCounts:
+    width = shape.width
+    return ParameterCounts(
+        head=width**2 + width + shape.vocab_size, untied_output=0 if shape.tied else shape.vocab_size * width
+    )
+
+
+def _sequence_label_counts(shape: Shape) -> ParameterCounts:
+    width = shape.width
+    return ParameterCounts(head=width**2 + width + (width + 1) * shape.labels)
+
+
+def _is_fast(config: Any) -> bool:
+    return (
+        set(config.layer_types) == {"full_attention"}
+        and config.rope_parameters["full_attention"]["rope_type"] == "default"
+        and config.hidden_activation == config.classifier_activation == "gelu"
+        and not (config.attention_bias or config.mlp_bias)
+        and config.decoder_bias
+    )
+
+
+def _features(model: Any, inputs: Tensor, positions: Tensor, dtype: torch.dtype) -> Tensor:
+    from trainlarge.models import fast
+
+    encoder, config = model.model, model.config
+    base = config.rope_parameters["full_attention"]["rope_theta"]
+    head_width = config.hidden_size // config.num_attention_heads
+    rotary = fast.rotary_tables(inputs.shape[1], head_width, base, dtype, inputs.device)
+    x = encoder.embeddings(input_ids=inputs).flatten(0, 1)
+    for layer, tokens in fast.with_tokens(encoder.layers, inputs, positions, rotary):
+        x = tokens.of(x) + _attention(layer, layer.attn_norm(x).to(dtype), tokens)
+        x = x + fast.gated_feed_forward(layer.mlp, layer.mlp_norm(x).to(dtype))
+    hidden = fast.gelu_layer(encoder.final_norm(x).to(dtype), model.head.dense)
+    return model.head.norm(hidden.to(x.dtype)).to(dtype)
+
+
+def _attention(layer: Any, normed: Tensor, tokens: fast.Tokens) -> Tensor:
+    from trainlarge.models import fast
+
+    attention = layer.attn
+    query, key, value = fast.of_joint_layer(normed, attention.Wqkv, tokens, attention.head_dim)
+    dropout = attention.attention_dropout if layer.training else 0.0
+    context = fast.attend(query, key, value, dropout, attention.config._attn_implementation)
+    return attention.out_drop(fast.linear(fast.join_heads(context), attention.Wo))
+
+
+FAMILY = Family(
+    name="modern",
+    model_type="modernbert",
+    is_causal=False,
+    rotary=True,
+    positions_from_padding=False,
+    ffn_matrices=3,
+    layout=LayerLayout(
+        attention="attn",
+        head_width="head_dim",
+        heads=UnitLayout(("attn.Wqkv",), 3, "attn.Wo"),
+        neurons=UnitLayout(("mlp.Wi",), 2, "mlp.Wo"),
+    ),
+    config=_config,
+    counts=_counts,
+    heads={
+        Head.MASKED_LM: FamilyHead(
+            model_class="ModernBertForMaskedLM",
+            counts=_masked_lm_counts,
+            output="decoder",
+            output_norm="head.norm",
+            has_dense=True,
+            chain=("head", "decoder"),
+            fast=FastPath(_is_fast, _features),
+        ),
+        Head.SEQUENCE_LABEL: FamilyHead(
+            model_class="ModernBertForSequenceClassification",
+            counts=_sequence_label_counts,
+            output="classifier",
+            output_norm="head.norm",
+            has_dense=True,
+        ),
+    },
+)
