@@ -52,8 +52,8 @@ from trainlarge.models.build import build_model
 from trainlarge.models.flops import skipped_flops, training_flops
 from trainlarge.models.forward import masked_loss
 from trainlarge.models.shape import Shape
+from trainlarge.training.loop import Loop
 from trainlarge.training.module import MaskedLanguageModule, Masking
-from trainlarge.training.trainer import Stretches
 
 VOCABULARY, SEQUENCE, BATCH, MASKED = 4096, 64, 32, 10
 MASK_ID, FIRST_REGULAR_ID = 3, 4
@@ -253,7 +253,7 @@ def where_time_goes(name: str, steps: int) -> dict[str, float]:
 
 
 class TurnIsOver(Exception):
-    """Ends a stretch of the Lightning trainer."""
+    """Ends a segment of the loop."""
 
 
 def ours_in_lightning(shape: Shape) -> Turn:
@@ -263,7 +263,7 @@ def ours_in_lightning(shape: Shape) -> Turn:
     masking = Masking(MASKED, MASK_ID, VOCABULARY, FIRST_REGULAR_ID, seed=0)
     module = MaskedLanguageModule(new_model(shape, default_attention(DEVICE)), masking, optim)
     blocks = Blocks(token_rows().numpy().reshape(-1), SEQUENCE, seed=0)
-    stretches = Stretches(module, blocks, BATCH, choose(impl), impl)
+    loop = Loop(module, blocks, BATCH, choose(impl), impl)
 
     def turn(seconds: float) -> float:
         clock = Clock(seconds)
@@ -274,7 +274,7 @@ def ours_in_lightning(shape: Shape) -> Turn:
             clock.before(steps)
 
         with suppress(TurnIsOver):
-            stretches.run(0, ENDLESS_STEPS, lambda step: 1.0, observe)
+            loop.run(0, ENDLESS_STEPS, lambda step: 1.0, observe)
         return clock.rate
 
     return turn

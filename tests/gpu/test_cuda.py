@@ -51,23 +51,21 @@ def test_where_memory_runs_out_the_micro_batch_is_halved_and_the_result_stays(
 
 
 def test_a_state_that_is_kept_takes_no_memory_of_the_gpu_and_comes_back(tiny: Tiny, study: Study) -> None:
-    stretches = Setup(study, resolve(tiny("impl.precision=fp32"))).stretches
-    stretches.run(0, 3, lambda step: 1.0, lambda step, loss: None)
+    loop = Setup(study, resolve(tiny("impl.precision=fp32"))).loop
+    loop.run(0, 3, lambda step: 1.0, lambda step, loss: None)
     free_all()
     before = torch.cuda.memory_allocated()
-    kept = stretches.snapshot()
+    kept = loop.snapshot()
     assert torch.cuda.memory_allocated() == before
-    stretches.run(3, 5, lambda step: 1.0, lambda step, loss: None)
-    stretches.restore(kept)
-    optimizer = stretches.module.configure_optimizers()
+    loop.run(3, 5, lambda step: 1.0, lambda step, loss: None)
+    loop.restore(kept)
+    optimizer = loop.module.configure_optimizers()
     for number, parameter in enumerate(part for group in optimizer.param_groups for part in group["params"]):
         assert optimizer.state[parameter]["step"].item() == 3
         for name, tensor in optimizer.state[parameter].items():
             assert tensor.device == parameter.device and parameter.is_cuda
             assert torch.equal(tensor.cpu(), kept.optimizer[number][name])
-    assert all(
-        torch.equal(tensor.cpu(), kept.model[name]) for name, tensor in stretches.module.model.state_dict().items()
-    )
+    assert all(torch.equal(tensor.cpu(), kept.model[name]) for name, tensor in loop.module.model.state_dict().items())
 
 
 def free_all() -> None:

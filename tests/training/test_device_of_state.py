@@ -21,9 +21,9 @@ from trainlarge.sweep.store import Study
 from trainlarge.training import setup
 from trainlarge.training.cells import resolve
 from trainlarge.training.curve import LossBuffer
+from trainlarge.training.loop import Loop, Snapshot
 from trainlarge.training.module import MaskedLanguageModule, Masking
 from trainlarge.training.setup import Setup
-from trainlarge.training.trainer import Snapshot, Stretches
 
 Tiny = Callable[..., dict[str, Any]]
 
@@ -35,28 +35,28 @@ def constant(step: int) -> float:
 def nothing(step: int, loss: Tensor) -> None: ...
 
 
-def places(stretches: Stretches) -> set[str]:
+def places(loop: Loop) -> set[str]:
     """Devices of the weights and of each entry of the optimizer's state."""
-    state = stretches.module.configure_optimizers().state
+    state = loop.module.configure_optimizers().state
     tensors = [tensor for entries in state.values() for tensor in entries.values()]
-    assert len(tensors) == 3 * len(list(stretches.module.parameters())), "a step and two moments of each"
-    return {tensor.device.type for tensor in (*stretches.module.parameters(), *tensors)}
+    assert len(tensors) == 3 * len(list(loop.module.parameters())), "a step and two moments of each"
+    return {tensor.device.type for tensor in (*loop.module.parameters(), *tensors)}
 
 
 @pytest.fixture
-def made(tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Stretches]:
+def made(tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Loop]:
     """Makes what trains a tiny model."""
     monkeypatch.setattr(setup, "settle", lambda *arguments, **options: 0.01)
     # A given micro-batch: to measure one, gradients are made, and such weights do not move to ``meta``.
-    return lambda: Setup(study, resolve(tiny("impl.precision=fp32", "impl.micro_batch_rows=16"))).stretches
+    return lambda: Setup(study, resolve(tiny("impl.precision=fp32", "impl.micro_batch_rows=16"))).loop
 
 
 @pytest.fixture
-def after_three_steps(made: Callable[[], Stretches]) -> Snapshot:
+def after_three_steps(made: Callable[[], Loop]) -> Snapshot:
     """The state of another process, as it is read from the disk."""
-    stretches = made()
-    stretches.run(0, 3, constant, nothing)
-    return stretches.snapshot()
+    loop = made()
+    loop.run(0, 3, constant, nothing)
+    return loop.snapshot()
 
 
 @contextmanager
@@ -87,34 +87,34 @@ class MetaStrategy(SingleDeviceStrategy):
 
 
 def test_the_state_follows_the_weights_that_lightning_moves_after_it_was_restored(
-    made: Callable[[], Stretches], after_three_steps: Snapshot, monkeypatch: pytest.MonkeyPatch
+    made: Callable[[], Loop], after_three_steps: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stretches = made()
-    stretches.restore(after_three_steps)
-    assert places(stretches) == {"cpu"}
+    loop = made()
+    loop.restore(after_three_steps)
+    assert places(loop) == {"cpu"}
     seen: list[set[str]] = []
-    monkeypatch.setattr(Stretches, "_strategy", lambda stretches: MetaStrategy())
-    monkeypatch.setattr(MaskedLanguageModule, "training_step", lambda *batch: seen.append(places(stretches)))
-    stretches.run(3, 5, constant, nothing)
+    monkeypatch.setattr(Loop, "_strategy", lambda loop: MetaStrategy())
+    monkeypatch.setattr(MaskedLanguageModule, "training_step", lambda *batch: seen.append(places(loop)))
+    loop.run(3, 5, constant, nothing)
     assert seen == [{"meta"}] * 2
 
 
 def test_a_state_comes_back_to_the_device_of_the_job_before_anything_is_trained(
-    made: Callable[[], Stretches], after_three_steps: Snapshot, monkeypatch: pytest.MonkeyPatch
+    made: Callable[[], Loop], after_three_steps: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(setup, "choose", lambda *arguments: replace(choose(*arguments), device="meta"))
     with same_parameters():
-        stretches = made()
-    stretches.restore(after_three_steps)
-    assert places(stretches) == {"meta"}
+        loop = made()
+    loop.restore(after_three_steps)
+    assert places(loop) == {"meta"}
 
 
-def test_a_state_that_is_kept_is_on_the_cpu_and_no_view(made: Callable[[], Stretches]) -> None:
-    stretches = made()
-    stretches.run(0, 1, constant, nothing)
-    kept = stretches.snapshot()
+def test_a_state_that_is_kept_is_on_the_cpu_and_no_view(made: Callable[[], Loop]) -> None:
+    loop = made()
+    loop.run(0, 1, constant, nothing)
+    kept = loop.snapshot()
     before = [tensor.clone() for entries in kept.optimizer.values() for tensor in entries.values()]
-    stretches.run(1, 2, constant, nothing)
+    loop.run(1, 2, constant, nothing)
     after = [tensor for entries in kept.optimizer.values() for tensor in entries.values()]
     assert {tensor.device.type for tensor in (*kept.model.values(), *after)} == {"cpu"}
     assert all(map(torch.equal, before, after))
@@ -130,7 +130,7 @@ def test_losses_that_were_read_from_the_disk_go_on_where_new_ones_are(is_cleared
 
 
 def test_masks_are_drawn_on_the_cpu_and_then_brought_to_the_device(
-    made: Callable[[], Stretches], monkeypatch: pytest.MonkeyPatch
+    made: Callable[[], Loop], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A GPU's generator gives other numbers for the same seed."""
     drawn: list[str] = []
@@ -141,13 +141,13 @@ def test_masks_are_drawn_on_the_cpu_and_then_brought_to_the_device(
         drawn.extend([ids.device.type, generator.device.type])
         return apply(masking, step, ids, generator)
 
-    stretches = made()
+    loop = made()
     monkeypatch.setattr(Masking, "apply", noted)
-    monkeypatch.setattr(Stretches, "_strategy", lambda stretches: MetaStrategy())
+    monkeypatch.setattr(Loop, "_strategy", lambda loop: MetaStrategy())
     monkeypatch.setattr(
         MaskedLanguageModule,
         "training_step",
         lambda module, batch, index: used.extend(part.device.type for part in batch[1]),
     )
-    stretches.run(0, 2, constant, nothing)
+    loop.run(0, 2, constant, nothing)
     assert drawn == ["cpu"] * 4 and used == ["meta"] * 6

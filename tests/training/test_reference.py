@@ -21,8 +21,8 @@ from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.cells import resolve
 from trainlarge.training.module import Masking
 from trainlarge.training.schedule import make_schedule
-from trainlarge.training.stage import TrunkRun
 from trainlarge.training.steps import shape_of, step_of
+from trainlarge.training.train_run import TrainRun
 
 Tiny = Callable[..., dict[str, Any]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
@@ -59,13 +59,13 @@ def reference_losses(config: dict[str, Any], study: Study) -> list[float]:
 @pytest.fixture
 def own_losses(run_here: Run, study: Study, monkeypatch: pytest.MonkeyPatch) -> Losses:
     """Runs a configuration as a job and returns the training loss of each step."""
-    advance, seen = TrunkRun._advance, []
+    advance, seen = TrainRun._advance, []
 
-    def noted(run: TrunkRun, steps: int, loss: Tensor) -> None:
+    def noted(run: TrainRun, steps: int, loss: Tensor) -> None:
         advance(run, steps, loss)
         seen.append(loss.item())
 
-    monkeypatch.setattr(TrunkRun, "_advance", noted)
+    monkeypatch.setattr(TrainRun, "_advance", noted)
 
     def losses(config: dict[str, Any]) -> list[float]:
         seen.clear()

@@ -30,8 +30,8 @@ from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import resume, setup
+from trainlarge.training.loop import Snapshot
 from trainlarge.training.resume import TrainState, TrunkStates
-from trainlarge.training.trainer import Snapshot
 from trainlarge.training.trunk_folder import TRUNK
 from trainlarge.training.trunk_time import TrunkTime
 
@@ -179,7 +179,7 @@ def test_behind_a_link_only_own_states_are_removed(
     states = TrunkStates(folder)
     for step in (15, 20, 25):
         states.save(TRUNK, a_state(step), step)
-    states.forget_branches()
+    states.delete_branch_states()
     assert (states.newest(TRUNK, at_most=24) or a_state(0)).step == 20
     assert (states.newest(TRUNK, at_most=14) or a_state(0)).step == 5
     assert set(before) <= set(folder.rglob("*"))
@@ -334,7 +334,7 @@ def test_a_killed_process_resumes_and_keeps_its_clocks(tiny: Tiny, run_here: Run
     plan = make_plan(study, "train", make_cells("train", [config]))
     [cell] = plan.cells
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["trainlarge.launch.worker", "trainlarge.training.stage"])
+    server.set_forkserver_preload(["trainlarge.launch.worker", "trainlarge.training.trunk"])
     for _ in range(3):
         process = server.Process(target=run_job, args=(study.path, "train", [cell.id], 1))
         before = saved_states(study)

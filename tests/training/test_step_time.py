@@ -25,8 +25,8 @@ from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import trunk_time
 from trainlarge.training.cells import resolve, to_prepare
+from trainlarge.training.loop import Loop
 from trainlarge.training.setup import Setup
-from trainlarge.training.trainer import Stretches
 
 Tiny = Callable[..., dict[str, Any]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
@@ -57,20 +57,20 @@ class FakeClock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeClock]:
     fake = FakeClock()
-    step, run_timed = StepTimer.step, Stretches.timed
+    step, run_timed = StepTimer.step, Loop.timed
 
     def stepped(timer: StepTimer) -> None:
         fake.step()
         step(timer)
 
-    def probed(stretches: Stretches, steps: int) -> list[Window]:
+    def probed(loop: Loop, steps: int) -> list[Window]:
         fake.is_probe = True
-        windows = run_timed(stretches, steps)
+        windows = run_timed(loop, steps)
         fake.is_probe = False
         return windows
 
     monkeypatch.setattr(StepTimer, "step", stepped)
-    monkeypatch.setattr(Stretches, "timed", probed)
+    monkeypatch.setattr(Loop, "timed", probed)
     monkeypatch.setattr(step_time, "clocks", lambda: (fake.now, fake.now, 2 * fake.now))
     monkeypatch.setattr(trunk_time, "PATIENCE_SECONDS", 0.0)
     yield fake

@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 from trainlarge.errors import UserError
 
 _DESCRIPTIONS = {"train": "trainlarge.training.cells", "compress": "trainlarge.compression.cells"}
-_RUNNERS = {"train": "trainlarge.training.stage", "compress": "trainlarge.compression.stage"}
+_RUNNERS = {"train": "trainlarge.training.trunk", "compress": "trainlarge.compression.stage"}
 STAGES = tuple(_DESCRIPTIONS)
 
 

@@ -15,8 +15,8 @@ from trainlarge.models.counts import parameter_counts
 from trainlarge.models.families import FAMILIES
 from trainlarge.models.shape import check_sequence_length
 from trainlarge.sweep.cell import ID_LENGTH, Cell, canonical_json
-from trainlarge.training.extent import EXTENTS
 from trainlarge.training.rules import check_rules, init_std, peak_lr
+from trainlarge.training.run_length import RUN_LENGTHS
 from trainlarge.training.schedule import make_schedule
 from trainlarge.training.steps import shape_of, step_of, steps_in
 
@@ -173,8 +173,8 @@ def _check_schedule(config: dict[str, Any]) -> None:
 
 def _check_clock(config: dict[str, Any]) -> None:
     budget, clock = parse_budget(config["budget"]), config["clock"]
-    if clock not in EXTENTS:
-        raise UserError("clock", clock, ", ".join(EXTENTS))
+    if clock not in RUN_LENGTHS:
+        raise UserError("clock", clock, ", ".join(RUN_LENGTHS))
     if clock == "real" and budget.unit != SECONDS:
         raise UserError("clock", clock, f"modelled with budget={budget}; the real clock counts a budget in seconds")
     if clock == "real" and config["impl"]["devices"] > 1:

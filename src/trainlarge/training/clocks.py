@@ -33,7 +33,7 @@ class Clock:
             self._started = None
 
     def seconds(self) -> float:
-        """Seconds of training so far, those of the stretch that is running included."""
+        """Seconds of training so far, those since the last start included."""
         return self.snapshot()["train_seconds"]
 
     @property

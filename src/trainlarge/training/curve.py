@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainlarge.training.clocks import Clock
 from trainlarge.training.evaluate import Evaluation
-from trainlarge.training.pace import Pace
+from trainlarge.training.run_timing import RunTiming
 from trainlarge.training.steps import Step
 
 FIRST_STEP = 25
@@ -73,18 +73,18 @@ class Curve:
 
     step: Step
     """What a step takes in."""
-    pace: Pace
+    timing: RunTiming
     """How its steps are computed."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     """Plain data, in the order of steps."""
     losses: LossBuffer = field(default_factory=LossBuffer)
     """Training losses since the last row."""
 
-    def retime(self, pace: Pace) -> None:
-        """Go on at ``pace``, and give the rows that were computed in its way their modelled seconds by it."""
-        self.pace = pace
+    def retime(self, timing: RunTiming) -> None:
+        """Continue with ``timing``, and give the rows that were computed in its way their modelled seconds by it."""
+        self.timing = timing
         self.rows = [
-            row | {"model_seconds": pace.model_seconds(row["step"])} if row["step"] > pace.since else row
+            row | {"model_seconds": timing.model_seconds(row["step"])} if row["step"] > timing.since else row
             for row in self.rows
         ]
 
@@ -104,7 +104,7 @@ class Curve:
             "flops": steps * self.step.flops,
             "executed_flops": self._executed_flops(steps),
             "train_seconds": clock.train_seconds,
-            "model_seconds": self.pace.model_seconds(steps),
+            "model_seconds": self.timing.model_seconds(steps),
             "wall_seconds": clock.wall(),
             "train_loss": train_loss,
             "loss": evaluation.loss,

@@ -119,7 +119,7 @@ class MaskedLanguageModule(lightning.LightningModule):
         self.micro_batch_rows = micro_batch_rows
         self.is_divisible = is_divisible
         self.rate: Callable[[int], float] = lambda step: 1.0
-        """Learning rate of a step as a share of ``optim.peak_lr``; set for each stretch of training."""
+        """Learning rate of a step as a share of ``optim.peak_lr``; set for each segment of training."""
         self.observer: Observer = lambda step, loss: None
         """Told after each step."""
         self._loss = loss

@@ -1,10 +1,10 @@
 """One job on several devices: a process for each, which DDP (Li et al. 2020, arXiv 2006.15704) keeps in step.
 
-The job's own process is rank 0: it alone claims, saves and writes. The others run ``trainlarge.training.follower``,
-make the same trunk and branches from the same cells, and only compute their share of each batch. What one rank may
-decide alone (how many steps to time) is told to the others; what each finds for itself (the rows that its memory has
-room for) is agreed on; all else follows from the configuration, the files that a stretch starts from and the averaged
-loss, which are the same everywhere.
+The job's own process is rank 0: it alone claims, saves and writes. The others run
+``trainlarge.training.rank_worker``, train the same trunk and branches from the same cells, and only compute their share
+of each batch. What one rank may decide alone (how many steps to time) is broadcast to the others; what each finds for
+itself (the rows that its memory has room for) is agreed on; all else follows from the configuration, the files that a
+segment starts from and the averaged loss, which are the same everywhere.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def ranks(study: Path, cell_ids: list[str], count: int) -> Iterator[None]:
         yield
         return
     port = str(_free_port())
-    command = [sys.executable, SAFE_PYTHON, "-m", "trainlarge.training.follower", str(study), *cell_ids]
+    command = [sys.executable, SAFE_PYTHON, "-m", "trainlarge.training.rank_worker", str(study), *cell_ids]
     environment = safe_environment(os.environ)
     others = [subprocess.Popen(command, env=environment | _place(rank, count, port)) for rank in range(1, count)]
     before = dict(os.environ)
@@ -92,14 +92,14 @@ def settled_by_rank_0(settle: Callable[[RunSteps], float], run_steps: RunSteps) 
     if count == 1:
         return settle(run_steps)
     if rank:
-        return _follow(run_steps)
+        return _run_as_rank_0_asks(run_steps)
 
     def lead(steps: int) -> list[Window]:
-        _tell(steps)
+        _broadcast(steps)
         return run_steps(steps)
 
     seconds = settle(lead)
-    _tell(seconds)
+    _broadcast(seconds)
     return seconds
 
 
@@ -114,9 +114,9 @@ def least_of_ranks(value: int) -> int:
 
 def as_rank_0_says(answer: bool) -> bool:
     """Rank 0's answer, on every rank."""
-    told = torch.tensor(answer)
-    distributed.broadcast(told, src=0)
-    return bool(told)
+    decided = torch.tensor(answer)
+    distributed.broadcast(decided, src=0)
+    return bool(decided)
 
 
 def of_rank_0(decide: Callable[[], T]) -> T:
@@ -129,14 +129,14 @@ def of_rank_0(decide: Callable[[], T]) -> T:
     return cast(T, box[0])
 
 
-def _follow(run_steps: RunSteps) -> float:
-    while isinstance(told := _tell(None), int):
-        run_steps(told)
-    return float(told or 0.0)
+def _run_as_rank_0_asks(run_steps: RunSteps) -> float:
+    while isinstance(answer := _broadcast(None), int):
+        run_steps(answer)
+    return float(answer or 0.0)
 
 
-def _tell(value: float | None) -> float | None:
-    """The value that rank 0 gives."""
+def _broadcast(value: float | None) -> float | None:
+    """The value of rank 0, on every rank."""
     box = [value]
     distributed.broadcast_object_list(box, src=0)
     return box[0]

@@ -24,7 +24,7 @@ def finished_record(cell: Cell, setup: Setup, last: dict[str, Any], **run: Any) 
     Args:
         last: the last row of its curve.
         run: ``document_standard_error``, ``train_set_loss``, ``branch_step``, ``resumed_at``, ``before`` (see
-            ``Pace``), ``started``, ``budget_missed``.
+            ``RunTiming``), ``started``, ``budget_missed``.
     """
     result = {key: last[key] for key in ("loss", "accuracy", *_FROM_CURVE)} | {_LATER: last.get(_LATER)}
     return {
@@ -57,7 +57,7 @@ def _rest(cell: Cell, setup: Setup, last: dict[str, Any], run: dict[str, Any]) -
     train_tokens = len(setup.blocks) * setup.step.sequence_length
     return {
         **run,
-        "step_seconds": setup.pace.step_seconds,
+        "step_seconds": setup.run_timing.step_seconds,
         "cpu_seconds_per_step": setup.timing.cpu_seconds(),
         "thread_share": setup.timing.thread_share(),
         "compile_seconds": setup.compiling.seconds,
@@ -75,9 +75,9 @@ def _rest(cell: Cell, setup: Setup, last: dict[str, Any], run: dict[str, Any]) -
             "epochs": last["tokens"] / train_tokens,
         },
         "environment": {
-            **setup.pace.environment,
+            **setup.run_timing.environment,
             "before": list(before),
-            "micro_batch_rows": setup.stretches.module.micro_batch_rows or setup.step.rows,
+            "micro_batch_rows": setup.loop.module.micro_batch_rows or setup.step.rows,
             "shared": setup.was_shared,
             "software": software(),
         },

@@ -24,7 +24,7 @@ from torch import Tensor
 from trainlarge.sweep.digest import file_digest
 from trainlarge.sweep.files import remove
 from trainlarge.sweep.sealed import read_sealed, write_sealed
-from trainlarge.training.trainer import Snapshot
+from trainlarge.training.loop import Snapshot
 from trainlarge.training.trunk_folder import link_in, position_of, state_folders
 
 FORMAT = 1
@@ -49,7 +49,7 @@ class TrainState:
     clock: dict[str, float]
     """Seconds so far, see ``Clock.snapshot``."""
     pace: dict[str, Any] | None = None
-    """How the steps were computed, see ``Pace.to_json``; None in a state of before it was kept."""
+    """How the steps were computed, see ``RunTiming.to_json``; None in a state of before it was kept."""
 
 
 class TrunkStates:
@@ -61,7 +61,7 @@ class TrunkStates:
         """States that this process has written."""
 
     def save(self, part: str, state: TrainState, position: int) -> None:
-        """Write the state of ``part`` at ``position`` of its extent; older ones beyond the last two go."""
+        """Write the state of ``part`` at ``position`` of its run; older ones beyond the last two go."""
         target = self.folder / f"{part}-{position:09d}"
         if target.exists():
             return
@@ -111,8 +111,8 @@ class TrunkStates:
                 if now - folder.lstat().st_mtime > ABANDONED_SECONDS:
                     self._remove(folder)
 
-    def forget_branches(self) -> None:
-        """Drop the states of branches; the trunk's stay, so that a larger budget can go on from there."""
+    def delete_branch_states(self) -> None:
+        """Remove the states of branches; the trunk's stay, so that a larger budget can go on from there."""
         for folder in self.folder.glob("branch*"):
             self._remove(folder)
 

@@ -23,13 +23,13 @@ from trainlarge.sweep.step_times import PROBES
 from trainlarge.sweep.store import Study
 from trainlarge.training.compiling import Compiling
 from trainlarge.training.document_losses import Documents
+from trainlarge.training.loop import Loop
 from trainlarge.training.micro_batch import MORE, STATE_BYTES, fitting_rows, saved_row_bytes
 from trainlarge.training.module import MaskedLanguageModule, Masking
-from trainlarge.training.pace import Pace
 from trainlarge.training.ranks import least_of_ranks, settled_by_rank_0
+from trainlarge.training.run_timing import RunTiming
 from trainlarge.training.sharding import shard
 from trainlarge.training.steps import Step, shape_of, step_of
-from trainlarge.training.trainer import Stretches
 from trainlarge.training.width import scale_initial_weights
 
 COMPILED = "compiled"
@@ -63,11 +63,11 @@ class Setup:
         self.forward: Forward = FORWARDS[self.implementation.forward]
         self.step: Step = step_of(config)
         self.compiling = Compiling(self.implementation.compile, self.implementation.threads, study.data_root / COMPILED)
-        self.stretches = self._stretches()
-        self.compiling.warm_up(partial(self.stretches.timed, COMPILING_STEPS))
+        self.loop = self._loop()
+        self.compiling.warm_up(partial(self.loop.timed, COMPILING_STEPS))
         self.timing = StepTiming(study.path / PROBES, self._probe_key())
         sharing = {"devices": config["impl"]["devices"], "per_device": jobs_per_device()}
-        self.pace = Pace({**self.implementation.to_json(), **sharing}, self.settle())
+        self.run_timing = RunTiming({**self.implementation.to_json(), **sharing}, self.settle())
 
     def settle(self, patience: float = 0.0, least: int = 0) -> float:
         """The steady-state step time; steps are timed where it is not known or, with ``patience``, not settled.
@@ -76,14 +76,14 @@ class Setup:
             patience: seconds that may be spent on it.
             least: rounds to time in any case.
         """
-        return settled_by_rank_0(partial(settle, self.timing, patience=patience, least=least), self.stretches.timed)
+        return settled_by_rank_0(partial(settle, self.timing, patience=patience, least=least), self.loop.timed)
 
     @property
     def is_sharded(self) -> bool:
         """Whether each device has a share of the model only."""
         return self.implementation.strategy == "fsdp"
 
-    def _stretches(self) -> Stretches:
+    def _loop(self) -> Loop:
         arch, impl, seed = self.config["arch"], self.config["impl"], self.config["seed"]
         attention = self.implementation.attention
         model = build_model(shape_of(self.config), init_std=arch["init_std"], seed=seed, attention=attention)
@@ -94,7 +94,7 @@ class Setup:
             self.forward = shard(model, self.forward, self.implementation.device)
         loss, is_divisible = self.compiling.of(self.forward.loss), self.implementation.compile != "graphs"
         module = MaskedLanguageModule(model, masking, self.config["optim"], loss, rows, is_divisible)
-        return Stretches(module, self.blocks, self.step.rows, self.implementation, impl)
+        return Loop(module, self.blocks, self.step.rows, self.implementation, impl)
 
     def _fitting_rows(self, model: PreTrainedModel, masking: Masking) -> int:
         """Rows at once that the memory has room for; 0, the whole batch, where a GPU will tell.

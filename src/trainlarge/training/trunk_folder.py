@@ -1,7 +1,7 @@
 """Where the states of a trunk lie: names only, nothing heavy.
 
 ``<study>/trunks/<trunk id>/<part>-<position>/`` is a state of the trunk or of a branch. The position is the step, or
-the milliseconds of training where the real clock counts (:mod:`trainlarge.training.extent`).
+the milliseconds of training where the real clock counts (:mod:`trainlarge.training.run_length`).
 """
 
 from __future__ import annotations

@@ -15,10 +15,11 @@ from trainlarge.launch.job import RunningJob
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.cells import resolve, shared_work
-from trainlarge.training.extent import make_extent
+from trainlarge.training.run_length import make_run_length
 from trainlarge.training.schedule import Branch
-from trainlarge.training.stage import TrunkRun
 from trainlarge.training.steps import step_of
+from trainlarge.training.train_run import TrainRun
+from trainlarge.training.trunk import Trunk
 from trainlarge.training.trunk_folder import branch_part
 
 Tiny = Callable[..., dict[str, Any]]
@@ -34,29 +35,29 @@ class Stopped(Exception):
 def step_ends(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Part of the run and milliseconds on the training clock at the end of each step that is run."""
     ends: list[tuple[str, int]] = []
-    train, advance = TrunkRun._train, TrunkRun._advance
+    train, advance = Trunk._train, TrainRun._advance
 
-    def begun(run: TrunkRun, stop: int, part: str, branch: Branch) -> None:
+    def begun(trunk: Trunk, stop: int, part: str, branch: Branch) -> None:
         def noted(*arguments: Any) -> None:
-            advance(run, *arguments)
-            ends.append((part, run.position))
+            advance(trunk.run, *arguments)
+            ends.append((part, trunk.run.position))
 
-        monkeypatch.setattr(run, "_advance", noted)
-        train(run, stop, part, branch)
+        monkeypatch.setattr(trunk.run, "_advance", noted)
+        train(trunk, stop, part, branch)
 
-    monkeypatch.setattr(TrunkRun, "_train", begun)
+    monkeypatch.setattr(Trunk, "_train", begun)
     return ends
 
 
 def test_on_the_real_clock_the_decay_follows_the_seconds(tiny: Tiny, tmp_path: Path) -> None:
     config = resolve(tiny(*REAL, "budget=100 s"))
-    extent = make_extent(config, step_of(config), 0.01)
-    total = extent.total(parse_budget("100 s"), tmp_path)
-    assert total == 100_000 and extent.schedule.branch_start(total) == 80_000
-    assert extent.rate(1, 70_000, None) == 0.5, "the warm-up of four steps is counted in steps"
-    assert extent.rate(50, 70_000, None) == 1
-    assert extent.rate(900, 85_000, total) == pytest.approx(1 - math.sqrt(0.25))
-    assert extent.rate(950, 100_300, total) == 0
+    length = make_run_length(config, step_of(config), 0.01)
+    total = length.total(parse_budget("100 s"), tmp_path)
+    assert total == 100_000 and length.schedule.branch_start(total) == 80_000
+    assert length.rate(1, 70_000, None) == 0.5, "the warm-up of four steps is counted in steps"
+    assert length.rate(50, 70_000, None) == 1
+    assert length.rate(900, 85_000, total) == pytest.approx(1 - math.sqrt(0.25))
+    assert length.rate(950, 100_300, total) == 0
     assert not list(tmp_path.iterdir())
 
 

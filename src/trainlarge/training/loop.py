@@ -1,11 +1,15 @@
-"""Runs stretches of steps with the Lightning trainer, and remembers a state to come back to."""
+"""The training loop: runs segments of optimizer steps with Lightning, and returns to states that it was asked to keep.
+
+It knows nothing of studies, cells, budgets or files: who drives it decides how far it runs, and what is saved.
+"""
 
 from __future__ import annotations
 
 import copy
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +47,16 @@ class Snapshot:
         return Snapshot(model, optimizer)
 
 
-class Stretches:
-    """Trains one module stretch by stretch: steps ``start`` to ``stop`` at rates that a function of the step gives."""
+class Loop:
+    """Trains one model segment by segment: steps ``start`` to ``stop`` at rates that a function of the step gives.
+
+    Args:
+        module: the model with its loss and its optimizer.
+        blocks: the training data.
+        rows: rows of the effective batch.
+        implementation: how it is computed.
+        impl: the group ``impl`` of the configuration.
+    """
 
     def __init__(
         self,
@@ -60,14 +72,19 @@ class Stretches:
         self.module.to(own_device(implementation.device))
 
     def run(self, start: int, stop: int, rate: Callable[[int], float], observer: Observer) -> None:
-        """Run steps ``start`` to ``stop - 1``; ``observer`` is told after each."""
+        """Run steps ``start`` to ``stop - 1``.
+
+        Args:
+            rate: learning rate of a step as a share of the peak rate.
+            observer: called after each step with the number of steps done and the loss of the last one.
+        """
         if stop <= start:
             return
         self.module.rate, self.module.observer = rate, observer
         self.module.train()
         is_for_gpu = self.implementation.device == "cuda"
         batches = StepBatches(self.blocks, self.module.masking, self.rows, start, stop, is_for_gpu)
-        with _quiet():
+        with _only_warnings_of_consequence():
             trainer = self._trainer()
             try:
                 trainer.fit(self.module, batches.loader())
@@ -76,7 +93,7 @@ class Stretches:
                 self.module.to(trainer.strategy.root_device)
 
     def stop(self) -> None:
-        """To be called by the observer: the step that it was told of is the last one of this stretch."""
+        """Stop after the current step (to be called from the observer)."""
         self.module.trainer.should_stop = True
 
     def snapshot(self) -> Snapshot:
@@ -91,7 +108,7 @@ class Stretches:
         )
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go back to a state."""
+        """Return to a state."""
         self.module.model.load_state_dict(weights_like(snapshot.model, self.module.model))
         optimizer = self.module.configure_optimizers()
         groups = optimizer.state_dict()["param_groups"]
@@ -105,7 +122,7 @@ class Stretches:
     def timed(self, steps: int) -> list[Window]:
         """Windows of so many steps, at least one, which are taken back.
 
-        They run on the module itself, since a copy may be compiled anew; ``micro_batch_rows`` stays as small as it had
+        They run on the module itself, since a copy may be compiled again; ``micro_batch_rows`` stays as small as it had
         to become.
         """
         before, timer = self.snapshot(), StepTimer(self.implementation.synchronize)
@@ -141,19 +158,18 @@ STRATEGIES: dict[str, Callable[[int], Any]] = {"ddp": lambda devices: "ddp", "fs
 """Lightning's strategy of so many devices, by the name that ``impl.strategy`` gives it."""
 
 
-class _quiet:
-    """Lightning says the same lines for every stretch; only its warnings of consequence stay."""
-
-    def __enter__(self) -> None:
-        self._catch = warnings.catch_warnings()
-        self._catch.__enter__()
+@contextmanager
+def _only_warnings_of_consequence() -> Iterator[None]:
+    """Lightning repeats the same lines for every segment; they are left out while the block runs."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        self._levels = {name: logging.getLogger(name).level for name in ("pytorch_lightning", "lightning.pytorch")}
-        for name in self._levels:
-            logging.getLogger(name).setLevel(logging.ERROR)
-
-    def __exit__(self, *exception: Any) -> None:
-        self._catch.__exit__(*exception)
-        for name, level in self._levels.items():
-            logging.getLogger(name).setLevel(level)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""How the steps of a run are computed, and the modelled seconds that follow: both may change when it is resumed."""
+"""Step time and hardware of a run, which may change when it resumes, and the modelled seconds that follow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Pace:
+class RunTiming:
     """The present device and implementation, and those of the steps before a resume."""
 
     environment: dict[str, Any]
@@ -30,8 +30,8 @@ class Pace:
         seconds = {"model_seconds": self.model_seconds(steps), "seconds_before": self.seconds_before}
         return {"environments": [*self.before, self.environment], "since": self.since, **seconds}
 
-    def resumed(self, saved: dict[str, Any] | None, steps: int) -> Pace:
-        """This pace behind the ``steps`` of a saved state; a better step time counts for all that was computed as now.
+    def resumed(self, saved: dict[str, Any] | None, steps: int) -> RunTiming:
+        """This timing after the ``steps`` of a saved state; a better step time counts for all that was computed as now.
 
         Args:
             saved: from ``to_json``; None in a state that is older than it: taken to be computed as now.

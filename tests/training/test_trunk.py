@@ -29,13 +29,13 @@ from trainlarge.models.build import build_model
 from trainlarge.models.forward import FORWARDS, Forward, library_logits, library_loss
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.store import CellFolder, Study
-from trainlarge.training import setup, stage
+from trainlarge.training import setup, train_run, trunk
 from trainlarge.training.cells import resolve
 from trainlarge.training.clocks import Clock
 from trainlarge.training.curve import Curve
 from trainlarge.training.evaluate import Evaluation, evaluate, perplexity
 from trainlarge.training.module import MaskedLanguageModule, Masking, make_optimizer
-from trainlarge.training.pace import Pace
+from trainlarge.training.run_timing import RunTiming
 from trainlarge.training.schedule import Cooldown, make_schedule
 from trainlarge.training.steps import shape_of, step_of
 
@@ -150,11 +150,11 @@ def _evaluation_set(folder: CellFolder, study: Study) -> EvaluationSet:
 def test_executed_flops_follow_the_forward_pass_and_old_rows_do_not_know_them(tiny: Tiny) -> None:
     fast, library = step_of(resolve(tiny())), step_of(resolve(tiny("impl.forward=library")))
     assert library.executed_flops == library.flops == fast.flops > fast.executed_flops
-    pace, evaluation = Pace({}, 0.1), Evaluation(1.0, 0.5, torch.ones(2))
-    curve = Curve(fast, pace, [{"step": 25, "executed_flops": 100}])
+    timing, evaluation = RunTiming({}, 0.1), Evaluation(1.0, 0.5, torch.ones(2))
+    curve = Curve(fast, timing, [{"step": 25, "executed_flops": 100}])
     curve.add(30, 0.1, "trunk", evaluation, Clock())
     assert curve.rows[-1]["executed_flops"] == 100 + 5 * fast.executed_flops
-    old = Curve(fast, pace, [{"step": 25, "flops": 100}])
+    old = Curve(fast, timing, [{"step": 25, "flops": 100}])
     old.add(30, 0.1, "trunk", evaluation, Clock())
     old.add(50, 0.1, "trunk", evaluation, Clock())
     assert [row.get("executed_flops") for row in old.rows] == [None, None, None]
@@ -183,12 +183,12 @@ def test_the_points_of_a_curve_are_evaluated_in_fp32_like_its_end(
         seen.append((copy.deepcopy(model), data))
         return evaluate(model, data, *forward)
 
-    monkeypatch.setattr(stage, "evaluate", noted)
+    monkeypatch.setattr(train_run, "evaluate", noted)
     for forward in ("fast", "library"):
         [folder] = run_here("train", [tiny("impl.precision=bf16", f"impl.forward={forward}", "budget=60 steps")])
         logits = FORWARDS[forward].logits
         losses = [evaluate(model, data, logits).loss for model, data in seen]
-        assert [row["loss"] for row in folder.metrics()] == losses[:-1], "the last one is that of the training data"
+        assert [row["loss"] for row in folder.metrics()] == losses
         folder.clear_result()
         shutil.rmtree(folder.path.parents[1] / "trunks")
         seen.clear()
@@ -199,7 +199,7 @@ def test_evaluation_is_not_training_time(tiny: Tiny, run_here: Run, monkeypatch:
         time.sleep(0.3)
         return evaluate(*arguments)
 
-    monkeypatch.setattr(stage, "evaluate", slow)
+    monkeypatch.setattr(train_run, "evaluate", slow)
     [folder] = run_here("train", [tiny("budget=50 steps")])
     rows = folder.metrics()
     assert rows[-1]["wall_seconds"] - rows[-1]["train_seconds"] >= 0.3 * len(rows)
@@ -208,7 +208,7 @@ def test_evaluation_is_not_training_time(tiny: Tiny, run_here: Run, monkeypatch:
 def test_the_training_clock_stops_when_the_device_has_done_what_it_was_asked_for(
     tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At a point of the curve, a saved state, and the end of a stretch: a GPU works behind the clock."""
+    """At a point of the curve, a saved state, and the end of a segment: a GPU works behind the clock."""
     events: list[str] = []
     stop = Clock.stop
 
@@ -228,13 +228,13 @@ def test_the_training_clock_stops_when_the_device_has_done_what_it_was_asked_for
 def test_a_device_behind_the_clock_is_waited_for_at_the_ends_of_windows_only(
     tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stretches = setup.Setup(study, resolve(tiny())).stretches
+    loop = setup.Setup(study, resolve(tiny())).loop
     waits: list[Implementation] = []
     monkeypatch.setattr(Implementation, "synchronize", lambda implementation: waits.append(implementation))
-    windows = stretches.timed(25)
+    windows = loop.timed(25)
     assert [window.steps for window in windows] == [10, 10] and len(waits) == 3, "after steps 1, 11 and 21"
     assert all(0 < window.thread_seconds <= window.seconds * 1.01 for window in windows)
-    [window] = stretches.timed(3)
+    [window] = loop.timed(3)
     assert window.steps == 3, "where there is no whole window"
 
 
@@ -389,7 +389,7 @@ def test_a_checkpoint_is_on_the_disk_before_the_record_says_that_it_is_there(
 def test_a_copy_that_wakes_while_it_writes_leaves_the_checkpoint_of_the_new_holder(
     tiny: Tiny, run_here: Run, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_tokenizer = stage.hugging_face_tokenizer
+    make_tokenizer = trunk.hugging_face_tokenizer
 
     def take_over(path: Path) -> Any:
         """What another process does while this one sleeps between the weights and the tokenizer."""
@@ -400,7 +400,7 @@ def test_a_copy_that_wakes_while_it_writes_leaves_the_checkpoint_of_the_new_hold
         (folder.checkpoint / "model.safetensors").write_text("new")
         return make_tokenizer(path)
 
-    monkeypatch.setattr(stage, "hugging_face_tokenizer", take_over)
+    monkeypatch.setattr(trunk, "hugging_face_tokenizer", take_over)
     with pytest.raises(LostLease):
         run_here("train", [tiny()])
     [folder] = study.folders("train")

@@ -1,4 +1,4 @@
-"""What the length of a run is counted in: steps, or milliseconds of training on the real clock.
+"""The unit in which run length and branch points are measured: optimizer steps, or milliseconds of training.
 
 A position lies on the trunk or a branch and grows from 0; schedules, branches and saved states are in its unit. On the
 real clock the decay follows the seconds, so that it ends with the budget however long the steps take, as in Geiping &
@@ -23,10 +23,10 @@ from trainlarge.training.steps import Step, steps_in
 MILLISECONDS = 1000
 """Positions in a second."""
 NO_END = 2**40
-"""Steps of a stretch that something else will end."""
+"""Steps of a segment that something else will end."""
 
 
-class Extent(Protocol):
+class RunLength(Protocol):
     """How far a run is, and how far it goes."""
 
     @property
@@ -46,14 +46,14 @@ class Extent(Protocol):
         """Share of the peak rate of the step taken at ``position``: on the trunk, or on the branch to ``total``."""
 
     def last_step(self, stop: int) -> int:
-        """Step after which a stretch to the position ``stop`` ends by itself."""
+        """Step after which a segment to the position ``stop`` ends by itself."""
 
     def steps(self, step: int, position: int, total: int) -> int:
         """Steps that a run to ``total`` will have, as it looks after ``step`` steps."""
 
 
 @dataclass(frozen=True)
-class StepExtent:
+class InSteps:
     """Positions are steps; a budget in seconds is as many as the steady-state step time makes of it."""
 
     schedule: Schedule
@@ -88,7 +88,7 @@ class StepExtent:
 
 
 @dataclass(frozen=True)
-class RealExtent:
+class InMilliseconds:
     """Positions are milliseconds of training."""
 
     schedule: Schedule
@@ -125,27 +125,27 @@ def milliseconds(budget: Budget, key: str = "budget") -> int:
     return round(budget.value * MILLISECONDS)
 
 
-def make_extent(config: dict[str, Any], step: Step, step_seconds: float) -> Extent:
-    """The extent of a train cell, with its schedule.
+def make_run_length(config: dict[str, Any], step: Step, step_seconds: float) -> RunLength:
+    """The run length of a train cell, with its schedule.
 
     Args:
         step: what a step takes in.
         step_seconds: steady-state step time.
     """
-    return EXTENTS[config["clock"]](config, step, step_seconds)
+    return RUN_LENGTHS[config["clock"]](config, step, step_seconds)
 
 
-def _modelled(config: dict[str, Any], step: Step, step_seconds: float) -> Extent:
+def _modelled(config: dict[str, Any], step: Step, step_seconds: float) -> RunLength:
     text, key = config["schedule"]["horizon"], "schedule.horizon"
     horizon = None if text is None else steps_in(parse_budget(text, key), step, step_seconds, key)
-    return StepExtent(make_schedule(config["schedule"], horizon), step, step_seconds)
+    return InSteps(make_schedule(config["schedule"], horizon), step, step_seconds)
 
 
-def _real(config: dict[str, Any], step: Step, step_seconds: float) -> Extent:
+def _real(config: dict[str, Any], step: Step, step_seconds: float) -> RunLength:
     schedule, key = config["schedule"], "schedule.horizon"
     horizon = schedule["horizon"] and milliseconds(parse_budget(schedule["horizon"], key), key)
-    return RealExtent(make_schedule({**schedule, "warmup_steps": 0}, horizon), schedule["warmup_steps"])
+    return InMilliseconds(make_schedule({**schedule, "warmup_steps": 0}, horizon), schedule["warmup_steps"])
 
 
-EXTENTS: dict[str, Callable[[dict[str, Any], Step, float], Extent]] = {"modelled": _modelled, "real": _real}
-"""Extent by the name that ``clock`` gives it."""
+RUN_LENGTHS: dict[str, Callable[[dict[str, Any], Step, float], RunLength]] = {"modelled": _modelled, "real": _real}
+"""Run length by the name that ``clock`` gives it."""

@@ -1,0 +1,123 @@
+"""What a train job writes to the study folder: by one process, the others of a job on several devices write nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from trainlarge.launch.job import RunningJob
+from trainlarge.machine.probe import StepTiming
+from trainlarge.machine.step_time import Round
+from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.files import replacing_folder
+from trainlarge.training.cells import counts_seconds
+from trainlarge.training.resume import TrainState, TrunkStates
+from trainlarge.training.run_length import RunLength
+from trainlarge.training.trunk_time import TrunkTime
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What is written of a cell that has ended."""
+
+    record: dict[str, Any]
+    """Content of ``record.json``."""
+    rows: list[dict[str, Any]]
+    """The curve."""
+    document_losses: dict[str, Any] | None
+    """Content of ``document_losses.json``; None where the run diverged."""
+    save_checkpoint: Callable[[Path], None]
+    """Writes model and tokenizer into a folder that is there."""
+
+
+@dataclass(frozen=True)
+class FixedStepTime:
+    """The step time by which a trunk turned seconds into steps, and what follows from it."""
+
+    step_seconds: float
+    """Steady-state step time."""
+    is_of_this_device: bool
+    """Whether it was measured as this process computes."""
+    totals: dict[str, int]
+    """Cell id -> position at which it ends."""
+
+
+class Writer(Protocol):
+    """Where a run puts its results; each call returns when they are on the disk."""
+
+    def cell(self, cell: Cell, result: CellResult) -> None:
+        """Write a cell that has ended: weights, then curve, then record, then the state."""
+
+    def state(self, part: str, state: TrainState, position: int) -> None:
+        """Save a state of ``part`` at a position."""
+
+    def delete_branch_states(self) -> None:
+        """Remove the states of branches; those of the trunk stay, so that a larger budget can go on from there."""
+
+    def round(self, timing: StepTiming, observed: Round) -> None:
+        """Keep what was observed of the time of steps."""
+
+    def step_time(self, time: TrunkTime, timing: StepTiming, length: RunLength, fixed: FixedStepTime) -> None:
+        """Keep the fixed step time with trunk, cells and shape."""
+
+
+class StudyWriter:
+    """Writes to the study folder, each cell only while this process holds its lease.
+
+    Args:
+        job: the job, with the leases of its cells.
+        states: the saved states of its trunk.
+    """
+
+    def __init__(self, job: RunningJob, states: TrunkStates) -> None:
+        self.job, self.states = job, states
+
+    def cell(self, cell: Cell, result: CellResult) -> None:
+        self.job.require_lease(cell.id)
+        folder = self.job.folder(cell.id)
+        # Asked again at the end: a copy that wakes from a long pause must not replace what the new holder has written.
+        with replacing_folder(folder.checkpoint, check=lambda: self.job.require_lease(cell.id)) as temporary:
+            result.save_checkpoint(temporary)
+        folder.write_metrics(result.rows)
+        if result.document_losses is None:
+            folder.document_losses.unlink(missing_ok=True)
+        else:
+            folder.write_document_losses(result.document_losses)
+        self.job.finish(cell.id, result.record)
+
+    def state(self, part: str, state: TrainState, position: int) -> None:
+        try:
+            self.states.save(part, state, position)
+        except OSError as error:
+            # Training can go on without this state; what cannot be written at the end will fail the cell.
+            print(f"the state after step {state.step} was not saved: {error}", flush=True)
+
+    def delete_branch_states(self) -> None:
+        self.states.delete_branch_states()
+
+    def round(self, timing: StepTiming, observed: Round) -> None:
+        timing.add(observed)
+
+    def step_time(self, time: TrunkTime, timing: StepTiming, length: RunLength, fixed: FixedStepTime) -> None:
+        time.fix(fixed.step_seconds, fixed.is_of_this_device)
+        for cell in self.job.cells:
+            length.fix(fixed.totals[cell.id], self.job.folder(cell.id).path)
+        if fixed.is_of_this_device:
+            cells = [cell.id for cell in self.job.cells if counts_seconds(cell.config)]
+            timing.use_for(dict.fromkeys(cells, fixed.step_seconds))
+
+
+class NoWriter:
+    """Writes nothing: that of a process whose results another one writes."""
+
+    def cell(self, cell: Cell, result: CellResult) -> None: ...
+
+    def state(self, part: str, state: TrainState, position: int) -> None: ...
+
+    def delete_branch_states(self) -> None: ...
+
+    def round(self, timing: StepTiming, observed: Round) -> None: ...
+
+    def step_time(self, time: TrunkTime, timing: StepTiming, length: RunLength, fixed: FixedStepTime) -> None: ...
