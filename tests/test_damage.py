@@ -133,13 +133,13 @@ def parent_of(lab: Lab, study: Study) -> CellFolder:
 
 def another_recipe(lab: Lab, study: Study, scratch: Path) -> Any:
     [path] = run(study, "compress", lab.other)
-    record = CellFolder(path).record()
+    record = CellFolder(str(path)).record()
     return record["loss"], record["dense_loss"], record["files"]["packed.safetensors"]
 
 
 def larger_budget(lab: Lab, study: Study, scratch: Path) -> Any:
     [path] = run(study, "train", lab.larger)
-    return CellFolder(path).record()["loss"], [row["loss"] for row in CellFolder(path).metrics()]
+    return CellFolder(str(path)).record()["loss"], [row["loss"] for row in CellFolder(path).metrics()]
 
 
 def states(lab: Lab, study: Study, scratch: Path) -> Any:

@@ -138,7 +138,7 @@ def test_a_record_that_is_gone_or_damaged_is_a_failure(mixed: Study) -> None:
     second.record_path.write_bytes(second.record_path.read_bytes().replace(b"1", b"2", 1))
     shutil.rmtree(cell_in(mixed, State.QUEUED).path)
     errors = {cell.cell: cell.error or "" for cell in read_state(mixed).those(State.FAILED)}
-    assert "record.json is not there" in errors[first.id] and "record.json is damaged" in errors[second.id]
+    assert "record.json is gone" in errors[first.id] and "record.json is damaged" in errors[second.id]
     assert errors[second.id].endswith(f"to make it again: trainlarge redo {second.id} --study mixed")
     assert first.id in text_of(mixed)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from trainlarge.config.budget import parse_budget
@@ -17,12 +16,15 @@ from trainlarge.errors import UserError
 from trainlarge.results.columns import CELLS, COMPRESSION, CURVES, PARENT, Column
 from trainlarge.results.comparable import check_comparable, missed
 from trainlarge.results.document_losses import DocumentLosses
-from trainlarge.results.nested import values_at
+from trainlarge.results.nested import as_array, columns_of
 from trainlarge.results.series import name_series
+from trainlarge.sweep.collection import collection_paused
 from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study
 
 Record = dict[str, Any]
+Columns = dict[str, list[Any]]
+"""Key -> its value in each record or row."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def load_study(study: str | Path | Study, strict: bool = True, allow_mixed: bool
         UserError: when there is no such study, no train cell is done, a file is damaged, or cells were evaluated on
             different data.
     """
-    with _no_collection():
+    with collection_paused():
         return _load(find_study(study), strict, allow_mixed)
 
 
@@ -84,18 +86,6 @@ def _load(study: Study, strict: bool, allow_mixed: bool) -> StudyFrames:
         check_comparable(cells)
     compressed = [result.record for result in _results(study, "compress", strict)]
     return StudyFrames(cells, _curves(train, cells), _compression(compressed, cells), DocumentLosses(study))
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Looking for garbage again and again among a million objects that all stay takes a sixth of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def find_study(study: str | Path | Study) -> Study:
@@ -142,9 +132,6 @@ def _result(folder: CellFolder, strict: bool) -> _Result | None:
 
 def _cells(records: list[Record]) -> pd.DataFrame:
     frame = _frame(records, CELLS)
-    frame["diverged"] = [bool(record.get("diverged")) for record in records]
-    numbers = ["loss", "accuracy", "perplexity", "train_set_loss"]
-    frame[numbers] = frame[numbers].astype(float)
     frame[["shape", "variant", "series"]] = name_series(record["config"] for record in records)
     parsed = {text: parse_budget(text) for text in frame["budget"].unique()}
     budgets = [parsed[text] for text in frame["budget"]]
@@ -159,13 +146,13 @@ def _cells(records: list[Record]) -> pd.DataFrame:
 
 def _curves(train: Iterable[_Result], cells: pd.DataFrame) -> pd.DataFrame:
     by_id = {result.record["cell"]: result.curve for result in train}
-    found = {cell: by_id[cell] for cell in cells["cell"]}
-    rows = [row for metrics in found.values() for row in metrics]
-    taken = ["cell", "shape", "variant", "series", "seed", "budget"]
-    measured = {name: values_at(rows, name) for name in CURVES if name not in taken}
-    owners = [cell for cell, metrics in found.items() for _ in metrics]
-    curves = _with_float_flops(pd.DataFrame({"cell": owners, **measured}))
-    return curves.merge(cells[taken], on="cell", how="left")[list(CURVES)]
+    found = [by_id[cell] for cell in cells["cell"]]
+    rows = [row for curve in found for row in curve]
+    columns, nothing = columns_of(rows), [None] * len(rows)
+    owners = np.repeat(np.arange(len(found)), [len(curve) for curve in found])
+    taken = cells[["cell", "shape", "variant", "series", "seed", "budget"]].take(owners).reset_index(drop=True)
+    measured = pd.DataFrame({name: as_array(columns.get(name, nothing)) for name in CURVES if name not in taken})
+    return _with_float_flops(pd.concat([taken, measured], axis=1)[list(CURVES)])
 
 
 def _compression(records: list[Record], cells: pd.DataFrame) -> pd.DataFrame:
@@ -176,11 +163,11 @@ def _compression(records: list[Record], cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _frame(records: list[Record], table: dict[str, Column]) -> pd.DataFrame:
-    found: dict[str, list[Any]] = {"": list(records)}
-    frame = pd.DataFrame({name: _values(column, found) for name, column in table.items()}, columns=list(table))
+    groups = {"": columns_of(records)}
+    nothing = [None] * len(records)
+    found = {name: _values(column, groups, nothing) for name, column in table.items()}
+    frame = pd.DataFrame(found, columns=list(table))
     frame["software"] = [_software(record) for record in records]
-    # Records of before the key existed had a device of their own.
-    frame["per_device"] = frame["per_device"].astype(float).fillna(1).astype(int)
     return _with_float_flops(frame)
 
 
@@ -190,20 +177,21 @@ def _with_float_flops(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{name: frame[name].astype(float) for name in names})
 
 
-def _values(column: Column, found: dict[str, list[Any]]) -> list[Any]:
+def _values(column: Column, groups: dict[str, Columns], nothing: list[None]) -> Any:
     """What the column's dotted path leads to in each record; None where the path ends early."""
-    if not column.source:
-        return [None] * len(found[""])
-    values = _at(column.source, found)
-    return values if column.missing is None else [column.missing if value is None else value for value in values]
+    path, _, key = column.source.rpartition(".")
+    values = _group(path, groups).get(key, nothing)
+    if column.missing is not None:
+        values = [column.missing if value is None else value for value in values]
+    return as_array(values)
 
 
-def _at(path: str, found: dict[str, list[Any]]) -> list[Any]:
-    """The values at a dotted path, ``found`` before where paths begin alike: a study has ten thousand records."""
-    if path not in found:
+def _group(path: str, groups: dict[str, Columns]) -> Columns:
+    """The columns of the dictionaries at a dotted path, made once."""
+    if path not in groups:
         parents, _, key = path.rpartition(".")
-        found[path] = values_at(_at(parents, found), key)
-    return found[path]
+        groups[path] = columns_of(_group(parents, groups).get(key, []))
+    return groups[path]
 
 
 def _software(record: Record) -> str:

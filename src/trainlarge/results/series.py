@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from trainlarge.config.schema import NOT_IDENTITY
-from trainlarge.results.nested import values_at
+from trainlarge.results.nested import columns_of
 from trainlarge.sweep.cell import LOCATIONS, with_later_keys
 
 _SHAPE_KEYS = ["arch.width", "arch.depth"]
@@ -24,7 +24,9 @@ def name_series(configs: Iterable[dict[str, Any]]) -> pd.DataFrame:
     A key is named only where it tells cells apart that would otherwise have one name: a learning rate that follows from
     the width, or heads that do, need not be said.
     """
-    leaves = pd.DataFrame(_leaves([with_later_keys(config) for config in configs]))
+    found = _leaves([with_later_keys(config) for config in configs])
+    # Nearly all keys have one value, and it takes longer to make a column of a frame than to see that.
+    leaves = pd.DataFrame({key: column for key, column in found.items() if key in _SHAPE_KEYS or len(set(column)) > 1})
     names = _telling_keys(leaves)
     shape = "d" + leaves["arch.width"].astype(str) + "/L" + leaves["arch.depth"].astype(str)
     shape = _join(shape, _label(leaves, [name for name in names if name.startswith("arch.")]))
@@ -37,11 +39,9 @@ def _leaves(values: list[Any], path: str = "", hidden: frozenset[str] = _NOT_COM
 
     Column by column, since most of ten thousand configurations have the same keys.
     """
-    kinds = dict.fromkeys(tuple(value) for value in values if isinstance(value, dict))
     leaves: dict[str, list[Any]] = {}
-    for key in dict.fromkeys(key for kind in kinds for key in kind if key not in hidden):
-        column = values_at(values, key, _ABSENT)
-        types = set(map(type, column))
+    for key, column in columns_of(values, _ABSENT).items():
+        types = set(map(type, column)) if key not in hidden else set()
         if dict in types:
             leaves |= _leaves(column, f"{path}{key}.", LOCATIONS.get(key, frozenset()))
         if types - {dict, type(_ABSENT)}:
@@ -59,7 +59,7 @@ def _telling_keys(leaves: pd.DataFrame) -> list[str]:
     """Keys that vary between cells which agree in width, depth and the keys before."""
     chosen: list[str] = []
     for key in leaves.columns:
-        if key in _SHAPE_KEYS or leaves[key].nunique(dropna=False) == 1:
+        if key in _SHAPE_KEYS:
             continue
         if leaves.groupby(_SHAPE_KEYS + chosen, dropna=False)[key].nunique(dropna=False).max() > 1:
             chosen.append(key)

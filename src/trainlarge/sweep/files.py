@@ -147,7 +147,10 @@ def read_bytes(path: Path | str) -> bytes:
     """The content of a file. By its descriptor: a study has tens of thousands, and ``open`` takes twice as long."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return b"".join(iter(lambda: os.read(descriptor, _PIECE), b""))
+        content = os.read(descriptor, _PIECE)
+        if rest := os.read(descriptor, _PIECE):
+            content = b"".join([content, rest, *iter(lambda: os.read(descriptor, _PIECE), b"")])
+        return content
     finally:
         os.close(descriptor)
 

@@ -59,9 +59,9 @@ def check_seal(content: bytes) -> bool:
     Raises:
         ValueError: where it is, and is not as it was written.
     """
-    body, end = content[:-_LENGTH], content[-_LENGTH:]
-    if end.startswith(_START) and end.endswith(_END):
-        if hashlib.sha256(body).hexdigest().encode() != end[len(_START) : -len(_END)]:
+    if content.startswith(_START, -_LENGTH) and content.endswith(_END):
+        seal = hashlib.sha256(memoryview(content)[:-_LENGTH]).hexdigest()
+        if not content.startswith(seal.encode(), len(_START) - _LENGTH):
             raise ValueError("not as it was written: its seal differs")
         return True
     if any(sign in content[-2 * _LENGTH :] for sign in _SIGNS):

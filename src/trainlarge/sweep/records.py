@@ -1,0 +1,323 @@
+"""What a finished cell tells: ``record.json`` and the rows of ``metrics.jsonl``, one dataclass field per key.
+
+A field states its unit and its meaning, and the frames make their columns from that (``trainlarge.results.columns``):
+a new number of a record is one field here, and a value for it where the record is written. Keys are never renamed, and
+a field that is added has a default, since records from before do not have it.
+
+The numbers that a task is scored by, such as ``loss`` and ``accuracy``, are keys of the same records. They are not
+fields here, since the task states them (``trainlarge.config.task``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, ClassVar, TypeVar
+
+UNKNOWN = float("nan")
+"""What a number is in a record from before it was recorded."""
+
+T = TypeVar("T", bound="Told")
+Scores = Mapping[str, float | None]
+"""Metric of a task -> value; None where the loss is not a number."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a key of a record means, and the column that it becomes."""
+
+    unit: str
+    """Unit of the values; ``text``, ``yes or no``, or ``1`` for a plain number or share. ``loss`` stands for the unit
+    of the task's loss."""
+    text: str
+    """What the value means."""
+    column: str | None = None
+    """Name of the column; None: that of the key."""
+    before: object = None
+    """What a record without the value means: one from before the key was added."""
+    is_optional: bool = False
+    """Whether the key is written only where it has a value."""
+
+
+def key(unit: str, text: str, **more: Any) -> Any:
+    """A key that every record of today has."""
+    return field(metadata={"meaning": Meaning(unit, text, **more)})
+
+
+def later(unit: str, text: str, before: object = UNKNOWN, **more: Any) -> Any:
+    """A key that records from before it was added do not have; ``before`` is what that means."""
+    return field(default=None, metadata={"meaning": Meaning(unit, text, before=before, **more)})
+
+
+def plain(default: Any = None, is_optional: bool = False) -> Any:
+    """A key that becomes no column."""
+    return field(default=default, metadata={"is_optional": is_optional})
+
+
+def meaning(of: Field[Any]) -> Meaning | None:
+    """What a field means; None where it becomes no column."""
+    found: Meaning | None = of.metadata.get("meaning")
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """Keys that are written as JSON."""
+
+    def to_json(self) -> dict[str, object]:
+        """Plain data: one key per field, without optional ones that have no value."""
+        return dict(self._items())
+
+    def _items(self) -> Iterator[tuple[str, object]]:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name == "scores":
+                yield from value.items()
+            elif value is not None or not _is_optional(one):
+                yield one.name, value.to_json() if isinstance(value, Told) else value
+
+    @classmethod
+    def from_json(cls: type[T], data: Mapping[str, Any]) -> T:
+        """The keys that ``data`` has."""
+        return cls(**data)
+
+
+def _is_optional(one: Field[Any]) -> bool:
+    known = meaning(one)
+    return known.is_optional if known else bool(one.metadata.get("is_optional"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clocks(Told):
+    """How far training had come, on every clock."""
+
+    step: int = key("1", "optimizer steps")
+    tokens: int = key("1", "tokens seen in training")
+    flops: int = key("FLOPs", "floating-point operations of training, those of the architecture, by formula")
+    executed_flops: int | None = later(
+        "FLOPs",
+        "those of flops that were computed: forward=fast skips most of the last layer; NaN in records that do not know",
+    )
+    train_seconds: float = key("s", "time in training, as measured: no evaluation, checkpoint or data preparation")
+    model_seconds: float = key("s", "steps times the steady-state step time on this device")
+    wall_seconds: float = key("s", "time since the run began, everything included")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveRow(Clocks):
+    """One row of ``metrics.jsonl``: a point of the curve of a train cell."""
+
+    train_loss: float | None = key("loss", "training loss, mean since the row before")
+    scores: Scores
+    """The task's metrics on the evaluation set, each a key of the row."""
+    lr: float = key("1", "learning rate at this step")
+    part: str = key("text", "trunk (constant rate, shared between budgets) or branch (decay)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationData(Told):
+    """Key ``data`` of a record: what the cell was evaluated on."""
+
+    fingerprint: str = key(
+        "text", "hash of the corpus, its split and its tokenizer settings", column="data_fingerprint"
+    )
+    evaluation_fingerprint: str = key("text", "hash of the evaluation rows and of what is predicted in them")
+    evaluation_documents: int | None = later("1", "documents that the evaluation rows come from")
+    effective_documents: float | None = later(
+        "1", "equally long documents that would tell as much as those: (sum n)^2 / sum n^2 over their predictions"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainData(EvaluationData):
+    """Key ``data`` of the record of a train cell: what it was trained and evaluated on."""
+
+    train_tokens: int = key("1", "tokens of the training data in use")
+    validation_tokens: int = key("1", "tokens of the validation data")
+    overlap_documents: float | None = later(
+        "1", "share of the validation documents that stand in the training text too"
+    )
+    overlap_passages: float | None = later(
+        "1", "share of the validation text, in passages of 50 characters, that stands in the training text too"
+    )
+    token_frequency_loss: float | None = later(
+        "loss", "loss of predicting the evaluation tokens by their frequencies in the training split alone"
+    )
+    epochs: float = key("1", "passes over the training data in use")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment(Told):
+    """Key ``environment`` of a record: how and where the cell was computed."""
+
+    device: str = key("text", "kind of device: cpu, cuda")
+    device_name: str = key("text", "the device, as it calls itself")
+    precision: str = key("text", "precision of training: fp32, bf16")
+    attention: str = key("text", "how attention was computed")
+    forward: str = key("text", "forward pass: fast, library")
+    compile: str | None = later(
+        "text", "how the training loss was compiled: none, inductor, graphs", before="none", is_optional=True
+    )
+    threads: int = key("1", "CPU threads of the job")
+    strategy: str | None = later("text", "how devices share a batch: ddp or fsdp", before="ddp", is_optional=True)
+    devices: int | None = later("1", "devices that shared each batch", before=1, is_optional=True)
+    shared: bool = key("yes or no", "whether other work ran on the device")
+    per_device: int | None = later(
+        "1", "jobs that shared the device on purpose; from 2 on, times count not", before=1, is_optional=True
+    )
+    before: list[dict[str, Any]] | None = plain(is_optional=True)
+    """How earlier steps were computed, oldest first: the same keys; empty where all were computed in one way."""
+    micro_batch_rows: int | None = plain(is_optional=True)
+    """Rows that were computed at once."""
+    software: dict[str, str] = field(default_factory=dict)
+    """Package -> version: Python and what computes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance(Told):
+    """Key ``provenance`` of a record: where the result comes from."""
+
+    commit: str | None = key("text", "git commit of the code; empty outside a checkout")
+    dirty: bool | None = key("yes or no", "whether the code was changed since the commit")
+    host: str = key("text", "machine that ran the cell")
+    command: str = key("text", "command that ran the cell")
+    started: float = key("s", "when the job started, since 1970")
+    ended: float = key("s", "when the cell was finished, since 1970")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head(Told):
+    """What a record begins with."""
+
+    schema: int
+    """Version of the record's keys."""
+    stage: str
+    """``train`` or ``compress``."""
+    cell: str = key("text", "cell id")
+    study: str = key("text", "name of the study")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRecord(Head, Clocks):
+    """``record.json`` of a train cell. Where the loss stopped being a number, clocks are those of the last good row."""
+
+    groups: ClassVar[Mapping[str, type[Told]]] = MappingProxyType(
+        {"data": TrainData, "environment": Environment, "provenance": Provenance}
+    )
+    """Keys that are records of their own."""
+
+    diverged: bool | None = later(
+        "yes or no", "whether the loss stopped being a number; then loss, accuracy, perplexity are NaN", before=False
+    )
+    diverged_at: int | None = plain(is_optional=True)
+    """Step at which it did."""
+    last_good_step: int | None = plain(is_optional=True)
+    """Step of the last row of the curve, whose weights are kept."""
+    scores: Scores
+    """The task's metrics at the end, each a key of the record."""
+    perplexity: float | None = later("1", "exp(loss)")
+    document_standard_error: float | None = later(
+        "loss", "standard error of loss over the documents of the evaluation set"
+    )
+    train_set_loss: float | None = later("loss", "loss at the end on fixed rows of the training blocks in use")
+    branch_step: int | None = later("1", "step at which the decay left the trunk")
+    resumed_at: list[int] | None = plain()
+    """Steps at which the run was resumed."""
+    budget_missed: float | None = later(
+        "1",
+        "steps that the budget in seconds buys over those that it got: above 1.2, times count not; 1 where not known",
+        before=1.0,
+    )
+    step_seconds: float = key("s", "steady-state step time on this device")
+    cpu_seconds_per_step: float | None = later(
+        "s", "CPU time of a step, over all threads, where steps were fastest; empty before"
+    )
+    thread_share: float | None = later(
+        "1",
+        "CPU time of the training thread over wall time where the step time was measured: below 0.8 other work was "
+        "always there; empty where not known",
+    )
+    compile_seconds: float | None = later(
+        "s", "time to compile in the process that ended the cell: in wall_seconds alone", before=0.0
+    )
+    parameters: int = key("1", "parameters, embeddings included")
+    embedding_parameters: int = key("1", "parameters of embeddings")
+    non_embedding_parameters: int = key("1", "parameters without embeddings")
+    data: TrainData
+    environment: Environment
+    provenance: Provenance
+    config: Mapping[str, Any]
+    """The configuration, as it was frozen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressRecord(Head):
+    """``record.json`` of a compress cell."""
+
+    groups: ClassVar[Mapping[str, type[Told]]] = MappingProxyType(
+        {"data": EvaluationData, "environment": Environment, "provenance": Provenance}
+    )
+    """Keys that are records of their own."""
+
+    parent: str = key("text", "cell id of the train cell whose checkpoint was compressed")
+    recipe: Mapping[str, Any]
+    """The recipe, entry by entry."""
+    description: str = key("text", "what compression did, such as prune 60 % global, 4 bit row", column="recipe")
+    order: list[str]
+    """Slots of the recipe in the order in which they were applied."""
+    structure: Mapping[str, Any]
+    """What is left of the shapes."""
+    unknown_share: float | None = later(
+        "1", "share of the predicted tokens that were cut and count as unknown: another task", before=0.0
+    )
+    scores: Scores
+    """The task's metrics of the compressed model, each a key of the record."""
+    perplexity: float | None = later("1", "exp(loss)")
+    dense_loss: float = key("loss", "loss of the train cell's checkpoint, evaluated in the same job")
+    loss_increase: float = key("loss", "loss - dense_loss")
+    loss_standard_error: float = key(
+        "loss",
+        "standard error of loss as if evaluation rows were independent: too small, see document_standard_error",
+    )
+    increase_standard_error: float = key(
+        "loss",
+        "standard error of loss_increase as if rows were independent: see increase_document_standard_error",
+    )
+    document_standard_error: float | None = later(
+        "loss", "standard error of loss over the documents of the evaluation set"
+    )
+    increase_document_standard_error: float | None = later(
+        "loss", "standard error of loss_increase over documents, paired"
+    )
+    sparsity: float = key("1", "share of weights set to zero")
+    bits: float = key("bits", "bits of a weight; 32 where none")
+    embedding_bits: float | None = later(
+        "bits", "bits of a weight of an embedding; 32 where none, empty in records of before"
+    )
+    activation_bits: float | None = later(
+        "bits", "bits of the inputs of linear layers; 32 where they are not rounded", before=32
+    )
+    parameters: int = key("1", "parameters, embeddings included")
+    embedding_parameters: int = key("1", "parameters of embeddings")
+    nonzero_parameters: int = key("1", "parameters that are not zero")
+    nonzero_parameters_without_embeddings: int = key("1", "the same without embeddings")
+    ideal_bytes: int = key("bytes", "bits of the non-zero parameters, no overhead")
+    ideal_bytes_without_embeddings: int = key("bytes", "the same without embeddings")
+    file_bytes: int = key("bytes", "size of the packed file")
+    file_bytes_without_embeddings: int = key("bytes", "the same without embeddings")
+    zstd_bytes: int = key("bytes", "packed file after zstd at level 3")
+    zstd_bytes_without_embeddings: int = key("bytes", "the same without embeddings")
+    relative_squared_error: float = key("1", "squared change of the weights over their squared norm")
+    seconds: float = key("s", "time to compress and evaluate")
+    data: EvaluationData
+    environment: Environment
+    provenance: Provenance
+    config: Mapping[str, Any]
+    """The configuration, as it was frozen."""
+
+
+RECORDS: Mapping[str, type[TrainRecord] | type[CompressRecord]] = MappingProxyType(
+    {"train": TrainRecord, "compress": CompressRecord}
+)
+"""Stage -> its record."""
