@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trainlarge.compression import Magnitude, Recipe, compress, load_packed_weights, registry, save_packed
-from trainlarge.compression.registry import Shared, applies, function_of
+from trainlarge.compression.registry import Shared, action_of, applies
 from trainlarge.compression.stored.forms import Affine, Form
 from trainlarge.config.method import METHODS, Method, method
 
@@ -28,7 +28,7 @@ def trio() -> Iterator[type[Method]]:
     method("quantize", "trio")(Trio)
     applies(Trio)(_trio)
     yield Trio
-    del METHODS["quantize"]["trio"], registry._FUNCTIONS[Trio]
+    del METHODS["quantize"]["trio"], registry._ACTIONS[Trio]
 
 
 def test_a_new_method_needs_no_change_elsewhere(trio: type[Method], modern: PreTrainedModel, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_new_method_needs_no_change_elsewhere(trio: type[Method], modern: PreT
 
 def test_a_method_that_is_only_described() -> None:
     with pytest.raises(LookupError, match="Trio"):
-        function_of(Trio())
+        action_of(Trio())
 
 
 def test_once_computes_once() -> None:

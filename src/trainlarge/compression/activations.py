@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from trainlarge.compression.registry import Shared
+from trainlarge.compression.registry import Shared, rounds
 from trainlarge.compression.stored.forms import Form, Plain
 from trainlarge.compression.weights import Weights
-from trainlarge.config.activations import Rounded, Static
+from trainlarge.config.activations import Dynamic, Rounded, Static
 from trainlarge.config.method import Part
 from trainlarge.models.input_rounding import InputRounding, PerTensor, PerToken
 
@@ -19,6 +19,7 @@ Ranges = Mapping[str, Range | None]
 """Name of a linear layer that rounds its inputs -> their fixed range; None where each token has its own."""
 
 
+@rounds(Dynamic, Static)
 def input_ranges(method: Rounded, weights: Weights, forms: Mapping[str, Form], shared: Shared) -> Ranges:
     """The layers that round their inputs: those with weights held as codes, or every one where no weights are.
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from trainlarge.compression.activations import Ranges, input_ranges
+from trainlarge.compression.activations import Ranges
 from trainlarge.compression.calibration import Batch, Calibration
 from trainlarge.compression.layout.tokens import TokenFacts, renumbered_batch
-from trainlarge.compression.registry import Shared, function_of
+from trainlarge.compression.registry import Applies, Apply, Reshape, Reshapes, Rounds, Shared, action_of
 from trainlarge.compression.stored.forms import DenseWeights, Form
 from trainlarge.compression.stored.packing import Packed
 from trainlarge.compression.stored.recoded import recoded
 from trainlarge.compression.stored.recut import Held, recut
 from trainlarge.compression.stored.sizes import Sizes
-from trainlarge.compression.structure.registry import Reshape, reshape_of
 from trainlarge.compression.weights import Weights, load_reshaped
-from trainlarge.config.activations import Rounded
 from trainlarge.config.method import Method, Part
 from trainlarge.config.prune import Pruning
 from trainlarge.config.recipe import Recipe
@@ -195,19 +194,23 @@ def _raise(position: int, error: UserError) -> None:
 
 
 def _after(step: Part, state: _State) -> _State:
-    reshape = reshape_of(step)
-    if reshape is not None:
-        return _reshaped(step, reshape, state)
-    if isinstance(step, Rounded):
-        return replace(state, ranges=input_ranges(step, state.weights, state.forms, state.shared))
-    if not isinstance(step, Method):
-        raise LookupError(f"no function with @reshapes({type(step).__name__})")
+    match action_of(step):
+        case Reshapes(reshape):
+            return _reshaped(step, reshape, state)
+        case Rounds(function):
+            return replace(state, ranges=function(step, state.weights, state.forms, state.shared))
+        case Applies(apply):
+            return _with_values(cast(Method, step), apply, state)
+
+
+def _with_values(step: Method, apply: Apply, state: _State) -> _State:
+    """After a step that changes the values of matrices."""
     names = state.weights.selected(step.embeddings)
     if not names:
         allowed = f"for a model with matrices{'' if step.embeddings else ' beside its embeddings'}"
         raise UserError(f"{step.slot}.name={step.name}", state.weights.architecture, allowed)
     before = {name: state.forms[name] for name in names}
-    found = _applied(step, before, state)
+    found = _applied(step, apply, before, state)
     if isinstance(step, Pruning) and not any(form.nonzero for form in found.values()):
         raise UserError("prune.sparsity", step.sparsity, "a share that leaves weights in the matrices of this model")
     forms = {**state.forms, **{name: recoded(state.forms[name], found[name]) for name in found}}
@@ -215,9 +218,9 @@ def _after(step: Part, state: _State) -> _State:
     return replace(state, forms=forms, unrounded=unrounded | (before if step.slot == "quantize" else {}))
 
 
-def _applied(step: Method, forms: Forms, state: _State) -> dict[str, Form]:
+def _applied(step: Method, apply: Apply, forms: Forms, state: _State) -> dict[str, Form]:
     """``forms`` after a method, which may act otherwise on embeddings."""
-    apply, own = function_of(step), step.of_embeddings()
+    own = step.of_embeddings()
     if own == step:
         return apply(step, DenseWeights(forms), state.shared)
     tables = DenseWeights({name: form for name, form in forms.items() if name in state.weights.embeddings})

@@ -1,4 +1,7 @@
-"""Which function applies which method of a recipe, and what the recipes of one checkpoint share while they run."""
+"""Which function carries out which method of a recipe, and what the recipes of one checkpoint share while they run.
+
+A method registers once, by what it does: ``@applies``, ``@reshapes`` or ``@rounds``.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,51 @@ from torch import Tensor
 from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.layout.tokens import TokenFacts
 from trainlarge.compression.stored.forms import Form
-from trainlarge.config.method import Method, Part
+from trainlarge.compression.weights import Weights
+from trainlarge.config.method import Part
 from trainlarge.errors import UserError
 
 T = TypeVar("T")
 
+Forms = Mapping[str, Form]
 Apply = Callable[[Any, Mapping[str, Tensor], "Shared"], dict[str, Form]]
-"""Signature of a method's function: its dataclass, the matrices it acts on by name (never to be changed in place), and
-what is shared -> the same names in the form in which they will be stored."""
+"""Its dataclass, the matrices it acts on by name (never to be changed in place), and what is shared -> the same names
+in the form in which they will be stored."""
+Reshape = Callable[[Any, Weights, "Shared"], Weights]
+"""Its dataclass, the weights (never to be changed in place) and what is shared -> the weights that are left. A tensor
+that does not change is the same object."""
+Round = Callable[[Any, Weights, Forms, "Shared"], Mapping[str, tuple[float, float] | None]]
+"""Its dataclass, the weights, their forms and what is shared -> the layers whose inputs are rounded, with their fixed
+range; None where each token has its own."""
 
-_FUNCTIONS: dict[type[Method], Apply] = {}
+
+@dataclass(frozen=True)
+class Applies:
+    """Changes the values of matrices."""
+
+    function: Apply
+
+
+@dataclass(frozen=True)
+class Reshapes:
+    """Changes shapes."""
+
+    function: Reshape
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Rounds the inputs of layers, and changes no weight."""
+
+    function: Round
+
+
+Action = Applies | Reshapes | Rounds
+"""How a method is carried out."""
+
+_ACTIONS: dict[type[Part], Action] = {}
+_HOMES = tuple(f"trainlarge.compression.{name}" for name in ("methods", "structure.methods", "activations"))
+"""Modules that register the methods when they are imported."""
 
 
 @dataclass
@@ -60,19 +98,33 @@ class Shared:
         return self.memory[key]
 
 
-def applies(kind: type[Method]) -> Callable[[Apply], Apply]:
-    """Decorator: the function that carries out methods of class ``kind``."""
+def applies(*kinds: type[Part]) -> Callable[[Apply], Apply]:
+    """Decorator: the function carries out methods of these classes, which change the values of matrices."""
+    return _registering(Applies, kinds)
 
-    def register(function: Apply) -> Apply:
-        _FUNCTIONS[kind] = function
+
+def reshapes(*kinds: type[Part]) -> Callable[[Reshape], Reshape]:
+    """Decorator: the function carries out methods of these classes, which change shapes."""
+    return _registering(Reshapes, kinds)
+
+
+def rounds(*kinds: type[Part]) -> Callable[[Round], Round]:
+    """Decorator: the function carries out methods of these classes, which round the inputs of layers."""
+    return _registering(Rounds, kinds)
+
+
+def action_of(method: Part) -> Action:
+    """How a method is carried out. Raises LookupError for a method that is only described."""
+    for home in _HOMES:
+        import_module(home)
+    if type(method) not in _ACTIONS:
+        raise LookupError(f"no function is registered for {type(method).__name__}: see trainlarge.compression.registry")
+    return _ACTIONS[type(method)]
+
+
+def _registering(action: Callable[[T], Action], kinds: tuple[type[Part], ...]) -> Callable[[T], T]:
+    def register(function: T) -> T:
+        _ACTIONS.update(dict.fromkeys(kinds, action(function)))
         return function
 
     return register
-
-
-def function_of(method: Method) -> Apply:
-    """The function registered for a method. Raises LookupError for a method that is only described."""
-    import_module("trainlarge.compression.methods")
-    if type(method) not in _FUNCTIONS:
-        raise LookupError(f"no function with @applies({type(method).__name__})")
-    return _FUNCTIONS[type(method)]

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainlarge.compression.registry import Shared
-from trainlarge.compression.structure.registry import reshapes
+from trainlarge.compression.registry import Shared, reshapes
 from trainlarge.compression.weights import Origin, Weights
 from trainlarge.config.factorize import FixedRank, LowRank
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from trainlarge.compression.layout.shapes import Tokens
 from trainlarge.compression.layout.tables import Tables
 from trainlarge.compression.layout.tokens import TokenFacts
-from trainlarge.compression.registry import Shared
+from trainlarge.compression.registry import Shared, reshapes
 from trainlarge.compression.structure.cut import keep_tokens, tables_of
-from trainlarge.compression.structure.registry import reshapes
 from trainlarge.compression.weights import Weights
 from trainlarge.config.vocabulary import Frequent, TokenList
 from trainlarge.errors import UserError
