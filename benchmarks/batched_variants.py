@@ -29,14 +29,15 @@ from transformers import PreTrainedModel
 
 from trainlarge.compression import Magnitude, Recipe, compress_grid
 from trainlarge.compression.weights import Weights, load_weights
-from trainlarge.data.evaluation import EvaluationSet
+from trainlarge.config.task import MaskedLMConfig
 from trainlarge.machine.device import device_name
 from trainlarge.machine.threads import make_threads_yield
 from trainlarge.models import attention
 from trainlarge.models.build import build_model
-from trainlarge.models.forward import masked_logits
+from trainlarge.models.forward import FORWARDS, masked_logits
 from trainlarge.models.shape import Shape
-from trainlarge.training.evaluate import BATCH_TOKENS, evaluate
+from trainlarge.tasks.evaluation import BATCH_TOKENS, EvaluationSet
+from trainlarge.tasks.masked_lm import MaskedLM
 
 LENGTH, VOCABULARY, MASKED = 64, 2048, 26
 Tensors = Mapping[str, Tensor]
@@ -92,10 +93,10 @@ def _measure(shape: str, count: int, options: argparse.Namespace) -> dict[str, A
 
 def _one_by_one(model: PreTrainedModel, variants: list[Tensors], data: EvaluationSet) -> Tensor:
     """Mean losses [variants, rows] as the compress stage computes them."""
-    found = []
+    found, task = [], MaskedLM(MaskedLMConfig(), {}, FORWARDS["fast"])
     for variant in variants:
         load_weights(model, variant)
-        found.append(evaluate(model, data).row_losses)
+        found.append(task.evaluate(model, data).row_losses)
     return torch.stack(found)
 
 
@@ -110,7 +111,7 @@ def _batched(model: PreTrainedModel, variants: list[Tensors], data: EvaluationSe
 
     rows = max(1, BATCH_TOKENS["cpu"] // (LENGTH * len(variants)))
     batched = vmap(losses, in_dims=(0, None, None, None))
-    parts = zip(*(tensor.split(rows) for tensor in (data.inputs, data.positions, data.labels)), strict=True)
+    parts = zip(*(tensor.split(rows) for tensor in data.batch.values()), strict=True)
     with patch.dict(attention._ATTENTION, eager=_attention):
         return torch.cat([batched(stacked, *part) for part in parts], dim=1)
 
@@ -136,7 +137,8 @@ def _data(rows: int) -> EvaluationSet:
     draw = torch.Generator().manual_seed(0)
     inputs = torch.randint(5, VOCABULARY, (rows, LENGTH), generator=draw)
     positions = torch.rand((rows, LENGTH), generator=draw).argsort(1)[:, :MASKED].sort(1).values
-    return EvaluationSet(inputs, positions, inputs.gather(1, positions), fingerprint="")
+    batch = {"input_ids": inputs, "positions": positions, "labels": inputs.gather(1, positions)}
+    return EvaluationSet(batch, fingerprint="")
 
 
 def _options() -> argparse.Namespace:

@@ -44,7 +44,7 @@ from trainlarge.sweep.compose import plain
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.stages import runner
 from trainlarge.sweep.store import Study
-from trainlarge.training.evaluate import batch_rows
+from trainlarge.tasks.evaluation import batch_rows
 
 Grid = list[tuple[float, int]]
 
@@ -131,11 +131,11 @@ def _seconds_of_an_evaluation(run: CheckpointRun, count: int) -> float:
 def _loop(study: Study, run: CheckpointRun, grid: Grid, sample: Grid) -> dict[str, float]:
     from user_loop import full_labels, losses
 
-    data = run.evaluation_set
-    labels = full_labels(data.inputs, data.positions, data.labels)
+    inputs, positions, picked = run.evaluation_set.batch.values()
+    labels = full_labels(inputs, positions, picked)
     started = time.perf_counter()
-    rows = batch_rows(run.model, data.inputs.shape[1])
-    found = losses(run.parent.folder, sample, data.inputs, labels, rows)
+    rows = batch_rows(run.model, inputs.shape[1])
+    found = losses(run.parent.folder, sample, inputs, labels, rows)
     seconds = (time.perf_counter() - started) / len(sample) * len(grid)
     records = [folder.record() for folder in study.folders("compress")]
     ours = {(record["sparsity"], record["bits"]): record["loss"] for record in records}
@@ -163,8 +163,7 @@ def _memory_of(root: str, checkpoint: str, recipes: int, kind: str) -> None:
     make_plan(study, "compress", make_cells("compress", configs))
     before = _peak_bytes()
     run = _run(study, "compress", configs) if recipes else CheckpointRun(_claimed(study, configs))
-    data = run.evaluation_set
-    batches = sum(tensor.nbytes for tensor in (data.inputs, data.positions, data.labels))
+    batches = sum(tensor.nbytes for tensor in run.evaluation_set.batch.values())
     least = sum(tensor.nbytes for tensor in run.weights.tensors.values()) + batches
     print(json.dumps({"peak": _peak_bytes() - before, "least": least}))
 

@@ -44,16 +44,18 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallb
 
 from step_profile import DATA, OPTIMIZER, Marks, step_shares, told
 from trainlarge.config.schema import ImplConfig, OptimConfig
+from trainlarge.config.task import MaskedLMConfig
 from trainlarge.data.blocks import Blocks
-from trainlarge.data.masking import MaskedBatch, mask_tokens
+from trainlarge.data.prepare import PreparedData
 from trainlarge.machine.device import choose, default_attention, default_precision
 from trainlarge.machine.memory import keep_freed_memory
 from trainlarge.models.build import build_model
 from trainlarge.models.flops import skipped_flops, training_flops
-from trainlarge.models.forward import masked_loss
+from trainlarge.models.forward import FORWARDS, masked_loss
 from trainlarge.models.shape import Shape
+from trainlarge.tasks.masked_lm import MaskedLM, mask_tokens
 from trainlarge.training.loop import Loop
-from trainlarge.training.module import MaskedLanguageModule, Masking
+from trainlarge.training.module import TaskModule
 
 VOCABULARY, SEQUENCE, BATCH, MASKED = 4096, 64, 32, 10
 MASK_ID, FIRST_REGULAR_ID = 3, 4
@@ -186,7 +188,7 @@ def token_rows(number: int = 4096) -> torch.Tensor:
     return torch.randint(FIRST_REGULAR_ID, VOCABULARY, (number, SEQUENCE), generator=generator)
 
 
-def masked(ids: torch.Tensor, generator: torch.Generator) -> MaskedBatch:
+def masked(ids: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
     """Ids with ``MASKED`` positions of each row hidden."""
     return mask_tokens(
         ids, MASKED, generator, mask_id=MASK_ID, vocab_size=VOCABULARY, first_regular_id=FIRST_REGULAR_ID
@@ -209,7 +211,7 @@ def ours(shape: Shape) -> Turn:
     def step(ids: torch.Tensor) -> None:
         batch = masked(ids, generator)
         with torch.autocast(DEVICE, torch.bfloat16, enabled=PRECISION == "bf16"):
-            loss = masked_loss(model, batch.inputs, batch.positions, batch.labels)
+            loss = masked_loss(model, *batch.values())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -240,7 +242,7 @@ def where_time_goes(name: str, steps: int) -> dict[str, float]:
         batch = masked(torch.from_numpy(blocks.batch(0, BATCH)).to(DEVICE), generator)
         marks.end()
         with torch.autocast(DEVICE, torch.bfloat16, enabled=PRECISION == "bf16"):
-            loss = masked_loss(model, batch.inputs, batch.positions, batch.labels)
+            loss = masked_loss(model, *batch.values())
         marks.end()
         loss.backward()
         marks.begin(OPTIMIZER)
@@ -260,10 +262,12 @@ def ours_in_lightning(shape: Shape) -> Turn:
     """Our training step in a train job's own loop."""
     keep_freed_memory()
     optim, impl = asdict(OptimConfig()) | {"peak_lr": 1e-3}, asdict(ImplConfig())
-    masking = Masking(MASKED, MASK_ID, VOCABULARY, FIRST_REGULAR_ID, seed=0)
-    module = MaskedLanguageModule(new_model(shape, default_attention(DEVICE)), masking, optim)
-    blocks = Blocks(token_rows().numpy().reshape(-1), SEQUENCE, seed=0)
-    loop = Loop(module, blocks, BATCH, choose(impl), impl)
+    data = {"sequence_length": SEQUENCE, "fraction": 1.0}
+    task = MaskedLM(MaskedLMConfig(mask_rate=MASKED / SEQUENCE), data, FORWARDS["fast"])
+    tokens = token_rows().numpy().reshape(-1)
+    prepared = PreparedData(Path(), "", Path(), VOCABULARY, tokens, tokens)
+    module = TaskModule(new_model(shape, default_attention(DEVICE)), 0, optim, task.loss, task.weight)
+    loop = Loop(module, lambda step: task.batch(prepared, 0, step, BATCH), choose(impl), impl)
 
     def turn(seconds: float) -> float:
         clock = Clock(seconds)
@@ -338,8 +342,8 @@ def _trainer_turn(model: PreTrainedModel, **settings: Any) -> Turn:
 def _premasked_rows() -> list[dict[str, torch.Tensor]]:
     ids = token_rows()
     batch = masked(ids, torch.Generator().manual_seed(0))
-    labels = torch.full_like(ids, -100).scatter(1, batch.positions, batch.labels)
-    return [{"input_ids": row, "labels": label} for row, label in zip(batch.inputs, labels, strict=True)]
+    labels = torch.full_like(ids, -100).scatter(1, batch["positions"], batch["labels"])
+    return [{"input_ids": row, "labels": label} for row, label in zip(batch["input_ids"], labels, strict=True)]
 
 
 def _stack(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

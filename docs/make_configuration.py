@@ -22,6 +22,7 @@ from trainlarge.config.method import METHODS
 from trainlarge.config.register import register_schema
 from trainlarge.config.schema import CompressConfig, TrainConfig
 from trainlarge.config.share import share_folder
+from trainlarge.config.task import TASKS, TaskConfig
 
 PAGE = Path(__file__).with_name("configuration.md")
 HEAD = """# Configuration
@@ -43,15 +44,16 @@ def page() -> str:
         compress = OmegaConf.to_container(compose("compress"))
     assert isinstance(train, dict) and isinstance(compress, dict)
     parts = [HEAD, "## Keys of both stages, and of `train`\n", _table(TrainConfig, "", train)]
-    parts += [_section(f"{name}", kind, train[name]) for name, kind in _groups(TrainConfig)]
+    parts += [_section(name, kind, train[name]) for name, kind in _groups(TrainConfig) if kind is not TaskConfig]
+    parts += [_section(f"task={name}", kind, {"name": name}, "task.") for name, kind in TASKS.items()]
     only = {name for name, _ in _groups(TrainConfig)} | {field.name for field in fields(TrainConfig)}
     parts += ["## Keys of `compress` alone\n", _table(CompressConfig, "", compress, leave_out=only - {"checkpoint"})]
     parts += [_slot(slot, methods) for slot, methods in METHODS.items()]
     return "\n".join(parts)
 
 
-def _section(name: str, kind: type, defaults: Mapping[str, Any]) -> str:
-    return f"## `{name}`: {_first_line(kind)}\n\n{_table(kind, f'{name}.', defaults)}"
+def _section(name: str, kind: type, defaults: Mapping[str, Any], prefix: str = "") -> str:
+    return f"## `{name}`: {_first_line(kind)}\n\n{_table(kind, prefix or f'{name}.', defaults)}"
 
 
 def _slot(slot: str, methods: Mapping[str, type]) -> str:

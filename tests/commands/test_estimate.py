@@ -12,9 +12,9 @@ from trainlarge.cli import main
 from trainlarge.commands import step_times
 from trainlarge.commands.estimate import Estimate, JobEstimate, estimate, packed_bytes
 from trainlarge.commands.step_times import StepTimes, cores_of_a_job
+from trainlarge.models.shape import shape_of
 from trainlarge.sweep.plan import look_ahead, make_cells
 from trainlarge.sweep.store import CellFolder, Study
-from trainlarge.training.steps import shape_of
 
 Tiny = Callable[..., dict[str, Any]]
 RunHere = Callable[..., list[CellFolder]]

@@ -14,13 +14,12 @@ from trainlarge.commands.export import export_cell
 from trainlarge.compression import evaluated_model, load_packed
 from trainlarge.compression.checkpoint import find_checkpoint
 from trainlarge.compression.stored.mapped_tensors import zeros_in_pages
-from trainlarge.data.prepare import prepare
 from trainlarge.errors import UserError
+from trainlarge.models.forward import FORWARDS
 from trainlarge.models.input_rounding import rounds_inputs
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
-from trainlarge.training.evaluate import evaluate
-from trainlarge.training.setup import evaluation_set_of
+from trainlarge.tasks.task import make_task
 
 Run = Callable[..., list[CellFolder]]
 
@@ -177,5 +176,6 @@ def test_rounded_activations_are_evaluated_as_the_file_computes(
 def _loss_of_file(folder: CellFolder) -> float:
     """Of the packed file, evaluated as the train cell's own evaluation set asks."""
     config = find_checkpoint(folder.cell().config).config
-    prepared = prepare(config["data"], Study.named("tiny").data_root)
-    return evaluate(load_packed(folder.packed), evaluation_set_of(config, prepared)).loss
+    task = make_task(config, FORWARDS["fast"])
+    data = task.evaluation_set(task.prepare(Study.named("tiny").data_root))
+    return task.evaluate(load_packed(folder.packed), data).loss

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainlarge.config.task import MaskedLMConfig
 from trainlarge.data import documents
 from trainlarge.data.documents import documents_at, frequency_loss, token_counts
-from trainlarge.data.evaluation import evaluation_set
 from trainlarge.data.prepare import PreparedData
+from trainlarge.models.forward import FORWARDS
+from trainlarge.tasks.masked_lm import MaskedLM
 
 SEP = 2
 
@@ -37,7 +39,8 @@ def test_positions_of_the_evaluation_set_know_their_document(tmp_path: Path, mon
     texts = [[10 + number] * 9 + [SEP] for number in range(12)]
     tokens = np.array(sum(texts, []), np.uint16)
     prepared = PreparedData(tmp_path, "", tmp_path, 40, tokens, tokens, sep_id=SEP)
-    data = evaluation_set(prepared, 8, 5, 0.5)
+    config = MaskedLMConfig(evaluation_rows=5, evaluation_mask_rate=0.5)
+    data = MaskedLM(config, {"sequence_length": 8, "fraction": 1.0}, FORWARDS["fast"]).evaluation_set(prepared)
     assert data.documents is not None and data.documents.shape == data.labels.shape
     regular = data.labels != SEP
     assert (data.documents[regular] == data.labels[regular] - 10).all()

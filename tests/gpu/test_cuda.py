@@ -13,15 +13,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForMaskedLM
 
-from trainlarge.data.evaluation import EvaluationSet
-from trainlarge.data.prepare import prepare
+from trainlarge.config.task import MaskedLMConfig
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import FORWARDS, Forward, library_logits, library_loss
 from trainlarge.models.shape import Shape
 from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.tasks.evaluation import EvaluationSet
+from trainlarge.tasks.masked_lm import MaskedLM
+from trainlarge.tasks.task import make_task
 from trainlarge.training.cells import resolve
-from trainlarge.training.evaluate import evaluate
-from trainlarge.training.setup import Setup, evaluation_set_of
+from trainlarge.training.setup import Setup
 
 pytestmark = pytest.mark.gpu
 Tiny = Callable[..., dict[str, Any]]
@@ -157,21 +158,24 @@ def test_an_evaluation_is_that_of_the_cpu_whatever_autocast_is_on(name: Any, att
     draw = torch.Generator().manual_seed(0)
     inputs = torch.randint(4, 300, (600, 32), generator=draw)
     positions = torch.rand(600, 32, generator=draw).argsort(1)[:, :5].sort(1).values
-    data = EvaluationSet(inputs, positions, torch.randint(4, 300, (600, 5), generator=draw), "")
+    labels = torch.randint(4, 300, (600, 5), generator=draw)
+    data = EvaluationSet({"input_ids": inputs, "positions": positions, "labels": labels}, "")
     for forward in FORWARDS.values():
-        on_cpu = evaluate(model.cpu(), data, forward.logits)
+        task = MaskedLM(MaskedLMConfig(), {}, forward)
+        on_cpu = task.evaluate(model.cpu(), data)
         with torch.autocast("cuda", torch.bfloat16):
-            on_gpu = evaluate(model.cuda(), data, forward.logits)
+            on_gpu = task.evaluate(model.cuda(), data)
         torch.testing.assert_close(on_gpu.row_losses, on_cpu.row_losses, rtol=1e-4, atol=1e-4)
         assert on_gpu.loss == pytest.approx(on_cpu.loss, rel=1e-5)
-        assert on_gpu.accuracy == pytest.approx(on_cpu.accuracy, abs=2 / 3000)
+        assert on_gpu.metrics["accuracy"] == pytest.approx(on_cpu.metrics["accuracy"], abs=2 / 3000)
 
 
 def test_a_record_has_the_loss_that_its_checkpoint_has_on_the_cpu(tiny: Tiny, run_once: RunOnce, study: Study) -> None:
     [folder] = run_once(tiny("impl.precision=bf16"))
     config = folder.cell().config
-    data = evaluation_set_of(config, prepare(config["data"], study.data_root))
-    on_cpu = evaluate(AutoModelForMaskedLM.from_pretrained(folder.checkpoint), data)
+    task = make_task(config, FORWARDS["fast"])
+    data = task.evaluation_set(task.prepare(study.data_root))
+    on_cpu = task.evaluate(AutoModelForMaskedLM.from_pretrained(folder.checkpoint), data)
     assert folder.record()["loss"] == pytest.approx(on_cpu.loss, rel=1e-5)
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from trainlarge.config.budget import parse_budget
 from trainlarge.errors import UserError
+from trainlarge.tasks.step import step_of, steps_in
 from trainlarge.training.cells import cost, resolve, shared_work
 from trainlarge.training.rules import init_std, peak_lr
-from trainlarge.training.steps import step_of, steps_in
 
 Tiny = Callable[..., dict[str, Any]]
 
@@ -60,7 +60,7 @@ def test_cells_that_differ_in_the_budget_share_work_where_the_schedule_lets_them
 
 def test_budgets_of_every_unit_become_the_same_steps(tiny: Tiny) -> None:
     step = step_of(resolve(tiny()))
-    assert step.tokens == 256 and step.rows == 16 and step.masked == 2
+    assert step.tokens == 256 and step.rows == 16 and step.predictions == 2
     for text in ("40 steps", f"{40 * 256} tokens", f"{40 * step.flops} FLOPs", "4 s"):
         assert steps_in(parse_budget(text), step, 0.1) == 40
     assert steps_in(parse_budget("40.9 steps"), step, None) == 40

@@ -13,15 +13,17 @@ import torch
 from torch import Tensor
 
 from trainlarge.config.impl import check_impl
+from trainlarge.config.task import MaskedLMConfig
 from trainlarge.errors import UserError
 from trainlarge.machine.device import choose
 from trainlarge.models.build import build_model
-from trainlarge.models.forward import FORWARDS, Forward, library_logits, library_loss, masked_loss
+from trainlarge.models.forward import FORWARDS, Forward, library_logits, library_loss
 from trainlarge.models.shape import Shape
 from trainlarge.results.comparable import CLOCKS, differences
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.tasks.masked_lm import MaskedLM
 from trainlarge.training import setup
 from trainlarge.training.cells import resolve
 from trainlarge.training.clocks import Clock
@@ -29,6 +31,7 @@ from trainlarge.training.compiling import CACHE_VARIABLE, Compiling
 
 Tiny = Callable[..., dict[str, Any]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
+LOSS = MaskedLM(MaskedLMConfig(), {}, FORWARDS["fast"]).loss
 SHAPE = Shape("modern", 32, 2, 2, 2.0, vocab_size=60, positions=12, dropout=0.1)
 
 
@@ -46,15 +49,16 @@ def loss_and_gradients(loss: Any) -> dict[str, Tensor]:
     inputs = torch.randint(4, 60, (3, 12), generator=generator)
     positions = torch.tensor([[1, 5], [0, 7], [3, 11]])
     torch.manual_seed(5)
-    value = loss(model, inputs, positions, inputs.gather(1, positions))
+    value, weight = loss(model, {"input_ids": inputs, "positions": positions, "labels": inputs.gather(1, positions)})
+    assert weight == 6
     value.backward()
     return {"loss": value.detach()} | {name: weight.grad for name, weight in model.named_parameters()}
 
 
 @pytest.mark.long
 def test_compiled_loss_and_gradients_are_the_plain_ones_with_the_same_dropout(cache: Path) -> None:
-    plain = loss_and_gradients(masked_loss)
-    compiled = loss_and_gradients(Compiling("inductor", 1, cache).of(masked_loss))
+    plain = loss_and_gradients(LOSS)
+    compiled = loss_and_gradients(Compiling("inductor", 1, cache).of(LOSS))
     assert list(cache.rglob("*.so")), "kept, so that it is compiled once"
     for name, expected in plain.items():
         torch.testing.assert_close(compiled[name], expected, atol=1e-5, rtol=1e-4, msg=name)
@@ -104,7 +108,7 @@ def test_the_training_clock_stands_still_while_something_is_compiled_in_a_step(c
 
 def test_nothing_is_compiled_unless_asked_for(tmp_path: Path) -> None:
     compiling = Compiling("none", 1, tmp_path)
-    assert compiling.of(masked_loss) is masked_loss
+    assert compiling.of(LOSS) == LOSS
     compiling.warm_up(lambda: pytest.fail("no step is needed"))
     assert compiling.seconds == 0
 

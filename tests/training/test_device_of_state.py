@@ -15,14 +15,14 @@ import torch
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
 
-from trainlarge.data.masking import MaskedBatch
 from trainlarge.machine.device import choose
 from trainlarge.sweep.store import Study
+from trainlarge.tasks import masked_lm
 from trainlarge.training import setup
 from trainlarge.training.cells import resolve
 from trainlarge.training.curve import LossBuffer
 from trainlarge.training.loop import Loop, Snapshot
-from trainlarge.training.module import MaskedLanguageModule, Masking
+from trainlarge.training.module import TaskModule
 from trainlarge.training.setup import Setup
 
 Tiny = Callable[..., dict[str, Any]]
@@ -94,7 +94,7 @@ def test_the_state_follows_the_weights_that_lightning_moves_after_it_was_restore
     assert places(loop) == {"cpu"}
     seen: list[set[str]] = []
     monkeypatch.setattr(Loop, "_strategy", lambda loop: MetaStrategy())
-    monkeypatch.setattr(MaskedLanguageModule, "training_step", lambda *batch: seen.append(places(loop)))
+    monkeypatch.setattr(TaskModule, "training_step", lambda *batch: seen.append(places(loop)))
     loop.run(3, 5, constant, nothing)
     assert seen == [{"meta"}] * 2
 
@@ -135,19 +135,19 @@ def test_masks_are_drawn_on_the_cpu_and_then_brought_to_the_device(
     """A GPU's generator gives other numbers for the same seed."""
     drawn: list[str] = []
     used: list[str] = []
-    apply = Masking.apply
+    mask_tokens = masked_lm.mask_tokens
 
-    def noted(masking: Masking, step: int, ids: Tensor, generator: torch.Generator) -> MaskedBatch:
+    def noted(ids: Tensor, count: int, generator: torch.Generator, **tokens: int) -> dict[str, Tensor]:
         drawn.extend([ids.device.type, generator.device.type])
-        return apply(masking, step, ids, generator)
+        return mask_tokens(ids, count, generator, **tokens)
 
     loop = made()
-    monkeypatch.setattr(Masking, "apply", noted)
+    monkeypatch.setattr(masked_lm, "mask_tokens", noted)
     monkeypatch.setattr(Loop, "_strategy", lambda loop: MetaStrategy())
     monkeypatch.setattr(
-        MaskedLanguageModule,
+        TaskModule,
         "training_step",
-        lambda module, batch, index: used.extend(part.device.type for part in batch[1]),
+        lambda module, batch, index: used.extend(tensor.device.type for tensor in batch[1].values()),
     )
     loop.run(0, 2, constant, nothing)
     assert drawn == ["cpu"] * 4 and used == ["meta"] * 6

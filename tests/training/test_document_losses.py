@@ -8,13 +8,13 @@ import math
 import pytest
 import torch
 
-from trainlarge.data.evaluation import EvaluationSet
+from trainlarge.tasks.evaluation import EvaluationSet
 from trainlarge.training.document_losses import Documents
 
 
 def _data(documents: list[list[int]] | None) -> EvaluationSet:
     rows = torch.zeros((3, 2), dtype=torch.int64)
-    return EvaluationSet(rows, rows, rows, "", None if documents is None else torch.tensor(documents))
+    return EvaluationSet({"labels": rows}, "", None if documents is None else torch.tensor(documents))
 
 
 def test_sums_are_over_documents_whatever_the_rows() -> None:
@@ -39,8 +39,8 @@ def test_rows_of_one_document_are_no_independent_observations() -> None:
     rows = torch.zeros((512, 4), dtype=torch.int64)
     documents = (torch.arange(512) // 32)[:, None].expand(512, 4)
     losses = torch.randn(16, generator=draw)[documents] + 0.1 * torch.randn(512, 4, generator=draw)
-    over_rows = Documents.of(EvaluationSet(rows, rows, rows, "")).standard_error(losses)
-    over_documents = Documents.of(EvaluationSet(rows, rows, rows, "", documents)).standard_error(losses)
+    over_rows = Documents.of(EvaluationSet({"labels": rows}, "")).standard_error(losses)
+    over_documents = Documents.of(EvaluationSet({"labels": rows}, "", documents)).standard_error(losses)
     assert over_documents == pytest.approx(losses.view(16, -1).mean(1).std().item() / 4, rel=1e-5)
     assert over_documents > 4 * over_rows
 

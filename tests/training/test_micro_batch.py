@@ -9,14 +9,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainlarge.data.masking import MaskedBatch
+from trainlarge.config.task import MaskedLMConfig
 from trainlarge.machine import memory
 from trainlarge.machine.memory import free_memory
 from trainlarge.models.build import build_model
-from trainlarge.models.forward import masked_loss
+from trainlarge.models.forward import FORWARDS
 from trainlarge.models.shape import Shape
+from trainlarge.tasks.masked_lm import MaskedLM
 from trainlarge.training.micro_batch import USED_SHARE, fitting_rows, saved_row_bytes
 
+LOSS = MaskedLM(MaskedLMConfig(), {}, FORWARDS["fast"]).loss
 SHAPE = Shape("modern", 64, 2, 2, 2.0, vocab_size=500, positions=32)
 
 
@@ -35,17 +37,17 @@ def test_the_whole_batch_where_it_fits() -> None:
     assert fitting_rows(64, 1e9, 1e9, 1e6) == 1
 
 
-def masked(rows: int, length: int = 32) -> MaskedBatch:
+def masked(rows: int, length: int = 32) -> dict[str, torch.Tensor]:
     ids = torch.randint(4, 500, (rows, length))
-    return MaskedBatch(ids, torch.arange(5).expand(rows, 5).contiguous(), ids[:, :5])
+    return {"input_ids": ids, "positions": torch.arange(5).expand(rows, 5).contiguous(), "labels": ids[:, :5]}
 
 
 def test_what_a_row_keeps_is_proportional_to_depth_and_less_in_bf16() -> None:
     deep = Shape("modern", 64, 6, 2, 2.0, vocab_size=500, positions=32)
-    sizes = [saved_row_bytes(build(shape), masked_loss, masked(4), "fp32") for shape in (SHAPE, deep)]
+    sizes = [saved_row_bytes(build(shape), LOSS, masked(4), "fp32") for shape in (SHAPE, deep)]
     activations = 32 * 64 * 4
     assert 5 * activations < (sizes[1] - sizes[0]) / 4 < 40 * activations, "a few tensors of [length, width] a layer"
-    half = saved_row_bytes(build(deep), masked_loss, masked(4), "bf16")
+    half = saved_row_bytes(build(deep), LOSS, masked(4), "bf16")
     assert half < sizes[1]
 
 
@@ -56,9 +58,9 @@ def build(shape: Shape) -> torch.nn.Module:
 def test_measuring_changes_neither_the_model_nor_the_random_state() -> None:
     model = build(Shape("modern", 64, 2, 2, 2.0, vocab_size=500, positions=32, dropout=0.1))
     before, state = {name: p.clone() for name, p in model.named_parameters()}, torch.get_rng_state()
-    saved_row_bytes(model, masked_loss, batch := masked(4), "fp32")
+    saved_row_bytes(model, LOSS, batch := masked(4), "fp32")
     state_after_batch = torch.get_rng_state()
-    saved_row_bytes(model, masked_loss, batch, "fp32")
+    saved_row_bytes(model, LOSS, batch, "fp32")
     assert torch.equal(torch.get_rng_state(), state_after_batch) and not torch.equal(state, state_after_batch)
     assert all(p.grad is None and torch.equal(p, before[name]) for name, p in model.named_parameters())
 

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from trainlarge.data.blocks import Blocks
 from trainlarge.data.prepare import prepare
 from trainlarge.models.build import build_model
-from trainlarge.models.forward import library_logits
+from trainlarge.models.forward import FORWARDS, library_logits
+from trainlarge.models.shape import shape_of
 from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.tasks.step import step_of
+from trainlarge.tasks.task import make_task
 from trainlarge.training.cells import resolve
-from trainlarge.training.module import Masking
 from trainlarge.training.schedule import make_schedule
-from trainlarge.training.steps import shape_of, step_of
 from trainlarge.training.train_run import TrainRun
 
 Tiny = Callable[..., dict[str, Any]]
@@ -36,19 +36,18 @@ def reference_losses(config: dict[str, Any], study: Study) -> list[float]:
     prepared, step = prepare(config["data"], study.data_root), step_of(config)
     model = build_model(shape_of(config), init_std=config["arch"]["init_std"], seed=config["seed"], attention="eager")
     schedule = make_schedule(config["schedule"], None)
-    masking, generator = Masking.of(prepared, step, config["seed"]), torch.Generator()
-    blocks, losses = Blocks(prepared.train, config["data"]["sequence_length"], config["seed"]), []
+    task, losses = make_task(config, FORWARDS["library"]), []
     matrices, vectors = ([p for p in model.parameters() if (p.ndim >= 2) is many] for many in (True, False))
     groups = [{"params": matrices, "weight_decay": optim["weight_decay"]}, {"params": vectors, "weight_decay": 0.0}]
     betas = (optim["beta1"], optim["beta2"])
     optimizer = torch.optim.AdamW(groups, betas=betas, eps=optim["eps"], fused=False, foreach=False)
     for number in range(steps):
-        batch = masking.apply(number, torch.from_numpy(blocks.batch(number, step.rows)), generator)
+        inputs, positions, labels = task.batch(prepared, config["seed"], number, step.rows).values()
         on_trunk = number < schedule.branch_start(steps)
         for group in optimizer.param_groups:
             group["lr"] = optim["peak_lr"] * (schedule.trunk(number) if on_trunk else schedule.branch(number, steps))
         optimizer.zero_grad()
-        loss = cross_entropy(library_logits(model, batch.inputs, batch.positions), batch.labels.flatten())
+        loss = cross_entropy(library_logits(model, inputs, positions), labels.flatten())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), optim["clip"])
         optimizer.step()

@@ -14,10 +14,10 @@ from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.tasks.step import step_of
 from trainlarge.training.cells import resolve, shared_work
 from trainlarge.training.run_length import make_run_length
 from trainlarge.training.schedule import Branch
-from trainlarge.training.steps import step_of
 from trainlarge.training.train_run import TrainRun
 from trainlarge.training.trunk import Trunk
 from trainlarge.training.trunk_folder import branch_part

@@ -20,24 +20,26 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 
-from trainlarge.data.blocks import Blocks
-from trainlarge.data.evaluation import EvaluationSet, evaluation_set
+from trainlarge.config.task import MaskedLMConfig
 from trainlarge.data.prepare import prepare
 from trainlarge.launch.job import LostLease
 from trainlarge.machine.device import Implementation
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import FORWARDS, Forward, library_logits, library_loss
+from trainlarge.models.shape import shape_of
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.store import CellFolder, Study
-from trainlarge.training import setup, train_run, trunk
+from trainlarge.tasks.evaluation import Evaluation, EvaluationSet, perplexity
+from trainlarge.tasks.masked_lm import MaskedLM
+from trainlarge.tasks.step import step_of
+from trainlarge.tasks.task import make_task
+from trainlarge.training import setup, trunk
 from trainlarge.training.cells import resolve
 from trainlarge.training.clocks import Clock
 from trainlarge.training.curve import Curve
-from trainlarge.training.evaluate import Evaluation, evaluate, perplexity
-from trainlarge.training.module import MaskedLanguageModule, Masking, make_optimizer
+from trainlarge.training.module import TaskModule, make_optimizer
 from trainlarge.training.run_timing import RunTiming
 from trainlarge.training.schedule import Cooldown, make_schedule
-from trainlarge.training.steps import shape_of, step_of
 
 Tiny = Callable[..., dict[str, Any]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
@@ -87,15 +89,14 @@ def test_the_lightning_loop_equals_a_loop_written_by_hand(tiny: Tiny, run_here: 
     prepared, step = prepare(config["data"], study.data_root), step_of(config)
     model = build_model(shape_of(config), init_std=config["arch"]["init_std"], seed=0, attention="eager")
     optimizer, schedule = make_optimizer(model, config["optim"]), make_schedule(config["schedule"], None)
-    masking, generator = Masking.of(prepared, step, 0), torch.Generator()
-    blocks = Blocks(prepared.train, 16, 0)
+    task = make_task(config, FORWARDS["library"])
     for number in range(20):
         rate = schedule.trunk(number) if number < 14 else schedule.branch(number, 20)
         for group in optimizer.param_groups:
             group["lr"] = config["optim"]["peak_lr"] * rate
-        batch = masking.apply(number, torch.from_numpy(blocks.batch(number, step.rows)), generator)
+        inputs, positions, labels = task.batch(prepared, 0, number, step.rows).values()
         optimizer.zero_grad()
-        cross_entropy(library_logits(model, batch.inputs, batch.positions), batch.labels.flatten()).backward()
+        cross_entropy(library_logits(model, inputs, positions), labels.flatten()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     [folder] = run_here("train", [config])
@@ -144,13 +145,13 @@ def test_losses_per_document_and_the_loss_of_token_frequencies_are_kept(
 
 def _evaluation_set(folder: CellFolder, study: Study) -> EvaluationSet:
     config = folder.cell().config
-    return setup.evaluation_set_of(config, prepare(config["data"], study.data_root))
+    return make_task(config, FORWARDS["fast"]).evaluation_set(prepare(config["data"], study.data_root))
 
 
 def test_executed_flops_follow_the_forward_pass_and_old_rows_do_not_know_them(tiny: Tiny) -> None:
     fast, library = step_of(resolve(tiny())), step_of(resolve(tiny("impl.forward=library")))
     assert library.executed_flops == library.flops == fast.flops > fast.executed_flops
-    timing, evaluation = RunTiming({}, 0.1), Evaluation(1.0, 0.5, torch.ones(2))
+    timing, evaluation = RunTiming({}, 0.1), Evaluation({"loss": 1.0, "accuracy": 0.5}, torch.ones(2, 1))
     curve = Curve(fast, timing, [{"step": 25, "executed_flops": 100}])
     curve.add(30, 0.1, "trunk", evaluation, Clock())
     assert curve.rows[-1]["executed_flops"] == 100 + 5 * fast.executed_flops
@@ -167,11 +168,13 @@ def test_a_checkpoint_is_a_plain_hugging_face_folder(tiny: Tiny, run_here: Run, 
     assert sum(parameter.numel() for parameter in model.parameters()) == record["parameters"]
     tokenizer = AutoTokenizer.from_pretrained(folder.checkpoint)
     assert tokenizer.decode(tokenizer("the large model")["input_ids"], skip_special_tokens=True) == "the large model"
-    data = evaluation_set(prepare(config["data"], study.data_root), 16, 64, 0.15)
+    data = _evaluation_set(folder, study)
     with torch.no_grad():
-        logits = model(input_ids=data.inputs).logits.gather(1, data.positions[..., None].expand(-1, -1, 300))
+        logits = model(input_ids=data.batch["input_ids"]).logits
+    logits = logits.gather(1, data.batch["positions"][..., None].expand(-1, -1, 300))
     by_library = cross_entropy(logits.flatten(0, 1), data.labels.flatten()).item()
-    assert by_library == pytest.approx(record["loss"], abs=1e-5) == evaluate(model, data).loss
+    by_task = make_task(config, FORWARDS["fast"]).evaluate(model, data).loss
+    assert by_library == pytest.approx(record["loss"], abs=1e-5) == by_task
 
 
 def test_the_points_of_a_curve_are_evaluated_in_fp32_like_its_end(
@@ -179,16 +182,17 @@ def test_the_points_of_a_curve_are_evaluated_in_fp32_like_its_end(
 ) -> None:
     seen: list[tuple[PreTrainedModel, EvaluationSet]] = []
 
-    def noted(model: PreTrainedModel, data: EvaluationSet, *forward: Any) -> Evaluation:
+    def noted(task: MaskedLM, model: PreTrainedModel, data: EvaluationSet) -> Evaluation:
         seen.append((copy.deepcopy(model), data))
-        return evaluate(model, data, *forward)
+        return evaluate(task, model, data)
 
-    monkeypatch.setattr(train_run, "evaluate", noted)
+    evaluate = MaskedLM.evaluate
+    monkeypatch.setattr(MaskedLM, "evaluate", noted)
     for forward in ("fast", "library"):
         [folder] = run_here("train", [tiny("impl.precision=bf16", f"impl.forward={forward}", "budget=60 steps")])
-        logits = FORWARDS[forward].logits
-        losses = [evaluate(model, data, logits).loss for model, data in seen]
-        assert [row["loss"] for row in folder.metrics()] == losses
+        task = MaskedLM(MaskedLMConfig(), {}, FORWARDS[forward])
+        losses = [evaluate(task, model, data).loss for model, data in seen]
+        assert [row["loss"] for row in folder.metrics()] == losses[:-1], "the last one is that of the training data"
         folder.clear_result()
         shutil.rmtree(folder.path.parents[1] / "trunks")
         seen.clear()
@@ -199,7 +203,8 @@ def test_evaluation_is_not_training_time(tiny: Tiny, run_here: Run, monkeypatch:
         time.sleep(0.3)
         return evaluate(*arguments)
 
-    monkeypatch.setattr(train_run, "evaluate", slow)
+    evaluate = MaskedLM.evaluate
+    monkeypatch.setattr(MaskedLM, "evaluate", slow)
     [folder] = run_here("train", [tiny("budget=50 steps")])
     rows = folder.metrics()
     assert rows[-1]["wall_seconds"] - rows[-1]["train_seconds"] >= 0.3 * len(rows)
@@ -323,14 +328,14 @@ def test_what_diverges_on_one_branch_is_no_part_of_the_cells_after_it(
 def test_micro_batches_give_the_gradient_of_the_whole_batch(tiny: Tiny, study: Study) -> None:
     config = resolve(tiny())
     prepared, step = prepare(config["data"], study.data_root), step_of(config)
-    masking = Masking.of(prepared, step, 0)
-    ids = torch.from_numpy(Blocks(prepared.train, 16, 0).batch(0, step.rows))
+    task = make_task(config, FORWARDS["fast"])
+    batch = task.batch(prepared, 0, 0, step.rows)
     gradients = []
     for rows in (0, 5, 1):
         model = build_model(shape_of(config), init_std=0.1, seed=0, attention="eager").double()
-        module = MaskedLanguageModule(model, masking, config["optim"], micro_batch_rows=rows)
+        module = TaskModule(model, 0, config["optim"], task.loss, task.weight, micro_batch_rows=rows)
         module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
-        loss = module._gradient(0, masking.apply(0, ids, torch.Generator()))
+        loss = module._gradient(0, batch, task.weight(batch))
         gradients.append([loss, *(parameter.grad for parameter in model.parameters())])
     for other in gradients[1:]:
         for whole, parts in zip(gradients[0], other, strict=True):

@@ -15,19 +15,19 @@ from trainlarge.commands.step_times import StepTimes
 from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint, weight_bytes
 from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.config.quantize import Uniform
+from trainlarge.config.task import task_config
 from trainlarge.data.corpus import corpus_type
-from trainlarge.data.masked_count import masked_count
 from trainlarge.data.prepare import prepared_key
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.flops import forward_flops
-from trainlarge.models.shape import Shape
+from trainlarge.models.shape import Shape, shape_of
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.step_times import budgets_missed, read_measured
 from trainlarge.sweep.store import Study
+from trainlarge.tasks.step import Step, step_of, steps_in
 from trainlarge.training.cells import trunk_id
 from trainlarge.training.schedule import Branch, branches, make_schedule
-from trainlarge.training.steps import Step, shape_of, step_of, steps_in
 from trainlarge.training.trunk_folder import TRUNK, TRUNKS, branch_part, saved_position
 
 FLOAT_BYTES = 4
@@ -184,14 +184,14 @@ class _CompressEstimates:
         parent = checkpoint.config
         parameters = parameter_counts(shape_of(parent)).total
         length, rows = parent["data"]["sequence_length"], parent["task"]["evaluation_rows"]
-        masked = masked_count(parent["task"]["evaluation_mask_rate"], length)
+        predictions = task_config(parent["task"]).evaluation_predictions(length)
         passes = (len(cells) + 1) * rows
         seconds, device = self._seconds.get(parameters, (None, None))
         return JobEstimate(
             what=f"{_shape_words(parent)}, {parent['budget']}",
             cells=tuple(CellEstimate(cell.id) for cell in cells),
             parameters=parameters, steps=None, spared_steps=0, tokens=passes * length,
-            flops=passes * forward_flops(shape_of(parent), length, masked),
+            flops=passes * forward_flops(shape_of(parent), length, predictions),
             seconds=seconds and seconds * (len(cells) + 1), timed_on=device,
             disk_bytes=sum(packed_bytes(shape_of(parent), cell.config) for cell in cells), state_bytes=0,
         )  # fmt: skip

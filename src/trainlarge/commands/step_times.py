@@ -14,7 +14,7 @@ from trainlarge.machine.probe import PRECISIONS
 from trainlarge.sweep.cell import canonical_json
 from trainlarge.sweep.step_times import PROBES, read_measured
 from trainlarge.sweep.store import Study
-from trainlarge.training.steps import step_of
+from trainlarge.tasks.step import step_of
 
 _MADE = ("implementation", "torch")
 """Parts of a probe's key that say how a step was computed; the others say which step."""
@@ -95,8 +95,7 @@ def cores_of_a_job(config: dict[str, Any]) -> int:
 def _shape_key(config: dict[str, Any]) -> str:
     """As ``trainlarge.training.setup`` names a shape, without how it was computed."""
     arch = {key: value for key, value in config["arch"].items() if key != "init_std"}
-    step = step_of(config)
-    sizes = {"rows": step.rows, "sequence_length": step.sequence_length, "masked": step.masked}
+    sizes = step_of(config).sizes
     parts = config["impl"]["micro_batch_rows"]
     divided = {"micro_batch_rows": parts} if parts else {}
     return canonical_json({"arch": arch, "vocab_size": config["data"]["vocab_size"], "step": sizes, **divided})

@@ -8,13 +8,13 @@ from typing import Any
 from trainlarge.compression.checkpoint import check_positions, find_checkpoint, weight_bytes
 from trainlarge.config.impl import check_impl
 from trainlarge.config.recipe import SLOTS, Recipe
-from trainlarge.config.schema import DataConfig, TaskConfig
+from trainlarge.config.schema import DataConfig
+from trainlarge.config.task import MaskedLMConfig, task_config
 from trainlarge.data.fingerprint import resolved_data
 from trainlarge.errors import UserError
 from trainlarge.models.flops import forward_flops
+from trainlarge.models.shape import shape_of
 from trainlarge.sweep.cell import Cell
-from trainlarge.training.cells import check_evaluation
-from trainlarge.training.steps import shape_of
 
 NOTHING = {"name": "none"}
 TEXT = ("data", "task")
@@ -72,14 +72,14 @@ def _source(config: dict[str, Any]) -> dict[str, Any]:
     if checkpoint.is_cell:
         _refuse_text(config)
         return {"checkpoint": checkpoint.id}
-    check_evaluation(config["task"])
+    task_config(config["task"]).check()
     check_positions(checkpoint.folder, config["data"]["sequence_length"])
     text = {"data": resolved_data(config["data"]), "task": config["task"]}
     return {"checkpoint": str(checkpoint.folder), DIGEST: checkpoint.id, **text}
 
 
 def _refuse_text(config: dict[str, Any]) -> None:
-    defaults = {"data": asdict(DataConfig(name="stdlib")), "task": asdict(TaskConfig())}
+    defaults = {"data": asdict(DataConfig(name="stdlib")), "task": asdict(MaskedLMConfig())}
     for group in TEXT:
         for key, value in (config.get(group) or {}).items():
             if value != defaults[group][key]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from trainlarge.compression.checkpoint import Checkpoint, unchanged_checkpoint
-from trainlarge.data.evaluation import EvaluationSet
 from trainlarge.errors import UserError
 from trainlarge.launch.job import mark_damaged
 from trainlarge.sweep.proof import DamagedFile
 from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.tasks.evaluation import EvaluationSet
 
 TOLERANCE = 1e-3
 """Nats by which the loss of the same weights may differ between two devices, numbers of threads and versions."""
@@ -37,7 +37,7 @@ def check_dense(loss: float, data: EvaluationSet, parent: CellFolder) -> None:
     """Compare the loss of a train cell's weights, before compression, with that of its record.
 
     Args:
-        loss: nats per masked token.
+        loss: nats per prediction.
         data: what it was evaluated on.
         parent: the train cell.
 

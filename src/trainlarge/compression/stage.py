@@ -23,12 +23,9 @@ from trainlarge.compression.stored.packing import save_packed
 from trainlarge.compression.stored.sizes import Sizes
 from trainlarge.compression.stored.zstd import zstd_bytes
 from trainlarge.compression.token_counts import token_facts
-from trainlarge.compression.training_batches import training_batches
 from trainlarge.compression.weight_error import WeightError, total_relative_squared_error, weight_errors
 from trainlarge.compression.weights import Weights
 from trainlarge.config.method import Method, Part
-from trainlarge.data.evaluation import EvaluationSet
-from trainlarge.data.prepare import prepare
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine.device import Implementation, choose, is_shared
@@ -40,9 +37,9 @@ from trainlarge.models.input_rounding import rounding
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import write_json
 from trainlarge.sweep.store import RECORD_SCHEMAS
+from trainlarge.tasks.evaluation import Evaluation, EvaluationSet, perplexity
+from trainlarge.tasks.task import Task, make_task
 from trainlarge.training.document_losses import Documents
-from trainlarge.training.evaluate import Evaluation, evaluate, perplexity
-from trainlarge.training.setup import evaluation_set_of
 
 
 def run(job: RunningJob) -> None:
@@ -65,15 +62,16 @@ class CheckpointRun:
         # First what can be wrong and is quick to find: preparing data may take minutes.
         model = load_model(self.parent.folder, attention=self.implementation.attention)
         own = None if self.parent.is_cell else own_tokenizer(self.parent.folder, _entries(model))
-        prepared = prepare(parent["data"], job.study.data_root, own)
-        self.evaluation_set: EvaluationSet = evaluation_set_of(parent, prepared)
+        self.task: Task = make_task(parent, FORWARDS[self.implementation.forward])
+        prepared = self.task.prepare(job.study.data_root, own)
+        self.evaluation_set: EvaluationSet = self.task.evaluation_set(prepared)
         self.documents = Documents.of(self.evaluation_set)
         self.weights = Weights.of(model, on_disk=is_large(model))
         self.evaluated = EvaluatedModel(model, self.weights, self.implementation.device)
         # Or else its weights stay in memory beside those of the model that takes its place.
         del model
         self.model: PreTrainedModel = cast(Any, self.evaluated.model)
-        self.calibration = Calibration(self.weights, self.model, lambda: training_batches(prepared, parent))
+        self.calibration = Calibration(self.weights, self.model, lambda: self.task.calibration(prepared))
         self.ended: set[str] = set()
         self.recipes = [recipe_of(cell.config) for cell in self.cells]
         self.tokens = token_facts(prepared) if any(recipe.vocabulary for recipe in self.recipes) else None
@@ -109,7 +107,7 @@ class CheckpointRun:
         save_packed(folder.packed, compressed, parent=self.parent.id)
         errors = weight_errors(self.weights.tensors, compressed.expanded(), self.weights.selected(embeddings=True))
         write_json(folder.weight_errors, {name: asdict(error) for name, error in errors.items()})
-        losses = {"loss": evaluation.token_losses, "dense_loss": self.dense.token_losses}
+        losses = {"loss": evaluation.losses, "dense_loss": self.dense.losses}
         folder.write_document_losses(self.documents.file(**losses))
         self.job.finish(cell.id, self._record(cell, compressed, evaluation, errors, started))
         self.ended.add(cell.id)
@@ -126,7 +124,7 @@ class CheckpointRun:
             return self._evaluate()
 
     def _evaluate(self) -> Evaluation:
-        return evaluate(self.model, self.evaluation_set, FORWARDS[self.implementation.forward].logits)
+        return self.task.evaluate(self.model, self.evaluation_set)
 
     def _evaluate_compressed(self, compressed: Compressed) -> Evaluation:
         """On the checkpoint's model where the weights fit into it, else on one of their own.
@@ -139,9 +137,7 @@ class CheckpointRun:
             with self.evaluated.holding(packed.forms), rounding(self.model, packed.roundings):
                 return self._evaluate()
         model = cast(Any, compressed.model()).to(self.implementation.device)
-        tokens, data = compressed.left.structure.tokens, self.evaluation_set
-        data = replace(data, inputs=renumbered(data.inputs, tokens), labels=renumbered(data.labels, tokens))
-        return evaluate(model, data, FORWARDS[self.implementation.forward].logits)
+        return self.task.evaluate(model, _renumbered(self.evaluation_set, compressed.left.structure))
 
     def _tell(self, cell: Cell, loss: float, seconds: float) -> None:
         left = [other.id for other in self.cells if other.id not in self.ended]
@@ -200,17 +196,14 @@ class CheckpointRun:
         """Losses of the compressed model beside those of the checkpoint, with their standard errors."""
         dense = self.dense
         return {
-            "loss": evaluation.loss,
-            "accuracy": evaluation.accuracy,
+            **evaluation.metrics,
             "perplexity": perplexity(evaluation.loss),
             "dense_loss": dense.loss,
             "loss_increase": evaluation.loss - dense.loss,
             "loss_standard_error": standard_error(evaluation.row_losses),
             "increase_standard_error": standard_error(evaluation.row_losses - dense.row_losses),
-            "document_standard_error": self.documents.standard_error(evaluation.token_losses),
-            "increase_document_standard_error": self.documents.standard_error(
-                evaluation.token_losses - dense.token_losses
-            ),
+            "document_standard_error": self.documents.standard_error(evaluation.losses),
+            "increase_document_standard_error": self.documents.standard_error(evaluation.losses - dense.losses),
         }
 
     def _environment(self) -> dict[str, Any]:
@@ -232,6 +225,15 @@ def _counted(sizes: Sizes) -> dict[str, int]:
 
 def _entries(model: PreTrainedModel) -> int:
     return len(cast(Any, model).get_input_embeddings().weight)
+
+
+def _renumbered(data: EvaluationSet, structure: Structure) -> EvaluationSet:
+    """The evaluation set in the vocabulary that is left."""
+    ids = {"input_ids", "labels"} if data.predicts_tokens else {"input_ids"}
+    batch = {
+        name: renumbered(tensor, structure.tokens) if name in ids else tensor for name, tensor in data.batch.items()
+    }
+    return replace(data, batch=batch)
 
 
 def _embedding_bits(quantize: Part | None) -> float:

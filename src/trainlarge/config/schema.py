@@ -10,22 +10,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-
-@dataclass
-class TaskConfig:
-    """What the model learns."""
-
-    name: str = "mlm"
-    """``mlm``: masked language modelling."""
-    mask_rate: float = 0.15
-    """Share of positions masked in training, in (0, 1). 0.15 as published; 0.4 learns faster at small sizes.
-    Every token may be masked, ``[SEP]`` too."""
-    evaluation_mask_rate: float = 0.15
-    """Share of positions masked in the fixed evaluation set, in (0, 1)."""
-    evaluation_rows: int = 1024
-    """Rows of the evaluation set, spread evenly over the validation tokens."""
-    evaluations_per_doubling: int = 1
-    """Points of the loss curve each time the number of steps doubles."""
+from trainlarge.config.task import MaskedLMConfig, TaskConfig
 
 
 @dataclass
@@ -273,7 +258,7 @@ class CommonConfig:
 class TrainConfig(CommonConfig):
     """One train cell."""
 
-    task: TaskConfig = field(default_factory=TaskConfig)
+    task: TaskConfig = field(default_factory=MaskedLMConfig)
     checkpoint: str | None = None
     """Cell id or Hugging Face folder to start from; null: initial weights."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -296,7 +281,7 @@ class CompressConfig(CommonConfig):
     ``every`` in a sweep stands for all train cells that are done."""
     checkpoint_digest: str | None = None
     """Content hash of a folder's weights, configuration and tokenizer; filled in when a cell is frozen."""
-    task: TaskConfig = field(default_factory=TaskConfig)
+    task: TaskConfig = field(default_factory=MaskedLMConfig)
     """How a folder is evaluated; a train cell brings its own."""
     data: DataConfig = field(default_factory=DataConfig)
     """The text that a folder is evaluated on, read by its own tokenizer; a train cell brings its own."""

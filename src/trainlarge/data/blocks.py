@@ -39,6 +39,12 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return order
 
 
+def step_seed(seed: int, step: int) -> int:
+    """A seed for one step: the first 62 bits that NumPy's ``SeedSequence`` mixes from (seed, step)."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 2)
+
+
+@lru_cache(maxsize=4)
 def subset(count: int, fraction: float) -> np.ndarray:
     """Indices of the blocks that ``data.fraction`` keeps of ``count``, ascending, shape [kept] int64.
 
@@ -51,7 +57,20 @@ def subset(count: int, fraction: float) -> np.ndarray:
     kept = round(fraction * count) if 0 < fraction <= 1 else 0
     if not kept:
         raise UserError("data.fraction", fraction, f"a number above 0, at most 1, that leaves one of {count} blocks")
-    return np.sort(epoch_order(SUBSET_SEED, 0, count)[:kept])
+    indices = np.sort(epoch_order(SUBSET_SEED, 0, count)[:kept])
+    indices.setflags(write=False)
+    return indices
+
+
+def check_fraction(blocks: int, fraction: float, batch_rows: int) -> None:
+    """Refuse a share of the training blocks that is smaller than one batch.
+
+    Raises:
+        UserError: on ``data.fraction``.
+    """
+    if fraction < 1 and round(fraction * blocks) < batch_rows:
+        needed = f"at least {batch_rows / blocks:.2g}: a batch has {batch_rows} rows and the training data {blocks}"
+        raise UserError("data.fraction", fraction, needed)
 
 
 class Blocks:
@@ -98,3 +117,8 @@ def spread_indices(count: int, rows: int) -> np.ndarray:
     """At most ``rows`` of ``count`` indices at even distances, ascending."""
     kept = min(rows, count)
     return np.arange(kept) * count // kept
+
+
+def spread(blocks: np.ndarray, rows: int) -> np.ndarray:
+    """At most ``rows`` of the blocks [blocks, sequence_length] at even distances, in order, int64."""
+    return blocks[spread_indices(len(blocks), rows)].astype(np.int64)

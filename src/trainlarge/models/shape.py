@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from trainlarge.errors import UserError
@@ -75,6 +76,18 @@ class Shape:
     def ffn_width(self) -> int:
         """Inner width of the feed-forward block."""
         return round(self.ffn_ratio * self.width)
+
+
+def shape_of(config: dict[str, Any]) -> Shape:
+    """The model shape of a train cell."""
+    arch = {key: value for key, value in config["arch"].items() if key != "init_std"}
+    return _shape(config["data"]["vocab_size"], **arch)
+
+
+# Asked for several times of each of ten thousand cells, which have few shapes. Typed: 64.0 and True are no widths.
+@lru_cache(maxsize=1024, typed=True)
+def _shape(vocab_size: int, **arch: Any) -> Shape:
+    return Shape.from_config(arch, vocab_size)
 
 
 def default_heads(width: int) -> int:

@@ -8,19 +8,19 @@ from typing import Any
 
 from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.config.impl import check_impl
+from trainlarge.config.task import task_config
 from trainlarge.data.fingerprint import resolved_data
 from trainlarge.data.tokenizer import check_vocab_size
 from trainlarge.errors import UserError
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.families import FAMILIES
-from trainlarge.models.shape import check_sequence_length
+from trainlarge.models.shape import check_sequence_length, shape_of
 from trainlarge.sweep.cell import ID_LENGTH, Cell, canonical_json
+from trainlarge.tasks.step import step_of, steps_in
 from trainlarge.training.rules import check_rules, init_std, peak_lr
 from trainlarge.training.run_length import RUN_LENGTHS
 from trainlarge.training.schedule import make_schedule
-from trainlarge.training.steps import shape_of, step_of, steps_in
 
-TASKS = ("mlm",)
 OPTIMIZERS = ("adamw",)
 TYPICAL_FLOPS_PER_SECOND = 1e11
 """Only to compare a budget in seconds with one in FLOPs when jobs are put in order."""
@@ -91,25 +91,8 @@ def timed_part(config: dict[str, Any]) -> dict[str, Any]:
     return {key: config[key] for key in ("arch", "data", "optim", "task", "impl")}
 
 
-def check_evaluation(task: dict[str, Any]) -> None:
-    """Refuse shares and counts of the group ``task`` that are out of range.
-
-    Raises:
-        UserError: naming the key.
-    """
-    for key in ("mask_rate", "evaluation_mask_rate"):
-        if not 0 < task[key] < 1:
-            raise UserError(f"task.{key}", task[key], "a number in (0, 1)")
-    for key in ("evaluation_rows", "evaluations_per_doubling"):
-        if task[key] < 1:
-            raise UserError(f"task.{key}", task[key], "a whole number of at least 1")
-
-
 def _check_task(config: dict[str, Any]) -> None:
-    task = config["task"]
-    if task["name"] not in TASKS:
-        raise UserError("task", task["name"], ", ".join(TASKS))
-    check_evaluation(task)
+    task_config(config["task"]).check()
     if config["seed"] < 0:
         raise UserError("seed", config["seed"], "a whole number of at least 0")
     if config["checkpoint"] is not None:

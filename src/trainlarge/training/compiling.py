@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 
 from trainlarge.training.clocks import Clock
 
-Loss = Callable[[PreTrainedModel, Tensor, Tensor, Tensor], Tensor]
-"""Mean loss of masked positions, ``(model, inputs [rows, S], positions [rows, m], labels [rows, m]) -> []``."""
+Loss = Callable[[PreTrainedModel, dict[str, Tensor]], tuple[Tensor, Tensor]]
+"""Loss of a task, ``(model, batch) -> (sum, weight)``."""
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
@@ -99,9 +99,10 @@ class Compiling:
 
 
 def _copied(compiled: Loss) -> Loss:
-    def loss(model: PreTrainedModel, inputs: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
+    def loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         torch.compiler.cudagraph_mark_step_begin()
-        # The result of a graph lies in memory that its next run overwrites.
-        return compiled(model, inputs, positions, labels).clone()
+        # The results of a graph lie in memory that its next run overwrites.
+        total, weight = compiled(model, batch)
+        return total.clone(), weight.clone()
 
     return loss

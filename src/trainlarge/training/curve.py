@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainlarge.tasks.evaluation import Evaluation
+from trainlarge.tasks.step import Step
 from trainlarge.training.clocks import Clock
-from trainlarge.training.evaluate import Evaluation
 from trainlarge.training.run_timing import RunTiming
-from trainlarge.training.steps import Step
 
 FIRST_STEP = 25
 """The first point of every curve."""
@@ -107,8 +107,7 @@ class Curve:
             "model_seconds": self.timing.model_seconds(steps),
             "wall_seconds": clock.wall(),
             "train_loss": train_loss,
-            "loss": evaluation.loss,
-            "accuracy": evaluation.accuracy,
+            **evaluation.metrics,
             "lr": rate,
             "part": part,
         }

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainlarge.data.evaluation import EvaluationSet
+from trainlarge.tasks.evaluation import EvaluationSet
 
 DIGITS = 4
 """Decimals that are kept of a sum: its documents have tens of predictions each."""
@@ -21,14 +21,14 @@ DIGITS = 4
 
 @dataclass(frozen=True)
 class Documents:
-    """How the masked tokens of an evaluation set are divided between documents."""
+    """How the predictions of an evaluation set are divided between documents."""
 
     ids: Tensor
-    """Numbers of the documents that have a masked token, ascending, [documents] int64."""
+    """Numbers of the documents of which something is predicted, ascending, [documents] int64."""
     predictions: Tensor
-    """Masked tokens of each, [documents] int64."""
+    """Predictions of each, [documents] int64."""
     index: Tensor
-    """Place in ``ids`` of the document of each masked token, [rows * count] int64."""
+    """Place in ``ids`` of the document of each prediction, [rows * predictions] int64."""
 
     @classmethod
     def of(cls, data: EvaluationSet) -> Documents:
@@ -44,20 +44,20 @@ class Documents:
         counts = self.predictions.double()
         return float(counts.sum() ** 2 / (counts**2).sum())
 
-    def sums(self, token_losses: Tensor) -> Tensor:
-        """``token_losses`` [rows, count] summed over each document, [documents] fp64."""
+    def sums(self, losses: Tensor) -> Tensor:
+        """``losses`` [rows, predictions] summed over each document, [documents] fp64."""
         nothing = torch.zeros(len(self.ids), dtype=torch.float64)
-        return nothing.index_add_(0, self.index, token_losses.double().flatten())
+        return nothing.index_add_(0, self.index, losses.double().flatten())
 
-    def standard_error(self, token_losses: Tensor) -> float:
-        """Standard error of the mean of ``token_losses`` [rows, count] over documents; 0 for a single document.
+    def standard_error(self, losses: Tensor) -> float:
+        """Standard error of the mean of ``losses`` [rows, predictions] over documents; 0 for a single document.
 
         The mean is a ratio of two sums over documents: sqrt(G / (G - 1) * sum (S_d - n_d * mean)^2) / sum n_d.
         """
         count = len(self.ids)
         if count < 2:
             return 0.0
-        sums, predictions = self.sums(token_losses), self.predictions.double()
+        sums, predictions = self.sums(losses), self.predictions.double()
         rest = sums - predictions * (sums.sum() / predictions.sum())
         return math.sqrt(count / (count - 1) * float((rest**2).sum())) / float(predictions.sum())
 

@@ -18,10 +18,9 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor
 
-from trainlarge.data.blocks import Blocks
 from trainlarge.machine.device import Implementation
 from trainlarge.machine.step_time import StepTimer, Window
-from trainlarge.training.module import MaskedLanguageModule, Observer, StepBatches
+from trainlarge.training.module import BatchOf, Observer, StepBatches, TaskModule
 from trainlarge.training.sharding import kept_copy, own_device, placed_like, weights_like, whole
 from trainlarge.training.signals import leave_signals_to_the_job
 
@@ -52,21 +51,19 @@ class Loop:
 
     Args:
         module: the model with its loss and its optimizer.
-        blocks: the training data.
-        rows: rows of the effective batch.
+        batch_of: the batch of a step.
         implementation: how it is computed.
         impl: the group ``impl`` of the configuration.
     """
 
     def __init__(
         self,
-        module: MaskedLanguageModule,
-        blocks: Blocks,
-        rows: int,
+        module: TaskModule,
+        batch_of: BatchOf,
         implementation: Implementation,
         impl: dict[str, Any],
     ) -> None:
-        self.module, self.blocks, self.rows = module, blocks, rows
+        self.module, self.batch_of = module, batch_of
         self.implementation, self.impl = implementation, impl
         # Whatever comes before the first fit finds the model here too: a state from the disk, an evaluation.
         self.module.to(own_device(implementation.device))
@@ -83,7 +80,7 @@ class Loop:
         self.module.rate, self.module.observer = rate, observer
         self.module.train()
         is_for_gpu = self.implementation.device == "cuda"
-        batches = StepBatches(self.blocks, self.module.masking, self.rows, start, stop, is_for_gpu)
+        batches = StepBatches(self.batch_of, start, stop, is_for_gpu)
         with _only_warnings_of_consequence():
             trainer = self._trainer()
             try:

@@ -6,7 +6,6 @@ system gives a CPU process no such sign, so there the need is measured on a few 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel
 
-from trainlarge.data.masking import MaskedBatch
+from trainlarge.training.compiling import Loss
 
 USED_SHARE = 0.5
 """Share of the free memory that may be planned for: the rest is for gradients of activations and for others."""
@@ -38,20 +37,18 @@ def fitting_rows(rows: int, row_bytes: float, model_bytes: float, free_bytes: fl
     return -(-rows // parts)
 
 
-def saved_row_bytes(model: PreTrainedModel, loss: Callable[..., Tensor], masked: MaskedBatch, precision: str) -> float:
+def saved_row_bytes(model: PreTrainedModel, loss: Loss, batch: dict[str, Tensor], precision: str) -> float:
     """Bytes that a row keeps from the forward pass to the backward pass.
 
     Args:
-        masked: at least ``MORE`` rows.
+        batch: at least ``MORE`` rows.
         precision: ``fp32`` or ``bf16`` (autocast).
     """
-    few, more = (_saved_bytes(model, loss, masked, count, precision) for count in (FEW, MORE))
+    few, more = (_saved_bytes(model, loss, batch, count, precision) for count in (FEW, MORE))
     return (more - few) / (MORE - FEW)
 
 
-def _saved_bytes(
-    model: PreTrainedModel, loss: Callable[..., Tensor], masked: MaskedBatch, count: int, precision: str
-) -> int:
+def _saved_bytes(model: PreTrainedModel, loss: Loss, batch: dict[str, Tensor], count: int, precision: str) -> int:
     sizes: dict[int, int] = {}
     kept: list[Any] = []
 
@@ -65,5 +62,5 @@ def _saved_bytes(
     device = model.device.type
     bf16 = torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
     with torch.random.fork_rng(devices=[]), bf16, saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss(model, *(part[:count].to(device) for part in masked))
+        loss(model, {name: tensor[:count].to(device) for name, tensor in batch.items()})
     return sum(sizes.values())

@@ -1,92 +1,55 @@
-"""The Lightning module that trains a masked language model, and the batches it eats."""
+"""The Lightning module that takes the optimizer steps of a task, and the batches it trains on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as lightning
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import PreTrainedModel
 
-from trainlarge.data.blocks import Blocks
-from trainlarge.data.masking import MaskedBatch, mask_tokens
-from trainlarge.data.prepare import PreparedData
+from trainlarge.data.blocks import step_seed
 from trainlarge.errors import UserError
-from trainlarge.models.forward import masked_loss
+from trainlarge.tasks.task import Batch
 from trainlarge.training.compiling import Loss
 from trainlarge.training.ranks import rank_and_count
-from trainlarge.training.steps import Step
 from trainlarge.training.width import query_steps, scales
 
+BatchOf = Callable[[int], Batch]
+"""The batch of a step, on the CPU."""
 Observer = Callable[[int, Tensor], None]
-"""Told, after each optimizer step, how many steps are done and the loss of the last one (nats per token)."""
+"""Told, after each optimizer step, how many steps are done and the loss of the last one."""
 
 
-@dataclass(frozen=True)
-class Masking:
-    """Dynamic masking: other masks for every (seed, step), the same for the same."""
-
-    count: int
-    """Masked positions in a row."""
-    mask_id: int
-    """Id of ``[MASK]``."""
-    vocab_size: int
-    """Entries of the vocabulary."""
-    first_regular_id: int
-    """First id that is no special token."""
-    seed: int
-    """Seed of the cell."""
-
-    @classmethod
-    def of(cls, prepared: PreparedData, step: Step, seed: int) -> Masking:
-        """The masking of a train cell."""
-        return cls(step.masked, prepared.mask_id, prepared.vocab_size, prepared.first_regular_id, seed)
-
-    def apply(self, step: int, ids: Tensor, generator: torch.Generator) -> MaskedBatch:
-        """Mask rows ``ids`` [rows, sequence] for ``step``."""
-        generator.manual_seed(step_seed(self.seed, step))
-        return mask_tokens(
-            ids, self.count, generator,
-            mask_id=self.mask_id, vocab_size=self.vocab_size, first_regular_id=self.first_regular_id,
-        )  # fmt: skip
-
-
-class StepBatches(IterableDataset[tuple[int, MaskedBatch]]):
-    """The masked batches of steps ``start`` to ``stop``, each a pure function of (seed, step).
-
-    Masks are drawn on the CPU whatever computes the step: the generator of a GPU gives other numbers for the same seed.
+class StepBatches(IterableDataset[tuple[int, Batch]]):
+    """The batches of steps ``start`` to ``stop - 1``, each a pure function of (seed, step).
 
     Args:
         is_for_gpu: whether to hand batches on in memory from which a GPU fetches them while Python goes on.
     """
 
-    def __init__(
-        self, blocks: Blocks, masking: Masking, rows: int, start: int, stop: int, is_for_gpu: bool = False
-    ) -> None:
-        self.blocks, self.masking, self.rows, self.start, self.stop = blocks, masking, rows, start, stop
-        self.is_for_gpu = is_for_gpu
+    def __init__(self, batch_of: BatchOf, start: int, stop: int, is_for_gpu: bool = False) -> None:
+        self.batch_of, self.start, self.stop, self.is_for_gpu = batch_of, start, stop, is_for_gpu
 
-    def __iter__(self) -> Iterator[tuple[int, MaskedBatch]]:
-        generator = torch.Generator()
+    def __iter__(self) -> Iterator[tuple[int, Batch]]:
         for step in range(self.start, self.stop):
-            batch = self.masking.apply(step, torch.from_numpy(self.blocks.batch(step, self.rows)), generator)
-            yield step, MaskedBatch(*(tensor.pin_memory() for tensor in batch)) if self.is_for_gpu else batch
+            batch = self.batch_of(step)
+            pinned = {name: tensor.pin_memory() for name, tensor in batch.items()} if self.is_for_gpu else batch
+            yield step, pinned
 
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def loader(self) -> DataLoader[tuple[int, MaskedBatch]]:
+    def loader(self) -> DataLoader[tuple[int, Batch]]:
         """A loader that hands the batches on as they are."""
         return DataLoader(self, batch_size=None, num_workers=0)
 
 
-class MaskedLanguageModule(lightning.LightningModule):
-    """Trains a Hugging Face masked language model; one instance serves a whole job, trunk and branches.
+class TaskModule(lightning.LightningModule):
+    """Trains a Hugging Face model on a task; one instance serves a whole job, trunk and branches.
 
     Optimization is manual in Lightning's sense: one batch is one optimizer step, taken in as many micro-batches as the
     memory asks for. Where memory runs out, the micro-batch is halved and the step taken again: the effective batch, and
@@ -94,9 +57,10 @@ class MaskedLanguageModule(lightning.LightningModule):
 
     Args:
         model: the model, whose parameters are trained in place.
-        masking: how batches were masked; its seed is that of dropout too.
+        seed: seed of dropout; with one number of rows at a time it draws the same for the same (seed, step).
         optim: the group ``optim`` of the configuration, with ``peak_lr`` filled in.
-        loss: mean loss of masked positions, ``(model, inputs [rows, S], positions [rows, m], labels [rows, m]) -> []``.
+        loss: sum of the losses of rows, and its weight, ``(model, batch) -> ([], [])``.
+        weight: weight of a batch, without computing its loss.
         micro_batch_rows: rows at once; 0: the whole batch.
         is_divisible: whether the micro-batch may be halved where memory runs out; CUDA graphs do not allow it, since
             each run overwrites the gradients before it.
@@ -105,16 +69,17 @@ class MaskedLanguageModule(lightning.LightningModule):
     def __init__(
         self,
         model: PreTrainedModel,
-        masking: Masking,
+        seed: int,
         optim: dict[str, Any],
-        loss: Loss = masked_loss,
+        loss: Loss,
+        weight: Callable[[Batch], Tensor],
         micro_batch_rows: int = 0,
         is_divisible: bool = True,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model = model
-        self.masking = masking
+        self.seed = seed
         self.optim = optim
         self.micro_batch_rows = micro_batch_rows
         self.is_divisible = is_divisible
@@ -122,7 +87,7 @@ class MaskedLanguageModule(lightning.LightningModule):
         """Learning rate of a step as a share of ``optim.peak_lr``; set for each segment of training."""
         self.observer: Observer = lambda step, loss: None
         """Told after each step."""
-        self._loss = loss
+        self._loss, self._weight = loss, weight
         self._has_dropout = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in model.modules())
         parameters = dict(model.named_parameters())
         self._query_factors = [
@@ -130,10 +95,10 @@ class MaskedLanguageModule(lightning.LightningModule):
         ]
         self._optimizer: torch.optim.Optimizer | None = None
 
-    def training_step(self, batch: tuple[int, MaskedBatch], batch_index: int) -> None:
-        """One optimizer step on the masked rows of all ranks, then the observer."""
-        step, masked = batch
-        loss = self._mean_of_ranks(self._gradient(step, self._own_rows(masked)))
+    def training_step(self, batch: tuple[int, Batch], batch_index: int) -> None:
+        """One optimizer step on the rows of all ranks, then the observer."""
+        step, whole = batch
+        loss = self._mean_of_ranks(self._gradient(step, self._own_rows(whole), self._weight(whole)))
         if self.optim["clip"]:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim["clip"])
         optimizer = self.configure_optimizers()
@@ -158,40 +123,53 @@ class MaskedLanguageModule(lightning.LightningModule):
             self._optimizer = make_optimizer(self.model, self.optim)
         return self._optimizer
 
-    def _own_rows(self, masked: MaskedBatch) -> MaskedBatch:
-        """This rank's share of a batch: masks are drawn for the whole, so that they do not depend on the devices."""
+    def _own_rows(self, batch: Batch) -> Batch:
+        """This rank's share of a batch, which is made as a whole, so that it does not depend on the devices."""
         rank, count = rank_and_count()
-        return MaskedBatch(*(tensor.chunk(count)[rank] for tensor in masked))
+        return {name: tensor.chunk(count)[rank] for name, tensor in batch.items()}
 
     def _mean_of_ranks(self, loss: Tensor) -> Tensor:
         return loss if rank_and_count()[1] == 1 else self.trainer.strategy.reduce(loss, reduce_op="mean")
 
-    def _gradient(self, step: int, masked: MaskedBatch) -> Tensor:
-        """Leave the gradient of the mean loss in the parameters; returns that loss (nats per token)."""
+    def _gradient(self, step: int, rows: Batch, total: Tensor) -> Tensor:
+        """Leave the gradient of the loss in the parameters; returns the loss, which is to be averaged over ranks.
+
+        Args:
+            step: the step, for dropout.
+            rows: the rows of this rank.
+            total: weight of the rows of all ranks.
+        """
         while True:
             try:
-                return self._accumulate(step, masked)
+                return self._accumulate(step, rows, total)
             except torch.OutOfMemoryError:
                 pass
             # Behind the handler, since the error's traceback keeps the activations that did not fit.
-            self._halve_micro_batch(len(masked.inputs))
+            self._halve_micro_batch(row_count(rows))
             self.configure_optimizers().zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
 
-    def _accumulate(self, step: int, masked: MaskedBatch) -> Tensor:
+    def _accumulate(self, step: int, rows: Batch, total: Tensor) -> Tensor:
+        rank, ranks = rank_and_count()
         if self._has_dropout:
-            torch.manual_seed(step_seed(self.masking.seed, step) + 1 + rank_and_count()[0])
-        rows = len(masked.inputs)
-        size = self.micro_batch_rows or rows
-        if size >= rows:
-            return self._backward(masked, 1.0)
-        parts = zip(*(tensor.split(size) for tensor in masked), strict=True)
-        # Every row has as many masked positions, so the mean over the batch is the mean of the parts, weighted by rows.
-        return torch.stack([self._backward(MaskedBatch(*part), len(part[0]) / rows) for part in parts]).sum()
+            torch.manual_seed(step_seed(self.seed, step) + 1 + rank)
+        size = self.micro_batch_rows or row_count(rows)
+        if size >= row_count(rows) and ranks == 1:
+            return self._backward(rows, None)
+        # DDP divides the sum of the ranks' gradients by their number.
+        by_rank = total.clamp(min=1) / ranks
+        return torch.stack([self._backward(part, by_rank) for part in micro_batches(rows, size)]).sum()
 
-    def _backward(self, part: MaskedBatch, share: float) -> Tensor:
-        loss = self._loss(self.model, part.inputs, part.positions, part.labels)
-        loss = loss if share == 1.0 else loss * share
+    def _backward(self, part: Batch, total: Tensor | None) -> Tensor:
+        """Add the gradient of a part's share of the loss; returns that share.
+
+        The mean of a part goes in with the share that it has in ``total``: so equal parts, and a batch in one piece
+        (None), have the bits of plain means.
+        """
+        losses, weight = self._loss(self.model, part)
+        loss = (losses / weight.clamp(min=1)).to(torch.promote_types(self.model.dtype, torch.float32))
+        if total is not None:
+            loss = loss * (weight / total).to(loss.dtype)
         self.manual_backward(loss)
         return loss.detach()
 
@@ -236,6 +214,12 @@ def move_state_to_parameters(optimizer: torch.optim.Optimizer) -> None:
                 entries[name] = value.to(parameter.device)
 
 
-def step_seed(seed: int, step: int) -> int:
-    """A seed for one step: the first 62 bits that NumPy's ``SeedSequence`` mixes from (seed, step)."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 2)
+def row_count(batch: Batch) -> int:
+    """Rows of a batch."""
+    return len(next(iter(batch.values())))
+
+
+def micro_batches(batch: Batch, rows: int) -> Iterator[Batch]:
+    """Parts of at most so many rows, in order."""
+    for parts in zip(*(tensor.split(rows) for tensor in batch.values()), strict=True):
+        yield dict(zip(batch, parts, strict=True))

@@ -7,11 +7,11 @@ from typing import Any
 
 from trainlarge.machine.provenance import origin, software
 from trainlarge.models.counts import parameter_counts
+from trainlarge.models.shape import shape_of
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.store import RECORD_SCHEMAS
-from trainlarge.training.evaluate import perplexity
+from trainlarge.tasks.evaluation import perplexity
 from trainlarge.training.setup import Setup
-from trainlarge.training.steps import shape_of
 
 _FROM_CURVE = ("step", "tokens", "flops", "train_seconds", "model_seconds", "wall_seconds")
 _LATER = "executed_flops"
@@ -54,7 +54,7 @@ def _head(cell: Cell) -> dict[str, Any]:
 def _rest(cell: Cell, setup: Setup, last: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
     counts, prepared = parameter_counts(shape_of(cell.config)), setup.prepared
     started, before = run.pop("started"), run.pop("before")
-    train_tokens = len(setup.blocks) * setup.step.sequence_length
+    train_tokens = setup.training_rows * setup.step.sequence_length
     return {
         **run,
         "step_seconds": setup.run_timing.step_seconds,
@@ -70,7 +70,7 @@ def _rest(cell: Cell, setup: Setup, last: dict[str, Any], run: dict[str, Any]) -
             "train_tokens": train_tokens,
             "validation_tokens": len(prepared.validation),
             **(prepared.facts.overlap.shares() if prepared.facts else {}),
-            "token_frequency_loss": setup.token_frequency_loss,
+            "token_frequency_loss": setup.baseline_loss,
             **setup.documents.facts(),
             "epochs": last["tokens"] / train_tokens,
         },

@@ -16,9 +16,9 @@ from trainlarge.config.budget import SECONDS, Budget, parse_budget
 from trainlarge.errors import UserError
 from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.step_times import read_measured
+from trainlarge.tasks.step import Step, steps_in
 from trainlarge.training.clocks import Clock
 from trainlarge.training.schedule import Schedule, make_schedule, warmup
-from trainlarge.training.steps import Step, steps_in
 
 MILLISECONDS = 1000
 """Positions in a second."""

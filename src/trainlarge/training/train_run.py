@@ -8,9 +8,9 @@ from dataclasses import replace
 from torch import Tensor
 
 from trainlarge.machine.step_time import Round, StepTimer
+from trainlarge.tasks.evaluation import Evaluation
 from trainlarge.training.clocks import Clock
 from trainlarge.training.curve import Curve, LossBuffer
-from trainlarge.training.evaluate import Evaluation, evaluate
 from trainlarge.training.resume import TrainState
 from trainlarge.training.run_length import RunLength
 from trainlarge.training.setup import Setup
@@ -86,7 +86,7 @@ class TrainRun:
         """
         was_running = self.clock.is_running
         self.pause()
-        result = evaluate(self.context.loop.module.model, self.context.evaluation_set, self.context.forward.logits)
+        result = self.context.task.evaluate(self.context.loop.module.model, self.context.evaluation_set)
         self.curve.add(self.step, rate * self.context.config["optim"]["peak_lr"], part, result, self.clock)
         self.last_good_weights = self._weights()
         if was_running:

@@ -19,7 +19,6 @@ from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.cells import counts_seconds, trunk_id
 from trainlarge.training.clocks import Clock
 from trainlarge.training.curve import Diverged, is_curve_step
-from trainlarge.training.evaluate import evaluate
 from trainlarge.training.progress import Progress
 from trainlarge.training.ranks import of_rank_0, ranks
 from trainlarge.training.record import diverged_record, finished_record
@@ -207,10 +206,10 @@ class Trunk:
         run, context = self.run, self.context
         rate = run.length.rate(run.step - 1, branch.stop - 1, branch.stop)
         last = run.evaluate(rate, "branch" if branch.start < branch.stop else TRUNK)
-        seen = evaluate(context.loop.module.model, context.training_sample, context.forward.logits)
+        seen = context.task.evaluate(context.loop.module.model, context.training_sample)
         weights = whole_weights(context.loop.module.model)
-        error = context.documents.standard_error(last.token_losses)
-        losses = context.documents.file(loss=last.token_losses)
+        error = context.documents.standard_error(last.losses)
+        losses = context.documents.file(loss=last.losses)
         for cell in self._cells(branch):
             facts = {"branch_step": self.branched_at[branch.stop], "train_set_loss": seen.loss, **self._run_facts()}
             record = finished_record(cell, context, run.curve.rows[-1], document_standard_error=error, **facts)

@@ -1,4 +1,4 @@
-"""Budgets to steps, and what a step is."""
+"""What an optimizer step takes in, and how many of them a budget buys. No torch: budgets are counted before launch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 from trainlarge.config.budget import FLOPS, SECONDS, STEPS, TOKENS, Budget
 from trainlarge.config.impl import forward_of
-from trainlarge.data.masked_count import masked_count
+from trainlarge.config.task import task_config
 from trainlarge.errors import UserError
 from trainlarge.models.flops import executed_training_flops, training_flops
-from trainlarge.models.shape import Shape
+from trainlarge.models.shape import Shape, shape_of
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Step:
     """Rows of the effective batch."""
     sequence_length: int
     """Tokens in a row."""
-    masked: int
-    """Masked positions in a row."""
+    predictions: int
+    """Predictions per row."""
     flops: int
     """FLOPs of forward and backward, those of the architecture."""
     executed_flops: int
@@ -34,17 +34,10 @@ class Step:
         """Tokens of the effective batch."""
         return self.rows * self.sequence_length
 
-
-def shape_of(config: dict[str, Any]) -> Shape:
-    """The model shape of a train cell."""
-    arch = {key: value for key, value in config["arch"].items() if key != "init_std"}
-    return _shape(config["data"]["vocab_size"], **arch)
-
-
-# Asked for several times of each of ten thousand cells, which have few shapes. Typed: 64.0 and True are no widths.
-@lru_cache(maxsize=1024, typed=True)
-def _shape(vocab_size: int, **arch: Any) -> Shape:
-    return Shape.from_config(arch, vocab_size)
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What its time depends on, by the names that keys of step times have had since there was one task."""
+        return {"rows": self.rows, "sequence_length": self.sequence_length, "masked": self.predictions}
 
 
 def step_of(config: dict[str, Any]) -> Step:
@@ -56,14 +49,14 @@ def step_of(config: dict[str, Any]) -> Step:
     length, batch = config["data"]["sequence_length"], config["optim"]["batch"]
     if batch < length or batch % length:
         raise UserError("optim.batch", batch, f"tokens in a step: a multiple of data.sequence_length={length}")
-    masked = masked_count(config["task"]["mask_rate"], length)
-    return _step(shape_of(config), batch // length, length, masked, forward_of(config["impl"]))
+    predictions = task_config(config["task"]).predictions(length)
+    return _step(shape_of(config), batch // length, length, predictions, forward_of(config["impl"]))
 
 
 @lru_cache(maxsize=1024)
-def _step(shape: Shape, rows: int, length: int, masked: int, forward: str) -> Step:
-    executed = executed_training_flops(shape, length, masked, forward)
-    return Step(rows, length, masked, rows * training_flops(shape, length, masked), rows * executed)
+def _step(shape: Shape, rows: int, length: int, predictions: int, forward: str) -> Step:
+    executed = executed_training_flops(shape, length, predictions, forward)
+    return Step(rows, length, predictions, rows * training_flops(shape, length, predictions), rows * executed)
 
 
 def steps_in(budget: Budget, step: Step, step_seconds: float | None, key: str = "budget") -> int:

@@ -5,15 +5,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainlarge.data.masking import MaskedBatch, mask_tokens, masked_count
+from trainlarge.config.task import masked_count
 from trainlarge.errors import UserError
+from trainlarge.tasks.masked_lm import mask_tokens
 
 MASK, VOCAB, FIRST = 3, 1000, 4
 
 
-def mask(ids: torch.Tensor, count: int, seed: int = 0) -> MaskedBatch:
+def mask(ids: torch.Tensor, count: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    """What the model sees, the positions to predict, and the labels."""
     generator = torch.Generator().manual_seed(seed)
-    return mask_tokens(ids, count, generator, mask_id=MASK, vocab_size=VOCAB, first_regular_id=FIRST)
+    return tuple(mask_tokens(ids, count, generator, mask_id=MASK, vocab_size=VOCAB, first_regular_id=FIRST).values())
 
 
 @given(st.integers(1, 8), st.integers(1, 40), st.data(), st.integers(0, 2**32))

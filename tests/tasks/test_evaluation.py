@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainlarge.data.evaluation import EvaluationSet
+from trainlarge.config.task import MaskedLMConfig
 from trainlarge.models.build import build_model
+from trainlarge.models.forward import FORWARDS
 from trainlarge.models.shape import Shape
-from trainlarge.training import evaluate as evaluation
-from trainlarge.training.evaluate import batch_rows, evaluate
+from trainlarge.tasks import evaluation
+from trainlarge.tasks.evaluation import EvaluationSet, batch_rows
+from trainlarge.tasks.masked_lm import MaskedLM
 
 
 @pytest.mark.parametrize("name", ["modern", "roberta"])
@@ -19,14 +21,18 @@ def test_losses_are_the_same_whatever_the_grouping_of_rows(name: str, monkeypatc
     draw = torch.Generator().manual_seed(0)
     inputs = torch.randint(5, 101, (13, 32), generator=draw)
     positions = torch.rand((13, 32), generator=draw).argsort(1)[:, :5].sort(1).values
-    data = EvaluationSet(inputs, positions, inputs.gather(1, positions), fingerprint="")
+    batch = {"input_ids": inputs, "positions": positions, "labels": inputs.gather(1, positions)}
+    data, task = EvaluationSet(batch, fingerprint=""), MaskedLM(MaskedLMConfig(), {}, FORWARDS["fast"])
     found = []
     for tokens in (1, 64, 96, 10**6):
         monkeypatch.setitem(evaluation.BATCH_TOKENS, "cpu", tokens)
-        found.append(evaluate(model, data))
+        found.append(task.evaluate(model, data))
     for other in found[1:]:
         torch.testing.assert_close(other.row_losses, found[0].row_losses, rtol=1e-5, atol=1e-6)
-        assert other.loss == pytest.approx(found[0].loss, rel=1e-6) and other.accuracy == found[0].accuracy
+        assert (
+            other.loss == pytest.approx(found[0].loss, rel=1e-6)
+            and other.metrics["accuracy"] == found[0].metrics["accuracy"]
+        )
 
 
 @pytest.mark.parametrize(("width", "tokens"), [(64, 2048), (384, 2048), (768, 1024), (1024, 768)])

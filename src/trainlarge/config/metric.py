@@ -1,0 +1,23 @@
+"""What a number that a task is scored by means: its unit, its direction, and which differences count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of an evaluation."""
+
+    unit: str
+    """Unit of a value: ``nats per masked token``; ``1`` for a share."""
+    meaning: str
+    """The metric in words, as in a title: ``evaluation loss``."""
+    higher_is_better: bool = False
+    """Whether a larger value is the better one."""
+    tie: float = 0.0
+    """Differences below this count as ties where no interval is known: a rule of thumb, no test."""
+    negligible: float = 0.0
+    """A change for the worse whose interval ends below this counts as none."""
+    broken: float = float("inf")
+    """A change for the worse from which a compressed model is not worth comparing."""

@@ -1,0 +1,106 @@
+"""What a model learns: one dataclass per task, with all that must be known of the task before anything is computed.
+
+Imports nothing heavy. What a task computes lies in ``trainlarge.tasks``, one file per task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from trainlarge.config.metric import Metric
+from trainlarge.errors import UserError
+
+
+@dataclass
+class TaskConfig:
+    """What all tasks have in common."""
+
+    name: str = "mlm"
+    """``mlm``: masked language modelling."""
+    evaluation_rows: int = 1024
+    """Rows of the evaluation set, spread evenly over the validation data."""
+    evaluations_per_doubling: int = 1
+    """Points of the loss curve each time the number of steps doubles."""
+
+    computed_by: ClassVar[str]
+    """Where its class lies, ``module:name``: see ``trainlarge.tasks.task``."""
+    metrics: ClassVar[Mapping[str, Metric]]
+    """What the task is scored by, ``loss`` first."""
+
+    def check(self) -> None:
+        """Refuse values out of range.
+
+        Raises:
+            UserError: naming the key.
+        """
+        for key in ("evaluation_rows", "evaluations_per_doubling"):
+            if getattr(self, key) < 1:
+                raise UserError(f"task.{key}", getattr(self, key), "a whole number of at least 1")
+
+    def predictions(self, sequence_length: int) -> int:
+        """Predictions per training row of ``sequence_length`` tokens: what FLOPs, and so budgets, are counted with."""
+        raise NotImplementedError
+
+    def evaluation_predictions(self, sequence_length: int) -> int:
+        """Predictions per row of the evaluation set."""
+        return self.predictions(sequence_length)
+
+
+@dataclass
+class MaskedLMConfig(TaskConfig):
+    """Masked language modelling (Devlin et al. 2019, section 3.1)."""
+
+    mask_rate: float = 0.15
+    """Share of positions masked in training, in (0, 1). 0.15 as published; 0.4 learns faster at small sizes.
+    Every token may be masked, ``[SEP]`` too."""
+    evaluation_mask_rate: float = 0.15
+    """Share of positions masked in the fixed evaluation set, in (0, 1)."""
+
+    computed_by: ClassVar[str] = "trainlarge.tasks.masked_lm:MaskedLM"
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "loss": Metric("nats per masked token", "evaluation loss", tie=0.1, negligible=0.02, broken=1.0),
+        "accuracy": Metric("1", "share of masked tokens predicted right", higher_is_better=True),
+    }
+
+    def check(self) -> None:
+        """Refuse values out of range."""
+        super().check()
+        for key in ("mask_rate", "evaluation_mask_rate"):
+            if not 0 < getattr(self, key) < 1:
+                raise UserError(f"task.{key}", getattr(self, key), "a number in (0, 1)")
+
+    def predictions(self, sequence_length: int) -> int:
+        """Masked positions per training row."""
+        return masked_count(self.mask_rate, sequence_length)
+
+    def evaluation_predictions(self, sequence_length: int) -> int:
+        """Masked positions per row of the evaluation set."""
+        return masked_count(self.evaluation_mask_rate, sequence_length)
+
+
+TASKS: dict[str, type[TaskConfig]] = {"mlm": MaskedLMConfig}
+"""Configuration of a task by its name."""
+
+
+def task_config(values: Mapping[str, Any]) -> TaskConfig:
+    """The configuration that a group ``task`` holds.
+
+    Raises:
+        UserError: there is no such task.
+    """
+    if values["name"] not in TASKS:
+        raise UserError("task", values["name"], ", ".join(TASKS))
+    return TASKS[values["name"]](**values)
+
+
+def masked_count(rate: float, sequence_length: int) -> int:
+    """Masked positions per row: ``rate`` of the length, rounded, at least one.
+
+    Raises:
+        UserError: ``rate`` is not in (0, 1].
+    """
+    if not 0 < rate <= 1:
+        raise UserError("task.mask_rate", rate, "a number above 0, at most 1")
+    return max(1, round(rate * sequence_length))

@@ -1,0 +1,81 @@
+"""The interface of a task. To add one: a dataclass in ``config/task.py``, a file here, a file in ``conf/task/``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, Protocol, cast
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from trainlarge.config.task import task_config
+from trainlarge.data.prepare import OwnTokenizer, PreparedData
+from trainlarge.models.forward import Forward
+from trainlarge.tasks.evaluation import Evaluation, EvaluationSet
+
+Batch = dict[str, Tensor]
+"""Tensors by the names that Hugging Face models give them, rows first."""
+
+
+class Task(Protocol):
+    """What a model learns. Everything it gives is a pure function of its arguments and the configuration.
+
+    What must be known before anything is computed (checks, predictions per row, metrics) is in the task's dataclass in
+    ``trainlarge.config.task``, which imports nothing heavy.
+    """
+
+    def prepare(self, root: Path, own: OwnTokenizer | None = None) -> PreparedData:
+        """The data of the cell, built below ``root`` unless it is there already; with ``own``, read by that tokenizer.
+
+        Raises:
+            UserError: a setting is wrong, a file cannot be read, or the task cannot use that tokenizer.
+        """
+
+    def training_rows(self, prepared: PreparedData, batch_rows: int) -> int:
+        """Rows of training data that are in use.
+
+        Raises:
+            UserError: there are fewer than one batch has.
+        """
+
+    def batch(self, prepared: PreparedData, seed: int, step: int, rows: int) -> Batch:
+        """The batch of a step on the CPU, a pure function of (seed, step, rows)."""
+
+    def loss(self, model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Sum of the losses of a batch or a part of one, fp64 [], and its weight: ``weight(batch)``.
+
+        The loss of a whole batch is the sum of the sums over the sum of the weights, so that parts of it, on one device
+        or on several, average exactly, whatever the number of predictions in each.
+        """
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Number of predictions in a batch, fp64 []."""
+
+    def evaluation_set(self, prepared: PreparedData) -> EvaluationSet:
+        """The fixed evaluation set, the same for every cell on the same data."""
+
+    def training_sample(self, prepared: PreparedData, seed: int) -> EvaluationSet:
+        """Training rows in the form of the evaluation set: the model loses less there by what it has memorized."""
+
+    def evaluate(self, model: PreTrainedModel, data: EvaluationSet) -> Evaluation:
+        """Evaluate in fp32, without dropout and whatever autocast is on; the model's mode is left as it was."""
+
+    def calibration(self, prepared: PreparedData) -> Iterator[Batch]:
+        """Batches of the training split for methods that look at activations or gradients: arguments of the model's
+        forward pass, with ``labels`` aligned with its logits, -100 where nothing is to be predicted."""
+
+    def baseline_loss(self, prepared: PreparedData, data: EvaluationSet) -> float:
+        """Loss of predicting by the frequencies of the training split alone, with no look at the input."""
+
+
+def make_task(config: dict[str, Any], forward: Forward) -> Task:
+    """The task of a configuration with the groups ``task`` and ``data``.
+
+    Args:
+        config: the configuration of a cell.
+        forward: the forward pass to compute with.
+    """
+    task = task_config(config["task"])
+    return cast(Task, resolve_name(task.computed_by)(task, config["data"], forward))
