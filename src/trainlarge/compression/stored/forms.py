@@ -120,11 +120,34 @@ class Plain(Elementwise):
 
 
 @dataclass(frozen=True, eq=False)
-class Affine(Elementwise):
-    """Rounded weights: w = step * (code - zero), the same step and zero for all weights of a group."""
+class Coded(Elementwise):
+    """A form with a code for each weight."""
 
     codes: Tensor
-    """uint8, of the tensor's shape, each below 2^bits."""
+    """uint8, of the tensor's shape, each below 2^bits; without meaning where a weight was pruned."""
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.codes.shape
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Grouped(Elementwise):
+    """A form whose scales each belong to a group of weights of one row of the tensor reshaped to [rows, -1]."""
+
+    bits: int
+    """Bits of a code, or of a sign: 1 for binary weights, 2 for ternary ones."""
+
+    dtype: torch.dtype
+    """Data type of the float tensor."""
+
+    group_size: int | None = None
+    """Weights of a group of a row; None: the row is one group."""
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(Coded, Grouped):
+    """Rounded weights: w = step * (code - zero), the same step and zero for all weights of a group."""
 
     step: Tensor
     """float32 [rows, groups]; the tensor reshaped to [rows, -1] has ``groups`` steps a row."""
@@ -132,21 +155,8 @@ class Affine(Elementwise):
     zero: Tensor
     """uint8 [rows, groups] or [1, 1]: the code that stands for exactly 0."""
 
-    bits: int
-    """Bits of a code."""
-
-    dtype: torch.dtype
-    """Data type of the float tensor."""
-
     nonzero: int
     """Weights that were not zero before they were rounded."""
-
-    group_size: int | None = None
-    """Weights of a group of a row; None: the row is one group."""
-
-    @property
-    def shape(self) -> torch.Size:
-        return self.codes.shape
 
     def zeros(self) -> Tensor:
         """uint8, broadcast against [rows, n / rows]: the code of 0 of each weight."""
@@ -163,11 +173,8 @@ class Affine(Elementwise):
 
 
 @dataclass(frozen=True, eq=False)
-class Offset(Elementwise):
+class Offset(Coded, Grouped):
     """Rounded weights whose range starts anywhere: w = step * code + offset, and 0 where a weight was pruned."""
-
-    codes: Tensor
-    """uint8, of the tensor's shape, each below 2^bits; without meaning where a weight was pruned."""
 
     step: Tensor
     """float32 [rows, groups], as the step of ``Affine``."""
@@ -175,21 +182,8 @@ class Offset(Elementwise):
     offset: Tensor
     """float32 [rows, groups]: the value of code 0."""
 
-    bits: int
-    """Bits of a code."""
-
-    dtype: torch.dtype
-    """Data type of the float tensor."""
-
     kept: Tensor | None = None
     """uint8 [ceil(n / 8)]: a bit for each weight that is left, the others are 0; None: all are left."""
-
-    group_size: int | None = None
-    """Weights of a group of a row; None: the row is one group."""
-
-    @property
-    def shape(self) -> torch.Size:
-        return self.codes.shape
 
     @cached_property
     def nonzero(self) -> int:
@@ -209,11 +203,8 @@ class Offset(Elementwise):
 
 
 @dataclass(frozen=True, eq=False)
-class Codebook(Elementwise):
+class Codebook(Coded):
     """Weights that take one of a few values: w = book[row, code]."""
-
-    codes: Tensor
-    """uint8, of the tensor's shape, each below 2^bits."""
 
     book: Tensor
     """[rows, 2^bits] of the tensor's data type; the tensor reshaped to [rows, -1] has one book a row."""
@@ -223,10 +214,6 @@ class Codebook(Elementwise):
 
     nonzero: int
     """Weights that were not zero before they were rounded."""
-
-    @property
-    def shape(self) -> torch.Size:
-        return self.codes.shape
 
     @property
     def dtype(self) -> torch.dtype:
@@ -241,7 +228,7 @@ class Codebook(Elementwise):
 
 
 @dataclass(frozen=True, eq=False)
-class Signs(Elementwise):
+class Signs(Grouped):
     """Binary and ternary weights: w = scale * sign, the same scale for all weights of a group."""
 
     signs: Tensor
@@ -250,17 +237,8 @@ class Signs(Elementwise):
     scale: Tensor
     """float32 [rows, groups], as the step of ``Affine``."""
 
-    bits: int
-    """1 for binary weights, 2 for ternary ones."""
-
-    dtype: torch.dtype
-    """Data type of the float tensor."""
-
     nonzero: int
     """Weights that were not zero before they were rounded."""
-
-    group_size: int | None = None
-    """Weights of a group of a row; None: the row is one group."""
 
     @property
     def shape(self) -> torch.Size:

@@ -84,8 +84,7 @@ class Codes(Payload[Affine]):
         return {"codes": codes, "step": form.step, "zero": form.zero}
 
     def note(self, form: Affine) -> dict[str, Any]:
-        note = {"shape": list(form.shape), "bits": form.bits, "dtype": _name(form.dtype), "nonzero": form.nonzero}
-        return note | ({"group_size": form.group_size} if form.group_size else {})
+        return _grouped_note(form, nonzero=form.nonzero)
 
     def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], stored: Tensor) -> Affine:
         rows, group_size = len(parts["step"]), note.get("group_size")
@@ -95,8 +94,8 @@ class Codes(Payload[Affine]):
             _check_groups(parts["zero"], group_size, len(stored))
         codes = spread(parts["zero"], group_size, columns).expand(rows, columns).reshape(-1).clone()
         codes[stored] = unpacked(parts["codes"], note["bits"], nonzero_count(stored))
-        dtype, shape = _dtype(note["dtype"]), note["shape"]
-        return Affine(codes.view(shape), parts["step"], parts["zero"], note["bits"], dtype, note["nonzero"], group_size)
+        codes = codes.view(note["shape"])
+        return Affine(codes, parts["step"], parts["zero"], note["nonzero"], **_grouped(note))
 
 
 class OffsetCodes(Payload[Offset]):
@@ -116,8 +115,7 @@ class OffsetCodes(Payload[Offset]):
         return {"codes": codes, "step": form.step, "offset": form.offset}
 
     def note(self, form: Offset) -> dict[str, Any]:
-        note = {"shape": list(form.shape), "bits": form.bits, "dtype": _name(form.dtype)}
-        return note | ({"group_size": form.group_size} if form.group_size else {})
+        return _grouped_note(form)
 
     def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], stored: Tensor) -> Offset:
         for scale in (parts["step"], parts["offset"]):
@@ -125,8 +123,7 @@ class OffsetCodes(Payload[Offset]):
         codes = torch.zeros(len(stored), dtype=torch.uint8)
         codes[stored] = unpacked(parts["codes"], note["bits"], nonzero_count(stored))
         kept = None if bool(stored.all()) else torch.from_numpy(bit.pack_mask(stored.numpy()))
-        scales, dtype = (parts["step"], parts["offset"]), _dtype(note["dtype"])
-        return Offset(codes.view(note["shape"]), *scales, note["bits"], dtype, kept, note.get("group_size"))
+        return Offset(codes.view(note["shape"]), parts["step"], parts["offset"], kept, **_grouped(note))
 
 
 class BookCodes(Payload[Codebook]):
@@ -157,17 +154,13 @@ class _SignPayload(Payload[Signs]):
     form = Signs
 
     def note(self, form: Signs) -> dict[str, Any]:
-        note = {"shape": list(form.shape), "bits": form.bits, "dtype": _name(form.dtype), "nonzero": form.nonzero}
-        return note | ({"group_size": form.group_size} if form.group_size else {})
+        return _grouped_note(form, nonzero=form.nonzero)
 
     def _form(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], stored: Tensor, signs: Tensor) -> Signs:
         _check_groups(parts["scale"], note.get("group_size"), len(stored))
         every = torch.zeros(prod(note["shape"]), dtype=torch.int8)
         every[stored] = signs
-        dtype = _dtype(note["dtype"])
-        return Signs(
-            every.view(note["shape"]), parts["scale"], note["bits"], dtype, note["nonzero"], note.get("group_size")
-        )
+        return Signs(every.view(note["shape"]), parts["scale"], note["nonzero"], **_grouped(note))
 
 
 class SignBits(_SignPayload):
@@ -235,6 +228,17 @@ def _dtype(name: str) -> torch.dtype:
     if name not in _FLOATS:
         raise ValueError(f"data type {name}")
     return _FLOATS[name]
+
+
+def _grouped_note(form: Affine | Offset | Signs, **own: int) -> dict[str, Any]:
+    """What is noted of a form with groups, ``own`` included; a group that is a whole row is not noted."""
+    note = {"shape": list(form.shape), "bits": form.bits, "dtype": _name(form.dtype), **own}
+    return note | ({"group_size": form.group_size} if form.group_size else {})
+
+
+def _grouped(note: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of ``Grouped`` that a note tells."""
+    return {"bits": note["bits"], "dtype": _dtype(note["dtype"]), "group_size": note.get("group_size")}
 
 
 def _name(dtype: torch.dtype) -> str:
