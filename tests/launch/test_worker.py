@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from trainlarge.sweep.plan import make_cells
+from trainlarge.launch.job import RunningJob
+from trainlarge.sweep.lease import is_held
+from trainlarge.sweep.plan import make_cells, make_plan
+from trainlarge.sweep.status import State
 from trainlarge.sweep.store import Study
 
 RUN = """
@@ -43,3 +46,13 @@ def test_a_log_stays_when_a_later_job_begins_with_another_cell(
     run(study, first.id, second.id, new.id)
     assert first.log.read_text().count("data.vocab_size=100000") == 2 * said.count("data.vocab_size=100000")
     assert second.log.samefile(first.log) and not new.log.samefile(first.log)
+
+
+def test_a_damaged_configuration_fails_its_own_cell_alone(study: Study, tiny: Callable[..., dict[str, Any]]) -> None:
+    cells = make_plan(study, "train", make_cells("train", [tiny(f"budget={steps} steps") for steps in (20, 40)])).cells
+    first, second = (study.folder("train", cell.id) for cell in cells)
+    (first.path / "config.yaml").write_text("arch: {")
+    job = RunningJob.claim(study, "train", [first.id, second.id])
+    assert [cell.id for cell in job.cells] == [second.id]
+    assert first.status().state is State.FAILED and "config.yaml" in (first.status().error or "")
+    assert not is_held(first.path) and is_held(second.path)

@@ -38,6 +38,7 @@ class _Held:
     """One claimed cell."""
 
     folder: CellFolder
+    cell: Cell
     lease: Lease
     status: Status
 
@@ -58,7 +59,7 @@ class RunningJob:
     def claim(cls, study: Study, stage: str, cell_ids: list[str]) -> RunningJob:
         """Claim those of the cells that are neither done nor held by a living process."""
         held = {cell_id: claimed for cell_id in cell_ids if (claimed := _claim(study.folder(stage, cell_id)))}
-        return cls(study, stage, [claimed.folder.cell() for claimed in held.values()], held)
+        return cls(study, stage, [claimed.cell for claimed in held.values()], held)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -184,8 +185,15 @@ def _claim(folder: CellFolder) -> _Held | None:
         return None
     before = folder.status()
     status = Status(State.RUNNING, before.attempts + 1, retries=before.retries + (before.state is State.FAILED))
+    try:
+        cell = folder.cell()
+    except UserError as error:
+        # A damaged configuration fails its own cell; the others of the job run.
+        folder.write_status(replace(status, state=State.FAILED, error=str(error)))
+        lease.release()
+        return None
     folder.write_status(status)
-    return _Held(folder, lease, status)
+    return _Held(folder, cell, lease, status)
 
 
 def mark_lost(study: Study, stage: str, cell_ids: list[str], state: State, reason: str) -> None:

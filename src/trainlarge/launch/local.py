@@ -104,7 +104,8 @@ class LocalLauncher:
             return
         arguments = (self.options.places[0], study.path, plan.stage, [cell.id for cell in cells])
         process = self._context.Process(target=_prepare_in_child, args=arguments, daemon=True)
-        process.start()
+        with safe_children():
+            process.start()
         try:
             process.join()
         except BaseException:
@@ -114,7 +115,6 @@ class LocalLauncher:
     def _start(self, study: Study, job: Job, place: Place) -> _Process:
         arguments = (place, study.path, job.stage, list(job.cell_ids))
         process = self._context.Process(target=_run_in_child, args=arguments, daemon=False)
-        # The first start starts the fork server too.
         with safe_children():
             process.start()
         return _Process(job, place, process)

@@ -39,7 +39,8 @@ def safe_environment(environment: Mapping[str, str]) -> dict[str, str]:
 def safe_children() -> Iterator[None]:
     """Processes that multiprocessing starts in this block, with their children, have a safe path.
 
-    The fork server and its jobs are given both the environment and ``sys.path`` of this process.
+    The fork server, which the first start of a process starts, and its jobs are given both the environment and
+    ``sys.path`` of this process.
     """
     environment, path = dict(os.environ), list(sys.path)
     os.environ.update(safe_environment(environment))
