@@ -27,6 +27,7 @@ from trainlarge.machine.step_time import (
     is_settled,
 )
 from trainlarge.sweep.cell import canonical_json
+from trainlarge.sweep.files import make_folder
 from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.step_times import read_measured
 
@@ -45,7 +46,7 @@ class StepTiming:
     """The step times of one shape on one device, computed in one way.
 
     Args:
-        folder: where the times of a study lie.
+        folder: where the times of a study lie; writing into a link raises UserError.
         key: plain data that names device, implementation, shape and batch.
     """
 
@@ -94,7 +95,7 @@ class StepTiming:
         self._change(lambda data: data | {"cells": data.get("cells", {}) | cells})
 
     def _change(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         _change(self.path, lambda data: change({"key": self.key} | data))
 
 
@@ -122,11 +123,12 @@ def kept(folder: Path, key: dict[str, Any], measure: Callable[[], dict[str, Any]
     """What was measured for ``key``, at its first call, and is kept in ``folder``; other processes wait meanwhile.
 
     Args:
-        folder: made where it is not there.
+        folder: made where it is not there; a link in its place, or of the folder above it, raises UserError.
         key: plain data.
         measure: gives plain data; called at most once for each ``key``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    for place in (folder.parent, folder):
+        make_folder(place)
     path = _path(folder, key)
     with FileLock(path.with_suffix(".lock")):
         if found := read_measured(path):

@@ -20,7 +20,7 @@ from trainlarge.results.frames import StudyFrames, find_study, load_study
 from trainlarge.results.recipes import keeps_shapes, same_task
 from trainlarge.results.report_tables import facts, tables
 from trainlarge.results.style import save
-from trainlarge.sweep.files import replacing, write_text
+from trainlarge.sweep.files import make_folder, replacing, write_text
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import Study
@@ -99,12 +99,12 @@ def write_report(study: str | Path | Study) -> Path:
         Path of the page.
 
     Raises:
-        UserError: when there is no such study or no train cell is done.
+        UserError: when there is no such study, no train cell is done, or the folder of the report is a link.
     """
     study = find_study(study)
     frames = load_study(study, allow_mixed=True)
     folder = study.path / "report"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     _write_frames(frames, folder)
     page = _template().render(**_context(study, frames, folder))
     write_text(folder / "index.html", page)

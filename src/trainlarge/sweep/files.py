@@ -82,6 +82,17 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder to write into where it is not there, with those above it.
+
+    Raises:
+        UserError: where a link is in its place: what it leads to is not ours to change.
+    """
+    if path.is_symlink():
+        raise _is_link(path, "folder")
+    path.mkdir(parents=True, exist_ok=True)
+
+
 def open_to_append(path: Path) -> int:
     """Descriptor of a file that is written at its end, made where it is not there.
 
@@ -93,8 +104,12 @@ def open_to_append(path: Path) -> int:
         return os.open(path, flags, 0o644)
     except OSError as error:
         if path.is_symlink():
-            raise UserError(str(path), f"a link to {os.readlink(path)}", "a plain file: remove the link") from error  # noqa: PTH115
+            raise _is_link(path, "file") from error
         raise
+
+
+def _is_link(path: Path, kind: str) -> UserError:
+    return UserError(str(path), f"a link to {path.readlink()}", f"a plain {kind}: remove the link")
 
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:

@@ -100,7 +100,7 @@ class Clocks(Told):
         "those of flops that were computed: forward=fast skips most of the last layer; NaN in records that do not know",
     )
     train_seconds: float = key("s", "time in training, as measured: no evaluation, checkpoint or data preparation")
-    model_seconds: float = key("s", "steps times the steady-state step time on this device")
+    model_seconds: float = key("s", "steps times the steady-state step time, as known when the run ended")
     wall_seconds: float = key("s", "time since the run began, everything included")
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 from trainlarge.config.tracking import check_tracking
 from trainlarge.errors import UserError
 from trainlarge.results.frames import load_study
-from trainlarge.sweep.files import write_json
+from trainlarge.sweep.files import make_folder, write_json
 from trainlarge.sweep.store import CellFolder, Study
 
 AXES = ("step", "tokens", "flops", "train_seconds", "model_seconds")
@@ -81,8 +81,8 @@ def mirror_study(study: Study, tracking: Mapping[str, Any]) -> int:
         Number of runs written.
 
     Raises:
-        UserError: for an unknown ``tracking.name`` or ``tracking.mode``, or where Weights & Biases refuses: online
-            without a login or a network.
+        UserError: for an unknown ``tracking.name`` or ``tracking.mode``, where the folder ``wandb`` is a link, or where
+            Weights & Biases refuses: online without a login or a network.
     """
     check_tracking(tracking)
     return MIRRORS[tracking["name"]](study, tracking)
@@ -171,6 +171,7 @@ def _write(study: Study, run: MirrorRun, target: dict[str, Any]) -> None:
 def _write_run(study: Study, run: MirrorRun, target: dict[str, Any]) -> None:
     import wandb
 
+    make_folder(study.path / "wandb")
     with wandb.init(
         id=run.id,
         name=run.name,
