@@ -55,7 +55,7 @@ from trainlarge.models.forward import FORWARDS, masked_loss
 from trainlarge.models.shape import Shape
 from trainlarge.tasks.masked_lm import MaskedLM, mask_tokens
 from trainlarge.training.loop import Loop
-from trainlarge.training.module import TaskModule
+from trainlarge.training.module import Objective
 
 VOCABULARY, SEQUENCE, BATCH, MASKED = 4096, 64, 32, 10
 MASK_ID, FIRST_REGULAR_ID = 3, 4
@@ -266,8 +266,8 @@ def ours_in_lightning(shape: Shape) -> Turn:
     task = MaskedLM(MaskedLMConfig(mask_rate=MASKED / SEQUENCE), data, FORWARDS["fast"])
     tokens = token_rows().numpy().reshape(-1)
     prepared = PreparedData(Path(), "", Path(), VOCABULARY, tokens, tokens)
-    module = TaskModule(new_model(shape, default_attention(DEVICE)), 0, optim, task.loss, task.weight)
-    loop = Loop(module, lambda step: task.batch(prepared, 0, step, BATCH), choose(impl), impl)
+    model, objective = new_model(shape, default_attention(DEVICE)), Objective(task.loss, task.weight)
+    loop = Loop(model, objective, lambda step: task.batch(prepared, 0, step, BATCH), optim, choose(impl), seed=0)
 
     def turn(seconds: float) -> float:
         clock = Clock(seconds)

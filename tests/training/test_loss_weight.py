@@ -22,7 +22,7 @@ from trainlarge.tasks.masked_lm import mask_tokens
 from trainlarge.training import module as training_module
 from trainlarge.training import setup
 from trainlarge.training.cells import resolve
-from trainlarge.training.module import TaskModule, make_optimizer
+from trainlarge.training.module import Objective, TaskModule, make_optimizer
 from trainlarge.training.setup import Setup
 
 Tiny = Callable[..., dict[str, Any]]
@@ -97,7 +97,7 @@ def gradients(batch: dict[str, Tensor], rows: int, ranks: int) -> list[Tensor]:
     torch.manual_seed(0)
     model, values = Scores(), []
     with patch.object(training_module, "scales", lambda *arguments: {}):
-        module = TaskModule(model, 0, {}, losses_of, weight_of, rows)  # type: ignore[arg-type]
+        module = TaskModule(model, Objective(losses_of, weight_of), {}, 0, rows)  # type: ignore[arg-type]
     module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
     for rank in range(ranks):
         with patch.object(training_module, "rank_and_count", lambda rank=rank: (rank, ranks)):

@@ -37,7 +37,7 @@ from trainlarge.training import setup, trunk
 from trainlarge.training.cells import resolve
 from trainlarge.training.clocks import Clock
 from trainlarge.training.curve import Curve
-from trainlarge.training.module import TaskModule, make_optimizer
+from trainlarge.training.module import Objective, TaskModule, make_optimizer
 from trainlarge.training.run_timing import RunTiming
 from trainlarge.training.schedule import Cooldown, make_schedule
 
@@ -333,7 +333,7 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(tiny: Tiny, study: S
     gradients = []
     for rows in (0, 5, 1):
         model = build_model(shape_of(config), init_std=0.1, seed=0, attention="eager").double()
-        module = TaskModule(model, 0, config["optim"], task.loss, task.weight, micro_batch_rows=rows)
+        module = TaskModule(model, Objective(task.loss, task.weight), config["optim"], 0, micro_batch_rows=rows)
         module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
         loss = module._gradient(0, batch, task.weight(batch))
         gradients.append([loss, *(parameter.grad for parameter in model.parameters())])

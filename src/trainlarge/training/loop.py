@@ -8,19 +8,21 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytorch_lightning as lightning
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from trainlarge.machine.device import Implementation
 from trainlarge.machine.step_time import StepTimer, Window
-from trainlarge.training.module import BatchOf, Observer, StepBatches, TaskModule
+from trainlarge.training.modifier import Modifier
+from trainlarge.training.module import BatchOf, Objective, Observer, StepBatches, TaskModule
 from trainlarge.training.sharding import kept_copy, own_device, placed_like, weights_like, whole
 from trainlarge.training.signals import leave_signals_to_the_job
 
@@ -29,12 +31,14 @@ _PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 @dataclass
 class Snapshot:
-    """Weights and optimizer state after some step, on the CPU; of a divided model, this rank's shares on its device."""
+    """Everything that the next steps depend on, on the CPU; of a divided model, this rank's shares on its device."""
 
     model: dict[str, Tensor]
     """Copies of the weights."""
     optimizer: dict[int, dict[str, Tensor]]
     """Copy of the optimizer's state: number of a parameter to its tensors. Rates follow from the step."""
+    modifiers: list[dict[str, Tensor]] = field(default_factory=list)
+    """State of each modifier, in their order."""
 
     def whole(self) -> Snapshot:
         """The snapshot as one device has it; of use on rank 0 only, but all ranks must call it together."""
@@ -43,30 +47,45 @@ class Snapshot:
             index: {entry: whole(tensor) for entry, tensor in entries.items()}
             for index, entries in self.optimizer.items()
         }
-        return Snapshot(model, optimizer)
+        return replace(self, model=model, optimizer=optimizer)
 
 
 class Loop:
     """Trains one model segment by segment: steps ``start`` to ``stop`` at rates that a function of the step gives.
 
     Args:
-        module: the model with its loss and its optimizer.
+        model: trained in place, from the weights that it has.
+        objective: the loss of the task.
         batch_of: the batch of a step.
+        optim: the group ``optim`` of the configuration, with ``peak_lr`` filled in.
         implementation: how it is computed.
-        impl: the group ``impl`` of the configuration.
+        seed: seed of dropout.
+        devices: devices that share the work.
+        micro_batch_rows: rows that go through the model at once; 0: the whole batch.
+        modifiers: what compression does to the model while it trains; with one device only.
     """
 
     def __init__(
         self,
-        module: TaskModule,
+        model: PreTrainedModel,
+        objective: Objective,
         batch_of: BatchOf,
+        optim: dict[str, Any],
         implementation: Implementation,
-        impl: dict[str, Any],
+        *,
+        seed: int,
+        devices: int = 1,
+        micro_batch_rows: int = 0,
+        modifiers: Sequence[Modifier] = (),
     ) -> None:
-        self.module, self.batch_of = module, batch_of
-        self.implementation, self.impl = implementation, impl
+        self.batch_of, self.implementation, self.devices, self.modifiers = batch_of, implementation, devices, modifiers
         # Whatever comes before the first fit finds the model here too: a state from the disk, an evaluation.
-        self.module.to(own_device(implementation.device))
+        model.to(own_device(implementation.device))  # type: ignore[arg-type]
+        for modifier in modifiers:
+            modifier.start(model)
+        self.module = TaskModule(
+            model, objective, optim, seed, micro_batch_rows, implementation.compile != "graphs", modifiers
+        )
 
     def run(self, start: int, stop: int, rate: Callable[[int], float], observer: Observer) -> None:
         """Run steps ``start`` to ``stop - 1``.
@@ -102,6 +121,7 @@ class Loop:
                 index: {entry: kept_copy(tensor) for entry, tensor in entries.items()}
                 for index, entries in state.items()
             },
+            [modifier.state() for modifier in self.modifiers],
         )
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -115,6 +135,13 @@ class Loop:
             for index, entries in snapshot.optimizer.items()
         }
         optimizer.load_state_dict({"state": state, "param_groups": groups})
+        for modifier, kept in zip(self.modifiers, snapshot.modifiers, strict=True):
+            modifier.restore(kept)
+
+    def finish(self) -> None:
+        """Take back what modifiers have attached to the model: it is trained no further."""
+        for modifier in self.modifiers:
+            modifier.finish(self.module.model)
 
     def timed(self, steps: int) -> list[Window]:
         """Windows of so many steps, at least one, which are taken back.
@@ -129,14 +156,13 @@ class Loop:
         return timer.take(at_least_one=True)
 
     def _strategy(self) -> Any:
-        devices = self.impl["devices"]
-        return STRATEGIES[self.implementation.strategy](devices) if devices > 1 else "auto"
+        return STRATEGIES[self.implementation.strategy](self.devices) if self.devices > 1 else "auto"
 
     def _trainer(self) -> lightning.Trainer:
         trainer = lightning.Trainer(
             barebones=True,
             accelerator=self.implementation.device,
-            devices=self.impl["devices"],
+            devices=self.devices,
             strategy=self._strategy(),
             precision=_PRECISIONS[self.implementation.precision],
             max_epochs=1,

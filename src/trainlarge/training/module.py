@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as lightning
@@ -15,6 +16,7 @@ from trainlarge.data.blocks import step_seed
 from trainlarge.errors import UserError
 from trainlarge.tasks.task import Batch
 from trainlarge.training.compiling import Loss
+from trainlarge.training.modifier import Modifier
 from trainlarge.training.ranks import rank_and_count
 from trainlarge.training.width import query_steps, scales
 
@@ -22,6 +24,16 @@ BatchOf = Callable[[int], Batch]
 """The batch of a step, on the CPU."""
 Observer = Callable[[int, Tensor], None]
 """Told, after each optimizer step, how many steps are done and the loss of the last one."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimized."""
+
+    loss: Loss
+    """Sum of the losses of rows, and its weight, ``(model, batch) -> ([], [])``."""
+    weight: Callable[[Batch], Tensor]
+    """Weight of a batch, without computing its loss."""
 
 
 class StepBatches(IterableDataset[tuple[int, Batch]]):
@@ -57,37 +69,38 @@ class TaskModule(lightning.LightningModule):
 
     Args:
         model: the model, whose parameters are trained in place.
-        seed: seed of dropout; with one number of rows at a time it draws the same for the same (seed, step).
+        objective: what is minimized.
         optim: the group ``optim`` of the configuration, with ``peak_lr`` filled in.
-        loss: sum of the losses of rows, and its weight, ``(model, batch) -> ([], [])``.
-        weight: weight of a batch, without computing its loss.
+        seed: seed of dropout; with one number of rows at a time it draws the same for the same (seed, step).
         micro_batch_rows: rows at once; 0: the whole batch.
         is_divisible: whether the micro-batch may be halved where memory runs out; CUDA graphs do not allow it, since
             each run overwrites the gradients before it.
+        modifiers: change the loss, and the model after each step.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
-        seed: int,
+        objective: Objective,
         optim: dict[str, Any],
-        loss: Loss,
-        weight: Callable[[Batch], Tensor],
+        seed: int,
         micro_batch_rows: int = 0,
         is_divisible: bool = True,
+        modifiers: Sequence[Modifier] = (),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model = model
-        self.seed = seed
+        self.objective = objective
         self.optim = optim
+        self.seed = seed
         self.micro_batch_rows = micro_batch_rows
         self.is_divisible = is_divisible
+        self.modifiers = modifiers
         self.rate: Callable[[int], float] = lambda step: 1.0
         """Learning rate of a step as a share of ``optim.peak_lr``; set for each segment of training."""
         self.observer: Observer = lambda step, loss: None
         """Told after each step."""
-        self._loss, self._weight = loss, weight
         self._has_dropout = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in model.modules())
         parameters = dict(model.named_parameters())
         self._query_factors = [
@@ -98,7 +111,7 @@ class TaskModule(lightning.LightningModule):
     def training_step(self, batch: tuple[int, Batch], batch_index: int) -> None:
         """One optimizer step on the rows of all ranks, then the observer."""
         step, whole = batch
-        loss = self._mean_of_ranks(self._gradient(step, self._own_rows(whole), self._weight(whole)))
+        loss = self._mean_of_ranks(self._gradient(step, self._own_rows(whole), self.objective.weight(whole)))
         if self.optim["clip"]:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim["clip"])
         optimizer = self.configure_optimizers()
@@ -108,6 +121,8 @@ class TaskModule(lightning.LightningModule):
         with query_steps(self._query_factors, rate * self.optim["weight_decay"]):
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        for modifier in self.modifiers:
+            modifier.after_step(step + 1, self.model)
         self.observer(step + 1, loss)
 
     def on_train_start(self) -> None:
@@ -166,8 +181,10 @@ class TaskModule(lightning.LightningModule):
         The mean of a part goes in with the share that it has in ``total``: so equal parts, and a batch in one piece
         (None), have the bits of plain means.
         """
-        losses, weight = self._loss(self.model, part)
+        losses, weight = self.objective.loss(self.model, part)
         loss = (losses / weight.clamp(min=1)).to(torch.promote_types(self.model.dtype, torch.float32))
+        for modifier in self.modifiers:
+            loss = modifier.loss(loss, self.model, part)
         if total is not None:
             loss = loss * (weight / total).to(loss.dtype)
         self.manual_backward(loss)

@@ -126,6 +126,8 @@ def _write(folder: Path, state: TrainState) -> None:
     finally:
         os.close(descriptor)
     facts = {"step": state.step, "rows": state.rows, "clock": state.clock, "pace": state.pace}
+    if state.snapshot.modifiers:
+        facts["modifiers"] = len(state.snapshot.modifiers)
     write_sealed(folder / "state.json", {"format": FORMAT, **facts, "sha256": file_digest(path)})
 
 
@@ -145,6 +147,8 @@ def _flat(state: TrainState) -> dict[str, Tensor]:
     tensors = {f"model.{name}": tensor for name, tensor in state.snapshot.model.items()}
     for index, entries in state.snapshot.optimizer.items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in entries.items()}
+    for index, entries in enumerate(state.snapshot.modifiers):
+        tensors |= {f"modifier.{index}.{name}": tensor for name, tensor in entries.items()}
     # Clones: safetensors refuses tied tensors, which share memory.
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()} | {
         "losses": state.losses.detach().cpu()
@@ -153,10 +157,17 @@ def _flat(state: TrainState) -> dict[str, Tensor]:
 
 def _unflat(tensors: dict[str, Tensor], meta: dict[str, Any]) -> TrainState:
     model = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-    optimizer: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, entry = name.split(".", 2)
-            optimizer.setdefault(int(index), {})[entry] = tensor
-    snapshot = Snapshot(model, optimizer)
+    modifiers = _numbered("modifier", tensors)
+    kept = [modifiers.get(index, {}) for index in range(meta.get("modifiers", 0))]
+    snapshot = Snapshot(model, _numbered("optimizer", tensors), kept)
     return TrainState(meta["step"], snapshot, meta["rows"], tensors["losses"], meta["clock"], meta.get("pace"))
+
+
+def _numbered(kind: str, tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """Number -> name -> tensor, of the tensors ``<kind>.<number>.<name>``."""
+    found: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(f"{kind}."):
+            _, index, entry = name.split(".", 2)
+            found.setdefault(int(index), {})[entry] = tensor
+    return found

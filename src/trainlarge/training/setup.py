@@ -25,7 +25,7 @@ from trainlarge.training.compiling import Compiling
 from trainlarge.training.document_losses import Documents
 from trainlarge.training.loop import Loop
 from trainlarge.training.micro_batch import MORE, STATE_BYTES, fitting_rows, saved_row_bytes
-from trainlarge.training.module import TaskModule
+from trainlarge.training.module import Objective
 from trainlarge.training.ranks import least_of_ranks, settled_by_rank_0
 from trainlarge.training.run_timing import RunTiming
 from trainlarge.training.sharding import shard
@@ -91,9 +91,11 @@ class Setup:
         if self.is_sharded:
             forward = shard(model, FORWARDS[self.implementation.forward], self.implementation.device)
             self.task = make_task(self.config, forward)
-        loss, is_divisible = self.compiling.of(self.task.loss), self.implementation.compile != "graphs"
-        module = TaskModule(model, seed, self.config["optim"], loss, self.task.weight, rows, is_divisible)
-        return Loop(module, self._batch_of, self.implementation, impl)
+        objective = Objective(self.compiling.of(self.task.loss), self.task.weight)
+        return Loop(
+            model, objective, self._batch_of, self.config["optim"], self.implementation,
+            seed=seed, devices=impl["devices"], micro_batch_rows=rows,
+        )  # fmt: skip
 
     def _batch_of(self, step: int) -> Batch:
         return self.task.batch(self.prepared, self.config["seed"], step, self.step.rows)

@@ -64,9 +64,11 @@ def scales(model: PreTrainedModel, optim: dict[str, Any]) -> dict[str, Scale]:
         model: one that :func:`trainlarge.models.build.build_model` made.
         optim: the group ``optim``.
     """
-    rule = RULES.get(optim["lr_rule"], _plain)
-    parts = _parts(model)
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    rule = RULES.get(optim["lr_rule"])
+    if rule is None:
+        return dict.fromkeys(names, PLAIN)
+    parts = _parts(model)
     return {name: rule(parts[name], model.config, optim["base_width"]) for name in names}
 
 
@@ -100,10 +102,6 @@ def query_steps(factors: Sequence[tuple[Tensor, float]], decay: float) -> Iterat
 def query_rows(weight: Tensor) -> Tensor:
     """The rows of a joint matrix [3 * width, width] that make queries, or those of them that this rank has."""
     return first_rows(weight, len(weight) // 3)
-
-
-def _plain(part: str, config: Any, base_width: int) -> Scale:
-    return PLAIN
 
 
 def _mup(part: str, config: Any, base_width: int) -> Scale:

@@ -1,0 +1,89 @@
+"""What a compression method does to a model while it trains: masks, fake quantization, a distillation loss.
+
+The loop calls each of its modifiers in their order. What a modifier has to remember between steps is saved with
+the state of the run, so that a resume gives the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Modifier(Protocol):
+    """Changes a model before, while and after it trains. It runs on one device."""
+
+    def start(self, model: nn.Module) -> None:
+        """Called once, before the optimizer is made: attach masks, parametrize, load a teacher."""
+
+    def loss(self, loss: Tensor, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """The loss to train on.
+
+        Args:
+            loss: mean loss of ``batch``, [].
+            model: the model that trains.
+            batch: the rows of a micro-batch.
+        """
+
+    def after_step(self, step: int, model: nn.Module) -> None:
+        """Called after each optimizer step with the number of steps done."""
+
+    def finish(self, model: nn.Module) -> None:
+        """Called once when training is over: remove hooks, fold fake quantization."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next steps depend on beside the model: copies, on the CPU."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Return to what ``state`` gave."""
+
+
+class HoldZeros:
+    """Keeps weights that are 0 when training starts at exactly +0: pruned weights stay pruned.
+
+    Their gradients are set to 0 before the gradient norm is taken and before the optimizer sees them, so its moments
+    of them stay 0, too. The zeros themselves are set again after each step.
+
+    Args:
+        names: parameters whose zeros are held.
+    """
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self.names = names
+        self._zeros: list[tuple[nn.Parameter, Tensor]] = []
+        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
+
+    def start(self, model: nn.Module) -> None:
+        for name, parameter in model.named_parameters():
+            if name in self.names and bool((zeros := parameter.detach() == 0).any()):
+                self._zeros.append((parameter, zeros))
+                self._hooks.append(parameter.register_post_accumulate_grad_hook(_zero_gradient(zeros)))
+
+    def loss(self, loss: Tensor, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        return loss
+
+    @torch.no_grad()
+    def after_step(self, step: int, model: nn.Module) -> None:
+        for parameter, zeros in self._zeros:
+            parameter.masked_fill_(zeros, 0.0)
+
+    def finish(self, model: nn.Module) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing: which weights are held follows from the weights at the start."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+def _zero_gradient(zeros: Tensor) -> Callable[[Tensor], None]:
+    def hook(parameter: Tensor) -> None:
+        if parameter.grad is not None:
+            parameter.grad.masked_fill_(zeros, 0.0)
+
+    return hook
