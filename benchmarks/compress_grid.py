@@ -121,7 +121,7 @@ def _one_round(study: Study, configs: list[dict[str, Any]], grid: Grid, sample: 
 
 def _seconds_of_an_evaluation(run: CheckpointRun, count: int) -> float:
     """Mean of ``count`` ones of the dense model, which is in place before the first."""
-    with run.evaluated.holding(run.weights.forms()):
+    with run.evaluated.holding(run.weights.as_stored()):
         started = time.perf_counter()
         for _ in range(count):
             run._evaluate()

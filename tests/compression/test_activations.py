@@ -33,8 +33,14 @@ from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.stored.packing import packed_header
 from trainlarge.config.recipe import SLOTS
 from trainlarge.errors import UserError
+from trainlarge.models.fake_quantize import (
+    PerTensor,
+    PerToken,
+    fake_quantize_inputs,
+    fake_quantized_inputs,
+    has_fake_quantized_inputs,
+)
 from trainlarge.models.forward import library_logits, masked_logits
-from trainlarge.models.input_rounding import PerTensor, PerToken, round_inputs, rounding, rounds_inputs
 
 METHODS = [Dynamic(), Dynamic(symmetric=False), Static(), Static(4, symmetric=False)]
 by_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.describe())
@@ -182,7 +188,7 @@ def test_a_file_gives_back_the_evaluated_model(
         loaded = load_packed(path, copy.deepcopy(model))
         assert torch.equal(loaded(tokens).logits, expected)
         assert torch.equal(copy.deepcopy(loaded)(tokens).logits, expected), "a copy rounds, too"
-    assert not rounds_inputs(model)
+    assert not has_fake_quantized_inputs(model)
 
 
 def test_a_grid_gives_what_each_recipe_gives_alone(model: PreTrainedModel, tokens: Tensor) -> None:
@@ -199,14 +205,14 @@ def test_a_grid_gives_what_each_recipe_gives_alone(model: PreTrainedModel, token
 
 def test_a_model_rounds_only_as_long_as_asked(model: PreTrainedModel, tokens: Tensor) -> None:
     before = model(tokens).logits
-    roundings = compress(model, Recipe(activations=Dynamic(2))).packed.roundings
-    with rounding(model, roundings):
-        assert rounds_inputs(model) and not torch.equal(model(tokens).logits, before)
-        round_inputs(model, dict(list(roundings.items())[:1]))
+    roundings = compress(model, Recipe(activations=Dynamic(2))).packed.quantizers
+    with fake_quantized_inputs(model, roundings):
+        assert has_fake_quantized_inputs(model) and not torch.equal(model(tokens).logits, before)
+        fake_quantize_inputs(model, dict(list(roundings.items())[:1]))
         assert sum(bool(module._forward_pre_hooks) for module in model.modules()) == 1
-    assert not rounds_inputs(model) and torch.equal(model(tokens).logits, before)
+    assert not has_fake_quantized_inputs(model) and torch.equal(model(tokens).logits, before)
     compress(model, Recipe(activations=Dynamic(2)), inplace=True)
-    assert rounds_inputs(model)
+    assert has_fake_quantized_inputs(model)
 
 
 def test_a_file_of_the_family_says_nothing_of_it(model: PreTrainedModel, tmp_path: Path) -> None:

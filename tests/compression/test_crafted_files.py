@@ -32,7 +32,6 @@ from trainlarge.compression import (
     save_packed,
 )
 from trainlarge.compression.stored import container
-from trainlarge.compression.stored.container import Part
 from trainlarge.compression.stored.packing import packed_header
 from trainlarge.errors import UserError
 
@@ -62,7 +61,9 @@ def packed(tmp_path: Path, roberta: PreTrainedModel) -> Callable[[Recipe], Path]
 
 def rewrite(path: Path, body: Any, tensors: dict[str, Tensor]) -> None:
     """Write a file with a checksum that is right, whatever is in it."""
-    container.write(path, body, {name: Part.of(tensor) for name, tensor in tensors.items()}, tensors.items())
+    container.write(
+        path, body, {name: container.TensorSpec.of(tensor) for name, tensor in tensors.items()}, tensors.items()
+    )
 
 
 def outcome(path: Path) -> dict[str, Tensor] | UserError:
@@ -269,13 +270,13 @@ def test_a_small_file_cannot_ask_for_gigabytes(tmp_path: Path) -> None:
 def test_the_smallest_files_that_a_method_makes_are_read() -> None:
     """99.99 % of the weights pruned: far below the allowed expansion."""
     from trainlarge.compression.stored.checked import MOST_EXPANSION
+    from trainlarge.compression.stored.dense import Dense
     from trainlarge.compression.stored.encodings import smallest
-    from trainlarge.compression.stored.forms import Plain
 
     tensor = torch.zeros(1000, 1000)
     tensor.view(-1)[9_999::10_000] = 1.0
-    form = Plain(tensor)
-    assert 4 * tensor.numel() / smallest(form).bytes(form) < MOST_EXPANSION / 3
+    stored = Dense(tensor)
+    assert 4 * tensor.numel() / smallest(stored).bytes(stored) < MOST_EXPANSION / 3
 
 
 @pytest.mark.parametrize(

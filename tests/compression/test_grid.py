@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trainlarge.compression import Compressed, Magnitude, Recipe, Uniform, Weights, compress, compress_grid
-from trainlarge.compression.stored.forms import Plain
-from trainlarge.compression.weights import load_forms
+from trainlarge.compression.stored.dense import Dense
+from trainlarge.compression.weights import load_stored
 from trainlarge.config.prune import Random
 from trainlarge.config.quantize import GPTQ, Outliers
 from trainlarge.errors import UserError
@@ -44,8 +44,8 @@ def test_rounded_weights_are_made_one_at_a_time(modern: PreTrainedModel) -> None
     name = compressed.left.selected(embeddings=False)[0]
     once, again = compressed.weights[name], compressed.weights[name]
     assert torch.equal(once, again) and once.data_ptr() != again.data_ptr(), "made when asked for, and not kept"
-    assert list(compressed.weights) == list(compressed.packed.forms) == list(compressed.expanded())
-    load_forms(modern, compressed.packed.forms)
+    assert list(compressed.weights) == list(compressed.packed.stored) == list(compressed.expanded())
+    load_stored(modern, compressed.packed.stored)
     assert torch.equal(modern.state_dict()[name], once)
 
 
@@ -54,9 +54,9 @@ def test_recipes_share_the_weights_of_the_checkpoint(plainest: nn.Module, prune:
     weights = Weights.of(plainest)
     recipes = [Recipe(), Recipe(prune), Recipe(prune, Uniform(8))]
     for position, compressed in compress_grid(weights, recipes):
-        for name, form in compressed.packed.forms.items():
-            if isinstance(form, Plain):
-                assert form.source.data_ptr() == weights.tensors[name].data_ptr(), (recipes[position], name)
+        for name, stored in compressed.packed.stored.items():
+            if isinstance(stored, Dense):
+                assert stored.source.data_ptr() == weights.tensors[name].data_ptr(), (recipes[position], name)
 
 
 def test_the_order_of_recipes_does_not_matter(modern: PreTrainedModel) -> None:

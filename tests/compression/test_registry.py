@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 
 from trainlarge.compression import Magnitude, Recipe, compress, load_packed_weights, registry, save_packed
 from trainlarge.compression.registry import Shared, action_of, applies
-from trainlarge.compression.stored.forms import Affine, Form
+from trainlarge.compression.stored.affine import Affine
+from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.config.method import METHODS, Method, method
 
 
@@ -57,13 +58,18 @@ def test_once_computes_once() -> None:
     assert (results, calls) == ([1, 1, 1], [1])
 
 
-def _trio(method: Trio, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
+def _trio(method: Trio, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
     return {name: _rounded(tensor) for name, tensor in tensors.items()}
 
 
 def _rounded(tensor: Tensor) -> Affine:
     kept = tensor.abs() > 0.7 * tensor.abs().mean()
     codes = (tensor.sign() * kept + 1).to(torch.uint8)
-    step = tensor[kept].abs().mean().view(1, 1)
-    zero = torch.ones((1, 1), dtype=torch.uint8)
-    return Affine(codes, step, zero, bits=2, dtype=tensor.dtype, nonzero=int(torch.count_nonzero(tensor)))
+    return Affine(
+        codes=codes,
+        scale=tensor[kept].abs().mean().view(1, 1),
+        zero_point=torch.ones((1, 1), dtype=torch.uint8),
+        bits=2,
+        dtype=tensor.dtype,
+        nonzero=int(torch.count_nonzero(tensor)),
+    )

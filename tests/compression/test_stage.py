@@ -15,8 +15,8 @@ from trainlarge.compression import evaluated_model, load_packed
 from trainlarge.compression.checkpoint import find_checkpoint
 from trainlarge.compression.stored.mapped_tensors import zeros_in_pages
 from trainlarge.errors import UserError
+from trainlarge.models.fake_quantize import has_fake_quantized_inputs
 from trainlarge.models.forward import FORWARDS
-from trainlarge.models.input_rounding import rounds_inputs
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.tasks.task import make_task
@@ -165,7 +165,7 @@ def test_rounded_activations_are_evaluated_as_the_file_computes(
     assert [record["activation_bits"] for record in records] == [32, 8, 8]
     assert len({record["loss"] for record in records}) == 3
     assert all(abs(record["loss"] - records[0]["loss"]) < 0.05 for record in records)
-    assert [rounds_inputs(load_packed(folder.packed)) for folder in folders] == [False, True, True]
+    assert [has_fake_quantized_inputs(load_packed(folder.packed)) for folder in folders] == [False, True, True]
     assert records[1]["loss"] == pytest.approx(_loss_of_file(dynamic), abs=1e-6)
     assert records[2]["loss"] == pytest.approx(_loss_of_file(static), abs=1e-6)
     export_cell(plain.id, tmp_path / "plain", "tiny")

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from torch import nn
 
-from trainlarge.compression.stored.forms import Form
-from trainlarge.compression.stored.mapped_tensors import give_back, zeros_in_pages
-from trainlarge.compression.weights import Weights, load_forms
+from trainlarge.compression.stored.mapped_tensors import release, zeros_in_pages
+from trainlarge.compression.stored.stored_tensor import StoredTensor
+from trainlarge.compression.weights import Weights, load_stored
 
 LARGE_BYTES = 1 << 26
 """Weights from which on memory is saved: to get it back from the system takes a few hundredths of an evaluation."""
@@ -40,16 +40,16 @@ class EvaluatedModel:
         self.model = model.to(device)
 
     @contextmanager
-    def holding(self, forms: Mapping[str, Form]) -> Iterator[None]:
-        """With the float weights of ``forms`` in the model. A large one on the CPU has none afterwards."""
+    def holding(self, stored: Mapping[str, StoredTensor]) -> Iterator[None]:
+        """With the float weights of ``stored`` in the model. A large one on the CPU has none afterwards."""
         self._trim_heap()
-        load_forms(self.model, forms)
+        load_stored(self.model, stored)
         self._trim_heap()
         try:
             yield
         finally:
             if self._pages is not None:
-                give_back(self._pages)
+                release(self._pages)
 
     def _trim_heap(self) -> None:
         """Give the system back what is free within the heap: what lies between freed blocks keeps all of it.

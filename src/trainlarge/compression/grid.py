@@ -9,23 +9,20 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from trainlarge.compression.activations import Ranges
+from trainlarge.compression.activation_quantization import Ranges
 from trainlarge.compression.calibration import Batch, Calibration
 from trainlarge.compression.layout.tokens import TokenFacts, renumbered_batch
-from trainlarge.compression.registry import Applies, Apply, Reshape, Reshapes, Rounds, Shared, action_of
-from trainlarge.compression.stored.forms import DenseWeights, Form
+from trainlarge.compression.registry import Applies, Apply, Reshape, Reshapes, Rounds, Shared, StoredTensors, action_of
+from trainlarge.compression.stored.keep_codes import TensorState, prune_codes, slice_codes
 from trainlarge.compression.stored.packing import Packed
-from trainlarge.compression.stored.recoded import recoded
-from trainlarge.compression.stored.recut import Held, recut
 from trainlarge.compression.stored.sizes import Sizes
+from trainlarge.compression.stored.stored_tensor import DenseWeights, StoredTensor
 from trainlarge.compression.weights import Weights, load_reshaped
 from trainlarge.config.method import Method, Part
 from trainlarge.config.prune import Pruning
 from trainlarge.config.recipe import Recipe
 from trainlarge.errors import UserError
-from trainlarge.models.input_rounding import round_inputs
-
-Forms = Mapping[str, Form]
+from trainlarge.models.fake_quantize import fake_quantize_inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +43,12 @@ class Compressed:
 
     @property
     def weights(self) -> Mapping[str, Tensor]:
-        """Tensor name -> rounded float tensor, tied ones once; ``load_forms`` puts them into a model of these shapes.
+        """Tensor name -> rounded float tensor, tied ones once; ``load_stored`` puts them into a model of these shapes.
 
         Tensors that were rounded are made whenever they are asked for; those that the recipe left alone are shared with
         the snapshot: read only.
         """
-        return DenseWeights(self.packed.forms)
+        return DenseWeights(self.packed.stored)
 
     @property
     def has_other_shapes(self) -> bool:
@@ -64,7 +61,7 @@ class Compressed:
         Where the recipe rounds activations, so does the model.
         """
         model = replace(self.left, tensors=self.weights).model()
-        round_inputs(model, self.packed.roundings)
+        fake_quantize_inputs(model, self.packed.quantizers)
         return model
 
     def expanded(self) -> Mapping[str, Tensor]:
@@ -83,17 +80,17 @@ class _State:
     weights: Weights
     """What is left of it; the tensors are as they were when shapes last changed."""
 
-    forms: Forms
-    """Tensor name -> form."""
+    stored: StoredTensors
+    """How its tensors are stored now."""
 
     shared: Shared
     """What the recipes share that go on from here."""
 
-    unrounded: Forms = field(default_factory=dict)
-    """Tensor name -> a matrix held as codes as it was before it was rounded, if no pruning followed."""
+    unrounded: StoredTensors = field(default_factory=dict)
+    """The quantized matrices as they were before quantization, if no pruning followed."""
 
     ranges: Ranges = field(default_factory=dict)
-    """The layers whose inputs are rounded, with their ranges."""
+    """The layers whose inputs are quantized, with their ranges."""
 
 
 def compress(
@@ -122,7 +119,7 @@ def compress(
     [(_, compressed)] = compress_grid(weights, [recipe], statistics, tokens)
     if inplace:
         load_reshaped(model, compressed.left.structure, compressed.weights)
-        round_inputs(model, compressed.packed.roundings)
+        fake_quantize_inputs(model, compressed.packed.quantizers)
     return compressed
 
 
@@ -146,7 +143,7 @@ def compress_grid(
     """
     everything = tuple(step for recipe in recipes for step in recipe.steps)
     shared = Shared(methods=everything, calibration=calibration, tokens=tokens)
-    start = _State(weights, weights.forms(), shared)
+    start = _State(weights, weights.as_stored(), shared)
     branches = [(position, recipe, recipe.steps) for position, recipe in enumerate(recipes)]
     yield from _branches(branches, start, refused or _raise)
 
@@ -161,7 +158,7 @@ def _branches(
     """The results of recipes that have come to the same state. A state is freed when its last recipe is done."""
     for position, recipe, steps in branches:
         if not steps:
-            packed = Packed.of(recipe, state.weights, state.forms, state.ranges)
+            packed = Packed.of(recipe, state.weights, state.stored, state.ranges)
             yield position, Compressed(recipe, packed, Sizes.of(state.weights, packed), state.weights)
     going_on = [branch for branch in branches if branch[2]]
     # Only what is asked of this very state: what another one remembers is about other weights.
@@ -198,7 +195,7 @@ def _after(step: Part, state: _State) -> _State:
         case Reshapes(reshape):
             return _reshaped(step, reshape, state)
         case Rounds(function):
-            return replace(state, ranges=function(step, state.weights, state.forms, state.shared))
+            return replace(state, ranges=function(step, state.weights, state.stored, state.shared))
         case Applies(apply):
             return _with_values(cast(Method, step), apply, state)
 
@@ -209,35 +206,36 @@ def _with_values(step: Method, apply: Apply, state: _State) -> _State:
     if not names:
         allowed = f"for a model with matrices{'' if step.embeddings else ' beside its embeddings'}"
         raise UserError(f"{step.slot}.name={step.name}", state.weights.architecture, allowed)
-    before = {name: state.forms[name] for name in names}
-    found = _applied(step, apply, before, state)
-    if isinstance(step, Pruning) and not any(form.nonzero for form in found.values()):
+    before = {name: state.stored[name] for name in names}
+    after = _applied(step, apply, before, state)
+    if isinstance(step, Pruning) and not any(tensor.nonzero for tensor in after.values()):
         raise UserError("prune.sparsity", step.sparsity, "a share that leaves weights in the matrices of this model")
-    forms = {**state.forms, **{name: recoded(state.forms[name], found[name]) for name in found}}
-    unrounded = {name: form for name, form in state.unrounded.items() if name not in found}
-    return replace(state, forms=forms, unrounded=unrounded | (before if step.slot == "quantize" else {}))
+    stored = {**state.stored, **{name: prune_codes(before[name], tensor) for name, tensor in after.items()}}
+    unrounded = {name: tensor for name, tensor in state.unrounded.items() if name not in after}
+    return replace(state, stored=stored, unrounded=unrounded | (before if step.slot == "quantize" else {}))
 
 
-def _applied(step: Method, apply: Apply, forms: Forms, state: _State) -> dict[str, Form]:
-    """``forms`` after a method, which may act otherwise on embeddings."""
-    own = step.of_embeddings()
-    if own == step:
-        return apply(step, DenseWeights(forms), state.shared)
-    tables = DenseWeights({name: form for name, form in forms.items() if name in state.weights.embeddings})
-    body = DenseWeights({name: form for name, form in forms.items() if name not in tables})
-    return {**apply(step, body, state.shared), **apply(own, tables, state.shared)}
+def _applied(step: Method, apply: Apply, matrices: StoredTensors, state: _State) -> dict[str, StoredTensor]:
+    """``matrices`` after a method, which may act otherwise on embeddings."""
+    of_embeddings = step.of_embeddings()
+    if of_embeddings == step:
+        return apply(step, DenseWeights(matrices), state.shared)
+    tables = DenseWeights({name: tensor for name, tensor in matrices.items() if name in state.weights.embeddings})
+    body = DenseWeights({name: tensor for name, tensor in matrices.items() if name not in tables})
+    return {**apply(step, body, state.shared), **apply(of_embeddings, tables, state.shared)}
 
 
 def _reshaped(step: Part, reshape: Reshape, state: _State) -> _State:
     """After a step that changes shapes, which acts on the rounded weights."""
-    before = replace(state.weights, tensors={name: form.dense() for name, form in state.forms.items()})
+    before = replace(state.weights, tensors={name: tensor.dense() for name, tensor in state.stored.items()})
     after = reshape(step, before, state.shared)
-    held = recut(before, after, {name: Held(form, state.unrounded.get(name)) for name, form in state.forms.items()})
+    states = {name: TensorState(tensor, state.unrounded.get(name)) for name, tensor in state.stored.items()}
+    sliced = slice_codes(before, after, states)
     return _State(
-        after,
-        {name: one.form for name, one in held.items()},
-        replace(state.shared, calibration=_calibration_of(after, state)),
-        {name: one.unrounded for name, one in held.items() if one.unrounded is not None},
+        weights=after,
+        stored={name: one.stored for name, one in sliced.items()},
+        shared=replace(state.shared, calibration=_calibration_of(after, state)),
+        unrounded={name: one.unrounded for name, one in sliced.items() if one.unrounded is not None},
     )
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainlarge.compression.stored.forms import Plain
+from trainlarge.compression.stored.dense import Dense
 from trainlarge.errors import UserError
 
 
-def zero_in_rows(name: str, tensor: Tensor, scores: Tensor, sparsity: float, m: int | None) -> Plain:
+def zero_in_rows(name: str, tensor: Tensor, scores: Tensor, sparsity: float, m: int | None) -> Dense:
     """``tensor`` with the share ``sparsity`` of each row, or of every ``m`` weights of a row, set to +0.
 
     Args:
@@ -24,7 +24,7 @@ def zero_in_rows(name: str, tensor: Tensor, scores: Tensor, sparsity: float, m: 
     if m is not None and scores.shape[1] % m:
         raise UserError("prune.m", m, f"a divisor of the columns of every matrix; {name} has {scores.shape[1]}")
     groups = scores.reshape(-1, m or scores.shape[1])
-    return Plain.pruned(tensor, smallest(groups, round(sparsity * groups.shape[1])))
+    return Dense.pruned(tensor, smallest(groups, round(sparsity * groups.shape[1])))
 
 
 def smallest(scores: Tensor, count: int) -> Tensor:

@@ -14,23 +14,24 @@ from torch import Tensor
 
 from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.layout.tokens import TokenFacts
-from trainlarge.compression.stored.forms import Form
+from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.compression.weights import Weights
 from trainlarge.config.method import Part
 from trainlarge.errors import UserError
 
 T = TypeVar("T")
 
-Forms = Mapping[str, Form]
-Apply = Callable[[Any, Mapping[str, Tensor], "Shared"], dict[str, Form]]
+StoredTensors = Mapping[str, StoredTensor]
+"""Tensor name -> stored tensor."""
+Apply = Callable[[Any, Mapping[str, Tensor], "Shared"], dict[str, StoredTensor]]
 """Its dataclass, the matrices it acts on by name (never to be changed in place), and what is shared -> the same names
-in the form in which they will be stored."""
+with the tensors as they will be stored."""
 Reshape = Callable[[Any, Weights, "Shared"], Weights]
 """Its dataclass, the weights (never to be changed in place) and what is shared -> the weights that are left. A tensor
 that does not change is the same object."""
-Round = Callable[[Any, Weights, Forms, "Shared"], Mapping[str, tuple[float, float] | None]]
-"""Its dataclass, the weights, their forms and what is shared -> the layers whose inputs are rounded, with their fixed
-range; None where each token has its own."""
+Round = Callable[[Any, Weights, StoredTensors, "Shared"], Mapping[str, tuple[float, float] | None]]
+"""Its dataclass, the weights, their stored tensors and what is shared -> the layers whose inputs are quantized, with
+their fixed range; None where each token has its own."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Reshapes:
 
 @dataclass(frozen=True)
 class Rounds:
-    """Rounds the inputs of layers, and changes no weight."""
+    """Quantizes the inputs of layers, and changes no weight."""
 
     function: Round
 
@@ -58,7 +59,7 @@ Action = Applies | Reshapes | Rounds
 """How a method is carried out."""
 
 _ACTIONS: dict[type[Part], Action] = {}
-_HOMES = tuple(f"trainlarge.compression.{name}" for name in ("methods", "structure.methods", "activations"))
+_HOMES = tuple(f"trainlarge.compression.{name}" for name in ("methods", "structure.methods", "activation_quantization"))
 """Modules that register the methods when they are imported."""
 
 
@@ -109,7 +110,7 @@ def reshapes(*kinds: type[Part]) -> Callable[[Reshape], Reshape]:
 
 
 def rounds(*kinds: type[Part]) -> Callable[[Round], Round]:
-    """Decorator: the function carries out methods of these classes, which round the inputs of layers."""
+    """Decorator: the function carries out methods of these classes, which quantize the inputs of layers."""
     return _registering(Rounds, kinds)
 
 

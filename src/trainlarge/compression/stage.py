@@ -32,8 +32,8 @@ from trainlarge.machine.device import Implementation, choose, is_shared
 from trainlarge.machine.place import jobs_per_device
 from trainlarge.machine.provenance import origin, software
 from trainlarge.models.build import load_model
+from trainlarge.models.fake_quantize import fake_quantized_inputs
 from trainlarge.models.forward import FORWARDS
-from trainlarge.models.input_rounding import rounding
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import write_json
 from trainlarge.sweep.store import RECORD_SCHEMAS
@@ -120,7 +120,7 @@ class CheckpointRun:
         self.ended.add(cell.id)
 
     def _evaluate_dense(self) -> Evaluation:
-        with self.evaluated.holding(self.weights.forms()):
+        with self.evaluated.holding(self.weights.as_stored()):
             return self._evaluate()
 
     def _evaluate(self) -> Evaluation:
@@ -134,7 +134,7 @@ class CheckpointRun:
         """
         if not compressed.has_other_shapes:
             packed = compressed.packed
-            with self.evaluated.holding(packed.forms), rounding(self.model, packed.roundings):
+            with self.evaluated.holding(packed.stored), fake_quantized_inputs(self.model, packed.quantizers):
                 return self._evaluate()
         model = cast(Any, compressed.model()).to(self.implementation.device)
         return self.task.evaluate(model, _renumbered(self.evaluation_set, compressed.left.structure))

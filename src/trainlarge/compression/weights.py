@@ -15,8 +15,9 @@ from trainlarge.compression.layout.encoder import Encoder, find_encoder
 from trainlarge.compression.layout.shapes import Structure
 from trainlarge.compression.layout.skeleton import filled, reshape, skeleton_of
 from trainlarge.compression.layout.tables import Tables, find_tables
-from trainlarge.compression.stored.forms import Form, Plain
+from trainlarge.compression.stored.dense import Dense
 from trainlarge.compression.stored.mapped_tensors import TensorsOnDisk
+from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.errors import UserError
 
 
@@ -35,7 +36,7 @@ class Origin:
         before = self.places.get(dimension, torch.arange(shape[dimension]))
         return replace(self, places={**self.places, dimension: before[kept]})
 
-    def spread(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    def scattered(self, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
         """The tensor in the shape of the checkpoint, 0 where nothing is left."""
         for dimension, places in self.places.items():
             wide = list(tensor.shape)
@@ -112,9 +113,9 @@ class Weights:
             tables=find_tables(model),
         )
 
-    def forms(self) -> dict[str, Form]:
-        """Tensor name -> the form of a tensor that nothing was done to."""
-        return {name: Plain(tensor) for name, tensor in self.tensors.items()}
+    def as_stored(self) -> dict[str, StoredTensor]:
+        """The tensors as they are stored before any method is applied."""
+        return {name: Dense(tensor) for name, tensor in self.tensors.items()}
 
     def model(self) -> nn.Module:
         """A new model of these shapes whose parameters are ``tensors`` themselves, in evaluation mode."""
@@ -155,9 +156,9 @@ class Weights:
                 other = f"{module}.down.weight"
                 whole = (tensor.double() @ tensors[other].double()).to(tensor.dtype)
                 origin = replace(origin, places={**origin.places, **self.origin(other).places})
-                found[origin.name] = origin.spread(whole, tuple(entries[origin.name].shape))
+                found[origin.name] = origin.scattered(whole, tuple(entries[origin.name].shape))
             elif module not in self.structure.ranks or factor != "down":
-                found[origin.name] = origin.spread(tensor, tuple(entries[origin.name].shape))
+                found[origin.name] = origin.scattered(tensor, tuple(entries[origin.name].shape))
         return {
             name: found[name] if name in found else torch.zeros(entry.shape, dtype=entry.dtype)
             for name, entry in entries.items()
@@ -185,16 +186,16 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
     Raises UserError where names or shapes are not exactly those of the model; then nothing is changed.
     """
-    load_forms(model, {name: Plain(tensor) for name, tensor in tensors.items()})
+    load_stored(model, {name: Dense(tensor) for name, tensor in tensors.items()})
 
 
-def load_forms(model: nn.Module, forms: Mapping[str, Form]) -> None:
-    """:func:`load_weights` with the float tensors of ``forms``, of which one is in memory at a time."""
+def load_stored(model: nn.Module, stored: Mapping[str, StoredTensor]) -> None:
+    """:func:`load_weights` with the float tensors of ``stored``, of which one is in memory at a time."""
     entries = _entries(model)
-    _check_same({name: tuple(tensor.shape) for name, tensor in entries.items()}, forms)
+    _check_same({name: tuple(tensor.shape) for name, tensor in entries.items()}, stored)
     with torch.no_grad():
-        for name, form in forms.items():
-            entries[name].copy_(form.dense())
+        for name, tensor in stored.items():
+            entries[name].copy_(tensor.dense())
 
 
 def load_reshaped(model: nn.Module, structure: Structure, tensors: Mapping[str, Tensor]) -> None:
@@ -254,8 +255,8 @@ def _check_finite(tensors: Mapping[str, Tensor]) -> None:
             raise UserError(f"weights.{name}", "NaN or infinite values", "finite numbers")
 
 
-def _check_same(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, Tensor | Form]) -> None:
-    _check_shapes(expected, {name: tuple(form.shape) for name, form in given.items()})
+def _check_same(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, Tensor | StoredTensor]) -> None:
+    _check_shapes(expected, {name: tuple(tensor.shape) for name, tensor in given.items()})
 
 
 def _check_shapes(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> None:

@@ -16,7 +16,7 @@ from trainlarge.config.method import Part, is_integer, method
 
 
 @dataclass(frozen=True)
-class Rounded(Part):
+class ActivationQuantization(Part):
     """What methods share that round inputs to 2^bits equally spaced values, by the formulas of ``Uniform``."""
 
     off: ClassVar[Mapping[str, float]] = {"bits": 32}
@@ -41,7 +41,7 @@ class Rounded(Part):
 
 @method("activations", "dynamic")
 @dataclass(frozen=True)
-class Dynamic(Rounded):
+class Dynamic(ActivationQuantization):
     """Each token's vector has a range of its own, taken from itself: no calibration, and no token suffers from another.
 
     Source: symmetric with one range a token, ZeroQuant (Yao et al. 2022, arXiv 2206.01861) and XTC (Wu et al. 2022,
@@ -51,7 +51,7 @@ class Dynamic(Rounded):
 
 @method("activations", "static")
 @dataclass(frozen=True)
-class Static(Rounded):
+class Static(ActivationQuantization):
     """One range for each layer's inputs [tokens, in], fixed before: from the smallest to the largest value that the
     layer of the unrounded model takes in on calibration data. What lies beyond is clamped.
 

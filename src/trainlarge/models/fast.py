@@ -21,9 +21,9 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from trainlarge.models.attention import Rotary, attend, join_heads, rotary_tables, rotate, split_heads
+from trainlarge.models.fake_quantize import has_fake_quantized_inputs
 from trainlarge.models.families import MODEL_CLASSES
 from trainlarge.models.family import FastPath
-from trainlarge.models.input_rounding import rounds_inputs
 from trainlarge.models.low_rank import last_product
 
 __all__ = [
@@ -37,9 +37,9 @@ Layer = Any
 
 def fast_path(model: PreTrainedModel) -> FastPath | None:
     """The fast path of a model up to its output layer; None for a class or configuration that has none, and where
-    inputs of layers are rounded."""
+    inputs of layers are quantized."""
     known = MODEL_CLASSES.get(type(model).__name__)
-    path = None if known is None or rounds_inputs(model) else known[1].fast
+    path = None if known is None or has_fake_quantized_inputs(model) else known[1].fast
     return path if path is not None and path.supports(model.config) else None
 
 

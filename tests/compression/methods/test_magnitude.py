@@ -27,8 +27,8 @@ scopes = st.sampled_from(["global", "tensor"])
 
 
 def pruned(method: Magnitude, tensors: dict[str, Tensor], *others: Magnitude) -> dict[str, Tensor]:
-    forms = magnitude(method, tensors, Shared(methods=(method, *others)))
-    return {name: form.dense() for name, form in forms.items()}
+    pruned = magnitude(method, tensors, Shared(methods=(method, *others)))
+    return {name: tensor.dense() for name, tensor in pruned.items()}
 
 
 @given(sparsities, groups)
@@ -70,7 +70,7 @@ def test_sharing_the_ranking_changes_no_bit(wanted: list[float], scope: str, ten
     methods = [Magnitude(sparsity, scope) for sparsity in wanted]
     shared = Shared(methods=tuple(methods))
     for method in methods:
-        together = {name: form.dense() for name, form in magnitude(method, tensors, shared).items()}
+        together = {name: stored.dense() for name, stored in magnitude(method, tensors, shared).items()}
         alone = pruned(method, tensors)
         assert all(torch.equal(_bits(together[name]), _bits(alone[name])) for name in tensors)
 

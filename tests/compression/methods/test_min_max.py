@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from trainlarge.compression import Magnitude, MinMax, Recipe, compress, load_packed_weights, save_packed
 from trainlarge.compression.methods.min_max import quantize
 from trainlarge.compression.stored.encodings import encoding_named, fitting, smallest
-from trainlarge.compression.stored.forms import Offset
+from trainlarge.compression.stored.offset import Offset
 from trainlarge.compression.weight_error import relative_squared_error
 from trainlarge.config.structure import Neurons
 
@@ -32,42 +32,46 @@ methods = st.builds(
 
 def test_the_formula() -> None:
     """Li et al. 2020, section 4: step (max - min) / 3, values min + step * code; the range does not reach 0."""
-    form = quantize(torch.tensor([[1.0, 1.4, 1.6, 2.5], [-3.0, -2.9, 1.0, 3.0]]), MinMax(2))
-    assert form.codes.tolist() == [[0, 1, 1, 3], [0, 0, 2, 3]]
-    assert form.step.tolist() == [[0.5], [2.0]] and form.offset.tolist() == [[1.0], [-3.0]]
-    assert form.dense().tolist() == [[1.0, 1.5, 1.5, 2.5], [-3.0, -3.0, 1.0, 3.0]]
+    stored = quantize(torch.tensor([[1.0, 1.4, 1.6, 2.5], [-3.0, -2.9, 1.0, 3.0]]), MinMax(2))
+    assert stored.codes.tolist() == [[0, 1, 1, 3], [0, 0, 2, 3]]
+    assert stored.scale.tolist() == [[0.5], [2.0]] and stored.offset.tolist() == [[1.0], [-3.0]]
+    assert stored.dense().tolist() == [[1.0, 1.5, 1.5, 2.5], [-3.0, -3.0, 1.0, 3.0]]
 
 
 def test_the_range_of_the_weights_that_are_left() -> None:
     """Zeros limit no range, and 0 is no value: the mask keeps them."""
-    form = quantize(torch.tensor([[0.0, 1.0, 2.5, 0.0], [0.0, 0.0, 0.0, 0.0]]), MinMax(2))
-    assert form.dense().tolist() == [[0.0, 1.0, 2.5, 0.0], [0.0] * 4]
-    assert (form.nonzero, form.mask().tolist()) == (2, [False, True, True] + [False] * 5)
+    stored = quantize(torch.tensor([[0.0, 1.0, 2.5, 0.0], [0.0, 0.0, 0.0, 0.0]]), MinMax(2))
+    assert stored.dense().tolist() == [[0.0, 1.0, 2.5, 0.0], [0.0] * 4]
+    assert (stored.nonzero, stored.mask().tolist()) == (2, [False, True, True] + [False] * 5)
 
 
 @settings(deadline=None)
 @given(methods, matrices)
 def test_zeros_stay_zero_and_errors_are_at_most_half_a_step(method: MinMax, weights: Tensor) -> None:
-    form = quantize(weights, method)
-    found = form.dense()
-    assert (found[weights == 0] == 0).all() and int(form.codes.max()) < 2**method.bits
-    assert form.nonzero == int(torch.count_nonzero(weights))
-    step = form.step.amax() if method.granularity == "tensor" else form.step.amax(1).view(-1, *[1] * (weights.ndim - 1))
+    stored = quantize(weights, method)
+    found = stored.dense()
+    assert (found[weights == 0] == 0).all() and int(stored.codes.max()) < 2**method.bits
+    assert stored.nonzero == int(torch.count_nonzero(weights))
+    step = (
+        stored.scale.amax()
+        if method.granularity == "tensor"
+        else stored.scale.amax(1).view(-1, *[1] * (weights.ndim - 1))
+    )
     assert ((found - weights).abs() <= step / 2 + 1e-5 * weights.abs().max() + 1e-37).all()
 
 
 @settings(deadline=None)
 @given(methods, matrices)
 def test_every_encoding_gives_back_the_same_bits(method: MinMax, weights: Tensor) -> None:
-    form = quantize(weights, method)
-    assert "offset" in {encoding.name.rpartition("_")[2] for encoding in fitting(form)}
-    for encoding in fitting(form):
-        parts = encoding.encode(form)
+    stored = quantize(weights, method)
+    assert "offset" in {encoding.name.rpartition("_")[2] for encoding in fitting(stored)}
+    for encoding in fitting(stored):
+        parts = encoding.encode(stored)
         assert {name: (part.dtype, tuple(part.shape)) for name, part in parts.items()} == {
-            name: (part.dtype, part.shape) for name, part in encoding.layout(form).items()
+            name: (part.dtype, part.shape) for name, part in encoding.layout(stored).items()
         }
-        again = encoding_named(encoding.name).decode(encoding.note(form), parts)
-        assert torch.equal(again.dense().view(torch.int32), form.dense().view(torch.int32)), encoding.name
+        again = encoding_named(encoding.name).decode(encoding.note(stored), parts)
+        assert torch.equal(again.dense().view(torch.int32), stored.dense().view(torch.int32)), encoding.name
 
 
 @settings(deadline=None, max_examples=50)
@@ -91,9 +95,9 @@ def test_constant_rows_survive(constant: float) -> None:
 def test_gaussian_error(bits: int, error: float, deviation: float) -> None:
     """Relative squared error of 10^6 normal weights in one range: step^2 / 12, with the range of the draw."""
     weights = torch.randn((1000, 1000), generator=torch.Generator().manual_seed(1))
-    form = quantize(weights, MinMax(bits, "tensor"))
-    found = relative_squared_error({"w": weights}, {"w": form.dense()})["w"]
-    assert found == pytest.approx(float(form.step) ** 2 / 12, rel=0.02)
+    stored = quantize(weights, MinMax(bits, "tensor"))
+    found = relative_squared_error({"w": weights}, {"w": stored.dense()})["w"]
+    assert found == pytest.approx(float(stored.scale) ** 2 / 12, rel=0.02)
     assert found == pytest.approx(error, abs=4 * deviation)
 
 
@@ -112,16 +116,16 @@ def test_bytes_of_pruned_weights_count_their_index(modern: PreTrainedModel, spar
     assert (tmp_path / "packed").stat().st_size == compressed.sizes.file_bytes
     again = load_packed_weights(tmp_path / "packed")
     assert all(torch.equal(again[name], tensor) for name, tensor in compressed.weights.items())
-    forms = {name: form for name, form in compressed.packed.forms.items() if isinstance(form, Offset)}
-    assert set(forms) == compressed.left.matrices
-    for name, form in forms.items():
-        left, total = form.nonzero, form.shape.numel()
-        scales = 8 * form.step.numel()
+    quantized = {name: tensor for name, tensor in compressed.packed.stored.items() if isinstance(tensor, Offset)}
+    assert set(quantized) == compressed.left.matrices
+    for name, stored in quantized.items():
+        left, total = stored.nonzero, stored.shape.numel()
+        scales = 8 * stored.scale.numel()
         codes = math.ceil(left * 4 / 8)
         entropy = 0 if left in (0, total) else (math.log(math.comb(total, left)) / math.log(2)) / 8
-        stored = compressed.packed.payload_bytes(name)
-        assert stored >= codes + scales + entropy - 1 if smallest(form).name != "dense" else stored == 4 * total
-        assert left == total or smallest(form).name != "offset"
+        size = compressed.packed.payload_bytes(name)
+        assert size >= codes + scales + entropy - 1 if smallest(stored).name != "dense" else size == 4 * total
+        assert left == total or smallest(stored).name != "offset"
 
 
 def test_pruned_or_cut_later_it_stays_codes(modern: PreTrainedModel) -> None:
@@ -129,14 +133,14 @@ def test_pruned_or_cut_later_it_stays_codes(modern: PreTrainedModel) -> None:
     rounded = compress(modern, Recipe(quantize=MinMax(4)))
     later = compress(modern, Recipe(Magnitude(0.5), MinMax(4), order=["quantize", "prune"]))
     for name in rounded.left.matrices:
-        form, before = later.packed.forms[name], rounded.packed.forms[name]
-        assert isinstance(form, Offset) and isinstance(before, Offset)
-        assert torch.equal(form.dense(), before.dense().masked_fill(form.dense() == 0, 0.0))
-        assert form.nonzero == int(torch.count_nonzero(form.dense()))
+        stored, before = later.packed.stored[name], rounded.packed.stored[name]
+        assert isinstance(stored, Offset) and isinstance(before, Offset)
+        assert torch.equal(stored.dense(), before.dense().masked_fill(stored.dense() == 0, 0.0))
+        assert stored.nonzero == int(torch.count_nonzero(stored.dense()))
     cut = compress(
         modern, Recipe(quantize=MinMax(4), structure=Neurons(0.5), order=["quantize", "structure"]), calibration=batches
     )
-    kinds = {type(form) for name, form in cut.packed.forms.items() if name in cut.left.matrices}
+    kinds = {type(stored) for name, stored in cut.packed.stored.items() if name in cut.left.matrices}
     assert kinds == {Offset} and cut.sizes.ideal_bytes < rounded.sizes.ideal_bytes
 
 

@@ -16,7 +16,7 @@ from trainlarge.compression import Recipe, Weights, compress
 from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.divergence import measuring_divergence
 from trainlarge.compression.methods.mixed import output_error, share_out
-from trainlarge.compression.stored.forms import Affine
+from trainlarge.compression.stored.affine import Affine
 from trainlarge.config.quantize import Mixed, Uniform
 from trainlarge.errors import UserError
 
@@ -117,7 +117,7 @@ def test_bits_go_to_the_matrix_that_the_models_output_depends_on(modern: PreTrai
     ids = torch.randint(3, 120, (8, 8), generator=torch.Generator().manual_seed(0))
     recipes = [Recipe(quantize=Mixed(3, embeddings=False, sensitivity=kind)) for kind in ("layer", "model")]
     by_layer, by_model = (compress(modern, recipe, calibration=[{"input_ids": ids}]) for recipe in recipes)
-    bits = {name: form.bits for name, form in by_model.packed.forms.items() if isinstance(form, Affine)}
+    bits = {name: stored.bits for name, stored in by_model.packed.stored.items() if isinstance(stored, Affine)}
     first, last = ([bits[name] for name in bits if f"layers.{i}." in name] for i in (0, 1))
     assert set(first) == {2} and max(last) > 3
     assert by_model.sizes.ideal_bytes <= by_layer.sizes.ideal_bytes

@@ -52,9 +52,9 @@ def test_errors_of_normal_weights(reference: Path) -> None:
     weights = torch.randn((1000, 1000), generator=torch.Generator().manual_seed(1))
     with (reference / "gaussian_error.csv").open() as file:
         rows = {row["scheme"].split()[0]: row for row in csv.DictReader(file)}
-    for name, form in (("binary", binarize(weights, Binary())), ("ternary", ternarize(weights, Ternary()))):
-        error = relative_squared_error({"w": weights}, {"w": form.dense()})["w"]
+    for name, stored in (("binary", binarize(weights, Binary())), ("ternary", ternarize(weights, Ternary()))):
+        error = relative_squared_error({"w": weights}, {"w": stored.dense()})["w"]
         assert error == pytest.approx(float(rows[name]["relative_squared_error"]), rel=0.005)
-        zeros = float((form.dense() == 0).double().mean())
+        zeros = float((stored.dense() == 0).double().mean())
         assert zeros == pytest.approx(float(rows[name]["sparsity"]), abs=0.002)
-        assert form.bits == int(rows[name]["bits"])
+        assert stored.bits == int(rows[name]["bits"])

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from torch import Tensor
 
 from trainlarge.compression.methods.uniform import quantize
-from trainlarge.compression.stored.forms import Affine
+from trainlarge.compression.stored.affine import Affine
 from trainlarge.compression.weight_error import relative_squared_error
 from trainlarge.config.quantize import Uniform
 
@@ -41,24 +41,24 @@ matrices = arrays.arrays("f4", arrays.array_shapes(min_dims=2, max_dims=3, max_s
 
 @given(methods, matrices)
 def test_zeros_stay_zero_and_codes_fit(method: Uniform, weights: Tensor) -> None:
-    form = quantize(weights, method)
-    assert (form.dense()[weights == 0] == 0).all()
-    assert int(form.codes.max()) < 2**method.bits - method.symmetric
+    stored = quantize(weights, method)
+    assert (stored.dense()[weights == 0] == 0).all()
+    assert int(stored.codes.max()) < 2**method.bits - method.symmetric
 
 
 @given(methods, matrices)
 def test_error_is_at_most_half_a_step(method: Uniform, weights: Tensor) -> None:
-    form = quantize(weights, method)
-    error = _grouped(form.dense() - weights, form).abs()
+    stored = quantize(weights, method)
+    error = _grouped(stored.dense() - weights, stored).abs()
     # Half a step, and the rounding of float32 on top: that of the weight, and of the step times the largest code.
-    slack = 1e-6 * _grouped(weights, form).abs().amax(1, keepdim=True) + 1e-37
-    assert (error <= form.step / 2 + slack).all()
+    slack = 1e-6 * _grouped(weights, stored).abs().amax(1, keepdim=True) + 1e-37
+    assert (error <= stored.scale / 2 + slack).all()
 
 
 @given(methods, matrices)
 def test_at_most_two_to_the_bits_values_in_a_group(method: Uniform, weights: Tensor) -> None:
-    form = quantize(weights, method)
-    assert all(len(group.unique()) <= 2**method.bits for group in _grouped(form.dense(), form))
+    stored = quantize(weights, method)
+    assert all(len(group.unique()) <= 2**method.bits for group in _grouped(stored.dense(), stored))
 
 
 @given(methods, matrices)
@@ -78,9 +78,9 @@ def test_rows_are_tensors_of_their_own(bits: int, symmetric: bool, weights: Tens
 @pytest.mark.parametrize("bits", [4, 6, 8])
 def test_gaussian_error_is_step_squared_over_twelve(bits: int, symmetric: bool) -> None:
     weights = _normal()
-    form = quantize(weights, Uniform(bits, "tensor", symmetric))
-    error = (form.dense() - weights).double().square().mean()
-    assert float(error) == pytest.approx(float(form.step) ** 2 / 12, rel=0.02)
+    stored = quantize(weights, Uniform(bits, "tensor", symmetric))
+    error = (stored.dense() - weights).double().square().mean()
+    assert float(error) == pytest.approx(float(stored.scale) ** 2 / 12, rel=0.02)
 
 
 def test_gaussian_error_agrees_with_the_reference(reference: Path) -> None:
@@ -96,20 +96,20 @@ def test_gaussian_error_agrees_with_the_reference(reference: Path) -> None:
 
 
 def test_step_is_the_range_over_the_number_of_steps() -> None:
-    form = quantize(torch.tensor([[-1.0, 0.2, 2.0]]), Uniform(2))
-    assert (float(form.step), int(form.zero)) == (1.0, 1)
-    assert form.dense().tolist() == [[-1.0, 0.0, 2.0]]
+    stored = quantize(torch.tensor([[-1.0, 0.2, 2.0]]), Uniform(2))
+    assert (float(stored.scale), int(stored.zero_point)) == (1.0, 1)
+    assert stored.dense().tolist() == [[-1.0, 0.0, 2.0]]
     symmetric = quantize(torch.tensor([[-1.0, 0.2, 2.0]]), Uniform(2, symmetric=True))
-    assert (float(symmetric.step), symmetric.dense().tolist()) == (2.0, [[0.0, 0.0, 2.0]])
+    assert (float(symmetric.scale), symmetric.dense().tolist()) == (2.0, [[0.0, 0.0, 2.0]])
 
 
 @pytest.mark.parametrize("constant", [0.0, -0.0, 3.0, -3.0, 1e-45, 3e38, -3e38])
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_constant_rows_survive(constant: float, symmetric: bool) -> None:
     weights = torch.tensor([[constant] * 4, [1.0, -1.0, 0.0, 0.5]])
-    form = quantize(weights, Uniform(4, "row", symmetric))
-    torch.testing.assert_close(form.dense()[0], weights[0], rtol=1e-6, atol=1e-44)
-    assert (form.step > 0).all()
+    stored = quantize(weights, Uniform(4, "row", symmetric))
+    torch.testing.assert_close(stored.dense()[0], weights[0], rtol=1e-6, atol=1e-44)
+    assert (stored.scale > 0).all()
 
 
 @settings(deadline=None, max_examples=50)
@@ -140,9 +140,9 @@ def test_zeros_stay_zero_in_every_range(method: Uniform, weights: Tensor) -> Non
 
 def test_percentiles_leave_out_the_ends() -> None:
     weights = torch.arange(-500.0, 501.0).view(1, -1)
-    form = quantize(weights, Uniform(8, range="percentile", percentile=99))
-    assert float(form.step) == pytest.approx(2 * 490 / 255)
-    assert abs(float(form.dense().max()) - 490) <= float(form.step)
+    stored = quantize(weights, Uniform(8, range="percentile", percentile=99))
+    assert float(stored.scale) == pytest.approx(2 * 490 / 255)
+    assert abs(float(stored.dense().max()) - 490) <= float(stored.scale)
     assert torch.equal(
         quantize(weights, Uniform(4, range="percentile", percentile=100)).dense(), quantize(weights, Uniform(4)).dense()
     )
@@ -163,8 +163,8 @@ def test_half_precision_comes_back_in_half_precision() -> None:
     torch.testing.assert_close(found, weights, rtol=0.01, atol=0.03)
 
 
-def _grouped(tensor: Tensor, form: Affine) -> Tensor:
-    return tensor.reshape(len(form.step), -1)
+def _grouped(tensor: Tensor, stored: Affine) -> Tensor:
+    return tensor.reshape(len(stored.scale), -1)
 
 
 def _normal() -> Tensor:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from trainlarge.compression.stored import container
-from trainlarge.compression.stored.container import Part
+from trainlarge.compression.stored.container import TensorSpec
 from trainlarge.errors import UserError
 
 BODY = {"text": 'ä "quoted" \\ \n', "numbers": [1, 2.5, None]}
@@ -29,7 +29,7 @@ TENSORS = {
 
 
 def write(path: Path, body: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    container.write(path, body, {name: Part.of(tensor) for name, tensor in tensors.items()}, tensors.items())
+    container.write(path, body, {name: TensorSpec.of(tensor) for name, tensor in tensors.items()}, tensors.items())
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_the_safetensors_library_reads_it(path: Path) -> None:
 
 
 def test_size_is_known_before(path: Path) -> None:
-    parts = {name: Part.of(tensor) for name, tensor in TENSORS.items()}
+    parts = {name: TensorSpec.of(tensor) for name, tensor in TENSORS.items()}
     assert container.file_bytes(BODY, parts) == path.stat().st_size
 
 
@@ -61,7 +61,7 @@ def test_same_content_gives_the_same_bytes(path: Path) -> None:
 
 
 def test_the_order_in_which_tensors_come_does_not_matter(path: Path, tmp_path: Path) -> None:
-    parts = {name: Part.of(tensor) for name, tensor in TENSORS.items()}
+    parts = {name: TensorSpec.of(tensor) for name, tensor in TENSORS.items()}
     container.write(tmp_path / "other", BODY, parts, reversed(TENSORS.items()))
     assert (tmp_path / "other").read_bytes() == path.read_bytes()
 
@@ -70,7 +70,7 @@ def test_the_order_in_which_tensors_come_does_not_matter(path: Path, tmp_path: P
 def test_what_is_not_as_announced_is_not_written(tensors: dict[str, Tensor], path: Path) -> None:
     old = path.read_bytes()
     with pytest.raises(ValueError, match="^a: .* is not "):
-        container.write(path, {}, {"a": Part(torch.float32, (2,))}, tensors.items())
+        container.write(path, {}, {"a": TensorSpec(torch.float32, (2,))}, tensors.items())
     assert path.read_bytes() == old and list(path.parent.iterdir()) == [path]
 
 

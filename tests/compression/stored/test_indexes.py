@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainlarge.compression.stored.container import Part
+from trainlarge.compression.stored.container import TensorSpec
 from trainlarge.compression.stored.indexes import INDEXES
 from trainlarge.compression.stored.pattern import Pattern
 
@@ -36,7 +36,7 @@ def test_what_is_stored_is_found_again_in_the_announced_bytes(index, mask: Tenso
     parts = index.encode(stored, pattern)
     assert bool((stored | ~mask).all())
     assert int(stored.sum()) == index.count(pattern)
-    assert {name: Part(part.dtype, tuple(part.shape)) for name, part in parts.items()} == index.layout(pattern)
+    assert {name: TensorSpec.of(part) for name, part in parts.items()} == index.layout(pattern)
     assert torch.equal(index.decode(json.loads(json.dumps(index.note(pattern))), parts, len(mask)), stored)
 
 

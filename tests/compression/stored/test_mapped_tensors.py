@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from trainlarge.compression import Magnitude, Recipe, Uniform, Weights, compress_grid
-from trainlarge.compression.stored.forms import Plain
-from trainlarge.compression.stored.mapped_tensors import TensorsOnDisk, give_back, read, zeros_in_pages
+from trainlarge.compression.stored.dense import Dense
+from trainlarge.compression.stored.mapped_tensors import TensorsOnDisk, read, release, zeros_in_pages
 
 MEGABYTE = 1 << 20
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool]
@@ -73,7 +73,7 @@ def test_zeros_in_pages_are_zeros_again() -> None:
         assert all(tensor.sum() == 0 for tensor in tensors.values())
         tensors["a"].fill_(1.5), tensors["b"].fill_(7)
         assert tensors["a"].sum() == 22.5 and tensors["b"].sum() == 14
-        give_back(pages)
+        release(pages)
 
 
 def test_zeros_in_pages_take_no_memory_when_given_back() -> None:
@@ -81,7 +81,7 @@ def test_zeros_in_pages_take_no_memory_when_given_back() -> None:
     before = psutil.Process().memory_info().rss
     tensors["a"].fill_(1)
     assert psutil.Process().memory_info().rss - before > 50 * MEGABYTE
-    give_back(pages)
+    release(pages)
     assert psutil.Process().memory_info().rss - before < 10 * MEGABYTE
 
 
@@ -94,8 +94,8 @@ def test_a_snapshot_on_disk_is_compressed_as_one_in_memory(plainest: nn.Module) 
         assert found[position].sizes == expected[position].sizes
         ours, theirs = found[position].weights, expected[position].weights
         assert list(ours) == list(theirs) and all(_bits(ours[name]) == _bits(theirs[name]) for name in theirs)
-        untouched = [form for form in found[position].packed.forms.values() if isinstance(form, Plain)]
-        assert all(form.source.data_ptr() in _places(on_disk) for form in untouched), "no copy of the checkpoint"
+        untouched = [stored for stored in found[position].packed.stored.values() if isinstance(stored, Dense)]
+        assert all(stored.source.data_ptr() in _places(on_disk) for stored in untouched), "no copy of the checkpoint"
 
 
 def test_a_snapshot_without_room_on_disk_is_in_memory(

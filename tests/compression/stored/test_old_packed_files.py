@@ -64,7 +64,7 @@ def test_an_old_file_is_written_again_with_the_same_bytes(packed_file: Path, tmp
         "structure": Structure.from_json(body.get("structure", {})).to_json(),
         "tensors": {name: notes[name] for name in body["tensors"]},
     }
-    layout = {name: container.Part.of(again[name]) for name in _header(packed_file.read_bytes()) if name in again}
+    layout = {name: container.TensorSpec.of(again[name]) for name in _header(packed_file.read_bytes()) if name in again}
     copy = tmp_path / "copy"
     container.write(copy, {key: changed.get(key, value) for key, value in body.items()}, layout, again.items())
     assert copy.read_bytes() == packed_file.read_bytes()

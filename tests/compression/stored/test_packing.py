@@ -135,10 +135,10 @@ def test_an_error_while_encoding_leaves_the_old_file(plainest: nn.Module, path: 
 def _with_complex_weight(compressed: Compressed) -> Compressed:
     from dataclasses import replace
 
-    from trainlarge.compression.stored.forms import Plain
+    from trainlarge.compression.stored.dense import Dense
 
-    forms = {**compressed.packed.forms, "norm.weight": Plain(torch.zeros(7, dtype=torch.complex64))}
-    return replace(compressed, packed=replace(compressed.packed, forms=forms))
+    stored = {**compressed.packed.stored, "norm.weight": Dense(torch.zeros(7, dtype=torch.complex64))}
+    return replace(compressed, packed=replace(compressed.packed, stored=stored))
 
 
 def _assert_same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:

@@ -10,7 +10,6 @@ import torch
 from zstandard import ZstdCompressor
 
 from trainlarge.compression.stored import container
-from trainlarge.compression.stored.container import Part
 from trainlarge.compression.stored.zstd import LEVEL, zstd_bytes
 
 TENSORS = {
@@ -22,7 +21,9 @@ TENSORS = {
 
 def test_counts_with_and_without_some_tensors(tmp_path: Path) -> None:
     path = tmp_path / "packed.safetensors"
-    container.write(path, {}, {name: Part.of(tensor) for name, tensor in TENSORS.items()}, TENSORS.items())
+    container.write(
+        path, {}, {name: container.TensorSpec.of(tensor) for name, tensor in TENSORS.items()}, TENSORS.items()
+    )
     assert zstd_bytes(path, {"table"}) == (_count(path, [*TENSORS]), _count(path, ["body", "none"]))
     assert zstd_bytes(path, ()) == (_count(path, [*TENSORS]),) * 2
 

@@ -13,7 +13,7 @@ from trainlarge.compression import Recipe, Weights, compress
 from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.layout.encoder import find_encoder
 from trainlarge.compression.registry import Shared
-from trainlarge.compression.structure.activations import layer_similarity
+from trainlarge.compression.structure.calibrated_importance import layer_similarity
 from trainlarge.compression.structure.methods.layers import removal_order
 from trainlarge.config.structure import CHOICES, LayerList, Layers
 from trainlarge.errors import UserError

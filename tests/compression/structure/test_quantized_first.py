@@ -21,13 +21,15 @@ from trainlarge.compression import (
     save_packed,
 )
 from trainlarge.compression.layout.tokens import TokenFacts
-from trainlarge.compression.stored.forms import Codebook, Disjoint, Plain
-from trainlarge.compression.stored.recoded import recoded
+from trainlarge.compression.stored.codebook import Codebook
+from trainlarge.compression.stored.dense import Dense
+from trainlarge.compression.stored.dense_plus_sparse import DensePlusSparse
+from trainlarge.compression.stored.keep_codes import prune_codes
 from trainlarge.config.quantize import Binary, KMeans, Outliers, Ternary
 from trainlarge.config.structure import Heads, Layers, Neurons
 from trainlarge.config.vocabulary import Frequent
 
-from ..stored.test_encodings import forms
+from ..stored.test_encodings import stored_tensors
 from .conftest import made
 
 QUANTIZE = [
@@ -47,16 +49,16 @@ few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChec
 
 
 @few
-@given(form=forms(), share=st.floats(0, 1), seed=st.integers(0, 99))
-def test_zeroed_codes_are_the_pruned_weights(form: object, share: float, seed: int) -> None:
+@given(stored=stored_tensors(), share=st.floats(0, 1), seed=st.integers(0, 99))
+def test_zeroed_codes_are_the_pruned_weights(stored: object, share: float, seed: int) -> None:
     """Whatever is pruned, not only the smallest weights."""
-    values = form.dense()
+    values = stored.dense()
     generator = torch.Generator().manual_seed(seed)
     pruned = values.masked_fill(torch.rand(values.shape, generator=generator) < share, 0.0)
-    found = recoded(form, Plain(pruned))
+    found = prune_codes(stored, Dense(pruned))
     assert torch.equal(found.dense(), pruned)
     assert found.nonzero == torch.count_nonzero(pruned)
-    assert type(found) is type(form) or isinstance(form, Codebook)
+    assert type(found) is type(stored) or isinstance(stored, Codebook)
 
 
 @by_method
@@ -97,7 +99,7 @@ def test_all_three_in_turn(tmp_path: Path) -> None:
 def test_columns_taken_out_of_groups_are_floats_and_counted_as_such(tmp_path: Path) -> None:
     parts = {"quantize": Uniform(4, "group", group_size=8), "structure": Neurons(0.5)}
     found = compress(made("bert"), Recipe(**parts, order=("quantize", "structure")))
-    plain = {name for name in found.left.matrices if isinstance(found.packed.forms[name], Plain)}
+    plain = {name for name in found.left.matrices if isinstance(found.packed.stored[name], Dense)}
     assert plain == {f"bert.encoder.layer.{layer}.output.dense.weight" for layer in range(4)}
     _assert_round_trip(found, tmp_path)
 
@@ -112,12 +114,12 @@ def test_inputs_are_rounded_where_weights_are_codes(last: Magnitude) -> None:
 
 
 def _assert_all_codes(found: Compressed) -> None:
-    assert not [name for name in found.left.matrices if isinstance(found.packed.forms[name], Plain)]
+    assert not [name for name in found.left.matrices if isinstance(found.packed.stored[name], Dense)]
 
 
 def _assert_no_larger(found: Compressed, natural: Compressed) -> None:
     """But for an outlier: which weights are outliers may differ by the order."""
-    slack = 1.2 if any(isinstance(form, Disjoint) for form in found.packed.forms.values()) else 1.03
+    slack = 1.2 if any(isinstance(stored, DensePlusSparse) for stored in found.packed.stored.values()) else 1.03
     assert found.sizes.ideal_bytes <= slack * natural.sizes.ideal_bytes
     assert found.sizes.file_bytes <= slack * natural.sizes.file_bytes
 

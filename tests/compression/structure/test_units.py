@@ -116,7 +116,7 @@ def test_gradient_importance_is_the_derivative_by_the_gate(encoder: PreTrainedMo
     """Against a finite difference of the loss of each row."""
     from trainlarge.compression.calibration import Calibration
     from trainlarge.compression.registry import Shared
-    from trainlarge.compression.structure.activations import gate_importance
+    from trainlarge.compression.structure.calibrated_importance import gate_importance
 
     encoder = encoder.double()
     batches = _labelled(tokens)

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from trainlarge.compression.registry import Shared, applies
-from trainlarge.compression.stored.forms import Codebook, Form
+from trainlarge.compression.stored.codebook import Codebook
 from trainlarge.compression.stored.groups import rows_of
 from trainlarge.compression.stored.pattern import nonzero_count
+from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.config.quantize import KMeans
 
 
 @applies(KMeans)
-def kmeans(method: KMeans, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
+def kmeans(method: KMeans, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
     """Round every matrix to its codebook, or each row to its own."""
     return {name: cluster(tensor, method) for name, tensor in tensors.items()}
 
@@ -27,25 +28,25 @@ def cluster(tensor: Tensor, method: KMeans) -> Codebook:
     # As it will be stored, and without -0.
     book = find_values(values, method).to(tensor.dtype) + 0.0
     codes = torch.searchsorted(_borders(book), values).to(torch.uint8)
-    return Codebook(codes.view(tensor.shape), book, method.bits, nonzero_count(tensor))
+    return Codebook(codes=codes.view(tensor.shape), bits=method.bits, book=book, nonzero=nonzero_count(tensor))
 
 
 def find_values(values: Tensor, method: KMeans) -> Tensor:
     """float64 [rows, 2^bits], ascending: the values that Lloyd's algorithm finds for weights [rows, n].
 
-    On sorted weights a cluster is a stretch, so a round costs a search for its ends and a difference of running sums.
+    On sorted weights a cluster is an interval, so a round costs a search for its ends and a difference of running sums.
     """
     ordered = torch.from_numpy(np.sort(values.numpy(), axis=1))
     sums = torch.cat([torch.zeros((len(ordered), 1), dtype=torch.float64), ordered.double().cumsum(1)], dim=1)
-    found = _evenly_spaced(ordered[:, :1].double(), ordered[:, -1:].double(), 2**method.bits)
-    fixed = _nearest_to_zero(found) & (values == 0).any(1, keepdim=True)
-    found.masked_fill_(fixed, 0.0)
+    book = _evenly_spaced(ordered[:, :1].double(), ordered[:, -1:].double(), 2**method.bits)
+    fixed = _nearest_to_zero(book) & (values == 0).any(1, keepdim=True)
+    book.masked_fill_(fixed, 0.0)
     for _ in range(method.iterations):
-        moved = _moved(found, ordered, sums).masked_fill_(fixed, 0.0)
-        if torch.equal(moved, found):
+        moved = _moved(book, ordered, sums).masked_fill_(fixed, 0.0)
+        if torch.equal(moved, book):
             break
-        found = moved
-    return found
+        book = moved
+    return book
 
 
 def _evenly_spaced(lowest: Tensor, highest: Tensor, count: int) -> Tensor:
@@ -53,20 +54,20 @@ def _evenly_spaced(lowest: Tensor, highest: Tensor, count: int) -> Tensor:
     return lowest + (highest - lowest) * (torch.arange(count, dtype=torch.float64) + 0.5) / count
 
 
-def _nearest_to_zero(found: Tensor) -> Tensor:
+def _nearest_to_zero(book: Tensor) -> Tensor:
     """bool [rows, k]: the one value of each row that is nearest to 0."""
-    return torch.zeros_like(found, dtype=torch.bool).scatter_(1, found.abs().argmin(1, keepdim=True), True)
+    return torch.zeros_like(book, dtype=torch.bool).scatter_(1, book.abs().argmin(1, keepdim=True), True)
 
 
-def _moved(found: Tensor, ordered: Tensor, sums: Tensor) -> Tensor:
+def _moved(book: Tensor, ordered: Tensor, sums: Tensor) -> Tensor:
     """One round of Lloyd's algorithm; a value without weights stays where it is."""
     rows, count = ordered.shape
-    inner = torch.searchsorted(ordered, _borders(found))
+    inner = torch.searchsorted(ordered, _borders(book))
     ends = torch.cat([inner.new_zeros((rows, 1)), inner, inner.new_full((rows, 1), count)], dim=1)
     sizes = ends.diff(dim=1)
-    return torch.where(sizes > 0, sums.gather(1, ends).diff(dim=1) / sizes.clamp(min=1), found)
+    return torch.where(sizes > 0, sums.gather(1, ends).diff(dim=1) / sizes.clamp(min=1), book)
 
 
-def _borders(found: Tensor) -> Tensor:
+def _borders(book: Tensor) -> Tensor:
     """float32 [rows, k - 1]: the middles between neighbours."""
-    return ((found[:, 1:].double() + found[:, :-1].double()) / 2).float().contiguous()
+    return ((book[:, 1:].double() + book[:, :-1].double()) / 2).float().contiguous()

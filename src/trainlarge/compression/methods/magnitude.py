@@ -13,13 +13,14 @@ from torch import Tensor
 
 from trainlarge.compression.ranking import zero_in_rows
 from trainlarge.compression.registry import Shared, applies
-from trainlarge.compression.stored.forms import Form, Plain
+from trainlarge.compression.stored.dense import Dense
+from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.config.prune import Magnitude
 
 _LEADING = 1 << 15
 """Values of the 16 leading bits of a magnitude, of which the first, the sign, is 0."""
 _PIECE = 1 << 20
-"""Weights that are looked at together."""
+"""Weights that are processed at a time."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,16 @@ Cuts = dict[float, list[Cut]]
 
 
 @applies(Magnitude)
-def magnitude(method: Magnitude, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
+def magnitude(method: Magnitude, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
     """Zero round(sparsity * n) weights of smallest magnitude among the n of each group."""
     if method.scope in ("row", "block"):
         return {name: _pruned_rows(name, tensor, method) for name, tensor in tensors.items()}
     groups = _groups(method, tensors)
     cuts = shared.once(method.without("sparsity"), lambda: _cuts(groups, _sparsities(method, shared)))
     return {
-        name: form
+        name: pruned
         for group, cut in zip(groups, cuts[method.sparsity], strict=True)
-        for name, form in zero_before(cut, group).items()
+        for name, pruned in zero_before(cut, group).items()
     }
 
 
@@ -62,11 +63,12 @@ def find_cuts(tensors: Collection[Tensor], sparsities: Iterable[float]) -> list[
     dtype = _comparable(tensors)
     ends = _histogram(_pieces(tensors, dtype)).cumsum()
     bins = {count: int(np.searchsorted(ends, count)) for count in counts if count}
-    found = _sorted_bins(_pieces(tensors, dtype), sorted(set(bins.values())))
-    return [_cut(found[bins[count]], count - _before(ends, bins[count])) if count else Cut(0.0, 0) for count in counts]
+    ordered = _sorted_bins(_pieces(tensors, dtype), sorted(set(bins.values())))
+    cuts = {count: _cut(ordered[number], count - _before(ends, number)) for count, number in bins.items()}
+    return [cuts.get(count, Cut(0.0, 0)) for count in counts]
 
 
-def zero_before(cut: Cut, tensors: Mapping[str, Tensor]) -> dict[str, Plain]:
+def zero_before(cut: Cut, tensors: Mapping[str, Tensor]) -> dict[str, Dense]:
     """``tensors`` with the weights before the cut set to +0; positions run through the tensors in order."""
     pruned, ties, dtype = {}, cut.ties, _comparable(tensors.values())
     for name, tensor in tensors.items():
@@ -76,11 +78,11 @@ def zero_before(cut: Cut, tensors: Mapping[str, Tensor]) -> dict[str, Plain]:
             tied = np.flatnonzero(magnitudes == cut.threshold)[:ties]
             before[tied] = True
             ties -= len(tied)
-        pruned[name] = Plain.pruned(tensor, torch.from_numpy(before))
+        pruned[name] = Dense.pruned(tensor, torch.from_numpy(before))
     return pruned
 
 
-def _pruned_rows(name: str, tensor: Tensor, method: Magnitude) -> Plain:
+def _pruned_rows(name: str, tensor: Tensor, method: Magnitude) -> Dense:
     scores = tensor.to(_comparable([tensor])).abs().reshape(len(tensor), -1)
     return zero_in_rows(name, tensor, scores, method.sparsity, method.m)
 
@@ -105,7 +107,7 @@ def _cuts(groups: list[Mapping[str, Tensor]], sparsities: list[float]) -> Cuts:
 
 
 def _pieces(tensors: Iterable[Tensor], dtype: torch.dtype) -> Iterator[np.ndarray]:
-    """The magnitudes of all weights, a little at a time."""
+    """The magnitudes of all weights, ``_PIECE`` of them at a time."""
     for tensor in tensors:
         for piece in tensor.reshape(-1).split(_PIECE):
             yield piece.to(dtype).abs().numpy()
@@ -113,10 +115,10 @@ def _pieces(tensors: Iterable[Tensor], dtype: torch.dtype) -> Iterator[np.ndarra
 
 def _histogram(pieces: Iterable[np.ndarray]) -> np.ndarray:
     """int64 [_LEADING]: how many magnitudes begin with each value of the leading bits."""
-    found = np.zeros(_LEADING, dtype=np.int64)
+    counts = np.zeros(_LEADING, dtype=np.int64)
     for piece in pieces:
-        found += np.bincount(_leading(piece), minlength=_LEADING)
-    return found
+        counts += np.bincount(_leading(piece), minlength=_LEADING)
+    return counts
 
 
 def _leading(magnitudes: np.ndarray) -> np.ndarray:

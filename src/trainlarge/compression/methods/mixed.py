@@ -11,7 +11,7 @@ from torch import Tensor
 from trainlarge.compression.divergence import measuring_divergence
 from trainlarge.compression.methods.uniform import quantize
 from trainlarge.compression.registry import Shared, applies
-from trainlarge.compression.stored.forms import Form
+from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.config.quantize import Mixed
 
 FEWEST, MOST = 2, 8
@@ -21,7 +21,7 @@ Sensitivity = Mapping[str, Sequence[float]]
 
 
 @applies(Mixed)
-def mixed(method: Mixed, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
+def mixed(method: Mixed, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
     """Measure each matrix at every number of bits that is asked for, share out the bits, round."""
     share = _by_model if method.sensitivity == "model" else _by_layer
     bits = share(method, tensors, shared)

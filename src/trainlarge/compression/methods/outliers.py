@@ -9,20 +9,22 @@ from torch import Tensor
 from trainlarge.compression.methods.uniform import quantize
 from trainlarge.compression.ranking import smallest
 from trainlarge.compression.registry import Shared, applies
-from trainlarge.compression.stored.forms import Disjoint, Form, Plain
+from trainlarge.compression.stored.dense import Dense
+from trainlarge.compression.stored.dense_plus_sparse import DensePlusSparse
+from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.config.quantize import Outliers
 
 
 @applies(Outliers)
-def outliers(method: Outliers, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
+def outliers(method: Outliers, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
     """Keep round(share * n) of the n weights of every matrix, and round the others."""
     return {name: split(tensor, method) for name, tensor in tensors.items()}
 
 
-def split(tensor: Tensor, method: Outliers) -> Form:
+def split(tensor: Tensor, method: Outliers) -> StoredTensor:
     """The rounded weights of a matrix, and its outliers."""
     kept = round(method.share * tensor.numel())
     if kept == 0:
         return quantize(tensor, method)
     rounded = smallest(tensor.double().abs().view(1, -1), tensor.numel() - kept).view(tensor.shape)
-    return Disjoint(quantize(tensor.masked_fill(~rounded, 0.0), method), Plain.pruned(tensor, rounded))
+    return DensePlusSparse(quantize(tensor.masked_fill(~rounded, 0.0), method), Dense.pruned(tensor, rounded))

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from trainlarge.compression.ranking import smallest
 from trainlarge.compression.registry import Shared, applies
-from trainlarge.compression.stored.forms import Form, Plain
+from trainlarge.compression.stored.dense import Dense
+from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.config.prune import Random
 
 
 @applies(Random)
-def random(method: Random, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
+def random(method: Random, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
     """Zero round(sparsity * n) random weights of each matrix; one stream of numbers runs through them in order."""
     # Not the seed itself: weights that were drawn from it would decide which of them are pruned.
     digest = hashlib.sha256(f"random pruning {method.seed}".encode()).digest()
@@ -23,6 +24,6 @@ def random(method: Random, tensors: Mapping[str, Tensor], shared: Shared) -> dic
     return {name: _pruned(tensor, method.sparsity, generator) for name, tensor in tensors.items()}
 
 
-def _pruned(tensor: Tensor, sparsity: float, generator: torch.Generator) -> Plain:
+def _pruned(tensor: Tensor, sparsity: float, generator: torch.Generator) -> Dense:
     scores = torch.rand((1, tensor.numel()), generator=generator)
-    return Plain.pruned(tensor, smallest(scores, round(sparsity * tensor.numel())))
+    return Dense.pruned(tensor, smallest(scores, round(sparsity * tensor.numel())))

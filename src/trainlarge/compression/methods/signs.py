@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from trainlarge.compression.registry import Shared, applies
-from trainlarge.compression.stored.forms import Form, Signs
-from trainlarge.compression.stored.groups import by_group, rows_of, spread
+from trainlarge.compression.stored.groups import by_group, per_weight, rows_of
 from trainlarge.compression.stored.pattern import nonzero_count
+from trainlarge.compression.stored.signs import Signs
+from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.config.quantize import Binary, SignsAndScale, Ternary
 
 THRESHOLD = 0.7
@@ -18,13 +19,13 @@ THRESHOLD = 0.7
 
 
 @applies(Binary)
-def binary(method: Binary, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
+def binary(method: Binary, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
     """Keep the sign of every weight and the mean magnitude of its group."""
     return {name: binarize(tensor, method) for name, tensor in tensors.items()}
 
 
 @applies(Ternary)
-def ternary(method: Ternary, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
+def ternary(method: Ternary, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
     """Keep the sign of every large weight and the mean magnitude of those of its group."""
     return {name: ternarize(tensor, method) for name, tensor in tensors.items()}
 
@@ -40,7 +41,7 @@ def ternarize(tensor: Tensor, method: Ternary) -> Signs:
     """Signs and scales of one matrix."""
     values = rows_of(tensor, method.granularity)
     scale, threshold = by_group(values, method.group_size, _scale_and_threshold)
-    kept = values.abs() > spread(threshold, method.group_size, values.shape[1])
+    kept = values.abs() > per_weight(threshold, method.group_size, values.shape[1])
     return _signs(tensor, values.sign() * kept, scale, method)
 
 
@@ -58,7 +59,7 @@ def _mean_of_nonzero(values: Tensor) -> Tensor:
 
 def _signs(tensor: Tensor, signs: Tensor, scale: Tensor, method: SignsAndScale) -> Signs:
     return Signs(
-        signs=signs.to(torch.int8).view(tensor.shape),
+        codes=signs.to(torch.int8).view(tensor.shape),
         scale=scale,
         bits=method.bits,
         dtype=tensor.dtype,

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from trainlarge.compression.ranking import smallest, zero_in_rows
 from trainlarge.compression.registry import Shared, applies
-from trainlarge.compression.stored.forms import Form, Plain
+from trainlarge.compression.stored.dense import Dense
+from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.config.prune import SparseGPT
 
 
 @applies(SparseGPT)
-def sparsegpt(method: SparseGPT, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
+def sparsegpt(method: SparseGPT, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
     """Prune every matrix block by block of its columns; one without inputs of its own by magnitude within its rows."""
     calibration = shared.calibrated(method)
     return {name: _pruned(name, tensor, calibration.factor(name, method), method) for name, tensor in tensors.items()}
@@ -26,17 +27,20 @@ def prune(matrix: Tensor, factor: Tensor, method: SparseGPT) -> Tensor:
     rows, columns = weights.shape
     for begin in range(0, columns, method.block_size):
         end = min(begin + method.block_size, columns)
-        block, own = weights[:, begin:end], factor[begin:end, begin:end]
+        block, block_factor = weights[:, begin:end], factor[begin:end, begin:end]
         count = round(method.sparsity * rows * end) - round(method.sparsity * rows * begin)
-        errors = _prune_block(block, own, count, method)
+        errors = _prune_block(block, block_factor, count, method)
         weights[:, end:] -= errors @ factor[begin:end, end:]
     return weights
 
 
 def _prune_block(block: Tensor, factor: Tensor, count: int, method: SparseGPT) -> Tensor:
     """Prune ``block`` [out, b] in place; the errors [out, b] that the columns to its right have to make up for."""
-    scores = block.square() / factor.diagonal().square()
-    zeros = smallest(scores.view(1, -1), count).view(block.shape) if method.m is None else torch.zeros_like(block) > 0
+    if method.m is None:
+        scores = block.square() / factor.diagonal().square()
+        zeros = smallest(scores.view(1, -1), count).view(block.shape)
+    else:
+        zeros = torch.zeros_like(block, dtype=torch.bool)
     errors = torch.zeros_like(block)
     for j in range(block.shape[1]):
         if method.m is not None and j % method.m == 0:
@@ -49,9 +53,9 @@ def _prune_block(block: Tensor, factor: Tensor, count: int, method: SparseGPT) -
     return errors
 
 
-def _pruned(name: str, tensor: Tensor, factor: Tensor | None, method: SparseGPT) -> Plain:
+def _pruned(name: str, tensor: Tensor, factor: Tensor | None, method: SparseGPT) -> Dense:
     columns = tensor[0].numel()
     if factor is None or (method.m is not None and columns % method.m):
         scores = tensor.to(torch.promote_types(tensor.dtype, torch.float32)).abs().reshape(-1, columns)
         return zero_in_rows(name, tensor, scores, method.sparsity, method.m)
-    return Plain(prune(tensor, factor, method).to(tensor.dtype))
+    return Dense(prune(tensor, factor, method).to(tensor.dtype))

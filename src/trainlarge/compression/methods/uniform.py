@@ -1,4 +1,4 @@
-"""Uniform quantization to codes with a step and a whole-number zero point."""
+"""Uniform quantization to codes with a scale and a whole-number zero point."""
 
 from __future__ import annotations
 
@@ -8,36 +8,38 @@ import torch
 from torch import Tensor
 
 from trainlarge.compression.registry import Shared, applies
-from trainlarge.compression.stored.forms import Affine, Form
-from trainlarge.compression.stored.groups import by_group, rows_of, spread
+from trainlarge.compression.stored.affine import Affine
+from trainlarge.compression.stored.groups import by_group, per_weight, rows_of
 from trainlarge.compression.stored.pattern import nonzero_count
+from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.config.quantize import Uniform
 
 SHARES = [share / 100 for share in range(100, 18, -2)]
-"""Shares of the whole range among which the range of least squared error is looked for."""
+"""Shares of the whole range among which the range of least squared error is searched."""
 
 
 @applies(Uniform)
-def uniform(method: Uniform, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, Form]:
+def uniform(method: Uniform, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
     """Round every matrix to codes; each matrix, row or group has its own range."""
     return {name: quantize(tensor, method) for name, tensor in tensors.items()}
 
 
 def quantize(tensor: Tensor, method: Uniform) -> Affine:
-    """Codes of one matrix, computed in float32; an error in range is at most half a step. A weight of 0 stays 0."""
+    """Codes of one matrix, computed in float32; an error in range is at most half of the scale. A weight of 0 stays
+    0."""
     values = rows_of(tensor, method.granularity)
-    step, zero = scales(values, method)
+    scale, zero_point = fitted(values, method)
     columns, size = values.shape[1], method.group_size
-    codes = encoded(values, spread(step, size, columns), spread(zero, size, columns), top(method))
-    return affine(tensor, codes, step, zero, method)
+    scales, zero_points = per_weight(scale, size, columns), per_weight(zero_point, size, columns)
+    return affine(tensor, codes_of(values, scales, zero_points, largest_code(method)), scale, zero_point, method)
 
 
-def affine(tensor: Tensor, codes: Tensor, step: Tensor, zero: Tensor, method: Uniform) -> Affine:
-    """The form of ``tensor`` with these codes, whole numbers in float32 [rows, columns]."""
+def affine(tensor: Tensor, codes: Tensor, scale: Tensor, zero_point: Tensor, method: Uniform) -> Affine:
+    """``tensor`` stored as these codes, whole numbers in float32 [rows, columns]."""
     return Affine(
         codes=codes.to(torch.uint8).view(tensor.shape),
-        step=step,
-        zero=zero.to(torch.uint8),
+        scale=scale,
+        zero_point=zero_point.to(torch.uint8),
         bits=method.bits,
         dtype=tensor.dtype,
         nonzero=nonzero_count(tensor),
@@ -45,42 +47,42 @@ def affine(tensor: Tensor, codes: Tensor, step: Tensor, zero: Tensor, method: Un
     )
 
 
-def encoded(values: Tensor, step: Tensor, zero: Tensor, top: int) -> Tensor:
-    """Codes, as float32, of values with the step and zero point of each."""
-    return torch.div(values, step).round_().add_(zero).clamp_(0, top)
+def codes_of(values: Tensor, scale: Tensor, zero_point: Tensor, largest: int) -> Tensor:
+    """Codes, as float32, of values with the scale and zero point of each."""
+    return torch.div(values, scale).round_().add_(zero_point).clamp_(0, largest)
 
 
-def top(method: Uniform) -> int:
-    """The largest code."""
+def largest_code(method: Uniform) -> int:
+    """The largest code: a symmetric range leaves one of the 2^bits unused."""
     return 2**method.bits - (2 if method.symmetric else 1)
 
 
-def scales(values: Tensor, method: Uniform) -> tuple[Tensor, Tensor]:
-    """Step [rows, groups] and zero point ([rows, groups], or [1, 1]: the middle code) of values [rows, columns]."""
+def fitted(values: Tensor, method: Uniform) -> tuple[Tensor, Tensor]:
+    """Scale [rows, groups] and zero point ([rows, groups], or [1, 1]: the middle code) of values [rows, columns]."""
     if method.symmetric:
-        (step,) = by_group(values, method.group_size, lambda group: _fit(group, method)[:1])
-        return step, _middle(method)
-    step, zero = by_group(values, method.group_size, lambda group: _fit(group, method))
-    return step, zero
+        (scale,) = by_group(values, method.group_size, lambda group: _fit(group, method)[:1])
+        return scale, _middle_code(method)
+    scale, zero_point = by_group(values, method.group_size, lambda group: _fit(group, method))
+    return scale, zero_point
 
 
 def _fit(values: Tensor, method: Uniform) -> tuple[Tensor, Tensor]:
-    """Step and zero point [n, 1] for groups [n, g] of weights."""
+    """Scale and zero point [n, 1] for groups [n, g] of weights."""
     lowest, highest = _RANGES[method.range](values, method)
-    return _scale(lowest, highest, method)
+    return _of_range(lowest, highest, method)
 
 
-def _scale(lowest: Tensor, highest: Tensor, method: Uniform) -> tuple[Tensor, Tensor]:
-    """Step and zero point for the range [lowest, highest], float64 [n, 1], widened to hold 0."""
+def _of_range(lowest: Tensor, highest: Tensor, method: Uniform) -> tuple[Tensor, Tensor]:
+    """Scale and zero point for the range [lowest, highest], float64 [n, 1], widened to hold 0."""
     lowest, highest = lowest.clamp(max=0), highest.clamp(min=0)
     if method.symmetric:
-        return _usable(torch.maximum(-lowest, highest) / (top(method) // 2)), _middle(method)
-    step = _usable((highest - lowest) / top(method))
-    return step, (-lowest / step).round().clamp(0, top(method)).float()
+        return _usable(torch.maximum(-lowest, highest) / (largest_code(method) // 2)), _middle_code(method)
+    scale = _usable((highest - lowest) / largest_code(method))
+    return scale, (-lowest / scale).round().clamp(0, largest_code(method)).float()
 
 
-def _middle(method: Uniform) -> Tensor:
-    return torch.full((1, 1), float(top(method) // 2))
+def _middle_code(method: Uniform) -> Tensor:
+    return torch.full((1, 1), float(largest_code(method) // 2))
 
 
 def _whole_range(values: Tensor, method: Uniform) -> tuple[Tensor, Tensor]:
@@ -101,15 +103,15 @@ def _least_error_range(values: Tensor, method: Uniform) -> tuple[Tensor, Tensor]
     best = torch.full_like(whole[0], torch.inf)
     share = torch.ones_like(best)
     for candidate in SHARES:
-        error = _squared_error(values, *_scale(candidate * whole[0], candidate * whole[1], method), method)
+        error = _squared_error(values, *_of_range(candidate * whole[0], candidate * whole[1], method), method)
         share.masked_fill_(error < best, candidate)
         best = torch.minimum(best, error)
     return share * whole[0], share * whole[1]
 
 
-def _squared_error(values: Tensor, step: Tensor, zero: Tensor, method: Uniform) -> Tensor:
+def _squared_error(values: Tensor, scale: Tensor, zero_point: Tensor, method: Uniform) -> Tensor:
     """float64 [n, 1]: the sum over each group."""
-    rounded = encoded(values, step, zero, top(method)).sub_(zero).mul_(step)
+    rounded = codes_of(values, scale, zero_point, largest_code(method)).sub_(zero_point).mul_(scale)
     return rounded.sub_(values).square_().sum(1, keepdim=True, dtype=torch.float64)
 
 
@@ -120,7 +122,7 @@ _RANGES: dict[str, Callable[[Tensor, Uniform], tuple[Tensor, Tensor]]] = {
 }
 
 
-def _usable(step: Tensor) -> Tensor:
-    """As float32; a group without extent (all weights 0) gets step 1, which keeps its zeros and divides by no zero."""
-    step = step.float()
-    return torch.where(step > 0, step, torch.ones_like(step))
+def _usable(scale: Tensor) -> Tensor:
+    """As float32, and 1 for a group whose weights are all 0: it keeps the zeros, and nothing is divided by 0."""
+    scale = scale.float()
+    return torch.where(scale > 0, scale, torch.ones_like(scale))

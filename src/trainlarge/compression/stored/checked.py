@@ -1,8 +1,8 @@
-"""What a packed file asks for, checked before anything of its size is allocated. Files may come from strangers."""
+"""Checks of a packed file, made before memory for its tensors is allocated. Files may come from strangers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from math import prod
@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers.initialization import no_init_weights
 
+from trainlarge.compression.stored.note import Note, note_in, shape_in
+from trainlarge.compression.stored.payload import Tensors
 from trainlarge.errors import UserError
 from trainlarge.models.foreign import without_code
 
 MOST_BYTES = 1 << 30
 """Bytes of float weights that any file may unpack to."""
 MOST_EXPANSION = 4096
-"""How many times its own size a larger file may unpack to. An encoding writes at least one byte for 255 weights, so
-that a file of ours stays below 1,100 unless whole tensors are zero."""
+"""How many times its own size a larger file may unpack to. An encoding writes at least one byte per 255 weights, so a
+file that ``save_packed`` wrote stays below 1,100 unless whole tensors are zero."""
 BOTH = "both"
 """The encoding that is made of two others."""
 
@@ -29,8 +31,8 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 @contextmanager
-def told_in_a_line(path: Path) -> Iterator[None]:
-    """Whatever goes wrong in this block is the file's fault.
+def invalid_file_errors(path: Path) -> Iterator[None]:
+    """Report any error in this block as an invalid packed file.
 
     Raises:
         UserError: on ``packed``, in place of any other error.
@@ -45,15 +47,15 @@ def told_in_a_line(path: Path) -> Iterator[None]:
         raise UserError("packed", path, f"a file as save_packed writes it ({cause})") from error
 
 
-def checked_shapes(path: Path, notes: Mapping[str, Any], parts: Mapping[str, Mapping[str, Tensor]]) -> Shapes:
+def checked_shapes(path: Path, notes: Mapping[str, Note], parts: Mapping[str, Tensors]) -> Shapes:
     """The shapes that the tensors of a file will have.
 
     Args:
         notes: tensor name -> how it is encoded; a tensor without a note is dense.
         parts: tensor name -> its parts.
     """
-    with told_in_a_line(path):
-        return {name: _shape(notes.get(name), own) for name, own in parts.items()}
+    with invalid_file_errors(path):
+        return {name: _shape(notes.get(name), of_tensor) for name, of_tensor in parts.items()}
 
 
 def check_size(path: Path, asked: int, most_bytes: int | None) -> None:
@@ -62,36 +64,42 @@ def check_size(path: Path, asked: int, most_bytes: int | None) -> None:
     Raises:
         UserError: names what is allowed, which ``most_bytes`` raises.
     """
-    own = path.stat().st_size
-    allowed = max(MOST_BYTES, MOST_EXPANSION * own) if most_bytes is None else most_bytes
+    file_bytes = path.stat().st_size
+    allowed = max(MOST_BYTES, MOST_EXPANSION * file_bytes) if most_bytes is None else most_bytes
     if asked > allowed:
-        text = f"at most {allowed} bytes of weights in a file of {own}, unless most_bytes says otherwise"
+        text = f"at most {allowed} bytes of weights in a file of {file_bytes}, unless most_bytes says otherwise"
         raise UserError("packed", f"{path}, which asks for {asked}", text)
 
 
-def built(path: Path, architecture: Any, config: Mapping[str, Any], shape: Any, most_bytes: int | None) -> nn.Module:
+def build_model(
+    path: Path,
+    architecture: object,
+    config: Mapping[str, Any],
+    check_shapes: Callable[[nn.Module], None],
+    most_bytes: int | None,
+) -> nn.Module:
     """A model from the configuration of a packed file, with weights that are still to be loaded.
 
-    Nothing is fetched, and no code is run that does not come with transformers.
+    Nothing is downloaded, and no code is run that does not come with transformers.
 
     Args:
         architecture: name of its class in transformers.
         config: its Hugging Face configuration.
-        shape: called with the model of the same modules without memory, before one with memory is made; raises
-            UserError where it is not the one of the file.
+        check_shapes: called with the same model without memory, before the one with memory is made; raises UserError
+            where its shapes are not those of the file.
     """
-    with told_in_a_line(path):
-        kind = _model_class(path, architecture)
+    with invalid_file_errors(path):
+        model_class = _model_class(path, architecture)
         settings = without_code(config)
         # Initialisation draws random numbers that loading replaces: the caller's random state must not notice.
         with torch.random.fork_rng(devices=[]):
             with torch.device("meta"), no_init_weights():
-                empty = kind(kind.config_class.from_dict(settings))
-            # Which is part of the initialisation that was left out.
+                empty = model_class(model_class.config_class.from_dict(settings))
+            # Tying is part of the initialisation that was left out.
             empty.tie_weights()
             check_size(path, sum(tensor.nbytes for tensor in (*empty.parameters(), *empty.buffers())), most_bytes)
-            shape(empty)
-            return kind(kind.config_class.from_dict(settings))
+            check_shapes(empty)
+            return model_class(model_class.config_class.from_dict(settings))
 
 
 def bytes_of(shapes: Shapes) -> int:
@@ -99,32 +107,29 @@ def bytes_of(shapes: Shapes) -> int:
     return 4 * sum(map(prod, shapes.values()))
 
 
-def _shape(note: Any, parts: Mapping[str, Tensor]) -> tuple[int, ...]:
+def _shape(note: Note | None, parts: Tensors) -> tuple[int, ...]:
     if note is None:
         return tuple(parts[""].shape)
-    if note["encoding"] == BOTH:
-        shapes = {key: _shape_of_note(note[key]) for key in ("body", "rest")}
-        if shapes["body"] != shapes["rest"]:
-            raise ValueError(f"two shapes of one tensor: {shapes['body']}, {shapes['rest']}")
-        return shapes["body"]
-    return _shape_of_note(note)
+    if note["encoding"] != BOTH:
+        return shape_in(note)
+    body, rest = (_shape_of_summand(note_in(note, key)) for key in ("body", "rest"))
+    if body != rest:
+        raise ValueError(f"two shapes of one tensor: {body}, {rest}")
+    return body
 
 
-def _shape_of_note(note: Mapping[str, Any]) -> tuple[int, ...]:
+def _shape_of_summand(note: Note) -> tuple[int, ...]:
     if note["encoding"] == BOTH:
         raise ValueError(f"{BOTH} within {BOTH}")
-    shape = note["shape"]
-    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
-        raise ValueError(f"shape {shape}")
-    return tuple(shape)
+    return shape_in(note)
 
 
-def _model_class(path: Path, name: Any) -> Any:
+def _model_class(path: Path, name: object) -> Any:
     import transformers
 
     if name not in _known_models():
         raise UserError("packed", path, f"a file of a transformers model; for {name} pass the model to load into")
-    return getattr(transformers, name)
+    return getattr(transformers, str(name))
 
 
 @cache

@@ -46,61 +46,58 @@ DTYPES = {
 
 
 @dataclass(frozen=True)
-class Part:
-    """What is known of a tensor in the file without its values."""
+class TensorSpec:
+    """Data type and shape of a tensor in the file, known before it is encoded."""
 
     dtype: torch.dtype
-    """Its data type."""
-
     shape: tuple[int, ...]
-    """Its shape."""
 
     @classmethod
-    def of(cls, tensor: Tensor) -> Part:
-        """What is known of a tensor."""
+    def of(cls, tensor: Tensor) -> TensorSpec:
+        """The data type and shape of ``tensor``."""
         return cls(tensor.dtype, tuple(tensor.shape))
 
     @property
     def bytes(self) -> int:
-        """Bytes of its values."""
+        """Bytes of the values."""
         return prod(self.shape) * self.dtype.itemsize
 
 
-Parts = dict[str, Part]
-"""Name -> part."""
+Layout = dict[str, TensorSpec]
+"""Name -> data type and shape of a tensor in the file."""
 
 
-def file_bytes(body: Mapping[str, Any], parts: Mapping[str, Part]) -> int:
+def file_bytes(body: Mapping[str, Any], layout: Mapping[str, TensorSpec]) -> int:
     """Exact size of the file that ``write`` makes of tensors with this layout."""
-    return len(_header(body, parts, _BLANK)) + sum(part.bytes for part in parts.values())
+    return len(_header(body, layout, _BLANK)) + sum(spec.bytes for spec in layout.values())
 
 
-def write(path: Path, body: Mapping[str, Any], parts: Parts, tensors: Iterable[tuple[str, Tensor]]) -> None:
+def write(path: Path, body: Mapping[str, Any], layout: Layout, tensors: Iterable[tuple[str, Tensor]]) -> None:
     """Write ``body`` (JSON data) and tensors (on the CPU) as one file.
 
     The file appears under its name only when it is complete and on the disk; after an error an older file is untouched.
 
     Args:
-        parts: what is known of every tensor.
+        layout: data type and shape of every tensor.
         tensors: (name, tensor) of each, in any order: one at a time, so that they need not be in memory together.
 
-    Raises ValueError where a tensor is not what ``parts`` says.
+    Raises ValueError where a tensor is not what ``layout`` says.
     """
-    blank = _header(body, parts, _BLANK)
-    offsets = _offsets(parts)
+    blank = _header(body, layout, _BLANK)
+    offsets = _offsets(layout)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, temporary.open("x+b") as file:
         file.write(blank)
-        written: Parts = {}
+        written: Layout = {}
         for name, tensor in tensors:
-            written[name] = Part.of(tensor)
+            written[name] = TensorSpec.of(tensor)
             file.seek(len(blank) + offsets[name])
             file.write(memoryview(_raw(tensor)))
-        _check_written(parts, written)
+        _check_written(layout, written)
         file.seek(len(blank))
         checksum = _digest(blank, _chunks(file))
         file.seek(0)
-        file.write(_header(body, parts, checksum))
+        file.write(_header(body, layout, checksum))
 
 
 def read_body(path: Path) -> dict[str, Any]:
@@ -120,28 +117,28 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return _body(path, metadata), {name: _tensor(path, file, name) for name in file.keys()}  # noqa: SIM118
 
 
-def _header(body: Mapping[str, Any], parts: Mapping[str, Part], checksum: str) -> bytes:
+def _header(body: Mapping[str, Any], layout: Mapping[str, TensorSpec], checksum: str) -> bytes:
     metadata = {"format": str(FORMAT), "checksum": checksum, "packed": _json(body)}
     entries: dict[str, Any] = {"__metadata__": metadata}
-    for name, begin in _offsets(parts).items():
-        span = [begin, begin + parts[name].bytes]
-        entries[name] = {"dtype": _dtype_name(parts[name]), "shape": parts[name].shape, "data_offsets": span}
+    for name, begin in _offsets(layout).items():
+        span = [begin, begin + layout[name].bytes]
+        entries[name] = {"dtype": _dtype_name(layout[name]), "shape": layout[name].shape, "data_offsets": span}
     text = _json(entries).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
 
 
-def _offsets(parts: Mapping[str, Part]) -> dict[str, int]:
+def _offsets(layout: Mapping[str, TensorSpec]) -> dict[str, int]:
     """Name -> where its values begin behind the header: wide data types first, so that every tensor is aligned."""
-    names = sorted(parts, key=lambda name: -parts[name].dtype.itemsize)
-    ends = accumulate(parts[name].bytes for name in names)
-    return {name: end - parts[name].bytes for name, end in zip(names, ends, strict=True)}
+    names = sorted(layout, key=lambda name: -layout[name].dtype.itemsize)
+    ends = accumulate(layout[name].bytes for name in names)
+    return {name: end - layout[name].bytes for name, end in zip(names, ends, strict=True)}
 
 
-def _dtype_name(part: Part) -> str:
-    if part.dtype not in DTYPES:
-        raise UserError("weights.dtype", part.dtype, f"one of {', '.join(map(str, DTYPES))}")
-    return DTYPES[part.dtype]
+def _dtype_name(spec: TensorSpec) -> str:
+    if spec.dtype not in DTYPES:
+        raise UserError("weights.dtype", spec.dtype, f"one of {', '.join(map(str, DTYPES))}")
+    return DTYPES[spec.dtype]
 
 
 def _json(data: Any) -> str:
@@ -160,10 +157,10 @@ def _digest(header: bytes, payload: Iterable[Any]) -> str:
     return sha.hexdigest()
 
 
-def _check_written(parts: Parts, written: Parts) -> None:
-    for name, part in parts.items():
-        if written.get(name) != part:
-            raise ValueError(f"{name}: {written.get(name)} is not {part}")
+def _check_written(layout: Layout, written: Layout) -> None:
+    for name, spec in layout.items():
+        if written.get(name) != spec:
+            raise ValueError(f"{name}: {written.get(name)} is not {spec}")
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:

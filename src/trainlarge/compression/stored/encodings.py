@@ -1,4 +1,4 @@
-"""Encodings: how a form is written as named parts of the packed file; each tensor takes the smallest that fits.
+"""Encodings: how a stored tensor is written as named parts of the packed file. The smallest that fits is used.
 
 Most are an index (which weights are stored) with a payload (how they are written).
 """
@@ -6,163 +6,176 @@ Most are an index (which weights are stored) with a payload (how they are writte
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from math import prod
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar
 
 from torch import Tensor
 
-from trainlarge.compression.stored.container import Part, Parts
-from trainlarge.compression.stored.forms import Disjoint, Form, Plain
+from trainlarge.compression.stored.container import Layout, TensorSpec
+from trainlarge.compression.stored.dense import Dense
+from trainlarge.compression.stored.dense_plus_sparse import DensePlusSparse
+from trainlarge.compression.stored.formats import PAYLOADS
 from trainlarge.compression.stored.indexes import INDEXES, Index
-from trainlarge.compression.stored.payloads import PAYLOADS, Payload
+from trainlarge.compression.stored.note import Note, note_in, shape_in
+from trainlarge.compression.stored.payload import Payload, Tensors
+from trainlarge.compression.stored.stored_tensor import Elementwise, StoredTensor
 from trainlarge.errors import UserError
 
-F = TypeVar("F", bound=Form)
+S = TypeVar("S", bound=StoredTensor)
+E = TypeVar("E", bound=Elementwise)
 
 
-class Encoding(ABC, Generic[F]):
-    """One way to write a form. ``layout`` tells, without encoding, exactly what ``encode`` will give."""
+class Encoding(ABC, Generic[S]):
+    """One way to write a stored tensor. ``layout`` says, without encoding, exactly what ``encode`` will give."""
 
     name: str
     """As written in the packed file."""
 
     @abstractmethod
-    def fits(self, form: Form) -> bool:
-        """Whether it can write this form."""
+    def fits(self, tensor: StoredTensor) -> bool:
+        """Whether it can write this tensor."""
 
     @abstractmethod
-    def layout(self, form: F) -> Parts:
+    def layout(self, tensor: S) -> Layout:
         """Part name -> data type and shape."""
 
     @abstractmethod
-    def encode(self, form: F) -> dict[str, Tensor]:
+    def encode(self, tensor: S) -> dict[str, Tensor]:
         """Part name -> tensor, as ``layout`` says."""
 
     @abstractmethod
-    def note(self, form: F) -> dict[str, Any]:
+    def note(self, tensor: S) -> Note:
         """What ``decode`` needs beside the parts, as JSON data."""
 
     @abstractmethod
-    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor]) -> F:
-        """The form again; its ``dense()`` has the same bits."""
+    def decode(self, note: Note, parts: Tensors) -> S:
+        """The stored tensor again; its ``dense()`` has the same bits."""
 
-    def bytes(self, form: F) -> int:
+    def bytes(self, tensor: S) -> int:
         """Bytes of all parts."""
-        return sum(part.bytes for part in self.layout(form).values())
+        return sum(spec.bytes for spec in self.layout(tensor).values())
+
+    def full_note(self, tensor: S) -> Note:
+        """The note as the packed file holds it: with the name of the encoding."""
+        return {"encoding": self.name, **self.note(tensor)}
 
 
-class Dense(Encoding[Form]):
-    """The float tensor as it is, under the tensor's own name; fits every form."""
+class DenseEncoding(Encoding[StoredTensor]):
+    """The float tensor as it is, under the tensor's own name; fits every format."""
 
     name = "dense"
 
-    def fits(self, form: Form) -> bool:
+    def fits(self, tensor: StoredTensor) -> bool:
         return True
 
-    def layout(self, form: Form) -> Parts:
-        return {"": Part(form.dtype, tuple(form.shape))}
+    def layout(self, tensor: StoredTensor) -> Layout:
+        return {"": TensorSpec(tensor.dtype, tuple(tensor.shape))}
 
-    def encode(self, form: Form) -> dict[str, Tensor]:
-        return {"": form.dense()}
+    def encode(self, tensor: StoredTensor) -> dict[str, Tensor]:
+        return {"": tensor.dense()}
 
-    def note(self, form: Form) -> dict[str, Any]:
+    def note(self, tensor: StoredTensor) -> Note:
         return {}
 
-    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Form:
-        return Plain(parts[""])
+    def decode(self, note: Note, parts: Tensors) -> StoredTensor:
+        return Dense(parts[""])
 
 
-class Indexed(Encoding[Any]):
+class IndexedEncoding(Encoding[Any], Generic[E]):
     """The weights that an index stores, written by a payload."""
 
-    def __init__(self, index: Index, payload: Payload[Any]) -> None:
+    def __init__(self, index: Index, payload: Payload[E]) -> None:
         self.index, self.payload = index, payload
         self.name = "_".join(filter(None, (index.name, payload.name)))
 
-    def fits(self, form: Form) -> bool:
-        if not isinstance(form, self.payload.form):
+    def fits(self, tensor: StoredTensor) -> bool:
+        if not self._has_format(tensor) or not self.index.fits(tensor.pattern):
             return False
-        return self.index.fits(form.pattern) and self.payload.fits(form, self.index.count(form.pattern))
+        return self.payload.fits(tensor, self.index.count(tensor.pattern))
 
-    def layout(self, form: Any) -> Parts:
-        return {**self.index.layout(form.pattern), **self.payload.layout(form, self.index.count(form.pattern))}
+    def layout(self, tensor: E) -> Layout:
+        return {**self.index.layout(tensor.pattern), **self.payload.layout(tensor, self.index.count(tensor.pattern))}
 
-    def encode(self, form: Any) -> dict[str, Tensor]:
-        stored = self.index.stored(form.mask())
-        return {**self.index.encode(stored, form.pattern), **self.payload.encode(form, stored)}
+    def encode(self, tensor: E) -> dict[str, Tensor]:
+        is_stored = self.index.stored(tensor.mask())
+        return {**self.index.encode(is_stored, tensor.pattern), **self.payload.encode(tensor, is_stored)}
 
-    def note(self, form: Any) -> dict[str, Any]:
-        return {**self.payload.note(form), **self.index.note(form.pattern)}
+    def note(self, tensor: E) -> Note:
+        return {**self.payload.note(tensor), **self.index.note(tensor.pattern)}
 
-    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Any:
-        return self.payload.decode(note, parts, self.index.decode(note, parts, prod(note["shape"])))
+    def decode(self, note: Note, parts: Tensors) -> E:
+        return self.payload.decode(note, parts, self.index.decode(note, parts, prod(shape_in(note))))
+
+    def _has_format(self, tensor: StoredTensor) -> TypeGuard[E]:
+        return isinstance(tensor, self.payload.tensor_class)
 
 
-class Both(Encoding[Disjoint]):
-    """Body and rest, each by its own smallest encoding."""
+class SumEncoding(Encoding[DensePlusSparse]):
+    """Two stored tensors, each by its own smallest encoding."""
 
     name = "both"
 
-    def fits(self, form: Form) -> bool:
-        return isinstance(form, Disjoint)
+    def fits(self, tensor: StoredTensor) -> bool:
+        return isinstance(tensor, DensePlusSparse)
 
-    def layout(self, form: Disjoint) -> Parts:
+    def layout(self, tensor: DensePlusSparse) -> Layout:
         return {
-            f"{key}.{name}": part
-            for key, own in _parts(form).items()
-            for name, part in smallest(own).layout(own).items()
+            f"{key}.{name}": spec
+            for key, summand in _summands(tensor).items()
+            for name, spec in smallest(summand).layout(summand).items()
         }
 
-    def encode(self, form: Disjoint) -> dict[str, Tensor]:
+    def encode(self, tensor: DensePlusSparse) -> dict[str, Tensor]:
         return {
             f"{key}.{name}": part
-            for key, own in _parts(form).items()
-            for name, part in smallest(own).encode(own).items()
+            for key, summand in _summands(tensor).items()
+            for name, part in smallest(summand).encode(summand).items()
         }
 
-    def note(self, form: Disjoint) -> dict[str, Any]:
-        return {key: {"encoding": smallest(own).name, **smallest(own).note(own)} for key, own in _parts(form).items()}
+    def note(self, tensor: DensePlusSparse) -> Note:
+        return {key: smallest(summand).full_note(summand) for key, summand in _summands(tensor).items()}
 
-    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Disjoint:
-        return Disjoint(*(_decoded(note[key], _under(key, parts)) for key in ("body", "rest")))
+    def decode(self, note: Note, parts: Tensors) -> DensePlusSparse:
+        body, rest = (decoded(note_in(note, key), _parts_under(key, parts)) for key in ("body", "rest"))
+        return DensePlusSparse(body, rest)
 
 
 _ALL: list[Encoding[Any]] = [
-    Dense(),
-    *(Indexed(index, payload) for payload in PAYLOADS for index in INDEXES if index.name or payload.name),
-    Both(),
+    DenseEncoding(),
+    *(IndexedEncoding(index, payload) for payload in PAYLOADS for index in INDEXES if index.name or payload.name),
+    SumEncoding(),
 ]
 
 ENCODINGS: dict[str, Encoding[Any]] = {encoding.name: encoding for encoding in _ALL}
 """Name in the packed file -> encoding."""
 
 
-def fitting(form: Form) -> list[Encoding[Any]]:
-    """The encodings that can write a form."""
-    return [encoding for encoding in ENCODINGS.values() if encoding.fits(form)]
+def fitting(tensor: StoredTensor) -> list[Encoding[Any]]:
+    """The encodings that can write a stored tensor."""
+    return [encoding for encoding in ENCODINGS.values() if encoding.fits(tensor)]
 
 
-def smallest(form: Form) -> Encoding[Any]:
+def smallest(tensor: StoredTensor) -> Encoding[Any]:
     """The encoding that takes the fewest bytes; among equals the first of ``ENCODINGS``."""
-    return min(fitting(form), key=lambda encoding: encoding.bytes(form))
+    return min(fitting(tensor), key=lambda encoding: encoding.bytes(tensor))
 
 
-def encoding_named(name: str) -> Encoding[Any]:
+def encoding_named(name: object) -> Encoding[Any]:
     """The encoding of a packed file. Raises UserError for a name that is not known here."""
     if name not in ENCODINGS:
         raise UserError("packed.encoding", name, f"one of {', '.join(ENCODINGS)}")
-    return ENCODINGS[name]
+    return ENCODINGS[str(name)]
 
 
-def _parts(form: Disjoint) -> dict[str, Form]:
-    return {"body": form.body, "rest": form.rest}
+def decoded(note: Note, parts: Tensors) -> StoredTensor:
+    """The stored tensor of a note with its encoding's name, and of its parts."""
+    tensor: StoredTensor = encoding_named(note["encoding"]).decode(note, parts)
+    return tensor
 
 
-def _under(key: str, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _summands(tensor: DensePlusSparse) -> dict[str, StoredTensor]:
+    return {"body": tensor.body, "rest": tensor.rest}
+
+
+def _parts_under(key: str, parts: Tensors) -> dict[str, Tensor]:
     return {name.removeprefix(f"{key}."): part for name, part in parts.items() if name.startswith(f"{key}.")}
-
-
-def _decoded(note: Mapping[str, Any], parts: Mapping[str, Tensor]) -> Form:
-    form: Form = encoding_named(note["encoding"]).decode(note, parts)
-    return form

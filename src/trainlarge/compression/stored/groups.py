@@ -15,7 +15,7 @@ def rows_of(tensor: Tensor, granularity: str) -> Tensor:
 
 
 def by_group(values: Tensor, size: int | None, fit: Callable[[Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """What ``fit`` finds ([n, g] -> tensors [n, 1]) for every group of ``values`` [rows, columns]: [rows, groups].
+    """What ``fit`` ([n, g] -> tensors [n, 1]) makes of every group of ``values`` [rows, columns]: [rows, groups].
 
     ``size`` is the length of a group (None: the row); where it does not divide the row, the last group is shorter.
     """
@@ -23,14 +23,15 @@ def by_group(values: Tensor, size: int | None, fit: Callable[[Tensor], tuple[Ten
     if size is None or size >= columns:
         return fit(values)
     whole = columns // size * size
-    found = tuple(tensor.view(rows, -1) for tensor in fit(values[:, :whole].reshape(-1, size)))
+    of_whole_groups = tuple(tensor.view(rows, -1) for tensor in fit(values[:, :whole].reshape(-1, size)))
     if whole == columns:
-        return found
-    return tuple(torch.cat([body, last], dim=1) for body, last in zip(found, fit(values[:, whole:]), strict=True))
+        return of_whole_groups
+    of_last_groups = fit(values[:, whole:])
+    return tuple(torch.cat(pair, dim=1) for pair in zip(of_whole_groups, of_last_groups, strict=True))
 
 
-def spread(scales: Tensor, size: int | None, columns: int) -> Tensor:
-    """[rows, groups] -> [rows, columns], or [rows, 1] where a row is one group: the scale of each weight."""
-    if size is None or scales.shape[1] == 1:
-        return scales
-    return scales.repeat_interleave(size, dim=1)[:, :columns]
+def per_weight(values: Tensor, size: int | None, columns: int) -> Tensor:
+    """Values [rows, groups] as [rows, columns], or [rows, 1] where a row is one group: the value of each weight."""
+    if size is None or values.shape[1] == 1:
+        return values
+    return values.repeat_interleave(size, dim=1)[:, :columns]

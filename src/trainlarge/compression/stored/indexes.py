@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from functools import lru_cache
 from itertools import combinations
 from math import ceil, comb, log2
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from trainlarge.compression.stored import bits as bit
-from trainlarge.compression.stored.container import Part, Parts
+from trainlarge.compression.stored.container import Layout
+from trainlarge.compression.stored.note import Note, integer
+from trainlarge.compression.stored.packed_bits import bytes_spec, pack_bools, pack_codes, unpack_bools, unpack_codes
 from trainlarge.compression.stored.pattern import BLOCKS, FEW, Pattern, gaps_of
+from trainlarge.compression.stored.payload import Tensors
 
 
 class Index(ABC):
@@ -33,7 +32,7 @@ class Index(ABC):
         """Weights that it stores."""
 
     @abstractmethod
-    def layout(self, pattern: Pattern) -> Parts:
+    def layout(self, pattern: Pattern) -> Layout:
         """Part name -> data type and shape."""
 
     @abstractmethod
@@ -45,15 +44,15 @@ class Index(ABC):
         """Part name -> tensor, as ``layout`` says."""
 
     @abstractmethod
-    def note(self, pattern: Pattern) -> dict[str, Any]:
+    def note(self, pattern: Pattern) -> Note:
         """What ``decode`` needs beside the parts, as JSON data."""
 
     @abstractmethod
-    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], total: int) -> Tensor:
+    def decode(self, note: Note, parts: Tensors, total: int) -> Tensor:
         """What ``stored`` gave."""
 
 
-class Everything(Index):
+class AllWeights(Index):
     """Every weight is stored."""
 
     name = ""
@@ -64,7 +63,7 @@ class Everything(Index):
     def count(self, pattern: Pattern) -> int:
         return pattern.total
 
-    def layout(self, pattern: Pattern) -> Parts:
+    def layout(self, pattern: Pattern) -> Layout:
         return {}
 
     def stored(self, mask: Tensor) -> Tensor:
@@ -73,10 +72,10 @@ class Everything(Index):
     def encode(self, stored: Tensor, pattern: Pattern) -> dict[str, Tensor]:
         return {}
 
-    def note(self, pattern: Pattern) -> dict[str, Any]:
+    def note(self, pattern: Pattern) -> Note:
         return {}
 
-    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], total: int) -> Tensor:
+    def decode(self, note: Note, parts: Tensors, total: int) -> Tensor:
         return torch.ones(total, dtype=torch.bool)
 
 
@@ -91,20 +90,20 @@ class Bitmask(Index):
     def count(self, pattern: Pattern) -> int:
         return pattern.count
 
-    def layout(self, pattern: Pattern) -> Parts:
-        return {"mask": bytes_part(pattern.total, 1)}
+    def layout(self, pattern: Pattern) -> Layout:
+        return {"mask": bytes_spec(pattern.total, 1)}
 
     def stored(self, mask: Tensor) -> Tensor:
         return mask
 
     def encode(self, stored: Tensor, pattern: Pattern) -> dict[str, Tensor]:
-        return {"mask": torch.from_numpy(bit.pack_mask(stored.numpy()))}
+        return {"mask": pack_bools(stored)}
 
-    def note(self, pattern: Pattern) -> dict[str, Any]:
+    def note(self, pattern: Pattern) -> Note:
         return {}
 
-    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], total: int) -> Tensor:
-        return torch.from_numpy(bit.unpack_mask(parts["mask"].numpy(), total))
+    def decode(self, note: Note, parts: Tensors, total: int) -> Tensor:
+        return unpack_bools(parts["mask"], total)
 
 
 class Gaps(Index):
@@ -122,9 +121,9 @@ class Gaps(Index):
     def count(self, pattern: Pattern) -> int:
         return pattern.count
 
-    def layout(self, pattern: Pattern) -> Parts:
+    def layout(self, pattern: Pattern) -> Layout:
         width = self._width(pattern)
-        return {"gaps": bytes_part(pattern.gap_codes[width], width)}
+        return {"gaps": bytes_spec(pattern.gap_codes[width], width)}
 
     def stored(self, mask: Tensor) -> Tensor:
         return mask
@@ -135,15 +134,16 @@ class Gaps(Index):
         ends = (gaps // top + 1).cumsum(0) - 1
         codes = torch.full((pattern.gap_codes[width],), top, dtype=torch.uint8)
         codes[ends] = (gaps % top).to(torch.uint8)
-        return {"gaps": packed_tensor(codes, width)}
+        return {"gaps": pack_codes(codes, width)}
 
-    def note(self, pattern: Pattern) -> dict[str, Any]:
+    def note(self, pattern: Pattern) -> Note:
         width = self._width(pattern)
         return {"gap_bits": width, "gaps": pattern.gap_codes[width]}
 
-    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], total: int) -> Tensor:
-        codes = unpacked(parts["gaps"], note["gap_bits"], note["gaps"])
-        ends = codes != 2 ** note["gap_bits"] - 1
+    def decode(self, note: Note, parts: Tensors, total: int) -> Tensor:
+        width = integer(note, "gap_bits")
+        codes = unpack_codes(parts["gaps"], width, integer(note, "gaps"))
+        ends = codes != 2**width - 1
         positions = (codes.long() + ends).cumsum(0)[ends] - 1
         return torch.zeros(total, dtype=torch.bool).index_fill_(0, positions, True)
 
@@ -151,7 +151,7 @@ class Gaps(Index):
         return min(pattern.gap_codes, key=lambda width: width * pattern.gap_codes[width])
 
 
-class Blocks(Index):
+class NofM(Index):
     """N:M: each block of M consecutive weights stores N, and the number of its pattern among the (M over N) possible.
 
     2:4 takes 3 bits for 4 weights, 4:8 takes 7 bits for 8. A block with fewer weights stores zeros, too.
@@ -166,8 +166,8 @@ class Blocks(Index):
     def count(self, pattern: Pattern) -> int:
         return self._blocks(pattern) * pattern.most[self.length]
 
-    def layout(self, pattern: Pattern) -> Parts:
-        return {"blocks": bytes_part(self._blocks(pattern), self._bits(pattern.most[self.length]))}
+    def layout(self, pattern: Pattern) -> Layout:
+        return {"blocks": bytes_spec(self._blocks(pattern), self._bits(pattern.most[self.length]))}
 
     def stored(self, mask: Tensor) -> Tensor:
         blocks = mask.view(-1, self.length)
@@ -180,14 +180,15 @@ class Blocks(Index):
         words = (_patterns(self.length, most).long() * powers).sum(1)
         number = torch.zeros(2**self.length, dtype=torch.uint8)
         number[words] = torch.arange(len(words), dtype=torch.uint8)
-        return {"blocks": packed_tensor(number[(stored.view(-1, self.length) * powers).sum(1)], self._bits(most))}
+        return {"blocks": pack_codes(number[(stored.view(-1, self.length) * powers).sum(1)], self._bits(most))}
 
-    def note(self, pattern: Pattern) -> dict[str, Any]:
+    def note(self, pattern: Pattern) -> Note:
         return {"of": pattern.most[self.length]}
 
-    def decode(self, note: Mapping[str, Any], parts: Mapping[str, Tensor], total: int) -> Tensor:
-        codes = unpacked(parts["blocks"], self._bits(note["of"]), total // self.length)
-        return _patterns(self.length, note["of"])[codes.long()].view(-1)
+    def decode(self, note: Note, parts: Tensors, total: int) -> Tensor:
+        most = integer(note, "of")
+        codes = unpack_codes(parts["blocks"], self._bits(most), total // self.length)
+        return _patterns(self.length, most)[codes.long()].view(-1)
 
     def _blocks(self, pattern: Pattern) -> int:
         return pattern.total // self.length
@@ -196,23 +197,8 @@ class Blocks(Index):
         return ceil(log2(comb(self.length, most)))
 
 
-INDEXES: tuple[Index, ...] = (Everything(), Bitmask(), Gaps(), *map(Blocks, BLOCKS))
+INDEXES: tuple[Index, ...] = (AllWeights(), Bitmask(), Gaps(), *map(NofM, BLOCKS))
 """All indexes; among equals the first is taken."""
-
-
-def bytes_part(count: int, bits: int) -> Part:
-    """The part that ``packed_tensor`` makes."""
-    return Part(torch.uint8, (bit.packed_bytes(count, bits),))
-
-
-def packed_tensor(codes: Tensor, bits: int) -> Tensor:
-    """[n] uint8 codes -> uint8 [bytes]."""
-    return torch.from_numpy(np.ascontiguousarray(bit.pack(codes.numpy(), bits)))
-
-
-def unpacked(packed: Tensor, bits: int, count: int) -> Tensor:
-    """The inverse of ``packed_tensor``: uint8 [count]."""
-    return torch.from_numpy(bit.unpack(packed.numpy(), bits, count))
 
 
 @lru_cache(maxsize=32)

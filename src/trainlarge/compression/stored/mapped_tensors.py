@@ -1,5 +1,5 @@
-"""Tensors in mapped pages: their memory goes back to the system at once, and not to the heap, where what lies between
-large blocks keeps it."""
+"""Tensors in memory-mapped pages. Their memory returns to the system at once; freed heap memory might stay with the
+process, because small blocks between large ones keep it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from torch import Tensor
 _ALIGNMENT = 64
 """Bytes; as torch aligns tensors on the CPU, so that products of them are computed in the same way."""
 _PAGES = "pages_of_a_file"
-"""Attribute of a tensor of ``TensorsOnDisk``."""
+"""Attribute of a tensor of ``TensorsOnDisk``: its pages."""
 
 
 class TensorsOnDisk(Mapping[str, Tensor]):
-    """A copy of tensors in a file without a name, which the system removes with the process (``TMPDIR`` says where).
+    """A copy of tensors in a file without a name, which the system removes with the process.
 
-    They are tensors like others, on the CPU. Read only: what is written to one may be lost (see ``read``).
+    They are tensors like others, on the CPU. Read only: what is written to one may be lost (see ``read``). The file is
+    in the folder of the environment variable ``TMPDIR``.
 
     Raises OSError where there is no room for the file.
     """
@@ -44,32 +45,36 @@ class TensorsOnDisk(Mapping[str, Tensor]):
 
 
 def read(tensor: Tensor) -> Tensor:
-    """The tensor, which is to be read now: if it is of ``TensorsOnDisk``, what was read of them before is given back.
+    """Return the tensor. If it is of ``TensorsOnDisk``, release the pages of all its tensors that were read earlier.
 
-    Those that are still in use come again from the file.
+    Pages that are still in use are read from the file again.
     """
     pages = getattr(tensor, _PAGES, None)
     if pages is not None:
-        give_back(pages)
+        release(pages)
     return tensor
 
 
 def zeros_in_pages(like: Mapping[str, Tensor]) -> tuple[mmap.mmap, dict[str, Tensor]]:
-    """Pages of main memory, and in them tensors of the same names, shapes and data types: 0, also after they were
-    given back."""
+    """Pages of main memory, and in them tensors of the same names, shapes and data types.
+
+    They are 0, also after ``release``.
+    """
     pages = mmap.mmap(-1, _size(like), access=mmap.ACCESS_COPY)
     return pages, _tensors_in(pages, like)
 
 
-def give_back(pages: mmap.mmap) -> None:
-    """Give the memory of all pages back to the system, which has those of a file again when they are read. Nothing
-    happens where the system has no such call."""
+def release(pages: mmap.mmap) -> None:
+    """Return the memory of all pages to the system; pages of a file are read again when they are used.
+
+    Does nothing where the system has no such call.
+    """
     if hasattr(mmap, "MADV_DONTNEED"):
         pages.madvise(mmap.MADV_DONTNEED)
 
 
 def _tensors_in(pages: mmap.mmap, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of the same names, shapes and data types that lie in ``pages``, one after the other."""
+    """Tensors of the same names, shapes and data types in ``pages``, one after the other."""
     starts = _starts(like)
     return {name: _tensor_at(pages, starts[name], tensor) for name, tensor in like.items()}
 
@@ -99,7 +104,7 @@ def _starts(tensors: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def _size(tensors: Mapping[str, Tensor]) -> int:
-    """Bytes of all; at least one, since nothing cannot be mapped."""
+    """Bytes of all tensors; at least one, since an empty file cannot be mapped."""
     return max(sum(_aligned(tensor.nbytes) for tensor in tensors.values()), 1)
 
 

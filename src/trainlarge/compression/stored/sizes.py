@@ -45,7 +45,7 @@ class Sizes:
     @classmethod
     def of(cls, weights: Weights, packed: Packed) -> Sizes:
         """Sizes by formula: nothing is encoded."""
-        counted = [name for name in packed.forms if name not in weights.buffers]
+        counted = [name for name in packed.stored if name not in weights.buffers]
         body = [name for name in counted if name not in weights.embeddings]
         file_bytes = packed.file_bytes()
         return cls(
@@ -61,16 +61,16 @@ class Sizes:
 
 
 def _parameters(packed: Packed, names: list[str]) -> int:
-    return sum(packed.forms[name].shape.numel() for name in names)
+    return sum(packed.stored[name].shape.numel() for name in names)
 
 
 def _nonzero(packed: Packed, names: list[str]) -> int:
-    return sum(packed.forms[name].nonzero for name in names)
+    return sum(packed.stored[name].nonzero for name in names)
 
 
 def _ideal_bytes(weights: Weights, packed: Packed, names: list[str]) -> int:
     bits: int | Fraction = 0
     for name in names:
-        form = packed.forms[name]
-        bits += form.bits * (form.nonzero if name in weights.matrices else form.shape.numel())
+        tensor = packed.stored[name]
+        bits += tensor.bits * (tensor.nonzero if name in weights.matrices else tensor.shape.numel())
     return -(-bits // 8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainlarge.compression.registry import Shared, reshapes
-from trainlarge.compression.structure.activations import layer_similarity
+from trainlarge.compression.structure.calibrated_importance import layer_similarity
 from trainlarge.compression.structure.cut import encoder_of, keep_layers
 from trainlarge.compression.weights import Weights
 from trainlarge.config.structure import LayerList, Layers

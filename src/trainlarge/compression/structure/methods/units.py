@@ -7,7 +7,7 @@ from torch import Tensor
 
 from trainlarge.compression.layout.encoder import Block
 from trainlarge.compression.registry import Shared, reshapes
-from trainlarge.compression.structure.activations import gate_importance
+from trainlarge.compression.structure.calibrated_importance import gate_importance
 from trainlarge.compression.structure.cut import Kind, encoder_of, keep_units
 from trainlarge.compression.structure.importance import weight_importance
 from trainlarge.compression.weights import Weights

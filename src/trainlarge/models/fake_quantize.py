@@ -1,0 +1,113 @@
+"""Activation quantization: linear layers whose inputs are fake-quantized, x' = scale * (code - zero_point).
+
+The values are those that integer arithmetic would give, computed in floats: codes and zero points are whole numbers up
+to 255, which float32 holds exactly. So a product of quantized inputs with quantized weights is that of their integers,
+times both scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+_HOOKS = "fake_quantize_hooks"
+"""Attribute of a model that holds the handles of its hooks; deep copies of the model quantize their inputs, too."""
+
+
+class FakeQuantizer(Protocol):
+    """How the inputs of one layer are quantized."""
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """The quantized inputs [..., in], of the same data type."""
+
+
+@dataclass(frozen=True)
+class PerToken:
+    """One range per vector [in] of inputs [..., in]: its own smallest and largest value."""
+
+    bits: int
+    symmetric: bool
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        values = inputs.float()
+        # torch.aminmax takes several times as long as both.
+        lowest, highest = values.amin(-1, keepdim=True), values.amax(-1, keepdim=True)
+        return fake_quantize(values, lowest, highest, self.bits, self.symmetric).to(inputs.dtype)
+
+
+@dataclass(frozen=True)
+class PerTensor:
+    """One fixed range [lowest, highest]; values beyond it are clamped."""
+
+    bits: int
+    symmetric: bool
+    lowest: float
+    highest: float
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        values = inputs.float()
+        lowest, highest = values.new_tensor(self.lowest), values.new_tensor(self.highest)
+        return fake_quantize(values, lowest, highest, self.bits, self.symmetric).to(inputs.dtype)
+
+
+def fake_quantize(values: Tensor, lowest: Tensor, highest: Tensor, bits: int, symmetric: bool) -> Tensor:
+    """Values rounded to the 2^bits equally spaced ones of a range; 2^bits - 1 of them where symmetric.
+
+    Args:
+        values: float32.
+        lowest: start of the range, broadcast against ``values``; the range is widened to hold 0, which stays 0.
+        highest: end of the range.
+    """
+    lowest, highest = lowest.clamp(max=0), highest.clamp(min=0)
+    if symmetric:
+        top = 2 ** (bits - 1) - 1
+        scale = _usable(torch.maximum(-lowest, highest) / top)
+        return torch.div(values, scale).round_().clamp_(-top, top).mul_(scale)
+    top = 2**bits - 1
+    scale = _usable((highest - lowest) / top)
+    zero_point = (-lowest / scale).round_().clamp_(0, top)
+    return torch.div(values, scale).round_().add_(zero_point).clamp_(0, top).sub_(zero_point).mul_(scale)
+
+
+def fake_quantize_inputs(model: nn.Module, quantizers: Mapping[str, FakeQuantizer]) -> None:
+    """Make layers of ``model`` quantize their inputs, in place of what was set before.
+
+    Args:
+        model: its modules and weights stay as they are, so that it is saved as any other.
+        quantizers: name of a module -> how its first argument is quantized. Empty: no input is quantized.
+    """
+    for handle in getattr(model, _HOOKS, ()):
+        handle.remove()
+    handles = [
+        model.get_submodule(name).register_forward_pre_hook(_hook(quantizer)) for name, quantizer in quantizers.items()
+    ]
+    setattr(model, _HOOKS, handles)
+
+
+def has_fake_quantized_inputs(model: nn.Module) -> bool:
+    """Whether any layer of ``model`` quantizes its inputs."""
+    return bool(getattr(model, _HOOKS, ()))
+
+
+@contextmanager
+def fake_quantized_inputs(model: nn.Module, quantizers: Mapping[str, FakeQuantizer]) -> Iterator[None]:
+    """``fake_quantize_inputs`` within a context; afterwards no layer quantizes its inputs."""
+    fake_quantize_inputs(model, quantizers)
+    try:
+        yield
+    finally:
+        fake_quantize_inputs(model, {})
+
+
+def _hook(quantizer: FakeQuantizer) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
+    return lambda module, inputs: (quantizer(inputs[0]), *inputs[1:])
+
+
+def _usable(scale: Tensor) -> Tensor:
+    """Scale 1 for inputs that are all 0: it keeps their zeros, and nothing is divided by 0."""
+    return torch.where(scale > 0, scale, torch.ones_like(scale))
