@@ -31,7 +31,7 @@ from trainlarge.compression import Magnitude, Recipe, compress_grid
 from trainlarge.compression.weights import Weights, load_weights
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.machine.device import device_name
-from trainlarge.machine.threads import make_threads_yield
+from trainlarge.machine.environment import make_threads_yield
 from trainlarge.models import attention
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import FORWARDS, masked_logits

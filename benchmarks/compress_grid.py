@@ -39,7 +39,7 @@ from trainlarge.config.register import register_schema
 from trainlarge.config.share import share_folder
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine.device import device_name
-from trainlarge.machine.threads import make_threads_yield
+from trainlarge.machine.environment import make_threads_yield
 from trainlarge.sweep.compose import plain
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.stages import runner

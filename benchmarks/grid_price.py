@@ -28,7 +28,7 @@ from rich.console import Console
 from trainlarge.config.register import register_schema
 from trainlarge.config.share import share_folder
 from trainlarge.launch.engine import run_cells
-from trainlarge.machine.threads import make_threads_yield
+from trainlarge.machine.environment import make_threads_yield
 from trainlarge.sweep.compose import plain
 from trainlarge.sweep.store import Study
 from trainlarge.training.schedule import make_schedule

@@ -22,8 +22,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
 from trainlarge.machine.device import device_name
+from trainlarge.machine.environment import make_threads_yield
 from trainlarge.machine.memory import keep_freed_memory
-from trainlarge.machine.threads import make_threads_yield
 from trainlarge.models.loss import output_cross_entropy
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

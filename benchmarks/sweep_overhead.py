@@ -31,7 +31,7 @@ from typing import Any
 from rich.console import Console
 
 from trainlarge.commands.estimate import estimate
-from trainlarge.commands.stage import act_on_cells
+from trainlarge.commands.hydra_entry import act_on_cells
 from trainlarge.commands.status import read_state
 from trainlarge.commands.step_times import StepTimes
 from trainlarge.config.schema import ImplConfig, LauncherConfig, TrackingConfig
@@ -102,12 +102,11 @@ def _expanded(count: int) -> list[dict[str, Any]]:
     """A sweep of ``count`` cells, a multiple of 4: two widths, two budgets that share a trunk, and seeds."""
     blocks = [{"arch.width": [64, 128], "budget": ["40 steps", "80 steps"], "seed": list(range(count // 4))}]
     sweep = {"blocks": blocks, "exclude": ["arch.width == 64 and seed < 0"]}
-    configs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         file = Path("sweeps/bench/train.yaml")
         file.parent.mkdir(parents=True)
         file.write_text("# @package _global_\n" + json.dumps({"sweep": sweep}))
-        act_on_cells("train", ["-m", "+sweeps=bench/train", *BASE], lambda stage, found: configs.extend(found))
+        [configs] = act_on_cells("train", ["-m", "+sweeps=bench/train", *BASE], lambda stage, found: found)
     return configs
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 # Tests run side by side, on a core each: two threads each on two cores take half as long again, and threads that spin
-# while they wait take the cores from one another (machine/threads.py). Set before torch is imported, and inherited by
-# every process that a test starts.
+# while they wait take the cores from one another (machine/environment.py). Set before torch is imported, and inherited
+# by every process that a test starts.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("TRAINLARGE_CORES", "1")
@@ -29,6 +29,7 @@ from trainlarge.config.register import register_schema
 from trainlarge.config.share import share_folder
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine import probe
+from trainlarge.machine.resources import Resources
 from trainlarge.results.frames import StudyFrames, load_study
 from trainlarge.sweep.compose import Composer
 from trainlarge.sweep.plan import make_cells, make_plan
@@ -182,10 +183,10 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyt
 def run_here(study: Study) -> Callable[..., list[CellFolder]]:
     """Runs configurations of one job in this very process and returns the folders of their cells."""
 
-    def run(stage: str, configs: list[dict[str, Any]]) -> list[CellFolder]:
+    def run(stage: str, configs: list[dict[str, Any]], resources: Resources | None = None) -> list[CellFolder]:
         plan = make_plan(study, stage, make_cells(stage, configs))
         for job in plan.jobs:
-            running = RunningJob.claim(study, stage, list(job.cell_ids))
+            running = RunningJob.claim(study, stage, job.cell_ids, resources)
             with running.running():
                 runner(stage).run(running)
         return [study.folder(stage, cell.id) for cell in plan.cells]

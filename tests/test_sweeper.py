@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from trainlarge.commands.stage import act_on_cells
+from trainlarge.commands.hydra_entry import act_on_cells
 
 
 def expanded(*arguments: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    act_on_cells("train", list(arguments), lambda stage, configs: found.extend(configs))
-    return found
+    [configs] = act_on_cells("train", list(arguments), lambda stage, configs: configs)
+    return configs
 
 
 def seconds_to_expand(seeds: int) -> float:

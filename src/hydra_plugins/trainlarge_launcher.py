@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -11,11 +10,10 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
+from trainlarge.commands.hydra_entry import chosen_action
 from trainlarge.errors import UserError
-from trainlarge.launch.engine import CellsFailed, Outcome, run_cells
-from trainlarge.sweep.action import chosen_action
+from trainlarge.launch.engine import CellsFailed, Outcome
 from trainlarge.sweep.compose import plain
 from trainlarge.sweep.plan import make_cells
 
@@ -53,10 +51,7 @@ class TrainlargeLauncher(Launcher):
         return [_job_return(outcome, cell, overrides) for cell, overrides in zip(cells, job_overrides, strict=True)]
 
     def _act(self, stage: str, configs: list[dict[str, Any]]) -> Outcome:
-        try:
-            outcome = chosen_action(default=partial(run_cells, console=Console()))(stage, configs)
-        except CellsFailed as error:
-            return error.outcome
+        outcome = chosen_action()(stage, configs)
         if not isinstance(outcome, Outcome):
             sweeper = OmegaConf.select(self.config, "hydra.runtime.choices")["hydra/sweeper"]
             raise UserError("hydra/sweeper", sweeper, "trainlarge, the one whose cells are known before any has run")

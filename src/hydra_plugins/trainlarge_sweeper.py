@@ -10,11 +10,9 @@ from hydra.core.override_parser.types import Override, QuotedString, Sweep
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
-from rich.console import Console
 
+from trainlarge.commands.hydra_entry import chosen_action
 from trainlarge.errors import UserError
-from trainlarge.launch.engine import Outcome, run_cells
-from trainlarge.sweep.action import chosen_action
 from trainlarge.sweep.compose import Composer
 from trainlarge.sweep.expand import sweep_configs
 
@@ -42,7 +40,7 @@ class TrainlargeSweeper(Sweeper):
         composer = Composer(lambda choices: self._compose(fixed, choices), self._is_group)
         axes = {_key(override): _values(override) for override in overrides if override.is_sweep_override()}
         configs = sweep_configs(composer, axes | self._replaced(composer, fixed))
-        return chosen_action(default=_run)(_stage(self.config), configs)
+        return chosen_action()(_stage(self.config), configs)
 
     def _compose(self, fixed: list[Override], choices: list[str]) -> DictConfig:
         chosen = {choice.partition("=")[0] for choice in choices}
@@ -61,10 +59,6 @@ class TrainlargeSweeper(Sweeper):
         blocks = composer.config({})["sweep"]["blocks"]
         swept = {str(key) for block in blocks if isinstance(block, dict) for key in block}
         return {_key(override): [_value(override)] for override in fixed if _key(override) in swept}
-
-
-def _run(stage: str, configs: list[dict[str, Any]]) -> Outcome:
-    return run_cells(stage, configs, Console())
 
 
 def _stage(config: DictConfig) -> str:

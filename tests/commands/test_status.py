@@ -16,7 +16,7 @@ from trainlarge.cli import main
 from trainlarge.commands import status_view
 from trainlarge.commands.status import STALE, read_state
 from trainlarge.commands.status_view import view, watch
-from trainlarge.sweep.history import COMMAND_VARIABLE, last_commands, remember_command
+from trainlarge.sweep.history import last_commands, remember_command
 from trainlarge.sweep.lease import LEASE_SECONDS, Lease
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
@@ -71,15 +71,14 @@ def test_every_state_is_counted_and_what_matters_is_shown(mixed: Study) -> None:
     assert STALE not in text
 
 
-def test_the_command_that_goes_on_is_the_one_that_was_given(mixed: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_that_goes_on_is_the_one_that_was_given(mixed: Study) -> None:
     for command in ("trainlarge train -m +sweeps=mine/train", "trainlarge train -m seed=0,1 launcher=slurm"):
-        monkeypatch.setenv(COMMAND_VARIABLE, command)
-        remember_command(mixed, "train")
-        remember_command(mixed, "train")
+        remember_command(mixed, "train", command)
+        remember_command(mixed, "train", command)
     with (mixed.path / "commands.jsonl").open("a") as file:
         file.write('{"time": 1, "sta')
     assert last_commands(mixed) == {"train": command}
-    remember_command(mixed, "compress")
+    remember_command(mixed, "compress", command)
     assert last_commands(mixed) == {"train": command, "compress": command}
     assert len((mixed.path / "commands.jsonl").read_text().splitlines()) == 4, "what is repeated is written once"
     state = read_state(mixed)

@@ -50,7 +50,8 @@ def test_a_passage_does_not_cross_documents() -> None:
     assert overlap(["short"], ["short"]).shares() == {"overlap_documents": 1.0, "overlap_passages": None}
 
 
-def test_copied_rows_are_counted_told_and_kept(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_copied_rows_are_counted_told_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "trainlarge")
     rows = [prose(20, i) for i in range(300)]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in [*rows[:280], "", " "]))
     held_out = [*rows[270:], None]
@@ -58,12 +59,14 @@ def test_copied_rows_are_counted_told_and_kept(tmp_path: Path, capfd: pytest.Cap
     files = {"files": [str(tmp_path / "train.jsonl")], "validation_files": [str(tmp_path / "held_out.jsonl")]}
     data = {"name": "text", "vocab_size": 300, **files}
     built = prepare(data, tmp_path / "root")
-    printed = capfd.readouterr().err
-    assert "warning: 10 of 30 validation documents stand in the training text too" in printed
-    assert "2 of 282 rows have no text" in printed and "1 of 31 rows have no text" in printed
-    assert "33.3% of the validation text" in printed
+    printed = caplog.messages
+    text = "\n".join(printed)
+    assert "warning: 10 of 30 validation documents stand in the training text too" in text
+    assert "2 of 282 rows have no text" in text and "1 of 31 rows have no text" in text
+    assert "33.3% of the validation text" in text
+    caplog.clear()
     again = prepare(data, tmp_path / "root")
-    assert again.facts == built.facts and capfd.readouterr().err == printed
+    assert again.facts == built.facts and caplog.messages == printed
     assert built.facts and built.facts.overlap.shares()["overlap_documents"] == pytest.approx(1 / 3)
 
 

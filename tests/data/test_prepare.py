@@ -139,7 +139,8 @@ def test_killed_builder_leaves_nothing_that_is_used(tmp_path):
 
 @pytest.mark.parametrize("name", ["meta.json", "train.bin", "validation.bin", "tokenizer.json"])
 @pytest.mark.parametrize("how", ["changed", "truncated", "gone"])
-def test_damaged_data_is_built_again(data, prepared, tmp_path, capsys, name, how):
+def test_damaged_data_is_built_again(data, prepared, tmp_path, caplog, name, how):
+    caplog.set_level("WARNING", "trainlarge")
     folder = shutil.copytree(prepared.folder, tmp_path / prepared.folder.name)
     content = (folder / name).read_bytes()
     middle = len(content) // 2
@@ -148,22 +149,24 @@ def test_damaged_data_is_built_again(data, prepared, tmp_path, capsys, name, how
     if how == "gone":
         (folder / name).unlink()
     again = prepare(data, tmp_path)
-    assert capsys.readouterr().out.startswith("prepared data is damaged and is built again: ")
+    assert "prepared data is damaged and is built again: " in caplog.text
     assert again.folder == folder and (folder / name).read_bytes() == content
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [folder.name]
+    caplog.clear()
     prepare(data, tmp_path)
-    assert not capsys.readouterr().out
+    assert not caplog.text
 
 
-def test_what_an_older_version_prepared_is_used_as_far_as_it_proves_itself(data, prepared, tmp_path, capsys):
+def test_what_an_older_version_prepared_is_used_as_far_as_it_proves_itself(data, prepared, tmp_path, caplog):
+    caplog.set_level("WARNING", "trainlarge")
     folder = shutil.copytree(prepared.folder, tmp_path / prepared.folder.name)
     meta = json.loads((folder / "meta.json").read_text())
     del meta["seal"], meta["tokenizer"]
     (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
-    assert prepare(data, tmp_path).folder == folder and not capsys.readouterr().out
+    assert prepare(data, tmp_path).folder == folder and not caplog.text
     (folder / "meta.json").write_text(json.dumps({**meta, "fingerprint": "0" * 16}))
     assert prepare(data, tmp_path).fingerprint == prepared.fingerprint
-    assert "meta.json says fingerprint 0000000000000000 and not" in capsys.readouterr().out
+    assert "meta.json says fingerprint 0000000000000000 and not" in caplog.text
 
 
 def test_damaged_data_whose_text_is_gone_is_named(data, text_file, tmp_path):

@@ -31,7 +31,7 @@ Losses = Callable[[CellFolder], list[float]]
 
 
 def test_where_memory_runs_out_the_micro_batch_is_halved_and_the_result_stays(
-    tiny: Tiny, run_once: RunOnce, losses: Losses, capfd: pytest.CaptureFixture[str]
+    tiny: Tiny, run_once: RunOnce, losses: Losses, caplog: pytest.LogCaptureFixture
 ) -> None:
     shape = ("arch.width=256", "arch.depth=4", "optim.batch=16384", "budget=30 steps")
     config = tiny("impl=plain", *shape)
@@ -47,7 +47,7 @@ def test_where_memory_runs_out_the_micro_batch_is_halved_and_the_result_stays(
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert folder.record()["environment"]["micro_batch_rows"] in (512, 256)
-    assert "out of memory with 1024 rows at once" in capfd.readouterr().out
+    assert "out of memory with 1024 rows at once" in caplog.text
     assert losses(folder) == pytest.approx(expected, rel=1e-4)
 
 

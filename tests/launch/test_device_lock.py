@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from trainlarge.launch.device_lock import hold_devices
-from trainlarge.machine.place import Place
+from trainlarge.machine.resources import Resources
 
 # A lock belongs to an opened file, not to a process, so that threads stand for commands here.
 
@@ -31,7 +31,7 @@ def gets(*devices: str, per_device: int = 1) -> bool:
             waited.set()
         return waited.is_set()
 
-    hold_devices(Place(1, devices, per_device), is_asked_to_stop)
+    hold_devices(Resources(1, devices, per_device), is_asked_to_stop)
     return not waited.is_set()
 
 

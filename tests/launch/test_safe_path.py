@@ -14,6 +14,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from trainlarge.launch.safe_path import SAFE, SHELL_LINES, leave_working_directory, safe_children, safe_environment
+from trainlarge.machine.resources import Resources
 from trainlarge.sweep.store import Study
 from trainlarge.training import ranks
 
@@ -101,10 +102,11 @@ def test_other_ranks_are_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[tuple[list[str], dict[str, str]]] = []
     monkeypatch.setattr(ranks.subprocess, "Popen", lambda command, env: started.append((command, env)) or MagicMock())
     monkeypatch.setattr(ranks, "joined", nullcontext)
-    with ranks.ranks(Path("study"), ["cell"], 2):
+    with ranks.ranks(Path("study"), ["cell"], 2, Resources(3, jobs_per_device=2)):
         pass
     [(command, environment)] = started
     assert command[:3] == [sys.executable, "-P", "-m"] and environment[SAFE] == "1"
+    assert command[4:] == ["--cores=3", "--jobs-per-device=2", "study", "cell"]
 
 
 def test_a_job_of_two_ranks_runs_in_a_folder_of_foreign_modules(

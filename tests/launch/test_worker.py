@@ -18,9 +18,10 @@ from trainlarge.sweep.store import Study
 RUN = """
 import sys
 from pathlib import Path
-from trainlarge.launch.worker import run_job
+from trainlarge.launch.worker import Assignment, run_job
+from trainlarge.machine.resources import Resources
 
-run_job(Path(sys.argv[1]), "train", sys.argv[2:], 1)
+run_job(Assignment(Path(sys.argv[1]), "train", tuple(sys.argv[2:]), Resources(1)))
 """
 
 
@@ -41,7 +42,8 @@ def test_a_log_stays_when_a_later_job_begins_with_another_cell(
     said = first.log.read_text()
     assert "data.vocab_size=100000" in said and second.log.samefile(first.log)
     run(study, new.id, first.id)
-    assert first.log.read_text() == f"{said}goes on in ../{new.id}/log.txt\n"
+    added = first.log.read_text().removeprefix(said)
+    assert added.split(maxsplit=2)[2] == f"{first.id} continued in ../{new.id}/log.txt\n"
     assert second.log.read_text().startswith(said) and "data.vocab_size=100000" in new.log.read_text()
     run(study, first.id, second.id, new.id)
     assert first.log.read_text().count("data.vocab_size=100000") == 2 * said.count("data.vocab_size=100000")

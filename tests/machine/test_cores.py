@@ -6,14 +6,14 @@ import pytest
 
 from trainlarge.cli import main
 from trainlarge.machine.cores import CORES, cores_here
-from trainlarge.machine.place import places
+from trainlarge.machine.resources import divide
 from trainlarge.sweep.store import Study
 
 
 def test_the_variable_limits_what_jobs_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CORES, "6")
     assert cores_here() == 6
-    assert [place.cores for place in places(2, (), 1, 1)] == [3, 3]
+    assert [share.cores for share in divide(2, (), 1, 1)] == [3, 3]
     monkeypatch.delenv(CORES)
     assert cores_here() == len(os.sched_getaffinity(0))
 

@@ -20,7 +20,8 @@ from trainlarge.errors import UserError
 from trainlarge.launch.engine import run_cells
 from trainlarge.launch.local_options import LocalOptions
 from trainlarge.machine import devices
-from trainlarge.machine.devices import MASK, visible_devices
+from trainlarge.machine.devices import visible_devices
+from trainlarge.machine.environment import VISIBLE_DEVICES
 from trainlarge.sweep.stages import runner_modules
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -43,7 +44,7 @@ def tiny(tiny: Tiny) -> Tiny:
     ],
 )  # fmt: skip
 def test_the_mask_is_read_as_cuda_reads_it(mask: str, found: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(MASK, mask)
+    monkeypatch.setenv(VISIBLE_DEVICES, mask)
     assert visible_devices() == found
 
 
@@ -71,14 +72,14 @@ def install(folder: Path, script: str) -> None:
 def test_without_a_mask_nvidia_smi_is_asked(
     script: str, found: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(MASK, raising=False)
+    monkeypatch.delenv(VISIBLE_DEVICES, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     install(tmp_path, script)
     assert visible_devices() == found
 
 
 def test_without_nvidia_smi_the_driver_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(MASK, raising=False)
+    monkeypatch.delenv(VISIBLE_DEVICES, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     devices._listed.cache_clear()
     for name in ("0000:07:00.0", "0000:0b:00.0"):
@@ -93,19 +94,19 @@ def options(tiny: Tiny, *overrides: str) -> LocalOptions:
 
 
 def masks(tiny: Tiny, *overrides: str) -> list[tuple[str, ...]]:
-    return [place.devices for place in options(tiny, *overrides).places]
+    return [share.devices for share in options(tiny, *overrides).shares]
 
 
 def test_there_are_as_many_jobs_as_devices_and_each_has_its_own(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(MASK, "4,5,7")
+    monkeypatch.setenv(VISIBLE_DEVICES, "4,5,7")
     assert masks(tiny) == [("4",), ("5",), ("7",)]
     assert masks(tiny, "workers=2") == [("4",), ("5",)]
     assert masks(tiny, "impl.devices=2") == [("4", "5")], "what is left over is too few for a job"
     assert masks(tiny, "launcher.per_device=2") == [("4",), ("5",), ("7",)] * 2
     assert masks(tiny, "launcher.per_device=2", "workers=4") == [("4",), ("5",), ("7",), ("4",)]
     assert masks(tiny, "impl.device=cpu", "workers=9") == [()] * 9
-    monkeypatch.setenv(MASK, "")
-    assert masks(tiny) == [()] and options(tiny).places[0].per_device == 1
+    monkeypatch.setenv(VISIBLE_DEVICES, "")
+    assert masks(tiny) == [()] and options(tiny).shares[0].jobs_per_device == 1
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_there_are_as_many_jobs_as_devices_and_each_has_its_own(tiny: Tiny, monk
 def test_what_the_devices_cannot_serve_is_refused(
     overrides: list[str], told: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(MASK, "0,1")
+    monkeypatch.setenv(VISIBLE_DEVICES, "0,1")
     with pytest.raises(UserError) as error:
         options(tiny, *overrides)
     assert told in str(error.value)
@@ -130,8 +131,9 @@ def test_what_the_devices_cannot_serve_is_refused(
 
 def seen(folder: CellFolder) -> str:
     """What the cell's process says that it sees."""
-    [line] = [line for line in folder.log.read_text().splitlines() if line.startswith(f"{MASK}=")]
-    return line.removeprefix(f"{MASK}=")
+    [words] = [line.split() for line in folder.log.read_text().splitlines() if VISIBLE_DEVICES in line]
+    assert words[2] == folder.id, "each line has its date, time and cell"
+    return words[3].removeprefix(f"{VISIBLE_DEVICES}=")
 
 
 def overlaps(first: dict[str, Any], second: dict[str, Any]) -> bool:
@@ -139,7 +141,7 @@ def overlaps(first: dict[str, Any], second: dict[str, Any]) -> bool:
 
 
 def test_no_device_has_two_jobs_at_once(tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(MASK, "4,GPU-8a1c")
+    monkeypatch.setenv(VISIBLE_DEVICES, "4,GPU-8a1c")
     run_cells("train", [tiny(f"seed={seed}", "impl.threads=1") for seed in range(4)], Console(file=io.StringIO()))
     spans: dict[str, list[dict[str, Any]]] = {}
     for folder in study.folders("train"):
@@ -152,7 +154,7 @@ def test_no_device_has_two_jobs_at_once(tiny: Tiny, study: Study, monkeypatch: p
 def test_cells_that_share_a_device_say_so_and_keep_their_probe_apart(
     tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(MASK, ABSENT)
+    monkeypatch.setenv(VISIBLE_DEVICES, ABSENT)
     configs = [tiny(f"seed={seed}", "impl.threads=1", "launcher.per_device=2") for seed in range(2)]
     run_cells("train", configs, Console(file=io.StringIO()))
     for folder in study.folders("train"):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainlarge.cli import main
-from trainlarge.commands.stage import act_on_cells
+from trainlarge.commands.hydra_entry import act_on_cells
 from trainlarge.config.method import METHODS
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import Cell
@@ -32,9 +32,7 @@ parser = OverridesParser.create()
 
 
 def expanded(stage: str, *arguments: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    act_on_cells(stage, list(arguments), lambda _, configs: found.extend(configs))
-    return found
+    return [config for some in act_on_cells(stage, list(arguments), lambda _, configs: configs) for config in some]
 
 
 @pytest.mark.parametrize("text", TEXTS)

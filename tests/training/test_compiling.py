@@ -27,7 +27,7 @@ from trainlarge.tasks.masked_lm import MaskedLM
 from trainlarge.training import setup
 from trainlarge.training.cells import resolve
 from trainlarge.training.clocks import Clock
-from trainlarge.training.compiling import CACHE_VARIABLE, Compiling
+from trainlarge.training.compiling import Compiling
 
 Tiny = Callable[..., dict[str, Any]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
@@ -38,7 +38,7 @@ SHAPE = Shape("modern", 32, 2, 2, 2.0, vocab_size=60, positions=12, dropout=0.1)
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of compiled code of the test's own, so that nothing is found there."""
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch._dynamo.reset()
     return tmp_path
 

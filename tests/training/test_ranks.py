@@ -14,6 +14,7 @@ import torch.distributed as distributed
 from safetensors.torch import load_file
 
 from trainlarge.errors import UserError
+from trainlarge.machine.resources import Resources
 from trainlarge.models.forward import FORWARDS, Forward, library_logits
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.ranks import least_of_ranks, ranks, settled_by_rank_0
@@ -95,7 +96,7 @@ def test_ranks_agree_on_the_least(two_ranks: TwoRanks) -> None:
 
 
 def test_one_device_starts_nothing(study: Study) -> None:
-    with ranks(study.path, [], 1):
+    with ranks(study.path, [], 1, Resources(1)):
         assert not distributed.is_initialized()
         assert least_of_ranks(3) == 3
         assert settled_by_rank_0(lambda run_steps: sum(run_steps(3)), lambda steps: [0.5] * steps) == 1.5

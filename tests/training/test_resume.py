@@ -21,8 +21,8 @@ from torch import Tensor
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.worker import run_job
-from trainlarge.machine.place import PER_DEVICE
 from trainlarge.machine.probe import StepTiming
+from trainlarge.machine.resources import Resources
 from trainlarge.results.comparable import timed
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.plan import make_cells, make_plan
@@ -36,7 +36,7 @@ from trainlarge.training.trunk_folder import TRUNK
 from trainlarge.training.trunk_time import TrunkTime
 
 Tiny = Callable[..., dict[str, Any]]
-Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
+Run = Callable[..., list[CellFolder]]
 CLOCKS = {"train_seconds", "model_seconds", "wall_seconds"}
 FP32 = "impl.precision=fp32"
 
@@ -163,7 +163,7 @@ def a_state(step: int) -> TrainState:
 
 @pytest.mark.parametrize("linked", [".", ".."])
 def test_behind_a_link_only_own_states_are_removed(
-    tmp_path: Path, linked: str, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, linked: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "trunks" / "trunk"
     others = TrunkStates(folder)
@@ -184,7 +184,7 @@ def test_behind_a_link_only_own_states_are_removed(
     assert (states.newest(TRUNK, at_most=14) or a_state(0)).step == 5
     assert set(before) <= set(folder.rglob("*"))
     assert sorted(path.name for path in folder.glob("trunk-*")) == [f"trunk-{step:09d}" for step in (5, 10, 20, 25)]
-    assert f"trunk-000000010 is left where it is: {link} is a link" in capfd.readouterr().out
+    assert f"trunk-000000010 is left where it is: {link} is a link" in caplog.text
 
 
 def test_a_trunk_behind_a_link_is_not_removed_to_time_it_anew(tmp_path: Path) -> None:
@@ -283,11 +283,9 @@ def test_a_run_that_goes_on_in_another_way_says_so_and_its_seconds_are_no_result
 
 @pytest.mark.parametrize("is_known", [True, False])
 def test_a_trunk_that_shared_its_device_is_not_taken_for_one_alone(
-    tiny: Tiny, run_here: Run, study: Study, monkeypatch: pytest.MonkeyPatch, is_known: bool
+    tiny: Tiny, run_here: Run, study: Study, is_known: bool
 ) -> None:
-    with monkeypatch.context() as patched:
-        patched.setenv(PER_DEVICE, "2")
-        run_here("train", [tiny("budget=40 steps")])
+    run_here("train", [tiny("budget=40 steps")], Resources(1, jobs_per_device=2))
     if not is_known:
         for path in study.path.glob("trunks/*/*/state.json"):
             state = json.loads(path.read_text())

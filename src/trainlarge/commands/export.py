@@ -1,14 +1,16 @@
-"""A cell's model as a folder that any program of the Hugging Face family reads."""
+"""``trainlarge export``: a cell's model as a folder that any program of the Hugging Face family reads."""
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trainlarge.commands.show import find_cell
+from trainlarge.commands.call import Call
+from trainlarge.commands.show import add_cell, find_cell
 from trainlarge.compression.checkpoint import unchanged_checkpoint
 from trainlarge.errors import UserError
 from trainlarge.sweep.store import CellFolder, Study
@@ -24,6 +26,17 @@ _ONLY_PACKED = {
     "activations": "a cell whose model does not round the inputs of its layers",
 }
 """What a packed file may say that the layout of Hugging Face cannot -> what can be exported."""
+
+
+def main(call: Call) -> int:
+    """Export a cell."""
+    parser = argparse.ArgumentParser(prog="trainlarge export", description=__doc__)
+    add_cell(parser)
+    parser.add_argument("folder", help="a folder that does not exist yet")
+    options = parser.parse_args(call.arguments)
+    folder = export_cell(options.cell, Path(options.folder), options.study)
+    print(f"{folder.stage} cell {folder.id}: {options.folder}")
+    return 0
 
 
 def export_cell(text: str, target: Path, study: str | None = None) -> CellFolder:

@@ -8,9 +8,6 @@ from typing import NoReturn
 
 from trainlarge.errors import UserError
 
-VERBS = frozenset({"train", "compress", "run", "plan"})
-"""Verbs that take the flags."""
-
 
 def flags() -> argparse.ArgumentParser:
     """The flags, as the parent of other parsers."""

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shlex
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 from rich.console import Console
 
+from trainlarge.commands.call import Call
 from trainlarge.commands.estimate import Estimate, JobEstimate, estimate
-from trainlarge.commands.stage import act_on_cells
+from trainlarge.commands.hydra_entry import act_on_cells
+from trainlarge.commands.launch_flags import with_keys
 from trainlarge.commands.step_times import StepTimes, cores_of_a_job
-from trainlarge.commands.terminal import table
+from trainlarge.commands.terminal import console, table
 from trainlarge.errors import UserError
 from trainlarge.launch.check import check_command
 from trainlarge.launch.local_options import LocalOptions
 from trainlarge.launch.slurm import max_array_size, not_on_their_way
 from trainlarge.launch.slurm_command import SlurmRefused, slurm_command
 from trainlarge.launch.slurm_options import array_option, array_slices, largest_array, sbatch_options
-from trainlarge.machine.threads import make_threads_yield
+from trainlarge.machine.environment import make_threads_yield
 from trainlarge.results.axes import counted_text, prefixed_text, seconds_text
-from trainlarge.sweep.cell import Cell, canonical_json
+from trainlarge.sweep.cell import canonical_json
 from trainlarge.sweep.plan import Plan, look_ahead, make_cells
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.step_times import budgets_missed, missed_in_words
@@ -33,7 +36,9 @@ PATIENCE_SECONDS = 5.0
 """How long a plan waits for SLURM, whose commands try for a minute where its configuration is not there."""
 SHOWN_JOBS = 20
 UNKNOWN = "not measured"
-SPARED = "spared_steps"
+_SWEEP_FLAGS = ("-m", "--multirun")
+"""Taken as given: a plan reads every command line as a sweep, of one cell if need be."""
+SAVED_STEPS = "spared_steps"
 _FIELDS = ("parameters", "steps", "tokens", "flops", "seconds", "disk_bytes", "state_bytes")
 _WRITERS = {
     "parameters": prefixed_text(""), "steps": counted_text(""), "tokens": prefixed_text(""),
@@ -43,7 +48,7 @@ _WRITERS = {
 
 
 @dataclass(frozen=True)
-class Foresight:
+class CommandForecast:
     """A command's plan and what it will take."""
 
     study: Study
@@ -66,13 +71,35 @@ class Foresight:
             "launcher": self.config["launcher"]["name"], "workers": _workers(self.config),
             "cells": len(self.plan.cells), "done": self.plan.done, "arrays": self.arrays,
             "on_their_way": self.on_their_way,
-            "total": {name: self.estimate.total(name) for name in (*_FIELDS, SPARED)},
+            "total": {name: self.estimate.total(name) for name in (*_FIELDS, SAVED_STEPS)},
             "elapsed_seconds": self.estimate.elapsed_seconds,
             "jobs": [asdict(job) for job in self.estimate.jobs],
         }  # fmt: skip
 
 
-def foresee(arguments: list[str], calibrate: bool = False) -> Foresight:
+def main(call: Call) -> int:
+    """Print the plan of a command line."""
+    given = [argument for argument in with_keys(list(call.arguments)) if argument not in _SWEEP_FLAGS]
+    options = _parser().parse_intermixed_args(given)
+    forecast = forecast_command(options.arguments, options.calibrate)
+    if options.json:
+        print_json(forecast)
+    else:
+        print_text(forecast, console())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="trainlarge plan", description=__doc__)
+    parser.add_argument("arguments", nargs="*", metavar="STAGE | +sweeps=STUDY/STAGE | KEY=VALUE")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument(
+        "--calibrate", action="store_true", help="time a step of each shape, once more where it has a time"
+    )
+    return parser
+
+
+def forecast_command(arguments: list[str], calibrate: bool = False) -> CommandForecast:
     """The plan of a command line of ``train`` or ``compress``.
 
     Args:
@@ -83,9 +110,8 @@ def foresee(arguments: list[str], calibrate: bool = False) -> Foresight:
         UserError: for anything that the command itself would refuse.
     """
     stage, overrides = _stage_of(arguments)
-    found: list[list[dict[str, Any]]] = []
     # As a sweep always: one of a single point is a single cell.
-    act_on_cells(stage, ["-m", *overrides], lambda _, configs: found.append(configs))
+    found = act_on_cells(stage, ["-m", *overrides], lambda _, configs: configs)
     configs = [config for some in found for config in some]
     if not configs:
         raise UserError("sweep", "no cells", "blocks, conditions and checkpoints that leave at least one cell")
@@ -97,19 +123,19 @@ def foresee(arguments: list[str], calibrate: bool = False) -> Foresight:
         # What was observed now may prove budgets missed that cells are done with.
         plan = look_ahead(study, stage, list(plan.cells), redo=first["redo"])
     whole = estimate(study, plan, _step_times(study, first), _jobs_at_once(first))
-    return Foresight(study, plan, whole, first, *_arrays(study, plan, first["launcher"]))
+    return CommandForecast(study, plan, whole, first, *_arrays(study, plan, first["launcher"]))
 
 
-def print_json(foresight: Foresight) -> None:
+def print_json(forecast: CommandForecast) -> None:
     """For programs."""
-    print(json.dumps(foresight.to_json(), indent=1, allow_nan=False))
+    print(json.dumps(forecast.to_json(), indent=1, allow_nan=False))
 
 
-def print_text(foresight: Foresight, console: Console) -> None:
+def print_text(forecast: CommandForecast, console: Console) -> None:
     """For people: a row a job, the longest first, and the totals."""
-    plan, jobs = foresight.plan, foresight.estimate.jobs
+    plan, jobs = forecast.plan, forecast.estimate.jobs
     console.print(
-        f"{plan.stage}: {len(plan.cells)} cells, {plan.done} done, {len(jobs)} jobs to run in {foresight.study.path}",
+        f"{plan.stage}: {len(plan.cells)} cells, {plan.done} done, {len(jobs)} jobs to run in {forecast.study.path}",
         soft_wrap=True,
     )
     if not jobs:
@@ -118,9 +144,9 @@ def print_text(foresight: Foresight, console: Console) -> None:
     rows = [[job.what, str(len(job.cells)), *_row(job)] for job in jobs[:SHOWN_JOBS]]
     if len(jobs) > SHOWN_JOBS:
         rows.append([f"... and {len(jobs) - SHOWN_JOBS} more", *[""] * (len(header) - 1)])
-    rows.append(["total", str(sum(len(job.cells) for job in jobs)), *_totals(foresight.estimate)])
+    rows.append(["total", str(sum(len(job.cells) for job in jobs)), *_totals(forecast.estimate)])
     console.print(table(header, rows, console.is_terminal))
-    for line in _notes(foresight):
+    for line in _notes(forecast):
         console.print(line, soft_wrap=True, markup=False)
 
 
@@ -136,40 +162,40 @@ def _text(name: str, value: float | None) -> str:
     return UNKNOWN if value is None else _WRITERS[name](value).strip()
 
 
-def _notes(foresight: Foresight) -> list[str]:
-    whole = foresight.estimate
+def _notes(forecast: CommandForecast) -> list[str]:
+    whole = forecast.estimate
     notes = [f"longest job: {whole.jobs[0].what}, {_text('seconds', whole.jobs[0].seconds)}"]
     if whole.elapsed_seconds is not None:
         at_once = f"{whole.at_once} at once" if whole.at_once else "all at once"
         notes.append(f"all jobs, {at_once}: {seconds_text(whole.elapsed_seconds)}")
-    if spared := whole.total(SPARED):
+    if spared := whole.total(SAVED_STEPS):
         notes.append(f"saved states spare {counted_text('')(spared).strip()} steps, which are not counted above")
-    notes += _notes_of_steps(foresight)
+    notes += _notes_of_steps(forecast)
     devices = list(dict.fromkeys(job.timed_on for job in whole.jobs if job.timed_on))
     notes += [f"timed on {device}" for device in devices]
-    if foresight.plan.stage == "train" and any(job.timed_on is None for job in whole.jobs):
-        here = foresight.config["launcher"]["name"] == "local"
+    if forecast.plan.stage == "train" and any(job.timed_on is None for job in whole.jobs):
+        here = forecast.config["launcher"]["name"] == "local"
         remedy = "; trainlarge plan --calibrate does that in seconds" if here else ""
         notes.append(f"some shapes have not been timed in this study{remedy}")
-    return [*notes, *_notes_of_slurm(foresight), *map(shlex.join, foresight.arrays)]
+    return [*notes, *_notes_of_slurm(forecast), *map(shlex.join, forecast.arrays)]
 
 
-def _notes_of_steps(foresight: Foresight) -> list[str]:
+def _notes_of_steps(forecast: CommandForecast) -> list[str]:
     """On budgets that were missed, and on those that are all warm-up."""
-    cells = {cell.id: cell.config for cell in foresight.plan.cells} if foresight.plan.stage == "train" else {}
-    missed = {cell: ratio for cell, ratio in budgets_missed(foresight.study).items() if cell in cells}
-    some = [cell for job in foresight.estimate.jobs for cell in job.cells if cell.cell in cells and cell.steps]
+    cells = {cell.id: cell.config for cell in forecast.plan.cells} if forecast.plan.stage == "train" else {}
+    missed = {cell: ratio for cell, ratio in budgets_missed(forecast.study).items() if cell in cells}
+    some = [cell for job in forecast.estimate.jobs for cell in job.cells if cell.cell in cells and cell.steps]
     short = [cell for cell in some if (cell.steps or 0) <= cells[cell.cell]["schedule"]["warmup_steps"]]
     warning = f"all steps of {len(short)} cells lie inside the warm-up (schedule.warmup_steps)"
     return [*([missed_in_words(missed)] if missed else []), *([warning] if short else [])]
 
 
-def _notes_of_slurm(foresight: Foresight) -> list[str]:
-    if foresight.config["launcher"]["name"] != "slurm":
+def _notes_of_slurm(forecast: CommandForecast) -> list[str]:
+    if forecast.config["launcher"]["name"] != "slurm":
         return []
-    if foresight.on_their_way is None:
+    if forecast.on_their_way is None:
         return ["no SLURM answers here: its largest array, and jobs that it may have already, are not known"]
-    return [f"{foresight.on_their_way} jobs are on their way and not submitted again"] if foresight.on_their_way else []
+    return [f"{forecast.on_their_way} jobs are on their way and not submitted again"] if forecast.on_their_way else []
 
 
 def _arrays(study: Study, plan: Plan, launcher: dict[str, Any]) -> tuple[list[list[str]], int | None]:
@@ -201,7 +227,7 @@ def _jobs_at_once(config: dict[str, Any]) -> int | None:
 
 def _workers(config: dict[str, Any]) -> int | None:
     """Jobs that run at once on this machine; None where a cluster runs them."""
-    return len(LocalOptions.of([config]).places) if config["launcher"]["name"] == "local" else None
+    return len(LocalOptions.of([config]).shares) if config["launcher"]["name"] == "local" else None
 
 
 def _step_times(study: Study, config: dict[str, Any]) -> StepTimes:
@@ -217,11 +243,4 @@ def _calibrate(study: Study, plan: Plan, first: dict[str, Any]) -> None:
     from trainlarge.training.turns import time_in_turns
 
     shapes = {canonical_json(timed_part(cell.config)): cell for cell in plan.cells}
-    time_in_turns(study, [_with_threads(cell) for cell in shapes.values()], least=1)
-
-
-def _with_threads(cell: Cell) -> Cell:
-    """The cell with the threads that its job will have."""
-    impl = cell.config["impl"]
-    threads = impl["threads"] or cores_of_a_job(cell.config)
-    return replace(cell, config={**cell.config, "impl": {**impl, "threads": threads}})
+    time_in_turns(study, list(shapes.values()), LocalOptions.of([first]).shares[0], least=1)

@@ -1,13 +1,15 @@
-"""All that is known about one cell, as text for the terminal."""
+"""``trainlarge show``: all that is known about one cell, as text for the terminal."""
 
 from __future__ import annotations
 
+import argparse
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from trainlarge.commands.call import Call
 from trainlarge.commands.rerun import rerun_command
 from trainlarge.errors import UserError
 from trainlarge.results.axes import AXES, significant
@@ -51,6 +53,21 @@ _UNITS = {
     "step_seconds": "s",
     "seconds": "s",
 }
+
+
+def main(call: Call) -> int:
+    """Print a cell."""
+    parser = argparse.ArgumentParser(prog="trainlarge show", description=__doc__)
+    add_cell(parser)
+    options = parser.parse_args(call.arguments)
+    print(show_cell(options.cell, options.study))
+    return 0
+
+
+def add_cell(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name one cell, as ``find_cell`` takes them."""
+    parser.add_argument("cell", help="a cell id, or its start")
+    parser.add_argument("--study", help="where to look; default: every study")
 
 
 def show_cell(text: str, study: str | None = None) -> str:

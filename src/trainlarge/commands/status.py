@@ -1,7 +1,8 @@
-"""Where a study stands, read off its files: states, progress, failures, and the command that goes on from there."""
+"""``trainlarge status``: where a study stands, read off its files: states, progress, failures, what to do next."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from collections import Counter
@@ -9,6 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainlarge.commands.call import Call
+from trainlarge.commands.studies import existing_study
+from trainlarge.commands.terminal import console
 from trainlarge.errors import UserError
 from trainlarge.sweep.collection import collection_paused
 from trainlarge.sweep.history import last_commands
@@ -23,6 +27,25 @@ STALE = "stale"
 """What a running cell is called whose lease nobody holds any more: its heartbeat has stopped, and it can be claimed."""
 KINDS = (*(str(state) for state in State), STALE)
 """What a cell can be, in the order in which it is told."""
+
+
+def main(call: Call) -> int:
+    """Print where a study stands, once or until it is done."""
+    # It shows what this module reads.
+    from trainlarge.commands.status_view import show, watch
+
+    options = _parser().parse_args(call.arguments)
+    look = watch if options.watch else show
+    look(existing_study(options.study), console(), options.json)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="trainlarge status", description=__doc__)
+    parser.add_argument("study")
+    parser.add_argument("--watch", action="store_true", help="refresh every 2 s until all cells are done")
+    parser.add_argument("--json", action="store_true", help="for programs: one line of JSON per refresh")
+    return parser
 
 
 @dataclass(frozen=True)

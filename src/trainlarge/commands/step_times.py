@@ -88,7 +88,7 @@ def _chosen_here(impl: str, precisions: Path) -> dict[str, Any]:
 def cores_of_a_job(config: dict[str, Any]) -> int:
     """CPU cores that a job of this configuration gets: its share of this machine, or what is asked of the cluster."""
     if config["launcher"]["name"] == "local":
-        return LocalOptions.of([config]).places[0].cores
+        return LocalOptions.of([config]).shares[0].cores
     return int(config["launcher"]["cpus"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from dataclasses import asdict, replace
@@ -29,7 +30,6 @@ from trainlarge.config.method import Method, Part
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine.device import Implementation, choose, is_shared
-from trainlarge.machine.place import jobs_per_device
 from trainlarge.machine.provenance import origin, software
 from trainlarge.models.build import load_model
 from trainlarge.models.fake_quantize import fake_quantized_inputs
@@ -40,6 +40,8 @@ from trainlarge.sweep.store import RECORD_SCHEMAS
 from trainlarge.tasks.evaluation import Evaluation, EvaluationSet, perplexity
 from trainlarge.tasks.task import Task, make_task
 from trainlarge.training.document_losses import Documents
+
+log = logging.getLogger(__name__)
 
 
 def run(job: RunningJob) -> None:
@@ -54,9 +56,10 @@ class CheckpointRun:
         self.job = job
         self.cells: list[Cell] = job.cells
         config = self.cells[0].config
-        self.implementation: Implementation = choose({**config["impl"], "compile": "none", "strategy": "auto"})
+        impl = {**config["impl"], "compile": "none", "strategy": "auto"}
+        self.implementation: Implementation = choose(impl, cores=job.resources.cores)
         torch.set_num_threads(self.implementation.threads)
-        self.was_shared = is_shared(self.implementation.threads)
+        self.was_shared = is_shared(self.implementation.threads, job.resources.jobs_per_device)
         self.parent = proven_parent(config, job.study)
         parent = self.parent.config
         # First what can be wrong and is quick to find: preparing data may take minutes.
@@ -115,7 +118,7 @@ class CheckpointRun:
 
     def _refuse(self, position: int, error: UserError) -> None:
         cell = self.cells[position]
-        print(f"{cell.id}: {error}", flush=True)
+        log.error("%s", error, extra={"cell": cell.id})
         self.job.fail(cell.id, error)
         self.ended.add(cell.id)
 
@@ -188,7 +191,7 @@ class CheckpointRun:
                 **self.documents.facts(),
             },
             "environment": self._environment(),
-            "provenance": {**origin(), "started": started, "ended": time.time()},
+            "provenance": {**origin(self.job.command), "started": started, "ended": time.time()},
             "config": cell.config,
         }
 
@@ -208,7 +211,7 @@ class CheckpointRun:
 
     def _environment(self) -> dict[str, Any]:
         implementation = {**self.implementation.to_json(), "precision": "fp32"}
-        shared = {"shared": self.was_shared, "per_device": jobs_per_device()}
+        shared = {"shared": self.was_shared, "per_device": self.job.resources.jobs_per_device}
         return {**implementation, **shared, "software": software()}
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import platform
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -35,6 +35,8 @@ from trainlarge.errors import UserError
 from trainlarge.sweep.digest import file_digest
 from trainlarge.sweep.files import flush, remove
 from trainlarge.sweep.sealed import read_sealed, write_sealed
+
+log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 """Part of every key: raise it when the same text would give other files."""
@@ -137,8 +139,7 @@ def prepare(data: dict[str, Any], root: Path, own: OwnTokenizer | None = None) -
         with FileLock(f"{folder}.lock", timeout=LOCK_SECONDS):
             prepared = _found(folder, expected) or _built(data, content, folder, own)
     for line in prepared.facts.lines() if prepared.facts else ():
-        # Standard output may be what another program reads.
-        print(line, file=sys.stderr, flush=True)
+        log.info("%s", line)
     return prepared if own is None else replace(prepared, **own.ids)
 
 
@@ -202,7 +203,7 @@ def _found(folder: Path, expected: Mapping[str, Any]) -> PreparedData | None:
     try:
         return load_prepared(folder, expected)
     except DamagedData as error:
-        print(f"prepared data is damaged and is built again: {error.allowed}", flush=True)
+        log.warning("prepared data is damaged and is built again: %s", error.allowed)
         return None
 
 

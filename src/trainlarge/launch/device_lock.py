@@ -6,6 +6,7 @@ Two names of one device (its number and its UUID), and containers that share no 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import stat
 import tempfile
@@ -13,29 +14,31 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from trainlarge.machine.place import Place
+from trainlarge.machine.resources import Resources
+
+log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 _FOLDER = "trainlarge-devices"
 """Below the folder of temporary files: everybody's, or where that is none, the user's own with the number after it."""
 
 
-def hold_devices(place: Place, is_asked_to_stop: Callable[[], bool]) -> None:
-    """Wait until the devices of ``place`` are free, and hold them until this process ends.
+def hold_devices(resources: Resources, is_asked_to_stop: Callable[[], bool]) -> None:
+    """Wait until the devices of ``resources`` are free, and hold them until this process ends.
 
     Jobs that share devices on purpose hold them together, but not beside a job that has them alone.
 
     Args:
         is_asked_to_stop: ends the waiting.
     """
-    kind = fcntl.LOCK_SH if place.per_device > 1 else fcntl.LOCK_EX
+    kind = fcntl.LOCK_SH if resources.jobs_per_device > 1 else fcntl.LOCK_EX
     has_waited = False
     # In one order for all, so that no two jobs of several devices wait for each other.
-    for device in sorted(place.devices):
+    for device in sorted(resources.devices):
         descriptor = _open(device)
         while descriptor is not None and not is_asked_to_stop() and not _lock(descriptor, kind):
             if not has_waited:
-                print(f"waiting for GPU {device}, which another command uses", flush=True)
+                log.info("waiting for GPU %s, which another command uses", device)
             has_waited = True
             time.sleep(POLL_SECONDS)
 

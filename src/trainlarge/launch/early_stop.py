@@ -15,7 +15,7 @@ class EarlyStop:
         self.reason: str | None = None
         self._job: RunningJob | None = None
         for number in STOP_SIGNALS:
-            signal.signal(number, self._hear)
+            signal.signal(number, self._on_signal)
 
     def attach(self, job: RunningJob) -> None:
         """Pass on to ``job`` what was heard so far, and what will be until it listens itself."""
@@ -29,5 +29,5 @@ class EarlyStop:
         if self._job:
             self._job.request_stop(reason)
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.request(f"stopped by {signal.Signals(number).name}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
@@ -63,10 +63,13 @@ class CellsFailed(RuntimeError):
         super().__init__(f"{len(outcome.failed)} of {len(outcome.plan.cells)} cells are not done")
 
 
-def run_cells(stage: str, configs: list[dict[str, Any]], console: Console) -> Outcome:
+def run_cells(stage: str, configs: list[dict[str, Any]], console: Console, command: str | None = None) -> Outcome:
     """Run one cell for each configuration, those that are done excepted.
 
     A cell that another process runs is waited for, unless ``launcher.wait`` is false.
+
+    Args:
+        command: the command line that asked for them; None where Python code did.
 
     Raises:
         UserError: for a configuration that cannot work, before anything is started.
@@ -78,12 +81,12 @@ def run_cells(stage: str, configs: list[dict[str, Any]], console: Console) -> Ou
     study = Study.named(first["study"])
     launch = _launcher(configs)
     plan = make_plan(study, stage, make_cells(stage, configs), redo=first["redo"])
-    if plan.jobs:
-        remember_command(study, stage)
-    return run_plan(study, plan, launch, console)
+    if plan.jobs and command:
+        remember_command(study, stage, command)
+    return run_plan(study, replace(plan, command=command), launch, console)
 
 
-def redo_cell(folder: CellFolder, console: Console) -> Outcome:
+def redo_cell(folder: CellFolder, console: Console, command: str | None = None) -> Outcome:
     """Run a frozen cell again, whatever its state.
 
     Raises:
@@ -96,7 +99,8 @@ def redo_cell(folder: CellFolder, console: Console) -> Outcome:
     if is_held(folder.path):
         raise UserError("cell", cell.id, "a cell that no process is running")
     launch = _launcher([cell.config])
-    return run_plan(study, make_plan(study, cell.stage, [cell], redo=True), launch, console)
+    plan = make_plan(study, cell.stage, [cell], redo=True)
+    return run_plan(study, replace(plan, command=command), launch, console)
 
 
 def run_plan(study: Study, plan: Plan, launch: Launch, console: Console) -> Outcome:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
 from trainlarge.errors import UserError
+from trainlarge.machine.resources import Resources
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.lease import HEARTBEAT_SECONDS, Lease
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
+
+log = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that ask a job to save its state and stop."""
@@ -46,20 +50,45 @@ class _Held:
 class RunningJob:
     """Claimed cells of one job, as the stage that runs them sees them."""
 
-    def __init__(self, study: Study, stage: str, cells: list[Cell], held: dict[str, _Held]) -> None:
+    def __init__(
+        self,
+        study: Study,
+        stage: str,
+        cells: list[Cell],
+        held: dict[str, _Held],
+        resources: Resources,
+        command: str | None = None,
+    ) -> None:
         self.study = study
         self.stage = stage
         self.cells = cells
+        self.resources = resources
+        """Cores and GPUs that it may use."""
+        self.command = command
+        """The command line that asked for its cells; None where Python code did."""
         self._held = held
         self._lock = threading.Lock()
         self._is_dirty = False
         self._stop_reason: str | None = None
 
     @classmethod
-    def claim(cls, study: Study, stage: str, cell_ids: list[str]) -> RunningJob:
-        """Claim those of the cells that are neither done nor held by a living process."""
+    def claim(
+        cls,
+        study: Study,
+        stage: str,
+        cell_ids: Sequence[str],
+        resources: Resources | None = None,
+        command: str | None = None,
+    ) -> RunningJob:
+        """Claim those of the cells that are neither done nor held by a living process.
+
+        Args:
+            resources: cores and GPUs that the job may use; None: the whole machine.
+            command: the command line that asked for the cells; None where Python code did.
+        """
         held = {cell_id: claimed for cell_id in cell_ids if (claimed := _claim(study.folder(stage, cell_id)))}
-        return cls(study, stage, [claimed.cell for claimed in held.values()], held)
+        cells = [claimed.cell for claimed in held.values()]
+        return cls(study, stage, cells, held, resources or Resources.whole_machine(), command)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -157,7 +186,7 @@ class RunningJob:
                 self._beat_for(held, is_due)
             except OSError as error:
                 # A full disk must not stop the heart: the cell itself fails, with this error, when it writes.
-                print(f"heartbeat of cell {held.folder.id}: {error}", flush=True)
+                log.warning("no heartbeat: %s", error, extra={"cell": held.folder.id})
         self._is_dirty = False
 
     def _beat_for(self, held: _Held, is_due: bool) -> None:

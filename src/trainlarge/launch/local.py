@@ -9,7 +9,6 @@ import time
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Protocol
 
 from trainlarge.launch.device_lock import hold_devices
@@ -18,9 +17,9 @@ from trainlarge.launch.job import mark_lost
 from trainlarge.launch.job_queue import JobQueue
 from trainlarge.launch.local_options import LocalOptions
 from trainlarge.launch.safe_path import safe_children
-from trainlarge.launch.worker import PREEMPTED_STATUS, prepare_jobs, run_job
-from trainlarge.machine.place import Place
-from trainlarge.machine.threads import make_threads_yield
+from trainlarge.launch.worker import PREEMPTED_STATUS, Assignment, prepare_jobs, run_job
+from trainlarge.machine.environment import make_threads_yield
+from trainlarge.machine.resources import Resources
 from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.stages import description, runner_modules
 from trainlarge.sweep.status import State
@@ -41,7 +40,7 @@ class Watcher(Protocol):
 @dataclass
 class _Process:
     job: Job
-    place: Place
+    resources: Resources
     process: BaseProcess
     is_asked_to_stop: bool = False
 
@@ -52,7 +51,7 @@ class _Process:
 
 
 class LocalLauncher:
-    """Runs one job at each place, each started from a server process that has imported torch once.
+    """Runs one job on each share of the machine, each started from a server process that has imported torch once.
 
     The server has not started CUDA, so that each job's process can still be told which devices it sees.
     """
@@ -75,16 +74,16 @@ class LocalLauncher:
         """
         self._prepare(study, plan)
         queue = JobQueue(study, plan, self.options.policy, self.options.waits)
-        free, running = list(self.options.places), list[_Process]()
+        free, running = list(self.options.shares), list[_Process]()
         try:
             while running or queue.is_open:
                 while free and (job := queue.take()):
-                    running.append(self._start(study, job, free.pop(0)))
+                    running.append(self._start(study, job, free.pop(0), plan.command))
                 wait([entry.process.sentinel for entry in running], timeout=POLL_SECONDS)
                 ended = [entry for entry in running if not entry.process.is_alive()]
                 for entry in ended:
                     running.remove(entry)
-                    free.append(entry.place)
+                    free.append(entry.resources)
                     queue.ended(entry.job, was_stopped=_end(study, entry))
                 queue.look_elsewhere()
                 if queue.stop_reason and self.options.policy.fail_fast:
@@ -102,8 +101,9 @@ class LocalLauncher:
         cells = description(plan.stage).to_prepare([cell for cell in plan.cells if cell.id in todo])
         if not cells:
             return
-        arguments = (self.options.places[0], study.path, plan.stage, [cell.id for cell in cells])
-        process = self._context.Process(target=_prepare_in_child, args=arguments, daemon=True)
+        cell_ids = tuple(cell.id for cell in cells)
+        assignment = Assignment(study.path, plan.stage, cell_ids, self.options.shares[0])
+        process = self._context.Process(target=_prepare_in_child, args=(assignment,), daemon=True)
         with safe_children():
             process.start()
         try:
@@ -112,30 +112,30 @@ class LocalLauncher:
             process.kill()
             raise
 
-    def _start(self, study: Study, job: Job, place: Place) -> _Process:
-        arguments = (place, study.path, job.stage, list(job.cell_ids))
-        process = self._context.Process(target=_run_in_child, args=arguments, daemon=False)
+    def _start(self, study: Study, job: Job, resources: Resources, command: str | None) -> _Process:
+        assignment = Assignment(study.path, job.stage, job.cell_ids, resources, command)
+        process = self._context.Process(target=_run_in_child, args=(assignment,), daemon=False)
         with safe_children():
             process.start()
-        return _Process(job, place, process)
+        return _Process(job, resources, process)
 
 
-def _run_in_child(place: Place, study_path: Path, stage: str, cell_ids: list[str]) -> None:
+def _run_in_child(assignment: Assignment) -> None:
     # The terminal sends an interrupt to every process; only the launcher acts on it, and asks its jobs to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop = EarlyStop()
-    place.enter()
-    hold_devices(place, lambda: stop.reason is not None)
+    assignment.resources.enter()
+    hold_devices(assignment.resources, lambda: stop.reason is not None)
     if stop.reason:
         sys.exit(PREEMPTED_STATUS)
-    sys.exit(run_job(study_path, stage, cell_ids, place.cores, stop.attach))
+    sys.exit(run_job(assignment, stop.attach))
 
 
-def _prepare_in_child(place: Place, study_path: Path, stage: str, cell_ids: list[str]) -> None:
+def _prepare_in_child(assignment: Assignment) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    place.enter()
-    hold_devices(place, lambda: False)
-    prepare_jobs(study_path, stage, cell_ids, place.cores)
+    assignment.resources.enter()
+    hold_devices(assignment.resources, lambda: False)
+    prepare_jobs(assignment)
 
 
 def _end(study: Study, entry: _Process) -> bool:

@@ -10,7 +10,7 @@ from trainlarge.config.schema import LauncherConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.failure_policy import FailurePolicy
 from trainlarge.machine.devices import visible_devices
-from trainlarge.machine.place import Place, device_groups, places
+from trainlarge.machine.resources import Resources, device_groups, divide
 
 _DEFAULTS = asdict(LauncherConfig())
 _EVERY_LAUNCHER = frozenset({"name", "retries", "max_failures", "fail_fast", "wait"})
@@ -24,7 +24,7 @@ SLURM_ONLY = frozenset(_DEFAULTS) - _EVERY_LAUNCHER - LOCAL_ONLY
 class LocalOptions:
     """How jobs run on this machine."""
 
-    places: tuple[Place, ...]
+    shares: tuple[Resources, ...]
     """One for each job that may run at once."""
     policy: FailurePolicy = FailurePolicy()
     """What failures lead to."""
@@ -41,7 +41,7 @@ class LocalOptions:
         launcher = configs[0]["launcher"]
         refuse_keys(launcher, SLURM_ONLY, "launcher=local; it is for launcher=slurm")
         _check_sharing(launcher["per_device"], configs)
-        return cls(tuple(_places(configs)), FailurePolicy.of(launcher), launcher["wait"])
+        return cls(tuple(_shares(configs)), FailurePolicy.of(launcher), launcher["wait"])
 
 
 def refuse_keys(launcher: dict[str, Any], keys: frozenset[str], where: str) -> None:
@@ -55,7 +55,7 @@ def refuse_keys(launcher: dict[str, Any], keys: frozenset[str], where: str) -> N
             raise UserError(f"launcher.{key}", launcher[key], f"nothing with {where}")
 
 
-def _places(configs: list[dict[str, Any]]) -> list[Place]:
+def _shares(configs: list[dict[str, Any]]) -> list[Resources]:
     workers, per_device = configs[0]["workers"], configs[0]["launcher"]["per_device"]
     devices_a_job = max(config["impl"]["devices"] for config in configs)
     if workers is not None and workers < 1:
@@ -63,13 +63,13 @@ def _places(configs: list[dict[str, Any]]) -> list[Place]:
     devices = visible_devices() if any(config["impl"]["device"] != "cpu" for config in configs) else ()
     if not devices:
         _refuse_sharing_nothing(per_device)
-        return places(workers or 1, (), devices_a_job, per_device)
+        return divide(workers or 1, (), devices_a_job, per_device)
     if devices_a_job > len(devices):
         raise UserError("impl.devices", devices_a_job, f"at most {len(devices)}, the GPUs that are visible here")
     room = len(device_groups(devices, devices_a_job)) * per_device
     if workers is not None and workers > room:
         raise UserError("workers", workers, f"at most {room}: {_reckoning(len(devices), devices_a_job, per_device)}")
-    return places(workers or room, devices, devices_a_job, per_device)
+    return divide(workers or room, devices, devices_a_job, per_device)
 
 
 def _reckoning(devices: int, devices_a_job: int, per_device: int) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from trainlarge.machine.environment import variables
+
 SAFE = "PYTHONSAFEPATH"
 """The variable that keeps Python from adding the working directory, or the folder of a script, to ``sys.path``."""
 SEARCHED = "PYTHONPATH"
@@ -42,18 +44,13 @@ def safe_children() -> Iterator[None]:
     The fork server, which the first start of a process starts, and its jobs are given both the environment and
     ``sys.path`` of this process.
     """
-    environment, path = dict(os.environ), list(sys.path)
-    os.environ.update(safe_environment(environment))
+    path, safe = list(sys.path), safe_environment(os.environ)
     sys.path[:] = _safe(path)
     try:
-        yield
+        with variables({name: safe[name] for name in (SAFE, SEARCHED)}):
+            yield
     finally:
         sys.path[:] = path
-        for name in (SAFE, SEARCHED):
-            if name in environment:
-                os.environ[name] = environment[name]
-            else:
-                del os.environ[name]
 
 
 def leave_working_directory() -> None:

@@ -68,13 +68,14 @@ class SlurmLauncher:
             console.print(
                 f"SLURM: {len(jobs)} jobs to submit, {len(plan.jobs) - len(jobs)} on their way", highlight=False
             )
-            submission = self._submit(study, plan.stage, jobs, console) if jobs else None
+            submission = self._submit(study, replace(plan, jobs=tuple(jobs)), console) if jobs else None
         console.print(f"follow them: trainlarge status {study.name}", highlight=False, soft_wrap=True)
         return submission
 
-    def _submit(self, study: Study, stage: str, jobs: list[Job], console: Console) -> Submission:
-        cell_ids = [job.cell_ids for job in jobs]
-        submission = Submission.new(study, stage, cell_ids, self._launcher, self._options).write()
+    def _submit(self, study: Study, plan: Plan, console: Console) -> Submission:
+        jobs = [job.cell_ids for job in plan.jobs]
+        new = Submission.new(study, plan.stage, jobs, self._launcher, self._options, plan.command)
+        submission = new.write()
         write_text(submission.script, f'{self._head} {shlex.quote(str(submission.path))} "$1"\n')
         for first, count in array_slices(len(jobs), self._largest):
             number = self._sbatch(submission, first, count)

@@ -54,14 +54,22 @@ class Submission:
     """When, in seconds since 1970."""
     arrays: tuple[SlurmArray, ...] = ()
     """The arrays that SLURM has accepted."""
+    command: str | None = None
+    """The command line that submitted them; None where Python code did, and in files from before this key."""
 
     @classmethod
     def new(
-        cls, study: Study, stage: str, jobs: list[tuple[str, ...]], launcher: dict[str, Any], sbatch: list[str]
+        cls,
+        study: Study,
+        stage: str,
+        jobs: list[tuple[str, ...]],
+        launcher: dict[str, Any],
+        sbatch: list[str],
+        command: str | None = None,
     ) -> Submission:
         """A submission with a name of its own; nothing is written yet."""
         path = study.path / FOLDER / f"{uuid.uuid4().hex[:8]}.json"
-        return cls(path, stage, tuple(jobs), launcher, tuple(sbatch))
+        return cls(path, stage, tuple(jobs), launcher, tuple(sbatch), command=command)
 
     @classmethod
     def read(cls, path: Path) -> Submission:
@@ -76,8 +84,9 @@ class Submission:
         if data["stage"] not in STAGES or not all(ID_PATTERN.fullmatch(cell) for job in data["jobs"] for cell in job):
             raise ValueError(f"{path} names something else than cells")
         arrays = tuple(SlurmArray(**array) for array in data["arrays"])
+        command = data.get("command")
         jobs = tuple(tuple(cell_ids) for cell_ids in data["jobs"])
-        return cls(path, data["stage"], jobs, data["launcher"], tuple(data["sbatch"]), data["created"], arrays)
+        return cls(path, data["stage"], jobs, data["launcher"], tuple(data["sbatch"]), data["created"], arrays, command)
 
     def write(self) -> Submission:
         """Write the file whole."""
@@ -87,6 +96,7 @@ class Submission:
             {
                 "schema": SCHEMA, "stage": self.stage, "created": self.created, "launcher": self.launcher,
                 "sbatch": self.sbatch, "arrays": [asdict(array) for array in self.arrays], "jobs": self.jobs,
+                "command": self.command,
             },
         )  # fmt: skip
         return self

@@ -10,6 +10,8 @@ begun) SLURM would take our end for completion, so that the task requeues itself
 
 from __future__ import annotations
 
+import argparse
+import logging
 import os
 import sys
 import time
@@ -18,15 +20,19 @@ from pathlib import Path
 from trainlarge.errors import UserError
 from trainlarge.launch.early_stop import EarlyStop
 from trainlarge.launch.job import change_status
+from trainlarge.launch.job_log import show_messages
 from trainlarge.launch.slurm_command import SlurmRefused, slurm_command
 from trainlarge.launch.slurm_failures import Failures
 from trainlarge.launch.slurm_state import UNFINISHED, own_state
 from trainlarge.launch.slurm_submission import Submission
-from trainlarge.launch.worker import FAILED_STATUS, run_job
-from trainlarge.machine.threads import make_threads_yield
+from trainlarge.launch.worker import FAILED_STATUS, Assignment, run_job
+from trainlarge.machine.environment import make_threads_yield
+from trainlarge.machine.resources import Resources
 from trainlarge.sweep.lease import HEARTBEAT_SECONDS, LEASE_SECONDS, WATCHED_HEARTBEATS, is_held
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder
+
+log = logging.getLogger(__name__)
 
 HOLDER_SECONDS = LEASE_SECONDS + (WATCHED_HEARTBEATS + 2) * HEARTBEAT_SECONDS
 """How long to wait for cells that another process holds: longer than the lease of a dead one lasts."""
@@ -43,14 +49,17 @@ def run_task(submission: Submission, job_index: int) -> int:
     """
     stop, failures = EarlyStop(), Failures.of(submission)
     cell_ids = list(submission.jobs[job_index])
+    show_messages(cell_ids[0])
     folders = [submission.study.folder(submission.stage, cell_id) for cell_id in cell_ids]
     reason = failures.stop_reason()
     if reason:
         return _hold_back(folders, reason)
     _wait_for_holders(folders, stop)
-    cores = int(os.environ.get("SLURM_CPUS_PER_TASK", 1))
+    resources = Resources(int(os.environ.get("SLURM_CPUS_PER_TASK", 1)))
+    study = submission.study.path
+    assignment = Assignment(study, submission.stage, tuple(cell_ids), resources, submission.command)
     with failures.watched(stop):
-        run_job(submission.study.path, submission.stage, cell_ids, cores, stop.attach)
+        run_job(assignment, stop.attach)
     return _after(submission, folders, failures)
 
 
@@ -73,7 +82,7 @@ def _after(submission: Submission, folders: list[CellFolder], failures: Failures
     if not unfinished:
         return FAILED_STATUS if failed else 0
     if len(held) == len(unfinished) and not restarts:
-        print("another process runs these cells; nothing to do", flush=True)
+        log.info("another process runs these cells; nothing to do")
         return 0
     # What holds the cells of a restarted task is its own older copy, on a node that SLURM has lost sight of.
     if _patient_own_state() not in ("RUNNING", ""):
@@ -97,18 +106,18 @@ def _patient_own_state() -> str:
 
 def _requeue() -> int:
     task = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    print(f"cells are unfinished: back into the queue as {task}", flush=True)
+    log.info("cells are unfinished: back into the queue as %s", task)
     try:
         slurm_command("scontrol", "requeue", task)
     except (UserError, SlurmRefused) as error:
-        print(f"scontrol requeue {task}: {error}", file=sys.stderr, flush=True)
+        log.error("scontrol requeue %s: %s", task, error)
         return FAILED_STATUS
     return 0
 
 
 def _give_up(folders: list[CellFolder], restarts: int) -> int:
     error = f"not finished after {restarts} restarts: raise launcher.time or launcher.max_requeues and run again"
-    print(error, file=sys.stderr, flush=True)
+    log.error(error)
     for folder in folders:
         change_status(folder, state=State.FAILED, error=error)
     return FAILED_STATUS
@@ -116,7 +125,7 @@ def _give_up(folders: list[CellFolder], restarts: int) -> int:
 
 def _hold_back(folders: list[CellFolder], reason: str) -> int:
     """Leave the cells to a later command; their states say why they were not run."""
-    print(f"not run: {reason}", flush=True)
+    log.info("not run: %s", reason)
     for folder in folders:
         if folder.status().state in UNFINISHED:
             change_status(folder, error=f"not run: {reason}")
@@ -129,4 +138,8 @@ def _held(folders: list[CellFolder]) -> list[CellFolder]:
 
 if __name__ == "__main__":
     make_threads_yield()
-    sys.exit(run_task(Submission.read(Path(sys.argv[1])), int(sys.argv[2]) + int(os.environ["SLURM_ARRAY_TASK_ID"])))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("submission", type=Path, help="the JSON file")
+    parser.add_argument("first", type=int, help="the job that index 0 of the array stands for")
+    given = parser.parse_args()
+    sys.exit(run_task(Submission.read(given.submission), given.first + int(os.environ["SLURM_ARRAY_TASK_ID"])))

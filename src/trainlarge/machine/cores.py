@@ -7,7 +7,7 @@ import os
 from trainlarge.errors import UserError
 
 CORES = "TRAINLARGE_CORES"
-"""The variable that limits them: a launcher tells each job its share by it, and a user may set it for a command."""
+"""The variable by which a user limits the cores of a command; this program never sets it."""
 
 
 def cores_here() -> int:

@@ -13,7 +13,6 @@ import torch
 from trainlarge.config.impl import forward_of, strategy_of
 from trainlarge.errors import UserError
 from trainlarge.machine.cores import cores_here
-from trainlarge.machine.place import jobs_per_device
 from trainlarge.machine.precision import faster_precision
 
 _ADDED_LATER = {"compile": "none", "strategy": "ddp"}
@@ -53,13 +52,14 @@ class Implementation:
         return {name: value for name, value in asdict(self).items() if _ADDED_LATER.get(name) != value}
 
 
-def choose(impl: dict[str, Any], measured: Path | None = None) -> Implementation:
+def choose(impl: dict[str, Any], measured: Path | None = None, cores: int | None = None) -> Implementation:
     """Resolve the group ``impl`` for this machine.
 
     Args:
         impl: the group.
         measured: folder in which measured precisions are kept: ``precision=auto`` is measured where the hardware claims
             bf16, see :func:`trainlarge.machine.precision.faster_precision`. None: the claim is taken as it is.
+        cores: CPU cores that this process may use; None: all that it can run on.
 
     Raises:
         UserError: for a device that is not there, or CUDA graphs without one.
@@ -67,7 +67,7 @@ def choose(impl: dict[str, Any], measured: Path | None = None) -> Implementation
     device = _device(impl["device"])
     if impl["compile"] == "graphs" and device == "cpu":
         raise UserError("impl.compile", "graphs", "none or inductor on the CPU: graphs are those of CUDA")
-    threads = impl["threads"] or _cores_of_a_device(device, impl["devices"])
+    threads = impl["threads"] or _cores_per_device(device, impl["devices"], cores)
     return Implementation(
         device=device,
         device_name=device_name(device),
@@ -80,10 +80,10 @@ def choose(impl: dict[str, Any], measured: Path | None = None) -> Implementation
     )
 
 
-def _cores_of_a_device(device: str, devices: int) -> int:
+def _cores_per_device(device: str, devices: int, cores: int | None) -> int:
     if device == "cuda" and devices > torch.cuda.device_count():
         raise UserError("impl.devices", devices, f"at most {torch.cuda.device_count()}, the GPUs of this machine")
-    return max(1, cores_here() // devices)
+    return max(1, (cores or cores_here()) // devices)
 
 
 def default_attention(device: torch.device | str) -> str:
@@ -103,13 +103,14 @@ def device_name(device: str) -> str:
     return str(capabilities.get("cpu_name") or platform.processor() or platform.machine())
 
 
-def is_shared(threads: int) -> bool:
+def is_shared(threads: int, jobs_per_device: int = 1) -> bool:
     """Whether other jobs may run on this job's device, or other programs kept this machine busy in the last minute.
 
     Args:
         threads: CPU threads of our own.
+        jobs_per_device: jobs that may share this job's device.
     """
-    return jobs_per_device() > 1 or psutil.getloadavg()[0] - threads > BUSY_LOAD
+    return jobs_per_device > 1 or psutil.getloadavg()[0] - threads > BUSY_LOAD
 
 
 def _device(name: str) -> str:

@@ -10,9 +10,9 @@ from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 
-MASK = "CUDA_VISIBLE_DEVICES"
-"""The variable that says which GPUs a process sees; CUDA reads it once, when it starts."""
-PATIENCE_SECONDS = 30.0
+from trainlarge.machine.environment import VISIBLE_DEVICES
+
+TIMEOUT_SECONDS = 30.0
 _DRIVER = Path("/proc/driver/nvidia/gpus")
 _NAME = re.compile(r"\d+|(?:GPU|MIG)-[\w/-]+")
 _LISTED = re.compile(r"UUID: ((?:GPU|MIG)-[\w/-]+)\)")
@@ -24,9 +24,9 @@ def visible_devices() -> tuple[str, ...]:
     What ``CUDA_VISIBLE_DEVICES`` names, up to its first entry that names none, as CUDA reads it; where it is not set,
     what ``nvidia-smi`` lists (parts of a divided GPU instead of the whole), else what the driver counts.
     """
-    mask = os.environ.get(MASK)
-    if mask is not None:
-        entries = (entry.strip() for entry in mask.split(","))
+    named = os.environ.get(VISIBLE_DEVICES)
+    if named is not None:
+        entries = (entry.strip() for entry in named.split(","))
         return tuple(dict.fromkeys(takewhile(_NAME.fullmatch, entries)))
     return _listed(shutil.which("nvidia-smi"))
 
@@ -36,7 +36,7 @@ def _listed(program: str | None) -> tuple[str, ...]:
     if program is None:
         return tuple(map(str, range(len(list(_DRIVER.glob("*"))))))
     try:
-        done = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+        done = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ()
     return _without_divided(_LISTED.findall(done.stdout)) if done.returncode == 0 else ()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import socket
 import subprocess
-import sys
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from trainlarge.sweep.history import COMMAND_VARIABLE
-
+FROM_PYTHON = "(called from Python)"
+"""What stands for the command of a result that no command line asked for."""
 PACKAGES = ("trainlarge", "torch", "transformers", "pytorch-lightning", "tokenizers", "numpy")
 
 
@@ -37,13 +35,13 @@ def code() -> dict[str, Any]:
     return {"commit": _git(file.parent, "rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
 
 
-def origin() -> dict[str, Any]:
-    """Commit of the code and whether it was changed since, host and command."""
-    return {
-        **code(),
-        "host": socket.gethostname(),
-        "command": os.environ.get(COMMAND_VARIABLE, " ".join(sys.argv)),
-    }
+def origin(command: str | None = None) -> dict[str, Any]:
+    """Commit of the code and whether it was changed since, host and command.
+
+    Args:
+        command: the command line that asked for the result; None where Python code did.
+    """
+    return {**code(), "host": socket.gethostname(), "command": command or FROM_PYTHON}
 
 
 def _version(package: str) -> str:

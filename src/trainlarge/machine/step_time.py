@@ -12,9 +12,9 @@ times the quiet time. The lowest window alone would trust one lucky reading of t
 estimate, and over 100 windows of a quiet machine it lies 2 to 4 % below their median.
 
 Whether a window was disturbed can be seen directly where the thread that trains computes or spins all the time (the
-default on a CPU, ``machine/threads.py``): its CPU time is then 0.98 to 1.00 of the wall time, and at most 0.75 beside
-other programs. Threads that sleep while they wait (``OMP_WAIT_POLICY=passive``) have less on a quiet machine too, and
-tell nothing.
+default on a CPU, ``machine/environment.py``): its CPU time is then 0.98 to 1.00 of the wall time, and at most 0.75
+beside other programs. Threads that sleep while they wait (``OMP_WAIT_POLICY=passive``) have less on a quiet machine
+too, and tell nothing.
 """
 
 from __future__ import annotations

@@ -13,14 +13,10 @@ from trainlarge.sweep.files import open_to_append
 if TYPE_CHECKING:
     from trainlarge.sweep.store import Study
 
-COMMAND_VARIABLE = "TRAINLARGE_COMMAND"
-"""Environment variable with the command line of this process and of its children."""
 
-
-def remember_command(study: Study, stage: str) -> None:
-    """Append the command of this process, if it was started by one, unless it is the last one of ``stage`` already."""
-    command = os.environ.get(COMMAND_VARIABLE)
-    if not command or last_commands(study).get(stage) == command:
+def remember_command(study: Study, stage: str, command: str) -> None:
+    """Append a command line, unless it is the last one of ``stage`` already."""
+    if last_commands(study).get(stage) == command:
         return
     row = {"time": time.time(), "stage": stage, "command": command, "folder": str(Path.cwd())}
     # A row that a crash has torn must not take the next one with it.

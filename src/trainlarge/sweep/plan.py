@@ -38,6 +38,8 @@ class Plan:
     """What is left to run, longest first."""
     damaged: tuple[str, ...] = ()
     """What is wrong with cells that were done and are made again."""
+    command: str | None = None
+    """The command line that asked for them; None where Python code did."""
 
     @property
     def done(self) -> int:

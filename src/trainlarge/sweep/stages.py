@@ -34,8 +34,12 @@ class Runner(Protocol):
     def run(self, job: Any) -> None:
         """Finish every cell of the ``launch.job.RunningJob``, one record each."""
 
-    def prepare(self, study: Any, cells: list[Any]) -> None:
-        """Do what ``Description.to_prepare`` found for the cells of a ``sweep.store.Study``; not called for none."""
+    def prepare(self, study: Any, cells: list[Any], resources: Any) -> None:
+        """Do what ``Description.to_prepare`` found for the cells of a ``sweep.store.Study``; not called for none.
+
+        Args:
+            resources: the ``machine.resources.Resources`` that each job will have.
+        """
 
 
 def description(stage: str) -> Description:

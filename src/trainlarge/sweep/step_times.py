@@ -8,12 +8,14 @@ each cell was turned into steps. The estimate only falls. A cell whose own step 
 
 from __future__ import annotations
 
-import sys
+import logging
 from pathlib import Path
 from typing import Any
 
 from trainlarge.sweep.sealed import read_sealed
 from trainlarge.sweep.store import Study
+
+log = logging.getLogger(__name__)
 
 PROBES = "probes"
 """Folder of a study in which the times of its steps are kept."""
@@ -28,7 +30,7 @@ def read_measured(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        print(f"{path} is damaged ({error}): it is measured anew", file=sys.stderr, flush=True)
+        log.warning("%s is damaged (%s): it is measured again", path, error)
         return {}
 
 

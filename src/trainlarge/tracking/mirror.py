@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import pandas as pd
 
 from trainlarge.config.tracking import check_tracking
 from trainlarge.errors import UserError
+from trainlarge.machine.environment import send_no_crash_reports
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.files import make_folder, write_json
 from trainlarge.sweep.store import CellFolder, Study
@@ -157,8 +157,8 @@ def _read_marker(path: Path) -> dict[str, Any]:
 
 
 def _write(study: Study, run: MirrorRun, target: dict[str, Any]) -> None:
-    # An offline mirror must not send crash reports either; W&B reads this when it is imported.
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    # An offline mirror must not send crash reports either.
+    send_no_crash_reports()
     import wandb.errors
 
     try:

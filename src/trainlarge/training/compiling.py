@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,11 +13,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from trainlarge.machine.environment import keep_compiled_code
 from trainlarge.training.clocks import Clock
 
 Loss = Callable[[PreTrainedModel, dict[str, Tensor]], tuple[Tensor, Tensor]]
 """Loss of a task, ``(model, batch) -> (sum, weight)``."""
-CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 class Compiling:
@@ -47,7 +46,7 @@ class Compiling:
         """The compiled loss; ``loss`` itself with ``none``. Each shape is compiled at its first step."""
         if not self.is_on:
             return loss
-        os.environ.setdefault(CACHE_VARIABLE, str(self.cache))
+        keep_compiled_code(self.cache)
         warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
         with_graphs = self.kind == "graphs"
         options: dict[str, Any] = {

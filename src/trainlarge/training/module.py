@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from trainlarge.training.compiling import Loss
 from trainlarge.training.modifier import Modifier
 from trainlarge.training.ranks import rank_and_count
 from trainlarge.training.width import query_steps, scales
+
+log = logging.getLogger(__name__)
 
 BatchOf = Callable[[int], Batch]
 """The batch of a step, on the CPU."""
@@ -202,7 +205,7 @@ class TaskModule(lightning.LightningModule):
             at_most = f"1 to {before - 1} with several devices: {before} rows at once do not fit in one's memory"
             raise UserError("impl.micro_batch_rows", self.micro_batch_rows, at_most)
         self.micro_batch_rows = -(-before // 2)
-        print(f"out of memory with {before} rows at once; going on with {self.micro_batch_rows}", flush=True)
+        log.warning("out of memory with %d rows at once; continuing with %d", before, self.micro_batch_rows)
 
 
 def make_optimizer(model: PreTrainedModel, optim: dict[str, Any]) -> torch.optim.AdamW:

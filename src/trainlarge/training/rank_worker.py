@@ -1,18 +1,29 @@
-"""``python -m trainlarge.training.rank_worker STUDY CELL...``: a rank of a job that computes and writes nothing."""
+"""A rank of a job that computes its share and writes nothing.
+
+python -m trainlarge.training.rank_worker --cores N --jobs-per-device N STUDY CELL...
+"""
 
 from __future__ import annotations
 
+import argparse
 import signal
-import sys
 from pathlib import Path
 
 from trainlarge.launch.job import RunningJob
-from trainlarge.machine.threads import make_threads_yield
+from trainlarge.launch.job_log import show_messages
+from trainlarge.machine.environment import make_threads_yield
+from trainlarge.machine.resources import Resources
 from trainlarge.sweep.store import Study
 
 
-def main(study_path: str, *cell_ids: str) -> None:
-    """Train the same trunk and branches as rank 0."""
+def main(study_path: Path, cell_ids: list[str], resources: Resources) -> None:
+    """Train the same trunk and branches as rank 0.
+
+    Args:
+        study_path: folder of the study.
+        cell_ids: train cells of the job, in its order.
+        resources: cores and GPUs of the job.
+    """
     # Rank 0 answers signals, saves, and ends the other ranks.
     for stop_signal in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(stop_signal, signal.SIG_IGN)
@@ -21,11 +32,18 @@ def main(study_path: str, *cell_ids: str) -> None:
     from trainlarge.training.ranks import joined
     from trainlarge.training.trunk import compute_only
 
-    study = Study(Path(study_path))
+    show_messages(cell_ids[0])
+    study = Study(study_path)
     cells = [study.folder("train", cell_id).cell() for cell_id in cell_ids]
     with joined():
-        compute_only(RunningJob(study, "train", cells, {}))
+        compute_only(RunningJob(study, "train", cells, {}, resources))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("study", type=Path)
+    parser.add_argument("cells", nargs="+")
+    parser.add_argument("--cores", type=int, required=True)
+    parser.add_argument("--jobs-per-device", type=int, required=True)
+    given = parser.parse_args()
+    main(given.study, given.cells, Resources(given.cores, jobs_per_device=given.jobs_per_device))

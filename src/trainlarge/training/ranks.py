@@ -23,6 +23,8 @@ import torch
 import torch.distributed as distributed
 
 from trainlarge.launch.safe_path import SAFE_PYTHON, safe_environment
+from trainlarge.machine.environment import variables
+from trainlarge.machine.resources import Resources
 from trainlarge.machine.step_time import Window
 
 PATIENCE = timedelta(minutes=10)
@@ -32,31 +34,31 @@ RunSteps = Callable[[int], list[Window]]
 
 
 @contextmanager
-def ranks(study: Path, cell_ids: list[str], count: int) -> Iterator[None]:
+def ranks(study: Path, cell_ids: list[str], count: int, resources: Resources) -> Iterator[None]:
     """Other processes for ranks 1 to ``count - 1`` while the block runs as rank 0; nothing with one device.
 
     Args:
         study: folder of the study.
         cell_ids: train cells of the job, in its order.
+        resources: cores and GPUs of the job.
     """
     if count == 1:
         yield
         return
     port = str(_free_port())
-    command = [sys.executable, SAFE_PYTHON, "-m", "trainlarge.training.rank_worker", str(study), *cell_ids]
+    command = [
+        sys.executable, SAFE_PYTHON, "-m", "trainlarge.training.rank_worker",
+        f"--cores={resources.cores}", f"--jobs-per-device={resources.jobs_per_device}", str(study), *cell_ids,
+    ]  # fmt: skip
     environment = safe_environment(os.environ)
-    others = [subprocess.Popen(command, env=environment | _place(rank, count, port)) for rank in range(1, count)]
-    before = dict(os.environ)
-    os.environ.update(_place(0, count, port))
+    others = [subprocess.Popen(command, env=environment | _rank(rank, count, port)) for rank in range(1, count)]
     try:
-        with joined():
+        with variables(_rank(0, count, port)), joined():
             yield
     finally:
         for process in others:
             process.kill()
             process.wait()
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @contextmanager
@@ -142,7 +144,7 @@ def _broadcast(value: float | None) -> float | None:
     return box[0]
 
 
-def _place(rank: int, count: int, port: str) -> dict[str, str]:
+def _rank(rank: int, count: int, port: str) -> dict[str, str]:
     """Environment from which torch and Lightning know a rank."""
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "NODE_RANK": 0}
     return {name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}

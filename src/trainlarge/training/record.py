@@ -81,6 +81,6 @@ def _rest(cell: Cell, setup: Setup, last: dict[str, Any], run: dict[str, Any]) -
             "shared": setup.was_shared,
             "software": software(),
         },
-        "provenance": {**origin(), "started": started, "ended": time.time()},
+        "provenance": {**origin(run.pop("command")), "started": started, "ended": time.time()},
         "config": cell.config,
     }

@@ -10,6 +10,7 @@ match its seal or its checksum: it is removed, so that the run can save there ag
 from __future__ import annotations
 
 import json
+import logging
 import os
 import uuid
 from contextlib import suppress
@@ -26,6 +27,8 @@ from trainlarge.sweep.files import remove
 from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.training.loop import Snapshot
 from trainlarge.training.trunk_folder import link_in, position_of, state_folders
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 ABANDONED_SECONDS = 3600
@@ -88,11 +91,11 @@ class TrunkStates:
         try:
             return _checked(folder)
         except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
-            print(f"{folder} is damaged ({error}) and is removed; looking for the state before it", flush=True)
+            log.warning("%s is damaged (%s) and is removed; looking for the state before it", folder, error)
             self._remove(folder)
         except OSError as error:
             # The disk may be away, the state whole.
-            print(f"{folder} cannot be read ({error}); looking for the state before it", flush=True)
+            log.warning("%s cannot be read (%s); looking for the state before it", folder, error)
         return None
 
     def _remove(self, state: Path) -> None:
@@ -101,7 +104,7 @@ class TrunkStates:
         if link is None or state in self._own:
             remove(state)
         else:
-            print(f"{state} is left where it is: {link} is a link", flush=True)
+            log.warning("%s is left where it is: %s is a link", state, link)
 
     def _remove_abandoned(self, own: Path) -> None:
         """Remove what killed processes left half written; ages are those that the file system gives."""
@@ -136,7 +139,7 @@ def _checked(folder: Path) -> TrainState | None:
     # Whole numbers of any size, as FLOPs are: rows go on to the curve as they are.
     meta = read_sealed(folder / "state.json", json.loads)
     if meta["format"] != FORMAT:
-        print(f"{folder} is of another version; looking for the state before it", flush=True)
+        log.warning("%s is of another version; looking for the state before it", folder)
         return None
     if meta["sha256"] != file_digest(path):
         raise ValueError("checksum")

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from trainlarge.data.prepare import PreparedData
 from trainlarge.machine.device import Implementation, choose, is_shared
 from trainlarge.machine.memory import free_memory, keep_freed_memory
-from trainlarge.machine.place import jobs_per_device
 from trainlarge.machine.probe import PRECISIONS, StepTiming, settle
+from trainlarge.machine.resources import Resources
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import FORWARDS
 from trainlarge.models.shape import shape_of
@@ -43,14 +43,17 @@ class Setup:
     Args:
         study: where prepared data and probes lie.
         config: of any of the job's cells, since they differ in their budgets only.
+        resources: cores and GPUs of the job; None: the whole machine.
     """
 
-    def __init__(self, study: Study, config: dict[str, Any]) -> None:
+    def __init__(self, study: Study, config: dict[str, Any], resources: Resources | None = None) -> None:
         self.config = config
-        self.implementation: Implementation = choose(config["impl"], study.path / PROBES / PRECISIONS)
+        self.resources = resources or Resources.whole_machine()
+        precisions = study.path / PROBES / PRECISIONS
+        self.implementation: Implementation = choose(config["impl"], precisions, self.resources.cores)
         keep_freed_memory()
         torch.set_num_threads(self.implementation.threads)
-        self.was_shared = is_shared(self.implementation.threads)
+        self.was_shared = is_shared(self.implementation.threads, self.resources.jobs_per_device)
         self.step: Step = step_of(config)
         self.task: Task = make_task(config, FORWARDS[self.implementation.forward])
         self.prepared: PreparedData = self.task.prepare(study.data_root)
@@ -65,7 +68,7 @@ class Setup:
         self.loop = self._loop()
         self.compiling.warm_up(partial(self.loop.timed, COMPILING_STEPS))
         self.timing = StepTiming(study.path / PROBES, self._probe_key())
-        sharing = {"devices": config["impl"]["devices"], "per_device": jobs_per_device()}
+        sharing = {"devices": config["impl"]["devices"], "per_device": self.resources.jobs_per_device}
         self.run_timing = RunTiming({**self.implementation.to_json(), **sharing}, self.settle())
 
     def settle(self, patience: float = 0.0, least: int = 0) -> float:
@@ -123,6 +126,7 @@ class Setup:
         key = {**made, "arch": arch, "vocab_size": vocab_size, "step": self.step.sizes}
         # What is timed on several devices, or beside other jobs of ours, must not be taken for one alone.
         several = {"devices": devices} if devices > 1 else {}
-        shared = {"per_device": jobs_per_device()} if jobs_per_device() > 1 else {}
+        per_device = self.resources.jobs_per_device
+        shared = {"per_device": per_device} if per_device > 1 else {}
         parts = self.config["impl"]["micro_batch_rows"]
         return {**key, **several, **shared, **({"micro_batch_rows": parts} if parts else {})}

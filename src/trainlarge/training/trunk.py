@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from torch import Tensor
 from trainlarge.config.budget import parse_budget
 from trainlarge.data.tokenizer import hugging_face_tokenizer
 from trainlarge.launch.job import RunningJob
+from trainlarge.machine.resources import Resources
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.cells import counts_seconds, trunk_id
@@ -33,6 +35,8 @@ from trainlarge.training.trunk_folder import TRUNK, TRUNKS, branch_part
 from trainlarge.training.trunk_time import TrunkTime, patience, trunk_counts_seconds
 from trainlarge.training.writer import CellResult, FixedStepTime, NoWriter, StudyWriter, Writer
 
+log = logging.getLogger(__name__)
+
 NEAR = 1.02
 """How near the place where the first branch leaves the trunk must be for the step time to be fixed."""
 MakeWriter = Callable[[RunningJob, TrunkStates], Writer]
@@ -40,7 +44,8 @@ MakeWriter = Callable[[RunningJob, TrunkStates], Writer]
 
 def run(job: RunningJob) -> None:
     """Train the cells of a job, which differ in their budgets only, going on from saved states where there are any."""
-    with ranks(job.study.path, [cell.id for cell in job.cells], job.cells[0].config["impl"]["devices"]):
+    cell_ids, devices = [cell.id for cell in job.cells], job.cells[0].config["impl"]["devices"]
+    with ranks(job.study.path, cell_ids, devices, job.resources):
         Trunk(job, StudyWriter).train()
 
 
@@ -49,11 +54,11 @@ def compute_only(job: RunningJob) -> None:
     Trunk(job, lambda job, states: NoWriter()).train()
 
 
-def prepare(study: Study, cells: list[Cell]) -> None:
+def prepare(study: Study, cells: list[Cell], resources: Resources) -> None:
     """Time the steps of several shapes in turns; cells as ``trainlarge.training.cells.to_prepare`` gives them."""
     from trainlarge.training.turns import time_in_turns
 
-    time_in_turns(study, cells)
+    time_in_turns(study, cells, resources)
 
 
 class Trunk:
@@ -66,7 +71,7 @@ class Trunk:
         folder = job.study.path / TRUNKS / trunk_id(self.config)
         self.states = TrunkStates(folder)
         self.writer = make_writer(job, self.states)
-        self.context = Setup(job.study, self.config)
+        self.context = Setup(job.study, self.config, job.resources)
         self.time = TrunkTime(folder, self.context.timing)
         self.is_fixed = self._take_fixed_time()
         length, self.totals, self.branches = self._layout()
@@ -109,7 +114,7 @@ class Trunk:
 
     def _fixed_time(self, cells: list[CellFolder]) -> tuple[float, bool] | None:
         if self.time.is_contradicted(cells):
-            print("the step time of this trunk was too large: its budgets in seconds are made good", flush=True)
+            log.info("the step time of this trunk was too large: its budgets in seconds are corrected")
             self.time.forget(cells, with_states=trunk_counts_seconds(self.config))
         return self.time.fixed(cells)
 
@@ -231,6 +236,7 @@ class Trunk:
         missed = self.step_seconds / (self.context.timing.estimate() or self.step_seconds)
         return {
             "resumed_at": self.run.resumed_at, "before": self.run.curve.timing.before, "started": self.started,
+            "command": self.job.command,
             "budget_missed": missed if counts_seconds(self.config) else None,
         }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from trainlarge.training.cells import counts_seconds
 from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.run_length import RunLength
 from trainlarge.training.trunk_time import TrunkTime
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class StudyWriter:
             self.states.save(part, state, position)
         except OSError as error:
             # Training can go on without this state; what cannot be written at the end will fail the cell.
-            print(f"the state after step {state.step} was not saved: {error}", flush=True)
+            log.warning("the state after step %d was not saved: %s", state.step, error)
 
     def delete_branch_states(self) -> None:
         self.states.delete_branch_states()

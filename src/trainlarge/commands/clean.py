@@ -1,11 +1,15 @@
-"""What cleaning a study would free, and doing it."""
+"""``trainlarge clean``: free the space of saved states and leftovers that nothing needs any more."""
 
 from __future__ import annotations
 
+import argparse
+
 from rich.console import Console
 
+from trainlarge.commands.call import Call
 from trainlarge.commands.cleanup import KINDS, Removable, Wanted, find_removable, links, remove
-from trainlarge.commands.terminal import table
+from trainlarge.commands.studies import existing_study
+from trainlarge.commands.terminal import console, table
 from trainlarge.errors import UserError
 from trainlarge.results.axes import prefixed_text
 from trainlarge.sweep.store import Study
@@ -18,6 +22,24 @@ _WORDS = {
     "packed": "packed files of compress cells",
 }
 _bytes = prefixed_text("B")
+
+
+def main(call: Call) -> int:
+    """Show what can go and, with ``--yes``, remove it."""
+    options = _parser().parse_args(call.arguments)
+    wanted = Wanted(options.checkpoints, options.packed, options.keep)
+    clean(existing_study(options.study), wanted, console(), is_wanted=options.yes)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="trainlarge clean", description=__doc__)
+    parser.add_argument("study")
+    parser.add_argument("--checkpoints", action="store_true", help="also weights of train cells that are done")
+    parser.add_argument("--packed", action="store_true", help="also packed files of compress cells that are done")
+    parser.add_argument("--keep", metavar="CONDITION", help="keep those of cells such as 'arch.width == 128'")
+    parser.add_argument("--yes", action="store_true", help="remove it; without this it is only shown")
+    return parser
 
 
 def clean(study: Study, wanted: Wanted, console: Console, is_wanted: bool) -> None:

@@ -1,0 +1,21 @@
+"""One call of the program: a verb and what follows it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a verb is given."""
+
+    verb: str
+    """The verb."""
+    arguments: tuple[str, ...]
+    """What follows the verb on the command line."""
+
+    @property
+    def command(self) -> str:
+        """The command line, as a study and its records keep it."""
+        return shlex.join(["trainlarge", self.verb, *self.arguments])

@@ -1,0 +1,117 @@
+"""Hydra's plumbing, all of it: the ``sys.argv`` that Hydra reads, and how its sweeper is given what to do with cells.
+
+Hydra makes the sweeper itself and returns its result to nobody. So the action of a command reaches the sweeper through
+a context variable, and the results of the action are collected here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hydra
+import yaml
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from trainlarge.commands.hydra_errors import explained
+from trainlarge.commands.hydra_keys import check_command_line, search_path_override
+from trainlarge.config.register import register_schema
+from trainlarge.config.share import share_folder
+from trainlarge.errors import UserError
+from trainlarge.launch.engine import CellsFailed
+from trainlarge.machine.environment import variables
+from trainlarge.sweep.compose import plain
+from trainlarge.sweep.expand import expand_lists
+from trainlarge.sweep.text_files import keep_text_in_files
+from trainlarge.sweep.text_keys import as_written
+
+T = TypeVar("T")
+Action = Callable[[str, list[dict[str, Any]]], T]
+"""What a command does with its cells: is given the stage and one configuration for each cell."""
+_CHOSEN: ContextVar[Action[Any]] = ContextVar("action")
+
+
+def act_on_cells(stage: str, arguments: list[str], action: Action[T]) -> list[T]:
+    """Hand the cells of a command line to ``action``.
+
+    Args:
+        stage: ``train`` or ``compress``.
+        arguments: Hydra flags and overrides.
+        action: is given one configuration for each cell; not called by flags such as ``--help``.
+
+    Returns:
+        What ``action`` returned, once for each time that it was called: once without a sweep and with our own sweeper,
+        more often with a sweeper that chooses its next cells by the results of the last ones.
+
+    Raises:
+        UserError: for anything wrong in them.
+    """
+    register_schema()
+    keep_text_in_files()
+    folders, given = [Path.cwd(), share_folder()], [*map(as_written, _overrides_last(arguments))]
+    results: list[T] = []
+
+    def collect(stage: str, configs: list[dict[str, Any]]) -> T:
+        results.append(action(stage, configs))
+        return results[-1]
+
+    composed: list[DictConfig] = []
+    app = hydra.main(version_base="1.3", config_path=str(share_folder() / "conf"), config_name=stage)(composed.append)
+    try:
+        check_command_line(stage, given, folders)
+        with _hydra_reads([f"trainlarge {stage}", *given, search_path_override(folders)]), _chosen(collect):
+            app()
+        configs = [plain(config) for config in composed]
+    except CellsFailed:
+        # Raised by a sweeper that stops at a failed cell; the outcome is among the results.
+        return results
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explained(error, stage, arguments) from error
+    except yaml.YAMLError as error:
+        raise UserError("configuration", "unreadable", f"YAML ({' '.join(str(error).split())})") from error
+    # Not run by Hydra, which would print its own lines about an error.
+    return [*results, *(action(stage, expand_lists(config)) for config in configs)]
+
+
+def chosen_action() -> Action[Any]:
+    """The action of the command that is running.
+
+    Raises:
+        UserError: where Hydra was started by another program than ``trainlarge``.
+    """
+    try:
+        return _CHOSEN.get()
+    except LookupError:
+        raise UserError("hydra/sweeper", "trainlarge", "for the commands of trainlarge") from None
+
+
+@contextmanager
+def _chosen(action: Action[Any]) -> Iterator[None]:
+    token = _CHOSEN.set(action)
+    try:
+        yield
+    finally:
+        _CHOSEN.reset(token)
+
+
+@contextmanager
+def _hydra_reads(arguments: list[str]) -> Iterator[None]:
+    """Have Hydra take ``arguments`` as the command line, and raise its errors instead of printing them."""
+    before, sys.argv = sys.argv, arguments
+    try:
+        with variables({"HYDRA_FULL_ERROR": "1"}):
+            yield
+    finally:
+        sys.argv = before
+
+
+def _overrides_last(arguments: list[str]) -> list[str]:
+    """Hydra's parser wants all overrides in one place; users write them on both sides of flags."""
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    return [argument for argument in arguments if argument not in overrides] + overrides

@@ -1,0 +1,131 @@
+"""Errors of Hydra and OmegaConf as one line with the key, the value and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any, get_type_hints
+
+from trainlarge.config.schema import CompressConfig, TrainConfig
+from trainlarge.errors import UserError
+from trainlarge.sweep.compose import NOT_NULL
+
+_SCHEMAS: dict[str, type] = {"train": TrainConfig, "compress": CompressConfig}
+
+
+def explained(error: Exception, stage: str, arguments: list[str]) -> UserError:
+    """The error of a user that stands behind an error of Hydra or OmegaConf.
+
+    Args:
+        stage: ``train`` or ``compress``.
+        arguments: what was given on the command line.
+    """
+    text = "\n".join(str(part) for part in (error, error.__cause__) if part)
+    for pattern, explain in _EXPLANATIONS:
+        if found := pattern.search(text):
+            return explain(found, text, stage, arguments)
+    key = _culprit(text, arguments)
+    return UserError(key, _value_of(key, arguments), f"what Hydra can read ({_first_sentence(text)})")
+
+
+def _unknown_choice(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+    group, _, choice = found[1].rpartition("/")
+    options = re.findall(
+        r"^\t(\S+)$", text.partition("Available options")[2].partition("Config search path")[0], re.MULTILINE
+    )
+    if group.startswith("sweeps"):
+        return UserError(
+            "+sweeps",
+            found[1].removeprefix("sweeps/"),
+            "a file STUDY/STAGE.yaml of sweeps/, here or among those that come with trainlarge",
+        )
+    return UserError(group or "config", choice, ", ".join(options) or "a group or key of conf/")
+
+
+def _unknown_key(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+    key = _full_key(text) or found[1]
+    names = _fields_beside(_SCHEMAS[stage], key.split("."))
+    close = difflib.get_close_matches(key.rpartition(".")[2], names, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return UserError(
+        key,
+        _value_of(key, arguments),
+        f"one of the keys {', '.join(names)}{hint}" if names else "a key of the chosen method",
+    )
+
+
+def _wrong_type(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+    key = _full_key(text) or (re.search(r"override (?:\S* )?([\w.]+)=", text) or found)[1]
+    return UserError(key, found[1], _TYPES.get(found[2], found[2]))
+
+
+def _no_truth_value(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+    return UserError(_full_key(text), found[1], _TYPES["Boolean"])
+
+
+def _no_null(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+    return UserError(found[1], "null", NOT_NULL)
+
+
+def _no_list(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+    key = _full_key(text)
+    return UserError(key, _value_of(key, arguments), f"a list: {key}=[...]")
+
+
+def _no_such_reference(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+    key = _full_key(text)
+    return UserError(key, _value_of(key, arguments), f"a reference to a key that there is, which {found[1]} is not")
+
+
+def _full_key(text: str) -> str:
+    """The key that OmegaConf names; empty where it names none."""
+    found = re.search(r"full_key: (\S+)", text)
+    return found[1] if found else ""
+
+
+def _ambiguous(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+    key = found[1].lstrip("+~")
+    return UserError(
+        key,
+        _value_of(key, arguments),
+        f"one value, or a list {key}=[...] where the key takes one; to sweep over values add -m",
+    )
+
+
+def _fields_beside(schema: type, path: list[str]) -> list[str]:
+    child = get_type_hints(schema).get(path[0])
+    if len(path) > 1 and child is not None:
+        return _fields_beside(child, path[1:]) if isinstance(child, type) and is_dataclass(child) else []
+    return [field.name for field in fields(schema)]
+
+
+def _value_of(key: str, arguments: list[str]) -> Any:
+    values = [argument.partition("=")[2] for argument in arguments if argument.partition("=")[0].lstrip("+~") == key]
+    return values[-1] if values else "(set in a file)"
+
+
+def _culprit(text: str, arguments: list[str]) -> str:
+    named = [argument for argument in arguments if "=" in argument and argument.partition("=")[2] in text]
+    return named[0].partition("=")[0].lstrip("+~") if named else "configuration"
+
+
+def _first_sentence(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "unreadable").partition(" See https")[0]
+
+
+_TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "text"}
+
+_Explain = Callable[["re.Match[str]", str, str, list[str]], UserError]
+_EXPLANATIONS: list[tuple[re.Pattern[str], _Explain]] = [
+    (re.compile(r"Value '(.*)' of type '.*' could not be converted to (\w+)"), _wrong_type),
+    (re.compile(r"(?:Could not find|Could not load|In '.*': Could not find) '([^']+)'"), _unknown_choice),
+    (re.compile(r"Could not (?:override|append to config\. An item is already at) '([^']+)'"), _unknown_key),
+    (re.compile(r"Key '([^']+)' (?:is not in struct|not in '\w+')"), _unknown_key),
+    (re.compile(r"Value '(.*)' is not a valid bool"), _no_truth_value),
+    (re.compile(r"field '([^']+)' is not Optional"), _no_null),
+    (re.compile(r"is not a ListConfig|Cannot merge DictConfig with ListConfig"), _no_list),
+    (re.compile(r"Interpolation key '([^']+)' not found"), _no_such_reference),
+    (re.compile(r"Ambiguous value for argument '([^'=]+)="), _ambiguous),
+]

@@ -1,0 +1,25 @@
+"""``trainlarge redo``: run one cell again from its frozen configuration, as when a file is damaged."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+
+from trainlarge.commands.call import Call
+from trainlarge.commands.ending import end
+from trainlarge.commands.show import add_cell, find_cell
+from trainlarge.launch.engine import CellsFailed, redo_cell
+
+
+def main(call: Call) -> int:
+    """Run a cell again, whatever its state."""
+    parser = argparse.ArgumentParser(prog="trainlarge redo", description=__doc__)
+    add_cell(parser)
+    options = parser.parse_args(call.arguments)
+    folder = find_cell(options.cell, options.study)
+    try:
+        outcome = redo_cell(folder, Console(), call.command)
+    except CellsFailed as failure:
+        outcome = failure.outcome
+    return end([outcome])
