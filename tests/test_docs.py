@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import importlib
 import importlib.util
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from trainlarge.cli import _parser
+from trainlarge.cli import VERBS
 from trainlarge.commands.launch_flags import flags
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +51,7 @@ def test_the_page_of_keys_is_that_of_the_dataclasses() -> None:
 
 def test_the_page_of_commands_names_every_verb_and_every_flag() -> None:
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    for name in [*_verbs(), *_flags()]:
+    for name in [*VERBS, *_flags()]:
         assert re.search(rf"`{re.escape(name)}[ `]", page), name
 
 
@@ -71,17 +70,9 @@ def _headings(page: Path) -> Iterator[str]:
         yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def _subparsers() -> dict[str, argparse.ArgumentParser]:
-    choices = next(action.choices for action in _parser()._actions if action.choices)
-    assert isinstance(choices, dict)
-    return choices
-
-
-def _verbs() -> list[str]:
-    return list(_subparsers())
-
-
 def _flags() -> set[str]:
-    parsers = [*_subparsers().values(), flags()]
+    names = {name for name, _ in VERBS.values()}
+    modules = [importlib.import_module(f"trainlarge.commands.{name}") for name in names]
+    parsers = [flags(), *(module.parser() for module in modules if hasattr(module, "parser"))]
     options = {option for parser in parsers for action in parser._actions for option in action.option_strings}
     return {option for option in options if option.startswith("--")} - {"--help"}

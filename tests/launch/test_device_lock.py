@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from trainlarge.launch.device_lock import hold_devices
+from trainlarge.launch.local.device_lock import hold_devices
 from trainlarge.machine.resources import Resources
 
 # A lock belongs to an opened file, not to a process, so that threads stand for commands here.

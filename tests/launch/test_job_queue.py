@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from trainlarge.launch import job_queue
 from trainlarge.launch.failure_policy import FailurePolicy
 from trainlarge.launch.job import RunningJob
-from trainlarge.launch.job_queue import JobQueue
+from trainlarge.launch.local import job_queue
+from trainlarge.launch.local.job_queue import JobQueue
 from trainlarge.sweep.plan import Plan, make_cells, make_plan
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import Study

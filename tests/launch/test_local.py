@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from trainlarge.launch import local
 from trainlarge.launch.engine import CellsFailed, report_failures, run_cells
 from trainlarge.launch.job import RunningJob
+from trainlarge.launch.local import launcher as local
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
@@ -151,7 +151,7 @@ def test_an_interrupt_leaves_every_cell_claimable(study: Study, tiny_overrides: 
     wait_for(lambda: any(folder.status().progress for folder in study.folders("train")))
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and "goes on from here" in errors and "Traceback" not in errors
+    assert process.returncode == 130 and "continues from here" in errors and "Traceback" not in errors
     states = {folder.status().state for folder in study.folders("train")}
     assert states <= {State.PREEMPTED, State.QUEUED, State.DONE}, "none is left running"
 

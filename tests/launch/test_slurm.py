@@ -20,8 +20,8 @@ from rich.console import Console
 
 from trainlarge.cli import main
 from trainlarge.launch.engine import run_cells
-from trainlarge.launch.slurm_state import SlurmJob, SlurmState, slurm_jobs
-from trainlarge.launch.slurm_submission import submissions
+from trainlarge.launch.slurm.state import SlurmJob, SlurmState, slurm_jobs
+from trainlarge.launch.slurm.submission import submissions
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.status import State

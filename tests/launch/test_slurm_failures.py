@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from trainlarge.commands.status import read_state
-from trainlarge.launch import slurm_failures
 from trainlarge.launch.failure_policy import FailurePolicy
-from trainlarge.launch.slurm_failures import Failures
-from trainlarge.launch.slurm_submission import Submission
+from trainlarge.launch.slurm import failures as slurm_failures
+from trainlarge.launch.slurm.failures import Failures
+from trainlarge.launch.slurm.submission import Submission
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import Study
@@ -44,7 +44,7 @@ class FakeSlurm:
             **{"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": str(index)},
             "SLURM_RESTART_COUNT": str(restarts),
         }
-        command = [sys.executable, "-m", "trainlarge.launch.slurm_task", str(submission.path), "0"]
+        command = [sys.executable, "-m", "trainlarge.launch.slurm.task", str(submission.path), "0"]
         return subprocess.run(command, env=environment, capture_output=True, timeout=120).returncode
 
     def _install(self, name: str, line: str) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from trainlarge.launch import early_stop, slurm_task
+from trainlarge.launch import early_stop
 from trainlarge.launch.job import LostLease, RunningJob
-from trainlarge.launch.slurm_submission import Submission
-from trainlarge.launch.slurm_task import run_task
+from trainlarge.launch.slurm import task as slurm_task
+from trainlarge.launch.slurm.submission import Submission
+from trainlarge.launch.slurm.task import run_task
 from trainlarge.sweep.lease import LEASE_SECONDS, is_held
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.status import State

@@ -10,9 +10,9 @@ import pytest
 from trainlarge.cli import main
 from trainlarge.config.schema import LauncherConfig
 from trainlarge.errors import UserError
-from trainlarge.launch.slurm import SlurmLauncher
-from trainlarge.launch.slurm_command import SlurmRefused, clean_environment, first_complaint, slurm_command
-from trainlarge.launch.slurm_options import explain_refusal, sbatch_options
+from trainlarge.launch.slurm.command import SlurmRefused, clean_environment, first_complaint, slurm_command
+from trainlarge.launch.slurm.launcher import SlurmLauncher
+from trainlarge.launch.slurm.options import explain_refusal, sbatch_options
 from trainlarge.sweep.store import Study
 
 

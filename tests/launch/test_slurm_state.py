@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from trainlarge.errors import UserError
-from trainlarge.launch import slurm_state
 from trainlarge.launch.job import RunningJob
-from trainlarge.launch.slurm_command import SlurmRefused
-from trainlarge.launch.slurm_state import SlurmState, slurm_jobs
-from trainlarge.launch.slurm_submission import SlurmArray, Submission, submissions
+from trainlarge.launch.slurm import state as slurm_state
+from trainlarge.launch.slurm.command import SlurmRefused
+from trainlarge.launch.slurm.state import SlurmState, slurm_jobs
+from trainlarge.launch.slurm.submission import SlurmArray, Submission, submissions
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import Study

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from trainlarge.errors import UserError
 from trainlarge.launch.engine import run_cells
-from trainlarge.launch.local_options import LocalOptions
+from trainlarge.launch.local.options import LocalOptions
 from trainlarge.machine import devices
 from trainlarge.machine.devices import visible_devices
 from trainlarge.machine.environment import VISIBLE_DEVICES

@@ -26,20 +26,21 @@ _bytes = prefixed_text("B")
 
 def main(call: Call) -> int:
     """Show what can go and, with ``--yes``, remove it."""
-    options = _parser().parse_args(call.arguments)
+    options = parser().parse_args(call.arguments)
     wanted = Wanted(options.checkpoints, options.packed, options.keep)
     clean(existing_study(options.study), wanted, console(), is_wanted=options.yes)
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="trainlarge clean", description=__doc__)
-    parser.add_argument("study")
-    parser.add_argument("--checkpoints", action="store_true", help="also weights of train cells that are done")
-    parser.add_argument("--packed", action="store_true", help="also packed files of compress cells that are done")
-    parser.add_argument("--keep", metavar="CONDITION", help="keep those of cells such as 'arch.width == 128'")
-    parser.add_argument("--yes", action="store_true", help="remove it; without this it is only shown")
-    return parser
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the verb."""
+    made = argparse.ArgumentParser(prog="trainlarge clean", description=__doc__)
+    made.add_argument("study")
+    made.add_argument("--checkpoints", action="store_true", help="also weights of train cells that are done")
+    made.add_argument("--packed", action="store_true", help="also packed files of compress cells that are done")
+    made.add_argument("--keep", metavar="CONDITION", help="keep those of cells such as 'arch.width == 128'")
+    made.add_argument("--yes", action="store_true", help="remove it; without this it is only shown")
+    return made
 
 
 def clean(study: Study, wanted: Wanted, console: Console, is_wanted: bool) -> None:

@@ -30,13 +30,18 @@ _ONLY_PACKED = {
 
 def main(call: Call) -> int:
     """Export a cell."""
-    parser = argparse.ArgumentParser(prog="trainlarge export", description=__doc__)
-    add_cell(parser)
-    parser.add_argument("folder", help="a folder that does not exist yet")
-    options = parser.parse_args(call.arguments)
+    options = parser().parse_args(call.arguments)
     folder = export_cell(options.cell, Path(options.folder), options.study)
     print(f"{folder.stage} cell {folder.id}: {options.folder}")
     return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the verb."""
+    made = argparse.ArgumentParser(prog="trainlarge export", description=__doc__)
+    add_cell(made)
+    made.add_argument("folder", help="a folder that does not exist yet")
+    return made
 
 
 def export_cell(text: str, target: Path, study: str | None = None) -> CellFolder:

@@ -19,10 +19,10 @@ from trainlarge.commands.step_times import StepTimes, cores_of_a_job
 from trainlarge.commands.terminal import console, table
 from trainlarge.errors import UserError
 from trainlarge.launch.check import check_command
-from trainlarge.launch.local_options import LocalOptions
-from trainlarge.launch.slurm import max_array_size, not_on_their_way
-from trainlarge.launch.slurm_command import SlurmRefused, slurm_command
-from trainlarge.launch.slurm_options import array_option, array_slices, largest_array, sbatch_options
+from trainlarge.launch.local.options import LocalOptions
+from trainlarge.launch.slurm.command import SlurmRefused, slurm_command
+from trainlarge.launch.slurm.launcher import max_array_size, not_on_their_way
+from trainlarge.launch.slurm.options import array_option, array_slices, largest_array, sbatch_options
 from trainlarge.machine.environment import make_threads_yield
 from trainlarge.results.axes import counted_text, prefixed_text, seconds_text
 from trainlarge.sweep.cell import canonical_json
@@ -80,7 +80,7 @@ class CommandForecast:
 def main(call: Call) -> int:
     """Print the plan of a command line."""
     given = [argument for argument in with_keys(list(call.arguments)) if argument not in _SWEEP_FLAGS]
-    options = _parser().parse_intermixed_args(given)
+    options = parser().parse_intermixed_args(given)
     forecast = forecast_command(options.arguments, options.calibrate)
     if options.json:
         print_json(forecast)
@@ -89,14 +89,15 @@ def main(call: Call) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="trainlarge plan", description=__doc__)
-    parser.add_argument("arguments", nargs="*", metavar="STAGE | +sweeps=STUDY/STAGE | KEY=VALUE")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the verb."""
+    made = argparse.ArgumentParser(prog="trainlarge plan", description=__doc__)
+    made.add_argument("arguments", nargs="*", metavar="STAGE | +sweeps=STUDY/STAGE | KEY=VALUE")
+    made.add_argument("--json", action="store_true", help="for programs")
+    made.add_argument(
         "--calibrate", action="store_true", help="time a step of each shape, once more where it has a time"
     )
-    return parser
+    return made
 
 
 def forecast_command(arguments: list[str], calibrate: bool = False) -> CommandForecast:

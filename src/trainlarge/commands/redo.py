@@ -14,12 +14,17 @@ from trainlarge.launch.engine import CellsFailed, redo_cell
 
 def main(call: Call) -> int:
     """Run a cell again, whatever its state."""
-    parser = argparse.ArgumentParser(prog="trainlarge redo", description=__doc__)
-    add_cell(parser)
-    options = parser.parse_args(call.arguments)
+    options = parser().parse_args(call.arguments)
     folder = find_cell(options.cell, options.study)
     try:
         outcome = redo_cell(folder, Console(), call.command)
     except CellsFailed as failure:
         outcome = failure.outcome
     return end([outcome])
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the verb."""
+    made = argparse.ArgumentParser(prog="trainlarge redo", description=__doc__)
+    add_cell(made)
+    return made

@@ -12,10 +12,15 @@ from trainlarge.sweep.store import Study
 
 def main(call: Call) -> int:
     """Write the report of a study that exists."""
-    parser = argparse.ArgumentParser(prog="trainlarge report", description=__doc__)
-    parser.add_argument("study")
-    print_report(existing_study(parser.parse_args(call.arguments).study))
+    print_report(existing_study(parser().parse_args(call.arguments).study))
     return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the verb."""
+    made = argparse.ArgumentParser(prog="trainlarge report", description=__doc__)
+    made.add_argument("study")
+    return made
 
 
 def print_report(study: Study) -> None:

@@ -14,7 +14,7 @@ from trainlarge.config.share import sweep_stages
 
 def main(call: Call) -> int:
     """Run the sweep of each stage of a study in turn, until one cannot be followed by the next."""
-    options = _parser().parse_args(with_keys(list(call.arguments)))
+    options = parser().parse_args(with_keys(list(call.arguments)))
     worst = 0
     for stage in sweep_stages(options.study):
         sweep = ["-m", f"+sweeps={options.study}/{stage}", *options.overrides]
@@ -33,8 +33,9 @@ def main(call: Call) -> int:
     return worst
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="trainlarge run", description=__doc__, parents=[flags()])
-    parser.add_argument("study", help="a folder of sweeps/, such as quickstart")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides for every stage (workers=2)")
-    return parser
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the verb."""
+    made = argparse.ArgumentParser(prog="trainlarge run", description=__doc__, parents=[flags()])
+    made.add_argument("study", help="a folder of sweeps/, such as quickstart")
+    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides for every stage (workers=2)")
+    return made

@@ -57,11 +57,16 @@ _UNITS = {
 
 def main(call: Call) -> int:
     """Print a cell."""
-    parser = argparse.ArgumentParser(prog="trainlarge show", description=__doc__)
-    add_cell(parser)
-    options = parser.parse_args(call.arguments)
+    options = parser().parse_args(call.arguments)
     print(show_cell(options.cell, options.study))
     return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the verb."""
+    made = argparse.ArgumentParser(prog="trainlarge show", description=__doc__)
+    add_cell(made)
+    return made
 
 
 def add_cell(parser: argparse.ArgumentParser) -> None:

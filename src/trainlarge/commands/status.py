@@ -34,18 +34,19 @@ def main(call: Call) -> int:
     # It shows what this module reads.
     from trainlarge.commands.status_view import show, watch
 
-    options = _parser().parse_args(call.arguments)
+    options = parser().parse_args(call.arguments)
     look = watch if options.watch else show
     look(existing_study(options.study), console(), options.json)
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="trainlarge status", description=__doc__)
-    parser.add_argument("study")
-    parser.add_argument("--watch", action="store_true", help="refresh every 2 s until all cells are done")
-    parser.add_argument("--json", action="store_true", help="for programs: one line of JSON per refresh")
-    return parser
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the verb."""
+    made = argparse.ArgumentParser(prog="trainlarge status", description=__doc__)
+    made.add_argument("study")
+    made.add_argument("--watch", action="store_true", help="refresh every 2 s until all cells are done")
+    made.add_argument("--json", action="store_true", help="for programs: one line of JSON per refresh")
+    return made
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class StudyState:
         """Whether jobs are in SLURM's queue, or may be."""
         if not self.slurm:
             return False
-        from trainlarge.launch.slurm_state import ON_ITS_WAY
+        from trainlarge.launch.slurm.state import ON_ITS_WAY
 
         return not ON_ITS_WAY.isdisjoint(self.slurm)
 
@@ -206,7 +207,7 @@ def _heartbeat_age(cell: Path) -> float | None:
 def _slurm(study: Study) -> dict[str, int]:
     if not (study.path / "slurm").is_dir():
         return {}
-    from trainlarge.launch.slurm_state import slurm_jobs
+    from trainlarge.launch.slurm.state import slurm_jobs
 
     return dict(Counter(str(job.state) for job in slurm_jobs(study)))
 

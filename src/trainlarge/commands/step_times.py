@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainlarge.config.impl import forward_of, strategy_of
-from trainlarge.launch.local_options import LocalOptions
+from trainlarge.launch.local.options import LocalOptions
 from trainlarge.machine.probe import PRECISIONS
 from trainlarge.sweep.cell import canonical_json
 from trainlarge.sweep.step_times import PROBES, read_measured

@@ -11,14 +11,19 @@ from trainlarge.tracking.mirror import mirror_study
 
 def main(call: Call) -> int:
     """Write the runs that the mirror does not have yet."""
-    parser = argparse.ArgumentParser(prog="trainlarge sync", description=__doc__)
-    parser.add_argument("study")
-    parser.add_argument("--online", action="store_true", help="upload; without this, runs are written below the study")
-    parser.add_argument("--project", default="trainlarge")
-    parser.add_argument("--entity")
-    options = parser.parse_args(call.arguments)
+    options = parser().parse_args(call.arguments)
     tracking = {"name": "wandb", "mode": "online" if options.online else "offline"}
     target = {**tracking, "project": options.project, "entity": options.entity}
     written = mirror_study(existing_study(options.study), target)
     print(f"{written} runs written to Weights & Biases")
     return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the verb."""
+    made = argparse.ArgumentParser(prog="trainlarge sync", description=__doc__)
+    made.add_argument("study")
+    made.add_argument("--online", action="store_true", help="upload; without this, runs are written below the study")
+    made.add_argument("--project", default="trainlarge")
+    made.add_argument("--entity")
+    return made

@@ -10,8 +10,8 @@ from trainlarge.config.schema import LauncherConfig
 from trainlarge.config.tracking import check_tracking
 from trainlarge.data.split import DOCUMENTS
 from trainlarge.errors import UserError
-from trainlarge.launch.local_options import LocalOptions
-from trainlarge.launch.slurm_options import sbatch_options
+from trainlarge.launch.local.options import LocalOptions
+from trainlarge.launch.slurm.options import sbatch_options
 from trainlarge.sweep.store import Study
 
 OF_THE_COMMAND = ("study", "launcher", "tracking", "workers", "redo")

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from trainlarge.errors import UserError
 from trainlarge.launch.check import check_command
-from trainlarge.launch.local import LocalLauncher
-from trainlarge.launch.local_options import LocalOptions
+from trainlarge.launch.local.launcher import LocalLauncher
+from trainlarge.launch.local.options import LocalOptions
 from trainlarge.launch.progress import ProgressWatcher, cells_in_words
-from trainlarge.launch.slurm import SlurmLauncher
+from trainlarge.launch.slurm.launcher import SlurmLauncher
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.history import remember_command
 from trainlarge.sweep.lease import is_held

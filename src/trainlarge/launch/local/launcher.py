@@ -11,11 +11,11 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
-from trainlarge.launch.device_lock import hold_devices
 from trainlarge.launch.early_stop import EarlyStop
 from trainlarge.launch.job import mark_lost
-from trainlarge.launch.job_queue import JobQueue
-from trainlarge.launch.local_options import LocalOptions
+from trainlarge.launch.local.device_lock import hold_devices
+from trainlarge.launch.local.job_queue import JobQueue
+from trainlarge.launch.local.options import LocalOptions
 from trainlarge.launch.safe_path import safe_children
 from trainlarge.launch.worker import PREEMPTED_STATUS, Assignment, prepare_jobs, run_job
 from trainlarge.machine.environment import make_threads_yield

@@ -20,8 +20,8 @@ from rich.console import Console
 
 from trainlarge.errors import UserError
 from trainlarge.launch.safe_path import SAFE_PYTHON, SHELL_LINES
-from trainlarge.launch.slurm_command import SlurmRefused, slurm_command
-from trainlarge.launch.slurm_options import (
+from trainlarge.launch.slurm.command import SlurmRefused, slurm_command
+from trainlarge.launch.slurm.options import (
     array_option,
     array_slices,
     check_setup,
@@ -29,8 +29,8 @@ from trainlarge.launch.slurm_options import (
     largest_array,
     sbatch_options,
 )
-from trainlarge.launch.slurm_state import ON_ITS_WAY, slurm_jobs
-from trainlarge.launch.slurm_submission import FOLDER, SlurmArray, Submission
+from trainlarge.launch.slurm.state import ON_ITS_WAY, slurm_jobs
+from trainlarge.launch.slurm.submission import FOLDER, SlurmArray, Submission
 from trainlarge.sweep.files import write_text
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.plan import Job, Plan
@@ -136,7 +136,7 @@ def _script_head(launcher: dict[str, Any]) -> str:
     """
     python = shlex.quote(launcher["python"] or sys.executable)
     setup = check_setup(launcher["setup"])
-    command = f"exec {python} {SAFE_PYTHON} -m trainlarge.launch.slurm_task"
+    command = f"exec {python} {SAFE_PYTHON} -m trainlarge.launch.slurm.task"
     return "\n".join(["#!/bin/bash", "trap '' USR1", *setup, *SHELL_LINES, command])
 
 

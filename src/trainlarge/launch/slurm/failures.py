@@ -17,7 +17,7 @@ from pathlib import Path
 from trainlarge.config.schema import LauncherConfig
 from trainlarge.launch.early_stop import EarlyStop
 from trainlarge.launch.failure_policy import FailurePolicy
-from trainlarge.launch.slurm_submission import Submission
+from trainlarge.launch.slurm.submission import Submission
 
 LOOK_SECONDS = 5.0
 """Time between two looks at the failures of other tasks while a job runs."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from trainlarge.errors import UserError
-from trainlarge.launch.slurm_command import SlurmRefused, slurm_command
-from trainlarge.launch.slurm_submission import Submission, submissions
+from trainlarge.launch.slurm.command import SlurmRefused, slurm_command
+from trainlarge.launch.slurm.submission import Submission, submissions
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study

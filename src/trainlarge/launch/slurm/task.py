@@ -1,6 +1,6 @@
 """What an array task does: read which job it is, run it like any other job, and go back into the queue if it must.
 
-    python -m trainlarge.launch.slurm_task SUBMISSION.json FIRST
+    python -m trainlarge.launch.slurm.task SUBMISSION.json FIRST
 
 A job that was asked to stop has saved its state and has unfinished cells. Who asked does not matter, what SLURM is
 about to do with the job does: if SLURM is ending it (cancelled, or requeued by SLURM itself) its state is no longer
@@ -21,10 +21,10 @@ from trainlarge.errors import UserError
 from trainlarge.launch.early_stop import EarlyStop
 from trainlarge.launch.job import change_status
 from trainlarge.launch.job_log import show_messages
-from trainlarge.launch.slurm_command import SlurmRefused, slurm_command
-from trainlarge.launch.slurm_failures import Failures
-from trainlarge.launch.slurm_state import UNFINISHED, own_state
-from trainlarge.launch.slurm_submission import Submission
+from trainlarge.launch.slurm.command import SlurmRefused, slurm_command
+from trainlarge.launch.slurm.failures import Failures
+from trainlarge.launch.slurm.state import UNFINISHED, own_state
+from trainlarge.launch.slurm.submission import Submission
 from trainlarge.launch.worker import FAILED_STATUS, Assignment, run_job
 from trainlarge.machine.environment import make_threads_yield
 from trainlarge.machine.resources import Resources

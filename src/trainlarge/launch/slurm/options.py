@@ -10,7 +10,7 @@ from typing import Any
 from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.errors import UserError
 from trainlarge.launch.failure_policy import FailurePolicy
-from trainlarge.launch.local_options import LOCAL_ONLY, refuse_keys
+from trainlarge.launch.local.options import LOCAL_ONLY, refuse_keys
 
 OURS = frozenset(
     ("array", "a", "job-name", "J", "output", "o", "error", "e", "open-mode", "signal", "requeue", "no-requeue",
