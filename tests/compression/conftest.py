@@ -6,12 +6,16 @@ import pytest
 import torch
 from torch import nn
 from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
     ModernBertConfig,
     ModernBertForMaskedLM,
     PreTrainedModel,
     RobertaPreLayerNormConfig,
     RobertaPreLayerNormForMaskedLM,
 )
+
+from trainlarge.models.families import FAMILIES
 
 SHAPE = {
     "vocab_size": 120,
@@ -40,7 +44,14 @@ def roberta() -> PreTrainedModel:
     return RobertaPreLayerNormForMaskedLM(RobertaPreLayerNormConfig(**SHAPE)).eval()
 
 
-@pytest.fixture(params=["modern", "roberta"])
+@pytest.fixture
+def llama() -> PreTrainedModel:
+    """A decoder; tied token embedding, no biases, no learned positions."""
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=True)).eval()
+
+
+@pytest.fixture(params=list(FAMILIES))
 def model(request: pytest.FixtureRequest) -> PreTrainedModel:
     """Each of the model families in turn."""
     return request.getfixturevalue(request.param)

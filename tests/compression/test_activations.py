@@ -40,6 +40,7 @@ from trainlarge.models.fake_quantize import (
     fake_quantized_inputs,
     has_fake_quantized_inputs,
 )
+from trainlarge.models.families import MODEL_CLASSES
 from trainlarge.models.forward import library_logits, masked_logits
 
 METHODS = [Dynamic(), Dynamic(symmetric=False), Static(), Static(4, symmetric=False)]
@@ -103,7 +104,7 @@ def test_static_values_beyond_the_range_are_clamped() -> None:
 
 
 def test_static_ranges_are_those_of_the_calibration_rows(model: PreTrainedModel, tokens: Tensor) -> None:
-    name = "decoder" if hasattr(model, "decoder") else "lm_head.decoder"
+    name = MODEL_CLASSES[type(model).__name__][1].output
     seen: list[Tensor] = []
     model.get_submodule(name).register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     with torch.no_grad():

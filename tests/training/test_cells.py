@@ -73,6 +73,7 @@ def test_longer_budgets_cost_more(tiny: Tiny) -> None:
 @pytest.mark.parametrize(
     ("override", "key"),
     [
+        ("arch=llama", "arch.name"),
         ("arch.heads=3", "arch.heads"),
         ("arch.width=15", "arch.width"),
         ("arch.dropout=1.0", "arch.dropout"),

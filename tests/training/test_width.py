@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from trainlarge.compression.layout.encoder import find_encoder
 from trainlarge.models.build import build_model
+from trainlarge.models.families import FAMILIES
+from trainlarge.models.family import Head
 from trainlarge.models.forward import masked_logits, masked_loss
 from trainlarge.models.shape import Shape, default_heads
 from trainlarge.training.module import make_optimizer
 from trainlarge.training.rules import init_std, peak_lr
-from trainlarge.training.width import query_rows, query_steps, scale_initial_weights, scales
+from trainlarge.training.width import Scale, query_rows, query_steps, scale_initial_weights, scales
 
 OPTIM: dict[str, Any] = {
     "lr": 4e-3, "base_width": 64, "lr_rule": "mup", "batch_rule": "constant",
@@ -29,7 +32,7 @@ def optim(rule: str, **changes: Any) -> dict[str, Any]:
 
 
 def build(width: int, options: dict[str, Any], family: str = "modern", heads: int | None = None) -> PreTrainedModel:
-    shape = Shape(family, width, 2, heads or default_heads(width), 2.0, vocab_size=100, positions=20)  # type: ignore[arg-type]
+    shape = Shape(family, width, 2, heads or default_heads(width), 2.0, vocab_size=100, positions=20)
     model = build_model(shape, init_std=init_std(width), seed=0, attention="eager")
     scale_initial_weights(model, options)
     return model
@@ -61,15 +64,12 @@ def activations(model: PreTrainedModel) -> dict[str, Tensor]:
     """The residual stream after the last layer, and how far the logits of the right tokens are above the mean."""
     inputs, positions, labels = batch()
     stream: list[Tensor] = []
-    model.base_model.get_submodule(_LAST[model.config.model_type]).register_forward_hook(
+    model.get_submodule(f"{find_encoder(model).layers}.1").register_forward_hook(
         lambda module, arguments, output: stream.append(output[0] if isinstance(output, tuple) else output)
     )
     model.base_model(input_ids=inputs)
     logits = masked_logits(model, inputs, positions)
     return {"stream": stream[0], "margin": logits.gather(1, labels.view(-1, 1)) - logits.mean(1, keepdim=True)}
-
-
-_LAST = {"modernbert": "layers.1", "roberta-prelayernorm": "encoder.layer.1"}
 
 
 def changes(width: int, rule: str, family: str) -> dict[str, float]:
@@ -81,7 +81,7 @@ def changes(width: int, rule: str, family: str) -> dict[str, float]:
     return {name: (after - before[name]).abs().mean().item() for name, after in activations(model).items()}
 
 
-@pytest.mark.parametrize("family", ["modern", "roberta"])
+@pytest.mark.parametrize("family", list(FAMILIES))
 def test_coordinate_check(family: str) -> None:
     growth = {}
     for rule in ("mup", "constant"):
@@ -92,7 +92,7 @@ def test_coordinate_check(family: str) -> None:
     assert 0.5 < growth["mup"]["margin"] < 2, growth
 
 
-@pytest.mark.parametrize("family", ["modern", "roberta"])
+@pytest.mark.parametrize("family", list(FAMILIES))
 def test_the_base_model_is_that_of_the_constant_rate(family: str) -> None:
     models = []
     for rule in ("mup", "constant"):
@@ -102,13 +102,13 @@ def test_the_base_model_is_that_of_the_constant_rate(family: str) -> None:
     assert all(torch.equal(one, other) for one, other in zip(*(m.state_dict().values() for m in models), strict=True))
 
 
-@pytest.mark.parametrize("family", ["modern", "roberta"])
+@pytest.mark.parametrize("family", list(FAMILIES))
 def test_scores_are_scaled_through_the_queries(family: str) -> None:
     """Heads of 16 channels: 8 / d is twice 1 / sqrt(d), and steps of the queries are twice as large."""
     options = optim("mup", base_width=128, weight_decay=0.0)
     plain, scaled = build(128, optim("constant"), family, heads=8), build(128, options, family, heads=8)
-    name = "layers.1.attn.Wqkv" if family == "modern" else "encoder.layer.1.attention.self.query"
-    one, other = (m.base_model.get_submodule(name).weight for m in (plain, scaled))
+    name = find_encoder(plain).heads[1].inputs[0]
+    one, other = (m.get_submodule(name).weight for m in (plain, scaled))
     one, other = (query_rows(w) if family == "modern" else w for w in (one, other))
     torch.testing.assert_close(other, 2 * one)
     before = other.detach().clone()
@@ -123,3 +123,16 @@ def test_the_output_gets_its_multiplier_through_the_norm() -> None:
     torch.testing.assert_close(ratio, torch.full_like(ratio, 0.5))
     spread = [m.get_input_embeddings().weight.std().item() for m in (wide, build(128, optim("constant")))]  # type: ignore[union-attr]
     assert spread[0] == pytest.approx(spread[1], rel=0.05), "embeddings are as large as those of the base"
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_labels_of_rows_get_the_multiplier_too(family: str) -> None:
+    """As deviations and rates, against the base width: 1 / m of both in front of the logits, and nowhere twice."""
+    shape = Shape(family, 256, 1, 4, 2.0, vocab_size=100, positions=20, labels=3)
+    model = build_model(shape, init_std=0.02, seed=0, attention="eager", head=Head.SEQUENCE_LABEL)
+    found, head = scales(model, optim("mup", base_width=64)), FAMILIES[family].head(Head.SEQUENCE_LABEL)
+    output = found[f"{head.output}.weight"]
+    if head.output_norm is None:
+        assert output == Scale(initial=0.5, rate=0.25)
+    else:
+        assert output == Scale(initial=2) and found[f"{head.output_norm}.weight"] == Scale(initial=0.25, rate=0.25)

@@ -57,7 +57,8 @@ class ArchConfig:
     """The shape of the model."""
 
     name: str = MISSING
-    """``modern`` (ModernBERT: rotary, pre-norm, gated FFN) or ``roberta`` (with pre-norm, as in the paper)."""
+    """``modern`` (ModernBERT: rotary, pre-norm, gated FFN), ``roberta`` (with pre-norm, as in the paper) or ``llama``
+    (a causal decoder: rotary, pre-norm, gated FFN)."""
     width: int = 128
     """Hidden size."""
     depth: int = 2
@@ -140,8 +141,8 @@ class ImplConfig:
     attention: str = "auto"
     """``auto`` (plain products on CPU, SDPA on CUDA), ``eager`` or ``sdpa``."""
     forward: str = "auto"
-    """``fast`` (our forward pass over the library's parameters), ``library``, or ``auto``: ``fast`` but with
-    ``strategy=fsdp``."""
+    """``fast`` (our forward pass over the library's parameters), ``library``, or ``auto``: ``fast`` where
+    the architecture has such a pass, but with ``strategy=fsdp``."""
     compile: str = "none"
     """torch.compile of the training loss: ``none``, ``inductor``, or ``graphs`` (with CUDA graphs, for small models
     on a GPU). Its seconds are the column ``compile_seconds``. Evaluation is never compiled."""

@@ -48,9 +48,10 @@ def executed_training_flops(
 
     Args:
         shape, sequence_length, predictions_per_row, head: as for :func:`forward_flops`.
-        forward: ``fast`` or ``library``.
+        forward: ``fast`` (where the head has such a pass) or ``library``.
     """
-    skipped = skipped_flops(shape, sequence_length, predictions_per_row) if forward == "fast" else 0
+    is_fast = forward == "fast" and shape.family.head(head).fast is not None
+    skipped = skipped_flops(shape, sequence_length, predictions_per_row) if is_fast else 0
     return training_flops(shape, sequence_length, predictions_per_row, head) - 3 * skipped
 
 

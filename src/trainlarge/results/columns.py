@@ -68,7 +68,7 @@ _SHAPE = {
         COMPUTED, "text", "other keys that the study varies (not shape, budget, seed), such as optim.lr=0.001"
     ),
     "series": Column(COMPUTED, "text", "shape and variant: cells of one series differ in budget and seed only"),
-    "arch": Column("config.arch.name", "text", "family: modern (ModernBERT), roberta"),
+    "arch": Column("config.arch.name", "text", "family: modern (ModernBERT), roberta, llama"),
     "width": Column("config.arch.width", "1", "hidden size"),
     "depth": Column("config.arch.depth", "1", "number of layers"),
     "heads": Column("config.arch.heads", "1", "attention heads of a layer"),

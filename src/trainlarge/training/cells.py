@@ -14,7 +14,8 @@ from trainlarge.data.tokenizer import check_vocab_size
 from trainlarge.errors import UserError
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.families import FAMILIES
-from trainlarge.models.shape import check_sequence_length, shape_of
+from trainlarge.models.family import Head
+from trainlarge.models.shape import Shape, check_sequence_length, shape_of
 from trainlarge.sweep.cell import ID_LENGTH, Cell, canonical_json
 from trainlarge.tasks.step import step_of, steps_in
 from trainlarge.training.rules import check_rules, init_std, peak_lr
@@ -113,8 +114,15 @@ def _arch(config: dict[str, Any]) -> dict[str, Any]:
         raise UserError("arch", arch["name"], ", ".join(FAMILIES))
     arch["positions"] = arch["positions"] or length + FAMILIES[arch["name"]].first_position
     shape = shape_of({**config, "arch": arch})
+    _check_head(shape, config["impl"])
     check_sequence_length(shape, length)
     return {**arch, "heads": shape.heads, "init_std": _given("arch.init_std", arch, lambda: init_std(shape.width))}
+
+
+def _check_head(shape: Shape, impl: dict[str, Any]) -> None:
+    if shape.family.head(Head.MASKED_LM).fast is None and impl["forward"] == "fast":
+        allowed = f"auto or library: arch.name={shape.name} has no fast forward pass for this task"
+        raise UserError("impl.forward", "fast", allowed)
 
 
 def _optim(optim: dict[str, Any], width: int) -> dict[str, Any]:

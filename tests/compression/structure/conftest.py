@@ -1,10 +1,10 @@
-"""Encoders of several layers and heads, with biases that are not zero."""
+"""Encoders and a decoder of several layers and heads, with biases that are not zero."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import pytest
 import torch
@@ -14,19 +14,18 @@ from transformers import (
     BertForMaskedLM,
     DistilBertConfig,
     DistilBertForMaskedLM,
-    ModernBertConfig,
-    ModernBertForMaskedLM,
     PreTrainedModel,
-    RobertaPreLayerNormConfig,
-    RobertaPreLayerNormForMaskedLM,
 )
 
 from trainlarge.compression.layout.tokens import TokenFacts
+from trainlarge.models.build import build_model
+from trainlarge.models.families import FAMILIES
+from trainlarge.models.shape import Shape
 
-VOCABULARY, DEPTH, HEADS, NEURONS = 60, 4, 4, 40
+VOCABULARY, WIDTH, DEPTH, HEADS, NEURONS = 60, 24, 4, 4, 40
 SHAPE = {
     "vocab_size": VOCABULARY,
-    "hidden_size": 24,
+    "hidden_size": WIDTH,
     "intermediate_size": NEURONS,
     "num_hidden_layers": DEPTH,
     "num_attention_heads": HEADS,
@@ -38,23 +37,20 @@ SHAPE = {
 }
 
 
-def _modern() -> PreTrainedModel:
-    full = {"rope_type": "default", "rope_theta": 10_000.0}
-    rope = {"full_attention": full, "sliding_attention": full}
-    config = ModernBertConfig(
-        **SHAPE, cls_token_id=None, sep_token_id=None, layer_types=["full_attention"] * DEPTH, rope_parameters=rope
-    )
-    return ModernBertForMaskedLM(config)
+def _family(name: str, tied: bool = True) -> PreTrainedModel:
+    """The model with which a family is pretrained."""
+    shape = Shape(name, WIDTH, DEPTH, HEADS, NEURONS / WIDTH, vocab_size=VOCABULARY, positions=40, tied=tied)
+    return build_model(shape, init_std=0.3, seed=0, attention="sdpa")
 
 
 MODELS: dict[str, Callable[[], PreTrainedModel]] = {
-    "modern": _modern,
-    "roberta": lambda: RobertaPreLayerNormForMaskedLM(RobertaPreLayerNormConfig(**SHAPE)),
-    "untied": lambda: RobertaPreLayerNormForMaskedLM(RobertaPreLayerNormConfig(**SHAPE, tie_word_embeddings=False)),
+    **{name: partial(_family, name) for name in FAMILIES},
+    "untied": partial(_family, "roberta", tied=False),
+    "untied llama": partial(_family, "llama", tied=False),
     "bert": lambda: BertForMaskedLM(BertConfig(**SHAPE)),
     "distilbert": lambda: DistilBertForMaskedLM(
         DistilBertConfig(
-            vocab_size=VOCABULARY, dim=24, hidden_dim=NEURONS, n_layers=DEPTH, n_heads=HEADS, initializer_range=0.3
+            vocab_size=VOCABULARY, dim=WIDTH, hidden_dim=NEURONS, n_layers=DEPTH, n_heads=HEADS, initializer_range=0.3
         )
     ),
 }

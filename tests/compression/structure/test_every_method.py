@@ -1,4 +1,4 @@
-"""Every method that changes shapes, on both families: the logits of the explicit model, a whole file, exact counts."""
+"""Every method that changes shapes, on every family: the logits of the explicit model, a whole file, exact counts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trainlarge.compression import Compressed, Recipe, compress, load_packed, save_packed
+from trainlarge.compression.layout.encoder import find_encoder
 from trainlarge.compression.layout.tokens import TokenFacts, renumbered
 from trainlarge.config.factorize import FixedRank, LowRank
 from trainlarge.config.method import METHODS, Part
 from trainlarge.config.structure import CHOICES, Heads, LayerList, Layers, Neurons
 from trainlarge.config.vocabulary import Frequent, TokenList
+from trainlarge.models.families import FAMILIES
 
-from .conftest import DEPTH, HEADS, NEURONS, VOCABULARY, made
+from .conftest import DEPTH, HEADS, NEURONS, VOCABULARY, WIDTH, made
 
-WIDTH = 24
 PARTS: list[Part] = [
     *[Heads(0.5, importance=importance) for importance in ("weight", "gradient")],
     Heads(0.5, "global"),
@@ -39,7 +40,7 @@ def part(request: pytest.FixtureRequest) -> Part:
     return request.param
 
 
-@pytest.fixture(params=["modern", "roberta"])
+@pytest.fixture(params=list(FAMILIES))
 def family(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -81,21 +82,22 @@ def test_counts_are_those_of_the_formulas(family: str, part: Part, tokens: Tenso
     compressed = _compressed(whole, part, tokens, facts)
     before, after = whole.num_parameters(), compressed.sizes.parameters
     assert compressed.model().num_parameters() == after
-    assert before - after == _removed(whole, compressed)
+    assert before - after == _removed(whole, compressed, FAMILIES[family].ffn_matrices)
 
 
-def _removed(whole: PreTrainedModel, compressed: Compressed) -> int:
+def _removed(whole: PreTrainedModel, compressed: Compressed, ffn_matrices: int) -> int:
     """Parameters that go, from what is left of the shapes: matrices of width h, biases where the family has them."""
-    left, biased = compressed.left.structure, whole.config.model_type != "modernbert"
+    left, output = compressed.left.structure, whole.get_output_embeddings()
+    biased = whole.get_submodule(find_encoder(whole).heads[0].inputs[0]).bias is not None
     head, removed = WIDTH // HEADS, 0
     if left.heads is not None:
         gone = DEPTH * HEADS - sum(map(len, left.heads))
         removed += gone * (4 * WIDTH * head + 3 * head * biased)
     if left.neurons is not None:
         gone = DEPTH * NEURONS - sum(left.neurons)
-        removed += gone * ((2 * WIDTH + 1) if biased else 3 * WIDTH)
+        removed += gone * (ffn_matrices * WIDTH + biased)
     if left.tokens is not None:
-        removed += (VOCABULARY - len(left.tokens.kept)) * (WIDTH + 1)
+        removed += (VOCABULARY - len(left.tokens.kept)) * (WIDTH + (output.bias is not None))
     if left.layers is not None:
         layers = {index: 0 for index in range(DEPTH) if index not in left.layers}
         assert layers

@@ -17,6 +17,7 @@ from trainlarge.compression.structure.calibrated_importance import layer_similar
 from trainlarge.compression.structure.methods.layers import removal_order
 from trainlarge.config.structure import CHOICES, LayerList, Layers
 from trainlarge.errors import UserError
+from trainlarge.models.families import FAMILIES
 from trainlarge.models.forward import library_logits, masked_logits
 
 from .conftest import DEPTH, made
@@ -52,7 +53,7 @@ def test_the_layers_that_are_left(
         torch.testing.assert_close(logits, encoder(tokens).logits, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["modern", "roberta"])
+@pytest.mark.parametrize("name", list(FAMILIES))
 def test_layers_that_do_nothing_go_first_by_contribution(name: str, tokens: Tensor) -> None:
     encoder = made(name)
     with torch.no_grad():
@@ -63,6 +64,14 @@ def test_layers_that_do_nothing_go_first_by_contribution(name: str, tokens: Tens
     assert compress(encoder, recipe, calibration=[tokens]).left.structure.layers == (0, 1, 3)
     with pytest.raises(UserError, match=r"^calibration=None"):
         compress(encoder, recipe)
+
+
+def test_a_decoder_without_layers_generates_with_cached_keys_and_values(tokens: Tensor) -> None:
+    smaller = compress(made("llama"), Recipe(structure=LayerList([1, 3]))).model()
+    with torch.no_grad():
+        first = smaller(tokens[:, :9], use_cache=True)
+        rest = smaller(tokens[:, 9:], past_key_values=first.past_key_values).logits
+        torch.testing.assert_close(rest, smaller(tokens).logits[:, 9:], atol=1e-5, rtol=1e-5)
 
 
 def test_masked_positions_say_nothing_of_the_contribution(encoder: PreTrainedModel, tokens: Tensor) -> None:

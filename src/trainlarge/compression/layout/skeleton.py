@@ -80,12 +80,21 @@ def _keep_layers(model: Any, kept: tuple[int, ...]) -> None:
     owner, leaf = _owner(model, encoder.layers)
     layers = getattr(owner, leaf)
     setattr(owner, leaf, nn.ModuleList(layers[index] for index in kept))
+    for place, layer in enumerate(getattr(owner, leaf)):
+        _renumber(layer, place)
     config = getattr(model, "config", None)
     if config is not None:
         types = getattr(config, "layer_types", None)
         config.num_hidden_layers = len(kept)
         if types is not None:
             config.layer_types = [types[index] for index in kept]
+
+
+def _renumber(layer: nn.Module, place: int) -> None:
+    """A decoder finds the keys and values that it has cached by the number of the layer."""
+    for module in layer.modules():
+        if hasattr(module, "layer_idx"):
+            vars(module)["layer_idx"] = place
 
 
 def _resize_blocks(model: nn.Module, blocks: tuple[Block, ...], counts: list[int]) -> None:
