@@ -99,6 +99,16 @@ def test_bits_of_embeddings_are_said_only_where_they_count() -> None:
         assert replace(plain, embeddings=False, embedding_bits=8) == replace(plain, embeddings=False)
 
 
+@pytest.mark.parametrize("name", ["uniform", "min_max", "gptq", "outliers", "mixed", "kmeans", "binary", "ternary"])
+def test_per_channel_is_per_row(name: str) -> None:
+    """The two words make one recipe, and so one configuration and one id."""
+    method = METHODS["quantize"][name]
+    group = {"name": name, "granularity": "channel", **({} if issubclass(method, Binary | Ternary) else {"bits": 4})}
+    recipe = Recipe.from_config(quantize=group)
+    assert recipe == Recipe.from_config(quantize={**group, "granularity": "row"})
+    assert recipe.to_config()["quantize"]["granularity"] == "row"
+
+
 def test_a_group_size_counts_for_groups_only() -> None:
     assert Uniform(4, "row", group_size=32) == Uniform(4, "row")
     assert Uniform(4, "group").group_size == 64

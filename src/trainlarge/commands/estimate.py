@@ -224,7 +224,11 @@ def packed_bytes(shape: Shape, config: dict[str, Any]) -> int:
 def _with_embedding_bits(quantize: dict[str, Any]) -> dict[str, Any]:
     """The bits of the embeddings for all, where something is quantized."""
     bits = quantize.get("bits")
-    return quantize if bits == Uniform.off["bits"] else {**quantize, "bits": quantize.get("embedding_bits") or bits}
+    return (
+        quantize
+        if bits == Uniform.disabled_by["bits"]
+        else {**quantize, "bits": quantize.get("embedding_bits") or bits}
+    )
 
 
 def _weights_bytes(weights: int, width: int, prune: dict[str, Any], quantize: dict[str, Any]) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from trainlarge.config.method import Method, is_integer, is_real, method
+from trainlarge.config.method import Method, is_real, method, normalize
 
 
 @method("factorize", "svd")
@@ -21,10 +21,10 @@ class LowRank(Method):
     two factors would not make smaller, r (m + n) >= m n, stays whole, too.
     """
 
-    off: ClassVar[Mapping[str, float]] = {"keep": 1.0}
+    disabled_by: ClassVar[Mapping[str, float]] = {"keep": 1.0}
 
     keep: float
-    """How much stays, in (0, 1]; a configuration's 1 leaves all matrices whole."""
+    """How much stays, in (0, 1]; 1 in a configuration disables the method."""
 
     by: Literal["parameters", "energy"] = "parameters"
     """What ``keep`` is a share of: ``parameters`` of each matrix, r = max(1, floor(keep m n / (m + n))), or its
@@ -33,8 +33,8 @@ class LowRank(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("keep", is_real(self.keep) and 0 < self.keep <= 1, "a number in (0, 1]")
-        self.require("by", self.by in ("parameters", "energy"), "one of parameters, energy")
-        object.__setattr__(self, "keep", float(self.keep))
+        self.require_one_of("by", "parameters", "energy")
+        normalize(self, keep=float(self.keep))
 
     def summary(self) -> str:
         """Such as ``svd 50 % of parameters``."""
@@ -51,8 +51,8 @@ class FixedRank(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("rank", is_integer(self.rank) and self.rank >= 1, "a whole number of at least 1")
-        object.__setattr__(self, "rank", int(self.rank))
+        self.require_whole("rank", 1)
+        normalize(self, rank=int(self.rank))
 
     def summary(self) -> str:
         """Such as ``svd of rank 32``."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeGuard, TypeVar, get_args
 
 from trainlarge.errors import UserError
 
@@ -37,40 +37,54 @@ def method(slot: Slot, name: str, version: int = 1) -> Callable[[type[M]], type[
 
 @dataclass(frozen=True)
 class Part:
-    """What every part of a recipe shares: a method of any slot."""
+    """A part of a recipe: a method of any slot."""
 
     slot: ClassVar[str] = ""
     name: ClassVar[str] = ""
     version: ClassVar[int] = 1
-    off: ClassVar[Mapping[str, float]] = {}
-    """Numbers with which a configuration leaves the method out, so that an axis can reach from nothing to much."""
+    disabled_by: ClassVar[Mapping[str, float]] = {}
+    """Field values that mean "method disabled" in a configuration, so that a sweep can include the uncompressed case:
+    sparsity 0, 32 bits."""
 
     later: ClassVar[Mapping[str, Any]] = {}
-    """Fields that came later, with the values that say what was done before. While a field holds that value it is not
-    written, so ids and packed files from before stay as they are; such a default never changes."""
+    """Fields added after release, with the value that reproduces the old behaviour. A field with that value is not
+    written, so that ids and packed files from before stay as they are; such a value never changes."""
 
     calibrated: ClassVar[bool] = False
     """Whether it looks at the activations of calibration data."""
 
-    def require(self, name: str, fine: bool, allowed: str) -> None:
-        """Raise the UserError of the configuration key ``<slot>.<name>`` unless the field is ``fine``."""
-        if not fine:
+    def require(self, name: str, is_valid: bool, allowed: str) -> None:
+        """Raise the UserError of the configuration key ``<slot>.<name>`` unless the value of the field is valid."""
+        if not is_valid:
             raise UserError(f"{self.slot}.{name}", getattr(self, name), allowed)
 
-    def without(self, *names: str) -> Hashable:
-        """What it is beside the fields ``names``: equal for methods that differ in nothing else.
+    def require_whole(self, name: str, least: int, most: int | None = None, further: str = "") -> None:
+        """Raise a UserError unless the field is a whole number from ``least`` on (up to ``most``).
 
-        What methods share is compared so and never by building another method, whose fields might not fit together.
+        Args:
+            further: what is allowed beside it, for the error.
         """
-        kept = [item.name for item in fields(self) if item.name not in names]
-        return type(self), tuple((name, getattr(self, name)) for name in kept)
+        value = getattr(self, name)
+        is_valid = is_integer(value) and least <= value and (most is None or value <= most)
+        text = f"a whole number from {least}" + ("" if most is None else f" to {most}")
+        self.require(name, is_valid, text + further)
+
+    def require_one_of(self, name: str, *choices: str) -> None:
+        """Raise a UserError unless the field has one of these values."""
+        self.require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+
+    def without(self, *names: str) -> Hashable:
+        """Its class and all fields except ``names``: equal for methods that differ in nothing else.
+
+        Methods are compared in this way and never by building another one, whose fields might not fit together.
+        """
+        others = [item.name for item in fields(self) if item.name not in names]
+        return type(self), tuple((name, getattr(self, name)) for name in others)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: name, version and all fields but those of ``later`` that say what was done before."""
-        fields = {
-            key: value for key, value in asdict(self).items() if key not in self.later or value != self.later[key]
-        }
-        return {"name": self.name, "version": self.version, **fields}
+        """Plain data: name, version and all fields, except those of ``later`` with the value of before."""
+        values = {key: value for key, value in asdict(self).items() if not self._is_as_before(key, value)}
+        return {"name": self.name, "version": self.version, **values}
 
     def describe(self) -> str:
         """Short human text, such as ``4 bit row without embeddings``."""
@@ -80,11 +94,17 @@ class Part:
         """What ``describe`` says of the fields of this method."""
         return self.name
 
+    def _is_as_before(self, key: str, value: object) -> bool:
+        return key in self.later and value == self.later[key]
+
 
 @dataclass(frozen=True)
 class Method(Part):
-    """What every method shares that changes weights and not shapes, or each matrix by itself. It acts on matrices
-    (parameters with two dimensions or more); vectors (biases, norms) are never touched. A tied matrix is one matrix."""
+    """A method that acts on single matrices: it changes weights, or replaces a matrix by factors.
+
+    Matrices are the parameters with two dimensions or more; vectors (biases, norms) are never changed. A tied matrix is
+    one matrix.
+    """
 
     embeddings: bool = field(default=True, kw_only=True)
     """Whether embedding matrices (tokens, positions; a tied output matrix with them) are compressed too."""
@@ -103,7 +123,7 @@ class Method(Part):
 
 @dataclass(frozen=True)
 class Calibrated(Method):
-    """What methods share that look at the inputs of linear layers on calibration data.
+    """What the methods share that use the inputs of linear layers on calibration data.
 
     The inputs are those of the dense model, the same for all recipes. A matrix that is not the weight of a linear layer
     of its own (embeddings, tied ones too, and convolutions) is treated as if all inputs were alike.
@@ -112,20 +132,28 @@ class Calibrated(Method):
     calibrated: ClassVar[bool] = True
 
     calibration_rows: int = field(default=128, kw_only=True)
-    """Rows of the training data, each of the sequence length, that are looked at; of data given by hand the first."""
+    """How many rows of the training data, each of the sequence length, are used; of data passed by hand the first."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(
-            "calibration_rows", is_integer(self.calibration_rows) and self.calibration_rows > 0, "a whole number from 1"
-        )
+        self.require_whole("calibration_rows", 1)
 
 
-def is_integer(value: Any) -> bool:
+BITS_IN_CONFIGURATION = ", or 32 in a configuration"
+"""What is allowed for the key ``bits`` beside its range: 32 disables the method."""
+
+
+def normalize(instance: object, **values: object) -> None:
+    """Set fields of a frozen dataclass to a standard form, within its ``__post_init__``: 4.0 bits are 4 bits."""
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)
+
+
+def is_integer(value: object) -> TypeGuard[int]:
     """Whether it is a whole number; true and false are none."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def is_real(value: Any) -> bool:
+def is_real(value: object) -> TypeGuard[float]:
     """Whether it is a real number; true and false are none."""
     return isinstance(value, Real) and not isinstance(value, bool)

@@ -6,26 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from trainlarge.config.method import Calibrated, Method, is_integer, is_real, method
+from trainlarge.config.method import Calibrated, Method, is_integer, is_real, method, normalize
 
 
 @dataclass(frozen=True)
 class Pruning(Method):
-    """What methods share that set a share of the weights to zero."""
+    """What the methods share that set a share of the weights to zero."""
 
-    off: ClassVar[Mapping[str, float]] = {"sparsity": 0.0}
+    disabled_by: ClassVar[Mapping[str, float]] = {"sparsity": 0.0}
 
     sparsity: float
-    """Share of the weights that become zero, in [0, 1); a configuration's 0 is no pruning."""
+    """Share of the weights that become zero, in [0, 1); 0 in a configuration disables the method."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("sparsity", is_real(self.sparsity) and 0 <= self.sparsity < 1, "a number in [0, 1)")
-        object.__setattr__(self, "sparsity", float(self.sparsity))
+        normalize(self, sparsity=float(self.sparsity))
 
     def require_block(self, m: int) -> None:
-        """Raise UserError unless ``sparsity`` of a block of ``m`` weights is a whole number of them."""
-        self.require("m", is_integer(m) and 2 <= m <= 64, "a whole number from 2 to 64")
+        """Raise UserError unless ``sparsity`` of a block of the field ``m`` weights is a whole number of them."""
+        self.require_whole("m", 2, 64)
         zeros = self.sparsity * m
         self.require("sparsity", abs(zeros - round(zeros)) < 1e-9, f"a multiple of 1/{m}, since prune.m is {m}")
 
@@ -51,8 +51,7 @@ class Magnitude(Pruning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        scopes = ("global", "tensor", "row", "block")
-        self.require("scope", self.scope in scopes, f"one of {', '.join(scopes)}")
+        self.require_one_of("scope", "global", "tensor", "row", "block")
         if self.scope == "block":
             self.require_block(self.m)  # type: ignore[arg-type]
         else:
@@ -67,9 +66,9 @@ class Magnitude(Pruning):
 @method("prune", "random")
 @dataclass(frozen=True)
 class Random(Pruning):
-    """Zero weights drawn at random, exactly round(sparsity * n) of the n of each matrix: what every choice has to beat.
+    """Zero weights drawn at random, exactly round(sparsity * n) of the n of each matrix: the baseline.
 
-    Each weight gets one number, so results with one seed are nested over sparsities.
+    One random number is drawn per weight, so results with one seed are nested over sparsities.
     """
 
     seed: int = 0
@@ -77,7 +76,7 @@ class Random(Pruning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("seed", is_integer(self.seed) and 0 <= self.seed < 2**63, "a whole number from 0")
+        self.require_whole("seed", 0, 2**63 - 1)
 
     def summary(self) -> str:
         """Such as ``prune 60 % random``."""
@@ -86,7 +85,7 @@ class Random(Pruning):
 
 @dataclass(frozen=True)
 class InLayers(Pruning, Calibrated):
-    """What methods share that prune layer by layer, by the inputs of each layer."""
+    """What the methods share that prune layer by layer, by the inputs of each layer."""
 
     m: int | None = None
     """N:M sparsity: exactly ``sparsity`` of every ``m`` consecutive weights of a row become zero; null: no blocks."""
@@ -134,9 +133,9 @@ class SparseGPT(InLayers):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("damping", is_real(self.damping) and 0 < self.damping <= 1, "a number above 0 and up to 1")
-        fine = is_integer(self.block_size) and self.block_size > 0 and self.block_size % (self.m or 1) == 0
-        self.require("block_size", fine, "a whole number from 1, a multiple of prune.m")
-        object.__setattr__(self, "damping", float(self.damping))
+        is_valid = is_integer(self.block_size) and self.block_size > 0 and self.block_size % (self.m or 1) == 0
+        self.require("block_size", is_valid, "a whole number from 1, a multiple of prune.m")
+        normalize(self, damping=float(self.damping))
 
 
 def _pattern(sparsity: float, m: int) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-from trainlarge.config.method import Calibrated, Method, is_integer, is_real, method
+from trainlarge.config.method import BITS_IN_CONFIGURATION, Calibrated, Method, is_real, method, normalize
 
-Granularity = Literal["tensor", "row", "group"]
+Granularity = Literal["tensor", "row", "channel", "group"]
+"""What shares one scale. ``channel`` is another word for ``row``: the first dimension holds the output channels."""
 GROUP_SIZE = 64
 """Weights of a group where none is given."""
 PERCENTILE = 99.9
@@ -20,14 +21,14 @@ PERCENTILE = 99.9
 class Uniform(Method):
     """Round weights to 2^bits equally spaced values, without retraining.
 
-    Asymmetric: step = (max - min) / (2^bits - 1), zero = round(-min / step), code = clamp(round(w / step) + zero,
-    0, 2^bits - 1), w' = step * (code - zero), with the range [min, max] widened to hold 0: the affine form with a
-    whole-number zero point, which keeps a pruned weight exactly 0. Source: Jacob et al. 2018 (arXiv 1712.05877),
-    section 2.1; GPTQ (arXiv 2210.17323). The quantizer of Li et al. 2020 is ``MinMax``.
-    Symmetric: step = max |w| / (2^(bits-1) - 1), w' = step * round(w / step), clamped to that range.
+    Asymmetric: scale = (max - min) / (2^bits - 1), zero_point = round(-min / scale), code = clamp(round(w / scale) +
+    zero_point, 0, 2^bits - 1), w' = scale * (code - zero_point), with the range [min, max] widened to hold 0: affine
+    quantization with a whole-number zero point, which keeps a pruned weight exactly 0. Source: Jacob et al. 2018 (arXiv
+    1712.05877), section 2.1; GPTQ (arXiv 2210.17323). The quantizer of Li et al. 2020 is ``MinMax``.
+    Symmetric: scale = max |w| / (2^(bits-1) - 1), w' = scale * round(w / scale), clamped to that range.
     """
 
-    off: ClassVar[Mapping[str, float]] = {"bits": 32}
+    disabled_by: ClassVar[Mapping[str, float]] = {"bits": 32}
     later: ClassVar[Mapping[str, Any]] = {
         "group_size": None,
         "range": "minmax",
@@ -36,11 +37,11 @@ class Uniform(Method):
     }
 
     bits: int
-    """Bits of a code, 2 to 8; a configuration's 32 is no quantization."""
+    """Bits per code, 2 to 8; 32 in a configuration disables the method."""
 
     granularity: Granularity = "row"
-    """What shares one step and one zero point: the whole matrix, one row (first dimension), or ``group_size``
-    consecutive weights of a row (Q-BERT, arXiv 1909.05840)."""
+    """What shares one scale and one zero point: the whole matrix, one row (first dimension; also called ``channel``),
+    or ``group_size`` consecutive weights of a row (Q-BERT, arXiv 1909.05840)."""
 
     symmetric: bool = False
     """Whether the range is symmetric around 0, which leaves one of the 2^bits values unused."""
@@ -58,25 +59,31 @@ class Uniform(Method):
     from either end limit the range. Null for other ranges."""
 
     embedding_bits: int | None = field(default=None, kw_only=True)
-    """Bits of a code of the embedding matrices, 2 to 8; null: ``bits``, as for all others. It counts for nothing where
+    """Bits per code of the embedding matrices, 2 to 8; null: ``bits``, as for all others. It has no effect where
     embeddings are not quantized."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        allowed = "a whole number from 2 to 8, or 32 in a configuration"
-        self.require("bits", is_integer(self.bits) and 2 <= self.bits <= 8, allowed)
+        self.require_whole("bits", 2, 8, BITS_IN_CONFIGURATION)
         check_granularity(self)
         self.require("symmetric", isinstance(self.symmetric, bool), "true or false")
-        ranges = ("minmax", "percentile", "mse")
-        self.require("range", self.range in ranges, f"one of {', '.join(ranges)}")
-        fine = self.percentile is None or (is_real(self.percentile) and 50 < self.percentile <= 100)
-        self.require("percentile", fine, "a number above 50 and up to 100")
-        given = PERCENTILE if self.percentile is None else float(self.percentile)
-        object.__setattr__(self, "percentile", given if self.range == "percentile" else None)
-        object.__setattr__(self, "bits", int(self.bits))
-        own = self.embedding_bits
-        self.require("embedding_bits", own is None or (is_integer(own) and 2 <= own <= 8), "a whole number from 2 to 8")
-        object.__setattr__(self, "embedding_bits", own and int(own) if self.embeddings and own != self.bits else None)
+        self.require_one_of("range", "minmax", "percentile", "mse")
+        self._check_percentile()
+        normalize(self, bits=int(self.bits))
+        self._check_embedding_bits()
+
+    def _check_percentile(self) -> None:
+        percentile = PERCENTILE if self.percentile is None else self.percentile
+        is_valid = is_real(percentile) and 50 < percentile <= 100
+        self.require("percentile", is_valid, "a number above 50 and up to 100")
+        normalize(self, percentile=float(percentile) if self.range == "percentile" else None)
+
+    def _check_embedding_bits(self) -> None:
+        if self.embedding_bits is None:
+            return
+        self.require_whole("embedding_bits", 2, 8)
+        bits = int(self.embedding_bits)
+        normalize(self, embedding_bits=bits if self.embeddings and bits != self.bits else None)
 
     def of_embeddings(self) -> Uniform:
         """With the bits of the embeddings for all."""
@@ -84,8 +91,8 @@ class Uniform(Method):
 
     def describe(self) -> str:
         """As for every method, with the bits of the embeddings where they have their own."""
-        own = self.embedding_bits
-        return super().describe() if own is None else f"{self.summary()}, embeddings {own} bit"
+        bits = self.embedding_bits
+        return super().describe() if bits is None else f"{self.summary()}, embeddings {bits} bit"
 
     def summary(self) -> str:
         """Such as ``4 bit row``."""
@@ -98,20 +105,21 @@ class Uniform(Method):
 class MinMax(Method):
     """Round weights to 2^bits equally spaced values from the smallest to the largest of a group, without retraining.
 
-    step = (max - min) / (2^bits - 1), code = round((w - min) / step), w' = step * code + min: both ends of the range
-    are met exactly, the offset is no whole number of steps, and the range need not hold 0. Source: Li et al. 2020
-    (arXiv 2002.11794), section 4, where 4 to 8 bits are used and per tensor or per row is not said.
-    0 is no value in general. So a weight that is 0 (a pruned one) stays 0, limits no range and is left out of the file
-    by an index, whose bytes count.
+    scale = (max - min) / (2^bits - 1), code = round((w - min) / scale), w' = scale * code + min: both ends of the range
+    are met exactly, the offset is no whole number of scales, and the range need not hold 0. Source: Li et al. 2020
+    (arXiv 2002.11794), section 4, with 4 to 8 bits; the paper does not say whether a range is per tensor or per row.
+    In general no code stands for 0. So a weight that is 0 (a pruned one) stays 0, does not count for the range, and is
+    left out of the file by an index, whose bytes count.
     """
 
-    off: ClassVar[Mapping[str, float]] = {"bits": 32}
+    disabled_by: ClassVar[Mapping[str, float]] = {"bits": 32}
 
     bits: int
-    """Bits of a code, 2 to 8; a configuration's 32 is no quantization."""
+    """Bits per code, 2 to 8; 32 in a configuration disables the method."""
 
     granularity: Granularity = "row"
-    """What shares one range: the whole matrix, one row (first dimension), or ``group_size`` weights of a row."""
+    """What shares one range: the whole matrix, one row (first dimension; also called ``channel``), or ``group_size``
+    weights of a row."""
 
     group_size: int | None = None
     """Weights of a group, 64 where none is given; the last group of a row may be shorter. Null for other
@@ -119,10 +127,9 @@ class MinMax(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        allowed = "a whole number from 2 to 8, or 32 in a configuration"
-        self.require("bits", is_integer(self.bits) and 2 <= self.bits <= 8, allowed)
+        self.require_whole("bits", 2, 8, BITS_IN_CONFIGURATION)
         check_granularity(self)
-        object.__setattr__(self, "bits", int(self.bits))
+        normalize(self, bits=int(self.bits))
 
     def summary(self) -> str:
         """Such as ``4 bit row min_max``."""
@@ -146,7 +153,7 @@ class Outliers(Uniform):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("share", is_real(self.share) and 0 <= self.share < 1, "a number in [0, 1)")
-        object.__setattr__(self, "share", float(self.share))
+        normalize(self, share=float(self.share))
 
     def summary(self) -> str:
         """Such as ``4 bit row outliers 1 %``."""
@@ -158,7 +165,7 @@ class Outliers(Uniform):
 class GPTQ(Uniform, Calibrated):
     """Round column by column and let the columns to the right make up for it, so that the output W X changes least.
 
-    Step and zero point of each group are those of ``Uniform``. With H = X X^T / n + damping * mean(diag) * I over the
+    Scale and zero point of each group are those of ``Uniform``. With H = X X^T / n + damping * mean(diag) * I over the
     n tokens and U the upper Cholesky factor of its inverse, the error (w - w') / U_jj of column j of W [out, in] times
     row j of U is taken from the columns to the right. A pruned weight stays 0.
     Source: Frantar et al. 2022 (arXiv 2210.17323), algorithm 1, columns in their order, ranges fixed before the start.
@@ -170,7 +177,7 @@ class GPTQ(Uniform, Calibrated):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("damping", is_real(self.damping) and 0 < self.damping <= 1, "a number above 0 and up to 1")
-        object.__setattr__(self, "damping", float(self.damping))
+        normalize(self, damping=float(self.damping))
 
     def summary(self) -> str:
         """Such as ``4 bit row gptq``."""
@@ -196,11 +203,11 @@ class Mixed(Calibrated):
     (ZeroQ, arXiv 2001.00281), equation 5. Both are measured here, one matrix at a time.
     """
 
-    off: ClassVar[Mapping[str, float]] = {"bits": 32}
+    disabled_by: ClassVar[Mapping[str, float]] = {"bits": 32}
     later: ClassVar[Mapping[str, Any]] = {"sensitivity": "layer"}
 
     bits: float
-    """Average bits of a code over all weights, 2 to 8; a configuration's 32 is no quantization."""
+    """Average bits per code over all weights, 2 to 8; 32 in a configuration disables the method."""
 
     granularity: Granularity = "row"
     """As in ``Uniform``, and so for the keys below."""
@@ -216,12 +223,11 @@ class Mixed(Calibrated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("sensitivity", self.sensitivity in ("layer", "model"), "one of layer, model")
-        allowed = "a number from 2 to 8, or 32 in a configuration"
-        self.require("bits", is_real(self.bits) and 2 <= self.bits <= 8, allowed)
+        self.require_one_of("sensitivity", "layer", "model")
+        self.require("bits", is_real(self.bits) and 2 <= self.bits <= 8, f"a number from 2 to 8{BITS_IN_CONFIGURATION}")
         check_granularity(self)
         self.require("symmetric", isinstance(self.symmetric, bool), "true or false")
-        object.__setattr__(self, "bits", float(self.bits))
+        normalize(self, bits=float(self.bits))
 
     def uniform(self, bits: int) -> Uniform:
         """How a matrix is rounded to ``bits`` bits."""
@@ -243,24 +249,23 @@ class KMeans(Method):
     their retraining. For normal weights it is the Lloyd-Max quantizer.
     """
 
-    off: ClassVar[Mapping[str, float]] = {"bits": 32}
+    disabled_by: ClassVar[Mapping[str, float]] = {"bits": 32}
 
     bits: int
-    """Bits of a code, 1 to 8; a configuration's 32 is no quantization."""
+    """Bits per code, 1 to 8; 32 in a configuration disables the method."""
 
-    granularity: Literal["tensor", "row"] = "tensor"
-    """What shares one codebook."""
+    granularity: Literal["tensor", "row", "channel"] = "tensor"
+    """What shares one codebook: the whole matrix, or one row (``channel`` is another word for it)."""
 
     iterations: int = 100
     """Rounds of Lloyd's algorithm at most; it ends when no value moves."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        allowed = "a whole number from 1 to 8, or 32 in a configuration"
-        self.require("bits", is_integer(self.bits) and 1 <= self.bits <= 8, allowed)
-        self.require("granularity", self.granularity in ("tensor", "row"), "one of tensor, row")
-        fine = is_integer(self.iterations) and self.iterations > 0
-        self.require("iterations", fine, "a whole number from 1")
+        self.require_whole("bits", 1, 8, BITS_IN_CONFIGURATION)
+        normalize_channel(self)
+        self.require_one_of("granularity", "tensor", "row")
+        self.require_whole("iterations", 1)
 
     def summary(self) -> str:
         """Such as ``4 bit tensor kmeans``."""
@@ -269,13 +274,14 @@ class KMeans(Method):
 
 @dataclass(frozen=True)
 class SignsAndScale(Method):
-    """What binary and ternary weights share: w' = scale * sign, with one scale a group."""
+    """What binary and ternary weights share: w' = scale * sign, with one scale per group."""
 
     bits: ClassVar[int]
     """Bits that a weight counts as."""
 
     granularity: Granularity = "tensor"
-    """What shares one scale: the whole matrix, one row (first dimension), or ``group_size`` weights of a row."""
+    """What shares one scale: the whole matrix, one row (first dimension; also called ``channel``), or ``group_size``
+    weights of a row."""
 
     group_size: int | None = None
     """Weights of a group, 64 where none is given; the last group of a row may be shorter. Null for other
@@ -315,13 +321,20 @@ class Binary(SignsAndScale):
 
 
 def check_granularity(method: Uniform | MinMax | Mixed | SignsAndScale) -> None:
-    """Raise UserError unless granularity and group size fit together; sets a group size that was left out."""
-    choices = ("tensor", "row", "group")
-    method.require("granularity", method.granularity in choices, f"one of {', '.join(choices)}")
-    fine = method.group_size is None or (is_integer(method.group_size) and method.group_size > 0)
-    method.require("group_size", fine, "a whole number from 1")
-    given = GROUP_SIZE if method.group_size is None else int(method.group_size)
-    object.__setattr__(method, "group_size", given if method.granularity == "group" else None)
+    """Raise UserError unless granularity and group size are valid, and bring both to their standard form: ``row`` for
+    ``channel``, and a group size only where there are groups."""
+    normalize_channel(method)
+    method.require_one_of("granularity", "tensor", "row", "group")
+    if method.group_size is not None:
+        method.require_whole("group_size", 1)
+    size = GROUP_SIZE if method.group_size is None else int(method.group_size)
+    normalize(method, group_size=size if method.granularity == "group" else None)
+
+
+def normalize_channel(method: Uniform | MinMax | Mixed | KMeans | SignsAndScale) -> None:
+    """Per-channel quantization is per row: the output channels are the first dimension. Both words have one id."""
+    if method.granularity == "channel":
+        normalize(method, granularity="row")
 
 
 def _groups(method: Uniform | MinMax | Mixed | SignsAndScale) -> str:

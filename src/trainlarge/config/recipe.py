@@ -28,7 +28,7 @@ from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
 from typing import Any, get_args, get_type_hints
 
-from trainlarge.config.method import METHODS, Part, is_integer, is_real
+from trainlarge.config.method import METHODS, Part, is_integer, is_real, normalize
 from trainlarge.errors import UserError
 
 for _slot in METHODS:
@@ -67,7 +67,7 @@ class Recipe:
     """Which tokens stay, such as ``Frequent(size=5000)``."""
 
     activations: Part | None = None
-    """How the inputs of linear layers are rounded, such as ``Dynamic(bits=8)``."""
+    """How the inputs of linear layers are quantized, such as ``Dynamic(bits=8)``."""
 
     order: Sequence[str] | None = None
     """Slots in the order in which they are applied: all that are used, each once; None is the natural order. It is
@@ -78,7 +78,7 @@ class Recipe:
             part = getattr(self, slot)
             if part is not None and getattr(part, "slot", None) != slot:
                 raise UserError(slot, part, f"nothing or a method of {slot}: {_names(slot)}")
-        object.__setattr__(self, "order", self._checked_order())
+        normalize(self, order=self._checked_order())
 
     @property
     def steps(self) -> tuple[Part, ...]:
@@ -101,13 +101,14 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that ``from_json`` turns into an equal recipe."""
-        written = [slot for slot in SLOTS if slot in FIRST_SLOTS or getattr(self, slot)]
-        parts = {slot: part and part.to_json() for slot in written for part in [getattr(self, slot)]}
-        return {
-            "version": RECIPE_VERSION,
-            **parts,
-            **({} if self.has_first_form else {"order": list(self.order or ())}),
-        }
+        data: dict[str, Any] = {"version": RECIPE_VERSION}
+        for slot in SLOTS:
+            part: Part | None = getattr(self, slot)
+            if part is not None or slot in FIRST_SLOTS:
+                data[slot] = None if part is None else part.to_json()
+        if not self.has_first_form:
+            data["order"] = list(self.order or ())
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:
@@ -144,12 +145,14 @@ class Recipe:
         An absent group is one that is ``none``, whatever the defaults of ``conf/`` are, and an absent order is that of
         ``has_first_form``; so nothing is left to defaults, and cells from before there were more slots keep their ids.
         """
-        groups = {
-            slot: {key: value for key, value in part.items() if key != "version"} if part else {"name": "none"}
-            for slot, part in self.to_json().items()
-            if slot in SLOTS
-        }
-        return groups | ({} if self.has_first_form else {"order": list(self.order or ())})
+        config: dict[str, Any] = {}
+        for key, value in self.to_json().items():
+            if key == "order":
+                config[key] = value
+            elif key in SLOTS:
+                config[key] = {"name": "none"} if value is None else {**value}
+                config[key].pop("version", None)
+        return config
 
     def _checked_order(self) -> tuple[str, ...]:
         used = [slot for slot in SLOTS if getattr(self, slot) is not None]
@@ -188,7 +191,7 @@ def _method_from_config(slot: str, group: Mapping[str, Any] | None) -> Part | No
     types = get_type_hints(kind)
     values = {key: _read(value, types.get(key)) for key, value in given.items()}
     _check_fields(kind, values)
-    return None if _is_off(kind, values) else _build(kind, values)
+    return None if _is_disabled(kind, values) else _build(kind, values)
 
 
 def _check_is_group(slot: str, group: Any) -> None:
@@ -209,8 +212,10 @@ def _check_fields(kind: type[Part], given: dict[str, Any]) -> None:
             raise UserError(f"{kind.slot}.{key}", given[key], f"a field of {kind.name}: {', '.join(allowed)}")
 
 
-def _is_off(kind: type[Part], values: dict[str, Any]) -> bool:
-    return bool(kind.off) and all(is_real(values.get(key)) and values[key] == off for key, off in kind.off.items())
+def _is_disabled(kind: type[Part], values: Mapping[str, Any]) -> bool:
+    return bool(kind.disabled_by) and all(
+        is_real(values.get(key)) and values[key] == value for key, value in kind.disabled_by.items()
+    )
 
 
 def _build(kind: type[Part], given: dict[str, Any]) -> Part:

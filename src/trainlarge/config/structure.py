@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
-from trainlarge.config.method import Part, is_integer, is_real, method
+from trainlarge.config.method import Part, is_integer, is_real, method, normalize
 
 Importance = Literal["weight", "gradient"]
 
@@ -24,10 +24,10 @@ class Units(Part):
     rows, divided by the norm of the layer's I (Michel et al. 2019, arXiv 1905.10650, eq. 2 and section 4).
     """
 
-    off: ClassVar[Mapping[str, float]] = {"keep": 1.0}
+    disabled_by: ClassVar[Mapping[str, float]] = {"keep": 1.0}
 
     keep: float
-    """Share of the units that stays, in (0, 1]; a configuration's 1 removes nothing."""
+    """Share of the units that stays, in (0, 1]; 1 in a configuration disables the method."""
 
     scope: Literal["global", "layer"] = "layer"
     """Where units are ranked: over all layers together (layers then differ in shape), or within each layer."""
@@ -40,10 +40,10 @@ class Units(Part):
 
     def __post_init__(self) -> None:
         self.require("keep", is_real(self.keep) and 0 < self.keep <= 1, "a number in (0, 1]")
-        self.require("scope", self.scope in ("global", "layer"), "one of global, layer")
-        self.require("importance", self.importance in ("weight", "gradient"), "one of weight, gradient")
-        self.require("calibration_rows", _is_count(self.calibration_rows), "a whole number of at least 1")
-        object.__setattr__(self, "keep", float(self.keep))
+        self.require_one_of("scope", "global", "layer")
+        self.require_one_of("importance", "weight", "gradient")
+        self.require_whole("calibration_rows", 1)
+        normalize(self, keep=float(self.keep))
 
     def summary(self) -> str:
         """Such as ``keep 50 % of heads by weight layer``."""
@@ -71,7 +71,8 @@ class Neurons(Units):
     """
 
 
-CHOICES = ("top", "bottom", "alternate", "symmetric", "contribution")
+Choice = Literal["top", "bottom", "alternate", "symmetric", "contribution"]
+CHOICES: tuple[str, ...] = get_args(Choice)
 
 
 @method("structure", "layers")
@@ -85,12 +86,12 @@ class Layers(Part):
     the calibration rows.
     """
 
-    off: ClassVar[Mapping[str, float]] = {"keep": 1.0}
+    disabled_by: ClassVar[Mapping[str, float]] = {"keep": 1.0}
 
     keep: float
-    """Share of the layers that stays, in (0, 1]; a configuration's 1 removes nothing."""
+    """Share of the layers that stays, in (0, 1]; 1 in a configuration disables the method."""
 
-    choice: Literal["top", "bottom", "alternate", "symmetric", "contribution"] = "top"
+    choice: Choice = "top"
     """Which layers are removed."""
 
     calibration_rows: int = 128
@@ -98,9 +99,9 @@ class Layers(Part):
 
     def __post_init__(self) -> None:
         self.require("keep", is_real(self.keep) and 0 < self.keep <= 1, "a number in (0, 1]")
-        self.require("choice", self.choice in CHOICES, f"one of {', '.join(CHOICES)}")
-        self.require("calibration_rows", _is_count(self.calibration_rows), "a whole number of at least 1")
-        object.__setattr__(self, "keep", float(self.keep))
+        self.require_one_of("choice", *CHOICES)
+        self.require_whole("calibration_rows", 1)
+        normalize(self, keep=float(self.keep))
 
     def summary(self) -> str:
         """Such as ``keep 50 % of layers, top removed``."""
@@ -117,9 +118,9 @@ class LayerList(Part):
 
     def __post_init__(self) -> None:
         numbers = whole_numbers(self.layers)
-        rising = numbers is not None and len(numbers) > 0 and list(numbers) == sorted(set(numbers)) and numbers[0] >= 0
-        self.require("layers", rising, "a rising list of layer numbers from 0 up, at least one")
-        object.__setattr__(self, "layers", numbers)
+        is_rising = bool(numbers) and list(numbers) == sorted(set(numbers)) and numbers[0] >= 0
+        self.require("layers", is_rising, "a rising list of layer numbers from 0 up, at least one")
+        normalize(self, layers=numbers)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: the layers as a list."""
@@ -130,12 +131,8 @@ class LayerList(Part):
         return f"layers {' '.join(map(str, self.layers))}"
 
 
-def _is_count(value: Any) -> bool:
-    return is_integer(value) and value >= 1
-
-
-def whole_numbers(values: Any) -> tuple[int, ...] | None:
-    """A list of whole numbers as a tuple; None for anything else."""
+def whole_numbers(values: object) -> tuple[int, ...]:
+    """A list of whole numbers as a tuple; empty for anything else."""
     if not isinstance(values, (list, tuple)) or not all(map(is_integer, values)):
-        return None
+        return ()
     return tuple(map(int, values))

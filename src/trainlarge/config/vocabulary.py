@@ -1,9 +1,9 @@
 """Methods that cut the vocabulary: rows of the token embedding and of the output layer are removed.
 
-The model that is left reads and predicts the numbers of the tokens that stay, in their old order. A token that was
-removed is read, and counted where it is to be predicted, as the unknown token; where the tokenizer has none, as the
-mask token. Special tokens and the padding token stay; in a model that counts positions from the number of the padding
-token, as RoBERTa does, all tokens before it stay, too.
+The tokens that stay are renumbered in their old order, and the smaller model reads and predicts the new numbers. A
+removed token is replaced by the unknown token, also as a label; where the tokenizer has no unknown token, by the mask
+token. Special tokens and the padding token stay. In a model that counts positions from the number of the padding token,
+as RoBERTa does, all tokens before it stay, too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from trainlarge.config.method import Part, is_integer, method
+from trainlarge.config.method import Part, method, normalize
 from trainlarge.config.structure import whole_numbers
 
 
@@ -22,14 +22,14 @@ class Frequent(Part):
     """Keep the tokens that are most frequent in the training split; ties by number (Ganesh et al. 2021, arXiv
     2002.11985, section 3.7: 5,000 of 30,000 entries hold 94 % of the tokens)."""
 
-    off: ClassVar[Mapping[str, float]] = {"size": 0}
+    disabled_by: ClassVar[Mapping[str, float]] = {"size": 0}
 
     size: int
-    """Tokens that stay, the special ones counted; a configuration's 0 keeps all."""
+    """Tokens that stay, the special ones counted; 0 in a configuration disables the method."""
 
     def __post_init__(self) -> None:
-        self.require("size", is_integer(self.size) and self.size >= 1, "a whole number of tokens, at least 1")
-        object.__setattr__(self, "size", int(self.size))
+        self.require_whole("size", 1)
+        normalize(self, size=int(self.size))
 
     def summary(self) -> str:
         """Such as ``5000 most frequent tokens``."""
@@ -46,9 +46,9 @@ class TokenList(Part):
 
     def __post_init__(self) -> None:
         numbers = whole_numbers(self.tokens)
-        fine = numbers is not None and len(numbers) > 0 and len(set(numbers)) == len(numbers) and min(numbers) >= 0
-        self.require("tokens", fine, "a list of token numbers from 0 up, each once, at least one")
-        object.__setattr__(self, "tokens", tuple(sorted(numbers or ())))
+        is_valid = bool(numbers) and len(set(numbers)) == len(numbers) and min(numbers) >= 0
+        self.require("tokens", is_valid, "a list of token numbers from 0 up, each once, at least one")
+        normalize(self, tokens=tuple(sorted(numbers)))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: the tokens as a list."""
