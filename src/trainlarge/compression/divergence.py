@@ -42,6 +42,7 @@ def measuring_divergence(calibration: Calibration, rows: int, tensors: Mapping[s
             before = [_logits(model, batch) for batch in batches]
 
             def divergence(name: str, tensor: Tensor) -> float:
+                """Mean over positions of KL(before || after), in nats, with ``tensor`` in the place of ``name``."""
                 own = tensors[name]
                 entries[name].copy_(tensor)
                 after = (_logits(model, batch) for batch in batches)
