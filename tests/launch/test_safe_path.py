@@ -109,15 +109,29 @@ def test_other_ranks_are_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert command[4:] == ["--cores=3", "--jobs-per-device=2", "study", "cell"]
 
 
-def test_a_job_of_two_ranks_runs_in_a_folder_of_foreign_modules(
-    foreign: Path, study: Study, tiny_overrides: list[str], environment: Callable[..., dict[str, str]]
+RANKS = ["train", "impl.devices=2"]
+TIMED_FIRST = ["train", "-m", "arch.width=16,32", "budget=0.5 s"]
+"""Several shapes with budgets in seconds: a process that times them is the first one of the command."""
+
+
+@pytest.mark.parametrize(
+    ("verb", "cells"), [(RANKS, 1), pytest.param(TIMED_FIRST, 2, marks=pytest.mark.long)], ids=["ranks", "timed first"]
+)
+def test_jobs_run_in_a_folder_of_foreign_modules(
+    foreign: Path,
+    study: Study,
+    tiny_overrides: list[str],
+    environment: Callable[..., dict[str, str]],
+    verb: list[str],
+    cells: int,
 ) -> None:
     program = foreign.parent / "bin" / "program.py"
     program.parent.mkdir()
     program.write_text(PROGRAM)
-    command = [sys.executable, str(program), "train", *tiny_overrides, "impl.devices=2", "impl.device=cpu"]
+    given = [each for each in tiny_overrides if each.partition("=")[0] not in {part.partition("=")[0] for part in verb}]
+    command = [sys.executable, str(program), *verb, *given]
     done = subprocess.run(command, cwd=foreign, env=environment(), capture_output=True, text=True, timeout=240)
     logs = "".join(folder.log.read_text() for folder in study.folders("train") if folder.log.exists())
     assert done.returncode == 0, done.stderr + logs
-    assert [folder.is_done() for folder in study.folders("train")] == [True]
+    assert [folder.is_done() for folder in study.folders("train")] == [True] * cells
     assert not (foreign.parent / "ran").exists()
