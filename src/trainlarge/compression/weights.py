@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +66,7 @@ class Weights:
     architecture: str
     """Class name of the model, such as ``ModernBertForMaskedLM``."""
 
-    config: Mapping[str, Any]
+    config: Mapping[str, object]
     """The checkpoint's Hugging Face configuration as JSON data; empty for a plain torch module."""
 
     skeleton: nn.Module
@@ -267,6 +266,6 @@ def _check_shapes(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, t
             raise UserError(f"weights.{name}", found, wanted)
 
 
-def _config(model: nn.Module) -> dict[str, Any]:
+def _config(model: nn.Module) -> Mapping[str, object]:
     config = getattr(model, "config", None)
     return config.to_diff_dict() if isinstance(config, PreTrainedConfig) else {}

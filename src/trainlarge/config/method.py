@@ -81,7 +81,7 @@ class Part:
         others = [item.name for item in fields(self) if item.name not in names]
         return type(self), tuple((name, getattr(self, name)) for name in others)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain data: name, version and all fields, except those of ``later`` with the value of before."""
         values = {key: value for key, value in asdict(self).items() if not self._is_as_before(key, value)}
         return {"name": self.name, "version": self.version, **values}

@@ -99,9 +99,9 @@ class Recipe:
         """Whether it only prunes, quantizes, or prunes and then quantizes: then its order goes without saying."""
         return self.order == tuple(slot for slot in FIRST_SLOTS if slot in (self.order or ()))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain data that ``from_json`` turns into an equal recipe."""
-        data: dict[str, Any] = {"version": RECIPE_VERSION}
+        data: dict[str, object] = {"version": RECIPE_VERSION}
         for slot in SLOTS:
             part: Part | None = getattr(self, slot)
             if part is not None or slot in FIRST_SLOTS:
@@ -139,19 +139,21 @@ class Recipe:
         given = {"prune": prune, "quantize": quantize, **groups}
         return cls(**{slot: _method_from_config(slot, given.get(slot)) for slot in SLOTS}, order=order)
 
-    def to_config(self) -> dict[str, Any]:
+    def to_config(self) -> dict[str, object]:
         """The configuration of the recipe: ``prune`` and ``quantize`` always, the rest only where it says something.
 
         An absent group is one that is ``none``, whatever the defaults of ``conf/`` are, and an absent order is that of
         ``has_first_form``; so nothing is left to defaults, and cells from before there were more slots keep their ids.
         """
-        config: dict[str, Any] = {}
-        for key, value in self.to_json().items():
-            if key == "order":
-                config[key] = value
-            elif key in SLOTS:
-                config[key] = {"name": "none"} if value is None else {**value}
-                config[key].pop("version", None)
+        config: dict[str, object] = {}
+        for slot in SLOTS:
+            part: Part | None = getattr(self, slot)
+            if part is not None:
+                config[slot] = {key: value for key, value in part.to_json().items() if key != "version"}
+            elif slot in FIRST_SLOTS:
+                config[slot] = {"name": "none"}
+        if not self.has_first_form:
+            config["order"] = list(self.order or ())
         return config
 
     def _checked_order(self) -> tuple[str, ...]:
@@ -205,20 +207,20 @@ def _method_named(slot: str, name: Any) -> type[Part]:
     return METHODS[slot][name]
 
 
-def _check_fields(kind: type[Part], given: dict[str, Any]) -> None:
+def _check_fields(kind: type[Part], given: Mapping[str, object]) -> None:
     allowed = [item.name for item in fields(kind)]
     for key in given:
         if key not in allowed:
             raise UserError(f"{kind.slot}.{key}", given[key], f"a field of {kind.name}: {', '.join(allowed)}")
 
 
-def _is_disabled(kind: type[Part], values: Mapping[str, Any]) -> bool:
+def _is_disabled(kind: type[Part], values: Mapping[str, object]) -> bool:
     return bool(kind.disabled_by) and all(
         is_real(values.get(key)) and values[key] == value for key, value in kind.disabled_by.items()
     )
 
 
-def _build(kind: type[Part], given: dict[str, Any]) -> Part:
+def _build(kind: type[Part], given: Mapping[str, object]) -> Part:
     _check_fields(kind, given)
     # A field without default that is missing becomes None, so that the method itself says what it needs.
     needed = {item.name: None for item in fields(kind) if item.default is MISSING}

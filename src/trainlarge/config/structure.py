@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from trainlarge.config.method import Part, is_integer, is_real, method, normalize
 
@@ -122,7 +122,7 @@ class LayerList(Part):
         self.require("layers", is_rising, "a rising list of layer numbers from 0 up, at least one")
         normalize(self, layers=numbers)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain data: the layers as a list."""
         return {**super().to_json(), "layers": list(self.layers)}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from trainlarge.config.method import Part, method, normalize
 from trainlarge.config.structure import whole_numbers
@@ -50,7 +50,7 @@ class TokenList(Part):
         self.require("tokens", is_valid, "a list of token numbers from 0 up, each once, at least one")
         normalize(self, tokens=tuple(sorted(numbers)))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain data: the tokens as a list."""
         return {**super().to_json(), "tokens": list(self.tokens)}
 

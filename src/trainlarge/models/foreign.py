@@ -35,7 +35,7 @@ def counts_from_padding(model_type: str | None) -> bool:
     return model_type in POSITIONS_FROM_PADDING or any(family.positions_from_padding for family in families)
 
 
-def without_code(config: Mapping[str, Any]) -> dict[str, Any]:
+def without_code(config: Mapping[str, object]) -> dict[str, Any]:
     """A Hugging Face configuration (JSON data) without the keys that lead to Python files.
 
     Raises:

@@ -15,10 +15,10 @@ class LowRankLinear(nn.Module):
         """In place of ``layer``, whose bias it takes over; both factors are still empty."""
         super().__init__()
         rows, columns = layer.weight.shape
-        options: dict[str, Any] = {"device": layer.weight.device, "dtype": layer.weight.dtype}
-        self.down = nn.Linear(columns, rank, bias=False, **options)
+        device, dtype = layer.weight.device, layer.weight.dtype
+        self.down = nn.Linear(columns, rank, bias=False, device=device, dtype=dtype)
         """D [r, n]."""
-        self.up = nn.Linear(rank, rows, bias=False, **options)
+        self.up = nn.Linear(rank, rows, bias=False, device=device, dtype=dtype)
         """U [m, r], and the bias."""
         self.up.bias = layer.bias
 
@@ -33,10 +33,10 @@ class LowRankEmbedding(nn.Module):
         """In place of ``table``; both factors are still empty."""
         super().__init__()
         rows, columns = table.weight.shape
-        options: dict[str, Any] = {"device": table.weight.device, "dtype": table.weight.dtype}
-        self.up = nn.Embedding(rows, rank, **options)
+        device, dtype = table.weight.device, table.weight.dtype
+        self.up = nn.Embedding(rows, rank, device=device, dtype=dtype)
         """U [entries, r]; no padding row of its own, since D maps what stands there."""
-        self.down = nn.Linear(columns, rank, bias=False, **options)
+        self.down = nn.Linear(columns, rank, bias=False, device=device, dtype=dtype)
         """D [r, width], as the output layer of a tied model reads it."""
         self.padding_idx = table.padding_idx
 

@@ -18,16 +18,16 @@ class Tokens:
     """The vocabulary that is left."""
 
     kept: tuple[int, ...]
-    """Numbers, as in the checkpoint, of the tokens that are left, rising: the new number is the place in here."""
+    """Numbers, as in the checkpoint, of the tokens that are left, rising. The new number of a token is its index."""
 
     size: int
     """Entries of the checkpoint's vocabulary."""
 
     unknown: int
-    """Number, as in the checkpoint, of the token as which a removed one is read; it is left."""
+    """Number, as in the checkpoint, of the token that replaces removed ones; it is left itself."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data: one bit an entry, in base64."""
+    def to_json(self) -> dict[str, object]:
+        """Plain data: one bit per entry, in base64."""
         mask = np.zeros(self.size, dtype=bool)
         mask[list(self.kept)] = True
         kept = base64.b64encode(np.packbits(mask, bitorder="little").tobytes()).decode()
@@ -43,7 +43,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Structure:
-    """What a compressed model has left of the shapes of its checkpoint; None and empty stand for everything."""
+    """What a compressed model has left of the shapes of its checkpoint; None and empty mean that all is left."""
 
     layers: tuple[int, ...] | None = None
     """Layers that are left, numbered as in the checkpoint."""
@@ -64,16 +64,20 @@ class Structure:
         """Whether anything is removed or factorized."""
         return self != Structure()
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data of what is not whole."""
-        data: dict[str, Any] = {
-            "layers": self.layers and list(self.layers),
-            "heads": self.heads and [list(kept) for kept in self.heads],
-            "neurons": self.neurons and list(self.neurons),
-            "ranks": dict(self.ranks),
-            "tokens": self.tokens and self.tokens.to_json(),
-        }
-        return {key: value for key, value in data.items() if value}
+    def to_json(self) -> dict[str, object]:
+        """Plain data, only of what is smaller than in the checkpoint."""
+        data: dict[str, object] = {}
+        if self.layers is not None:
+            data["layers"] = list(self.layers)
+        if self.heads is not None:
+            data["heads"] = [list(kept) for kept in self.heads]
+        if self.neurons is not None:
+            data["neurons"] = list(self.neurons)
+        if self.ranks:
+            data["ranks"] = dict(self.ranks)
+        if self.tokens is not None:
+            data["tokens"] = self.tokens.to_json()
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Structure:
@@ -82,10 +86,9 @@ class Structure:
         for key in data:
             if key not in known:
                 raise UserError("packed.structure", key, f"one of {', '.join(known)}")
-        heads = data.get("heads")
         return cls(
             layers=_numbers(data.get("layers")),
-            heads=heads and tuple(tuple(kept) for kept in heads),
+            heads=tuple(tuple(kept) for kept in data["heads"]) if "heads" in data else None,
             neurons=_numbers(data.get("neurons")),
             ranks=dict(data.get("ranks", {})),
             tokens=Tokens.from_json(data["tokens"]) if "tokens" in data else None,
@@ -97,12 +100,11 @@ class Structure:
         Args:
             old_names: name of a module of the layers that stay -> its new name.
         """
-        numbers = self.layers
         return replace(
             self,
-            layers=tuple(numbers[index] for index in kept) if numbers else tuple(kept),
-            heads=self.heads and tuple(self.heads[index] for index in kept),
-            neurons=self.neurons and tuple(self.neurons[index] for index in kept),
+            layers=tuple(kept) if self.layers is None else tuple(self.layers[index] for index in kept),
+            heads=None if self.heads is None else tuple(self.heads[index] for index in kept),
+            neurons=None if self.neurons is None else tuple(self.neurons[index] for index in kept),
             ranks={old_names[name]: rank for name, rank in self.ranks.items() if name in old_names},
         )
 

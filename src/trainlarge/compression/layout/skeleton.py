@@ -1,4 +1,4 @@
-"""Models of other shapes: a checkpoint's modules without its weights, and what is left of them after compression."""
+"""Models without weights, and changing their shapes to what compression left of a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from trainlarge.compression.layout.tables import find_tables
 from trainlarge.errors import UserError
 from trainlarge.models.low_rank import LowRankEmbedding, LowRankLinear, tie
 
-SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "mask_token_id",
-               "unk_token_id")  # fmt: skip
+SPECIAL_IDS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep", "mask", "unk"))
 """Keys of a Hugging Face configuration that hold the number of a token."""
 
 
 def skeleton_of(model: nn.Module) -> nn.Module:
-    """A copy of the modules whose parameters hold no values (torch's meta device); buffers are copied to the CPU, where
-    the tensors are that will fill it."""
+    """A copy of the modules with parameters that have no values (torch's meta device) and buffers on the CPU."""
     empty: dict[int, Any] = {
         id(parameter): nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
         for parameter in model.parameters()
@@ -104,11 +102,11 @@ def _resize_blocks(model: nn.Module, blocks: tuple[Block, ...], counts: list[int
         for name in block.inputs:
             _resize(model.get_submodule(name), rows=block.parts * count * block.width)
         _resize(model.get_submodule(block.output), columns=count * block.width)
-        _tell_heads(model.get_submodule(block.inputs[0].rpartition(".")[0]), count, block.width)
+        _set_head_counts(model.get_submodule(block.inputs[0].rpartition(".")[0]), count, block.width)
 
 
-def _tell_heads(owner: nn.Module, count: int, width: int) -> None:
-    """Some attentions (RoFormer's, RemBERT's) do not take the number of heads from the shape of their inputs."""
+def _set_head_counts(owner: nn.Module, count: int, width: int) -> None:
+    """Some attentions (RoFormer's, RemBERT's) read the number of heads from attributes and not from shapes."""
     for attribute, value in (("num_attention_heads", count), ("n_heads", count), ("all_head_size", count * width)):
         if hasattr(owner, attribute):
             setattr(owner, attribute, value)

@@ -1,4 +1,4 @@
-"""Where the vocabulary of a model lies: the token embedding, the output layer, and what has an entry for each token."""
+"""The parts of a model with one entry per token of the vocabulary: token embedding, output layer, their biases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 @dataclass(frozen=True)
 class Tables:
-    """The parts of a model that have one entry for each token."""
+    """The parts of a model that have one entry per token."""
 
     embedding: str
     """Name of the token embedding."""
@@ -29,14 +29,14 @@ class Tables:
     """Number of the padding token."""
 
     is_padding_fixed: bool
-    """Whether other modules know that number too, as RoBERTa's, which count positions from it: it must not change."""
+    """Whether other modules hold that number too, so that it must not change: RoBERTa counts positions from it."""
 
 
 def find_tables(model: nn.Module) -> Tables | None:
     """The tables of a model; None for one that is no Hugging Face model over tokens, and for one with several token
     embeddings, as an encoder-decoder has, even where they share their weights."""
     embedding: Any = _input_embeddings(model)
-    if not isinstance(embedding, nn.Embedding) or _places(model, embedding) > 1:
+    if not isinstance(embedding, nn.Embedding) or _count_sharing(model, embedding) > 1:
         return None
     output = cast(Any, model).get_output_embeddings()
     names = {id(module): name for name, module in model.named_modules()}
@@ -61,8 +61,8 @@ def _input_embeddings(model: nn.Module) -> nn.Module | None:
         return None
 
 
-def _places(model: nn.Module, embedding: nn.Embedding) -> int:
-    """How many embeddings of a model hold the weights of this one."""
+def _count_sharing(model: nn.Module, embedding: nn.Embedding) -> int:
+    """How many embeddings of a model share the weights of this one."""
     modules = (module for _, module in model.named_modules(remove_duplicate=False))
     return sum(isinstance(module, nn.Embedding) and module.weight is embedding.weight for module in modules)
 

@@ -1,4 +1,4 @@
-"""What must be known of the tokens of a text before a vocabulary is cut, and reading a text in the smaller one."""
+"""Facts about the tokens of a text, from which a vocabulary is cut, and token numbers in the smaller vocabulary."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TokenFacts:
     """Numbers of the special tokens, which always stay."""
 
     unknown: int
-    """Number of the special token as which a removed one is read: the unknown token, or the mask token where there is
+    """Number of the special token that replaces removed ones: the unknown token, or the mask token where there is
     none."""
 
 
@@ -47,7 +47,7 @@ def renumbered_batch(batch: Batch, tokens: Tokens | None) -> Batch:
 
 
 def removed_share(ids: Tensor, tokens: Tokens | None) -> float:
-    """Share of the tokens of a text that are not left, and so read as the unknown token."""
+    """Share of the tokens of a text that were removed, and so are replaced by the unknown token."""
     if tokens is None:
         return 0.0
     is_kept = torch.zeros(tokens.size, dtype=torch.bool)

@@ -74,7 +74,7 @@ def check_size(path: Path, asked: int, most_bytes: int | None) -> None:
 def build_model(
     path: Path,
     architecture: object,
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     check_shapes: Callable[[nn.Module], None],
     most_bytes: int | None,
 ) -> nn.Module:

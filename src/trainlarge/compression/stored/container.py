@@ -1,8 +1,9 @@
-"""The container of a packed file: safetensors, with a format version and a checksum, written whole or not at all.
+"""The container of a packed file: safetensors with a format version and a checksum. It is written completely or not at
+all.
 
 Layout (https://huggingface.co/docs/safetensors): 8 bytes length of the header, JSON header, tensors without gaps. The
-header is written here and not by the library, so that the exact size of a file is known before anything is encoded; the
-library reads it, and so does every other safetensors reader.
+header is written here and not by the library, so that the exact size of a file is known before anything is encoded.
+Every safetensors reader can read it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ DTYPES = {
 }
 
 
+Body = dict[str, Any]
+"""The JSON data of a packed file as it was read: a file may claim anything."""
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """Data type and shape of a tensor in the file, known before it is encoded."""
@@ -67,12 +72,12 @@ Layout = dict[str, TensorSpec]
 """Name -> data type and shape of a tensor in the file."""
 
 
-def file_bytes(body: Mapping[str, Any], layout: Mapping[str, TensorSpec]) -> int:
+def file_bytes(body: Mapping[str, object], layout: Mapping[str, TensorSpec]) -> int:
     """Exact size of the file that ``write`` makes of tensors with this layout."""
     return len(_header(body, layout, _BLANK)) + sum(spec.bytes for spec in layout.values())
 
 
-def write(path: Path, body: Mapping[str, Any], layout: Layout, tensors: Iterable[tuple[str, Tensor]]) -> None:
+def write(path: Path, body: Mapping[str, object], layout: Layout, tensors: Iterable[tuple[str, Tensor]]) -> None:
     """Write ``body`` (JSON data) and tensors (on the CPU) as one file.
 
     The file appears under its name only when it is complete and on the disk; after an error an older file is untouched.
@@ -92,7 +97,7 @@ def write(path: Path, body: Mapping[str, Any], layout: Layout, tensors: Iterable
         for name, tensor in tensors:
             written[name] = TensorSpec.of(tensor)
             file.seek(len(blank) + offsets[name])
-            file.write(memoryview(_raw(tensor)))
+            file.write(_raw(tensor))
         _check_written(layout, written)
         file.seek(len(blank))
         checksum = _digest(blank, _chunks(file))
@@ -100,13 +105,13 @@ def write(path: Path, body: Mapping[str, Any], layout: Layout, tensors: Iterable
         file.write(_header(body, layout, checksum))
 
 
-def read_body(path: Path) -> dict[str, Any]:
+def read_body(path: Path) -> Body:
     """The JSON data of a file, without its tensors and without checking them."""
     with _open(path) as file:
         return _body(path, _metadata(path, file))
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read(path: Path) -> tuple[Body, dict[str, Tensor]]:
     """JSON data and tensors of a file.
 
     Raises UserError for a file that is missing, truncated, damaged, of a newer format or not a packed file.
@@ -117,9 +122,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return _body(path, metadata), {name: _tensor(path, file, name) for name in file.keys()}  # noqa: SIM118
 
 
-def _header(body: Mapping[str, Any], layout: Mapping[str, TensorSpec], checksum: str) -> bytes:
+def _header(body: Mapping[str, object], layout: Mapping[str, TensorSpec], checksum: str) -> bytes:
     metadata = {"format": str(FORMAT), "checksum": checksum, "packed": _json(body)}
-    entries: dict[str, Any] = {"__metadata__": metadata}
+    entries: dict[str, object] = {"__metadata__": metadata}
     for name, begin in _offsets(layout).items():
         span = [begin, begin + layout[name].bytes]
         entries[name] = {"dtype": _dtype_name(layout[name]), "shape": layout[name].shape, "data_offsets": span}
@@ -129,7 +134,7 @@ def _header(body: Mapping[str, Any], layout: Mapping[str, TensorSpec], checksum:
 
 
 def _offsets(layout: Mapping[str, TensorSpec]) -> dict[str, int]:
-    """Name -> where its values begin behind the header: wide data types first, so that every tensor is aligned."""
+    """Name -> offset of its values after the header: wide data types first, so that every tensor is aligned."""
     names = sorted(layout, key=lambda name: -layout[name].dtype.itemsize)
     ends = accumulate(layout[name].bytes for name in names)
     return {name: end - layout[name].bytes for name, end in zip(names, ends, strict=True)}
@@ -141,15 +146,15 @@ def _dtype_name(spec: TensorSpec) -> str:
     return DTYPES[spec.dtype]
 
 
-def _json(data: Any) -> str:
+def _json(data: object) -> str:
     return json.dumps(data, separators=(",", ":"))
 
 
-def _raw(tensor: Tensor) -> Any:
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+def _raw(tensor: Tensor) -> memoryview:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
-def _digest(header: bytes, payload: Iterable[Any]) -> str:
+def _digest(header: bytes, payload: Iterable[bytes]) -> str:
     """SHA-256 over header (with a blank in place of the checksum) and payload."""
     sha = hashlib.sha256(header)
     for piece in payload:
@@ -164,11 +169,11 @@ def _check_written(layout: Layout, written: Layout) -> None:
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    """The rest of a file, a little at a time."""
+    """The rest of a file in pieces."""
     return iter(lambda: file.read(_CHUNK), b"")
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path) -> Any:  # safetensors has no types
     if not path.is_file():
         raise UserError("packed", path, "an existing packed file")
     try:
@@ -177,7 +182,7 @@ def _open(path: Path) -> Any:
         raise UserError("packed", path, f"a complete packed file, not a truncated or damaged one ({error})") from error
 
 
-def _body(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+def _body(path: Path, metadata: Mapping[str, str]) -> Body:
     try:
         body = json.loads(metadata["packed"])
     except (ValueError, RecursionError) as error:
@@ -210,6 +215,6 @@ def _check_digest(path: Path, checksum: str) -> None:
     with path.open("rb") as file:
         length = file.read(8)
         header = length + file.read(struct.unpack("<Q", length)[0])
-        found = _digest(header.replace(checksum.encode(), _BLANK.encode()), _chunks(file))
-    if found != checksum:
+        actual = _digest(header.replace(checksum.encode(), _BLANK.encode()), _chunks(file))
+    if actual != checksum:
         raise UserError("packed", path, "an undamaged packed file: its checksum does not match")

@@ -22,7 +22,7 @@ from trainlarge.compression.stored.checked import (
     checked_shapes,
     invalid_file_errors,
 )
-from trainlarge.compression.stored.container import Layout
+from trainlarge.compression.stored.container import Body, Layout
 from trainlarge.compression.stored.encodings import Encoding, decoded, smallest
 from trainlarge.compression.stored.note import Note
 from trainlarge.compression.stored.payload import Tensors
@@ -52,7 +52,7 @@ class Packed:
     architecture: str
     """Class name of the model."""
 
-    config: Mapping[str, Any]
+    config: Mapping[str, object]
     """The model's Hugging Face configuration."""
 
     stored: Mapping[str, StoredTensor]
@@ -99,11 +99,11 @@ class Packed:
         for name, tensor in self.stored.items():
             yield from _names_in_file(name, self.encodings[name].encode(tensor)).items()
 
-    def body(self, parent: str = "") -> dict[str, Any]:
+    def body(self, parent: str = "") -> dict[str, object]:
         """The JSON data of the file. A tensor without a note is dense; ``config`` is that of the checkpoint,
         ``structure`` says what is left of its shapes, where something was removed or factorized, and ``activations``
         which layers quantize their inputs, with a fixed range or null."""
-        body: dict[str, Any] = {
+        body: dict[str, object] = {
             "parent": parent.ljust(PARENT_WIDTH),
             "recipe": self.recipe.to_json(),
             "architecture": self.architecture,
@@ -180,7 +180,7 @@ def load_packed(path: str | Path, model: nn.Module | None = None, most_bytes: in
     return model.eval()
 
 
-def packed_header(path: str | Path) -> dict[str, Any]:
+def packed_header(path: str | Path) -> Body:
     """What a packed file says of itself, without reading its weights: parent, recipe, architecture, config, tensors,
     structure where shapes were changed, and activations where inputs of layers are quantized."""
     body = container.read_body(Path(path))
@@ -188,7 +188,7 @@ def packed_header(path: str | Path) -> dict[str, Any]:
         return {**body, "parent": body["parent"].rstrip()}
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: Path) -> tuple[Body, dict[str, Tensor]]:
     """Data and tensors of a file. In the folder of a finished cell the file must be that of the record."""
     if (cell := cell_of_result(path)) is not None:
         cell.prove(cell.packed.name)
@@ -201,7 +201,7 @@ def _names_in_file(name: str, parts: Mapping[str, V]) -> dict[str, V]:
 
 
 def _checked(
-    path: Path, body: Mapping[str, Any], tensors: Tensors, most_bytes: int | None
+    path: Path, body: Body, tensors: Tensors, most_bytes: int | None
 ) -> tuple[Mapping[str, Note], dict[str, dict[str, Tensor]], Shapes]:
     """Notes, parts and shapes of the tensors of a file, which fit into the memory that they may take."""
     parts: dict[str, dict[str, Tensor]] = {}
@@ -222,14 +222,12 @@ def _decoded(path: Path, notes: Mapping[str, Note], parts: Mapping[str, Tensors]
         return {name: decoded(notes.get(name, dense), of_tensor).dense() for name, of_tensor in parts.items()}
 
 
-def _quantizers(body: Mapping[str, Any]) -> dict[str, FakeQuantizer]:
+def _quantizers(body: Body) -> dict[str, FakeQuantizer]:
     ranges = body.get("activations", {})
     return quantizers_of(Recipe.from_json(body["recipe"]).activations, ranges) if ranges else {}
 
 
-def _built(
-    path: Path, body: Mapping[str, Any], structure: Structure, shapes: Shapes, most_bytes: int | None
-) -> nn.Module:
+def _built(path: Path, body: Body, structure: Structure, shapes: Shapes, most_bytes: int | None) -> nn.Module:
     def check_shapes(empty: nn.Module) -> None:
         reshape(empty, structure)
         check_same_shapes(empty, shapes)
