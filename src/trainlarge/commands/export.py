@@ -59,7 +59,7 @@ def export_cell(text: str, target: Path, study: str | None = None) -> CellFolder
         UserError: when the cell is not done, its model is not there any more or is damaged, or ``target`` exists.
     """
     folder = find_cell(text, study)
-    if not folder.is_done():
+    if not folder.says_done():
         raise UserError("cell", folder.id, f"a cell that is done; this one is {folder.status().state}")
     with _new_folder(target) as temporary:
         _EXPORTERS[folder.stage](folder, temporary)

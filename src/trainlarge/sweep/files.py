@@ -166,6 +166,10 @@ def read_bytes(path: Path | str) -> bytes:
         if rest := os.read(descriptor, _PIECE):
             content = b"".join([content, rest, *iter(lambda: os.read(descriptor, _PIECE), b"")])
         return content
+    except OSError as error:
+        # Reading by a descriptor, as of a folder, fails without the name.
+        error.filename = str(path)
+        raise
     finally:
         os.close(descriptor)
 
