@@ -1,4 +1,4 @@
-"""Calibration data: what the linear layers of the dense model take in, as the statistics that methods need."""
+"""Calibration: statistics of the inputs of linear layers, which some methods need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainlarge.compression.masks import Masks, counted, masks_of
+from trainlarge.compression.attention_masks import Masks, counted, masks_of
 from trainlarge.compression.weights import Weights, load_weights
 from trainlarge.config.prune import SparseGPT
 from trainlarge.config.quantize import GPTQ
@@ -24,15 +24,14 @@ Positions where ``attention_mask`` is 0 do not count, nor, in the decoder of an 
 class Calibration:
     """Statistics of the inputs X [tokens, in] of every linear layer, by the name of its weight [out, in].
 
-    Nothing is computed before it is asked for, and then once for all recipes that ask one after the other for the same
-    (what is as large as the model or larger is not kept for longer); the statistics are those of the dense
-    model, whatever weights the model holds at that time. Embeddings, and linear layers whose weight is tied to one,
-    have none.
+    They are computed on first use, and shared by consecutive recipes that need the same ones; statistics as large as
+    the model or larger are dropped as soon as other ones are needed. They are always those of the dense model, whatever
+    weights the model holds at that time. Embeddings, and linear layers whose weight is tied to one, have none.
 
     Args:
         weights: the snapshot that is compressed.
-        model: the model that it was taken from. A pass loads the snapshot into it.
-        batches: gives the batches, from the first one on every time.
+        model: the model of the snapshot. A pass loads the snapshot into it.
+        batches: returns the batches, from the first one on every call.
     """
 
     def __init__(self, weights: Weights, model: nn.Module, batches: Callable[[], Iterable[Batch]]) -> None:
@@ -77,10 +76,10 @@ class Calibration:
         """Name of a linear layer (of every one that is called, an output layer that is tied to an embedding too) -> the
         smallest and largest value of its inputs over the first ``rows`` rows."""
         if rows not in self._ranges:
-            found: dict[str, tuple[float, float]] = {}
+            ranges: dict[str, tuple[float, float]] = {}
             layers = {name: layer for name, layer in self.model.named_modules() if isinstance(layer, nn.Linear)}
-            self._see(rows, layers, lambda name, inputs: _widen(found, name, inputs))
-            self._ranges[rows] = found
+            self._see(rows, layers, lambda name, inputs: _widen(ranges, name, inputs))
+            self._ranges[rows] = ranges
         return self._ranges[rows]
 
     def _means(self, rows: int, statistic: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
@@ -89,8 +88,8 @@ class Calibration:
         tokens: dict[str, int] = {}
 
         def add(name: str, inputs: Tensor) -> None:
-            found = statistic(inputs).cpu()
-            sums[name] = sums[name] + found if name in sums else found
+            of_batch = statistic(inputs).cpu()
+            sums[name] = sums[name] + of_batch if name in sums else of_batch
             tokens[name] = tokens.get(name, 0) + len(inputs)
 
         self._see(rows, _linears(self.model, self.weights), add)
@@ -115,10 +114,10 @@ def first_rows(batches: Iterable[Batch], rows: int) -> Iterator[dict[str, Tensor
     left = rows
     for batch in batches:
         tensors = {"": batch} if isinstance(batch, Tensor) else dict(batch)
-        found = min((len(tensor) for tensor in tensors.values()), default=0)
-        if found:
+        batch_rows = min((len(tensor) for tensor in tensors.values()), default=0)
+        if batch_rows:
             yield {key: tensor[:left] for key, tensor in tensors.items()}
-            left -= min(found, left)
+            left -= min(batch_rows, left)
         if not left:
             return
     if left == rows:

@@ -1,4 +1,4 @@
-"""How far the predictions of a model move when one of its matrices is changed."""
+"""How much the predictions of a model change when one of its matrices is replaced."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from trainlarge.compression.attention_masks import counted
 from trainlarge.compression.calibration import Calibration, evaluating, first_rows
-from trainlarge.compression.masks import counted
 from trainlarge.compression.weights import load_weights
 from trainlarge.errors import UserError
 
@@ -22,12 +22,12 @@ Divergence = Callable[[str, Tensor], float]
 
 @contextmanager
 def measuring_divergence(calibration: Calibration, rows: int, tensors: Mapping[str, Tensor]) -> Iterator[Divergence]:
-    """Measures the model of ``calibration`` with the matrices ``tensors`` against itself with another one of them.
+    """Measure how the predictions of a model with the matrices ``tensors`` change when one of them is replaced.
 
     Args:
-        calibration: model and batches; the model has the weights of its snapshot again when this ends.
-        rows: of the batches, the first ones.
-        tensors: name -> matrix, where it is another one than in the snapshot too.
+        calibration: model and batches; the weights of the snapshot are restored in the end.
+        rows: how many rows of the batches are used, from the first one on.
+        tensors: name -> matrix, also where it differs from the snapshot.
 
     Raises UserError for a model that gives no logits, and where there is no row.
     """
@@ -43,12 +43,11 @@ def measuring_divergence(calibration: Calibration, rows: int, tensors: Mapping[s
 
             def divergence(name: str, tensor: Tensor) -> float:
                 """Mean over positions of KL(before || after), in nats, with ``tensor`` in the place of ``name``."""
-                own = tensors[name]
                 entries[name].copy_(tensor)
                 after = (_logits(model, batch) for batch in batches)
-                found = [_divergence(*pair) for pair in zip(before, after, strict=True)]
-                entries[name].copy_(own)
-                return sum(found) / max(1, sum(map(len, before)))
+                sums = [_divergence(*pair) for pair in zip(before, after, strict=True)]
+                entries[name].copy_(tensors[name])
+                return sum(sums) / max(1, sum(map(len, before)))
 
             yield divergence
     finally:
@@ -56,13 +55,13 @@ def measuring_divergence(calibration: Calibration, rows: int, tensors: Mapping[s
 
 
 def _divergence(before: Tensor, after: Tensor) -> float:
-    """The sum over positions of KL(p || p') of logits; in float64, since it may be far smaller than a logit."""
+    """The sum over positions of KL(p || p') of logits; in float64, because it may be far smaller than a logit."""
     log_before, log_after = (logits.double().log_softmax(-1) for logits in (before, after))
     return float(nn.functional.kl_div(log_after, log_before, reduction="sum", log_target=True))
 
 
 def _logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """float32 [positions, entries], at the positions with a label, or all that the mask leaves in."""
+    """float32 [positions, entries], at the positions with a label, or at all where the attention mask is 1."""
     device = next(model.parameters()).device
     inputs = {key: tensor.to(device) for key, tensor in batch.items()}
     output = model(inputs[""]) if "" in inputs else model(**inputs)

@@ -1,4 +1,4 @@
-"""How far compression moved the weights."""
+"""How much compression changed the weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PIECE = 1 << 18
 
 @dataclass(frozen=True)
 class WeightError:
-    """How far one tensor was moved, summed in float64: what figure 9 of Li et al. 2020 (arXiv 2002.11794) shows."""
+    """How much one tensor was changed, summed in float64: what figure 9 of Li et al. 2020 (arXiv 2002.11794) shows."""
 
     weights: int
     """Weights n of the tensor."""
@@ -34,7 +34,7 @@ class WeightError:
 
     @classmethod
     def between(cls, before: Tensor, after: Tensor) -> WeightError:
-        """Of two tensors of the same shape, of any data types."""
+        """The error between two tensors of the same shape, of any data types."""
         sums = zip(*_sums(before.reshape(-1), after.reshape(-1)), strict=True)
         change, moved, norm = map(math.fsum, sums)
         count = max(before.numel(), 1)
@@ -59,7 +59,7 @@ def _sums(before: Tensor, after: Tensor) -> Iterator[tuple[float, float, float]]
 def weight_errors(
     weights: Mapping[str, Tensor], compressed: Mapping[str, Tensor], names: Iterable[str]
 ) -> dict[str, WeightError]:
-    """Of the tensors ``names``, as far as they are in ``compressed`` with the shape that they had."""
+    """The errors of the tensors ``names``, without those that are missing or have another shape in ``compressed``."""
     return {
         name: WeightError.between(weights[name], compressed[name])
         for name in names
@@ -69,9 +69,9 @@ def weight_errors(
 
 def total_relative_squared_error(errors: Iterable[WeightError]) -> float:
     """sum (w' - w)^2 / sum w^2 over all weights of several tensors; 0 where there is no weight."""
-    found = list(errors)
-    norm = sum(error.squared_norm for error in found)
-    return sum(error.relative_squared_error * error.squared_norm for error in found) / norm if norm else 0.0
+    of_tensors = list(errors)
+    norm = sum(error.squared_norm for error in of_tensors)
+    return sum(error.relative_squared_error * error.squared_norm for error in of_tensors) / norm if norm else 0.0
 
 
 def relative_squared_error(weights: Mapping[str, Tensor], compressed: Mapping[str, Tensor]) -> dict[str, float]:

@@ -89,7 +89,7 @@ def _pruned_rows(name: str, tensor: Tensor, method: Magnitude) -> Dense:
 
 def _groups(method: Magnitude, tensors: Mapping[str, Tensor]) -> list[Mapping[str, Tensor]]:
     if method.scope == "global":
-        # As they are: each is made when it is looked at, and none is kept.
+        # Not copied into a dictionary: each tensor is made when it is used, and none is kept.
         return [tensors] if tensors else []
     return [{name: tensor} for name, tensor in tensors.items()]
 

@@ -1,4 +1,4 @@
-"""Uniform quantization with as many bits for each matrix as it needs."""
+"""Uniform quantization with a number of bits per matrix, chosen by measured sensitivity."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Sensitivity = Mapping[str, Sequence[float]]
 
 @applies(Mixed)
 def mixed(method: Mixed, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
-    """Measure each matrix at every number of bits that is asked for, share out the bits, round."""
+    """Measure the error of each matrix at each number of bits, share out the bits, quantize."""
     share = _by_model if method.sensitivity == "model" else _by_layer
     bits = share(method, tensors, shared)
     return {name: quantize(tensor, method.uniform(bits[name])) for name, tensor in tensors.items()}
@@ -33,13 +33,13 @@ def share_out(
 ) -> dict[str, int]:
     """Bits of each matrix, such that the average over all ``weights`` is at most ``average``.
 
-    Greedy, from the fewest bits and from equal ones (and, ``from_most``, from the most): no worse than equal bits,
-    whatever the sizes of the matrices.
+    Greedy from two starts, the fewest bits and equal bits (with ``from_most`` also from the most bits). The best of
+    the results is never worse than equal bits.
     """
     starts = [dict.fromkeys(weights, start) for start in (FEWEST, int(average))]
     starts += [_trimmed(average, sensitivity, weights)] if from_most else []
-    found = [_filled(start, average, sensitivity, weights) for start in starts]
-    return min(found, key=lambda bits: sum(sensitivity[name][bits[name] - FEWEST] for name in bits))
+    candidates = [_filled(start, average, sensitivity, weights) for start in starts]
+    return min(candidates, key=lambda bits: sum(sensitivity[name][bits[name] - FEWEST] for name in bits))
 
 
 def _by_layer(method: Mixed, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, int]:
@@ -61,7 +61,7 @@ def _by_model(method: Mixed, tensors: Mapping[str, Tensor], shared: Shared) -> d
 
 @dataclass(frozen=True)
 class _Errors(Sequence[float]):
-    """The errors of a matrix, each measured when it is first asked for."""
+    """The errors of a matrix, each measured on first use."""
 
     name: str
     measure: Callable[[str, int], float]
@@ -82,7 +82,7 @@ def _counts(tensors: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def _trimmed(average: float, sensitivity: Sensitivity, weights: Mapping[str, int]) -> dict[str, int]:
-    """From the most bits: the bit that raises the sum of errors least for its bytes goes, until the average is kept."""
+    """From the most bits, take away the bit that raises the error least per byte, until the average is kept."""
     bits = dict.fromkeys(weights, MOST)
     while sum(bits[name] * count for name, count in weights.items()) > average * sum(weights.values()):
         name = min(
@@ -96,7 +96,7 @@ def _trimmed(average: float, sensitivity: Sensitivity, weights: Mapping[str, int
 def _filled(
     bits: dict[str, int], average: float, sensitivity: Sensitivity, weights: Mapping[str, int]
 ) -> dict[str, int]:
-    """The bit that lowers the sum of errors most for its bytes is given next, until none fits any more."""
+    """Add the bit that lowers the error most per byte, until none fits any more."""
     left = average * sum(weights.values()) - sum(bits[name] * count for name, count in weights.items())
     while fitting := [name for name in weights if bits[name] < MOST and weights[name] <= left]:
         name = max(fitting, key=lambda name: _gain(sensitivity[name], bits[name]) / weights[name])

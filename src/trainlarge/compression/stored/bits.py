@@ -1,4 +1,4 @@
-"""Codes of 1 to 8 bits and masks of 1 bit as bytes without gaps, and back. Little end first."""
+"""Codes of 1 to 8 bits and masks of 1 bit as bytes without gaps, and back. Little-endian."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def unpack_mask(packed: np.ndarray, count: int) -> np.ndarray:
 
 
 def pack_trits(trits: np.ndarray) -> np.ndarray:
-    """[n] uint8 digits 0 to 2 -> uint8 [ceil(n / 5)]: five digits in base 3 a byte."""
+    """[n] uint8 digits 0 to 2 -> uint8 [ceil(n / 5)]: five digits in base 3 per byte."""
     lanes = np.zeros((-(-len(trits) // 5), 5), dtype=np.uint8)
     lanes.reshape(-1)[: len(trits)] = trits
     return (lanes * _POWERS_OF_THREE).sum(1, dtype=np.uint8)
@@ -65,7 +65,7 @@ def unpack_trits(packed: np.ndarray, count: int) -> np.ndarray:
 
 
 def _check_length(packed: np.ndarray, count: int, bits: int) -> None:
-    """Before memory is taken for ``count`` codes: a file may ask for any number of them."""
+    """Checked before memory is allocated for ``count`` codes: a file may claim any number of them."""
     if not 1 <= bits <= 8 or count < 0 or packed.shape != (packed_bytes(count, bits),):
         raise ValueError(f"{count} codes of {bits} bits in {packed.shape} bytes")
 

@@ -45,7 +45,7 @@ class Encoding(ABC, Generic[S]):
 
     @abstractmethod
     def note(self, tensor: S) -> Note:
-        """What ``decode`` needs beside the parts, as JSON data."""
+        """What ``decode`` needs in addition to the parts, as JSON data."""
 
     @abstractmethod
     def decode(self, note: Note, parts: Tensors) -> S:

@@ -45,7 +45,7 @@ class Index(ABC):
 
     @abstractmethod
     def note(self, pattern: Pattern) -> Note:
-        """What ``decode`` needs beside the parts, as JSON data."""
+        """What ``decode`` needs in addition to the parts, as JSON data."""
 
     @abstractmethod
     def decode(self, note: Note, parts: Tensors, total: int) -> Tensor:
@@ -80,7 +80,7 @@ class AllWeights(Index):
 
 
 class Bitmask(Index):
-    """One bit a weight."""
+    """One bit per weight."""
 
     name = "sparse"
 

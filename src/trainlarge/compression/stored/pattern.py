@@ -1,4 +1,4 @@
-"""Where the zeros of a tensor lie, as far as the size of its encodings depends on it."""
+"""Where a tensor has zeros, as far as the sizes of its encodings depend on it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 BLOCKS = (4, 8)
-"""Lengths M of the blocks whose N:M patterns are looked for."""
+"""Lengths M of the blocks that are searched for N:M patterns."""
 
 FEW = 0.38
-"""Share of weights that are not zero from which gaps are longer than a mask, for zeros that lie at random."""
+"""Share of non-zero weights from which gaps take more bytes than a mask, for zeros at random places."""
 
 _HEAD = 4096
-"""Weights at the start of a tensor that mostly show already that it has no N:M pattern."""
+"""Weights at the start of a tensor that are enough, in most cases, to show that it has no N:M pattern."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pattern:
-    """What the sizes of all indexes of a tensor depend on."""
+    """Counts of non-zero weights and of the gaps between them: all that the sizes of a tensor's indexes depend on."""
 
     total: int
     """Weights of the tensor."""
@@ -31,10 +31,10 @@ class Pattern:
     """Weights that are not zero."""
 
     gaps: Tensor
-    """int64 [longest gap + 1]: how many of them follow after 0, 1, 2, ... zeros; left empty where gaps do not help."""
+    """int64 [longest gap + 1]: how many non-zero weights follow 0, 1, 2, ... zeros; empty where gaps do not help."""
 
     most: Mapping[int, int]
-    """M -> the most weights that are not zero in any block of M consecutive ones; M where that does not help."""
+    """M -> the largest number of non-zero weights in any block of M consecutive ones; M where that does not help."""
 
     @classmethod
     def of(cls, mask: Tensor) -> Pattern:

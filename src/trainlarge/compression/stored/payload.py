@@ -42,7 +42,7 @@ class Payload(ABC, Generic[E]):
 
     @abstractmethod
     def note(self, tensor: E) -> Note:
-        """What ``decode`` needs beside the parts, as JSON data; ``shape`` among it."""
+        """What ``decode`` needs in addition to the parts, as JSON data with a key ``shape``."""
 
     @abstractmethod
     def decode(self, note: Note, parts: Tensors, is_stored: Tensor) -> E:

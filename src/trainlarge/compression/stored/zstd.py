@@ -1,4 +1,4 @@
-"""What zstd makes of a packed file: how much the encodings leave on the table."""
+"""Size of a packed file after zstd: how much redundancy the encodings leave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What calibration rows say of the parts of a model: gradients of gates on units, and how far layers move tokens."""
+"""Importance of units and layers, measured on calibration rows: gradients of gates, and similarity of in and output."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainlarge.compression.attention_masks import counted
 from trainlarge.compression.calibration import Calibration, first_rows
 from trainlarge.compression.layout.encoder import Block, Encoder
-from trainlarge.compression.masks import counted
 from trainlarge.compression.registry import Shared
 from trainlarge.compression.weights import Weights
 from trainlarge.config.structure import Layers, Units
@@ -67,7 +67,7 @@ def _model(weights: Weights, calibration: Calibration) -> Iterator[nn.Module]:
 
 
 def _gated(block: Block, gates: dict[str, Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], Any]:
-    """A hook that multiplies each unit's channels by its gate, one for each row of the batch."""
+    """A hook that multiplies each unit's channels by its gate; each row of the batch has its own gate."""
 
     def multiply(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
         hidden = inputs[0]
@@ -91,8 +91,8 @@ def _gate_gradients(
     losses = nn.functional.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), reduction="none")
     counted = (labels != -100).sum(-1).clamp(min=1)
     by_row = losses.view(len(labels), -1).sum(1) / counted.view(len(labels), -1).sum(1)
-    found = torch.autograd.grad(by_row.sum(), [gates[block.output] for block in blocks])
-    return [gradient.abs().sum(0).double().cpu() for gradient in found]
+    gradients = torch.autograd.grad(by_row.sum(), [gates[block.output] for block in blocks])
+    return [gradient.abs().sum(0).double().cpu() for gradient in gradients]
 
 
 def _compared(index: int, sums: Tensor, tokens: list[int], current: dict[str, Tensor]) -> Callable[..., None]:

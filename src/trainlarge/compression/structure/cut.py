@@ -54,17 +54,17 @@ def keep_units(weights: Weights, kind: Kind, kept: Sequence[Tensor]) -> Weights:
 
 
 def keep_layers(weights: Weights, kept: list[int]) -> Weights:
-    """Only the layers ``kept`` (rising numbers), numbered anew from 0."""
+    """Only the layers ``kept`` (rising numbers), renumbered from 0."""
     encoder = encoder_of(weights, "structure")
     places = {old: new for new, old in enumerate(kept)}
     pattern = re.compile(rf"{re.escape(encoder.layers)}\.(\d+)\.")
 
     def renamed(name: str) -> str | None:
-        found = pattern.match(name)
-        if found is None:
+        match = pattern.match(name)
+        if match is None:
             return name
-        place = places.get(int(found[1]))
-        return None if place is None else f"{encoder.layers}.{place}.{name[found.end() :]}"
+        place = places.get(int(match[1]))
+        return None if place is None else f"{encoder.layers}.{place}.{name[match.end() :]}"
 
     heads, neurons = (
         [_renamed(blocks[index], renamed) for index in kept] for blocks in (encoder.heads, encoder.neurons)

@@ -1,4 +1,4 @@
-"""How important the units of a layer are, from the weights alone."""
+"""Importance of the units of a layer, computed from the weights alone."""
 
 from __future__ import annotations
 

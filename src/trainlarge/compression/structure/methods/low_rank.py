@@ -36,14 +36,14 @@ class Factors(NamedTuple):
 def low_rank(method: LowRank | FixedRank, weights: Weights, shared: Shared) -> Weights:
     """Factorize every matrix that becomes smaller by it."""
     several = sum(isinstance(other, (LowRank, FixedRank)) for other in shared.methods) > 1
-    found: dict[str, Factors] = {}
+    factorized: dict[str, Factors] = {}
     for module in _modules(weights, method.embeddings):
         tensor = weights.tensors[f"{module}.weight"]
         factors = _once(shared, module, lambda tensor=tensor: decomposed(tensor), several)  # type: ignore[misc]
         rank = rank_of(method, factors.values, *tensor.shape)
         if rank * sum(tensor.shape) < tensor.numel():
-            found[module] = factors.cut(rank)
-    return _factorized(weights, found)
+            factorized[module] = factors.cut(rank)
+    return _with_products(weights, factorized)
 
 
 def decomposed(tensor: Tensor) -> Factors:
@@ -76,14 +76,14 @@ def _modules(weights: Weights, embeddings: bool) -> list[str]:
     return [name for name in (*table, *linear) if f"{name}.weight" in weights.tensors]
 
 
-def _factorized(weights: Weights, found: dict[str, Factors]) -> Weights:
+def _with_products(weights: Weights, factorized: dict[str, Factors]) -> Weights:
     """With two factors in the place of each matrix."""
-    ranks = {module: len(factors.down) for module, factors in found.items()}
+    ranks = {module: len(factors.down) for module, factors in factorized.items()}
     structure = replace(weights.structure, ranks={**weights.structure.ranks, **ranks})
     names = replace(weights, structure=structure).names()
     new: dict[str, Tensor] = {}
     origins: dict[str, Origin] = {}
-    for module, factors in found.items():
+    for module, factors in factorized.items():
         before = weights.origin(f"{module}.weight")
         for factor, dimension in (("up", 0), ("down", 1)):
             name = f"{module}.{factor}.weight"
@@ -93,7 +93,7 @@ def _factorized(weights: Weights, found: dict[str, Factors]) -> Weights:
     old = {name: name.replace(".up.bias", ".bias") for name in names if name not in weights.tensors}
     biases = {name: whole for name, whole in old.items() if name not in new}
     origins |= {name: weights.origin(whole) for name, whole in biases.items()}
-    tables = {f"{module}.weight": module for module in found}
+    tables = {f"{module}.weight": module for module in factorized}
     factors_of = {whole: [f"{module}.up.weight", f"{module}.down.weight"] for whole, module in tables.items()}
     return replace(
         weights,

@@ -1,4 +1,4 @@
-"""Which positions of a batch count: those that its attention masks leave in."""
+"""Attention masks of a batch: which positions count."""
 
 from __future__ import annotations
 
