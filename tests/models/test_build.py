@@ -15,10 +15,13 @@ from trainlarge.data.tokenizer import PAD_ID
 from trainlarge.errors import UserError
 from trainlarge.machine.device import default_attention
 from trainlarge.models.build import build_model, load_model
+from trainlarge.models.families import FAMILIES
+from trainlarge.models.family import Head
 from trainlarge.models.shape import Shape
 
 MODERN = Shape("modern", 32, 2, 2, 2.0, vocab_size=60, positions=16, dropout=0.1)
 ROBERTA = replace(MODERN, name="roberta")
+EVERY = [replace(MODERN, name=name) for name in FAMILIES]
 
 
 def build(shape: Shape, seed: int = 0, init_std: float = 0.1) -> PreTrainedModel:
@@ -30,7 +33,7 @@ def same_weights(one: PreTrainedModel, other: PreTrainedModel) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("shape", [MODERN, ROBERTA])
+@pytest.mark.parametrize("shape", EVERY)
 def test_weights_depend_on_the_seed_and_not_on_the_global_state(shape: Shape) -> None:
     torch.manual_seed(1)
     first = build(shape)
@@ -41,7 +44,7 @@ def test_weights_depend_on_the_seed_and_not_on_the_global_state(shape: Shape) ->
     assert not same_weights(first, build(shape, seed=1))
 
 
-@pytest.mark.parametrize("shape", [MODERN, ROBERTA])
+@pytest.mark.parametrize("shape", EVERY)
 def test_init_std_scales_every_matrix(shape: Shape) -> None:
     small, large = build(shape, init_std=0.01), build(shape, init_std=0.02)
     for (name, weight), other in zip(small.named_parameters(), large.parameters(), strict=True):
@@ -58,18 +61,55 @@ def test_every_layer_attends_to_the_whole_row_and_every_dropout_is_set() -> None
     assert config.embedding_dropout == config.attention_dropout == config.mlp_dropout == 0.1
     config = build(ROBERTA).config
     assert config.hidden_dropout_prob == config.attention_probs_dropout_prob == 0.1
+    assert build(replace(MODERN, name="llama")).config.attention_dropout == 0.1
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("shape", [MODERN, ROBERTA])
+@pytest.mark.parametrize("shape", EVERY)
 def test_a_saved_model_comes_back(shape: Shape, tied: bool, tmp_path: Path) -> None:
     model = build(replace(shape, tied=tied))
     model.save_pretrained(tmp_path)
-    loaded = load_model(tmp_path)
+    loaded = load_model(tmp_path, head=shape.family.pretraining_head)
     assert same_weights(model, loaded)
     assert not loaded.training and type(loaded) is type(model)
     trained = [{name for name, p in m.named_parameters() if p.requires_grad} for m in (model, loaded)]
     assert trained[0] == trained[1]
+
+
+@pytest.mark.parametrize(("name", "head"), [(name, head) for name in FAMILIES for head in FAMILIES[name].heads])
+def test_every_head_of_every_family_comes_back_from_a_folder(name: str, head: Head, tmp_path: Path) -> None:
+    model = build_model(replace(MODERN, name=name, labels=3), init_std=0.1, seed=0, attention="eager", head=head)
+    model.save_pretrained(tmp_path)
+    loaded, tokens = load_model(tmp_path, attention="eager", head=head), torch.randint(4, 60, (2, 8))
+    assert type(loaded).__name__ == FAMILIES[name].head(head).model_class and same_weights(model, loaded)
+    with torch.no_grad():
+        logits = loaded(tokens).logits
+    assert logits.shape == ((2, 3) if head is Head.SEQUENCE_LABEL else (2, 8, 60))
+    with torch.no_grad():
+        assert torch.equal(logits, model.eval()(tokens).logits)
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_a_token_sees_those_after_it_only_in_an_encoder(name: str) -> None:
+    model, tokens = build(replace(MODERN, name=name)).eval(), torch.randint(4, 60, (2, 8))
+    later = torch.cat([tokens[:, :6], (tokens[:, 6:] - 3) % 56 + 4], 1)
+    with torch.no_grad():
+        before, after = (model(ids).logits[:, :6] for ids in (tokens, later))
+    assert torch.allclose(before, after, atol=1e-6) == FAMILIES[name].is_causal
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "line"),
+    [
+        ("llama", Head.MASKED_LM, "predicts masked tokens: an encoder .*; llama has no such loss"),
+        ("modern", Head.CAUSAL_LM, "predicts the next token: a decoder .*; modernbert has no such loss"),
+        ("modern", Head.SEQUENCE_LABEL, "a sequence classification model with all its weights .missing: classifier"),
+    ],
+)
+def test_a_folder_with_another_head_is_refused_in_one_line(name: str, asked: Head, line: str, tmp_path: Path) -> None:
+    build(replace(MODERN, name=name)).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=f"^checkpoint=.*{line}"):
+        load_model(tmp_path, head=asked)
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:

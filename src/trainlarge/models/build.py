@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import transformers
@@ -131,10 +131,10 @@ def _check_head(folder: Path, loader: _Loader) -> None:
     """Raises UserError, which names what is supported, for an architecture without the head (T5 predicts no masked
     tokens), and ValueError for one that asks for code or kernels from elsewhere."""
     without_code(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    kind: Any = type(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
-    if kind not in getattr(transformers, loader.mapping):
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if type(config) not in getattr(transformers, loader.mapping):
         allowed = (
-            f"a model that {loader.allowed}; {kind.model_type} has no such loss, but trainlarge.compression.compress "
+            f"a model that {loader.allowed}; {config.model_type} has no such loss, but trainlarge.compression.compress "
             "takes its model"
         )
         raise UserError("checkpoint", folder, allowed)

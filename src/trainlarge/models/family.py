@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from trainlarge.models.shape import Shape
 
+Untyped = Any
+"""A model, a module or a configuration of transformers, whose parts have names but no types."""
+
 PAD_ID = 0
 """Id of the padding token, as our tokenizers have it."""
 
@@ -96,10 +99,10 @@ class ParameterCounts:
 class FastPath:
     """A forward pass over the library's modules with fewer operations, see :mod:`trainlarge.models.fast`."""
 
-    supports: Callable[[Any], bool]
+    supports: Callable[[Untyped], bool]
     """Whether a Hugging Face configuration is the fixed case that ``features`` computes."""
 
-    features: Callable[[Any, Tensor, Tensor, torch.dtype], Tensor]
+    features: Callable[[Untyped, Tensor, Tensor, torch.dtype], Tensor]
     """(model, inputs [rows, sequence], positions [rows, m], type of the products) to what the output layer reads there,
     [rows * m, width]."""
 

@@ -13,7 +13,7 @@ neurons is read off the weights, layer by layer.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from trainlarge.models.attention import Rotary, attend, join_heads, rotary_tables, rotate, split_heads
 from trainlarge.models.fake_quantize import has_fake_quantized_inputs
 from trainlarge.models.families import MODEL_CLASSES
-from trainlarge.models.family import FastPath
+from trainlarge.models.family import FastPath, Untyped
 from trainlarge.models.low_rank import last_product
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
     "of_joint_layer", "of_three_layers", "places", "rotary_tables", "with_tokens",
 ]  # fmt: skip
 
-Layer = Any
+Layer = Untyped
 """A linear or factorized layer, or a module of the library with such parts."""
 
 

@@ -46,7 +46,7 @@ def without_code(config: Mapping[str, object]) -> dict[str, Any]:
     return {key: _without_code(value) for key, value in config.items() if key != _CODE}
 
 
-def _check(key: str, value: Any) -> None:
+def _check(key: str, value: object) -> None:
     if key.endswith(_ATTENTION) and value not in (None, *ATTENTIONS) and not isinstance(value, Mapping):
         raise ValueError(f"{key} {value}: allowed is {' or '.join(ATTENTIONS)}")
     if key in _PRETRAINED and value:
@@ -61,7 +61,7 @@ def _most(key: str) -> int:
     return MOST_COUNTED if _COUNTED.search(key) else MOST_SIZE
 
 
-def _entries(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def _entries(value: object, key: str = "") -> Iterator[tuple[str, object]]:
     """Every value of nested data with the nearest key above it."""
     yield key, value
     if isinstance(value, Mapping):
@@ -74,7 +74,7 @@ def _entries(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
             yield from _entries(item, key)
 
 
-def _without_code(value: Any) -> Any:
+def _without_code(value: object) -> object:
     if isinstance(value, Mapping):
         return {key: _without_code(item) for key, item in value.items() if key != _CODE}
     return [_without_code(item) for item in value] if isinstance(value, list) else value

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from trainlarge.models.families import MODEL_CLASSES
+from trainlarge.models.family import Untyped
 from trainlarge.models.fast import fast_path
 from trainlarge.models.loss import output_cross_entropy
 from trainlarge.models.low_rank import last_product
@@ -86,7 +86,7 @@ def _own_casts(model: PreTrainedModel) -> Iterator[torch.dtype]:
         yield dtype
 
 
-def _output_product(model: PreTrainedModel, hidden: Tensor) -> tuple[Tensor, Tensor, Any]:
+def _output_product(model: PreTrainedModel, hidden: Tensor) -> tuple[Tensor, Tensor, Untyped]:
     """What the last product of the output layer reads, its matrix [vocabulary, width or rank] and its bias."""
     return last_product(hidden, model.get_output_embeddings())
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 from torch.nn import functional
+
+from trainlarge.models.family import Untyped
 
 
 class LowRankLinear(nn.Module):
@@ -49,7 +49,7 @@ def tie(layer: LowRankLinear, table: LowRankEmbedding) -> None:
     layer.up.weight, layer.down.weight = table.up.weight, table.down.weight
 
 
-def last_product(x: Tensor, layer: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+def last_product(x: Tensor, layer: Untyped) -> tuple[Tensor, Tensor, Tensor | None]:
     """The last product of a linear or factorized layer: its input, matrix and bias, in the type of ``x``."""
     if isinstance(layer, LowRankLinear):
         x, layer = functional.linear(x, layer.down.weight.to(x.dtype)), layer.up

@@ -7,9 +7,9 @@ output projections by sqrt(2 depth) (as in Megatron-LM).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from trainlarge.models.family import PAD_ID, ROTARY_BASE, Family, FamilyHead, FastPath, Head, ParameterCounts
+from trainlarge.models.family import PAD_ID, ROTARY_BASE, Family, FamilyHead, FastPath, Head, ParameterCounts, Untyped
 from trainlarge.models.layout import LayerLayout, UnitLayout
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _sequence_label_counts(shape: Shape) -> ParameterCounts:
     return ParameterCounts(head=width**2 + width + (width + 1) * shape.labels)
 
 
-def _is_fast(config: Any) -> bool:
+def _is_fast(config: Untyped) -> bool:
     return (
         set(config.layer_types) == {"full_attention"}
         and config.rope_parameters["full_attention"]["rope_type"] == "default"
@@ -83,7 +83,7 @@ def _is_fast(config: Any) -> bool:
     )
 
 
-def _features(model: Any, inputs: Tensor, positions: Tensor, dtype: torch.dtype) -> Tensor:
+def _features(model: Untyped, inputs: Tensor, positions: Tensor, dtype: torch.dtype) -> Tensor:
     from trainlarge.models import fast
 
     encoder, config = model.model, model.config
@@ -98,7 +98,7 @@ def _features(model: Any, inputs: Tensor, positions: Tensor, dtype: torch.dtype)
     return model.head.norm(hidden.to(x.dtype)).to(dtype)
 
 
-def _attention(layer: Any, normed: Tensor, tokens: fast.Tokens) -> Tensor:
+def _attention(layer: Untyped, normed: Tensor, tokens: fast.Tokens) -> Tensor:
     from trainlarge.models import fast
 
     attention = layer.attn

@@ -6,9 +6,9 @@ The library draws every matrix from one normal distribution.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from trainlarge.models.family import PAD_ID, Family, FamilyHead, FastPath, Head, ParameterCounts
+from trainlarge.models.family import PAD_ID, Family, FamilyHead, FastPath, Head, ParameterCounts, Untyped
 from trainlarge.models.layout import LayerLayout, UnitLayout
 
 if TYPE_CHECKING:
@@ -66,11 +66,11 @@ def _sequence_label_counts(shape: Shape) -> ParameterCounts:
     return ParameterCounts(head=(shape.width + 1) * (shape.width + shape.labels))
 
 
-def _is_fast(config: Any) -> bool:
+def _is_fast(config: Untyped) -> bool:
     return config.hidden_act == "gelu" and not config.is_decoder
 
 
-def _features(model: Any, inputs: Tensor, positions: Tensor, dtype: torch.dtype) -> Tensor:
+def _features(model: Untyped, inputs: Tensor, positions: Tensor, dtype: torch.dtype) -> Tensor:
     from trainlarge.models import fast
 
     encoder, head, first = model.roberta_prelayernorm, model.lm_head, model.config.pad_token_id + 1
@@ -84,7 +84,7 @@ def _features(model: Any, inputs: Tensor, positions: Tensor, dtype: torch.dtype)
     return head.layer_norm(hidden.to(x.dtype)).to(dtype)
 
 
-def _attention(attention: Any, normed: Tensor, tokens: fast.Tokens) -> Tensor:
+def _attention(attention: Untyped, normed: Tensor, tokens: fast.Tokens) -> Tensor:
     from trainlarge.models import fast
 
     core = attention.self
