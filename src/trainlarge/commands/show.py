@@ -13,46 +13,14 @@ from trainlarge.commands.call import Call
 from trainlarge.commands.rerun import rerun_command
 from trainlarge.errors import UserError
 from trainlarge.results.axes import AXES, significant
+from trainlarge.results.scores import task_scores
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.proof import FILES, DamagedFile, damage
+from trainlarge.sweep.records import RECORDS, meanings
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.store import CellFolder, Study, studies_root
 
 LOG_LINES = 20
-_NUMBERS = (
-    "loss",
-    "accuracy",
-    "perplexity",
-    "dense_loss",
-    "loss_increase",
-    "document_standard_error",
-    "increase_document_standard_error",
-    "sparsity",
-    "bits",
-    "step",
-    "tokens",
-    "flops",
-    "executed_flops",
-    "train_seconds",
-    "model_seconds",
-    "wall_seconds",
-    "step_seconds",
-    "parameters",
-    "nonzero_parameters",
-    "ideal_bytes",
-    "file_bytes",
-    "seconds",
-)
-_UNITS = {
-    "loss": "nats",
-    "dense_loss": "nats",
-    "loss_increase": "nats",
-    "document_standard_error": "nats",
-    "increase_document_standard_error": "nats",
-    "wall_seconds": "s",
-    "step_seconds": "s",
-    "seconds": "s",
-}
 
 
 def main(call: Call) -> int:
@@ -133,7 +101,8 @@ def _record(folder: CellFolder) -> list[str]:
         record = folder.record()
     except DamagedFile as error:
         return [str(error)]
-    numbers = [f"{name}: {_number(name, record[name])}" for name in _NUMBERS if record.get(name) is not None]
+    units = _units(folder, record)
+    numbers = [f"{name}: {_number(name, record[name], units[name])}" for name in units if _is_number(record.get(name))]
     return [
         *_told(record, ("parent", "description")),
         *numbers,
@@ -174,11 +143,34 @@ def _provenance(provenance: dict[str, Any]) -> list[str]:
     ]
 
 
-def _number(name: str, value: float) -> str:
+def _units(folder: CellFolder, record: dict[str, Any]) -> dict[str, str]:
+    """Number of a record -> its unit in a sentence; the scores of the task first."""
+    units = {name: metric.short_unit for name, metric in task_scores(_task(folder, record)).items()}
+    units |= {name: known.unit for name, known in meanings(RECORDS[folder.stage]).items()}
+    plain = {"1": "", "loss": units["loss"]}
+    return {name: plain.get(unit, unit) for name, unit in units.items()}
+
+
+def _task(folder: CellFolder, record: dict[str, Any]) -> str | None:
+    """Name of the task of a cell, or of a compress cell's checkpoint; None where that is no cell of the study."""
+    if folder.stage == "train":
+        return str(record["config"]["task"]["name"])
+    try:
+        parent = Study(folder.path.parents[1]).folder("train", record["parent"])
+        return _task(parent, parent.record())
+    except UserError:
+        return None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(name: str, value: float, unit: str) -> str:
     if name in AXES and name != "parameters":
         return AXES[name].write(value)
     text = f"{value:,}" if isinstance(value, int) else significant(value, digits=5)
-    return f"{text} {_UNITS.get(name, '')}".rstrip()
+    return f"{text} {unit}".rstrip()
 
 
 def _log_tail(path: Path) -> list[str]:

@@ -36,6 +36,7 @@ from trainlarge.models.fake_quantize import fake_quantized_inputs
 from trainlarge.models.forward import FORWARDS
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import write_json
+from trainlarge.sweep.records import CompressRecord, Environment, EvaluationData, Provenance
 from trainlarge.sweep.store import RECORD_SCHEMAS
 from trainlarge.tasks.evaluation import Evaluation, EvaluationSet, perplexity
 from trainlarge.tasks.task import Task, make_task
@@ -112,7 +113,7 @@ class CheckpointRun:
         write_json(folder.weight_errors, {name: asdict(error) for name, error in errors.items()})
         losses = {"loss": evaluation.losses, "dense_loss": self.dense.losses}
         folder.write_document_losses(self.documents.file(**losses))
-        self.job.finish(cell.id, self._record(cell, compressed, evaluation, errors, started))
+        self.job.finish(cell.id, self._record(cell, compressed, evaluation, errors, started).to_json())
         self.ended.add(cell.id)
         return evaluation.loss
 
@@ -161,45 +162,45 @@ class CheckpointRun:
         evaluation: Evaluation,
         errors: dict[str, WeightError],
         started: float,
-    ) -> dict[str, Any]:
+    ) -> CompressRecord:
         recipe = compressed.recipe
         whole, body = zstd_bytes(self.job.folder(cell.id).packed, compressed.left.embeddings)
-        return {
-            "schema": RECORD_SCHEMAS["compress"],
-            "stage": "compress",
-            "cell": cell.id,
-            "study": self.job.study.name,
-            "parent": self.parent.id,
-            "recipe": recipe.to_json(),
-            "description": recipe.describe(),
-            "order": list(recipe.order or ()),
-            "structure": _counts(compressed.left.structure),
-            "unknown_share": removed_share(self.evaluation_set.labels, compressed.left.structure.tokens),
+        return CompressRecord(
+            schema=RECORD_SCHEMAS["compress"],
+            stage="compress",
+            cell=cell.id,
+            study=self.job.study.name,
+            parent=self.parent.id,
+            recipe=recipe.to_json(),
+            description=recipe.describe(),
+            order=list(recipe.order or ()),
+            structure=_counts(compressed.left.structure),
+            unknown_share=removed_share(self.evaluation_set.labels, compressed.left.structure.tokens),
+            scores=evaluation.metrics,
             **self._losses(evaluation),
-            "sparsity": getattr(recipe.prune, "sparsity", 0.0),
-            "bits": getattr(recipe.quantize, "bits", 32),
-            "embedding_bits": _embedding_bits(recipe.quantize),
-            "activation_bits": getattr(recipe.activations, "bits", 32),
+            sparsity=getattr(recipe.prune, "sparsity", 0.0),
+            bits=getattr(recipe.quantize, "bits", 32),
+            embedding_bits=_embedding_bits(recipe.quantize),
+            activation_bits=getattr(recipe.activations, "bits", 32),
             **_counted(compressed.sizes),
-            "zstd_bytes": whole,
-            "zstd_bytes_without_embeddings": body,
-            "relative_squared_error": total_relative_squared_error(errors.values()),
-            "seconds": time.time() - started,
-            "data": {
-                "fingerprint": self.parent.config["data"]["fingerprint"],
-                "evaluation_fingerprint": self.evaluation_set.fingerprint,
+            zstd_bytes=whole,
+            zstd_bytes_without_embeddings=body,
+            relative_squared_error=total_relative_squared_error(errors.values()),
+            seconds=time.time() - started,
+            data=EvaluationData(
+                fingerprint=self.parent.config["data"]["fingerprint"],
+                evaluation_fingerprint=self.evaluation_set.fingerprint,
                 **self.documents.facts(),
-            },
-            "environment": self._environment(),
-            "provenance": {**origin(self.job.command), "started": started, "ended": time.time()},
-            "config": cell.config,
-        }
+            ),
+            environment=self._environment(),
+            provenance=Provenance(**origin(self.job.command), started=started, ended=time.time()),
+            config=cell.config,
+        )
 
-    def _losses(self, evaluation: Evaluation) -> dict[str, float | None]:
+    def _losses(self, evaluation: Evaluation) -> dict[str, Any]:
         """Losses of the compressed model beside those of the checkpoint, with their standard errors."""
         dense = self.dense
         return {
-            **evaluation.metrics,
             "perplexity": perplexity(evaluation.loss),
             "dense_loss": dense.loss,
             "loss_increase": evaluation.loss - dense.loss,
@@ -209,13 +210,14 @@ class CheckpointRun:
             "increase_document_standard_error": self.documents.standard_error(evaluation.losses - dense.losses),
         }
 
-    def _environment(self) -> dict[str, Any]:
+    def _environment(self) -> Environment:
         implementation = {**self.implementation.to_json(), "precision": "fp32"}
-        shared = {"shared": self.was_shared, "per_device": self.job.resources.jobs_per_device}
-        return {**implementation, **shared, "software": software()}
+        return Environment(
+            **implementation, shared=self.was_shared, per_device=self.job.resources.jobs_per_device, software=software()
+        )
 
 
-def _counted(sizes: Sizes) -> dict[str, int]:
+def _counted(sizes: Sizes) -> dict[str, Any]:
     """Parameters and bytes, each with and without embeddings."""
     parts = ("", "_without_embeddings")
     names = [f"{name}{part}" for name in ("nonzero_parameters", "ideal_bytes", "file_bytes") for part in parts]

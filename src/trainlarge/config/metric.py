@@ -21,3 +21,12 @@ class Metric:
     """A change for the worse whose interval ends below this counts as none."""
     broken: float = float("inf")
     """A change for the worse from which a compressed model is not worth comparing."""
+
+    @property
+    def short_unit(self) -> str:
+        """Unit of a value within a sentence: ``nats``."""
+        return self.unit.partition(" per ")[0]
+
+    def amount(self, value: float) -> str:
+        """A value with its unit, within a sentence: ``0.1 nats``, ``1 nat``."""
+        return f"{value:g} {self.short_unit.removesuffix('s') if value == 1 else self.short_unit}"

@@ -11,7 +11,7 @@ from trainlarge.results.finding import Finding, by_size, listed
 from trainlarge.results.findings_of_time import all_warm_up, budgets_missed, never_undisturbed
 from trainlarge.results.findings_of_training import clocks
 from trainlarge.results.intervals import number
-from trainlarge.results.plateau import PLATEAU_MARGIN, frequency_loss_of, on_plateau
+from trainlarge.results.plateau import frequency_loss_of, on_plateau
 
 
 def caveats(evidence: Evidence) -> list[Finding]:
@@ -24,8 +24,9 @@ def plateau(evidence: Evidence) -> list[Finding]:
     cells, frequency = evidence.cells, frequency_loss_of(evidence.cells)
     if frequency is None or cells.empty:
         return []
-    level = f"the loss of token frequencies alone is {number(frequency, 2)} nats"
-    stuck = cells[on_plateau(cells["loss"], cells["token_frequency_loss"])]
+    loss = evidence.loss
+    level = f"the loss of token frequencies alone is {number(frequency, 2)} {loss.short_unit}"
+    stuck = cells[on_plateau(cells["loss"], cells["token_frequency_loss"], loss)]
     if len(stuck) == len(cells):
         lowest = number(float(cells["loss"].min()), 2)
         text = f"No model has learned more than token frequencies, so no size is better: {level}, the lowest {lowest}."
@@ -33,7 +34,7 @@ def plateau(evidence: Evidence) -> list[Finding]:
     if stuck.empty:
         return []
     names = listed(_shapes_and_budgets(stuck))
-    text = f"{names}: not {PLATEAU_MARGIN:g} nats below what token frequencies give ({level}), so not yet comparable."
+    text = f"{names}: not {loss.amount(loss.tie)} below what token frequencies give ({level}), so not yet comparable."
     return [Finding(text, found=False)]
 
 

@@ -6,9 +6,11 @@ follows from other columns, is stated here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
+from trainlarge.config.metric import Metric
+from trainlarge.results.scores import ANY_TASK, all_scores
 from trainlarge.sweep.records import (
     UNKNOWN,
     Clocks,
@@ -17,13 +19,13 @@ from trainlarge.sweep.records import (
     Head,
     Told,
     TrainRecord,
-    meaning,
+    meanings,
 )
 
 COMPUTED = ""
 """Source of a column that is derived from others."""
-LOSS_UNIT = "nats per prediction"
-"""Unit of every loss: a task says what it predicts (``trainlarge.results.task_words``)."""
+LOSS_UNIT = ANY_TASK["loss"].unit
+"""Unit of every loss: a task says what it predicts (``trainlarge.config.task``)."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,14 @@ def recorded(kind: type[Told], path: str = "") -> dict[str, Column]:
         path: where the part lies in the record: ``data.``.
     """
     columns: dict[str, Column] = {}
-    for field in fields(kind):
-        if known := meaning(field):
-            unit = LOSS_UNIT if known.unit == "loss" else known.unit
-            columns[known.column or field.name] = Column(path + field.name, unit, known.text, known.before)
+    for name, known in meanings(kind).items():
+        unit = LOSS_UNIT if known.unit == "loss" else known.unit
+        columns[known.column or name] = Column(path + name, unit, known.text, known.before)
     return columns
+
+
+def _score(name: str, metric: Metric) -> Column:
+    return Column(name, metric.unit, metric.meaning, missing=UNKNOWN)
 
 
 def _with_groups(kind: type[TrainRecord] | type[CompressRecord]) -> dict[str, Column]:
@@ -95,10 +100,7 @@ _TRAINING = {
     "task": Column("config.task.name", "text", "what the model learns"),
     "mask_rate": Column("config.task.mask_rate", "1", "share of positions masked in training"),
 }
-_SCORES = {
-    "loss": Column("loss", LOSS_UNIT, "evaluation loss", missing=UNKNOWN),
-    "accuracy": Column("accuracy", "1", "share of predictions that are right", missing=UNKNOWN),
-}
+_SCORES = {name: _score(name, ANY_TASK.get(name, metric)) for name, metric in all_scores().items()}
 _HEAD = recorded(Head)
 
 CELLS = {

@@ -50,9 +50,11 @@ class Sample:
     documents: list[int] = field(default_factory=list)
     """Numbers of the documents."""
     predictions: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    """Masked tokens of each, [documents]."""
+    """Predictions in each, [documents]."""
     sums: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
-    """Kind (``loss``, ``increase``) -> cell -> sums over documents, nats, [documents]."""
+    """Kind (``loss``, ``increase``) -> cell -> sums over documents, in ``unit``, [documents]."""
+    unit: str = "nats"
+    """Unit of the losses."""
 
     def add(self, cell: str, content: Mapping[str, Any]) -> None:
         """Take in the file of a cell if it is over the same documents."""
@@ -84,7 +86,8 @@ class Sample:
         """Weighted means of cells under resampled documents (cluster bootstrap), less their values as measured.
 
         Returns:
-            Shape [means, ``DRAWS``], nats; None where a cell kept no losses per document or there is one document only.
+            Shape [means, ``DRAWS``], in ``unit``; None where a cell kept no losses per document, or there is only one
+            document.
         """
         known = self.sums.get(kind, {})
         if len(self.documents) < 2 or any(cell not in known for weights in means for cell, _ in weights):
@@ -96,7 +99,7 @@ class Sample:
 
     @cached_property
     def _resampled(self) -> tuple[np.ndarray, np.ndarray]:
-        """How often each document was drawn, [documents, draws], and the masked tokens of each draw, [draws]."""
+        """How often each document was drawn, [documents, draws], and the predictions of each draw, [draws]."""
         drawn = _drawn(len(self.documents))
         return drawn, self.predictions @ drawn
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
+from trainlarge.config.metric import Metric
 from trainlarge.results.comparable import CLOCK_COLUMNS, CLOCKS, differences, on_axis, timed
 from trainlarge.results.document_losses import Sample
 from trainlarge.results.frames import StudyFrames
@@ -14,6 +16,7 @@ from trainlarge.results.intervals import Difference, Family
 from trainlarge.results.loss_increases import Increases, increases
 from trainlarge.results.plateau import on_plateau
 from trainlarge.results.recipes import same_task
+from trainlarge.results.scores import loss_of
 from trainlarge.results.seed_lines import SeedLines, pair_comparisons
 
 TRAINING_AXES = ("model_seconds", "flops", "step")
@@ -33,6 +36,11 @@ class Evidence:
         return self.frames.cells
 
     @cached_property
+    def loss(self) -> Metric:
+        """What the loss of the cells means."""
+        return loss_of(self.cells)
+
+    @cached_property
     def axes(self) -> tuple[str, ...]:
         """Axes on which cells of at least two series can be compared."""
         return tuple(x for x in TRAINING_AXES if _is_comparable(self.cells, x))
@@ -46,7 +54,7 @@ class Evidence:
     @cached_property
     def trained(self) -> Sample:
         """Losses per document of the train cells."""
-        return self.frames.documents.sample("train", self.cells["cell"])
+        return self._sample("train", self.cells)
 
     @cached_property
     def known(self) -> pd.DataFrame:
@@ -58,12 +66,12 @@ class Evidence:
     @cached_property
     def compressed(self) -> pd.DataFrame:
         """Those of ``known`` whose checkpoint has left the plateau of token frequencies."""
-        return self.known[~on_plateau(self.known["dense_loss"], self.known["token_frequency_loss"])]
+        return self.known[~on_plateau(self.known["dense_loss"], self.known["token_frequency_loss"], self.loss)]
 
     @cached_property
     def compressed_sample(self) -> Sample:
         """Losses per document of ``compressed``."""
-        return self.frames.documents.sample("compress", self.compressed["cell"])
+        return self._sample("compress", self.compressed)
 
     @cached_property
     def increases(self) -> list[Increases]:
@@ -80,6 +88,9 @@ class Evidence:
         for some in self.increases:
             found.update(some.comparisons(self.compressed_sample))
         return Family(found)
+
+    def _sample(self, stage: str, cells: pd.DataFrame) -> Sample:
+        return replace(self.frames.documents.sample(stage, cells["cell"]), unit=self.loss.short_unit)
 
 
 def _is_comparable(cells: pd.DataFrame, x: str) -> bool:

@@ -17,17 +17,17 @@ from trainlarge.results.frames import StudyFrames
 from trainlarge.results.frontier import envelope, frontier
 from trainlarge.results.plateau import frequency_loss_of
 from trainlarge.results.recipes import is_dense, keeps_shapes, same_task
+from trainlarge.results.scores import axis_label, direction, loss_of, scores
 from trainlarge.results.style import FRONTIER, INK, QUIET, colours, figure_of, label_ends, line_styles, log_axis, note
 
 NEAR = 0.35
 """The loss of token frequencies is drawn if it lies at most this share of the axis above it."""
-QUALITIES = {"loss": "evaluation loss (nats a masked token)", "accuracy": "masked tokens predicted right"}
 
 
 def training_figure(
     frames: StudyFrames, x: str = "model_seconds", y: str = "loss", allow_mixed: bool = False
 ) -> Figure:
-    """Loss of every train cell against ``x``: one colour a shape, one line style a variant, the frontier behind.
+    """Loss of every train cell against ``x``: one colour per shape, one line style per variant, the frontier behind.
 
     Thin lines are the curves of the longest run of a series; in a trunk with branches they lie above the cells,
     whose rate has decayed. Cells that shared their device on purpose have no place on an axis in seconds.
@@ -52,7 +52,7 @@ def training_figure(
             )
         _zoom(axes, cells, x, y)
         log_axis(axes, x, cells[x])
-        _quality_axis(axes, y)
+        _score_axis(axes, cells, y)
         last = cells.sort_values(x).groupby("series", sort=False).tail(1).to_dict("records")
         label_ends(axes, [(row[x], row[y], row["series"], colour[row["shape"]]) for row in last])
         left_out = len(frames.cells) - len(cells)
@@ -62,7 +62,7 @@ def training_figure(
 
 
 def size_figure(cells: pd.DataFrame, y: str = "loss", allow_mixed: bool = False) -> Figure:
-    """Quality against parameters: one line a budget that was not missed, darker for more training; means over seeds."""
+    """A score against parameters: a line per budget that was not missed, darker for more training; means over seeds."""
     cells = cells[~missed(cells)]
     if not allow_mixed:
         check_comparable(cells)
@@ -78,14 +78,14 @@ def size_figure(cells: pd.DataFrame, y: str = "loss", allow_mixed: bool = False)
                 .groupby("series")
                 .agg(parameters=("parameters", "first"), y=(y, "mean"))
             )
-            rows = rows.groupby("parameters")["y"].agg("max" if y == "accuracy" else "min").reset_index()
+            rows = rows.groupby("parameters")["y"].agg("max" if direction(cells, y) < 0 else "min").reset_index()
             axes.plot(
                 rows["parameters"], rows["y"], "o-", color=shade, linewidth=2, markersize=7.5, markeredgecolor="white"
             )
             ends.append((rows["parameters"].iloc[-1], rows["y"].iloc[-1], budget, shade))
         axes.margins(x=0.06)
         log_axis(axes, "parameters", cells["parameters"])
-        _quality_axis(axes, y)
+        _score_axis(axes, cells, y)
         label_ends(axes, ends)
         _name_shapes(axes, cells)
         remark = _frequency_line(axes, cells, y).removeprefix(" · ")
@@ -117,7 +117,7 @@ def bytes_figure(compression: pd.DataFrame, size: str = "file_bytes", allow_mixe
         axes.scatter(best[size], best["loss"], s=62, facecolor="none", edgecolor=INK, linewidth=1.1, zorder=4)
         axes.set_ylim(rows["loss"].min() - 0.06 * (top - rows["loss"].min()), top)
         log_axis(axes, size, rows[size])
-        _quality_axis(axes, "loss")
+        _score_axis(axes, rows, "loss")
         axes.legend(
             loc="upper right",
             title="shape",
@@ -148,7 +148,7 @@ def increase_figure(compression: pd.DataFrame) -> Figure:
         _bits_axis(left, rows["bits"])
         right.set_xlabel("share of weights pruned, nothing quantized")
         right.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        _increase_axis(left, rows["loss_increase"].min())
+        _increase_axis(left, rows)
         left.legend(loc="upper left", title="shape")
         note(right, f"after {rows['budget'].iloc[0]} of training")
     return figure
@@ -195,17 +195,18 @@ def _frequency_line(axes: Axes, cells: pd.DataFrame, y: str) -> str:
     frequency = frequency_loss_of(cells)
     if y != "loss" or frequency is None:
         return ""
-    low, high = axes.get_ylim()
+    unit, (low, high) = loss_of(cells).short_unit, axes.get_ylim()
     if frequency > high + NEAR * (high - low):
-        return f" · token frequencies alone: {frequency:.2f} nats, above the figure"
+        return f" · token frequencies alone: {frequency:.2f} {unit}, above the figure"
     axes.axhline(frequency, color=INK, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
     axes.set_ylim(min(low, frequency - 0.05 * (high - low)), max(high, frequency + 0.05 * (high - low)))
-    return f" · dotted: token frequencies alone, {frequency:.2f} nats"
+    return f" · dotted: token frequencies alone, {frequency:.2f} {unit}"
 
 
-def _quality_axis(axes: Axes, y: str) -> None:
-    axes.set_ylabel(QUALITIES[y])
-    if y == "accuracy":
+def _score_axis(axes: Axes, rows: pd.DataFrame, y: str) -> None:
+    metric = scores(rows)[y]
+    axes.set_ylabel(axis_label(metric))
+    if metric.unit == "1":
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
@@ -268,10 +269,10 @@ def _bits_axis(axes: Axes, bits: pd.Series) -> None:
     axes.invert_xaxis()
 
 
-def _increase_axis(axes: Axes, lowest: float) -> None:
-    axes.set_ylabel("loss increase (nats a masked token)")
+def _increase_axis(axes: Axes, rows: pd.DataFrame) -> None:
+    axes.set_ylabel(f"loss increase ({loss_of(rows).unit})")
     axes.set_yscale("symlog", linthresh=0.01, linscale=0.4)
-    axes.set_ylim(bottom=min(lowest, 0.0) - 0.005)
+    axes.set_ylim(bottom=min(rows["loss_increase"].min(), 0.0) - 0.005)
     axes.yaxis.set_major_locator(FixedLocator([0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,13 +15,8 @@ from trainlarge.results.finding import Finding, by_size, last_budget, listed, ru
 from trainlarge.results.frontier import frontier
 from trainlarge.results.intervals import NO_DOCUMENTS, Difference, Estimate, above_zero, difference, number
 from trainlarge.results.loss_increases import Increases
-from trainlarge.results.plateau import PLATEAU_MARGIN
 from trainlarge.results.recipes import is_dense
 
-WORKING = 1.0
-"""An increase (nats) up to which a compressed model is worth comparing at equal size."""
-LOSSLESS = 0.02
-"""An increase whose interval ends below this (nats) counts as none: nothing measurable where the interval covers 0."""
 Costs = list[tuple[dict[Any, Any], Difference]]
 """Compressed models and what compression costs each."""
 NARROW = 1.25
@@ -48,11 +44,11 @@ def on_the_plateau(evidence: Evidence) -> list[Finding]:
     left = evidence.known[~evidence.known["cell"].isin(evidence.compressed["cell"])].drop_duplicates("parent")
     if left.empty:
         return []
-    names = listed(f"{row['series']} after {row['budget']}" for row in _distinct(left))
+    names, loss = listed(f"{row['series']} after {row['budget']}" for row in _distinct(left)), evidence.loss
     frequency = number(float(left["token_frequency_loss"].iloc[0]), 2)
     text = (
-        f"Left out of all comparisons of compressed models: {names}. Their dense loss is not {PLATEAU_MARGIN:g} nats "
-        f"below that of token frequencies ({frequency} nats)."
+        f"Left out of all comparisons of compressed models: {names}. Their dense loss is not {loss.amount(loss.tie)} "
+        f"below that of token frequencies ({frequency} {loss.short_unit})."
     )
     return [Finding(text, found=False)]
 
@@ -70,8 +66,9 @@ def _increase(evidence: Evidence, some: Increases) -> Finding:
     seeds = min(len(estimate.seeds) for estimate in some.overall.values())
     families = len(some.families)
     text = (
-        f"At equal {some.equal} ({some.where}; {_seeds(seeds)} per size), the same recipes cost {means} nats: "
-        f"median of each family of recipes, mean of {_counted(families, 'family', 'families')}. "
+        f"At equal {some.equal} ({some.where}; {_seeds(seeds)} per size), the same recipes cost {means} "
+        f"{evidence.loss.short_unit}: median of each family of recipes, mean of "
+        f"{_counted(families, 'family', 'families')}. "
     )
     parts, gaps = [], []
     for small, large in pairwise(some.sizes):
@@ -88,9 +85,10 @@ def _increase(evidence: Evidence, some: Increases) -> Finding:
 def equal_bytes(evidence: Evidence, size: str = "file_bytes") -> list[Finding]:
     """Which series has the lowest loss at every file size, among models of one budget that still work."""
     rows, place = last_budget(evidence.compressed), axis(size)
-    rows = rows[rows["loss_increase"] < WORKING]
+    cost = f"a cost below {evidence.loss.amount(evidence.loss.broken)}"
+    rows = rows[rows["loss_increase"] < evidence.loss.broken]
     if rows.empty:
-        return [Finding(f"No model of the last budget was compressed at a cost below {WORKING:g} nat.", found=False)]
+        return [Finding(f"No model of the last budget was compressed at {cost}.", found=False)]
     order, models = by_size(rows), _models(rows, size)
     if len(order) < 2:
         return [Finding(f"Only {order[0]} was compressed after {_budget(rows)}: sizes are not compared.", found=False)]
@@ -100,7 +98,7 @@ def equal_bytes(evidence: Evidence, size: str = "file_bytes") -> list[Finding]:
     starts = [place.write(limits[first]) for _, first, _ in found]
     ends = [f"to {start}" for start in starts[1:]] + ["up"]
     parts = [f"{name} from {start} {end}" for (name, _, _), start, end in zip(found, starts, ends, strict=True)]
-    known = f"trained for {_budget(rows)}, compressed at a cost below {WORKING:g} nat"
+    known = f"trained for {_budget(rows)}, compressed at {cost}"
     text = (
         f"At equal {place.words} ({listed(order)}; {known}), lowest measured loss: {'; '.join(parts)}. "
         f"Order not tested: the best of many recipes is chosen on the evaluation set itself."
@@ -118,7 +116,7 @@ def equal_bytes(evidence: Evidence, size: str = "file_bytes") -> list[Finding]:
 def beats_dense(evidence: Evidence, size: str = "file_bytes") -> list[Finding]:
     """For each series but the largest: a larger one, compressed, that is smaller and better than it is dense."""
     rows, write = last_budget(evidence.compressed), axis(size).write
-    models, order, sentences = _models(rows, size), by_size(rows), []
+    models, order, sentences, unit = _models(rows, size), by_size(rows), [], evidence.loss.short_unit
     for index, name in enumerate(order[:-1]):
         dense = models[(models["series"] == name) & is_dense(models)]
         if dense.empty:
@@ -126,14 +124,14 @@ def beats_dense(evidence: Evidence, size: str = "file_bytes") -> list[Finding]:
         base = dense.iloc[0]
         larger = models[models["series"].isin(order[index + 1 :]) & (models[size] <= base[size])]
         better = larger[larger["loss"] < base["loss"]].nsmallest(1, "loss")
-        what = f"{name} dense ({base['loss']:.2f} nats at {write(base[size])})"
+        what = f"{name} dense ({base['loss']:.2f} {unit} at {write(base[size])})"
         if better.empty:
             text = f"No larger model compresses to something smaller and better than {what}, after {_budget(rows)}."
             sentences.append(Finding(text, found=False))
             continue
         best = better.iloc[0]
         gap = _difference(evidence, base, best)
-        text = f"{_model(best, size)} is smaller and better than {what} by {gap}, both after {_budget(rows)}."
+        text = f"{_model(best, size, unit)} is smaller and better than {what} by {gap}, both after {_budget(rows)}."
         sentences.append(Finding(text, found=gap.low > 0))
     return sentences
 
@@ -144,14 +142,14 @@ def nearest_to_dense(evidence: Evidence, size: str = "file_bytes") -> list[Findi
     dense, write = _models(rows[is_dense(rows)], size), axis(size).write
     if dense.empty:
         return []
-    best = dense.nsmallest(1, "loss").iloc[0]
+    best, loss = dense.nsmallest(1, "loss").iloc[0], evidence.loss
     own = rows[(rows["series"] == best["series"]) & (rows["budget"] == best["budget"])]
     smaller = _models(own[~is_dense(own)], size)
     smaller = smaller[smaller[size] < best[size]].sort_values(size)
-    where = f"{best['loss']:.2f} nats at {write(best[size])}"
+    where = f"{best['loss']:.2f} {loss.short_unit} at {write(best[size])}"
     name = f"The best dense model is {best['series']} after {best['budget']} ({where})"
     costs = [(row, _increase_of(evidence, row)) for row in smaller.to_dict("records")]
-    free = [(row, cost) for row, cost in costs if cost.high < LOSSLESS]
+    free = [(row, cost) for row, cost in costs if cost.high < loss.negligible]
     # What cannot be told from nothing comes first, the smallest of it; what is only small is second best.
     free.sort(key=lambda found: found[1].low > 0)
     if not costs:
@@ -161,24 +159,25 @@ def nearest_to_dense(evidence: Evidence, size: str = "file_bytes") -> list[Findi
         text = (
             f"whether a smaller file of it costs nothing was not tested: {NO_DOCUMENTS}"
             if is_unknown
-            else f"every smaller file of it may cost {LOSSLESS:g} nats or more"
+            else f"every smaller file of it may cost {loss.amount(loss.negligible)} or more"
         )
         sentences = [Finding(f"{name}; {text}.", found=False)]
     else:
         row, cost = free[0]
-        what = "nothing measurable" if cost.low <= 0 else f"less than {LOSSLESS:g} nats"
+        what = "nothing measurable" if cost.low <= 0 else f"less than {loss.amount(loss.negligible)}"
         text = (
             f"{name}. {row['recipe']} costs it {what} at {_factor(best, row, size)}: {_cost(cost)}; the interval of "
-            f"{len(free)} of {_counted(len(costs), 'recipe', 'recipes')} ends below {LOSSLESS:g} nats."
+            f"{len(free)} of {_counted(len(costs), 'recipe', 'recipes')} ends below "
+            f"{loss.amount(loss.negligible)}."
         )
         sentences = [Finding(text)]
-    return [*sentences, *_next_smaller(best, costs, free, size)]
+    return [*sentences, *_next_smaller(evidence, best, costs, free, size)]
 
 
-def _next_smaller(best: pd.Series, costs: Costs, free: Costs, size: str) -> list[Finding]:
+def _next_smaller(evidence: Evidence, best: pd.Series, costs: Costs, free: Costs, size: str) -> list[Finding]:
     """The cheapest file that is smaller than the smallest one that costs nothing."""
     limit = free[0][0][size] if free else best[size]
-    paid = [(row, cost) for row, cost in costs if row[size] < limit and row["loss_increase"] < WORKING]
+    paid = [(row, cost) for row, cost in costs if row[size] < limit and row["loss_increase"] < evidence.loss.broken]
     if not paid:
         return []
     row, cost = min(paid, key=lambda found: found[0]["loss_increase"])
@@ -192,7 +191,9 @@ def _next_smaller(best: pd.Series, costs: Costs, free: Costs, size: str) -> list
 
 
 def _cost(cost: Difference) -> str:
-    return f"{'+' if cost.value >= 0 else ''}{number(cost.value, max(cost.precision, 3))} nats ({cost.interval()})"
+    return (
+        f"{'+' if cost.value >= 0 else ''}{number(cost.value, max(cost.precision, 3))} {cost.unit} ({cost.interval()})"
+    )
 
 
 def _factor(best: pd.Series, row: dict[Any, Any], size: str) -> str:
@@ -223,7 +224,7 @@ def _difference(evidence: Evidence, left: Any, right: Any) -> Difference:
     """Loss of ``left`` less that of ``right``; no part of the tests of the report, since one was chosen by its loss."""
     first, second = (_estimate(evidence, model, "loss") for model in (left, right))
     found = difference(first, second, evidence.compressed_sample)
-    return found if found.p is None else Difference(found.value, found.low, found.high, None, "chosen by its loss")
+    return found if found.p is None else replace(found, p=None, why_not="chosen by its loss")
 
 
 def _increase_of(evidence: Evidence, model: Any) -> Difference:
@@ -247,9 +248,9 @@ def _winner(evidence: Evidence, models: pd.DataFrame, limit: float, size: str, o
     return str(fitting["series"].iloc[0])
 
 
-def _model(row: Any, size: str) -> str:
+def _model(row: Any, size: str, unit: str) -> str:
     at = axis(size).write(row[size])
-    return f"{row['series']} after {row['budget']} with {row['recipe']} ({row['loss']:.2f} nats at {at})"
+    return f"{row['series']} after {row['budget']} with {row['recipe']} ({row['loss']:.2f} {unit} at {at})"
 
 
 def _budget(rows: pd.DataFrame) -> str:

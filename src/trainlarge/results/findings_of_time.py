@@ -13,49 +13,41 @@ DISTURBED_SHARE = 0.8
 
 def budgets_missed(cells: pd.DataFrame) -> list[Finding]:
     """Which cells got too few steps for their seconds: what holds at equal training time holds for the others only."""
-    those = cells[missed(cells)]
-    if those.empty:
-        return []
-    ratio = f"{those['budget_missed'].max():.1f}"
-    return [
-        Finding(
-            f"{len(those)} of {len(cells)} cells got too few steps: their budgets in seconds buy up to {ratio} times "
-            f"as many, since other work disturbed the device while the step time was measured. What is said of seconds "
-            f"leaves them out; their command, run again, trains them on: {_by_series(those)}.",
-            found=False,
-        )
-    ]
+    ratio = cells.loc[missed(cells), "budget_missed"].max()
+    return _said_of(
+        cells,
+        missed(cells),
+        f"{{}} got too few steps: their budgets in seconds buy up to {ratio:.1f} times as many, since other work "
+        f"disturbed the device while the step time was measured. What is said of seconds leaves them out; their "
+        f"command, run again, trains them on",
+    )
 
 
 def never_undisturbed(cells: pd.DataFrame) -> list[Finding]:
     """Cells whose step time was only ever measured beside other work: nothing smaller was seen, but may be true."""
-    those = cells[cells["thread_share"].astype(float) < DISTURBED_SHARE]
-    if those.empty:
-        return []
-    share = those["thread_share"].astype(float).min()
-    return [
-        Finding(
-            f"In {len(those)} of {len(cells)} cells the step time was never measured undisturbed (the training thread "
-            f"had {share:.0%} of a core): their seconds are those beside other work; trainlarge plan --calibrate "
-            f"measures again: {_by_series(those)}.",
-            found=False,
-        )
-    ]
+    shares = cells["thread_share"].astype(float)
+    return _said_of(
+        cells,
+        shares < DISTURBED_SHARE,
+        f"In {{}} the step time was never measured undisturbed (the training thread had {shares.min():.0%} of a core): "
+        f"their seconds are those beside other work; trainlarge plan --calibrate measures again",
+    )
 
 
 def all_warm_up(cells: pd.DataFrame) -> list[Finding]:
     """Cells all of whose steps lie inside the warm-up: their learning rate never reached its peak."""
-    those = cells[cells["step"] <= cells["warmup_steps"]]
+    return _said_of(
+        cells,
+        cells["step"] <= cells["warmup_steps"],
+        "In {} all steps lie inside the warm-up (schedule.warmup_steps), so that the learning rate never reached its "
+        "peak",
+    )
+
+
+def _said_of(cells: pd.DataFrame, which: pd.Series, text: str) -> list[Finding]:
+    """``text`` on some of the cells, with their number in place of ``{}``, and their names; nothing of none."""
+    those = cells[which]
     if those.empty:
         return []
-    return [
-        Finding(
-            f"In {len(those)} of {len(cells)} cells all steps lie inside the warm-up (schedule.warmup_steps), so that "
-            f"the learning rate never reached its peak: {_by_series(those)}.",
-            found=False,
-        )
-    ]
-
-
-def _by_series(cells: pd.DataFrame) -> str:
-    return ", ".join(f"{name} ({count})" for name, count in cells["series"].value_counts(sort=False).items())
+    names = ", ".join(f"{name} ({count})" for name, count in those["series"].value_counts(sort=False).items())
+    return [Finding(f"{text.format(f'{len(those)} of {len(cells)} cells')}: {names}.", found=False)]

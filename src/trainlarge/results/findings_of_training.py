@@ -14,7 +14,7 @@ from trainlarge.results.evidence import Evidence
 from trainlarge.results.finding import Finding, by_size, listed, runs
 from trainlarge.results.frontier import crossings
 from trainlarge.results.intervals import Difference, number
-from trainlarge.results.plateau import PLATEAU_MARGIN, frequency_loss_of, on_plateau
+from trainlarge.results.plateau import frequency_loss_of, on_plateau
 from trainlarge.results.seed_lines import SeedLines, spans
 
 DISTURBED = 1.15
@@ -114,8 +114,8 @@ def per_step(evidence: Evidence) -> list[Finding]:
     where = f"at {steps[0]}" if len(steps) == 1 else f"from {steps[0]} to {steps[-1]}"
     text = (
         f"At equal steps on the trunks (constant rate, {where}), each larger size has the lower loss at "
-        f"{sum(falls)} of {len(falls)} points: {losses} nats at {steps[-1]} (mean of {_seeds(int(seeds))}; order not "
-        f"tested: curves keep no losses per document)."
+        f"{sum(falls)} of {len(falls)} points: {losses} {evidence.loss.short_unit} at {steps[-1]} "
+        f"(mean of {_seeds(int(seeds))}; order not tested: curves keep no losses per document)."
     )
     return [Finding(text, found=sum(falls) > len(falls) / 2)]
 
@@ -131,7 +131,7 @@ def trunk_losses(evidence: Evidence) -> pd.DataFrame:
         return pd.DataFrame()
     rows = curves[(curves["part"] == "trunk") & curves["loss"].notna()].drop_duplicates(["series", "seed", "step"])
     frequency = rows["cell"].map(cells.set_index("cell")["token_frequency_loss"])
-    table = rows.assign(learned=~on_plateau(rows["loss"], frequency)).groupby(["step", "series"])
+    table = rows.assign(learned=~on_plateau(rows["loss"], frequency, evidence.loss)).groupby(["step", "series"])
     losses, learned = table["loss"].mean().unstack(), table["learned"].any().unstack()
     if losses.shape[1] < 2:
         return pd.DataFrame()
@@ -169,7 +169,7 @@ def _leader(evidence: Evidence, lines_of: SeedLines, names: tuple[str, ...], poi
     """The series of lowest loss at ``point``; two where the interval of their difference covers 0."""
     best, second = _ranked(lines_of, names, point)[:2]
     frequency = frequency_loss_of(evidence.cells)
-    if frequency is not None and _loss(lines_of, best, point) > frequency - PLATEAU_MARGIN:
+    if frequency is not None and _loss(lines_of, best, point) > frequency - evidence.loss.tie:
         return NONE
     if lines_of.difference(second, best, point).covers_zero:
         return " or ".join(sorted((best, second), key=lines_of.order.index))
@@ -209,7 +209,7 @@ def _standing(gap: Difference) -> str:
     """``0.08 nats behind (95 % interval ...)`` of a gap that is above 0 where one is ahead."""
     side, shown = ("ahead", gap) if gap.value > 0 else ("behind", gap.turned())
     remark = "" if math.isnan(shown.low) else (shown.interval() if shown.why_not else shown.remark())
-    return f"{number(shown.value, gap.precision)} nats {side}{f' ({remark})' if remark else ''}"
+    return f"{number(shown.value, gap.precision)} {gap.unit} {side}{f' ({remark})' if remark else ''}"
 
 
 def _untested(gap: Difference) -> str:

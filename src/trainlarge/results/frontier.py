@@ -7,12 +7,10 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-TIE = 0.1
-"""Leads below this (nats) count as ties in ``leaders`` and ``crossings``, which look at mean losses alone: a rule of
-thumb, no test. Findings compare with intervals instead (``intervals``)."""
+from trainlarge.results.scores import direction, loss_of
+
 SAME_POINT = 0.02
 """Points closer than this share along an axis are one: a budget in seconds becomes a whole number of steps."""
-HIGHER_IS_BETTER = frozenset({"accuracy"})
 
 Line = tuple[np.ndarray, np.ndarray]
 Lines = dict[str, Line]
@@ -28,12 +26,12 @@ def frontier(frame: pd.DataFrame, x: str, y: str = "loss") -> pd.DataFrame:
     Args:
         frame: rows with a column ``cell``.
         x: less is better (``model_seconds``, ``flops``, ``tokens``, ``step``, ``file_bytes``, ...).
-        y: ``loss`` (less is better) or ``accuracy`` (more is).
+        y: ``loss`` or another metric of the task, which says whether less or more is better.
 
     Returns:
         Its rows in ascending order of ``x``.
     """
-    sign = -1.0 if y in HIGHER_IS_BETTER else 1.0
+    sign = direction(frame, y)
     rows = frame.dropna(subset=[x, y]).assign(_y=lambda some: sign * some[y])
     rows = rows.sort_values([x, "_y", "cell"], kind="stable")
     best_before = rows["_y"].cummin().shift(fill_value=np.inf)
@@ -42,7 +40,7 @@ def frontier(frame: pd.DataFrame, x: str, y: str = "loss") -> pd.DataFrame:
 
 def envelope(cells: pd.DataFrame, x: str, y: str = "loss") -> pd.DataFrame:
     """The frontier of the series' lines: columns ``x`` and ``y``, the best value of any line wherever it improves."""
-    series, sign = lines(cells, x, y), -1.0 if y in HIGHER_IS_BETTER else 1.0
+    series, sign = lines(cells, x, y), direction(cells, y)
     grid = grid_points(series)
     best = [
         min(sign * value for line in series.values() if (value := _value_at(line, point)) is not None) for point in grid
@@ -70,16 +68,22 @@ def lines(cells: pd.DataFrame, x: str, y: str = "loss") -> Lines:
     return found
 
 
-def leaders(cells: pd.DataFrame, x: str, tie: float = TIE) -> pd.DataFrame:
+def leaders(cells: pd.DataFrame, x: str, tie: float | None = None) -> pd.DataFrame:
     """Who is best at equal ``x``: one row for every ``x`` at which a cell stands and two series can be compared.
 
     A series stands between its points with the loss that a straight line in log ``x`` gives, and nowhere outside them.
 
+    Args:
+        cells: the frame of train cells.
+        x: the axis.
+        tie: leads below this count as ties; None: below that of the task's loss, a rule of thumb and no test, since
+            mean losses alone are looked at. Findings compare with intervals instead (``intervals``).
+
     Returns:
-        ``x``, ``best`` and ``second`` (series), ``loss`` and ``second_loss`` (nats), ``margin`` (their difference),
-        ``tie`` (margin below ``tie``), ``compared`` (number of series).
+        ``x``, ``best`` and ``second`` (series), ``loss`` and ``second_loss``, ``margin`` (their difference), ``tie``
+        (margin below ``tie``), ``compared`` (number of series).
     """
-    series = lines(cells, x)
+    series, tie = lines(cells, x), loss_of(cells).tie if tie is None else tie
     rows = []
     for point in grid_points(series):
         ranked = sorted((loss, name) for name, line in series.items() if (loss := _value_at(line, point)) is not None)
@@ -90,18 +94,18 @@ def leaders(cells: pd.DataFrame, x: str, tie: float = TIE) -> pd.DataFrame:
     return frame.assign(tie=frame["margin"] < tie)
 
 
-def crossings(cells: pd.DataFrame, x: str, tie: float = TIE) -> pd.DataFrame:
+def crossings(cells: pd.DataFrame, x: str, tie: float | None = None) -> pd.DataFrame:
     """Where two series change places at equal ``x``, for every pair over the range that both cover.
 
     Losses are straight lines in log ``x`` between a series' points. The bracket is as wide as ties make it: from the
     last point at which ``before`` led by ``tie`` or more to the first at which ``after`` does.
 
     Returns:
-        One row a change: ``before`` and ``after`` (series), ``x`` of the change, ``low`` and ``high`` (bracket),
-        ``margin_low`` and ``margin_high`` (leads at its ends, nats), ``sure`` (both reach ``tie``), and ``of_best``
+        One row per change: ``before`` and ``after`` (series), ``x`` of the change, ``low`` and ``high`` (bracket),
+        ``margin_low`` and ``margin_high`` (leads at its ends), ``sure`` (both reach ``tie``), and ``of_best``
         (whether the lead over all series changes here). By ``x``.
     """
-    series = lines(cells, x)
+    series, tie = lines(cells, x), loss_of(cells).tie if tie is None else tie
     rows = [row for pair in combinations(series, 2) for row in _changes(series, pair, tie)]
     columns = ["before", "after", "x", "low", "high", "margin_low", "margin_high", "sure", "of_best"]
     return pd.DataFrame(rows, columns=columns).sort_values(["x", "before"], ignore_index=True)

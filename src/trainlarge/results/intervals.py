@@ -49,7 +49,7 @@ class Difference:
     """A difference between two means."""
 
     value: float
-    """Nats."""
+    """In ``unit``."""
     low: float = math.nan
     """Lower end of the 95 % interval; NaN where there is none."""
     high: float = math.nan
@@ -60,6 +60,8 @@ class Difference:
     """Why it cannot be tested."""
     is_clear: bool = False
     """Whether it is significant after correction for all comparisons of the report."""
+    unit: str = "nats"
+    """Unit of the difference and of its interval."""
 
     @property
     def covers_zero(self) -> bool:
@@ -72,7 +74,7 @@ class Difference:
 
     def __str__(self) -> str:
         """Such as ``0.08 nats (95 % interval 0.02 to 0.14; clear)``."""
-        return f"{number(self.value, self.precision)} nats ({self.remark()})"
+        return f"{number(self.value, self.precision)} {self.unit} ({self.remark()})"
 
     def remark(self) -> str:
         """Interval and verdict."""
@@ -102,7 +104,7 @@ def difference(left: Estimate, right: Estimate, sample: Sample) -> Difference:
     """``left - right`` with its interval."""
     value = left.value - right.value
     if left.draws is None or right.draws is None:
-        return Difference(value, why_not=NO_DOCUMENTS)
+        return Difference(value, why_not=NO_DOCUMENTS, unit=sample.unit)
     parts = [(float(np.mean((left.draws - right.draws) ** 2)) * sample.correction, sample.freedom)]
     parts += [(side.seed_variance, len(side.seeds) - 1.0) for side in (left, right) if len(side.seeds) > 1]
     variance = sum(part for part, _ in parts)
@@ -110,9 +112,9 @@ def difference(left: Estimate, right: Estimate, sample: Sample) -> Difference:
     freedom, error = variance**2 / squares if squares else 1.0, math.sqrt(variance)
     half = quantile(LEVEL, freedom) * error
     if min(len(left.seeds), len(right.seeds)) < 2:
-        return Difference(value, value - half, value + half, why_not=ONE_SEED)
+        return Difference(value, value - half, value + half, why_not=ONE_SEED, unit=sample.unit)
     t = abs(value) / error if error else (math.inf if value else 0.0)
-    return Difference(value, value - half, value + half, two_sided_p(t, freedom))
+    return Difference(value, value - half, value + half, two_sided_p(t, freedom), unit=sample.unit)
 
 
 def above_zero(estimate: Estimate, sample: Sample) -> Difference:

@@ -21,9 +21,11 @@ from trainlarge.results.finding import by_size
 from trainlarge.results.frontier import SAME_POINT
 from trainlarge.results.intervals import Difference, Estimate, difference
 from trainlarge.results.recipes import is_dense, recipe_family
+from trainlarge.results.scores import loss_of
 
 DESTROYED = 2.0
-"""An increase (nats) from which on a model counts as destroyed, so that who loses less says nothing."""
+"""A model counts as destroyed when its increase is this many times what breaks it (``Metric.broken``): who loses less
+then says nothing."""
 
 TIME, STEPS, DENSE_LOSS = "training time", "steps", "dense loss"
 """What is equal."""
@@ -45,7 +47,7 @@ class Increases:
     sizes: tuple[str, ...] = ()
     """Series that are compared, from the smallest to the largest."""
     families: dict[str, dict[str, Estimate]] = field(default_factory=dict)
-    """Family of recipes -> series -> median increase (nats)."""
+    """Family of recipes -> series -> median increase."""
     overall: dict[str, Estimate] = field(default_factory=dict)
     """Series -> mean over the families."""
 
@@ -130,7 +132,7 @@ def _at_dense_loss(compression: pd.DataFrame, names: list[str], sample: Sample) 
     if low > high:
         return Increases(DENSE_LOSS, why_not="the ranges of their dense losses do not overlap")
     places = {key: _between(own, low) for key, own in lines.items()}
-    return _answer(compression, DENSE_LOSS, f"{low:.2f} nats", places, sample)
+    return _answer(compression, DENSE_LOSS, f"{low:.2f} {loss_of(compression).short_unit}", places, sample)
 
 
 def _by_seed(rows: pd.DataFrame) -> dict[tuple[str, int], pd.DataFrame]:
@@ -165,7 +167,8 @@ def _answer(compression: pd.DataFrame, equal: str, where: str, places: Places, s
     increase = changed.set_index("cell")["loss_increase"].to_dict()
     values = {key: [_mean(weights, row["recipe"], cells) for row in shared] for key, weights in places.items()}
     costs = {key: np.array([sum(w * increase[c] for c, w in some) for some in means]) for key, means in values.items()}
-    alive = [place for place in range(len(shared)) if min(cost[place] for cost in costs.values()) < DESTROYED]
+    destroyed = DESTROYED * loss_of(compression).broken
+    alive = [place for place in range(len(shared)) if min(cost[place] for cost in costs.values()) < destroyed]
     if not alive:
         return Increases(equal, why_not="the sizes share no recipe under which any of them still works")
     names = [recipe_family(shared[place]) for place in alive]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pandas as pd
 
-PLATEAU_MARGIN = 0.1
-"""A model has left the plateau when its loss is at least this far (nats) below that of token frequencies."""
+from trainlarge.config.metric import Metric
 
 
-def on_plateau(losses: pd.Series, frequency_losses: pd.Series) -> pd.Series:
-    """Whether each loss shows no more than token frequencies; False where their loss was not recorded."""
-    return losses.astype(float) > frequency_losses.astype(float) - PLATEAU_MARGIN
+def on_plateau(losses: pd.Series, frequency_losses: pd.Series, loss: Metric) -> pd.Series:
+    """Whether each loss shows no more than token frequencies; False where their loss was not recorded.
+
+    A model has left the plateau when its loss is below theirs by what counts as a tie of the metric ``loss``.
+    """
+    return losses.astype(float) > frequency_losses.astype(float) - loss.tie
 
 
 def frequency_loss_of(cells: pd.DataFrame) -> float | None:

@@ -19,6 +19,7 @@ from trainlarge.results.findings import findings, summary
 from trainlarge.results.frames import StudyFrames, find_study, load_study
 from trainlarge.results.recipes import keeps_shapes, same_task
 from trainlarge.results.report_tables import facts, tables
+from trainlarge.results.scores import scores
 from trainlarge.results.style import save
 from trainlarge.sweep.files import make_folder, replacing, write_text
 from trainlarge.sweep.stages import STAGES
@@ -66,13 +67,13 @@ _TRAINING = (
     Drawing(
         "loss_against_size",
         "Loss against size",
-        "One line a budget; the lowest point of a line is the best size for it.",
+        "One line per budget; the lowest point of a line is the best size for it.",
         lambda frames: size_figure(frames.cells),
     ),
     Drawing(
         "accuracy_against_size",
         "Accuracy against size",
-        "The same, as the share of masked tokens predicted right.",
+        "The same, as the share of predictions that are right.",
         lambda frames: size_figure(frames.cells, "accuracy"),
     ),
 )
@@ -126,6 +127,8 @@ def drawings(frames: StudyFrames) -> list[Drawing]:
     increases = [_INCREASE] if keeps_shapes(known).any() else []
     # Those against size have a line for each budget.
     training = [one for one in _TRAINING if "size" not in one.name or not missed(frames.cells).all()]
+    if "accuracy" not in scores(frames.cells):
+        training = [one for one in training if "accuracy" not in one.name]
     return [*seconds, *training, *sizes, *increases]
 
 

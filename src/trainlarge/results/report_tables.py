@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
+from trainlarge.config.metric import Metric
 from trainlarge.results.axes import AXES, significant
 from trainlarge.results.comparable import missed, timed
 from trainlarge.results.evidence import Evidence
@@ -15,6 +18,7 @@ from trainlarge.results.frontier import frontier
 from trainlarge.results.intervals import Difference, Estimate, difference, number
 from trainlarge.results.loss_increases import Increases
 from trainlarge.results.recipes import same_task
+from trainlarge.results.scores import loss_of, other_scores, score_text
 
 _FACTS = (
     "device_name", "precision", "threads", "attention", "forward", "compile", "strategy", "data", "data_fingerprint",
@@ -42,32 +46,32 @@ def tables(frames: StudyFrames, evidence: Evidence) -> list[Table]:
     made = [_best_per_budget(evidence)]
     if frames.compression["series"].notna().any():
         made.append(_compression_frontier(frames.compression))
-        made += [_increases(some) for some in evidence.increases if not some.why_not]
+        made += [_increases(some, evidence.loss.unit) for some in evidence.increases if not some.why_not]
     return [*made, _all_cells(frames.cells)]
 
 
 def _best_per_budget(evidence: Evidence) -> Table:
     """Series ranked at each budget, where it was not missed; losses are means over seeds."""
     cells = evidence.cells[~missed(evidence.cells)]
-    means = (
-        cells.groupby(["budget_unit", "budget_value", "budget", "series"])[["loss", "accuracy"]].mean().reset_index()
-    )
+    unit, others = evidence.loss.short_unit, other_scores(cells)
+    keys = ["budget_unit", "budget_value", "budget", "series"]
+    means = cells.groupby(keys)[["loss", *others]].mean().reset_index()
     rows = []
     for (_, _, budget), group in means.groupby(["budget_unit", "budget_value", "budget"]):
         ranked = group.sort_values(["loss", "series"]).to_dict("records")
-        first, others = ranked[0], ranked[1:]
+        first, behind = ranked[0], ranked[1:]
         second = ["–", "–"]
-        if others:
-            gap = _gap(evidence, str(budget), others[0]["series"], first["series"])
-            second = [others[0]["series"], f"{number(gap.value, gap.precision)} ({gap.interval()})"]
-        rows.append([budget, first["series"], f"{first['loss']:.3f}", f"{first['accuracy']:.1%}", *second])
+        if behind:
+            gap = _gap(evidence, str(budget), behind[0]["series"], first["series"])
+            second = [behind[0]["series"], f"{number(gap.value, gap.precision)} ({gap.interval()})"]
+        rows.append([budget, first["series"], f"{first['loss']:.3f}", *_texts(others, first), *second])
     note = "Lowest loss at each budget. No correction for the number of rows: no order is called clear here."
-    return Table(
-        "Best size at each budget",
-        note,
-        ["budget", "best", "loss (nats)", "accuracy", "second", "behind by (nats)"],
-        rows,
-    )
+    header = ["budget", "best", f"loss ({unit})", *others, "second", f"behind by ({unit})"]
+    return Table("Best size at each budget", note, header, rows)
+
+
+def _texts(others: Mapping[str, Metric], row: Mapping[Any, Any]) -> list[str]:
+    return [score_text(metric, row[name]) for name, metric in others.items()]
 
 
 def _gap(evidence: Evidence, budget: str, left: str, right: str) -> Difference:
@@ -81,18 +85,19 @@ def _gap(evidence: Evidence, budget: str, left: str, right: str) -> Difference:
     return difference(sides[0], sides[1], sample)
 
 
-def _increases(some: Increases) -> Table:
+def _increases(some: Increases, unit: str) -> Table:
     """What each family of recipes costs each size."""
     rows = [
         [family, *(f"{estimates[size].value:+.3f}" for size in some.sizes)]
         for family, estimates in some.families.items()
     ]
-    note = "Median over the recipes of a family, mean over seeds, in nats a masked token."
+    note = f"Median over the recipes of a family, mean over seeds, in {unit}."
     return Table(f"Loss increase at equal {some.equal} ({some.where})", note, ["recipes", *some.sizes], rows)
 
 
 def _compression_frontier(compression: pd.DataFrame) -> Table:
     best = frontier(same_task(compression).dropna(subset=["series"]), "file_bytes")
+    unit, others = loss_of(compression).short_unit, other_scores(compression)
     write = AXES["file_bytes"].write
     rows = [
         [
@@ -102,16 +107,16 @@ def _compression_frontier(compression: pd.DataFrame) -> Table:
             row["recipe"],
             f"{row['loss']:.3f}",
             f"{row['loss_increase']:+.3f}",
-            f"{row['accuracy']:.1%}",
+            *_texts(others, row),
         ]
         for row in best.to_dict("records")
     ]
-    header = ["file size", "model", "trained for", "recipe", "loss (nats)", "increase (nats)", "accuracy"]
+    header = ["file size", "model", "trained for", "recipe", f"loss ({unit})", f"increase ({unit})", *others]
     return Table("Frontier of compression", "Nothing else is both smaller and better.", header, rows)
 
 
 def _all_cells(cells: pd.DataFrame) -> Table:
-    own = set(timed(cells)["cell"])
+    own, others = set(timed(cells)["cell"]), other_scores(cells)
     rows = [
         [
             row["series"],
@@ -122,7 +127,7 @@ def _all_cells(cells: pd.DataFrame) -> Table:
             AXES["flops"].write(row["flops"]),
             *(significant(row[name]) if row["cell"] in own else "–" for name in ("model_seconds", "train_seconds")),
             f"{row['loss']:.3f}",
-            f"{row['accuracy']:.1%}",
+            *_texts(others, row),
             row["cell"],
         ]
         for row in cells.to_dict("records")
@@ -136,11 +141,11 @@ def _all_cells(cells: pd.DataFrame) -> Table:
         "FLOPs",
         "model seconds",
         "train seconds",
-        "loss (nats)",
-        "accuracy",
+        f"loss ({loss_of(cells).short_unit})",
+        *others,
         "cell",
     ]
-    return Table("All checkpoints", "One row a train cell; trainlarge show tells more of a cell.", header, rows)
+    return Table("All checkpoints", "One row per train cell; trainlarge show tells more of a cell.", header, rows)
 
 
 def facts(frames: StudyFrames) -> list[tuple[str, str]]:

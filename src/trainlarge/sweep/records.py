@@ -55,6 +55,11 @@ def plain(default: Any = None, is_optional: bool = False) -> Any:
     return field(default=default, metadata={"is_optional": is_optional})
 
 
+def meanings(kind: type[Told]) -> dict[str, Meaning]:
+    """Key -> what it means, for the fields that become columns."""
+    return {one.name: known for one in fields(kind) if (known := meaning(one))}
+
+
 def meaning(of: Field[Any]) -> Meaning | None:
     """What a field means; None where it becomes no column."""
     found: Meaning | None = of.metadata.get("meaning")

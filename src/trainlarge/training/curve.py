@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainlarge.sweep.records import CurveRow
 from trainlarge.tasks.evaluation import Evaluation
 from trainlarge.tasks.step import Step
 from trainlarge.training.clocks import Clock
@@ -98,19 +99,19 @@ class Curve:
         train_loss = losses.mean().item() if len(losses) else None
         if not math.isfinite(evaluation.loss) or not math.isfinite(train_loss or 0.0):
             raise Diverged(steps)
-        row = {
-            "step": steps,
-            "tokens": steps * self.step.tokens,
-            "flops": steps * self.step.flops,
-            "executed_flops": self._executed_flops(steps),
-            "train_seconds": clock.train_seconds,
-            "model_seconds": self.timing.model_seconds(steps),
-            "wall_seconds": clock.wall(),
-            "train_loss": train_loss,
-            **evaluation.metrics,
-            "lr": rate,
-            "part": part,
-        }
+        row = CurveRow(
+            step=steps,
+            tokens=steps * self.step.tokens,
+            flops=steps * self.step.flops,
+            executed_flops=self._executed_flops(steps),
+            train_seconds=clock.train_seconds,
+            model_seconds=self.timing.model_seconds(steps),
+            wall_seconds=clock.wall(),
+            train_loss=train_loss,
+            scores=evaluation.metrics,
+            lr=rate,
+            part=part,
+        ).to_json()
         self.rows.append(row)
         self.losses.clear()
         return row

@@ -17,13 +17,14 @@ from trainlarge.data.tokenizer import hugging_face_tokenizer
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine.resources import Resources
 from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.records import TrainRecord
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.cells import counts_seconds, trunk_id
 from trainlarge.training.clocks import Clock
 from trainlarge.training.curve import Diverged, is_curve_step
 from trainlarge.training.progress import Progress
 from trainlarge.training.ranks import of_rank_0, ranks
-from trainlarge.training.record import diverged_record, finished_record
+from trainlarge.training.record import RunFacts, diverged_record, finished_record
 from trainlarge.training.resume import TrunkStates
 from trainlarge.training.run_length import RunLength, make_run_length
 from trainlarge.training.saver import Saver
@@ -216,8 +217,8 @@ class Trunk:
         error = context.documents.standard_error(last.losses)
         losses = context.documents.file(loss=last.losses)
         for cell in self._cells(branch):
-            facts = {"branch_step": self.branched_at[branch.stop], "train_set_loss": seen.loss, **self._run_facts()}
-            record = finished_record(cell, context, run.curve.rows[-1], document_standard_error=error, **facts)
+            facts = self._run_facts(branch, train_set_loss=seen.loss, document_standard_error=error)
+            record = finished_record(cell, context, run.curve.rows[-1], facts)
             self._write(cell, record, losses, weights)
 
     def _record_divergence(self, error: Diverged, left: list[Branch]) -> None:
@@ -228,26 +229,29 @@ class Trunk:
         weights = whole_weights(model)
         for branch in left:
             for cell in self._cells(branch):
-                facts = {"branch_step": self.branched_at.get(branch.stop), **self._run_facts()}
-                record = diverged_record(cell, self.context, last, error.step, **facts)
+                record = diverged_record(cell, self.context, last, error.step, self._run_facts(branch))
                 self._write(cell, record, None, weights)
 
-    def _run_facts(self) -> dict[str, Any]:
+    def _run_facts(self, branch: Branch, **of_its_end: float) -> RunFacts:
         missed = self.step_seconds / (self.context.timing.estimate() or self.step_seconds)
-        return {
-            "resumed_at": self.run.resumed_at, "before": self.run.curve.timing.before, "started": self.started,
-            "command": self.job.command,
-            "budget_missed": missed if counts_seconds(self.config) else None,
-        }  # fmt: skip
+        return RunFacts(
+            started=self.started,
+            command=self.job.command,
+            before=self.run.curve.timing.before,
+            branch_step=self.branched_at.get(branch.stop),
+            resumed_at=self.run.resumed_at,
+            budget_missed=missed if counts_seconds(self.config) else None,
+            **of_its_end,
+        )
 
     def _write(
-        self, cell: Cell, record: dict[str, Any], losses: dict[str, Any] | None, weights: dict[str, Tensor]
+        self, cell: Cell, record: TrainRecord, losses: dict[str, Any] | None, weights: dict[str, Tensor]
     ) -> None:
         def save_checkpoint(folder: Path) -> None:
             self.context.loop.module.model.save_pretrained(folder, state_dict=weights)
             hugging_face_tokenizer(self.context.prepared.tokenizer_file).save_pretrained(folder)
 
-        self.writer.cell(cell, CellResult(record, self.run.curve.rows, losses, save_checkpoint))
+        self.writer.cell(cell, CellResult(record.to_json(), self.run.curve.rows, losses, save_checkpoint))
 
     def _cells(self, branch: Branch) -> list[Cell]:
         return [cell for cell in self.job.cells if cell.id in branch.cell_ids]

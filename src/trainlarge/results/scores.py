@@ -1,0 +1,63 @@
+"""What the scores of a study mean: their units, directions and thresholds, as its task states them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from trainlarge.config.metric import Metric
+from trainlarge.config.task import TASKS
+
+ANY_TASK: Mapping[str, Metric] = {
+    "loss": Metric("nats per prediction", "evaluation loss", tie=0.1, negligible=0.02, broken=1.0),
+    "accuracy": Metric("1", "share of predictions that are right", higher_is_better=True),
+}
+"""What holds for every task: for frames of several, or of one that this version does not know."""
+
+
+def scores(frame: pd.DataFrame) -> Mapping[str, Metric]:
+    """The metrics of the task of these cells, ``loss`` first.
+
+    Args:
+        frame: rows of any frame of a study; without a column ``task``, what holds for every task.
+    """
+    names = set(frame["task"].dropna()) if "task" in frame else set[str]()
+    return task_scores(names.pop() if len(names) == 1 else None)
+
+
+def task_scores(name: str | None) -> Mapping[str, Metric]:
+    """The metrics of a task by its name; None, or a task that is not known: what holds for every task."""
+    task = TASKS.get(name) if name else None
+    return task.metrics if task else ANY_TASK
+
+
+def all_scores() -> dict[str, Metric]:
+    """The metrics of all tasks, ``loss`` first: each is a column."""
+    return {name: metric for task in TASKS.values() for name, metric in task.metrics.items()}
+
+
+def loss_of(frame: pd.DataFrame) -> Metric:
+    """What the loss of these cells means."""
+    return scores(frame)["loss"]
+
+
+def direction(frame: pd.DataFrame, column: str) -> float:
+    """1 where less of a column is better, -1 where more is."""
+    metric = scores(frame).get(column)
+    return -1.0 if metric and metric.higher_is_better else 1.0
+
+
+def other_scores(frame: pd.DataFrame) -> dict[str, Metric]:
+    """The metrics beside the loss: columns of tables."""
+    return {name: metric for name, metric in scores(frame).items() if name != "loss"}
+
+
+def score_text(metric: Metric, value: float) -> str:
+    """A share as per cent, any other score with three decimals."""
+    return f"{value:.1%}" if metric.unit == "1" else f"{value:.3f}"
+
+
+def axis_label(metric: Metric) -> str:
+    """What stands at an axis: the metric and its unit."""
+    return metric.meaning if metric.unit == "1" else f"{metric.meaning} ({metric.unit})"

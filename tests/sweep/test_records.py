@@ -1,0 +1,72 @@
+"""Records: one dataclass field per key, and every column of the frames comes from one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pytest
+
+from trainlarge.results.columns import CELLS, COMPRESSION, CURVES, Column, recorded
+from trainlarge.results.scores import all_scores
+from trainlarge.sweep.records import RECORDS, CompressRecord, CurveRow, Told, TrainRecord, later, meanings
+
+
+def described(kind: type[Told]) -> set[str]:
+    """The keys of a record, dotted, that its fields describe."""
+    keys = {item.name for item in fields(kind) if item.name != "scores"} | set(all_scores())
+    for name, group in getattr(kind, "groups", {}).items():
+        keys |= {f"{name}.{item.name}" for item in fields(group)}
+    return keys
+
+
+@pytest.mark.parametrize(("columns", "kind"), [(CELLS, TrainRecord), (CURVES, CurveRow), (COMPRESSION, CompressRecord)])
+def test_every_column_of_a_record_has_its_field(columns: dict[str, Column], kind: type[Told]) -> None:
+    sources = {column.source for column in columns.values() if column.source}
+    taken_from_cells = {column.source for column in CELLS.values()} if kind is CurveRow else set[str]()
+    left = {source for source in sources if not source.startswith("config.")} - taken_from_cells
+    assert left <= described(kind)
+
+
+def test_every_meaning_becomes_a_column() -> None:
+    tables = {TrainRecord: CELLS, CompressRecord: COMPRESSION, CurveRow: CURVES}
+    for kind, table in tables.items():
+        told = {known.column or name for name, known in meanings(kind).items()}
+        assert told <= table.keys()
+        assert all(known.unit and known.text for known in meanings(kind).values())
+
+
+def test_a_field_is_all_that_a_new_column_needs() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class More(CurveRow):
+        energy: float | None = later("J", "energy that training took")
+
+    known = recorded(More)["energy"]
+    assert (known.source, known.unit, known.description) == ("energy", "J", "energy that training took")
+    assert math.isnan(known.missing)
+    assert recorded(More).keys() - recorded(CurveRow).keys() == {"energy"}
+
+
+def test_scores_are_keys_of_the_row_and_optional_keys_need_a_value() -> None:
+    row = CurveRow(
+        step=25, tokens=50, flops=10**20, executed_flops=None, train_seconds=1.0, model_seconds=1.0, wall_seconds=2.0,
+        train_loss=None, scores={"loss": 2.0, "accuracy": 0.5}, lr=0.1, part="trunk",
+    ).to_json()  # fmt: skip
+    assert row["loss"] == 2.0 and row["accuracy"] == 0.5 and "scores" not in row
+    assert row["executed_flops"] is None and row["flops"] == 10**20
+
+
+def test_the_records_of_an_old_study_have_no_key_that_no_field_describes(tmp_path: Path) -> None:
+    import shutil
+
+    from trainlarge.sweep.store import Study
+
+    shutil.unpack_archive(Path(__file__).parents[1] / "old" / "before_digests.zip", tmp_path)
+    study = Study(tmp_path / "studies" / "old")
+    for stage, kind in RECORDS.items():
+        for folder in study.folders(stage):
+            record = folder.record()
+            assert set(record) - {"files"} <= described(kind)
+            for group in kind.groups:
+                assert {f"{group}.{name}" for name in record[group]} <= described(kind)
