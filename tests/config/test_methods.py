@@ -89,7 +89,7 @@ def test_fields_that_came_later_leave_old_recipes_as_they_were() -> None:
     for methods in METHODS.values():
         for kind in methods.values():
             defaults = {item.name: item.default for item in fields(kind)}
-            assert all(defaults[key] == value for key, value in kind.later.items())
+            assert all(defaults[key] == value for key, value in kind.added_with.items())
 
 
 def test_bits_of_embeddings_are_said_only_where_they_count() -> None:

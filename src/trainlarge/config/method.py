@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, TypeGuard, TypeVar, get_args
+from typing import ClassVar, Literal, TypeGuard, TypeVar, get_args
 
 from trainlarge.errors import UserError
 
@@ -46,7 +46,7 @@ class Part:
     """Field values that mean "method disabled" in a configuration, so that a sweep can include the uncompressed case:
     sparsity 0, 32 bits."""
 
-    later: ClassVar[Mapping[str, Any]] = {}
+    added_with: ClassVar[Mapping[str, object]] = {}
     """Fields added after release, with the value that reproduces the old behaviour. A field with that value is not
     written, so that ids and packed files from before stay as they are; such a value never changes."""
 
@@ -82,7 +82,7 @@ class Part:
         return type(self), tuple((name, getattr(self, name)) for name in others)
 
     def to_json(self) -> dict[str, object]:
-        """Plain data: name, version and all fields, except those of ``later`` with the value of before."""
+        """Plain data: name, version and all fields, except those of ``added_with`` that have the value given there."""
         values = {key: value for key, value in asdict(self).items() if not self._is_as_before(key, value)}
         return {"name": self.name, "version": self.version, **values}
 
@@ -95,7 +95,7 @@ class Part:
         return self.name
 
     def _is_as_before(self, key: str, value: object) -> bool:
-        return key in self.later and value == self.later[key]
+        return key in self.added_with and value == self.added_with[key]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from trainlarge.config.method import Calibrated, Method, is_integer, is_real, method, normalize
 
@@ -40,7 +40,7 @@ class Magnitude(Pruning):
     al. 2021 (arXiv 2104.08378), with N = (1 - sparsity) M weights left, so 2:4 is sparsity 0.5 and m 4.
     """
 
-    later: ClassVar[Mapping[str, Any]] = {"m": None}
+    added_with: ClassVar[Mapping[str, object]] = {"m": None}
 
     scope: Literal["global", "tensor", "row", "block"] = "global"
     """Where weights are ranked: over all matrices together, within each matrix, within each row (first dimension), or

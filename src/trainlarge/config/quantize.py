@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from trainlarge.config.method import BITS_IN_CONFIGURATION, Calibrated, Method, is_real, method, normalize
 
@@ -29,7 +29,7 @@ class Uniform(Method):
     """
 
     disabled_by: ClassVar[Mapping[str, float]] = {"bits": 32}
-    later: ClassVar[Mapping[str, Any]] = {
+    added_with: ClassVar[Mapping[str, object]] = {
         "group_size": None,
         "range": "minmax",
         "percentile": None,
@@ -204,7 +204,7 @@ class Mixed(Calibrated):
     """
 
     disabled_by: ClassVar[Mapping[str, float]] = {"bits": 32}
-    later: ClassVar[Mapping[str, Any]] = {"sensitivity": "layer"}
+    added_with: ClassVar[Mapping[str, object]] = {"sensitivity": "layer"}
 
     bits: float
     """Average bits per code over all weights, 2 to 8; 32 in a configuration disables the method."""
