@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -17,6 +18,7 @@ from hydra import compose, initialize_config_dir
 
 from trainlarge.compression.cells import DIGEST, TEXT, recipe_of
 from trainlarge.config.recipe import SLOTS, Recipe
+from trainlarge.config.recover import Retrain
 from trainlarge.config.register import register_schema
 from trainlarge.config.share import share_folder
 from trainlarge.sweep.cell import Cell
@@ -100,7 +102,9 @@ def finish_train_cell(study: Study, cell: Cell, shape: tuple[int, int], budget: 
     return folder
 
 
-def make_compress_cell(study: Study, parent: CellFolder, sparsity: float, bits: int) -> CellFolder:
+def make_compress_cell(
+    study: Study, parent: CellFolder, sparsity: float, bits: int, recover: Retrain | None = None
+) -> CellFolder:
     """Freeze and finish one compress cell of the train cell ``parent``."""
     config = copy.deepcopy(default_config("compress")) | {"study": study.name, "checkpoint": parent.id}
     config["prune"] |= {"sparsity": sparsity}
@@ -108,7 +112,8 @@ def make_compress_cell(study: Study, parent: CellFolder, sparsity: float, bits: 
     config["prune"] = config["prune"] if sparsity else {"name": "none"}
     config["quantize"] = config["quantize"] if bits < 32 else {"name": "none"}
     brought = {key: value for key, value in config.items() if key not in (*SLOTS, "order", *TEXT, DIGEST)}
-    cell = Cell("compress", {**brought, **recipe_of(config).to_config()})
+    recipe = replace(recipe_of(config), recover=recover, order=None)
+    cell = Cell("compress", {**brought, **recipe.to_config()})
     folder = study.folder("compress", cell.id)
     folder.freeze(cell)
     record = compress_record(cell, parent.record(), sparsity, bits)

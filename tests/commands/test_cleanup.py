@@ -9,6 +9,8 @@ import made
 from trainlarge.cli import main
 from trainlarge.commands.cleanup import Wanted, find_removable, remove
 from trainlarge.commands.status import read_state
+from trainlarge.compression.cells import recovery_of
+from trainlarge.config.recover import Retrain
 from trainlarge.errors import UserError
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.lease import Lease
@@ -132,6 +134,19 @@ def test_weights_that_a_compress_cell_still_needs_stay(study: Study) -> None:
     folder.clear_result()
     assert kinds(study, checkpoints=True)["checkpoints"] == 1000
     assert next(study.folders("train")).id == folder.cell().config["checkpoint"]
+
+
+def test_states_of_recovery_stay_until_all_recipes_that_share_it_are_done(study: Study) -> None:
+    free_all(study)
+    parent = next(study.folders("train"))
+    folders = [made.make_compress_cell(study, parent, 0.6, bits, recover=Retrain("5 steps")) for bits in (4, 8)]
+    [name] = {recovery_of(folder.cell().config) for folder in folders}
+    write(study.path / "trunks" / str(name) / "recover-000000005" / "tensors.safetensors", 500)
+    folders[1].clear_result()
+    assert "states" not in kinds(study)
+    folders[1].write_status(Status(State.DONE))
+    folders[1].write_record(folders[0].record())
+    assert kinds(study)["states"] == 500 == free_all(study)
 
 
 def test_a_damaged_configuration_stops_it(study: Study) -> None:

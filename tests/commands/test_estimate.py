@@ -15,6 +15,7 @@ from trainlarge.commands.step_times import StepTimes, cores_of_a_job
 from trainlarge.models.shape import shape_of
 from trainlarge.sweep.plan import look_ahead, make_cells
 from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.tasks.step import step_of
 
 Tiny = Callable[..., dict[str, Any]]
 RunHere = Callable[..., list[CellFolder]]
@@ -110,6 +111,25 @@ def test_space_is_that_of_the_files(tiny: Tiny, compose: Any, study: Study, run_
         assert size == pytest.approx(cell.packed.stat().st_size, rel=0.05)
     after = estimate_of(study, "compress", recipes, redo=True)
     assert after.jobs[0].seconds and after.jobs[0].timed_on
+
+
+def test_recovery_is_counted_once_for_the_recipes_that_share_it(
+    tiny: Tiny, compose: Any, study: Study, run_here: RunHere
+) -> None:
+    [folder] = run_here("train", [tiny("budget=20 steps")])
+    recipe = ("study=tiny", f"checkpoint={folder.id}", "tracking=none", "prune.sparsity=0.5")
+    retrained = (*recipe, "recover=retrain", "recover.budget=0.5 parent")
+    [without] = estimate_of(
+        study, "compress", [compose("compress", *recipe, f"quantize.bits={b}") for b in (8, 4)]
+    ).jobs
+    configs = [compose("compress", *retrained, f"quantize.bits={bits}") for bits in (8, 4)]
+    [job] = estimate_of(study, "compress", configs).jobs
+    step = step_of(folder.cell().config)
+    assert (job.flops or 0) - (without.flops or 0) == 10 * step.flops
+    assert (job.tokens or 0) - (without.tokens or 0) == 10 * step.tokens
+    run_here("compress", configs)
+    states = sum(path.stat().st_size for path in study.path.glob("trunks/*/recover-*/tensors.safetensors"))
+    assert 0 < states <= 1.05 * job.state_bytes and not without.state_bytes
 
 
 def test_a_time_of_another_device_is_not_taken_here(tiny: Tiny, study: Study, run_here: RunHere) -> None:

@@ -16,7 +16,9 @@ from torch import Tensor
 from trainlarge.compression import Compressed, Recipe, Weights, compress_grid
 from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.layout.tokens import TokenFacts, renumbered
+from trainlarge.compression.recovery import DataTrainer, TrainingData
 from trainlarge.config.method import METHODS, Part
+from trainlarge.config.schema import ImplConfig
 from trainlarge.errors import UserError
 
 from .structure.conftest import DEPTH, VOCABULARY, made
@@ -39,6 +41,8 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "size": (2, 20, VOCABULARY, 10_000),
     "layers": ((0,), (0, 2, 3), (1, DEPTH)),
     "tokens": ((9, 40, 59), (5,), (VOCABULARY,)),
+    "budget": ("2 steps", "3 steps", "0.5 parent"),
+    "lr": (1e-3, 1e-2, 1e30, None),
 }
 """Field -> values, some of which fit together, some not, and some not with the model. Fields of a closed set of values
 need no entry."""
@@ -90,7 +94,8 @@ def outcomes(group: Sequence[Recipe], model: str = "modern") -> list[Outcome]:
         found[position] = ("refused", str(error))
 
     calibration = Calibration(weights, whole, lambda: BATCHES)
-    for position, compressed in compress_grid(weights, group, calibration, FACTS, refused):
+    trainer = DataTrainer(TrainingData(lambda step: BATCHES[step % 2], impl=ImplConfig(device="cpu", threads=1)))
+    for position, compressed in compress_grid(weights, group, calibration, FACTS, refused, trainer):
         found[position] = _outcome(compressed)
     return [found[position] for position in range(len(group))]
 

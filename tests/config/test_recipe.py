@@ -122,7 +122,8 @@ def test_bad_configuration_names_the_key(prune: object, quantize: object, messag
     [
         ({"version": 2}, "recipe.version"),
         ({"version": None}, "recipe.version"),
-        ({"recover": None}, "recipe"),
+        ({"restore": None}, "recipe"),
+        ({"recover": {"name": "retrain", "version": 1, "budget": "5 s"}}, "recover.budget"),
         ({"prune": {"name": "magnitude", "version": 2, "sparsity": 0.5}}, "prune.version"),
         ({"prune": {"name": "magnitude", "sparsity": 0.5}}, "prune.version"),
         ({"prune": {"name": "magnitude", "version": 1, "sparsity": 0.5, "norm": 1}}, "prune.norm"),

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from trainlarge.compression.cells import recovery_of
 from trainlarge.errors import UserError
 from trainlarge.sweep import files
 from trainlarge.sweep.condition import holds
@@ -132,11 +133,12 @@ class _Look:
 
     @cached_property
     def trunks(self) -> dict[str, list[CellFolder]]:
-        """Trunk id -> all its train cells."""
+        """Id of a trunk, or of training inside of recipes -> all its cells."""
         found: dict[str, list[CellFolder]] = {}
         for folder in self.done:
-            if folder.stage == "train":
-                found.setdefault(trunk_id(folder.cell().config), []).append(folder)
+            trained = trunk_id if folder.stage == "train" else recovery_of
+            if name := trained(folder.cell().config):
+                found.setdefault(name, []).append(folder)
         return found
 
     @cached_property

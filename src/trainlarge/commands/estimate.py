@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainlarge.commands.step_times import StepTimes
+from trainlarge.compression.cells import recovery_of, recovery_steps
 from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint, weight_bytes
 from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.config.quantize import Uniform
@@ -171,10 +172,11 @@ class _TrainEstimates:
 
 
 class _CompressEstimates:
-    """Estimates of compress jobs: an evaluation of the checkpoint as it is, and one for each recipe."""
+    """Estimates of compress jobs: an evaluation of the checkpoint as it is, one for each recipe, and recovery once for
+    the recipes that share it."""
 
     def __init__(self, study: Study, times: StepTimes) -> None:
-        self._study = study
+        self._study, self._times = study, times
         self._seconds = _seconds_of_recipes(study)
 
     def __call__(self, job: Job, cells: list[Cell]) -> JobEstimate:
@@ -187,13 +189,17 @@ class _CompressEstimates:
         predictions = task_config(parent["task"]).evaluation_predictions(length)
         passes = (len(cells) + 1) * rows
         seconds, device = self._seconds.get(parameters, (None, None))
+        recoveries = {name: recovery_steps(cell.config) for cell in cells if (name := recovery_of(cell.config))}
+        step, steps, timed = step_of(parent), sum(recoveries.values()), self._times.find(parent)
+        recovering = (steps * timed.seconds if timed else None) if steps else 0.0
         return JobEstimate(
             what=f"{_shape_words(parent)}, {parent['budget']}",
             cells=tuple(CellEstimate(cell.id) for cell in cells),
-            parameters=parameters, steps=None, spared_steps=0, tokens=passes * length,
-            flops=passes * forward_flops(shape_of(parent), length, predictions),
-            seconds=seconds and seconds * (len(cells) + 1), timed_on=device,
-            disk_bytes=sum(packed_bytes(shape_of(parent), cell.config) for cell in cells), state_bytes=0,
+            parameters=parameters, steps=None, spared_steps=0, tokens=passes * length + steps * step.tokens,
+            flops=passes * forward_flops(shape_of(parent), length, predictions) + steps * step.flops,
+            seconds=None if seconds is None or recovering is None else seconds * (len(cells) + 1) + recovering,
+            timed_on=device, disk_bytes=sum(packed_bytes(shape_of(parent), cell.config) for cell in cells),
+            state_bytes=len(recoveries) * STATES * STATE_BYTES * parameters,
         )  # fmt: skip
 
     def _of_folder(self, checkpoint: Checkpoint, cells: list[Cell]) -> JobEstimate:
@@ -300,10 +306,11 @@ def _shape_words(config: dict[str, Any]) -> str:
 
 
 def _seconds_of_recipes(study: Study) -> dict[int, tuple[float, str]]:
-    """Parameters -> seconds of one recipe, the median of those that are done, and the device that they ran on."""
+    """Parameters -> seconds of one recipe without recovery, the median of those that are done, and their device."""
     found: dict[int, list[dict[str, Any]]] = {}
     for record in _some_records(study):
-        found.setdefault(record["parameters"], []).append(record)
+        if not record.get("recover_steps"):
+            found.setdefault(record["parameters"], []).append(record)
     return {parameters: (_median_seconds(records), _device(records)) for parameters, records in found.items()}
 
 

@@ -3,6 +3,7 @@ from trainlarge.compression.grid import Compressed as Compressed
 from trainlarge.compression.grid import compress as compress
 from trainlarge.compression.grid import compress_grid as compress_grid
 from trainlarge.compression.layout.tokens import TokenFacts as TokenFacts
+from trainlarge.compression.recovery import TrainingData as TrainingData
 from trainlarge.compression.stored.packing import load_packed as load_packed
 from trainlarge.compression.stored.packing import load_packed_weights as load_packed_weights
 from trainlarge.compression.stored.packing import save_packed as save_packed
@@ -25,6 +26,7 @@ from trainlarge.config.quantize import Outliers as Outliers
 from trainlarge.config.quantize import Ternary as Ternary
 from trainlarge.config.quantize import Uniform as Uniform
 from trainlarge.config.recipe import Recipe as Recipe
+from trainlarge.config.recover import Retrain as Retrain
 from trainlarge.config.structure import Heads as Heads
 from trainlarge.config.structure import LayerList as LayerList
 from trainlarge.config.structure import Layers as Layers

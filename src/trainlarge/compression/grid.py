@@ -12,11 +12,24 @@ from torch import Tensor, nn
 from trainlarge.compression.activation_quantization import Ranges
 from trainlarge.compression.calibration import Batch, Calibration
 from trainlarge.compression.layout.tokens import TokenFacts, renumbered_batch
-from trainlarge.compression.registry import Applies, Apply, Reshape, Reshapes, Rounds, Shared, StoredTensors, action_of
+from trainlarge.compression.recovery import DataTrainer, TrainingData
+from trainlarge.compression.registry import (
+    Applies,
+    Apply,
+    Reshape,
+    Reshapes,
+    Rounds,
+    Shared,
+    StoredTensors,
+    Train,
+    Trains,
+    action_of,
+)
 from trainlarge.compression.stored.keep_codes import TensorState, prune_codes, slice_codes
 from trainlarge.compression.stored.packing import Packed
 from trainlarge.compression.stored.sizes import Sizes
 from trainlarge.compression.stored.stored_tensor import DenseWeights, StoredTensor
+from trainlarge.compression.training import Trainer, TrainingCost
 from trainlarge.compression.weights import Weights, load_reshaped
 from trainlarge.config.method import Method, Part
 from trainlarge.config.prune import Pruning
@@ -40,6 +53,9 @@ class Compressed:
 
     left: Weights
     """What is left of the checkpoint: names, shapes and modules. Its tensors are those before the last rounding."""
+
+    training: TrainingCost | None = None
+    """What training took, where the recipe trains."""
 
     @property
     def weights(self) -> Mapping[str, Tensor]:
@@ -92,6 +108,12 @@ class _State:
     ranges: Ranges = field(default_factory=dict)
     """The layers whose inputs are quantized, with their ranges."""
 
+    done: tuple[Part, ...] = ()
+    """The steps, in their order."""
+
+    training: TrainingCost | None = None
+    """What training took, where a step trained."""
+
 
 def compress(
     model: nn.Module,
@@ -99,6 +121,7 @@ def compress(
     inplace: bool = False,
     calibration: Iterable[Batch] | None = None,
     tokens: TokenFacts | None = None,
+    training: TrainingData | None = None,
 ) -> Compressed:
     """Compress a Hugging Face model (or any torch module) by a recipe.
 
@@ -109,6 +132,7 @@ def compress(
         calibration: batches of inputs, for methods that look at activations (Wanda, GPTQ, static ranges): tensors, or
             mappings of keyword arguments of the model's forward pass; with ``labels`` where importance is by gradient.
         tokens: what is known of a text's tokens, for methods that cut the vocabulary.
+        training: what methods train on that train (``recover``).
 
     Raises UserError where a weight is NaN or infinite (it names the tensor), and where a method needs calibration data
     and there is none.
@@ -116,7 +140,8 @@ def compress(
     weights = Weights.of(model)
     batches = None if calibration is None else list(calibration)
     statistics = None if batches is None else Calibration(weights, model, lambda: batches)
-    [(_, compressed)] = compress_grid(weights, [recipe], statistics, tokens)
+    trainer = None if training is None else DataTrainer(training)
+    [(_, compressed)] = compress_grid(weights, [recipe], statistics, tokens, trainer=trainer)
     if inplace:
         load_reshaped(model, compressed.left.structure, compressed.weights)
         fake_quantize_inputs(model, compressed.packed.quantizers)
@@ -129,6 +154,7 @@ def compress_grid(
     calibration: Calibration | None = None,
     tokens: TokenFacts | None = None,
     refused: Callable[[int, UserError], None] | None = None,
+    trainer: Trainer | None = None,
 ) -> Iterator[tuple[int, Compressed]]:
     """Compress one checkpoint by many recipes: yields (position in ``recipes``, result), each as if computed alone.
 
@@ -142,7 +168,7 @@ def compress_grid(
     float32, of one number of rows and one damping at a time, 1 GB at width 768 and depth 12; SparseGPT a pruned copy.
     """
     everything = tuple(step for recipe in recipes for step in recipe.steps)
-    shared = Shared(methods=everything, calibration=calibration, tokens=tokens)
+    shared = Shared(methods=everything, calibration=calibration, tokens=tokens, trainer=trainer)
     start = _State(weights, weights.as_stored(), shared)
     branches = [(position, recipe, recipe.steps) for position, recipe in enumerate(recipes)]
     yield from _branches(branches, start, refused or _raise)
@@ -159,14 +185,15 @@ def _branches(
     for position, recipe, steps in branches:
         if not steps:
             packed = Packed.of(recipe, state.weights, state.stored, state.ranges)
-            yield position, Compressed(recipe, packed, Sizes.of(state.weights, packed), state.weights)
+            sizes = Sizes.of(state.weights, packed)
+            yield position, Compressed(recipe, packed, sizes, state.weights, state.training)
     going_on = [branch for branch in branches if branch[2]]
     # Only what is asked of this very state: what another one remembers is about other weights.
     shared = replace(state.shared, methods=tuple(steps[0] for _, _, steps in going_on), memory={})
     for step in sorted(dict.fromkeys(steps[0] for _, _, steps in going_on), key=_statistics):
         alike = [(position, recipe, steps[1:]) for position, recipe, steps in going_on if steps[0] == step]
         try:
-            after = _after(step, replace(state, shared=shared))
+            after = replace(_after(step, replace(state, shared=shared)), done=(*state.done, step))
         except (UserError, torch.linalg.LinAlgError) as error:
             for position, _, _ in alike:
                 refused(position, _as_user_error(error, step))
@@ -196,6 +223,8 @@ def _after(step: Part, state: _State) -> _State:
             return _reshaped(step, reshape, state)
         case Rounds(function):
             return replace(state, ranges=function(step, state.weights, state.stored, state.shared))
+        case Trains(plan_of):
+            return _trained(step, plan_of, state)
         case Applies(apply):
             return _with_values(cast(Method, step), apply, state)
 
@@ -231,11 +260,27 @@ def _reshaped(step: Part, reshape: Reshape, state: _State) -> _State:
     after = reshape(step, before, state.shared)
     states = {name: TensorState(tensor, state.unrounded.get(name)) for name, tensor in state.stored.items()}
     sliced = slice_codes(before, after, states)
-    return _State(
+    return replace(
+        state,
         weights=after,
         stored={name: one.stored for name, one in sliced.items()},
         shared=replace(state.shared, calibration=_calibration_of(after, state)),
         unrounded={name: one.unrounded for name, one in sliced.items() if one.unrounded is not None},
+    )
+
+
+def _trained(step: Part, plan_of: Train, state: _State) -> _State:
+    """After a step that trains, from the rounded weights on; the result is floats."""
+    trainer = state.shared.trainer_of(step)
+    before = replace(state.weights, tensors={name: tensor.dense() for name, tensor in state.stored.items()})
+    trained = trainer.train(plan_of(step, before, trainer.parent), (*state.done, step), before)
+    return replace(
+        state,
+        weights=trained.weights,
+        stored=trained.weights.as_stored(),
+        shared=replace(state.shared, calibration=_calibration_of(trained.weights, state)),
+        unrounded={},
+        training=trained.cost,
     )
 
 

@@ -1,6 +1,6 @@
 """Which function carries out which method of a recipe, and what the recipes of one checkpoint share while they run.
 
-A method registers once, by what it does: ``@applies``, ``@reshapes`` or ``@rounds``.
+A method registers once, by what it does: ``@applies``, ``@reshapes``, ``@rounds`` or ``@trains``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.layout.tokens import TokenFacts
 from trainlarge.compression.stored.stored_tensor import StoredTensor
+from trainlarge.compression.training import ParentRun, Trainer, TrainingPlan
 from trainlarge.compression.weights import Weights
 from trainlarge.config.method import Part
 from trainlarge.errors import UserError
@@ -32,6 +33,9 @@ that does not change is the same object."""
 Round = Callable[[Any, Weights, StoredTensors, "Shared"], Mapping[str, tuple[float, float] | None]]
 """Its dataclass, the weights, their stored tensors and what is shared -> the layers whose inputs are quantized, with
 their fixed range; None where each token has its own."""
+
+Train = Callable[[Any, Weights, ParentRun | None], TrainingPlan]
+"""Its dataclass, the weights at the start and the training that made the checkpoint -> how to train."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,14 @@ class Rounds:
     function: Round
 
 
-Action = Applies | Reshapes | Rounds
+@dataclass(frozen=True)
+class Trains:
+    """Trains what is left of the checkpoint."""
+
+    function: Train
+
+
+Action = Applies | Reshapes | Rounds | Trains
 """How a method is carried out."""
 
 _ACTIONS: dict[type[Part], Action] = {}
@@ -80,6 +91,9 @@ class Shared:
     tokens: TokenFacts | None = None
     """How often tokens occur, and which are special; None where nobody said."""
 
+    trainer: Trainer | None = None
+    """Trains for methods that need it; None where there is no training data."""
+
     memory: dict[Hashable, Any] = field(default_factory=dict)
     """What ``once`` has computed."""
 
@@ -90,6 +104,13 @@ class Shared:
                 "calibration", None, f"batches of inputs, since {method.slot}.name={method.name} looks at them"
             )
         return self.calibration
+
+    def trainer_of(self, method: Part) -> Trainer:
+        """The trainer of a method that needs it. Raises UserError where there is none."""
+        if self.trainer is None:
+            allowed = f"data to train on (compress(..., training=TrainingData(...))), since {method.name} trains"
+            raise UserError("training", None, allowed)
+        return self.trainer
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """``compute()``, remembered under ``key``. Only for small things that depend on the weights before this
@@ -112,6 +133,11 @@ def reshapes(*kinds: type[Part]) -> Callable[[Reshape], Reshape]:
 def rounds(*kinds: type[Part]) -> Callable[[Round], Round]:
     """Decorator: the function carries out methods of these classes, which quantize the inputs of layers."""
     return _registering(Rounds, kinds)
+
+
+def trains(*kinds: type[Part]) -> Callable[[Train], Train]:
+    """Decorator: the function says how methods of these classes train."""
+    return _registering(Trains, kinds)
 
 
 def action_of(method: Part) -> Action:

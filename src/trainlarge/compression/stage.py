@@ -20,16 +20,19 @@ from trainlarge.compression.layout.shapes import Structure
 from trainlarge.compression.layout.tokens import removed_share, renumbered
 from trainlarge.compression.own_tokenizer import own_tokenizer
 from trainlarge.compression.parent import check_dense, proven_parent
+from trainlarge.compression.recovery import StudyTrainer
 from trainlarge.compression.stored.packing import save_packed
 from trainlarge.compression.stored.sizes import Sizes
 from trainlarge.compression.stored.zstd import zstd_bytes
 from trainlarge.compression.token_counts import token_facts
+from trainlarge.compression.training import NO_TRAINING, Trainer
 from trainlarge.compression.weight_error import WeightError, total_relative_squared_error, weight_errors
 from trainlarge.compression.weights import Weights
 from trainlarge.config.method import Method, Part
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine.device import Implementation, choose, is_shared
+from trainlarge.machine.probe import PRECISIONS
 from trainlarge.machine.provenance import origin, software
 from trainlarge.models.build import load_model
 from trainlarge.models.fake_quantize import fake_quantized_inputs
@@ -37,6 +40,7 @@ from trainlarge.models.forward import FORWARDS
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import write_json
 from trainlarge.sweep.records import CompressRecord, Environment, EvaluationData, Provenance
+from trainlarge.sweep.step_times import PROBES
 from trainlarge.sweep.store import RECORD_SCHEMAS
 from trainlarge.tasks.evaluation import Evaluation, EvaluationSet, perplexity
 from trainlarge.tasks.task import Task, make_task
@@ -57,8 +61,11 @@ class CheckpointRun:
         self.job = job
         self.cells: list[Cell] = job.cells
         config = self.cells[0].config
+        self.recipes = [recipe_of(cell.config) for cell in self.cells]
+        is_training = any(recipe.recover for recipe in self.recipes)
+        measured = job.study.path / PROBES / PRECISIONS if is_training else None
         impl = {**config["impl"], "compile": "none", "strategy": "auto"}
-        self.implementation: Implementation = choose(impl, cores=job.resources.cores)
+        self.implementation: Implementation = choose(impl, cores=job.resources.cores, measured=measured)
         torch.set_num_threads(self.implementation.threads)
         self.was_shared = is_shared(self.implementation.threads, job.resources.jobs_per_device)
         self.parent = proven_parent(config, job.study)
@@ -77,19 +84,21 @@ class CheckpointRun:
         self.model: PreTrainedModel = cast(Any, self.evaluated.model)
         self.calibration = Calibration(self.weights, self.model, lambda: self.task.calibration(prepared))
         self.ended: set[str] = set()
-        self.recipes = [recipe_of(cell.config) for cell in self.cells]
         self.tokens = token_facts(prepared) if any(recipe.vocabulary for recipe in self.recipes) else None
         self.dense = self._evaluate_dense()
         if not math.isfinite(self.dense.loss):
             raise _no_number(self.dense.loss, "checkpoint", self.parent.folder)
         if self.parent.is_cell:
             check_dense(self.dense.loss, self.evaluation_set, job.study.folder("train", self.parent.id))
+        self.trainer: Trainer | None = None
+        if is_training:
+            self.trainer = StudyTrainer(job, self.parent, self.task, prepared, self.implementation)
 
     def run(self) -> None:
         """Compress, evaluate, pack and record, recipe by recipe. One that does not fit the model, or whose
         model computes no numbers, fails alone."""
         began = started = time.time()
-        results = compress_grid(self.weights, self.recipes, self.calibration, self.tokens, self._refuse)
+        results = compress_grid(self.weights, self.recipes, self.calibration, self.tokens, self._refuse, self.trainer)
         for position, compressed in results:
             loss = self._write(position, compressed, started)
             # Or else the next one is made while this one is still in memory.
@@ -163,7 +172,7 @@ class CheckpointRun:
         errors: dict[str, WeightError],
         started: float,
     ) -> CompressRecord:
-        recipe = compressed.recipe
+        recipe, recovery = compressed.recipe, compressed.training or NO_TRAINING
         whole, body = zstd_bytes(self.job.folder(cell.id).packed, compressed.left.embeddings)
         return CompressRecord(
             schema=RECORD_SCHEMAS["compress"],
@@ -186,6 +195,10 @@ class CheckpointRun:
             zstd_bytes=whole,
             zstd_bytes_without_embeddings=body,
             relative_squared_error=total_relative_squared_error(errors.values()),
+            recover_steps=recovery.steps,
+            recover_flops=recovery.flops,
+            recover_seconds=recovery.seconds,
+            recover_precision=recovery.precision,
             seconds=time.time() - started,
             data=EvaluationData(
                 fingerprint=self.parent.config["data"]["fingerprint"],

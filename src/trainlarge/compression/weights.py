@@ -120,6 +120,15 @@ class Weights:
         """A new model of these shapes whose parameters are ``tensors`` themselves, in evaluation mode."""
         return filled(self.skeleton, self.structure, self.tensors).eval()
 
+    def trainable(self) -> nn.Module:
+        """A new model of these shapes with copies of ``tensors``, which may be trained."""
+        copies = {name: tensor.clone() for name, tensor in self.tensors.items()}
+        return filled(self.skeleton, self.structure, copies).requires_grad_(True)
+
+    def taken_from(self, model: nn.Module) -> Weights:
+        """The weights of a model of these shapes."""
+        return replace(self, tensors=_copied(_entries(model)))
+
     def reshaped(self) -> nn.Module:
         """The modules of these shapes, without weights."""
         model = copy.deepcopy(self.skeleton)

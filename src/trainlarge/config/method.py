@@ -13,7 +13,7 @@ from typing import ClassVar, Literal, TypeGuard, TypeVar, get_args
 
 from trainlarge.errors import UserError
 
-Slot = Literal["vocabulary", "structure", "factorize", "prune", "quantize", "activations"]
+Slot = Literal["vocabulary", "structure", "factorize", "prune", "recover", "quantize", "activations"]
 
 METHODS: dict[str, dict[str, type[Part]]] = {slot: {} for slot in get_args(Slot)}
 """Slot of the recipe, in the natural order -> name of the method -> its dataclass."""

@@ -4,11 +4,12 @@
     Recipe(structure=Heads(keep=0.5), quantize=Uniform(bits=8), order=("quantize", "structure"))
 
 The natural order is that of ``SLOTS``, from coarse to fine: first the vocabulary is cut, then heads, neurons or layers
-are removed, then matrices factorized, then weights pruned, then what is left is quantized, so that each method sees
-the weights that will be there. Any other order is possible and part of the recipe, but ``activations``, which is about
-the model that is left, comes last. Quantized weights stay codes when they are pruned or rows or columns of them are
-removed later. They are floats again, and so counted in bytes, where a later step changes their values (``sparsegpt``,
-``factorize``), where columns are taken out of groups, and where a codebook has no value to spare for 0.
+are removed, then matrices factorized, then weights pruned, then training continues (``recover``), then what is left is
+quantized, so that each method sees the weights that will be there. Any other order is possible and part of the recipe,
+but ``activations``, which is about the model that is left, comes last. Quantized weights stay codes when they are
+pruned or rows or columns of them are removed later. They are floats again, and so counted in bytes, where a later step
+changes their values (``sparsegpt``, ``factorize``, ``recover``), where columns are taken out of groups, and where a
+codebook has no value to spare for 0.
 
 Only the order of the slots that are used counts: recipes that differ in the place of an empty slot are equal.
 
@@ -38,10 +39,13 @@ RECIPE_VERSION = 1
 """Version of the JSON form of a recipe; it grows when a reader of the old form would misread the new one."""
 
 SLOTS = tuple(METHODS)
-"""All slots in the natural order: vocabulary, structure, factorize, prune, quantize, activations."""
+"""All slots in the natural order: vocabulary, structure, factorize, prune, recover, quantize, activations."""
 
 FIRST_SLOTS = ("prune", "quantize")
 """The slots that are always written, in the order that is not."""
+
+CONFIG_GROUPS = (*FIRST_SLOTS, "recover")
+"""The groups that a configuration always has: ``recover`` was one of them before it was a slot."""
 
 LAST_SLOT = "activations"
 """The slot that comes after all others: it changes no weight, and nothing may change what it is about."""
@@ -68,6 +72,9 @@ class Recipe:
 
     activations: Part | None = None
     """How the inputs of linear layers are quantized, such as ``Dynamic(bits=8)``."""
+
+    recover: Part | None = None
+    """How training continues before quantization, such as ``Retrain(budget="500 steps")``."""
 
     order: Sequence[str] | None = None
     """Slots in the order in which they are applied: all that are used, each once; None is the natural order. It is
@@ -140,7 +147,7 @@ class Recipe:
         return cls(**{slot: _method_from_config(slot, given.get(slot)) for slot in SLOTS}, order=order)
 
     def to_config(self) -> dict[str, object]:
-        """The configuration of the recipe: ``prune`` and ``quantize`` always, the rest only where it says something.
+        """The configuration of the recipe: ``prune``, ``quantize`` and ``recover`` always, the rest where it is used.
 
         An absent group is one that is ``none``, whatever the defaults of ``conf/`` are, and an absent order is that of
         ``has_first_form``; so nothing is left to defaults, and cells from before there were more slots keep their ids.
@@ -150,7 +157,7 @@ class Recipe:
             part: Part | None = getattr(self, slot)
             if part is not None:
                 config[slot] = {key: value for key, value in part.to_json().items() if key != "version"}
-            elif slot in FIRST_SLOTS:
+            elif slot in CONFIG_GROUPS:
                 config[slot] = {"name": "none"}
         if not self.has_first_form:
             config["order"] = list(self.order or ())

@@ -302,7 +302,7 @@ class CompressConfig(CommonConfig):
     """Order in which the groups above are applied, a list of all that are not ``none`` (more may be named); null: as
     they are written here."""
     recover: Any = None
-    """Recovery training after pruning, the group ``recover``: ``none``."""
+    """Training that continues after pruning, the group ``recover``: its ``name`` and fields."""
 
 
 NOT_IDENTITY = frozenset({"study", "impl", "tracking", "launcher", "workers", "redo", "sweep"})

@@ -314,6 +314,15 @@ class CompressRecord(Head):
     zstd_bytes: int = key("bytes", "packed file after zstd at level 3")
     zstd_bytes_without_embeddings: int = key("bytes", "the same without embeddings")
     relative_squared_error: float = key("1", "squared change of the weights over their squared norm")
+    recover_steps: int | None = later("1", "optimizer steps of recovery training; 0 where there is none", before=0)
+    recover_flops: int | None = later(
+        "FLOPs", "floating-point operations of recovery training, those of the checkpoint's shape, by formula", before=0
+    )
+    recover_seconds: float | None = later(
+        "s", "time in recovery training, as measured; recipes that share it each have all of it", before=0.0
+    )
+    recover_precision: str | None = plain()
+    """Precision of recovery training; None where there is none."""
     seconds: float = key("s", "time to compress and evaluate")
     data: EvaluationData
     environment: Environment

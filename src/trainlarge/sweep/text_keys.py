@@ -44,7 +44,7 @@ def text_keys() -> frozenset[str]:
     for slot, methods in METHODS.items():
         found |= {f"{slot}.name", *(key for kind in methods.values() for key in _text_fields(kind, f"{slot}."))}
     groups = {name for name, kind in _hints(TrainConfig) if is_dataclass(kind)}
-    return frozenset(found | groups | {*SLOTS, "recover", "sweeps"})
+    return frozenset(found | groups | {*SLOTS, "sweeps"})
 
 
 @lru_cache(maxsize=4096)

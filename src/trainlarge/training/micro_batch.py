@@ -37,6 +37,23 @@ def fitting_rows(rows: int, row_bytes: float, model_bytes: float, free_bytes: fl
     return -(-rows // parts)
 
 
+def rows_that_fit(
+    model: PreTrainedModel, loss: Loss, batch: dict[str, Tensor], rows: int, precision: str, free_bytes: float
+) -> int:
+    """Rows of a micro-batch of a model on the CPU.
+
+    Args:
+        model: the model, with its weights.
+        loss: loss of the task.
+        batch: at least ``MORE`` rows to measure on.
+        rows: rows of the effective batch.
+        precision: ``fp32`` or ``bf16`` (autocast).
+        free_bytes: memory that this job may use.
+    """
+    model_bytes = STATE_BYTES * sum(parameter.numel() for parameter in model.parameters())
+    return fitting_rows(rows, saved_row_bytes(model, loss, batch, precision), model_bytes, free_bytes)
+
+
 def saved_row_bytes(model: PreTrainedModel, loss: Loss, batch: dict[str, Tensor], precision: str) -> float:
     """Bytes that a row keeps from the forward pass to the backward pass.
 

@@ -24,7 +24,7 @@ from trainlarge.tasks.task import Batch, Task, make_task
 from trainlarge.training.compiling import Compiling
 from trainlarge.training.document_losses import Documents
 from trainlarge.training.loop import Loop
-from trainlarge.training.micro_batch import MORE, STATE_BYTES, fitting_rows, saved_row_bytes
+from trainlarge.training.micro_batch import MORE, rows_that_fit
 from trainlarge.training.module import Objective
 from trainlarge.training.ranks import least_of_ranks, settled_by_rank_0
 from trainlarge.training.run_timing import RunTiming
@@ -113,10 +113,8 @@ class Setup:
         if self.implementation.device != "cpu" or rows < MORE:
             return 0
         batch = self.task.batch(self.prepared, self.config["seed"], 0, MORE)
-        row_bytes = saved_row_bytes(model, self.task.loss, batch, self.implementation.precision)
-        model_bytes = STATE_BYTES * sum(parameter.numel() for parameter in model.parameters())
-        sharing = (self.config["workers"] or 1) * devices
-        return least_of_ranks(fitting_rows(rows, row_bytes, model_bytes, free_memory() / sharing))
+        free = free_memory() / ((self.config["workers"] or 1) * devices)
+        return least_of_ranks(rows_that_fit(model, self.task.loss, batch, rows, self.implementation.precision, free))
 
     def _probe_key(self) -> dict[str, Any]:
         arch = {key: value for key, value in self.config["arch"].items() if key != "init_std"}

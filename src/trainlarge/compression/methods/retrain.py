@@ -1,0 +1,29 @@
+"""Recovery by training with the zeros held."""
+
+from __future__ import annotations
+
+from trainlarge.compression.registry import trains
+from trainlarge.compression.training import ParentRun, TrainingPlan
+from trainlarge.compression.weights import Weights
+from trainlarge.config.recover import Recovery, Retrain
+from trainlarge.errors import UserError
+from trainlarge.training.modifier import HoldZeros
+
+
+@trains(Retrain)
+def retrain(method: Retrain, weights: Weights, parent: ParentRun | None) -> TrainingPlan:
+    """Zeros of matrices are held; the rate falls linearly to 0."""
+    steps, peak_lr = _length(method, parent)
+    return TrainingPlan(steps, peak_lr, lambda step: 1 - step / steps, [HoldZeros(weights.matrices)])
+
+
+def _length(method: Recovery, parent: ParentRun | None) -> tuple[int, float]:
+    """Steps and peak learning rate."""
+    if parent is not None:
+        return method.steps(parent.steps), method.peak_lr(parent.peak_lr)
+    unknown = "since nothing is known of the training that made this model"
+    if method.is_share:
+        raise UserError("recover.budget", method.budget, f"a number of steps ('500 steps'), {unknown}")
+    if method.lr is None:
+        raise UserError("recover.lr", None, f"a positive number, {unknown}")
+    return method.steps(parent_steps=0), method.lr

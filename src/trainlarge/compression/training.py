@@ -1,0 +1,84 @@
+"""What a method that trains asks for, and what it gets: the interface between a recipe and the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from trainlarge.compression.weights import Weights
+from trainlarge.config.method import Part
+from trainlarge.training.modifier import Modifier
+
+
+@dataclass(frozen=True)
+class ParentRun:
+    """The training that made the checkpoint."""
+
+    steps: int
+    """Optimizer steps."""
+    peak_lr: float
+    """Peak learning rate."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPlan:
+    """How a method trains."""
+
+    steps: int
+    """Optimizer steps."""
+    peak_lr: float
+    """Peak learning rate."""
+    rate: Callable[[int], float]
+    """Learning rate of a step, which counts from 0, as a share of the peak."""
+    modifiers: Sequence[Modifier]
+    """What is done to the model while it trains; new ones for each run."""
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """What the training inside a recipe took; recipes that share it each count all of it."""
+
+    steps: int
+    """Optimizer steps."""
+    flops: int
+    """Floating-point operations of forward and backward by the shape of the checkpoint: zeros are counted, too."""
+    seconds: float
+    """Time in training, as measured."""
+    precision: str | None
+    """``fp32`` or ``bf16``; None where nothing was trained."""
+
+
+NO_TRAINING = TrainingCost(steps=0, flops=0, seconds=0.0, precision=None)
+"""The cost of a recipe that does not train."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """Weights after training."""
+
+    weights: Weights
+    """Of the same names and shapes."""
+    cost: TrainingCost
+    """What it took."""
+
+
+class Trainer(Protocol):
+    """Trains what is left of a checkpoint after some steps of a recipe."""
+
+    @property
+    def parent(self) -> ParentRun | None:
+        """The training that made the checkpoint; None where nothing is known of it."""
+
+    def train(self, plan: TrainingPlan, done: tuple[Part, ...], weights: Weights) -> Trained:
+        """Train a copy of ``weights``.
+
+        Args:
+            plan: how.
+            done: steps of the recipe, in their order, up to the one that trains: with the checkpoint and the plan they
+                say what the result is.
+            weights: float weights at the start.
+
+        Raises:
+            UserError: the weights do not stay finite.
+        """

@@ -1,0 +1,85 @@
+"""Methods of recovery: training that continues between pruning and quantization."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from trainlarge.config.method import Part, is_real, method
+
+LR_SHARE = 0.1
+"""Peak learning rate as a share of the parent's, where none is given."""
+ALLOWED = "whole steps ('500 steps') or a share of the parent's steps ('0.1 parent')"
+_LENGTH = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*(steps?|parent)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Recovery(Part):
+    """What methods share that continue training.
+
+    They train on the task, the data, the batch and the optimizer settings of the parent, the train cell that made the
+    checkpoint, with new optimizer moments. The order of the data continues where the parent stopped: the first step
+    takes the batch that the parent's next step would have taken.
+    """
+
+    budget: str = "0.1 parent"
+    """Length: ``500 steps``, or a share of the parent's steps: ``0.1 parent``."""
+
+    lr: float | None = None
+    """Peak learning rate; null: a tenth of the parent's."""
+
+    def __post_init__(self) -> None:
+        length = _length(self.budget)
+        self.require("budget", length is not None, ALLOWED)
+        object.__setattr__(self, "budget", length)
+        self.require(
+            "lr", self.lr is None or (is_real(self.lr) and 0 < self.lr < math.inf), "a positive number or null"
+        )
+        object.__setattr__(self, "lr", None if self.lr is None else float(self.lr))
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the length is a share of the parent's."""
+        return self.budget.endswith("parent")
+
+    def steps(self, parent_steps: int) -> int:
+        """Optimizer steps, at least one.
+
+        Args:
+            parent_steps: steps of the train cell that made the checkpoint.
+        """
+        amount = float(self.budget.split()[0])
+        return max(1, round(amount * parent_steps)) if self.is_share else int(amount)
+
+    def peak_lr(self, parent_lr: float) -> float:
+        """Peak learning rate, where the parent's was ``parent_lr``."""
+        return LR_SHARE * parent_lr if self.lr is None else self.lr
+
+
+@method("recover", "retrain")
+@dataclass(frozen=True)
+class Retrain(Recovery):
+    """Train on with pruned weights held at zero, at a rate that falls linearly from its peak to 0.
+
+    Gradients, optimizer moments and values of weights that are 0 stay 0, so the sparsity stays what pruning made it.
+    Source: Li et al. 2020 (arXiv 2002.11794), section 4.1, who prune and finetune in turns; here it is one turn.
+    """
+
+    def summary(self) -> str:
+        """Such as ``retrain 500 steps``."""
+        return f"retrain {self.budget}"
+
+
+def _length(text: object) -> str | None:
+    """A length in its one spelling; None where it cannot be read."""
+    match = _LENGTH.fullmatch(text) if isinstance(text, str) else None
+    try:
+        amount = float(match[1]) if match else 0.0
+    except ValueError:
+        return None
+    if match is None or not 0 < amount < math.inf:
+        return None
+    if match[2].lower() == "parent":
+        return f"{amount:.12g} parent"
+    return f"{int(amount)} steps" if amount.is_integer() else None
