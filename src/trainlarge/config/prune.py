@@ -116,7 +116,7 @@ class Wanda(InLayers):
 @method("prune", "sparsegpt")
 @dataclass(frozen=True)
 class SparseGPT(InLayers):
-    """Zero weights and let the others of their row make up for it, so that the layer's output W X changes least.
+    """Zero weights and correct the other weights of their row, so that the layer's output W X changes least.
 
     With H = X X^T / n + damping * mean(diag) * I over the n tokens and U the upper Cholesky factor of its inverse,
     columns are taken in blocks from left to right: in each block of W [out, in] the weights of smallest w^2 / U_jj^2

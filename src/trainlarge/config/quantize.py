@@ -163,7 +163,7 @@ class Outliers(Uniform):
 @method("quantize", "gptq")
 @dataclass(frozen=True)
 class GPTQ(Uniform, Calibrated):
-    """Round column by column and let the columns to the right make up for it, so that the output W X changes least.
+    """Round column by column and correct the columns to the right, so that the output W X changes least.
 
     Scale and zero point of each group are those of ``Uniform``. With H = X X^T / n + damping * mean(diag) * I over the
     n tokens and U the upper Cholesky factor of its inverse, the error (w - w') / U_jj of column j of W [out, in] times

@@ -1,4 +1,4 @@
-"""Uniform quantization with second-order corrections of the columns that are still to be rounded."""
+"""Uniform quantization with second-order corrections of the columns that are not rounded yet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.config.quantize import GPTQ
 
 BLOCK = 128
-"""Columns after which the corrections of the others are added up: speed only."""
+"""Columns whose corrections of the columns to the right are added in one product; affects speed only."""
 
 
 @applies(GPTQ)

@@ -35,7 +35,7 @@ def prune(matrix: Tensor, factor: Tensor, method: SparseGPT) -> Tensor:
 
 
 def _prune_block(block: Tensor, factor: Tensor, count: int, method: SparseGPT) -> Tensor:
-    """Prune ``block`` [out, b] in place; the errors [out, b] that the columns to its right have to make up for."""
+    """Prune ``block`` [out, b] in place; the errors [out, b], to be corrected in the columns to its right."""
     if method.m is None:
         scores = block.square() / factor.diagonal().square()
         zeros = smallest(scores.view(1, -1), count).view(block.shape)
