@@ -22,7 +22,7 @@ from trainlarge.config.method import METHODS
 from trainlarge.config.register import register_schema
 from trainlarge.config.schema import CompressConfig, TrainConfig
 from trainlarge.config.share import share_folder
-from trainlarge.config.task import TASKS, TaskConfig
+from trainlarge.config.task import TASKS
 
 PAGE = Path(__file__).with_name("configuration.md")
 HEAD = """# Configuration
@@ -44,7 +44,7 @@ def page() -> str:
         compress = OmegaConf.to_container(compose("compress"))
     assert isinstance(train, dict) and isinstance(compress, dict)
     parts = [HEAD, "## Keys of both stages, and of `train`\n", _table(TrainConfig, "", train)]
-    parts += [_section(name, kind, train[name]) for name, kind in _groups(TrainConfig) if kind is not TaskConfig]
+    parts += [_section(name, kind, train[name]) for name, kind in _groups(TrainConfig)]
     parts += [_section(f"task={name}", kind, {"name": name}, "task.") for name, kind in TASKS.items()]
     only = {name for name, _ in _groups(TrainConfig)} | {field.name for field in fields(TrainConfig)}
     parts += ["## Keys of `compress` alone\n", _table(CompressConfig, "", compress, leave_out=only - {"checkpoint"})]

@@ -29,9 +29,11 @@ from trainlarge.compression.checkpoint import folder_digest
 from trainlarge.compression.own_tokenizer import own_tokenizer
 from trainlarge.errors import UserError
 from trainlarge.models.build import load_model
+from trainlarge.models.forward import FORWARDS
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import look_ahead, make_cells
 from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.tasks.task import make_task
 
 Compose = Callable[..., dict[str, Any]]
 SPECIAL = {"pad_token": "<pad>", "unk_token": "<unk>", "cls_token": "<cls>", "sep_token": "<sep>", "mask_token": "<m>"}
@@ -270,8 +272,10 @@ def test_a_tokenizer_without_a_mask(folder: Path) -> None:
     config.pop("mask_token")
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     (folder / "special_tokens_map.json").unlink(missing_ok=True)
-    with pytest.raises(UserError, match="whose tokenizer has a mask token"):
-        own_tokenizer(folder, 100)
+    own = own_tokenizer(folder, 1000)
+    assert own.mask_id is None
+    with pytest.raises(UserError, match=rf"^checkpoint={folder}: .* whose tokenizer has a mask token"):
+        make_task({"task": {"name": "mlm"}, "data": {}}, FORWARDS["library"]).prepare(folder, own)
 
 
 def _id(folder: Path, text: list[str], compose: Compose) -> str:

@@ -20,8 +20,9 @@ from trainlarge.config.task import task_config
 from trainlarge.data.corpus import corpus_type
 from trainlarge.data.prepare import prepared_key
 from trainlarge.models.counts import parameter_counts
+from trainlarge.models.family import Head
 from trainlarge.models.flops import forward_flops
-from trainlarge.models.shape import Shape, shape_of
+from trainlarge.models.shape import Shape, head_of, shape_of
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.step_times import budgets_missed, read_measured
@@ -137,7 +138,7 @@ class _TrainEstimates:
         spared = self._spared(config, parts)
         steps = _steps_in_all(parts) - spared if parts else None
         seconds = steps * timed.seconds if timed and steps is not None else _seconds_by_budget(cells, step)
-        parameters = parameter_counts(shape_of(config)).total
+        parameters = parameter_counts(shape_of(config), head_of(config)).total
         checkpoint = FLOAT_BYTES * parameters + self._tokenizer_bytes(config["data"])
         return JobEstimate(
             what=_train_words(cells), cells=tuple(_cell(cell_id, total, step) for cell_id, total in totals.items()),
@@ -184,7 +185,7 @@ class _CompressEstimates:
         if not checkpoint.is_cell:
             return self._of_folder(checkpoint, cells)
         parent = checkpoint.config
-        parameters = parameter_counts(shape_of(parent)).total
+        parameters = parameter_counts(shape_of(parent), head_of(parent)).total
         length, rows = parent["data"]["sequence_length"], parent["task"]["evaluation_rows"]
         predictions = task_config(parent["task"]).evaluation_predictions(length)
         passes = (len(cells) + 1) * rows
@@ -196,9 +197,10 @@ class _CompressEstimates:
             what=f"{_shape_words(parent)}, {parent['budget']}",
             cells=tuple(CellEstimate(cell.id) for cell in cells),
             parameters=parameters, steps=None, spared_steps=0, tokens=passes * length + steps * step.tokens,
-            flops=passes * forward_flops(shape_of(parent), length, predictions) + steps * step.flops,
+            flops=passes * forward_flops(shape_of(parent), length, predictions, head_of(parent)) + steps * step.flops,
             seconds=None if seconds is None or recovering is None else seconds * (len(cells) + 1) + recovering,
-            timed_on=device, disk_bytes=sum(packed_bytes(shape_of(parent), cell.config) for cell in cells),
+            timed_on=device,
+            disk_bytes=sum(packed_bytes(shape_of(parent), cell.config, head_of(parent)) for cell in cells),
             state_bytes=len(recoveries) * STATES * STATE_BYTES * parameters,
         )  # fmt: skip
 
@@ -214,13 +216,13 @@ class _CompressEstimates:
         )  # fmt: skip
 
 
-def packed_bytes(shape: Shape, config: dict[str, Any]) -> int:
-    """About the size of the packed file of a compress cell of a model of ``shape``.
+def packed_bytes(shape: Shape, config: dict[str, Any], head: Head | None = None) -> int:
+    """About the size of the packed file of a compress cell of a model of ``shape`` with ``head``.
 
     The bits of the weights that are left, a bit for each weight where some are pruned, step and zero point of each row
     where rows are quantized on their own, and the header. Embeddings may have bits of their own, or be left alone.
     """
-    prune, quantize, counts = config["prune"], config["quantize"], parameter_counts(shape)
+    prune, quantize, counts = config["prune"], config["quantize"], parameter_counts(shape, head)
     embeddings = counts.embedding - counts.untied_output
     body = _weights_bytes(counts.total - embeddings, shape.width, prune, quantize)
     own = (group if group.get("embeddings") else {} for group in (prune, _with_embedding_bits(quantize)))

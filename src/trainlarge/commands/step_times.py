@@ -14,7 +14,7 @@ from trainlarge.machine.probe import PRECISIONS
 from trainlarge.sweep.cell import canonical_json
 from trainlarge.sweep.step_times import PROBES, read_measured
 from trainlarge.sweep.store import Study
-from trainlarge.tasks.step import step_of
+from trainlarge.tasks.step import forward_in, step_of
 
 _MADE = ("implementation", "torch")
 """Parts of a probe's key that say how a step was computed; the others say which step."""
@@ -50,7 +50,8 @@ class StepTimes:
 
     def find(self, config: dict[str, Any]) -> StepTime | None:
         """The time of a step of a train cell's configuration; None where it was not measured."""
-        probes = [probe for probe in self._probes.get(_shape_key(config), []) if self._fits(probe, config["impl"])]
+        impl = {**config["impl"], "forward": forward_in(config)}
+        probes = [probe for probe in self._probes.get(_shape_key(config), []) if self._fits(probe, impl)]
         if not probes:
             return None
         implementation = probes[-1]["key"]["implementation"]

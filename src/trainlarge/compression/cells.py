@@ -17,7 +17,7 @@ from trainlarge.config.task import MaskedLMConfig, task_config
 from trainlarge.data.fingerprint import resolved_data
 from trainlarge.errors import UserError
 from trainlarge.models.flops import forward_flops
-from trainlarge.models.shape import shape_of
+from trainlarge.models.shape import head_of, shape_of
 from trainlarge.sweep.cell import ID_LENGTH, Cell, canonical_json
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.step import step_of
@@ -59,7 +59,7 @@ def cost(config: dict[str, Any]) -> float:
     length, rows = checkpoint.config["data"]["sequence_length"], checkpoint.config["task"]["evaluation_rows"]
     if not checkpoint.is_cell:
         return float(rows * length * 2 * weight_bytes(checkpoint.folder) / FLOAT_BYTES)
-    evaluation = float(rows * forward_flops(shape_of(checkpoint.config), length, predictions_per_row=1))
+    evaluation = float(rows * forward_flops(shape_of(checkpoint.config), length, 1, head_of(checkpoint.config)))
     return evaluation + recovery_steps(config) * step_of(checkpoint.config).flops
 
 
@@ -116,7 +116,9 @@ def _source(config: dict[str, Any]) -> dict[str, Any]:
     if checkpoint.is_cell:
         _refuse_text(config)
         return {"checkpoint": checkpoint.id}
-    task_config(config["task"]).check()
+    task = task_config(config["task"])
+    task.check()
+    task.check_data(config["data"])
     check_positions(checkpoint.folder, config["data"]["sequence_length"])
     text = {"data": resolved_data(config["data"]), "task": config["task"]}
     return {"checkpoint": str(checkpoint.folder), DIGEST: checkpoint.id, **text}

@@ -20,21 +20,23 @@ def own_tokenizer(folder: Path, entries: int) -> OwnTokenizer:
         entries: rows of the token embedding of its model.
 
     Raises:
-        UserError: on ``checkpoint``, when there is none, it has no mask token, or it has tokens beyond the model's.
+        UserError: on ``checkpoint``, when there is none, it has no token that ends a text, or it has tokens beyond the
+            model's.
     """
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         cause = str(error).partition("\n")[0][:200]
         raise UserError("checkpoint", folder, f"a folder with a tokenizer that can be read ({cause})") from error
-    if tokenizer.mask_token_id is None:
-        raise UserError("checkpoint", folder, "a folder whose tokenizer has a mask token")
     needed = max(tokenizer.get_vocab().values()) + 1
     if needed > entries:
         allowed = f"a folder whose tokenizer has at most {entries} entries, those of its model, and not {needed}"
         raise UserError("checkpoint", folder, allowed)
     mask, unknown = tokenizer.mask_token_id, tokenizer.unk_token_id
-    separator = _first(tokenizer.sep_token_id, tokenizer.eos_token_id, mask)
+    ends = [number for number in (tokenizer.sep_token_id, tokenizer.eos_token_id, mask) if number is not None]
+    if not ends:
+        raise UserError("checkpoint", folder, "a folder whose tokenizer has a token that ends a text")
+    separator = int(ends[0])
     return OwnTokenizer(
         file=folder / TOKENIZER,
         vocab_size=len(tokenizer),
@@ -42,7 +44,7 @@ def own_tokenizer(folder: Path, entries: int) -> OwnTokenizer:
         cls_id=_first(tokenizer.cls_token_id, tokenizer.bos_token_id, separator),
         sep_id=separator,
         mask_id=mask,
-        unknown_id=_first(unknown, mask),
+        unknown_id=_first(unknown, mask, separator),
         special_ids=frozenset(tokenizer.all_special_ids),
     )
 

@@ -37,6 +37,7 @@ from trainlarge.machine.provenance import origin, software
 from trainlarge.models.build import load_model
 from trainlarge.models.fake_quantize import fake_quantized_inputs
 from trainlarge.models.forward import FORWARDS
+from trainlarge.models.shape import head_of
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import write_json
 from trainlarge.sweep.records import CompressRecord, Environment, EvaluationData, Provenance
@@ -71,7 +72,7 @@ class CheckpointRun:
         self.parent = proven_parent(config, job.study)
         parent = self.parent.config
         # First what can be wrong and is quick to find: preparing data may take minutes.
-        model = load_model(self.parent.folder, attention=self.implementation.attention)
+        model = load_model(self.parent.folder, attention=self.implementation.attention, head=head_of(parent))
         own = None if self.parent.is_cell else own_tokenizer(self.parent.folder, _entries(model))
         self.task: Task = make_task(parent, FORWARDS[self.implementation.forward])
         prepared = self.task.prepare(job.study.data_root, own)
@@ -184,7 +185,7 @@ class CheckpointRun:
             description=recipe.describe(),
             order=list(recipe.order or ()),
             structure=_counts(compressed.left.structure),
-            unknown_share=removed_share(self.evaluation_set.labels, compressed.left.structure.tokens),
+            unknown_share=removed_share(self.evaluation_set.tokens, compressed.left.structure.tokens),
             scores=evaluation.metrics,
             **self._losses(evaluation),
             sparsity=getattr(recipe.prune, "sparsity", 0.0),

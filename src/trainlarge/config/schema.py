@@ -10,8 +10,6 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from trainlarge.config.task import MaskedLMConfig, TaskConfig
-
 
 @dataclass
 class DataConfig:
@@ -259,7 +257,8 @@ class CommonConfig:
 class TrainConfig(CommonConfig):
     """One train cell."""
 
-    task: TaskConfig = field(default_factory=MaskedLMConfig)
+    task: Any = None
+    """The group ``task``: its ``name`` and fields."""
     checkpoint: str | None = None
     """Cell id or Hugging Face folder to start from; null: initial weights."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -282,7 +281,7 @@ class CompressConfig(CommonConfig):
     ``every`` in a sweep stands for all train cells that are done."""
     checkpoint_digest: str | None = None
     """Content hash of a folder's weights, configuration and tokenizer; filled in when a cell is frozen."""
-    task: TaskConfig = field(default_factory=MaskedLMConfig)
+    task: Any = None
     """How a folder is evaluated; a train cell brings its own."""
     data: DataConfig = field(default_factory=DataConfig)
     """The text that a folder is evaluated on, read by its own tokenizer; a train cell brings its own."""

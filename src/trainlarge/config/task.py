@@ -26,6 +26,8 @@ class TaskConfig:
 
     computed_by: ClassVar[str]
     """Where its class lies, ``module:name``: see ``trainlarge.tasks.task``."""
+    head: ClassVar[str]
+    """What its models predict, a ``trainlarge.models.family.Head``."""
     metrics: ClassVar[Mapping[str, Metric]]
     """What the task is scored by, ``loss`` first."""
 
@@ -38,6 +40,18 @@ class TaskConfig:
         for key in ("evaluation_rows", "evaluations_per_doubling"):
             if getattr(self, key) < 1:
                 raise UserError(f"task.{key}", getattr(self, key), "a whole number of at least 1")
+
+    def check_data(self, data: Mapping[str, Any]) -> None:
+        """Refuse a group ``data`` that the task cannot use.
+
+        Raises:
+            UserError: naming the key.
+        """
+
+    @property
+    def row_labels(self) -> int:
+        """Different labels that a row may have; of tasks that label no rows, the least."""
+        return 2
 
     def predictions(self, sequence_length: int) -> int:
         """Predictions per training row of ``sequence_length`` tokens: what FLOPs, and so budgets, are counted with."""
@@ -59,6 +73,7 @@ class MaskedLMConfig(TaskConfig):
     """Share of positions masked in the fixed evaluation set, in (0, 1)."""
 
     computed_by: ClassVar[str] = "trainlarge.tasks.masked_lm:MaskedLM"
+    head: ClassVar[str] = "masked_lm"
     metrics: ClassVar[Mapping[str, Metric]] = {
         "loss": Metric("nats per masked token", "evaluation loss", tie=0.1, negligible=0.02, broken=1.0),
         "accuracy": Metric("1", "share of masked tokens predicted right", higher_is_better=True),
@@ -80,7 +95,80 @@ class MaskedLMConfig(TaskConfig):
         return masked_count(self.evaluation_mask_rate, sequence_length)
 
 
-TASKS: dict[str, type[TaskConfig]] = {"mlm": MaskedLMConfig}
+@dataclass
+class CausalLMConfig(TaskConfig):
+    """Causal language modelling: predicting the next token (Radford et al. 2018)."""
+
+    name: str = "causal_lm"
+    """``causal_lm``: causal language modelling."""
+
+    computed_by: ClassVar[str] = "trainlarge.tasks.causal_lm:CausalLM"
+    head: ClassVar[str] = "causal_lm"
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "loss": Metric("nats per token", "evaluation loss", tie=0.1, negligible=0.02, broken=1.0),
+        "accuracy": Metric("1", "share of next tokens predicted right", higher_is_better=True),
+    }
+
+    def predictions(self, sequence_length: int) -> int:
+        """Every token but the first of a row."""
+        return sequence_length - 1
+
+
+SHORTEST_PAIR = 5
+"""Least tokens of a row that holds a pair of texts."""
+
+
+@dataclass
+class ClassificationConfig(TaskConfig):
+    """Classification: labelling whole rows, sentences or pairs of sentences, from the tables of ``data=text``."""
+
+    name: str = "classification"
+    """``classification``: one label per row."""
+    label_column: str = "label"
+    """Column that holds the label: text, or a whole number. Rows without a label or a text are left out."""
+    second_text_column: str | None = None
+    """Column of the second text of a pair; null: rows have the text of ``data.text_column`` alone."""
+    labels: int = 2
+    """Number of different labels."""
+
+    computed_by: ClassVar[str] = "trainlarge.tasks.classification:Classification"
+    head: ClassVar[str] = "sequence_label"
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "loss": Metric("nats per row", "evaluation loss", tie=0.02, negligible=0.01, broken=0.5),
+        "accuracy": Metric("1", "share of rows labelled right", higher_is_better=True),
+    }
+
+    def check(self) -> None:
+        """Refuse values out of range."""
+        super().check()
+        if self.labels < 2:
+            raise UserError("task.labels", self.labels, "a whole number of at least 2")
+
+    def check_data(self, data: Mapping[str, Any]) -> None:
+        """Refuse data without columns, and rows that are too short for the special tokens."""
+        if data["name"] != "text":
+            raise UserError("data", data["name"], "text with task=classification: files with a column of labels")
+        if data["hub"]:
+            raise UserError("data.hub", data["hub"], "null with task=classification, which reads data.files")
+        if self.second_text_column is not None and data["sequence_length"] < SHORTEST_PAIR:
+            allowed = f"at least {SHORTEST_PAIR} with task.second_text_column: three special tokens and two others"
+            raise UserError("data.sequence_length", data["sequence_length"], allowed)
+
+    @property
+    def row_labels(self) -> int:
+        """``labels``."""
+        return self.labels
+
+    def predictions(self, sequence_length: int) -> int:
+        """One per row."""
+        return 1
+
+
+TASKS: dict[str, type[TaskConfig]] = {
+    "mlm": MaskedLMConfig,
+    "causal_lm": CausalLMConfig,
+    "classification": ClassificationConfig,
+}
 """Configuration of a task by its name."""
 
 

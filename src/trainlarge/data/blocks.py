@@ -73,12 +73,44 @@ def check_fraction(blocks: int, fraction: float, batch_rows: int) -> None:
         raise UserError("data.fraction", fraction, needed)
 
 
-class Blocks:
-    """Blocks of a token file in shuffled order, each exactly once an epoch.
+class RowOrder:
+    """Training rows in shuffled order, each exactly once per epoch.
 
-    Nothing is stateful: a batch depends on (seed, step, rows) alone, so a run resumes exactly from its step number,
-    and any number of workers can share a batch by taking parts of ``rows_of``.
+    Nothing is stateful: the rows of a batch depend on (seed, step, rows) alone, so a run resumes exactly from its step
+    number, and any number of workers can share a batch by taking parts of ``rows_of``.
     """
+
+    def __init__(self, count: int, seed: int, fraction: float = 1.0) -> None:
+        """The order of ``count`` rows, of which ``fraction`` are used.
+
+        Raises:
+            UserError: ``fraction`` leaves none.
+        """
+        self.used = None if fraction == 1 else subset(count, fraction)
+        self.count = count if self.used is None else len(self.used)
+        self.seed = seed
+
+    def __len__(self) -> int:
+        """Rows per epoch."""
+        return self.count
+
+    def rows_of(self, step: int, rows: int) -> np.ndarray:
+        """Indices of the rows of batch ``step``, shape [rows] int64; a batch may cross the end of an epoch."""
+        count, first, last = self.count, step * rows, (step + 1) * rows
+        epochs = range(first // count, (last - 1) // count + 1)
+        orders = (epoch_order(self.seed, epoch, count)[max(first - epoch * count, 0) :] for epoch in epochs)
+        return self._in_use(np.concatenate(list(orders))[:rows])
+
+    def spread_rows(self, rows: int) -> np.ndarray:
+        """Indices of at most ``rows`` of the rows in use at even distances, ascending, int64."""
+        return self._in_use(spread_indices(self.count, rows))
+
+    def _in_use(self, order: np.ndarray) -> np.ndarray:
+        return order if self.used is None else self.used[order]
+
+
+class Blocks(RowOrder):
+    """Blocks of a token file in shuffled order, each exactly once per epoch."""
 
     def __init__(self, tokens: np.ndarray, sequence_length: int, seed: int, fraction: float = 1.0) -> None:
         """Cut ``tokens`` [tokens] into blocks, of which ``fraction`` are used.
@@ -87,30 +119,15 @@ class Blocks:
             UserError: there are fewer tokens than one block, or ``fraction`` leaves none.
         """
         self.blocks = packed(tokens, sequence_length)
-        self.used = None if fraction == 1 else subset(len(self.blocks), fraction)
-        self.seed = seed
-
-    def __len__(self) -> int:
-        """Blocks an epoch has."""
-        return len(self.blocks if self.used is None else self.used)
+        super().__init__(len(self.blocks), seed, fraction)
 
     def spread(self, rows: int) -> np.ndarray:
         """At most ``rows`` of the blocks in use at even distances, in order, [rows, sequence_length] int64."""
-        return self.blocks[self._in_use(spread_indices(len(self), rows))].astype(np.int64)
-
-    def rows_of(self, step: int, rows: int) -> np.ndarray:
-        """Indices of the blocks of batch ``step``, shape [rows] int64; a batch may cross the end of an epoch."""
-        count, first, last = len(self), step * rows, (step + 1) * rows
-        epochs = range(first // count, (last - 1) // count + 1)
-        orders = (epoch_order(self.seed, epoch, count)[max(first - epoch * count, 0) :] for epoch in epochs)
-        return self._in_use(np.concatenate(list(orders))[:rows])
+        return self.blocks[self.spread_rows(rows)].astype(np.int64)
 
     def batch(self, step: int, rows: int) -> np.ndarray:
         """Ids of batch ``step``, shape [rows, sequence_length] int64."""
         return self.blocks[self.rows_of(step, rows)].astype(np.int64)
-
-    def _in_use(self, order: np.ndarray) -> np.ndarray:
-        return order if self.used is None else self.used[order]
 
 
 def spread_indices(count: int, rows: int) -> np.ndarray:

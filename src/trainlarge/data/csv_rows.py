@@ -30,7 +30,7 @@ def csv_entries(path: Path, reading: Reading, separator: str) -> Iterator[str | 
     _, (_, header) = next(rows, (0, (0, None)))
     if header is None:
         return
-    position = _position(header, reading.text_column, path)
+    position = _position(header, reading, path)
     for number, (line, fields) in rows:
         if len(fields) != len(header):
             fields = _trimmed(fields, len(header), f"row {number} (it ends in line {line})")
@@ -64,13 +64,14 @@ def _rows(path: Path, reading: Reading, separator: str) -> Iterator[tuple[int, l
         raise ValueError(f"line {reader.line_num}: {error}") from error
 
 
-def _position(header: list[str], column: str, path: Path) -> int:
+def _position(header: list[str], reading: Reading, path: Path) -> int:
+    column, key = reading.text_column, reading.key
     if header.count(column) == 1:
         return header.index(column)
     if column in header:
-        raise UserError("data.text_column", column, f"a column of which {path} has one, and not {header.count(column)}")
+        raise UserError(key, column, f"a column of which {path} has one, and not {header.count(column)}")
     hint = "" if len(header) > 1 else "; or another data.separator"
-    raise UserError("data.text_column", column, f"one of the columns {', '.join(header)}, of {path}{hint}")
+    raise UserError(key, column, f"one of the columns {', '.join(header)}, of {path}{hint}")
 
 
 def _trimmed(fields: list[str], count: int, where: str) -> list[str]:

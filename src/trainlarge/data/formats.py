@@ -23,6 +23,10 @@ class Reading:
     """Character between the fields of a row; None: that of the format."""
     longest_line: int | None = None
     """Characters of a line of plain text from which it is cut; None: never."""
+    key: str = "data.text_column"
+    """Key of the configuration that names the column."""
+    takes_numbers: bool = False
+    """Whether whole numbers in JSON and Parquet are taken as text, as labels are."""
 
 
 Entries = Callable[[Path, Reading, RowCounts], Iterator[str | None]]

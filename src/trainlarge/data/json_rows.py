@@ -77,15 +77,17 @@ def _column(rows: Iterable[Any], path: Path, reading: Reading) -> Iterator[str |
         if not isinstance(row, dict):
             raise UserError("data.files", path, f"rows that are JSON objects; row {number} is {_kind(row)}")
         entry = row.get(column)
+        if reading.takes_numbers and isinstance(entry, int):
+            entry = str(int(entry))
         if entry is not None and not isinstance(entry, str):
             allowed = f"a column of text; row {number} of {path} holds {_kind(entry)}"
-            raise UserError("data.text_column", column, allowed)
+            raise UserError(reading.key, column, allowed)
         if not is_there:
             is_there = column in row
             columns |= dict.fromkeys(row) if len(columns) < _NAMED_COLUMNS else {}
         yield entry
     if columns and not is_there:
-        raise UserError("data.text_column", column, f"one of the columns {', '.join(columns)}, of {path}")
+        raise UserError(reading.key, column, f"one of the columns {', '.join(columns)}, of {path}")
 
 
 def _kind(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from trainlarge.data.formats import Reading, TextFormat
 from trainlarge.data.rows import RowCounts
@@ -24,30 +25,34 @@ def parquet_entries(path: Path, reading: Reading, counts: RowCounts) -> Iterator
     import pyarrow
 
     try:
-        yield from _column(path, reading.text_column)
+        yield from _column(path, reading)
     except pyarrow.ArrowException as error:
         raise ValueError(str(error)) from error
 
 
-def _column(path: Path, column: str) -> Iterator[str | None]:
+def _column(path: Path, reading: Reading) -> Iterator[str | None]:
     import pyarrow.parquet
 
+    column = reading.text_column
     with pyarrow.parquet.ParquetFile(path, buffer_size=BUFFER_BYTES, page_checksum_verification=True) as file:
         names = file.schema_arrow.names
         if names.count(column) != 1:
-            raise UserError("data.text_column", column, f"one of the columns {', '.join(names)}, of {path}")
-        _check_type(column, file.schema_arrow.field(column).type, path)
+            raise UserError(reading.key, column, f"one of the columns {', '.join(names)}, of {path}")
+        _check_type(reading, file.schema_arrow.field(column).type, path)
         for batch in file.iter_batches(BATCH_ROWS, columns=[column]):
-            yield from batch.column(0).to_pylist()
+            for value in batch.column(0).to_pylist():
+                yield str(int(value)) if isinstance(value, int) else value
 
 
-def _check_type(column: str, kind: object, path: Path) -> None:
+def _check_type(reading: Reading, kind: Any, path: Path) -> None:
     from pyarrow import types
 
-    inner = kind.value_type if types.is_dictionary(kind) else kind  # type: ignore[attr-defined]
+    if reading.takes_numbers and (types.is_integer(kind) or types.is_boolean(kind)):
+        return
+    inner = kind.value_type if types.is_dictionary(kind) else kind
     checks = (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
     if not any(is_text(inner) for is_text in checks):
-        raise UserError("data.text_column", column, f"a column of text, not of {kind}, in {path}")
+        raise UserError(reading.key, reading.text_column, f"a column of text, not of {kind}, in {path}")
 
 
 PARQUET = TextFormat(

@@ -6,19 +6,19 @@ import hashlib
 import logging
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from tokenizers import Tokenizer
 
 from trainlarge.data.corpus import Corpus, corpus, corpus_type
 from trainlarge.data.facts import TextFacts, facts_of, write_splits
 from trainlarge.data.fingerprint import fingerprint
+from trainlarge.data.kept import META, TOKENIZER, check_digest, damage_named, kept, read_meta
 from trainlarge.data.split import SPLITS, Split
 from trainlarge.data.tokenizer import (
     CLS_ID,
@@ -33,20 +33,13 @@ from trainlarge.data.tokenizer import (
 from trainlarge.data.tokens import open_tokens, token_dtype
 from trainlarge.errors import UserError
 from trainlarge.sweep.digest import file_digest
-from trainlarge.sweep.files import flush, remove
-from trainlarge.sweep.sealed import read_sealed, write_sealed
+from trainlarge.sweep.files import flush
+from trainlarge.sweep.sealed import write_sealed
 
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 """Part of every key: raise it when the same text would give other files."""
-META, TOKENIZER = "meta.json", "tokenizer.json"
-LOCK_SECONDS = 4 * 3600.0
-"""How long to wait for another process that builds the same data."""
-
-
-class DamagedData(UserError):
-    """A folder of prepared data is not as it was written."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +56,10 @@ class OwnTokenizer:
     """Id of the token before a sentence."""
     sep_id: int
     """Id of the token after a document."""
-    mask_id: int
-    """Id of the mask token."""
+    mask_id: int | None
+    """Id of the mask token; None where there is none."""
     unknown_id: int
-    """Id of the unknown token, or of the mask token where there is none."""
+    """Id of the unknown token; where there is none, of the mask token or else of the token after a document."""
     special_ids: frozenset[int]
     """Ids of all special tokens."""
 
@@ -74,7 +67,8 @@ class OwnTokenizer:
     def ids(self) -> dict[str, Any]:
         """What prepared data must know of it; any token may be put in the place of a masked one, as in BERT."""
         return {
-            "pad_id": self.pad_id, "cls_id": self.cls_id, "sep_id": self.sep_id, "mask_id": self.mask_id,
+            "pad_id": self.pad_id, "cls_id": self.cls_id, "sep_id": self.sep_id, 
+            "mask_id": self.sep_id if self.mask_id is None else self.mask_id,
             "unknown_id": self.unknown_id, "special_ids": self.special_ids, "first_regular_id": 0,
         }  # fmt: skip
 
@@ -131,13 +125,13 @@ def prepare(data: dict[str, Any], root: Path, own: OwnTokenizer | None = None) -
     content = data.get("fingerprint") or fingerprint(data)
     reader = corpus_type(data).VERSION
     key = prepared_key(content, data["vocab_size"], reader) if own is None else _own_key(content, own, reader)
-    folder = root / key
     expected = {"fingerprint": content, "vocab_size": data["vocab_size"] if own is None else own.vocab_size}
-    prepared = _found(folder, expected)
-    if prepared is None:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock", timeout=LOCK_SECONDS):
-            prepared = _found(folder, expected) or _built(data, content, folder, own)
+
+    def build(folder: Path) -> None:
+        check_text(data, content)
+        _build(corpus(data), data["vocab_size"], content, folder, own)
+
+    prepared = kept(root / key, lambda folder: load_prepared(folder, expected), build)
     for line in prepared.facts.lines() if prepared.facts else ():
         log.info("%s", line)
     return prepared if own is None else replace(prepared, **own.ids)
@@ -168,98 +162,48 @@ def load_prepared(folder: Path, expected: Mapping[str, Any] | None = None) -> Pr
     Raises:
         DamagedData: the folder is damaged.
     """
-    try:
-        meta = read_sealed(folder / META)
-        for key, value in (expected or {}).items():
-            if meta[key] != value:
-                raise ValueError(f"{META} says {key} {meta[key]} and not {value}")
-        _check_digest(folder / TOKENIZER, meta.get("tokenizer", {}))
+    with damage_named(folder):
+        meta = read_meta(folder, expected or {})
         train, validation = (_open_split(folder, split, meta) for split in SPLITS)
         facts = facts_of(meta)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        allowed = f"a whole folder of prepared data ({error}); remove this one to have it built again"
-        raise DamagedData("data", folder, allowed) from error
     return PreparedData(folder, meta["fingerprint"], folder / TOKENIZER, meta["vocab_size"], train, validation, facts)
 
 
 def _open_split(folder: Path, split: Split, meta: dict[str, Any]) -> np.memmap:
-    _check_digest(_token_file(folder, split), meta[split])
+    check_digest(_token_file(folder, split), meta[split])
     tokens = open_tokens(_token_file(folder, split), np.dtype(meta["dtype"]))
     if len(tokens) != meta[split]["tokens"]:
         raise ValueError(f"{split} has {len(tokens)} tokens instead of {meta[split]['tokens']}")
     return tokens
 
 
-def _check_digest(path: Path, facts: dict[str, Any]) -> None:
-    """Of an older version's tokenizer no digest was kept."""
-    if file_digest(path) != facts.get("sha256", file_digest(path)):
-        raise ValueError(f"{path.name} is not as it was written")
-
-
-def _found(folder: Path, expected: Mapping[str, Any]) -> PreparedData | None:
-    """What lies in ``folder`` if it is whole; None where it is to be built."""
-    if not folder.is_dir():
-        return None
-    try:
-        return load_prepared(folder, expected)
-    except DamagedData as error:
-        log.warning("prepared data is damaged and is built again: %s", error.allowed)
-        return None
-
-
-def _built(data: dict[str, Any], content: str, folder: Path, own: OwnTokenizer | None) -> PreparedData:
-    """Build prepared data, in the place of what is damaged."""
-    try:
-        _check_text(data, content)
-    except UserError as error:
-        damaged = f" ({folder}, which was prepared from it, is damaged)" if folder.is_dir() else ""
-        raise UserError(error.key, error.value, f"{error.allowed}{damaged}") from error
-    with _published(folder) as partial:
-        _build(corpus(data), data["vocab_size"], content, partial, own)
-    return load_prepared(folder)
-
-
-@contextmanager
-def _published(folder: Path) -> Iterator[Path]:
-    """An empty folder beside ``folder`` that takes its name in one step if the block ends well.
-
-    The caller holds the lock, so whatever lies under the temporary name is the rest of a builder that died.
-    """
-    partial = folder.with_name(f".{folder.name}.partial")
-    remove(partial)
-    partial.mkdir()
-    damaged = folder.with_name(f".{folder.name}.damaged")
-    try:
-        yield partial
-        if folder.exists():
-            remove(damaged)
-            folder.rename(damaged)
-        partial.rename(folder)
-        remove(damaged)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
 def _build(source: Corpus, vocab_size: int, content: str, folder: Path, own: OwnTokenizer | None) -> None:
-    if own is None:
-        train_tokenizer(source.documents("train"), vocab_size).save(str(folder / TOKENIZER))
-    else:
-        shutil.copyfile(own.file, folder / TOKENIZER)
-        vocab_size = own.vocab_size
-    tokenizer, dtype = load_tokenizer(folder / TOKENIZER), token_dtype(vocab_size)
-    # A tokenizer of a model may be set to cut long texts, or to fill short ones up.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+    tokenizer = kept_tokenizer(folder, source.documents("train"), vocab_size, own)
+    vocab_size = vocab_size if own is None else own.vocab_size
+    dtype = token_dtype(vocab_size)
     sep_id = SEP_ID if own is None else own.sep_id
     files = {split: _token_file(folder, split) for split in SPLITS}
     facts = write_splits(files, source, tokenizer, dtype, sep_id)
-    meta = {"fingerprint": content, "vocab_size": vocab_size, "dtype": dtype.str, "versions": _versions()}
+    meta = {"fingerprint": content, "vocab_size": vocab_size, "dtype": dtype.str, "versions": versions()}
     meta |= facts.to_json() | {"tokenizer": {"sha256": file_digest(folder / TOKENIZER)}}
     flush(folder / TOKENIZER)
     write_sealed(folder / META, meta)
 
 
-def _check_text(data: dict[str, Any], content: str) -> None:
+def kept_tokenizer(folder: Path, texts: Iterable[str], vocab_size: int, own: OwnTokenizer | None) -> Tokenizer:
+    """The tokenizer of prepared data, which it puts into ``folder``: trained on the texts, or the model's own."""
+    if own is None:
+        train_tokenizer(texts, vocab_size).save(str(folder / TOKENIZER))
+    else:
+        shutil.copyfile(own.file, folder / TOKENIZER)
+    tokenizer = load_tokenizer(folder / TOKENIZER)
+    # A tokenizer of a model may be set to cut long texts, or to fill short ones up.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def check_text(data: dict[str, Any], content: str) -> None:
     """Refuse a text that is not the one with that fingerprint, or that leaves a split empty."""
     current = fingerprint(data)
     if current != content:
@@ -276,5 +220,6 @@ def _token_file(folder: Path, split: Split) -> Path:
     return folder / f"{split}.bin"
 
 
-def _versions() -> dict[str, Any]:
+def versions() -> dict[str, Any]:
+    """What else the files depend on."""
     return {"format": FORMAT_VERSION, "python": platform.python_version(), "tokenizers": version("tokenizers")}

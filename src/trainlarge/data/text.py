@@ -97,7 +97,7 @@ class TextFiles:
             UserError: a file cannot be read, or has no such text column.
         """
         counts = counts or RowCounts()
-        return chain.from_iterable(self._part(path, split, counts) for path in self._files(split))
+        return chain.from_iterable(self._part(path, split, counts) for path in self.files_of(split))
 
     def contents(self) -> dict[str, Any]:
         """Rule of the split and, for each split, how its files are read and their digests, sorted.
@@ -107,7 +107,7 @@ class TextFiles:
         """
         self._check_held_out()
         share = None if self.validation_files else self.validation_share
-        files = {split: sorted(map(self._describe, self._files(split))) for split in SPLITS}
+        files = {split: sorted(map(self._describe, self.files_of(split))) for split in SPLITS}
         paragraphs = PARAGRAPH_RULE if self.reading.longest_line is None else CUT_RULE
         rule = {"split": self.rule} if self.rule == GROUPED else {}
         return {"corpus": "text", "paragraphs": paragraphs, "validation_share": share, "files": files, **rule}
@@ -115,6 +115,16 @@ class TextFiles:
     def stamp(self) -> Hashable:
         """Stamps of all files."""
         return tuple(stamp(path) for path in self.files + self.validation_files)
+
+    def has_columns(self, path: Path) -> bool:
+        """Whether a file is a table."""
+        return "text_column" in FORMATS[_ending(path)].reads
+
+    def holds(self, split: Split, text: str) -> bool:
+        """Whether a row of a table with that text, in a file of ``files_of(split)``, belongs to the split."""
+        if self.validation_files:
+            return True
+        return split_of(normalized(text) if self.rule == GROUPED else text, self.validation_share) == split
 
     def needs(self, key: str) -> str | None:
         """What would make this corpus read ``data.<key>``; None where it does."""
@@ -136,16 +146,15 @@ class TextFiles:
             trained = self._trained(path)
             yield from (text for place, text in enumerate(documents) if (place < trained) == (split == "train"))
         else:
-            key = normalized if self.rule == GROUPED else str
-            yield from (text for text in documents if split_of(key(text), self.validation_share) == split)
+            yield from (text for text in documents if self.holds(split, text))
 
     def _trained(self, path: Path) -> int:
         """How many documents at the beginning of a plain text file train."""
-        plain = [file for file in self._files("train") if _ending(file) in PLAIN.endings]
+        plain = [file for file in self.files_of("train") if _ending(file) in PLAIN.endings]
         lengths = [_document_lengths(stamp(file), self.reading) for file in plain]
         return training_documents(lengths, self.validation_share)[plain.index(path)]
 
-    def _files(self, split: Split) -> list[Path]:
+    def files_of(self, split: Split) -> list[Path]:
         """Files that hold text of the split, in the order in which they are read."""
         held_out = split == "validation" and self.validation_files
         return sorted(self.validation_files if held_out else self.files, key=self._digest)
@@ -176,9 +185,18 @@ def read_documents(path: Path, reading: Reading, counts: RowCounts | None = None
     Raises:
         UserError: the file cannot be read to its end, or has no such text column.
     """
-    form, counts = FORMATS[_ending(path)], counts or RowCounts()
+    counts = counts or RowCounts()
+    yield from texts(read_entries(path, reading, counts), counts)
+
+
+def read_entries(path: Path, reading: Reading, counts: RowCounts) -> Iterator[str | None]:
+    """The text of each row of a file, None for a row without; a document of plain text is a row.
+
+    Raises:
+        UserError: the file cannot be read to its end, or has no such column.
+    """
     try:
-        yield from texts(form.entries(path, reading, counts), counts)
+        yield from FORMATS[_ending(path)].entries(path, reading, counts)
     except UserError:
         raise
     except UnicodeError as error:

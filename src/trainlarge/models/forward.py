@@ -77,6 +77,21 @@ def library_loss(model: PreTrainedModel, inputs: Tensor, positions: Tensor, labe
     return functional.cross_entropy(library_logits(model, inputs, positions).float(), labels.flatten())
 
 
+def row_logits(model: PreTrainedModel, inputs: Tensor, mask: Tensor) -> Tensor:
+    """Logits of whole rows, by the library's own modules.
+
+    Args:
+        model: with a head that labels rows.
+        inputs: token ids, [rows, sequence].
+        mask: 1 where a token counts, 0 where it is padding, [rows, sequence].
+
+    Returns:
+        [rows, labels].
+    """
+    logits: Tensor = model(input_ids=inputs, attention_mask=mask).logits
+    return logits
+
+
 @contextmanager
 def _own_casts(model: PreTrainedModel) -> Iterator[torch.dtype]:
     """Type of the products that is in force, with autocast's cast of every operation switched off."""
@@ -105,6 +120,8 @@ class Forward:
     """Mean loss of masked positions, ``(model, inputs, positions, labels) -> []``."""
     logits: Callable[..., Tensor]
     """Logits of masked positions, ``(model, inputs, positions) -> [rows * m, V]``."""
+    row_logits: Callable[..., Tensor] = row_logits
+    """Logits of rows, ``(model, inputs, mask) -> [rows, labels]``."""
 
 
 FORWARDS = {"fast": Forward(masked_loss, masked_logits), "library": Forward(library_loss, library_logits)}

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from trainlarge.config.task import task_config
 from trainlarge.errors import UserError
 from trainlarge.models.families import FAMILIES
-from trainlarge.models.family import Family
+from trainlarge.models.family import Family, Head
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,18 @@ class Shape:
 def shape_of(config: dict[str, Any]) -> Shape:
     """The model shape of a train cell."""
     arch = {key: value for key, value in config["arch"].items() if key != "init_std"}
-    return _shape(config["data"]["vocab_size"], **arch)
+    return _shape(config["data"]["vocab_size"], labels=task_config(config["task"]).row_labels, **arch)
+
+
+def head_of(config: dict[str, Any]) -> Head:
+    """What the model of a train cell predicts."""
+    return Head(task_config(config["task"]).head)
 
 
 # Asked for several times of each of ten thousand cells, which have few shapes. Typed: 64.0 and True are no widths.
 @lru_cache(maxsize=1024, typed=True)
-def _shape(vocab_size: int, **arch: Any) -> Shape:
-    return Shape.from_config(arch, vocab_size)
+def _shape(vocab_size: int, **sizes: Any) -> Shape:
+    return Shape.from_config(sizes, vocab_size)
 
 
 def default_heads(width: int) -> int:

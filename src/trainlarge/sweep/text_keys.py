@@ -25,6 +25,7 @@ from omegaconf._utils import get_yaml_loader
 from trainlarge.config.method import METHODS
 from trainlarge.config.recipe import SLOTS
 from trainlarge.config.schema import CompressConfig, TrainConfig
+from trainlarge.config.task import TASKS
 
 BLOCKS = "sweep.blocks"
 """A list of mappings whose keys are those of the whole configuration."""
@@ -43,8 +44,9 @@ def text_keys() -> frozenset[str]:
     found = {key for schema in (TrainConfig, CompressConfig) for key in _text_fields(schema, "")}
     for slot, methods in METHODS.items():
         found |= {f"{slot}.name", *(key for kind in methods.values() for key in _text_fields(kind, f"{slot}."))}
+    found |= {key for task in TASKS.values() for key in _text_fields(task, "task.")}
     groups = {name for name, kind in _hints(TrainConfig) if is_dataclass(kind)}
-    return frozenset(found | groups | {*SLOTS, "sweeps"})
+    return frozenset(found | groups | {*SLOTS, "task", "sweeps"})
 
 
 @lru_cache(maxsize=4096)

@@ -39,6 +39,13 @@ class EvaluationSet:
         """What is to be predicted, [rows, predictions] int64."""
         return self.batch["labels"]
 
+    @property
+    def tokens(self) -> Tensor:
+        """The tokens to be predicted; where labels are none, those that are read."""
+        if self.predicts_tokens:
+            return self.labels
+        return self.batch["input_ids"][self.batch["attention_mask"].bool()]
+
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,57 +12,40 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trainlarge.config.task import MaskedLMConfig
-from trainlarge.data.blocks import Blocks, check_fraction, packed, spread, spread_indices, step_seed
-from trainlarge.data.documents import documents_at, frequency_loss, token_counts
-from trainlarge.data.prepare import OwnTokenizer, PreparedData, prepare
-from trainlarge.models.forward import Forward
+from trainlarge.data.blocks import packed, spread, step_seed
+from trainlarge.data.prepare import OwnTokenizer, PreparedData
+from trainlarge.errors import UserError
 from trainlarge.tasks.evaluation import Evaluation, EvaluationSet, evaluate_predictions, tensor_fingerprint
+from trainlarge.tasks.packed_text import CALIBRATION_ROWS, CALIBRATION_SEED, IGNORED, PackedText
 
 MASK_SHARE = 0.8
 RANDOM_SHARE = 0.1
 """The rest, 10 %, stay as they are."""
 EVALUATION_SEED = 2002_11794
 """Seed of the evaluation masks: a constant, whatever a cell's seed is."""
-CALIBRATION_SEED = 2306_11695
-"""Seed of the choice of calibration rows and of their masks: a constant, whatever a cell's seed is."""
-CALIBRATION_ROWS = 16
-"""Rows of a calibration batch."""
-IGNORED = -100
-"""Label of a position that is not to be predicted, as Hugging Face models read it."""
 
 
 @dataclass(frozen=True)
-class MaskedLM:
+class MaskedLM(PackedText[MaskedLMConfig]):
     """Some tokens of packed rows are hidden, and predicted.
 
     A batch has ``input_ids`` [rows, sequence], the ``positions`` to predict [rows, m], ascending in each row, and the
     ids that stood there, ``labels`` [rows, m]. Every row has as many, so that shapes are static.
     """
 
-    config: MaskedLMConfig
-    """The group ``task``."""
-    data: dict[str, Any]
-    """The group ``data``."""
-    forward: Forward
-    """The forward pass, whose output layer sees the positions to predict and no others."""
-
-    @property
-    def length(self) -> int:
-        """Tokens of a row."""
-        return int(self.data["sequence_length"])
-
     def prepare(self, root: Path, own: OwnTokenizer | None = None) -> PreparedData:
-        """Tokenizer and token files of the text."""
-        return prepare(self.data, root, own)
+        """Tokenizer and token files of the text.
 
-    def training_rows(self, prepared: PreparedData, batch_rows: int) -> int:
-        """Training blocks in use."""
-        check_fraction(len(packed(prepared.train, self.length)), self.data["fraction"], batch_rows)
-        return len(self._blocks(prepared, seed=0))
+        Raises:
+            UserError: on ``checkpoint``, when its tokenizer has no mask token.
+        """
+        if own is not None and own.mask_id is None:
+            raise UserError("checkpoint", own.file.parent, "a folder whose tokenizer has a mask token")
+        return super().prepare(root, own)
 
     def batch(self, prepared: PreparedData, seed: int, step: int, rows: int) -> dict[str, Tensor]:
         """Rows of the epoch's order, with other masks for every (seed, step), the same for the same."""
-        ids = torch.from_numpy(self._blocks(prepared, seed).batch(step, rows))
+        ids = torch.from_numpy(self.blocks(prepared, seed).batch(step, rows))
         # On the CPU whatever computes the step: the generator of a GPU gives other numbers for the same seed.
         generator = torch.Generator().manual_seed(step_seed(seed, step))
         return self._masked(prepared, ids, self.config.predictions(self.length), generator)
@@ -77,27 +59,20 @@ class MaskedLM:
         mean = self.forward.loss(model, batch["input_ids"], batch["positions"], batch["labels"])
         return mean.double() * batch["labels"].numel(), self.weight(batch)
 
-    def weight(self, batch: dict[str, Tensor]) -> Tensor:
-        """Number of masked positions."""
-        labels = batch["labels"]
-        return torch.full((), labels.numel(), dtype=torch.float64, device=labels.device)
-
     def evaluation_set(self, prepared: PreparedData) -> EvaluationSet:
         """At most ``evaluation_rows`` validation blocks at even distances, with fixed masks.
 
         Raises:
             UserError: the validation split is shorter than one block.
         """
-        blocks, rows = packed(prepared.validation, self.length), self.config.evaluation_rows
-        batch = self._masked_as_evaluated(prepared, spread(blocks, rows))
-        # A document may be longer than a row, and a row may hold parts of several documents.
-        starts = spread_indices(len(blocks), rows)[:, None] * self.length
-        documents = documents_at(prepared.validation, prepared.sep_id, starts + batch["positions"].numpy())
-        return EvaluationSet(batch, tensor_fingerprint(*batch.values()), torch.from_numpy(documents))
+        rows = spread(packed(prepared.validation, self.length), self.config.evaluation_rows)
+        batch = self._masked_as_evaluated(prepared, rows)
+        documents = self.documents(prepared, batch["positions"].numpy())
+        return EvaluationSet(batch, tensor_fingerprint(*batch.values()), documents)
 
     def training_sample(self, prepared: PreparedData, seed: int) -> EvaluationSet:
         """At most ``evaluation_rows`` of the training blocks in use, spread evenly and masked as for evaluation."""
-        batch = self._masked_as_evaluated(prepared, self._blocks(prepared, seed).spread(self.config.evaluation_rows))
+        batch = self._masked_as_evaluated(prepared, self.blocks(prepared, seed).spread(self.config.evaluation_rows))
         return EvaluationSet(batch, tensor_fingerprint(*batch.values()))
 
     def evaluate(self, model: PreTrainedModel, data: EvaluationSet) -> Evaluation:
@@ -106,7 +81,7 @@ class MaskedLM:
 
     def calibration(self, prepared: PreparedData) -> Iterator[dict[str, Tensor]]:
         """Training rows masked as for evaluation, ``input_ids`` and ``labels`` [rows, sequence]."""
-        blocks = self._blocks(prepared, CALIBRATION_SEED)
+        blocks = self.blocks(prepared, CALIBRATION_SEED)
         generator = torch.Generator().manual_seed(CALIBRATION_SEED)
         count = self.config.evaluation_predictions(self.length)
         for step in range(len(blocks) // CALIBRATION_ROWS or 1):
@@ -115,15 +90,8 @@ class MaskedLM:
             labels = torch.full_like(ids, IGNORED).scatter_(1, masked["positions"], masked["labels"])
             yield {"input_ids": masked["input_ids"], "labels": labels}
 
-    def baseline_loss(self, prepared: PreparedData, data: EvaluationSet) -> float:
-        """Loss of predicting by token frequencies alone."""
-        return frequency_loss(token_counts(prepared), data.labels.numpy())
-
     def _logits(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
         return self.forward.logits(model, batch["input_ids"], batch["positions"])
-
-    def _blocks(self, prepared: PreparedData, seed: int) -> Blocks:
-        return Blocks(prepared.train, self.length, seed, self.data["fraction"])
 
     def _masked_as_evaluated(self, prepared: PreparedData, rows: np.ndarray) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(EVALUATION_SEED)

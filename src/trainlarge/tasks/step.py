@@ -10,8 +10,9 @@ from trainlarge.config.budget import FLOPS, SECONDS, STEPS, TOKENS, Budget
 from trainlarge.config.impl import forward_of
 from trainlarge.config.task import task_config
 from trainlarge.errors import UserError
+from trainlarge.models.family import Head
 from trainlarge.models.flops import executed_training_flops, training_flops
-from trainlarge.models.shape import Shape, shape_of
+from trainlarge.models.shape import Shape, head_of, shape_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Step:
     """FLOPs of forward and backward, those of the architecture."""
     executed_flops: int
     """Those of them that are computed: the fast forward pass leaves some out."""
+    task: str = "mlm"
+    """Name of the task."""
 
     @property
     def tokens(self) -> int:
@@ -37,7 +40,8 @@ class Step:
     @property
     def sizes(self) -> dict[str, Any]:
         """What its time depends on, by the names that keys of step times have had since there was one task."""
-        return {"rows": self.rows, "sequence_length": self.sequence_length, "masked": self.predictions}
+        sizes = {"rows": self.rows, "sequence_length": self.sequence_length, "masked": self.predictions}
+        return sizes if self.task == "mlm" else {**sizes, "task": self.task}
 
 
 def step_of(config: dict[str, Any]) -> Step:
@@ -49,14 +53,22 @@ def step_of(config: dict[str, Any]) -> Step:
     length, batch = config["data"]["sequence_length"], config["optim"]["batch"]
     if batch < length or batch % length:
         raise UserError("optim.batch", batch, f"tokens in a step: a multiple of data.sequence_length={length}")
-    predictions = task_config(config["task"]).predictions(length)
-    return _step(shape_of(config), batch // length, length, predictions, forward_of(config["impl"]))
+    task = task_config(config["task"])
+    predictions = task.predictions(length)
+    return _step(shape_of(config), head_of(config), batch // length, length, predictions, forward_in(config), task.name)
+
+
+def forward_in(config: dict[str, Any]) -> str:
+    """The forward pass of a train cell, ``fast`` or ``library``: fast where the model has such a pass for its head."""
+    has_fast = shape_of(config).family.head(head_of(config)).fast is not None
+    return forward_of(config["impl"]) if has_fast else "library"
 
 
 @lru_cache(maxsize=1024)
-def _step(shape: Shape, rows: int, length: int, predictions: int, forward: str) -> Step:
-    executed = executed_training_flops(shape, length, predictions, forward)
-    return Step(rows, length, predictions, rows * training_flops(shape, length, predictions), rows * executed)
+def _step(shape: Shape, head: Head, rows: int, length: int, predictions: int, forward: str, task: str) -> Step:
+    flops = training_flops(shape, length, predictions, head)
+    executed = executed_training_flops(shape, length, predictions, forward, head)
+    return Step(rows, length, predictions, rows * flops, rows * executed, task)
 
 
 def steps_in(budget: Budget, step: Step, step_seconds: float | None, key: str = "budget") -> int:

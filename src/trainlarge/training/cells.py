@@ -15,7 +15,7 @@ from trainlarge.errors import UserError
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.families import FAMILIES
 from trainlarge.models.family import Head
-from trainlarge.models.shape import Shape, check_sequence_length, shape_of
+from trainlarge.models.shape import Shape, check_sequence_length, head_of, shape_of
 from trainlarge.sweep.cell import ID_LENGTH, Cell, canonical_json
 from trainlarge.tasks.step import step_of, steps_in
 from trainlarge.training.rules import check_rules, init_std, peak_lr
@@ -77,7 +77,7 @@ def to_prepare(cells: list[Cell]) -> list[Cell]:
     for cell in cells:
         if counts_seconds(cell.config) and cell.config["impl"]["devices"] == 1:
             shapes[canonical_json(timed_part(cell.config))] = cell
-    parameters = sum(parameter_counts(shape_of(cell.config)).total for cell in shapes.values())
+    parameters = sum(parameter_counts(shape_of(cell.config), head_of(cell.config)).total for cell in shapes.values())
     return list(shapes.values()) if len(shapes) > 1 and parameters <= MOST_PREPARED else []
 
 
@@ -93,7 +93,9 @@ def timed_part(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_task(config: dict[str, Any]) -> None:
-    task_config(config["task"]).check()
+    task = task_config(config["task"])
+    task.check()
+    task.check_data(config["data"])
     if config["seed"] < 0:
         raise UserError("seed", config["seed"], "a whole number of at least 0")
     if config["checkpoint"] is not None:
@@ -114,13 +116,13 @@ def _arch(config: dict[str, Any]) -> dict[str, Any]:
         raise UserError("arch", arch["name"], ", ".join(FAMILIES))
     arch["positions"] = arch["positions"] or length + FAMILIES[arch["name"]].first_position
     shape = shape_of({**config, "arch": arch})
-    _check_head(shape, config["impl"])
+    _check_head(shape, head_of(config), config["impl"])
     check_sequence_length(shape, length)
     return {**arch, "heads": shape.heads, "init_std": _given("arch.init_std", arch, lambda: init_std(shape.width))}
 
 
-def _check_head(shape: Shape, impl: dict[str, Any]) -> None:
-    if shape.family.head(Head.MASKED_LM).fast is None and impl["forward"] == "fast":
+def _check_head(shape: Shape, head: Head, impl: dict[str, Any]) -> None:
+    if shape.family.head(head).fast is None and impl["forward"] == "fast":
         allowed = f"auto or library: arch.name={shape.name} has no fast forward pass for this task"
         raise UserError("impl.forward", "fast", allowed)
 

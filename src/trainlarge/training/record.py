@@ -9,7 +9,7 @@ from typing import Any
 from trainlarge.config.task import task_config
 from trainlarge.machine.provenance import origin, software
 from trainlarge.models.counts import parameter_counts
-from trainlarge.models.shape import shape_of
+from trainlarge.models.shape import head_of, shape_of
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.records import Clocks, Environment, Provenance, TrainData, TrainRecord
 from trainlarge.sweep.store import RECORD_SCHEMAS
@@ -59,7 +59,7 @@ _CLOCKS = tuple(field.name for field in fields(Clocks))
 
 
 def _record(cell: Cell, setup: Setup, last: dict[str, Any], run: RunFacts, **outcome: Any) -> TrainRecord:
-    counts = parameter_counts(shape_of(cell.config))
+    counts = parameter_counts(shape_of(cell.config), head_of(cell.config))
     clocks: dict[str, Any] = {name: last.get(name) for name in _CLOCKS}
     return TrainRecord(
         schema=RECORD_SCHEMAS["train"],

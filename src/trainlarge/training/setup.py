@@ -15,11 +15,11 @@ from trainlarge.machine.probe import PRECISIONS, StepTiming, settle
 from trainlarge.machine.resources import Resources
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import FORWARDS
-from trainlarge.models.shape import shape_of
+from trainlarge.models.shape import head_of, shape_of
 from trainlarge.sweep.step_times import PROBES
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.evaluation import EvaluationSet
-from trainlarge.tasks.step import Step, step_of
+from trainlarge.tasks.step import Step, forward_in, step_of
 from trainlarge.tasks.task import Batch, Task, make_task
 from trainlarge.training.compiling import Compiling
 from trainlarge.training.document_losses import Documents
@@ -50,7 +50,8 @@ class Setup:
         self.config = config
         self.resources = resources or Resources.whole_machine()
         precisions = study.path / PROBES / PRECISIONS
-        self.implementation: Implementation = choose(config["impl"], precisions, self.resources.cores)
+        impl = {**config["impl"], "forward": forward_in(config)}
+        self.implementation: Implementation = choose(impl, precisions, self.resources.cores)
         keep_freed_memory()
         torch.set_num_threads(self.implementation.threads)
         self.was_shared = is_shared(self.implementation.threads, self.resources.jobs_per_device)
@@ -87,8 +88,8 @@ class Setup:
 
     def _loop(self) -> Loop:
         arch, impl, seed = self.config["arch"], self.config["impl"], self.config["seed"]
-        attention = self.implementation.attention
-        model = build_model(shape_of(self.config), init_std=arch["init_std"], seed=seed, attention=attention)
+        attention, head = self.implementation.attention, head_of(self.config)
+        model = build_model(shape_of(self.config), init_std=arch["init_std"], seed=seed, attention=attention, head=head)
         scale_initial_weights(model, self.config["optim"])
         rows = impl["micro_batch_rows"] or self._fitting_rows(model)
         if self.is_sharded:

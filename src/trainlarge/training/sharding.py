@@ -51,7 +51,7 @@ def shard(model: PreTrainedModel, forward: Forward, device: str) -> Forward:
     # By default the last weights stay after a pass without gradients, and would be found in the place of the shares.
     root = _Root(model)
     fully_shard(root, mesh=mesh, reshard_after_forward=True)
-    return Forward(_inside(root, forward.loss), _inside(root, forward.logits))
+    return Forward(*(_inside(root, run) for run in (forward.loss, forward.logits, forward.row_logits)))
 
 
 def own_device(kind: str) -> torch.device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel
 
 from trainlarge.compression import Recipe, compress, load_packed, save_packed
 from trainlarge.compression.layout.shapes import Tokens
-from trainlarge.compression.layout.tokens import TokenFacts, removed_share, renumbered
+from trainlarge.compression.layout.tokens import TokenFacts, removed_share, renumbered, renumbered_batch
 from trainlarge.config.factorize import FixedRank
 from trainlarge.config.vocabulary import Frequent, TokenList
 from trainlarge.errors import UserError
@@ -144,3 +145,20 @@ def _padded(name: str, padding: int) -> PreTrainedModel:
     config.pad_token_id = padding
     torch.manual_seed(0)
     return type(made(name))(config).eval()
+
+
+@pytest.mark.parametrize(
+    ("batch", "labels"),
+    [
+        ({"labels": torch.tensor([[5, -100], [-100, 7]])}, [[1, -100], [-100, 2]]),
+        ({"labels": torch.tensor([[5], [7]]), "positions": torch.tensor([[0], [1]])}, [[1], [2]]),
+        ({"labels": torch.tensor([5, 7])}, [5, 7]),
+        ({"labels": torch.tensor([[5], [7]])}, [[5], [7]]),
+    ],
+    ids=["tokens", "one token per row", "classes", "classes in a column"],
+)
+def test_labels_that_are_classes_are_no_tokens(batch: dict[str, torch.Tensor], labels: list[Any]) -> None:
+    tokens = Tokens(size=9, kept=(0, 5, 7), unknown=0)
+    changed = renumbered_batch({"input_ids": torch.tensor([[5, 3], [7, 0]]), **batch}, tokens)
+    assert changed["input_ids"].tolist() == [[1, 0], [2, 0]]
+    assert changed["labels"].tolist() == labels

@@ -1,0 +1,75 @@
+"""What tasks on plain text have in common: rows cut from one flat file of tokens, without padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainlarge.config.task import TaskConfig
+from trainlarge.data.blocks import Blocks, check_fraction, packed, spread_indices
+from trainlarge.data.documents import documents_at, frequency_loss, token_counts
+from trainlarge.data.prepare import OwnTokenizer, PreparedData, prepare
+from trainlarge.models.forward import Forward
+from trainlarge.tasks.evaluation import EvaluationSet
+
+IGNORED = -100
+"""Label of a position that is not to be predicted, as Hugging Face models read it."""
+CALIBRATION_SEED = 2306_11695
+"""Seed of the choice of calibration rows: a constant, whatever a cell's seed is."""
+CALIBRATION_ROWS = 16
+"""Rows of a calibration batch."""
+
+C = TypeVar("C", bound=TaskConfig)
+
+
+@dataclass(frozen=True)
+class PackedText(Generic[C]):
+    """A task on packed rows. Documents follow each other with a separator between them, and a row sees all of it."""
+
+    config: C
+    """The group ``task``."""
+    data: dict[str, Any]
+    """The group ``data``."""
+    forward: Forward
+    """The forward pass, whose output layer sees the positions to predict and no others."""
+
+    @property
+    def length(self) -> int:
+        """Tokens per row."""
+        return int(self.data["sequence_length"])
+
+    def prepare(self, root: Path, own: OwnTokenizer | None = None) -> PreparedData:
+        """Tokenizer and token files of the text."""
+        return prepare(self.data, root, own)
+
+    def training_rows(self, prepared: PreparedData, batch_rows: int) -> int:
+        """Training blocks in use."""
+        check_fraction(len(packed(prepared.train, self.length)), self.data["fraction"], batch_rows)
+        return len(self.blocks(prepared, seed=0))
+
+    def baseline_loss(self, prepared: PreparedData, data: EvaluationSet) -> float:
+        """Loss of predicting by token frequencies alone."""
+        return frequency_loss(token_counts(prepared), data.labels.numpy())
+
+    def weight(self, batch: dict[str, Tensor]) -> Tensor:
+        """Number of predictions: one per label."""
+        labels = batch["labels"]
+        return torch.full((), labels.numel(), dtype=torch.float64, device=labels.device)
+
+    def blocks(self, prepared: PreparedData, seed: int) -> Blocks:
+        """The training blocks in the order of a seed."""
+        return Blocks(prepared.train, self.length, seed, self.data["fraction"])
+
+    def documents(self, prepared: PreparedData, positions: np.ndarray) -> Tensor:
+        """Document of each of the ``positions`` [rows, m] of the evaluation rows, [rows, m] int64.
+
+        A document may be longer than a row, and a row may hold parts of several documents.
+        """
+        blocks = len(packed(prepared.validation, self.length))
+        starts = spread_indices(blocks, self.config.evaluation_rows)[:, None] * self.length
+        return torch.from_numpy(documents_at(prepared.validation, prepared.sep_id, starts + positions))

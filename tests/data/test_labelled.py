@@ -1,0 +1,163 @@
+"""Labelled rows: the same from every format, tokenized once, whole or built again."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainlarge.data.labelled import Columns, LabelledData, cut_lengths, labelled_rows, prepare_labelled, sorted_labels
+from trainlarge.data.text import TextFiles
+from trainlarge.data.tokenizer import CLS_ID, PAD_ID, SEP_ID, load_tokenizer
+from trainlarge.errors import UserError
+
+PAIRS = Columns(label="label", second_text="hypothesis")
+Table = list[dict[str, Any]]
+
+
+def rows(count: int = 60) -> Table:
+    return [
+        {"text": f"premise {number // 2} of {number}", "hypothesis": f"and its number {number}", "label": number % 3}
+        for number in range(count)
+    ]
+
+
+def texts_with(label: Callable[[int], float]) -> Table:
+    return [{"text": str(number), "label": label(number)} for number in range(60)]
+
+
+def as_jsonl(path: Path, table: Table) -> None:
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.write("\n".join(map(json.dumps, table)))
+
+
+def as_separated(path: Path, table: Table) -> None:
+    separator = "," if path.suffix == ".csv" else "\t"
+    lines = [separator.join(table[0]), *(separator.join(map(str, row.values())) for row in table)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def as_parquet(path: Path, table: Table) -> None:
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), path)
+
+
+FORMATS: dict[str, Callable[[Path, Table], None]] = {
+    "rows.jsonl.gz": as_jsonl, "rows.csv": as_separated, "rows.tsv": as_separated, "rows.parquet": as_parquet,
+}  # fmt: skip
+
+
+def group(*files: Path, **more: Any) -> dict[str, Any]:
+    return {"name": "text", "files": [str(file) for file in files], "vocab_size": 270, "validation_share": 0.3, **more}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same_rows(name: str, tmp_path: Path) -> None:
+    FORMATS[name](tmp_path / name, rows())
+    files = TextFiles.from_data(group(tmp_path / name))
+    found = {split: list(labelled_rows(files, PAIRS, split)) for split in ("train", "validation")}  # type: ignore[arg-type]
+    assert sorted(found["train"] + found["validation"]) == sorted((*map(str, row.values()),) for row in rows())
+    premises = [{row.text.split(" of ")[0] for row in part} for part in found.values()]
+    assert all(premises)
+
+
+def test_rows_without_a_text_or_a_label_are_left_out(tmp_path: Path) -> None:
+    table = [*rows(4), {"text": "x", "label": 1}, {"text": " ", "hypothesis": "y", "label": 1}, {"text": "z"}]
+    as_jsonl(tmp_path / "rows.jsonl.gz", table)
+    files = TextFiles.from_data(group(tmp_path / "rows.jsonl.gz"))
+    parts = [labelled_rows(files, PAIRS, split) for split in ("train", "validation")]  # type: ignore[arg-type]
+    assert sum(len(list(part)) for part in parts) == 4
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> LabelledData:
+    as_jsonl(tmp_path / "rows.jsonl.gz", rows())
+    return prepare_labelled(group(tmp_path / "rows.jsonl.gz"), PAIRS, tmp_path / "root")
+
+
+def test_a_row_is_what_the_tokenizer_makes_of_its_pair_padded(prepared: LabelledData) -> None:
+    data = group(prepared.folder.parents[1] / "rows.jsonl.gz")
+    tokenizer = load_tokenizer(prepared.tokenizer_file)
+    expected = list(labelled_rows(TextFiles.from_data(data), PAIRS, "validation"))
+    batch = prepared.rows("validation", np.arange(len(expected)), 64)
+    for row, ids, mask, label in zip(expected, *batch.values(), strict=True):
+        encoded = tokenizer.encode(row.text, row.second).ids
+        assert ids.tolist() == encoded + [PAD_ID] * (64 - len(encoded))
+        assert mask.tolist() == [1] * len(encoded) + [0] * (64 - len(encoded))
+        assert prepared.labels[label.item()] == row.label
+
+
+def test_long_texts_are_cut_and_the_special_tokens_stay(prepared: LabelledData) -> None:
+    batch = prepared.rows("train", np.arange(len(prepared.train_rows)), 9)
+    assert batch["attention_mask"].all()
+    ids = batch["input_ids"]
+    assert (ids[:, 0] == CLS_ID).all() and (ids[:, 4] == SEP_ID).all() and (ids[:, 8] == SEP_ID).all()
+    assert (ids == SEP_ID).sum() == 2 * len(ids)
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 60))
+def test_the_longer_text_is_cut_first(first: int, second: int, room: int) -> None:
+    left = cut_lengths(first, second, room)
+    assert left[0] <= first and left[1] <= second and sum(left) == min(first + second, room)
+    if left[0] < first and left[1] < second:
+        assert abs(left[0] - left[1]) <= 1
+    elif left[0] < first:
+        assert left[0] >= left[1] - 1
+    elif left[1] < second:
+        assert left[1] >= left[0] - 1
+
+
+def test_classes_are_in_the_order_of_their_labels() -> None:
+    assert sorted_labels({"10", "9", "-1"}) == ["-1", "9", "10"]
+    assert sorted_labels({"10", "9", "a"}) == ["10", "9", "a"]
+
+
+@pytest.mark.parametrize("name", ["train.bin", "validation.npy", "tokenizer.json", "meta.json"])
+def test_damaged_data_is_built_again_and_whole_data_is_not(
+    prepared: LabelledData, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, data = prepared.folder.parent, group(prepared.folder.parents[1] / "rows.jsonl.gz")
+    before = prepared.train_rows.copy()
+    written = (prepared.folder / "meta.json").stat().st_mtime_ns
+    prepare_labelled(data, PAIRS, root)
+    assert (prepared.folder / "meta.json").stat().st_mtime_ns == written
+    damaged = prepared.folder / name
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.unlink()
+    damaged.write_bytes(content)
+    again = prepare_labelled(data, PAIRS, root)
+    assert np.array_equal(again.train_rows, before)
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "more", "message"),
+    [
+        (rows(), Columns("kind"), {}, "^task.label_column=kind: "),
+        (rows(), Columns("label", "other"), {}, "^task.second_text_column=other: "),
+        (rows(), Columns("label"), {"text_column": "sentence"}, "^data.text_column=sentence: "),
+        (texts_with(lambda number: 0.5), Columns("label"), {}, "^task.label_column=label: .*column of text"),
+        (texts_with(lambda number: number), Columns("label"), {}, "labels in validation are among"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_one_line(
+    table: Table, columns: Columns, more: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    as_jsonl(tmp_path / "rows.jsonl.gz", table)
+    with pytest.raises(UserError, match=message) as error:
+        prepare_labelled(group(tmp_path / "rows.jsonl.gz", **more), columns, tmp_path / "root")
+    assert "\n" not in str(error.value)
+
+
+def test_plain_text_has_no_labels(tmp_path: Path) -> None:
+    (tmp_path / "prose.txt").write_text("\n\n".join(f"word {number} " * 100 for number in range(50)))
+    with pytest.raises(UserError, match=r"^data.files=.*prose.txt.*tables with a column of labels"):
+        prepare_labelled(group(tmp_path / "prose.txt", split="documents"), Columns("label"), tmp_path / "root")

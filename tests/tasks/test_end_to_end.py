@@ -1,0 +1,106 @@
+"""Every task is trained, compressed and read as a study."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from trainlarge.compression import load_packed
+from trainlarge.models.forward import FORWARDS
+from trainlarge.results.frames import load_study
+from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.tasks.step import step_of
+from trainlarge.tasks.task import make_task
+
+Tiny = Callable[..., dict[str, Any]]
+Compose = Callable[..., dict[str, Any]]
+Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
+
+WORDS = {"good": ["fine", "great", "lovely", "bright"], "bad": ["poor", "grim", "dull", "sad"]}
+
+
+@pytest.fixture
+def sentences(tmp_path: Path) -> Path:
+    """Labelled sentences whose label is in one of their words."""
+    draw = random.Random(0)
+    rows = []
+    for _ in range(1200):
+        label = draw.choice(sorted(WORDS))
+        text = " ".join(
+            [
+                *draw.choices(["the", "a", "film", "was", "by", "and", "with"], k=draw.randint(1, 9)),
+                draw.choice(WORDS[label]),
+            ]
+        )
+        rows.append(json.dumps({"text": text, "label": label}))
+    path = tmp_path / "sentences.jsonl"
+    path.write_text("\n".join(rows))
+    return path
+
+
+RECIPES = (
+    ("prune=magnitude", "prune.sparsity=0.3", "quantize=uniform", "quantize.bits=8"),
+    ("structure=heads", "structure.keep=0.5", "structure.importance=gradient", "prune=none", "quantize=gptq"),
+    ("vocabulary=frequent", "vocabulary.size=30", "prune=none", "quantize=none", "activations=static"),
+    ("structure=layers", "structure.keep=1", "structure.choice=contribution", "prune=wanda", "prune.sparsity=0.5"),
+    ("prune=magnitude", "prune.sparsity=0.6", "recover=retrain", "recover.budget=10 steps", "quantize=none"),
+    ("prune=none", "quantize=mixed", "quantize.bits=5", "quantize.sensitivity=model"),
+)
+"""Pruning and quantization, recovery, and every method that looks at calibration data, its labels, or tokens."""
+
+
+def check_compression(folder: CellFolder, compose: Compose, run_here: Run, study: Study) -> None:
+    """Losses of the records are those of the packed files, by the task's own evaluation."""
+    common = ("study=tiny", "tracking=none", f"checkpoint={folder.id}")
+    results = run_here("compress", [compose("compress", *common, *recipe) for recipe in RECIPES])
+    assert [result.status().error for result in results] == [None] * len(RECIPES)
+    parent, task = folder.record(), make_task(folder.cell().config, FORWARDS["library"])
+    data = task.evaluation_set(task.prepare(study.data_root))
+    for result in results:
+        record = result.record()
+        assert record["dense_loss"] == pytest.approx(parent["loss"], abs=1e-5)
+        assert record["data"]["evaluation_fingerprint"] == parent["data"]["evaluation_fingerprint"]
+        if "vocabulary" not in record["recipe"]:
+            by_file = task.evaluate(load_packed(result.packed), data).loss
+            assert record["loss"] == pytest.approx(by_file, abs=1e-4), record["description"]
+        else:
+            assert 0 < record["unknown_share"] < 0.5
+    frames = load_study(study)
+    assert frames.cells["loss"].tolist() == [parent["loss"]]
+    assert set(frames.compression["loss"]) == {result.record()["loss"] for result in results}
+
+
+@pytest.mark.parametrize("arch", ["modern", "roberta", "llama"])
+def test_classification(tiny: Tiny, compose: Compose, run_here: Run, study: Study, sentences: Path, arch: str) -> None:
+    overrides = (f"arch={arch}", "task=classification", f"data.files=[{sentences}]", "budget=60 steps")
+    [folder] = run_here("train", [tiny(*overrides, "optim.lr=1e-2")])
+    record, step = folder.record(), step_of(folder.cell().config)
+    assert record["data"]["token_frequency_loss"] == pytest.approx(math.log(2), abs=0.02)
+    assert record["loss"] < 0.1 and record["accuracy"] > 0.95, "the label is in one word of the sentence"
+    assert record["flops"] == 60 * step.flops == record["executed_flops"]
+    assert record["environment"]["forward"] == "library"
+    model = AutoModelForSequenceClassification.from_pretrained(folder.checkpoint).eval()
+    assert sum(parameter.numel() for parameter in model.parameters()) == record["parameters"]
+    check_compression(folder, compose, run_here, study)
+
+
+def test_causal_lm(tiny: Tiny, compose: Compose, run_here: Run, study: Study) -> None:
+    [folder] = run_here("train", [tiny("arch=llama", "task=causal_lm", "budget=120 steps")])
+    record, step = folder.record(), step_of(folder.cell().config)
+    assert record["loss"] < folder.metrics()[0]["loss"] - 0.1 and record["loss"] < 4
+    assert step.predictions == 15 and record["flops"] == 120 * step.flops == record["executed_flops"]
+    model = AutoModelForCausalLM.from_pretrained(folder.checkpoint).eval()
+    task = make_task(folder.cell().config, FORWARDS["fast"])
+    data = task.evaluation_set(task.prepare(study.data_root))
+    with torch.no_grad():
+        by_library = model(input_ids=data.batch["input_ids"], labels=data.batch["input_ids"]).loss.item()
+    assert by_library == pytest.approx(record["loss"], abs=1e-5)
+    check_compression(folder, compose, run_here, study)
