@@ -161,7 +161,8 @@ def _crossing(rows: pd.DataFrame, target: float) -> float | None:
 
 def _excess(log_critical: float, batch: np.ndarray) -> np.ndarray:
     """log(1 + B_crit / B) of each batch."""
-    return np.log1p(np.exp(log_critical) / batch)
+    excess: np.ndarray = np.log1p(np.exp(log_critical) / batch)
+    return excess
 
 
 def _squared_error(log_critical: float, batch: np.ndarray, log_steps: np.ndarray) -> float:

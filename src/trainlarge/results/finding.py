@@ -37,7 +37,8 @@ def last_budget(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of the largest budget that all series have; of the one that most have, where none is common."""
     budgets = frame.groupby(["budget_unit", "budget_value"])["series"].nunique().reset_index()
     unit, value, _ = budgets.sort_values(["series", "budget_unit", "budget_value"]).iloc[-1]
-    return frame[(frame["budget_unit"] == unit) & (frame["budget_value"] == value)]
+    is_last = frame["budget_unit"].eq(unit) & frame["budget_value"].eq(value)
+    return frame[is_last]
 
 
 def runs(labels: Sequence[str]) -> list[tuple[str, int, int]]:

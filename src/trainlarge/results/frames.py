@@ -150,9 +150,10 @@ def _curves(train: Iterable[_Result], cells: pd.DataFrame) -> pd.DataFrame:
     rows = [row for curve in found for row in curve]
     columns, nothing = columns_of(rows), [None] * len(rows)
     owners = np.repeat(np.arange(len(found)), [len(curve) for curve in found])
-    taken = cells[["cell", "shape", "variant", "series", "seed", "budget"]].take(owners).reset_index(drop=True)
-    measured = pd.DataFrame({name: as_array(columns.get(name, nothing)) for name in CURVES if name not in taken})
-    return _with_float_flops(pd.concat([taken, measured], axis=1)[list(CURVES)])
+    of_the_cell = ("cell", "shape", "variant", "series", "seed", "budget")
+    taken = {name: cells[name].array.take(owners) for name in of_the_cell}
+    measured = {name: as_array(columns.get(name, nothing)) for name in CURVES if name not in taken}
+    return _with_float_flops(pd.DataFrame(taken | measured, columns=list(CURVES)))
 
 
 def _compression(records: list[Record], cells: pd.DataFrame) -> pd.DataFrame:
@@ -173,8 +174,10 @@ def _frame(records: list[Record], table: dict[str, Column]) -> pd.DataFrame:
 
 def _with_float_flops(frame: pd.DataFrame) -> pd.DataFrame:
     """FLOPs of a large run exceed 64-bit whole numbers."""
-    names = [name for name in ("flops", "executed_flops") if name in frame]
-    return frame.assign(**{name: frame[name].astype(float) for name in names})
+    for name in ("flops", "executed_flops"):
+        if name in frame:
+            frame[name] = frame[name].astype(float)
+    return frame
 
 
 def _values(column: Column, groups: dict[str, Columns], nothing: list[None]) -> Any:

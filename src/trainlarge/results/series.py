@@ -25,7 +25,6 @@ def name_series(configs: Iterable[dict[str, Any]]) -> pd.DataFrame:
     the width, or heads that do, need not be said.
     """
     found = _leaves([with_later_keys(config) for config in configs])
-    # Nearly all keys have one value, and it takes longer to make a column of a frame than to see that.
     leaves = pd.DataFrame({key: column for key, column in found.items() if key in _SHAPE_KEYS or len(set(column)) > 1})
     names = _telling_keys(leaves)
     shape = "d" + leaves["arch.width"].astype(str) + "/L" + leaves["arch.depth"].astype(str)
@@ -37,10 +36,15 @@ def name_series(configs: Iterable[dict[str, Any]]) -> pd.DataFrame:
 def _leaves(values: list[Any], path: str = "", hidden: frozenset[str] = _NOT_COMPARED) -> dict[str, list[Any]]:
     """Dotted path -> the value of each configuration there, NaN where it has none; paths in the order of the first.
 
+    Only of paths with several values, and of width and depth.
+
     Column by column, since most of ten thousand configurations have the same keys.
     """
     leaves: dict[str, list[Any]] = {}
     for key, column in columns_of(values, _ABSENT).items():
+        # Nearly all keys have one value, and then it is quicker to see that than to look at types.
+        if path + key not in _SHAPE_KEYS and type(column[0]) in _PLAIN and column.count(column[0]) == len(column):
+            continue
         types = set(map(type, column)) if key not in hidden else set()
         if dict in types:
             leaves |= _leaves(column, f"{path}{key}.", LOCATIONS.get(key, frozenset()))

@@ -153,7 +153,7 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
         placed[1:] += overlap / 2
     result = np.empty_like(placed)
     result[order] = placed
-    return result.tolist()
+    return [float(place) for place in result]
 
 
 def note(axes: Axes, text: str) -> None:

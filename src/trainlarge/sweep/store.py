@@ -231,8 +231,14 @@ class CellFolder:
         return os.path.exists(self._file("record.json")) and self.says_done()  # noqa: PTH110
 
     def says_done(self) -> bool:
-        """Whether the status says so, even where the record is gone."""
-        return self.status().state is State.DONE
+        """Whether the status says so, even without a record; where it is damaged, whether the record is whole."""
+        try:
+            if read_json(self._file("status.json"))["state"] == State.DONE:
+                return True
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        # Without a record, no other status stands for a done cell.
+        return os.path.exists(self._file("record.json")) and self.status().state is State.DONE  # noqa: PTH110
 
     def _has_whole_record(self) -> bool:
         try:
