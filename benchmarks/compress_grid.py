@@ -36,13 +36,15 @@ from transformers.utils.logging import disable_progress_bar
 
 from trainlarge.compression.stage import CheckpointRun
 from trainlarge.config.register import register_schema
+from trainlarge.config.schema import StageConfig
 from trainlarge.config.share import share_folder
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine.device import device_name
 from trainlarge.machine.environment import make_threads_yield
-from trainlarge.sweep.compose import plain
+from trainlarge.sweep.compose import Composed, plain
+from trainlarge.sweep.expand import read_config
 from trainlarge.sweep.plan import make_cells, make_plan
-from trainlarge.sweep.stages import runner
+from trainlarge.sweep.stages import stage_named
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.evaluation import batch_rows
 
@@ -108,7 +110,7 @@ def _measure(shape: str, options: argparse.Namespace) -> Iterator[dict[str, Any]
             yield {**told, **_memory(folder, checkpoint.id, recipes, kind)}
 
 
-def _one_round(study: Study, configs: list[dict[str, Any]], grid: Grid, sample: Grid, pure: int) -> dict[str, float]:
+def _one_round(study: Study, configs: list[StageConfig], grid: Grid, sample: Grid, pure: int) -> dict[str, float]:
     """Seconds of the whole job, of as many evaluations of its model, and of the user's loop."""
     for folder in study.folders("compress"):
         folder.clear_result()
@@ -180,30 +182,35 @@ def _ratio(sides: list[tuple[float, float]]) -> dict[str, float]:
     return {"ours": ours, "theirs": theirs, "ratio": statistics.median(a / b for a, b in sides)}
 
 
-def _run(study: Study, stage: str, configs: list[dict[str, Any]]) -> Any:
+def _run(study: Study, stage: str, configs: list[StageConfig]) -> Any:
     running = _claimed(study, configs, stage)
     with running.running():
         if stage == "train":
-            return runner(stage).run(running)
+            return stage_named(stage).run(running)
         run = CheckpointRun(running)
         run.run()
     return run
 
 
-def _claimed(study: Study, configs: list[dict[str, Any]], stage: str = "compress") -> RunningJob:
+def _claimed(study: Study, configs: list[StageConfig], stage: str = "compress") -> RunningJob:
     [job] = make_plan(study, stage, make_cells(stage, configs)).jobs
     return RunningJob.claim(study, stage, list(job.cell_ids))
 
 
-def _configs(checkpoint: str, grid: Grid, overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
-    base = _config("compress", ["study=bench", f"checkpoint={checkpoint}", *overrides])
-    return [
+def _configs(checkpoint: str, grid: Grid, overrides: Sequence[str] = ()) -> list[StageConfig]:
+    base = _composed("compress", ["study=bench", f"checkpoint={checkpoint}", *overrides])
+    composed = (
         {**base, "prune": {**base["prune"], "sparsity": sparsity}, "quantize": {**base["quantize"], "bits": bits}}
         for sparsity, bits in grid
-    ]
+    )
+    return [read_config("compress", config) for config in composed]
 
 
-def _config(stage: str, overrides: list[str]) -> dict[str, Any]:
+def _config(stage: str, overrides: list[str]) -> StageConfig:
+    return read_config(stage, _composed(stage, overrides))
+
+
+def _composed(stage: str, overrides: list[str]) -> Composed:
     register_schema()
     with initialize_config_dir(version_base="1.3", config_dir=str(share_folder() / "conf")):
         return plain(compose(stage, overrides))

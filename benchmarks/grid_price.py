@@ -25,11 +25,15 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
+from trainlarge.config.plain import from_plain
 from trainlarge.config.register import register_schema
+from trainlarge.config.schedule import ScheduleConfig
+from trainlarge.config.schema import StageConfig
 from trainlarge.config.share import share_folder
 from trainlarge.launch.engine import run_cells
 from trainlarge.machine.environment import make_threads_yield
 from trainlarge.sweep.compose import plain
+from trainlarge.sweep.expand import read_config
 from trainlarge.sweep.store import Study
 from trainlarge.training.schedule import make_schedule
 
@@ -65,13 +69,15 @@ def main() -> None:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def _configs(shape: str, budgets: list[int], seeds: int) -> list[dict[str, Any]]:
+def _configs(shape: str, budgets: list[int], seeds: int) -> list[StageConfig]:
     width, depth = shape.split("x")
     size = [f"arch.width={width}", f"arch.depth={depth}"]
     register_schema()
     with initialize_config_dir(version_base="1.3", config_dir=str(share_folder() / "conf")):
         return [
-            plain(compose("train", [*BASE, *size, *schedule, f"seed={seed}", f"budget={steps} steps"]))
+            read_config(
+                "train", plain(compose("train", [*BASE, *size, *schedule, f"seed={seed}", f"budget={steps} steps"]))
+            )
             for schedule in SCHEDULES.values()
             for seed in range(seeds)
             for steps in budgets
@@ -97,7 +103,7 @@ def _price(name: str, shape: str, records: list[dict[str, Any]], budgets: list[i
     flops_a_step = mine[0]["flops"] / mine[0]["step"]
     branches = [record["step"] - record["branch_step"] for record in mine]
     trunk = max(record["branch_step"] for record in mine)
-    is_shared = make_schedule(mine[0]["config"]["schedule"], horizon_steps=1).shares_trunk
+    is_shared = make_schedule(from_plain(ScheduleConfig, mine[0]["config"]["schedule"]), horizon_steps=1).shares_trunk
     steps = trunk + sum(branches) if is_shared else sum(record["step"] for record in mine)
     return {
         "name": f"price, {name}", "shape": shape, "ours": steps * flops_a_step, "theirs": budgets[-1] * flops_a_step,

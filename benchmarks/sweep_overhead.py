@@ -24,7 +24,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import chdir
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,10 @@ from trainlarge.commands.estimate import estimate
 from trainlarge.commands.hydra_entry import act_on_cells
 from trainlarge.commands.status import read_state
 from trainlarge.commands.step_times import StepTimes
-from trainlarge.config.schema import ImplConfig, LauncherConfig, TrackingConfig
+from trainlarge.config.group import Plain
+from trainlarge.config.impl import ImplConfig
+from trainlarge.config.plain import to_plain
+from trainlarge.config.schema import CONFIGS, CompressConfig, StageConfig
 from trainlarge.launch.engine import run_cells
 from trainlarge.launch.job import RunningJob
 from trainlarge.results.frames import load_study
@@ -98,7 +100,7 @@ def _foresee(study: Study, cells: list[Cell]) -> Any:
     return estimate(study, plan, StepTimes(study, is_here=True, cores=1), at_once=1)
 
 
-def _expanded(count: int) -> list[dict[str, Any]]:
+def _expanded(count: int) -> list[StageConfig]:
     """A sweep of ``count`` cells, a multiple of 4: two widths, two budgets that share a trunk, and seeds."""
     blocks = [{"arch.width": [64, 128], "budget": ["40 steps", "80 steps"], "seed": list(range(count // 4))}]
     sweep = {"blocks": blocks, "exclude": ["arch.width == 64 and seed < 0"]}
@@ -141,43 +143,40 @@ def _record(cell: Cell, last: dict[str, Any]) -> dict[str, Any]:
                         "forward": "fast", "threads": 2, "shared": False, "software": {"python": "3", "torch": "2"}},
         "provenance": {"commit": "0" * 40, "dirty": False, "host": "made", "command": "trainlarge train",
                        "started": 1.7e9, "ended": 1.7e9 + 60},
-        "config": cell.config,
+        "config": to_plain(cell.config),
     }  # fmt: skip
 
 
 class _EmptyStage:
     """A stage that does nothing: what is left is the engine."""
 
-    @staticmethod
-    def resolve(config: dict[str, Any]) -> dict[str, Any]:
+    def resolve(self, config: CompressConfig) -> CompressConfig:
         return config
 
-    @staticmethod
-    def shared_work(config: dict[str, Any]) -> Any:
-        return config["checkpoint"]
+    def shared_work(self, config: CompressConfig) -> Plain:
+        return config.checkpoint
 
-    @staticmethod
-    def cost(config: dict[str, Any]) -> float:
+    def cost(self, config: CompressConfig) -> float:
         return 1.0
 
-    @staticmethod
-    def to_prepare(cells: list[Cell]) -> list[Cell]:
+    def to_prepare(self, cells: list[Cell]) -> list[Cell]:
         return []
 
-    @staticmethod
-    def run(job: RunningJob) -> None:
+    def prepare(self, study: Study, cells: list[Cell]) -> None: ...
+
+    def run(self, job: RunningJob) -> None:
         for cell in job.cells:
-            job.finish(cell.id, {"schema": 1, "stage": NOTHING, "cell": cell.id, "config": cell.config})
+            job.finish(cell.id, {"schema": 1, "stage": NOTHING, "cell": cell.id, "config": to_plain(cell.config)})
 
 
 def _register_empty_stage() -> None:
     """Also in the fork server, which imports this file because it is named as the module of a stage."""
-    stages._DESCRIPTIONS[NOTHING] = stages._RUNNERS[NOTHING] = __spec__.name if __spec__ else Path(__file__).stem
+    stages._MODULES[NOTHING] = stages._RUNNERS[NOTHING] = __spec__.name if __spec__ else Path(__file__).stem
     cells_module.SCHEMA_VERSIONS[NOTHING] = 1
+    CONFIGS[NOTHING] = CompressConfig
 
 
-resolve, shared_work, cost, run = _EmptyStage.resolve, _EmptyStage.shared_work, _EmptyStage.cost, _EmptyStage.run
-to_prepare = _EmptyStage.to_prepare
+STAGE: stages.Stage[CompressConfig] = _EmptyStage()
 _register_empty_stage()
 
 
@@ -201,12 +200,9 @@ def _empty_round(folder: str, jobs: int, cells_a_job: int) -> tuple[float, float
     return seconds["first"], seconds["all"]
 
 
-def _empty_config(study: str, job: int, seed: int) -> dict[str, Any]:
-    return {
-        "study": study, "seed": seed, "checkpoint": f"{job:012d}", "workers": 1, "redo": False,
-        "launcher": asdict(LauncherConfig()), "impl": asdict(ImplConfig(device="cpu", threads=1)),
-        "tracking": asdict(TrackingConfig()),
-    }  # fmt: skip
+def _empty_config(study: str, job: int, seed: int) -> CompressConfig:
+    impl = ImplConfig(device="cpu", threads=1)
+    return CompressConfig(study=study, seed=seed, checkpoint=f"{job:012d}", workers=1, impl=impl)
 
 
 def _timed(seconds: dict[str, float], name: str, action: Callable[[], Any]) -> Any:

@@ -43,7 +43,9 @@ import torch
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from step_profile import DATA, OPTIMIZER, Marks, step_shares, told
-from trainlarge.config.schema import ImplConfig, OptimConfig
+from trainlarge.config.data import DataConfig
+from trainlarge.config.impl import ImplConfig
+from trainlarge.config.optim import OptimConfig
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.data.blocks import Blocks
 from trainlarge.data.prepare import PreparedData
@@ -261,13 +263,14 @@ class TurnIsOver(Exception):
 def ours_in_lightning(shape: Shape) -> Turn:
     """Our training step in a train job's own loop."""
     keep_freed_memory()
-    optim, impl = asdict(OptimConfig()) | {"peak_lr": 1e-3}, asdict(ImplConfig())
-    data = {"sequence_length": SEQUENCE, "fraction": 1.0}
+    optim, data = OptimConfig(peak_lr=1e-3), DataConfig(sequence_length=SEQUENCE)
     task = MaskedLM(MaskedLMConfig(mask_rate=MASKED / SEQUENCE), data, FORWARDS["fast"])
     tokens = token_rows().numpy().reshape(-1)
     prepared = PreparedData(Path(), "", Path(), VOCABULARY, tokens, tokens)
     model, objective = new_model(shape, default_attention(DEVICE)), Objective(task.loss, task.weight)
-    loop = Loop(model, objective, lambda step: task.batch(prepared, 0, step, BATCH), optim, choose(impl), seed=0)
+    loop = Loop(
+        model, objective, lambda step: task.batch(prepared, 0, step, BATCH), optim, choose(ImplConfig()), seed=0
+    )
 
     def turn(seconds: float) -> float:
         clock = Clock(seconds)

@@ -9,11 +9,12 @@ import ast
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -22,6 +23,7 @@ from trainlarge.config.method import METHODS
 from trainlarge.config.register import register_schema
 from trainlarge.config.schema import CompressConfig, TrainConfig
 from trainlarge.config.share import share_folder
+from trainlarge.config.sweep import SweepConfig
 from trainlarge.config.task import TASKS
 
 PAGE = Path(__file__).with_name("configuration.md")
@@ -46,7 +48,8 @@ def page() -> str:
     parts = [HEAD, "## Keys of both stages, and of `train`\n", _table(TrainConfig, "", train)]
     parts += [_section(name, kind, train[name]) for name, kind in _groups(TrainConfig)]
     parts += [_section(f"task={name}", kind, {"name": name}, "task.") for name, kind in TASKS.items()]
-    only = {name for name, _ in _groups(TrainConfig)} | {field.name for field in fields(TrainConfig)}
+    parts += [_section("sweep", SweepConfig, train["sweep"])]
+    only = {name for name, _ in _groups(TrainConfig)} | {field.name for field in fields(TrainConfig)} | {"recipe"}
     parts += ["## Keys of `compress` alone\n", _table(CompressConfig, "", compress, leave_out=only - {"checkpoint"})]
     parts += [_slot(slot, methods) for slot, methods in METHODS.items()]
     return "\n".join(parts)
@@ -66,11 +69,11 @@ def _slot(slot: str, methods: Mapping[str, type]) -> str:
 
 
 def _table(kind: type, prefix: str, defaults: Mapping[str, Any], leave_out: set[str] | None = None) -> str:
-    groups, texts = {name for name, _ in _groups(kind)}, _texts(kind)
+    groups, texts, types = {name for name, _ in _groups(kind)}, _texts(kind), get_type_hints(kind)
+    keys = [field for field in fields(kind) if field.name not in groups and field.name not in (leave_out or ())]
     rows = [
-        f"| `{prefix}{field.name}` | {_type(field.type)} | {_default(field, defaults)} | {texts.get(field.name, '')} |"
-        for field in fields(kind)
-        if field.name not in groups and field.name not in (leave_out or ())
+        f"| `{prefix}{key.name}` | {_type(types[key.name])} | {_default(key, defaults)} | {texts.get(key.name, '')} |"
+        for key in keys
     ]
     return f"{TABLE}\n" + "\n".join(rows) + "\n"
 
@@ -90,11 +93,16 @@ def _default(field: Any, defaults: Mapping[str, Any]) -> str:
     return f"`{value}`"
 
 
-def _type(annotation: Any) -> str:
-    if annotation == "Any":
-        return ""
-    text = str(annotation).replace("|", "or").replace("None", "null")
-    return text.replace("Sequence", "list").replace("Literal", "one of ")
+def _type(hint: Any) -> str:
+    """A type in the words of a YAML file."""
+    parts = get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return f"{_type(next(part for part in parts if part is not type(None)))} or null"
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, parts))}"
+    if get_origin(hint) in (tuple, Sequence):
+        return "list" if parts[0] is Any else f"list of {_type(parts[0])}"
+    return getattr(hint, "__name__", str(hint))
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import random
 import signal
@@ -26,14 +25,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from trainlarge.config.register import register_schema
+from trainlarge.config.schema import StageConfig, TrainConfig
 from trainlarge.config.share import share_folder
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine import probe
 from trainlarge.machine.resources import Resources
 from trainlarge.results.frames import StudyFrames, load_study
 from trainlarge.sweep.compose import Composer
+from trainlarge.sweep.expand import read_config
 from trainlarge.sweep.plan import make_cells, make_plan
-from trainlarge.sweep.stages import STAGES, runner
+from trainlarge.sweep.stages import STAGES, stage_named
 from trainlarge.sweep.store import CellFolder, Study
 
 # A shell ignores interrupts for what it runs in the background, and children inherit that.
@@ -118,7 +119,7 @@ def tiny_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def compose() -> Callable[..., dict[str, Any]]:
+def compose() -> Callable[..., Any]:
     """Composes a configuration as the command line does: ``compose("train", "arch.width=32", ...)``.
 
     By the composer of sweeps, which asks Hydra once; that both agree is tested in ``sweep/test_compose.py``.
@@ -128,9 +129,9 @@ def compose() -> Callable[..., dict[str, Any]]:
     parser = OverridesParser.create()
     composers = {stage: Composer(partial(_composed_by_hydra, stage), _is_group) for stage in STAGES}
 
-    def composed(stage: str, *overrides: str) -> dict[str, Any]:
+    def composed(stage: str, *overrides: str) -> StageConfig:
         point = {override.key_or_group: override.value() for override in parser.parse_overrides([ON_CPU, *overrides])}
-        return copy.deepcopy(composers[stage].config(point))
+        return read_config(stage, composers[stage].config(point))
 
     return composed
 
@@ -151,7 +152,7 @@ def tiny_overrides(tiny_text: Path) -> list[str]:
 
 
 @pytest.fixture
-def tiny(compose: Callable[..., dict[str, Any]], tiny_overrides: list[str]) -> Callable[..., dict[str, Any]]:
+def tiny(compose: Callable[..., Any], tiny_overrides: list[str]) -> Callable[..., TrainConfig]:
     """Composes a tiny train configuration, with more overrides."""
     return lambda *overrides: compose("train", *tiny_overrides, *overrides)
 
@@ -188,7 +189,7 @@ def run_here(study: Study) -> Callable[..., list[CellFolder]]:
         for job in plan.jobs:
             running = RunningJob.claim(study, stage, job.cell_ids, resources)
             with running.running():
-                runner(stage).run(running)
+                stage_named(stage).run(running)
         return [study.folder(stage, cell.id) for cell in plan.cells]
 
     return run

@@ -5,7 +5,6 @@ Written through the real store, so that what reads it cannot tell it from a stud
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import replace
 from functools import cache
@@ -16,13 +15,17 @@ from typing import Any
 import numpy as np
 from hydra import compose, initialize_config_dir
 
-from trainlarge.compression.cells import DIGEST, TEXT, recipe_of
-from trainlarge.config.recipe import SLOTS, Recipe
+from trainlarge.config.plain import to_plain
+from trainlarge.config.prune import Magnitude
+from trainlarge.config.quantize import Uniform
+from trainlarge.config.recipe import Recipe
 from trainlarge.config.recover import Retrain
 from trainlarge.config.register import register_schema
+from trainlarge.config.schema import StageConfig
 from trainlarge.config.share import share_folder
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.compose import plain
+from trainlarge.sweep.expand import read_config
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
@@ -106,14 +109,10 @@ def make_compress_cell(
     study: Study, parent: CellFolder, sparsity: float, bits: int, recover: Retrain | None = None
 ) -> CellFolder:
     """Freeze and finish one compress cell of the train cell ``parent``."""
-    config = copy.deepcopy(default_config("compress")) | {"study": study.name, "checkpoint": parent.id}
-    config["prune"] |= {"sparsity": sparsity}
-    config["quantize"] |= {"bits": bits}
-    config["prune"] = config["prune"] if sparsity else {"name": "none"}
-    config["quantize"] = config["quantize"] if bits < 32 else {"name": "none"}
-    brought = {key: value for key, value in config.items() if key not in (*SLOTS, "order", *TEXT, DIGEST)}
-    recipe = replace(recipe_of(config), recover=recover, order=None)
-    cell = Cell("compress", {**brought, **recipe.to_config()})
+    prune, quantize = Magnitude(sparsity) if sparsity else None, Uniform(bits) if bits < 32 else None
+    recipe = Recipe(prune=prune, recover=recover, quantize=quantize)
+    config = replace(default_config("compress"), study=study.name, checkpoint=parent.id, recipe=recipe)
+    cell = Cell("compress", replace(config, data=None, task=None))
     folder = study.folder("compress", cell.id)
     folder.freeze(cell)
     record = compress_record(cell, parent.record(), sparsity, bits)
@@ -147,7 +146,7 @@ def document_file(trained: dict[str, Any], **means: float) -> dict[str, Any]:
 
 
 @cache
-def default_config(stage: str) -> dict[str, Any]:
+def default_config(stage: str) -> StageConfig:
     """The configuration of a stage without overrides."""
     register_schema()
     overrides = (
@@ -156,14 +155,13 @@ def default_config(stage: str) -> dict[str, Any]:
         else ["data.vocab_size=2048", "data.sequence_length=64", "task.mask_rate=0.4"]
     )
     with initialize_config_dir(str(share_folder() / "conf"), version_base="1.3"):
-        return plain(compose(stage, overrides))
+        return read_config(stage, plain(compose(stage, overrides)))
 
 
 def train_cell(study: str, shape: tuple[int, int], budget: str, seed: int = 0) -> Cell:
     """The resolved cell of a shape and a budget."""
-    config = copy.deepcopy(default_config("train")) | {"study": study, "seed": seed, "budget": budget}
-    config["arch"] |= {"width": shape[0], "depth": shape[1]}
-    return make_cells("train", [config])[0]
+    config = replace(default_config("train"), study=study, seed=seed, budget=budget)
+    return make_cells("train", [replace(config, arch=replace(config.arch, width=shape[0], depth=shape[1]))])[0]
 
 
 def curve(shape: tuple[int, int], budget: float) -> list[dict[str, Any]]:
@@ -211,17 +209,17 @@ def train_record(cell: Cell, shape: tuple[int, int], rows: list[dict[str, Any]])
     clocks = ("loss", "accuracy", "step", "tokens", "flops", "train_seconds", "model_seconds", "wall_seconds")
     embedding = 2048 * shape[0]
     return {
-        "schema": 1, "stage": "train", "cell": cell.id, "study": cell.config["study"],
+        "schema": 1, "stage": "train", "cell": cell.id, "study": cell.config.study,
         **{key: last[key] for key in clocks},
         "document_standard_error": 0.15,
         "perplexity": math.exp(last["loss"]), "train_set_loss": last["loss"] - 0.05,
         "branch_step": round(0.8 * last["step"]), "step_seconds": made["step_seconds"],
         "parameters": made["parameters"], "embedding_parameters": embedding,
         "non_embedding_parameters": made["parameters"] - embedding,
-        "data": {"fingerprint": cell.config["data"]["fingerprint"], "evaluation_fingerprint": "cab0042bf0e5c847",
+        "data": {"fingerprint": cell.config.data.fingerprint, "evaluation_fingerprint": "cab0042bf0e5c847",
                  "token_frequency_loss": 5.9, "evaluation_documents": len(PREDICTIONS), "effective_documents": 15.0,
                  "train_tokens": 5_230_716, "validation_tokens": 561_272, "epochs": last["tokens"] / 5_230_716},
-        "environment": ENVIRONMENT, "provenance": provenance("train"), "config": cell.config,
+        "environment": ENVIRONMENT, "provenance": provenance("train"), "config": to_plain(cell.config),
     }  # fmt: skip
 
 
@@ -230,14 +228,14 @@ def compress_record(cell: Cell, parent: dict[str, Any], sparsity: float, bits: i
     arch = parent["config"]["arch"]
     made = SHAPES[arch["width"], arch["depth"]]
     increase = made["fragile"] * (4 * sparsity**2.5 + (0.0 if bits == 32 else 0.1 * 4.0 ** (4 - bits)))
-    recipe = Recipe.from_config(cell.config["prune"], cell.config["quantize"])
+    recipe = cell.as_compress.recipe
     parameters = parent["parameters"]
     matrices = WEIGHTS_IN_MATRICES * parameters
     nonzero = round(parameters - sparsity * matrices)
     ideal = round((parameters - matrices) * 4 + (1 - sparsity) * matrices * bits / 8)
     file_bytes = ideal + 2000 + (round(matrices / 8) if sparsity else 0)
     return {
-        "schema": 1, "stage": "compress", "cell": cell.id, "study": cell.config["study"], "parent": parent["cell"],
+        "schema": 1, "stage": "compress", "cell": cell.id, "study": cell.config.study, "parent": parent["cell"],
         "recipe": recipe.to_json(), "description": recipe.describe(),
         "loss": parent["loss"] + increase, "accuracy": max(0.0, parent["accuracy"] - 0.1 * increase),
         "perplexity": math.exp(parent["loss"] + increase), "dense_loss": parent["loss"], "loss_increase": increase,
@@ -249,7 +247,7 @@ def compress_record(cell: Cell, parent: dict[str, Any], sparsity: float, bits: i
         "file_bytes_without_embeddings": round(file_bytes * 0.6), "parameters": parameters,
         "embedding_parameters": parent["embedding_parameters"], "relative_squared_error": increase / 10, "seconds": 0.4,
         "data": {key: parent["data"][key] for key in ("fingerprint", "evaluation_fingerprint")},
-        "environment": ENVIRONMENT, "provenance": provenance("compress"), "config": cell.config,
+        "environment": ENVIRONMENT, "provenance": provenance("compress"), "config": to_plain(cell.config),
     }  # fmt: skip
 
 

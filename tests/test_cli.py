@@ -113,7 +113,7 @@ def test_a_sweep_of_both_stages_runs_and_then_has_nothing_left(
     capfd.readouterr()
     assert main(["compress", "-m", "+sweeps=tiny/compress", "study=tiny", "tracking=none", "impl.device=cpu"]) == 0
     assert "12 cells, 12 done, 0 jobs" in capfd.readouterr().out
-    one = ["study=tiny", f"checkpoint={cells[0]['checkpoint']}", "prune.sparsity=0.5", "quantize.bits=4"]
+    one = ["study=tiny", f"checkpoint={cells[0].checkpoint}", "prune.sparsity=0.5", "quantize.bits=4"]
     assert main(["compress", *one, "tracking=none", "impl.device=cpu"]) == 0
     assert len(list(study.folders("compress"))) == 12, "a cell from the command line is the same cell"
     capfd.readouterr()

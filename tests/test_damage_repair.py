@@ -20,13 +20,14 @@ from safetensors.torch import load_file
 from trainlarge.commands.export import export_cell
 from trainlarge.commands.show import show_cell
 from trainlarge.commands.status import read_state
+from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine import probe
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import make_cells, make_plan
-from trainlarge.sweep.stages import STAGES, runner
+from trainlarge.sweep.stages import STAGES, stage_named
 from trainlarge.sweep.store import CellFolder, Study
 
 KINDS = {
@@ -56,16 +57,16 @@ class Lab:
     """A study that was trained and compressed, and copies of it to damage."""
 
     root: Path
-    train: list[dict[str, Any]]
-    compress: list[dict[str, Any]]
-    other: list[dict[str, Any]]
-    larger: list[dict[str, Any]]
+    train: list[StageConfig]
+    compress: list[StageConfig]
+    other: list[StageConfig]
+    larger: list[StageConfig]
 
     def files(self) -> dict[str, str]:
         """Kind -> that file of it which is read: the newest state, and the files of the cell that is compressed."""
         paths = (path for path in self.root.rglob("*") if path.is_file() and path.stat().st_size)
         found = sorted(path.relative_to(self.root).as_posix() for path in paths)
-        parent = self.compress[0]["checkpoint"]
+        parent = self.compress[0].checkpoint
         return {kind_of(name): name for name in sorted(found, key=lambda name: parent in name)}
 
     def copy(self, target: Path) -> Study:
@@ -73,19 +74,19 @@ class Lab:
         return Study.named("tiny", target)
 
 
-def run(study: Study, stage: str, configs: list[dict[str, Any]], redo: bool = False) -> list[Path]:
+def run(study: Study, stage: str, configs: list[StageConfig], redo: bool = False) -> list[Path]:
     """What a command does, in this process; raises the error of a job."""
     plan = make_plan(study, stage, make_cells(stage, configs), redo)
     for job in plan.jobs:
         running = RunningJob.claim(study, stage, list(job.cell_ids))
         with running.running():
-            runner(stage).run(running)
+            stage_named(stage).run(running)
     return [study.folder(stage, cell.id).path for cell in plan.cells]
 
 
 @pytest.fixture(scope="module")
 def lab(
-    tmp_path_factory: pytest.TempPathFactory, compose: Callable[..., dict[str, Any]], tiny_overrides: list[str]
+    tmp_path_factory: pytest.TempPathFactory, compose: Callable[..., StageConfig], tiny_overrides: list[str]
 ) -> Iterator[Lab]:
     root = tmp_path_factory.mktemp("lab") / "studies"
     root.mkdir()
@@ -128,7 +129,7 @@ def exported(stage: str) -> Operation:
 
 
 def parent_of(lab: Lab, study: Study) -> CellFolder:
-    return study.folder("train", lab.compress[0]["checkpoint"])
+    return study.folder("train", lab.compress[0].checkpoint)
 
 
 def another_recipe(lab: Lab, study: Study, scratch: Path) -> Any:

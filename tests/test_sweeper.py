@@ -8,7 +8,7 @@ from typing import Any
 from trainlarge.commands.hydra_entry import act_on_cells
 
 
-def expanded(*arguments: str) -> list[dict[str, Any]]:
+def expanded(*arguments: str) -> list[Any]:
     [configs] = act_on_cells("train", list(arguments), lambda stage, configs: configs)
     return configs
 
@@ -35,11 +35,11 @@ def test_a_cell_more_takes_well_under_a_hundredth_of_a_second() -> None:
 
 def test_quotes_are_gone_at_every_depth() -> None:
     lists = expanded("-m", "data=text", "data.files=['a b.txt'],['b.txt',c.txt]", "launcher.sbatch=['--hold']")
-    assert [config["data"]["files"] for config in lists] == [["a b.txt"], ["b.txt", "c.txt"]]
-    assert lists[0]["launcher"]["sbatch"] == ["--hold"]
+    assert [config.data.files for config in lists] == [("a b.txt",), ("b.txt", "c.txt")]
+    assert lists[0].launcher.sbatch == ("--hold",)
     [mapping] = expanded("-m", "sweep.blocks=[{arch.width:64,arch:'roberta'}]", "budget='5 s'")
-    assert (mapping["arch"]["name"], mapping["budget"]) == ("roberta", "5 s")
+    assert (mapping.arch.name, mapping.budget) == ("roberta", "5 s")
 
 
 def test_a_glob_stands_for_the_choices_of_a_group() -> None:
-    assert [config["arch"]["name"] for config in expanded("-m", "arch=glob(*)")] == ["modern", "roberta"]
+    assert [config.arch.name for config in expanded("-m", "arch=glob(*)")] == ["llama", "modern", "roberta"]

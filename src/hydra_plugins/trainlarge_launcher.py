@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
@@ -12,9 +11,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from trainlarge.commands.hydra_entry import chosen_action
+from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.engine import CellsFailed, Outcome
 from trainlarge.sweep.compose import plain
+from trainlarge.sweep.expand import read_config
 from trainlarge.sweep.plan import make_cells
 
 ConfigStore.instance().store(
@@ -45,12 +46,12 @@ class TrainlargeLauncher(Launcher):
         loader = self.hydra_context.config_loader
         composed = [loader.load_sweep_config(self.config, list(overrides)) for overrides in job_overrides]
         stage = str(OmegaConf.select(self.config, "hydra.job.config_name"))
-        configs = [plain(config) for config in composed]
+        configs = [read_config(stage, plain(config)) for config in composed]
         outcome = self._act(stage, configs)
         cells = [make_cells(stage, [config])[0].id for config in configs]
         return [_job_return(outcome, cell, overrides) for cell, overrides in zip(cells, job_overrides, strict=True)]
 
-    def _act(self, stage: str, configs: list[dict[str, Any]]) -> Outcome:
+    def _act(self, stage: str, configs: list[StageConfig]) -> Outcome:
         outcome = chosen_action()(stage, configs)
         if not isinstance(outcome, Outcome):
             sweeper = OmegaConf.select(self.config, "hydra.runtime.choices")["hydra/sweeper"]

@@ -39,8 +39,9 @@ class TrainlargeSweeper(Sweeper):
         fixed = [override for override in overrides if not override.is_sweep_override()]
         composer = Composer(lambda choices: self._compose(fixed, choices), self._is_group)
         axes = {_key(override): _values(override) for override in overrides if override.is_sweep_override()}
-        configs = sweep_configs(composer, axes | self._replaced(composer, fixed))
-        return chosen_action()(_stage(self.config), configs)
+        stage = _stage(self.config)
+        configs = sweep_configs(composer, stage, axes | self._replaced(composer, fixed))
+        return chosen_action()(stage, configs)
 
     def _compose(self, fixed: list[Override], choices: list[str]) -> DictConfig:
         chosen = {choice.partition("=")[0] for choice in choices}

@@ -25,4 +25,6 @@ class UserError(ValueError):
 
 
 def _one_line(value: Any) -> str:
+    """The value as a user would write it: a tuple as a list."""
+    value = list(value) if isinstance(value, tuple) else value
     return " ".join(str(value).split())

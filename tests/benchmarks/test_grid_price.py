@@ -19,9 +19,7 @@ def grid_price(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def record(grid_price: ModuleType, schedule: str, steps: int, branch_step: int) -> dict[str, Any]:
-    [config, *_] = (
-        config for config in grid_price._configs("16x1", [steps], 1) if config["schedule"]["name"] == schedule
-    )
+    [config, *_] = (config for config in grid_price._configs("16x1", [steps], 1) if config.schedule.name == schedule)
     return {"config": config, "step": steps, "flops": steps * 10.0, "branch_step": branch_step}
 
 

@@ -133,7 +133,7 @@ def test_weights_that_a_compress_cell_still_needs_stay(study: Study) -> None:
     folder = next(study.folders("compress"))
     folder.clear_result()
     assert kinds(study, checkpoints=True)["checkpoints"] == 1000
-    assert next(study.folders("train")).id == folder.cell().config["checkpoint"]
+    assert next(study.folders("train")).id == folder.cell().config.checkpoint
 
 
 def test_states_of_recovery_stay_until_all_recipes_that_share_it_are_done(study: Study) -> None:

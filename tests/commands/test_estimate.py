@@ -12,6 +12,7 @@ from trainlarge.cli import main
 from trainlarge.commands import step_times
 from trainlarge.commands.estimate import Estimate, JobEstimate, estimate, packed_bytes
 from trainlarge.commands.step_times import StepTimes, cores_of_a_job
+from trainlarge.config.schema import StageConfig, TrainConfig
 from trainlarge.models.shape import shape_of
 from trainlarge.sweep.plan import look_ahead, make_cells
 from trainlarge.sweep.store import CellFolder, Study
@@ -27,7 +28,7 @@ def tiny(tiny: Tiny) -> Tiny:
     return lambda *overrides: tiny("impl.threads=1", *overrides)
 
 
-def estimate_of(study: Study, stage: str, configs: list[dict[str, Any]], redo: bool = False) -> Estimate:
+def estimate_of(study: Study, stage: str, configs: list[StageConfig], redo: bool = False) -> Estimate:
     plan = look_ahead(study, stage, make_cells(stage, configs), redo)
     return estimate(study, plan, StepTimes(study, is_here=True, cores=cores_of_a_job(configs[0])), at_once=1)
 
@@ -107,7 +108,7 @@ def test_space_is_that_of_the_files(tiny: Tiny, compose: Any, study: Study, run_
     before = estimate_of(study, "compress", recipes)
     assert before.jobs[0].seconds is None and before.jobs[0].flops and len(before.jobs) == 1
     for cell in run_here("compress", recipes):
-        size = packed_bytes(shape_of(folder.cell().config), cell.cell().config)
+        size = packed_bytes(shape_of(folder.cell().as_train), cell.cell().as_compress.recipe)
         assert size == pytest.approx(cell.packed.stat().st_size, rel=0.05)
     after = estimate_of(study, "compress", recipes, redo=True)
     assert after.jobs[0].seconds and after.jobs[0].timed_on
@@ -169,8 +170,8 @@ def time_steps(study: Study, seconds: float, **implementation: Any) -> dict[str,
     return dict(probe)
 
 
-def _resolved(config: dict[str, Any]) -> dict[str, Any]:
-    return make_cells("train", [config])[0].config
+def _resolved(config: TrainConfig) -> TrainConfig:
+    return make_cells("train", [config])[0].as_train
 
 
 def job_of(seconds: float) -> JobEstimate:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from trainlarge.commands.rerun import compose_config, hydra_text, overrides
 from trainlarge.commands.show import show_cell
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.expand import read_config
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import Study
@@ -27,7 +29,7 @@ def test_the_command_makes_the_same_cell(here: Study, stage: str) -> None:
         line = show_cell(folder.id, here.name).splitlines()[-1].strip()
         program, verb, *arguments = shlex.split(line)
         assert (program, verb) == ("trainlarge", stage)
-        assert make_cells(stage, [compose_config(stage, arguments)])[0].id == folder.id
+        assert make_cells(stage, [read_config(stage, compose_config(stage, arguments))])[0].id == folder.id
         assert len(arguments) < 12, "what follows from rules and defaults is left out"
 
 
@@ -103,8 +105,8 @@ def _plain(found: object) -> object:
 
 def test_another_group_and_files_with_spaces_are_named() -> None:
     cell = made.train_cell("some", (64, 1), "7.5 s")
-    data = cell.config["data"] | {"name": "text", "files": ["/some where/a.txt"]}
-    arguments = overrides(Cell("train", cell.config | {"data": data}))
+    data = replace(cell.as_train.data, name="text", files=("/some where/a.txt",))
+    arguments = overrides(Cell("train", replace(cell.as_train, data=data)))
     assert arguments[0] == "data=text"
     assert 'data.files=["/some where/a.txt"]' in arguments
     assert compose_config("train", arguments)["data"]["files"] == ["/some where/a.txt"]

@@ -12,14 +12,15 @@ import torch
 
 from trainlarge.cli import main
 from trainlarge.compression import load_packed
-from trainlarge.compression.cells import recipe_of, resolve
+from trainlarge.compression.cells import STAGE
+from trainlarge.config.plain import from_plain, to_plain
 from trainlarge.config.recipe import Recipe
+from trainlarge.config.schema import CompressConfig
 from trainlarge.config.structure import Heads
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import make_cells
-from trainlarge.sweep.stages import runner
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -49,9 +50,9 @@ def trained(study: Study, tiny: Compose) -> CellFolder:
 
 def test_cells_from_before_keep_their_ids(trained: CellFolder, compose: Compose) -> None:
     overrides = [f"checkpoint={trained.id}", "study=tiny", "prune.sparsity=0.6", "quantize.bits=4"]
-    cell = Cell("compress", resolve(compose("compress", *overrides)))
+    cell = Cell("compress", STAGE.resolve(compose("compress", *overrides)))
     assert cell.identity["config"] == {**FIRST_FORM, "checkpoint": trained.id}
-    assert Cell("compress", FIRST_FORM).id == "5cfbbc2a6127"
+    assert Cell("compress", from_plain(CompressConfig, FIRST_FORM)).id == "5cfbbc2a6127"
 
 
 @pytest.mark.parametrize(
@@ -67,26 +68,27 @@ def test_cells_from_before_keep_their_ids(trained: CellFolder, compose: Compose)
 )
 def test_what_does_nothing_does_not_change_the_id(trained: CellFolder, compose: Compose, off: str) -> None:
     overrides = [f"checkpoint={trained.id}", "study=tiny", "prune.sparsity=0.6"]
-    plain = resolve(compose("compress", *overrides))
-    assert Cell("compress", resolve(compose("compress", *overrides, off))).id == Cell("compress", plain).id
+    plain = STAGE.resolve(compose("compress", *overrides))
+    assert Cell("compress", STAGE.resolve(compose("compress", *overrides, off))).id == Cell("compress", plain).id
 
 
 def test_thirty_two_bits_round_no_activations(trained: CellFolder, compose: Compose) -> None:
     overrides = [f"checkpoint={trained.id}", "study=tiny", "activations=dynamic"]
     ids = [
-        Cell("compress", resolve(compose("compress", *overrides, f"activations.bits={bits}"))).id for bits in (32, 8)
+        Cell("compress", STAGE.resolve(compose("compress", *overrides, f"activations.bits={bits}"))).id
+        for bits in (32, 8)
     ]
-    assert ids[0] == Cell("compress", resolve(compose("compress", *overrides[:2]))).id != ids[1]
+    assert ids[0] == Cell("compress", STAGE.resolve(compose("compress", *overrides[:2]))).id != ids[1]
 
 
 def test_a_resolved_configuration_gives_its_recipe_again(trained: CellFolder, compose: Compose) -> None:
     overrides = [f"checkpoint={trained.id}", "study=tiny", "structure=heads", "structure.keep=0.5", "quantize.bits=4"]
-    first = resolve(compose("compress", *overrides, "order=[quantize,structure]"))
-    assert first["order"] == ["quantize", "structure"]
-    assert resolve(first) == first
-    recipe = recipe_of(first)
+    first = STAGE.resolve(compose("compress", *overrides, "order=[quantize,structure]"))
+    assert to_plain(first)["order"] == ["quantize", "structure"]
+    assert STAGE.resolve(first) == first
+    recipe = first.recipe
     assert recipe.structure == Heads(0.5) and recipe.order == ("quantize", "structure")
-    other = resolve(compose("compress", *overrides))
+    other = STAGE.resolve(compose("compress", *overrides))
     assert Cell("compress", other).id != Cell("compress", first).id
 
 
@@ -104,7 +106,7 @@ def test_bad_configuration_is_one_line(
     trained: CellFolder, compose: Compose, overrides: list[str], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        resolve(compose("compress", f"checkpoint={trained.id}", "study=tiny", *overrides))
+        STAGE.resolve(compose("compress", f"checkpoint={trained.id}", "study=tiny", *overrides))
 
 
 def test_a_job_takes_the_checkpoint_of_its_own_study_wherever_that_lies(
@@ -119,7 +121,7 @@ def test_a_job_takes_the_checkpoint_of_its_own_study_wherever_that_lies(
     copied = Study(study.path.rename(root / "renamed"))
     job = RunningJob.claim(copied, "compress", [cell.id])
     with job.running():
-        runner("compress").run(job)
+        STAGE.run(job)
     assert copied.folder("compress", cell.id).is_done() and not study.path.exists()
 
 
@@ -146,7 +148,7 @@ def test_a_sweep_over_structures(
         record, model = folder.record(), load_packed(folder.packed)
         assert record["parameters"] == model.num_parameters()
         assert record["file_bytes"] == folder.packed.stat().st_size
-        assert Recipe.from_json(record["recipe"]) == recipe_of(folder.cell().config)
+        assert Recipe.from_json(record["recipe"]) == folder.cell().as_compress.recipe
         assert json.loads(json.dumps(record)) == record and torch.tensor(record["loss"]).isfinite()
         assert (record["unknown_share"] > 0) == ("vocabulary" in record["order"])
         assert 0 <= record["relative_squared_error"] <= 1

@@ -24,7 +24,7 @@ from transformers import (
 from trainlarge.cli import main
 from trainlarge.commands.show import show_cell
 from trainlarge.compression import Dynamic, Magnitude, Recipe, Uniform, compress, load_packed, save_packed
-from trainlarge.compression.cells import resolve
+from trainlarge.compression.cells import STAGE
 from trainlarge.compression.checkpoint import folder_digest
 from trainlarge.compression.own_tokenizer import own_tokenizer
 from trainlarge.errors import UserError
@@ -73,7 +73,7 @@ def test_a_folder_is_compressed_in_one_command(study: Study, folder: Path, text:
     assert main(["compress", f"checkpoint={folder}", *text, *recipes, "quantize.bits=8"]) == 0
     [cell] = study.folders("compress")
     record = cell.record()
-    assert record["parent"] == cell.cell().config["checkpoint_digest"]
+    assert record["parent"] == cell.cell().as_compress.checkpoint_digest
     assert load_packed(cell.packed).num_parameters() == record["parameters"]
     assert record["unknown_share"] > 0
     assert main(["plan", "compress", f"checkpoint={folder}", *text]) == 0
@@ -143,14 +143,14 @@ def _emptied(folder: Path) -> int:
 def test_identity_is_content_and_not_place(folder: Path, text: list[str], study: Study, compose: Compose) -> None:
     moved = shutil.copytree(folder, folder.with_name("moved"))
     one, other = (
-        Cell("compress", resolve(compose("compress", f"checkpoint={path}", *text))) for path in (folder, moved)
+        Cell("compress", STAGE.resolve(compose("compress", f"checkpoint={path}", *text))) for path in (folder, moved)
     )
     assert one.id == other.id
-    shorter = resolve(compose("compress", f"checkpoint={folder}", *text, "data.sequence_length=8"))
+    shorter = STAGE.resolve(compose("compress", f"checkpoint={folder}", *text, "data.sequence_length=8"))
     assert Cell("compress", shorter).id != one.id
     weights = moved / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    assert Cell("compress", resolve(compose("compress", f"checkpoint={moved}", *text))).id != one.id
+    assert Cell("compress", STAGE.resolve(compose("compress", f"checkpoint={moved}", *text))).id != one.id
 
 
 def test_each_text_of_a_sweep_evaluates_its_own_cells(
@@ -230,7 +230,7 @@ def test_what_is_missing_is_named(folder: Path, text: list[str], study: Study, c
     (folder / missing).unlink()
     name = "safetensors" if missing.startswith("model") else missing
     with pytest.raises(UserError, match=rf"^checkpoint=.*{name} missing"):
-        resolve(compose("compress", f"checkpoint={folder}", *text))
+        STAGE.resolve(compose("compress", f"checkpoint={folder}", *text))
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_a_text_that_does_not_fit(
     folder: Path, text: list[str], study: Study, compose: Compose, overrides: list[str], key: str
 ) -> None:
     with pytest.raises(UserError, match=rf"^{key}"):
-        resolve(compose("compress", f"checkpoint={folder}", *text, *overrides))
+        STAGE.resolve(compose("compress", f"checkpoint={folder}", *text, *overrides))
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model(
@@ -279,7 +279,7 @@ def test_a_tokenizer_without_a_mask(folder: Path) -> None:
 
 
 def _id(folder: Path, text: list[str], compose: Compose) -> str:
-    return Cell("compress", resolve(compose("compress", f"checkpoint={folder}", *text))).id
+    return Cell("compress", STAGE.resolve(compose("compress", f"checkpoint={folder}", *text))).id
 
 
 def test_the_identity_covers_what_is_loaded_and_nothing_else(

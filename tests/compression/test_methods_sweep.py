@@ -6,7 +6,6 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from trainlarge.compression.cells import recipe_of
 from trainlarge.config.method import METHODS
 from trainlarge.config.recipe import SLOTS
 from trainlarge.config.register import register_schema
@@ -19,8 +18,8 @@ SWEEP = ["+sweeps=compression_methods/compress", f"hydra.searchpath=[file://{sha
 
 @pytest.mark.long
 def test_it_has_every_method_of_every_slot() -> None:
-    configs = sweep_configs(Composer(_composed, lambda key: key in SLOTS), {"checkpoint": ["0123456789ab"]})
-    used = {type(step) for config in configs for step in recipe_of(config).steps}
+    configs = sweep_configs(Composer(_composed, lambda key: key in SLOTS), "compress", {"checkpoint": ["0123456789ab"]})
+    used = {type(step) for config in configs for step in config.recipe.steps}
     assert used == {kind for slot in METHODS.values() for kind in slot.values()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from trainlarge.cli import main
 from trainlarge.commands.show import show_cell
 from trainlarge.compression.parent import TOLERANCE
+from trainlarge.config.quantize import Uniform
+from trainlarge.config.recipe import Recipe
 from trainlarge.errors import UserError
 from trainlarge.sweep.files import write_json
 from trainlarge.sweep.status import State
@@ -67,7 +70,7 @@ def test_a_checkpoint_of_an_older_version_must_have_its_loss(
     run_here("compress", [recipe])
     change_weights(parent, by=1.0)
     with pytest.raises(UserError, match=r"model\.safetensors=changed: allowed is weights with the loss of the record"):
-        run_here("compress", [recipe | {"quantize": {**recipe["quantize"], "bits": 4}}])
+        run_here("compress", [replace(recipe, recipe=Recipe(quantize=Uniform(4)))])
 
 
 @pytest.mark.parametrize("change", [-2 * TOLERANCE, 2 * TOLERANCE])

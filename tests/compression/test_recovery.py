@@ -92,12 +92,12 @@ def test_recovery_continues_the_data_of_its_parent_at_a_tenth_of_its_rate(
 
     def noted(loop: Loop, start: int, stop: int, rate: Callable[[int], float], observer: Any) -> None:
         steps.append((start, stop))
-        rates.extend(loop.module.optim["peak_lr"] * rate(step) for step in range(start, stop))
+        rates.extend(loop.module.optim.peak_lr * rate(step) for step in range(start, stop))
         run(loop, start, stop, rate, observer)
 
     monkeypatch.setattr(Loop, "run", noted)
     run_here("compress", [config(*PRUNED, "recover=retrain", "recover.budget=20 steps")])
-    peak = parent.cell().config["optim"]["peak_lr"]
+    peak = parent.cell().config.optim.peak_lr
     assert steps == [(100, 120)]
     assert rates == pytest.approx([0.1 * peak * (1 - step / 20) for step in range(20)])
 

@@ -175,7 +175,7 @@ def test_rounded_activations_are_evaluated_as_the_file_computes(
 
 def _loss_of_file(folder: CellFolder) -> float:
     """Of the packed file, evaluated as the train cell's own evaluation set asks."""
-    config = find_checkpoint(folder.cell().config).config
-    task = make_task(config, FORWARDS["fast"])
+    config = find_checkpoint(folder.cell().as_compress)
+    task = make_task(config.task, config.data, FORWARDS["fast"])
     data = task.evaluation_set(task.prepare(Study.named("tiny").data_root))
     return task.evaluate(load_packed(folder.packed), data).loss

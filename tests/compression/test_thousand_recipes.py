@@ -7,11 +7,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.launch.progress import LINE_SECONDS
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
@@ -23,7 +23,7 @@ GROWTH = 64e6
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_thousand_recipes_in_one_command(
-    run_here: Callable[..., list[CellFolder]], tiny: Callable[..., dict[str, Any]], study: Study, tmp_path: Path
+    run_here: Callable[..., list[CellFolder]], tiny: Callable[..., TrainConfig], study: Study, tmp_path: Path
 ) -> None:
     [parent] = run_here("train", [tiny()])
     sparsities = ",".join(f"{number / 125:g}" for number in range(125))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainlarge.commands.rerun import compose_config
 from trainlarge.config.method import METHODS, Method
 from trainlarge.config.prune import Magnitude, Random, SparseGPT, Wanda
 from trainlarge.config.quantize import GPTQ, Binary, KMeans, MinMax, Mixed, Outliers, Ternary, Uniform
@@ -117,9 +117,9 @@ def test_a_group_size_counts_for_groups_only() -> None:
 
 
 @pytest.mark.parametrize("slot", ["prune", "quantize"])
-def test_every_method_has_a_group_file_with_all_its_fields(slot: str, compose: Callable[..., dict[str, Any]]) -> None:
+def test_every_method_has_a_group_file_with_all_its_fields(slot: str) -> None:
     groups_of = [path.stem for path in (share_folder() / "conf" / slot).glob("*.yaml") if path.stem != "none"]
-    named = {name: compose("compress", "checkpoint=x", f"{slot}={name}")[slot] for name in groups_of}
+    named = {name: compose_config("compress", ["checkpoint=x", f"{slot}={name}"])[slot] for name in groups_of}
     assert {group["name"] for group in named.values()} == set(METHODS[slot])
     for name, group in named.items():
         kind = METHODS[slot][group["name"]]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from groups import data_group
+from trainlarge.config.data import DataConfig
 from trainlarge.data.prepare import PreparedData, prepare
 
 WORDS = ["the", "of", "model", "layer", "width", "depth", "budget", "naïve", "模型", "x=1", "a_b", "don't", "\t", ""]
@@ -28,12 +29,12 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def data(text_file: Path) -> dict[str, Any]:
+def data(text_file: Path) -> DataConfig:
     """A cell's data group on the small text."""
-    return {"name": "text", "files": [str(text_file)], "validation_share": 0.2, "vocab_size": 300}
+    return data_group({"name": "text", "files": [str(text_file)], "validation_share": 0.2, "vocab_size": 300})
 
 
 @pytest.fixture(scope="session")
-def prepared(data: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+def prepared(data: DataConfig, tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     """The small text, prepared."""
     return prepare(data, tmp_path_factory.mktemp("root"))

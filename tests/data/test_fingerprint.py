@@ -8,10 +8,12 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from groups import data_group
 from trainlarge.data.fingerprint import _stamped_fingerprint, fingerprint
 from trainlarge.data.stdlib import source_files
 from trainlarge.errors import UserError
@@ -19,7 +21,7 @@ from trainlarge.sweep.digest import _stamped_digest
 
 
 def text(*files, **more):
-    return {"name": "text", "files": [str(file) for file in files], "vocab_size": 300, **more}
+    return data_group({"name": "text", "files": [str(file) for file in files], "vocab_size": 300, **more})
 
 
 @pytest.fixture
@@ -54,11 +56,9 @@ def test_every_part_of_the_rule_counts(files):
 def test_what_cannot_change_the_text_does_not_count(files):
     one, two = files
     assert fingerprint(text(one)) == fingerprint(text(one, text_column="body"))
-    assert fingerprint(text(one) | {"vocab_size": 500, "sequence_length": 7, "fingerprint": "0"}) == fingerprint(
-        text(one)
-    )
+    assert fingerprint(replace(text(one), vocab_size=500, sequence_length=7, fingerprint="0")) == fingerprint(text(one))
     held_out = text(one, validation_files=[str(two)])
-    assert fingerprint(held_out) == fingerprint(held_out | {"validation_share": 0.3})
+    assert fingerprint(held_out) == fingerprint(replace(held_out, validation_share=0.3))
 
 
 def test_changed_content_is_noticed(files):
@@ -73,7 +73,7 @@ def test_pinned_value(tmp_path):
 
 
 def of_stdlib(size: int) -> str:
-    return fingerprint({"name": "stdlib", "vocab_size": size})
+    return fingerprint(data_group({"name": "stdlib", "vocab_size": size}))
 
 
 def calls_during(run: Callable[[], object]) -> int:

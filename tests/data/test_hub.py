@@ -3,13 +3,14 @@ from __future__ import annotations
 import datasets
 import pytest
 
+from groups import data_group
 from trainlarge.data.corpus import corpus
 from trainlarge.data.hub import HubText
 from trainlarge.errors import UserError
 
 
 def test_data_set_that_cannot_be_had_is_told_in_one_line():
-    source = corpus({"name": "text", "hub": "trainlarge-tests/there-is-no-such-data-set"})
+    source = corpus(data_group({"name": "text", "hub": "trainlarge-tests/there-is-no-such-data-set"}))
     for ask in (source.contents, lambda: list(source.documents("train"))):
         with pytest.raises(UserError, match="a network to reach it") as caught:
             ask()
@@ -18,7 +19,7 @@ def test_data_set_that_cannot_be_had_is_told_in_one_line():
 
 def test_files_and_hub_exclude_each_other(text_file):
     with pytest.raises(UserError, match="null beside data.files"):
-        corpus({"name": "text", "hub": "a/b", "files": [str(text_file)]})
+        corpus(data_group({"name": "text", "hub": "a/b", "files": [str(text_file)]}))
 
 
 def test_rows_of_a_loaded_data_set_are_split_by_their_text(monkeypatch):
@@ -26,7 +27,7 @@ def test_rows_of_a_loaded_data_set_are_split_by_their_text(monkeypatch):
     asked = []
     monkeypatch.setattr("trainlarge.data.hub.hub_commit", lambda name: "c0ffee")
     monkeypatch.setattr("datasets.load_dataset", lambda *names, **options: asked.append((names, options)) or rows)
-    source = corpus({"name": "text", "hub": "a/b:small", "text_column": "body", "validation_share": 0.2})
+    source = corpus(data_group({"name": "text", "hub": "a/b:small", "text_column": "body", "validation_share": 0.2}))
     assert isinstance(source, HubText)
     train, validation = set(source.documents("train")), set(source.documents("validation"))
     assert train | validation == set(rows["body"]) and not train & validation and 20 < len(validation) < 60

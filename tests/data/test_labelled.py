@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from groups import data_group
+from trainlarge.config.data import DataConfig
 from trainlarge.data.labelled import Columns, LabelledData, cut_lengths, labelled_rows, prepare_labelled, sorted_labels
 from trainlarge.data.text import TextFiles
 from trainlarge.data.tokenizer import CLS_ID, PAD_ID, SEP_ID, load_tokenizer
@@ -55,8 +57,9 @@ FORMATS: dict[str, Callable[[Path, Table], None]] = {
 }  # fmt: skip
 
 
-def group(*files: Path, **more: Any) -> dict[str, Any]:
-    return {"name": "text", "files": [str(file) for file in files], "vocab_size": 270, "validation_share": 0.3, **more}
+def group(*files: Path, **more: Any) -> DataConfig:
+    keys = {"name": "text", "files": [str(file) for file in files], "vocab_size": 270, "validation_share": 0.3}
+    return data_group({**keys, **more})
 
 
 @pytest.mark.parametrize("name", FORMATS)

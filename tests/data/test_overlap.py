@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from groups import data_group
 from trainlarge.data.overlap import MOST_PASSAGES, Overlap, OverlapCounter
 from trainlarge.data.prepare import prepare
 from trainlarge.sweep.sealed import read_sealed, write_sealed
@@ -57,7 +58,7 @@ def test_copied_rows_are_counted_told_and_kept(tmp_path: Path, caplog: pytest.Lo
     held_out = [*rows[270:], None]
     (tmp_path / "held_out.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in held_out))
     files = {"files": [str(tmp_path / "train.jsonl")], "validation_files": [str(tmp_path / "held_out.jsonl")]}
-    data = {"name": "text", "vocab_size": 300, **files}
+    data = data_group({"name": "text", "vocab_size": 300, **files})
     built = prepare(data, tmp_path / "root")
     printed = caplog.messages
     text = "\n".join(printed)
@@ -72,7 +73,8 @@ def test_copied_rows_are_counted_told_and_kept(tmp_path: Path, caplog: pytest.Lo
 
 def test_data_that_was_prepared_before_the_count_has_no_facts(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\n\n".join(prose(60, i) for i in range(40)))
-    data = {"name": "text", "files": [str(tmp_path / "a.txt")], "vocab_size": 300, "split": "grouped"}
+    keys = {"name": "text", "files": [str(tmp_path / "a.txt")], "vocab_size": 300, "split": "grouped"}
+    data = data_group(keys)
     built = prepare(data, tmp_path / "root")
     meta = read_sealed(built.folder / "meta.json")
     facts = {key: value for key, value in meta.items() if key not in ("rows", "overlap")}

@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from groups import data_group
 from trainlarge.data.corpus import corpus
 from trainlarge.data.fingerprint import fingerprint
 from trainlarge.data.prepare import load_prepared, prepare, prepared_key
@@ -20,17 +22,19 @@ from trainlarge.errors import UserError
 BUILDER = """
 import json, sys
 from pathlib import Path
+from trainlarge.config.data import DataConfig
+from trainlarge.config.plain import from_plain
 from trainlarge.data.prepare import prepare
 print("ready", flush=True)
 sys.stdin.readline()
-folder = prepare(json.loads(sys.argv[1]), Path(sys.argv[2])).folder
+folder = prepare(from_plain(DataConfig, json.loads(sys.argv[1])), Path(sys.argv[2])).folder
 print((folder / "train.bin").stat().st_ino)
 """
 
 
 def start_builder(data, root):
     """Process that has imported everything and builds when it is told to."""
-    command = [sys.executable, "-c", BUILDER, json.dumps(data), str(root)]
+    command = [sys.executable, "-c", BUILDER, json.dumps(data.plain), str(root)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
     return process
@@ -61,7 +65,7 @@ def test_building_twice_gives_the_same_bytes_and_one_folder_each(data, prepared,
     again = prepare(data, tmp_path)
     for name in ("train.bin", "validation.bin", "tokenizer.json", "meta.json"):
         assert (again.folder / name).read_bytes() == (prepared.folder / name).read_bytes()
-    other = prepare(data | {"vocab_size": 301}, tmp_path)
+    other = prepare(replace(data, vocab_size=301), tmp_path)
     assert other.folder != again.folder and other.fingerprint == again.fingerprint
 
 
@@ -71,7 +75,7 @@ def test_key_is_pinned():
 
 def test_frozen_fingerprint_needs_no_text_once_prepared(data, text_file, tmp_path):
     shutil.copy(text_file, tmp_path / "a.txt")
-    frozen = data | {"files": [str(tmp_path / "a.txt")], "fingerprint": fingerprint(data)}
+    frozen = replace(data, files=(str(tmp_path / "a.txt"),), fingerprint=fingerprint(data))
     built = prepare(frozen, tmp_path / "root")
     (tmp_path / "a.txt").unlink()
     assert prepare(frozen, tmp_path / "root").folder == built.folder
@@ -79,24 +83,24 @@ def test_frozen_fingerprint_needs_no_text_once_prepared(data, text_file, tmp_pat
 
 def test_text_that_changed_since_it_was_frozen_is_refused(data, tmp_path):
     with pytest.raises(UserError, match="data.fingerprint=0000: .* has changed"):
-        prepare(data | {"fingerprint": "0000"}, tmp_path)
+        prepare(replace(data, fingerprint="0000"), tmp_path)
 
 
 @pytest.mark.parametrize(("share", "empty"), [(1e-9, "validation"), (1 - 1e-9, "train")])
 def test_empty_split(data, tmp_path, share, empty):
     with pytest.raises(UserError, match=f"data.files=.*none is left for {empty}"):
-        prepare(data | {"validation_share": share}, tmp_path)
+        prepare(replace(data, validation_share=share), tmp_path)
 
 
 def test_blank_validation_file(data, tmp_path):
     (tmp_path / "blank.txt").write_text("\n \n")
     with pytest.raises(UserError, match="none is left for validation"):
-        prepare(data | {"validation_files": [str(tmp_path / "blank.txt")]}, tmp_path)
+        prepare(replace(data, validation_files=(str(tmp_path / "blank.txt"),)), tmp_path)
 
 
 def test_a_failed_build_leaves_no_folder(data, tmp_path):
     with pytest.raises(UserError, match="data.vocab_size"):
-        prepare(data | {"vocab_size": 100_000}, tmp_path)
+        prepare(replace(data, vocab_size=100_000), tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
@@ -120,7 +124,7 @@ def test_two_processes_at_once_build_once(data, prepared, tmp_path):
 
 def test_killed_builder_leaves_nothing_that_is_used(tmp_path):
     (tmp_path / "long.txt").write_text("\n\n".join(f"paragraph {i} " + "word " * 200 for i in range(4000)))
-    data = {"name": "text", "files": [str(tmp_path / "long.txt")], "vocab_size": 300}
+    data = data_group({"name": "text", "files": [str(tmp_path / "long.txt")], "vocab_size": 300})
     folder = tmp_path / prepared_key(fingerprint(data), 300, TextFiles.VERSION)
     partial = folder.with_name(f".{folder.name}.partial")
     builder = start_builder(data, tmp_path)
@@ -171,7 +175,7 @@ def test_what_an_older_version_prepared_is_used_as_far_as_it_proves_itself(data,
 
 def test_damaged_data_whose_text_is_gone_is_named(data, text_file, tmp_path):
     shutil.copy(text_file, tmp_path / "a.txt")
-    frozen = data | {"files": [str(tmp_path / "a.txt")], "fingerprint": fingerprint(data)}
+    frozen = replace(data, files=(str(tmp_path / "a.txt"),), fingerprint=fingerprint(data))
     built = prepare(frozen, tmp_path / "root")
     (tmp_path / "a.txt").write_text("another text\n\n" * 1000)
     (built.folder / "train.bin").unlink()

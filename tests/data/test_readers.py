@@ -15,6 +15,7 @@ import pyarrow.parquet
 import pytest
 import zstandard
 
+from groups import data_group
 from trainlarge.data.corpus import corpus
 from trainlarge.data.formats import Reading
 from trainlarge.data.rows import RowCounts
@@ -224,7 +225,9 @@ def test_a_folder_stands_for_the_files_in_it(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"text\n{name}")
     source = corpus(
-        {"name": "text", "files": [str(tmp_path), str(tmp_path / "b"), str(tmp_path / "b" / ".." / "a.txt")]}
+        data_group(
+            {"name": "text", "files": [str(tmp_path), str(tmp_path / "b"), str(tmp_path / "b" / ".." / "a.txt")]}
+        )
     )
     assert sorted(path.name for path in source.files) == ["a.txt", "c.md", "d.csv"]  # type: ignore[attr-defined]
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from groups import data_group
 from trainlarge.data.corpus import corpus
 from trainlarge.data.near_duplicates import near_duplicates
 from trainlarge.data.overlap import OverlapCounter
@@ -10,11 +11,11 @@ from trainlarge.errors import UserError
 
 
 def test_splits_are_disjoint_complete_and_stable():
-    source = corpus({"name": "stdlib"})
+    source = corpus(data_group({"name": "stdlib"}))
     train, validation = list(source.documents("train")), list(source.documents("validation"))
     assert not set(train) & set(validation)
     assert 0.02 < len(validation) / (len(train) + len(validation)) < 0.1
-    assert train == list(corpus({"name": "stdlib"}).documents("train"))
+    assert train == list(corpus(data_group({"name": "stdlib"})).documents("train"))
     assert sum(map(len, train)) > 5_000_000
 
 
@@ -50,11 +51,11 @@ def test_files_that_are_not_utf8_or_blank_are_left_out(tmp_path):
 def test_python_without_sources_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("trainlarge.data.stdlib._root", lambda: tmp_path)
     with pytest.raises(UserError, match="no Python source text"):
-        corpus({"name": "stdlib"})
+        corpus(data_group({"name": "stdlib"}))
 
 
 def grouped() -> tuple[list[str], list[str]]:
-    source = corpus({"name": "stdlib", "split": "grouped"})
+    source = corpus(data_group({"name": "stdlib", "split": "grouped"}))
     return list(source.documents("train")), list(source.documents("validation"))
 
 
@@ -73,7 +74,7 @@ def test_the_newest_split_is_balanced_and_holds_no_tables() -> None:
 def test_the_newest_split_has_less_in_common_than_the_first() -> None:
     found = {}
     for rule in ("documents", "grouped"):
-        source, counter = corpus({"name": "stdlib", "split": rule}), OverlapCounter()
+        source, counter = corpus(data_group({"name": "stdlib", "split": rule})), OverlapCounter()
         list(counter.validation(source.documents("validation")))
         list(counter.training(source.documents("train")))
         found[rule] = counter.result().shares()["overlap_passages"]

@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 import zstandard
 
+from groups import data_group
 from trainlarge.data.corpus import Corpus, corpus
 from trainlarge.data.formats import Reading
 from trainlarge.data.text import read_documents
@@ -73,8 +74,8 @@ def test_odd_folder_names(tmp_path, folder):
     held_out = path.with_name("b.txt")
     held_out.write_text("held out")
     names = {"files": [str(path)], "validation_files": [str(held_out)]}
-    assert list(corpus({"name": "text", **names}).documents("train")) == ["hello"]
-    assert list(corpus({"name": "text", **names}).documents("validation")) == ["held out"]
+    assert list(corpus(data_group({"name": "text", **names})).documents("train")) == ["hello"]
+    assert list(corpus(data_group({"name": "text", **names})).documents("validation")) == ["held out"]
 
 
 def test_nothing_is_left_in_the_cache_folders(tmp_path, monkeypatch, capfd):
@@ -93,7 +94,7 @@ def test_patterns_home_and_mixed_formats(tmp_path, monkeypatch):
     (tmp_path / "deep" / "er" / "b.txt").write_text("from the text")
     (tmp_path / "a.csv").write_bytes(as_csv("text"))
     files = ["~/**/*.txt", "~/*.csv", "~/a.csv"]
-    source = corpus({"name": "text", "files": files, "validation_share": 0.5})
+    source = corpus(data_group({"name": "text", "files": files, "validation_share": 0.5}))
     assert sorted([*source.documents("train"), *source.documents("validation")]) == sorted(["from the text", *TEXTS])
 
 
@@ -102,7 +103,7 @@ def mixed(folder: Path, jsonl: str, table: str) -> Corpus:
     folder.mkdir()
     (folder / jsonl).write_bytes(as_jsonl("text"))
     (folder / table).write_bytes(as_csv("text").replace(b"one", b"won"))
-    return corpus({"name": "text", "files": str(folder / "*"), "validation_share": 0.5})
+    return corpus(data_group({"name": "text", "files": [str(folder / "*")], "validation_share": 0.5}))
 
 
 def test_hashed_split_is_disjoint_and_independent_of_names(tmp_path):
@@ -115,8 +116,8 @@ def test_hashed_split_is_disjoint_and_independent_of_names(tmp_path):
 def test_validation_files_are_the_validation_split(tmp_path):
     (tmp_path / "train.jsonl").write_bytes(as_jsonl("text"))
     (tmp_path / "validation.txt").write_text("held out")
-    names = {"files": str(tmp_path / "train.jsonl"), "validation_files": [str(tmp_path / "validation.txt")]}
-    source = corpus({"name": "text", **names})
+    names = {"files": [str(tmp_path / "train.jsonl")], "validation_files": [str(tmp_path / "validation.txt")]}
+    source = corpus(data_group({"name": "text", **names}))
     assert list(source.documents("train")) == TEXTS
     assert list(source.documents("validation")) == ["held out"]
 
@@ -135,7 +136,7 @@ def test_a_file_that_trains_does_not_validate(tmp_path, same):
     names = {"files": [str(train)], "validation_files": [str(tmp_path / "other.txt"), str(held_out)]}
     (tmp_path / "other.txt").write_text("another text")
     with pytest.raises(UserError, match=rf"data.validation_files={held_out}: allowed is files whose contents"):
-        corpus({"name": "text", **names}).contents()
+        corpus(data_group({"name": "text", **names})).contents()
 
 
 def test_blank_and_missing_entries_and_empty_files_give_no_document(tmp_path):
@@ -177,14 +178,13 @@ def test_missing_and_unsupported_files(tmp_path, key, name):
         (tmp_path / existing).write_text("x")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError) as caught:
-        corpus({"name": "text", "files": [str(tmp_path / "a.txt")], key: [str(tmp_path / name)]})
+        corpus(data_group({"name": "text", "files": [str(tmp_path / "a.txt")], key: [str(tmp_path / name)]}))
     assert caught.value.key == f"data.{key}"
 
 
-@pytest.mark.parametrize("files", [None, [], ""])
-def test_no_files_at_all(files):
+def test_no_files_at_all():
     with pytest.raises(UserError, match="data.hub"):
-        corpus({"name": "text", "files": files})
+        corpus(data_group({"name": "text", "files": []}))
 
 
 def test_wikipedia_articles(shared):
@@ -209,7 +209,7 @@ def book(chapters: int, seed: int) -> str:
 def test_the_newest_rule_cuts_a_book_at_one_place(tmp_path):
     for seed in range(2):
         (tmp_path / f"{seed}.txt").write_text(book(1000, seed))
-    source = corpus({"name": "text", "files": [str(tmp_path)], "split": "grouped"})
+    source = corpus(data_group({"name": "text", "files": [str(tmp_path)], "split": "grouped"}))
     train, validation = ("\n\n".join(source.documents(split)) for split in ("train", "validation"))
     for seed in range(2):
         whole = book(1000, seed)
@@ -222,7 +222,7 @@ def test_the_newest_rule_cuts_a_book_at_one_place(tmp_path):
 def test_the_newest_rule_keeps_short_files_whole(tmp_path):
     for seed in range(100):
         (tmp_path / f"{seed}.txt").write_text(book(6, seed))
-    source = corpus({"name": "text", "files": [str(tmp_path)], "split": "grouped"})
+    source = corpus(data_group({"name": "text", "files": [str(tmp_path)], "split": "grouped"}))
     sides = [{text.partition(":")[0] for text in source.documents(split)} for split in ("train", "validation")]
     # A document may begin in the middle of a file only if the file is cut.
     assert not sides[0] & sides[1] and len(sides[1]) == 5
@@ -233,7 +233,9 @@ def test_rows_that_differ_in_white_space_fall_on_one_side(tmp_path):
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in rows))
     found = {}
     for rule in ("documents", "grouped"):
-        source = corpus({"name": "text", "files": [str(tmp_path / "a.jsonl")], "validation_share": 0.3, "split": rule})
+        source = corpus(
+            data_group({"name": "text", "files": [str(tmp_path / "a.jsonl")], "validation_share": 0.3, "split": rule})
+        )
         sides = [{" ".join(text.split()) for text in source.documents(split)} for split in ("train", "validation")]
         found[rule] = len(sides[0] & sides[1])
     assert found["documents"] > 50 and found["grouped"] == 0
@@ -242,8 +244,8 @@ def test_rows_that_differ_in_white_space_fall_on_one_side(tmp_path):
 @pytest.mark.parametrize("line", ["word " * 100_000, "x" * 500_000])
 def test_one_giant_line_is_cut_for_both_splits(tmp_path, line):
     (tmp_path / "a.txt").write_text(line)
-    source = corpus({"name": "text", "files": [str(tmp_path / "a.txt")], "split": "grouped"})
+    source = corpus(data_group({"name": "text", "files": [str(tmp_path / "a.txt")], "split": "grouped"}))
     train, validation = (list(source.documents(split)) for split in ("train", "validation"))
     assert "".join(train + validation) == line and 0.04 < len(validation) / len(train) < 0.06
-    old = corpus({"name": "text", "files": [str(tmp_path / "a.txt")]})
+    old = corpus(data_group({"name": "text", "files": [str(tmp_path / "a.txt")]}))
     assert sum(len(list(old.documents(split))) for split in ("train", "validation")) == 1

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.launch.job import RunningJob
 from trainlarge.sweep.store import CellFolder, Study
 
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForMaskedLM
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import FORWARDS, Forward, library_logits, library_loss
@@ -21,11 +22,11 @@ from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.tasks.evaluation import EvaluationSet
 from trainlarge.tasks.masked_lm import MaskedLM
 from trainlarge.tasks.task import make_task
-from trainlarge.training.cells import resolve
+from trainlarge.training.cells import STAGE
 from trainlarge.training.setup import Setup
 
 pytestmark = pytest.mark.gpu
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 RunOnce = Callable[..., list[CellFolder]]
 Losses = Callable[[CellFolder], list[float]]
 
@@ -52,7 +53,7 @@ def test_where_memory_runs_out_the_micro_batch_is_halved_and_the_result_stays(
 
 
 def test_a_state_that_is_kept_takes_no_memory_of_the_gpu_and_comes_back(tiny: Tiny, study: Study) -> None:
-    loop = Setup(study, resolve(tiny("impl.precision=fp32"))).loop
+    loop = Setup(study, STAGE.resolve(tiny("impl.precision=fp32"))).loop
     loop.run(0, 3, lambda step: 1.0, lambda step, loss: None)
     free_all()
     before = torch.cuda.memory_allocated()
@@ -173,7 +174,7 @@ def test_an_evaluation_is_that_of_the_cpu_whatever_autocast_is_on(name: Any, att
 def test_a_record_has_the_loss_that_its_checkpoint_has_on_the_cpu(tiny: Tiny, run_once: RunOnce, study: Study) -> None:
     [folder] = run_once(tiny("impl.precision=bf16"))
     config = folder.cell().config
-    task = make_task(config, FORWARDS["fast"])
+    task = make_task(config.task, config.data, FORWARDS["fast"])
     data = task.evaluation_set(task.prepare(study.data_root))
     on_cpu = task.evaluate(AutoModelForMaskedLM.from_pretrained(folder.checkpoint), data)
     assert folder.record()["loss"] == pytest.approx(on_cpu.loss, rel=1e-5)

@@ -19,12 +19,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.launch.engine import run_cells
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.store import CellFolder, Study
 
 pytestmark = pytest.mark.gpu
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
 RunOnce = Callable[..., list[CellFolder]]
 RunAndStop = Callable[..., None]

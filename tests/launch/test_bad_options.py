@@ -47,8 +47,8 @@ SLURM = [
     (["launcher.time=soon"], "launcher.time=soon", "a time with its unit"),
     (["launcher.sbatch=--hold"], "launcher.sbatch=--hold", "a list"),
     (["launcher.setup={a: b}"], "launcher.setup={a: b}", "a list"),
-    (["launcher.setup=[{a: b}]"], "launcher.setup={'a': 'b'}", "a list of single shell lines"),
-    (["launcher.sbatch=[[x]]"], "launcher.sbatch=['x']", "options of sbatch"),
+    (["launcher.setup=[{a: b}]"], "launcher.setup={'a': 'b'}", "text"),
+    (["launcher.sbatch=[[x]]"], "launcher.sbatch=['x']", "text"),
 ]
 COMMANDS = [
     *([name, *wrong] for name in ("local", "slurm") for wrong in EITHER),

@@ -10,17 +10,19 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
 
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 CLOCKS = {"train_seconds", "model_seconds", "wall_seconds"}
 
 WORKER = """
@@ -50,7 +52,7 @@ def start_worker(journal: Path, number: int) -> subprocess.Popen[bytes]:
 @pytest.mark.parametrize("kills", [12, pytest.param(120, marks=[pytest.mark.long, pytest.mark.timeout(1500)])])
 def test_workers_killed_at_random_finish_every_cell_once(tiny: Tiny, study: Study, tmp_path: Path, kills: int) -> None:
     base, draw, journal = tiny(), random.Random(0), tmp_path / "journal"
-    cells = make_cells("train", [{**base, "seed": seed} for seed in range(12 * kills)])
+    cells = make_cells("train", [replace(base, seed=seed) for seed in range(12 * kills)])
     for cell in cells:
         study.folder("train", cell.id).freeze(cell)
     workers = [start_worker(journal, number) for number in range(3)]

@@ -9,29 +9,27 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
 
 from trainlarge.cli import main
 from trainlarge.commands.launch_flags import with_keys
-from trainlarge.config.schema import LauncherConfig
+from trainlarge.config.schema import LauncherConfig, StageConfig, TrainConfig
 from trainlarge.launch.engine import CellsFailed, report_failures, run_cells
 from trainlarge.launch.failure_policy import FailurePolicy
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
 
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 BROKEN = "data.vocab_size=100000"
 """More entries than the text can give: fails in the job's own process."""
 ENDLESS = "budget=100000000 steps"
 
 
-def run(configs: list[dict[str, Any]]) -> list[str]:
+def run(configs: list[StageConfig]) -> list[str]:
     """Run cells of which some will fail; the last lines of the command."""
     console = Console(file=io.StringIO(), width=300)
     with pytest.raises(CellsFailed) as failure:
@@ -40,7 +38,7 @@ def run(configs: list[dict[str, Any]]) -> list[str]:
     return console.file.getvalue().strip().splitlines()  # type: ignore[attr-defined, no-any-return]
 
 
-def folders_of(study: Study, configs: list[dict[str, Any]]) -> list[CellFolder]:
+def folders_of(study: Study, configs: list[StageConfig]) -> list[CellFolder]:
     return [study.folder("train", cell.id) for cell in make_cells("train", configs)]
 
 
@@ -135,9 +133,9 @@ def test_when_a_policy_stops(policy: FailurePolicy, failed: int, stops: bool) ->
 
 
 def test_the_keys_of_the_launcher_make_the_policy() -> None:
-    launcher = asdict(LauncherConfig(retries=1, max_failures=2, fail_fast=True))
+    launcher = LauncherConfig(retries=1, max_failures=2, fail_fast=True)
     assert FailurePolicy.of(launcher) == FailurePolicy(1, 2, True)
-    assert FailurePolicy.of({}) == FailurePolicy(), "submissions of before the keys have none"
+    assert FailurePolicy.of(LauncherConfig()) == FailurePolicy()
 
 
 def test_flags_stand_for_keys_wherever_they_stand() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.launch.failure_policy import FailurePolicy
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.local import job_queue
@@ -17,7 +17,7 @@ from trainlarge.sweep.store import Study
 
 
 @pytest.fixture
-def plan(tiny: Callable[..., dict[str, Any]], study: Study, monkeypatch: pytest.MonkeyPatch) -> Plan:
+def plan(tiny: Callable[..., TrainConfig], study: Study, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """Two jobs of one cell each, and a queue that looks elsewhere at once."""
     monkeypatch.setattr(job_queue, "LOOK_SECONDS", 0)
     return make_plan(study, "train", make_cells("train", [tiny("seed=0"), tiny("seed=1")]))

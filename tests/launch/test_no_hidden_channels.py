@@ -8,9 +8,9 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import trainlarge
+from trainlarge.config.schema import TrainConfig
 from trainlarge.launch.worker import Assignment, run_job
 from trainlarge.machine.environment import variables
 from trainlarge.machine.resources import Resources
@@ -61,7 +61,7 @@ def test_variables_are_put_back_one_by_one() -> None:
     assert "TRAINLARGE_TEST" not in os.environ and os.environ["PATH"] != "/nowhere"
 
 
-def test_a_job_gets_its_cores_and_its_command_as_arguments(study: Study, tiny: Callable[..., dict[str, Any]]) -> None:
+def test_a_job_gets_its_cores_and_its_command_as_arguments(study: Study, tiny: Callable[..., TrainConfig]) -> None:
     [cell] = make_cells("train", [tiny("impl.threads=0", "budget=5 steps")])
     study.folder("train", cell.id).freeze(cell)
     assignment = Assignment(study.path, "train", (cell.id,), Resources(3, jobs_per_device=2), "trainlarge train x")

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from rich.console import Console
 
 from trainlarge.cli import main
+from trainlarge.config.schema import TrainConfig
 from trainlarge.launch.engine import run_cells
 from trainlarge.launch.slurm.state import SlurmJob, SlurmState, slurm_jobs
 from trainlarge.launch.slurm.submission import submissions
@@ -72,13 +74,12 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 
 @pytest.fixture
-def submit(cluster: Path, study: Study, tiny: Callable[..., dict[str, Any]]) -> Iterator[Submit]:
+def submit(cluster: Path, study: Study, tiny: Callable[..., TrainConfig]) -> Iterator[Submit]:
     """Submits cells, one job each: ``submit(["seed=0", ...], partition="low")``; cancels what is left in the end."""
 
     def submitted(cells: list[str], budget: Overrides = MOMENT, **launcher: Any) -> list[CellFolder]:
         configs = [tiny("launcher=slurm", *budget, cell) for cell in cells]
-        for config in configs:
-            config["launcher"].update(launcher)
+        configs = [replace(config, launcher=replace(config.launcher, **launcher)) for config in configs]
         outcome = run_cells("train", configs, Console(file=io.StringIO()))
         assert outcome.is_submitted
         return [study.folder("train", cell.id) for cell in outcome.plan.cells]
@@ -341,7 +342,7 @@ def test_a_failed_cell_is_tried_again_by_slurm(cluster: Path, study: Study, subm
 
 @pytest.mark.long
 def test_after_a_failure_pending_jobs_are_not_run_and_running_ones_stop(
-    cluster: Path, study: Study, submit: Submit, tiny: Callable[..., dict[str, Any]]
+    cluster: Path, study: Study, submit: Submit, tiny: Callable[..., TrainConfig]
 ) -> None:
     [endless] = make_cells("train", [tiny(*ENDLESS, "launcher=slurm")])
     configs = [
@@ -349,8 +350,7 @@ def test_after_a_failure_pending_jobs_are_not_run_and_running_ones_stop(
         tiny(*MOMENT, BROKEN, "launcher=slurm"),
         tiny("seed=1", "launcher=slurm"),
     ]
-    for config in configs:
-        config["launcher"].update(fail_fast=True, array_parallelism=2)
+    configs = [replace(each, launcher=replace(each.launcher, fail_fast=True, array_parallelism=2)) for each in configs]
     run_cells("train", configs, Console(file=io.StringIO()))
     running = study.folder("train", endless.id)
     wait_for(lambda: running.status().state is State.PREEMPTED and not slurm("squeue", "-h"))

@@ -8,11 +8,11 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from trainlarge.commands.status import read_state
+from trainlarge.config.schema import TrainConfig
 from trainlarge.launch.failure_policy import FailurePolicy
 from trainlarge.launch.slurm import failures as slurm_failures
 from trainlarge.launch.slurm.failures import Failures
@@ -59,14 +59,14 @@ def slurm(tmp_path: Path) -> FakeSlurm:
 
 
 @pytest.fixture
-def submit(study: Study, tiny: Callable[..., dict[str, Any]]) -> Callable[..., Submission]:
+def submit(study: Study, tiny: Callable[..., TrainConfig]) -> Callable[..., Submission]:
     """Freezes a broken cell for each seed, and writes the submission that would run them."""
 
     def submitted(seeds: int, *overrides: str) -> Submission:
         configs = [tiny("launcher=slurm", BROKEN, f"seed={seed}", *overrides) for seed in range(seeds)]
         plan = make_plan(study, "train", make_cells("train", configs))
         jobs = [job.cell_ids for job in plan.jobs]
-        return Submission.new(study, "train", jobs, configs[0]["launcher"], []).write()
+        return Submission.new(study, "train", jobs, configs[0].launcher, []).write()
 
     return submitted
 

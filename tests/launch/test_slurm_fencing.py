@@ -6,10 +6,10 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.launch import early_stop
 from trainlarge.launch.job import LostLease, RunningJob
 from trainlarge.launch.slurm import task as slurm_task
@@ -22,7 +22,7 @@ from trainlarge.sweep.store import CellFolder, Study
 
 
 @pytest.fixture
-def folder(study: Study, tiny: Callable[..., dict[str, Any]]) -> CellFolder:
+def folder(study: Study, tiny: Callable[..., TrainConfig]) -> CellFolder:
     [cell] = make_cells("train", [tiny()])
     make_plan(study, "train", [cell])
     return study.folder("train", cell.id)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from trainlarge.cli import main
+from trainlarge.config.plain import from_plain
 from trainlarge.config.schema import LauncherConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.slurm.command import SlurmRefused, clean_environment, first_complaint, slurm_command
@@ -16,8 +16,8 @@ from trainlarge.launch.slurm.options import explain_refusal, sbatch_options
 from trainlarge.sweep.store import Study
 
 
-def launcher(**keys: object) -> dict[str, object]:
-    return {**asdict(LauncherConfig(name="slurm")), **keys}
+def launcher(**keys: object) -> LauncherConfig:
+    return from_plain(LauncherConfig, {"name": "slurm", **keys}, "launcher")
 
 
 def test_every_key_becomes_its_option() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.slurm import state as slurm_state
@@ -22,7 +22,7 @@ Answers = dict[str, str | Exception]
 
 
 @pytest.fixture
-def cells(study: Study, tiny: Callable[..., dict[str, Any]]) -> list[str]:
+def cells(study: Study, tiny: Callable[..., TrainConfig]) -> list[str]:
     plan = make_plan(study, "train", make_cells("train", [tiny(f"seed={seed}") for seed in range(4)]))
     return [cell.id for cell in plan.cells]
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.launch.job import RunningJob
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.store import CellFolder, Study
@@ -45,7 +46,7 @@ def training(study: Study) -> list[CellFolder]:
 
 @pytest.mark.long
 def test_a_command_does_the_rest_and_waits_for_what_another_process_runs(
-    study: Study, tiny: Callable[..., dict[str, Any]], tiny_overrides: list[str]
+    study: Study, tiny: Callable[..., TrainConfig], tiny_overrides: list[str]
 ) -> None:
     plan = make_plan(study, "train", make_cells("train", [tiny("seed=0")]))
     other = RunningJob.claim(study, "train", list(plan.jobs[0].cell_ids))
@@ -89,7 +90,7 @@ def test_a_cell_of_a_command_that_was_killed_is_taken_over(
 
 @pytest.mark.long
 def test_without_waiting_it_says_what_another_process_holds(
-    study: Study, tiny: Callable[..., dict[str, Any]], tiny_overrides: list[str]
+    study: Study, tiny: Callable[..., TrainConfig], tiny_overrides: list[str]
 ) -> None:
     plan = make_plan(study, "train", make_cells("train", [tiny("seed=0")]))
     other = RunningJob.claim(study, "train", list(plan.jobs[0].cell_ids))

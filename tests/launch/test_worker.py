@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.launch.job import RunningJob
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.plan import make_cells, make_plan
@@ -31,9 +31,7 @@ def run(study: Study, *cell_ids: str) -> None:
 
 
 @pytest.mark.long
-def test_a_log_stays_when_a_later_job_begins_with_another_cell(
-    study: Study, tiny: Callable[..., dict[str, Any]]
-) -> None:
+def test_a_log_stays_when_a_later_job_begins_with_another_cell(study: Study, tiny: Callable[..., TrainConfig]) -> None:
     broken = [tiny("data.vocab_size=100000", f"budget={steps} steps") for steps in (20, 40, 60)]
     for cell in make_cells("train", broken):
         study.folder("train", cell.id).freeze(cell)
@@ -50,7 +48,7 @@ def test_a_log_stays_when_a_later_job_begins_with_another_cell(
     assert second.log.samefile(first.log) and not new.log.samefile(first.log)
 
 
-def test_a_damaged_configuration_fails_its_own_cell_alone(study: Study, tiny: Callable[..., dict[str, Any]]) -> None:
+def test_a_damaged_configuration_fails_its_own_cell_alone(study: Study, tiny: Callable[..., TrainConfig]) -> None:
     cells = make_plan(study, "train", make_cells("train", [tiny(f"budget={steps} steps") for steps in (20, 40)])).cells
     first, second = (study.folder("train", cell.id) for cell in cells)
     (first.path / "config.yaml").write_text("arch: {")

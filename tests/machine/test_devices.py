@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.engine import run_cells
 from trainlarge.launch.local.options import LocalOptions
@@ -25,7 +26,7 @@ from trainlarge.machine.environment import VISIBLE_DEVICES
 from trainlarge.sweep.stages import runner_modules
 from trainlarge.sweep.store import CellFolder, Study
 
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 ABSENT = "99"
 """A GPU that is not there: what sees it alone computes on the CPU."""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.machine import device, precision
 from trainlarge.machine.device import choose
 from trainlarge.machine.precision import PAYS, faster_precision
@@ -17,7 +19,7 @@ from trainlarge.machine.probe import kept
 from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.sweep.store import CellFolder, Study
 
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
 
 
@@ -53,12 +55,12 @@ def test_a_gain_that_casts_would_eat_does_not_count(tmp_path: Path, monkeypatch:
 def test_nothing_is_measured_without_the_claim_or_when_told(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    impl = tiny("impl.device=cpu", "impl.threads=1")["impl"]
+    impl = tiny("impl.device=cpu", "impl.threads=1").impl
     monkeypatch.setattr(device, "default_precision", lambda _: "fp32")
     assert choose(impl, tmp_path).precision == "fp32"
     monkeypatch.setattr(device, "default_precision", lambda _: "bf16")
     assert choose(impl).precision == "bf16", "no folder: the claim"
-    assert choose({**impl, "precision": "fp32"}, tmp_path).precision == "fp32" and not list(tmp_path.iterdir())
+    assert choose(replace(impl, precision="fp32"), tmp_path).precision == "fp32" and not list(tmp_path.iterdir())
     choose(impl, tmp_path)
     assert list(tmp_path.glob("*.json"))
 
@@ -74,7 +76,7 @@ def test_all_jobs_of_a_study_take_what_was_kept(
     assert folder.record()["environment"]["precision"] == measured["precision"]
     other = {"bf16": "fp32", "fp32": "bf16"}[measured["precision"]]
     write_sealed(path, {**measured, "precision": other})
-    [second] = run_here("train", [{**config, "seed": 1}])
+    [second] = run_here("train", [replace(config, seed=1)])
     assert second.record()["environment"]["precision"] == other
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -124,7 +125,7 @@ def test_a_damaged_record_is_one_line_or_left_out(tmp_path: Path) -> None:
 def test_what_a_study_varies_is_named(tmp_path: Path) -> None:
     study = made.make_study(tmp_path / "some", budgets=(7.5,), compressed=False)
     cell = made.train_cell("some", (64, 2), "7.5 s")
-    config = cell.config | {"optim": cell.config["optim"] | {"batch": 4096}}
+    config = replace(cell.as_train, optim=replace(cell.as_train.optim, batch=4096))
     made.finish_train_cell(study, made.Cell("train", config), (64, 2), 7.5)
     cells = load_study(study).cells
     usual = {f"{shape}, optim.batch=2048" for shape in ("d64/L1", "d64/L2", "d128/L2")}

@@ -12,7 +12,7 @@ from trainlarge.config.register import register_schema
 from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
 from trainlarge.sweep.compose import Composer, plain
-from trainlarge.sweep.expand import sweep_configs
+from trainlarge.sweep.expand import read_config, sweep_configs
 from trainlarge.sweep.plan import make_cells
 
 GROUPS = {"arch", "schedule", "data"}
@@ -62,7 +62,8 @@ def test_configurations_share_groups_which_neither_later_points_nor_cells_change
     as_made = copy.deepcopy(configs)
     fast.config({"optim.lr": 0.5, "arch.width": 32, "data.files": ["c.txt"]})
     for config in configs:
-        make_cells("train", [{**config, "data": {**config["data"], "name": "stdlib", "files": []}}])
+        data = {**config["data"], "name": "stdlib", "files": []}
+        make_cells("train", [read_config("train", {**config, "data": data})])
     assert configs == as_made
 
 
@@ -71,21 +72,21 @@ def test_the_union_of_blocks_less_what_is_excluded() -> None:
         "blocks": [{"arch.width": [64, 128], "arch.depth": [1, 2]}, {"arch.width": 64, "arch.depth": [2, 4]}],
         "exclude": ["arch.width == 128 and arch.depth == 1"],
     }
-    shapes = [(config["arch"]["width"], config["arch"]["depth"]) for config in sweep_configs(composer(sweep), {})]
+    shapes = [(config.arch.width, config.arch.depth) for config in sweep_configs(composer(sweep), "train", {})]
     assert shapes == [(64, 1), (64, 2), (128, 2), (64, 4)]
 
 
 def test_the_command_line_crosses_every_block_and_wins() -> None:
     sweep = {"blocks": [{"arch.width": [64, 128]}, {"arch.depth": 3}]}
-    configs = sweep_configs(composer(sweep), {"seed": [0, 1], "arch.width": [32]})
-    assert [(config["arch"]["width"], config["arch"]["depth"], config["seed"]) for config in configs] == [
+    configs = sweep_configs(composer(sweep), "train", {"seed": [0, 1], "arch.width": [32]})
+    assert [(config.arch.width, config.arch.depth, config.seed) for config in configs] == [
         (32, 2, 0), (32, 2, 1), (32, 3, 0), (32, 3, 1),
     ]  # fmt: skip
 
 
 def test_a_list_of_budgets_is_an_axis() -> None:
-    configs = sweep_configs(composer({"blocks": [{"budget": ["1 s", "2 s"]}]}), {})
-    assert [config["budget"] for config in configs] == ["1 s", "2 s"]
+    configs = sweep_configs(composer({"blocks": [{"budget": ["1 s", "2 s"]}]}), "train", {})
+    assert [config.budget for config in configs] == ["1 s", "2 s"]
 
 
 @pytest.mark.parametrize(
@@ -100,5 +101,5 @@ def test_a_list_of_budgets_is_an_axis() -> None:
 )
 def test_a_wrong_sweep_is_refused_in_one_line(sweep: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=named) as error:
-        sweep_configs(composer(sweep), {})
+        sweep_configs(composer(sweep), "train", {})
     assert "\n" not in str(error.value)

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.sweep.expand import finished_checkpoints
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import Study
 
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 
 
 def finish(study: Study, config: dict[str, Any], diverged: bool) -> str:

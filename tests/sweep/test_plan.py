@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
+from trainlarge.config.plain import to_plain
+from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
+from trainlarge.sweep.expand import read_config
 from trainlarge.sweep.plan import look_ahead, make_cells, make_plan
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import Study
 
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 
 
 def test_looking_ahead_gives_the_plan_and_writes_nothing(tiny: Tiny, study: Study) -> None:
@@ -27,9 +29,9 @@ def test_looking_ahead_gives_the_plan_and_writes_nothing(tiny: Tiny, study: Stud
 
 
 def test_the_sweep_is_no_part_of_its_cells(tiny: Tiny, study: Study) -> None:
-    config = tiny()
-    [cell] = make_cells("train", [config, {**config, "sweep": {"blocks": [{"seed": list(range(1000))}]}}])
-    assert "sweep" not in cell.config
+    composed = {**to_plain(tiny()), "sweep": {"blocks": [{"seed": list(range(1000))}]}}
+    [cell] = make_cells("train", [tiny(), read_config("train", composed)])
+    assert "sweep" not in to_plain(cell.config)
 
 
 def test_an_axis_that_is_no_identity_is_refused_and_one_cell_asked_for_twice_is_one(tiny: Tiny, study: Study) -> None:

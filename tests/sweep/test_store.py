@@ -1,22 +1,23 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from trainlarge.config.data import DataConfig
+from trainlarge.config.impl import ImplConfig
+from trainlarge.config.plain import to_plain
+from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.sweep import cell, files, store
-from trainlarge.sweep.cell import Cell, with_later_keys
+from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
 
-CELL = Cell(
-    "train",
-    with_later_keys(
-        {"study": "s", "seed": 3, "budget": "5 steps", "note": "Größe: ü", "ratio": 2.0, "empty": None, "files": []}
-    ),
-)
+DATA = DataConfig("text", files=("Größe: ü.txt",), encoding="latin-1")
+CELL = Cell("train", TrainConfig(study="s", seed=3, budget="5 steps", data=DATA))
 
 
 @pytest.fixture
@@ -58,14 +59,14 @@ def test_a_cell_and_a_record_of_an_older_schema_are_named(folder: CellFolder, mo
 
 
 def test_freezing_again_takes_over_only_what_cannot_change_the_result_of_an_unfinished_cell(folder: CellFolder) -> None:
-    other = Cell("train", {**CELL.config, "impl": {"precision": "fp32", "compile": "none"}})
+    other = Cell("train", replace(CELL.config, impl=ImplConfig(precision="fp32")))
     assert other == CELL
     folder.freeze(other)
-    assert folder.cell().config["impl"] == other.config["impl"]
+    assert folder.cell().config.impl == other.config.impl
     folder.write_record({"cell": CELL.id})
     folder.write_status(Status(State.DONE))
     folder.freeze(CELL)
-    assert folder.cell().config["impl"] == other.config["impl"]
+    assert folder.cell().config.impl == other.config.impl
 
 
 def test_states_of_a_cell_folder(folder: CellFolder) -> None:
@@ -117,15 +118,17 @@ def test_what_a_record_rests_on_is_flushed_before_it_and_a_queued_cell_is_not(
 
 def test_freezing_writes_what_one_call_of_the_yaml_library_would(folder: CellFolder) -> None:
     text = (folder.path / "config.yaml").read_text(encoding="utf-8")
-    whole = yaml.safe_dump(CELL.config, sort_keys=False, default_flow_style=False, allow_unicode=True)
+    whole = yaml.safe_dump(to_plain(CELL.config), sort_keys=False, default_flow_style=False, allow_unicode=True)
     assert text == f"# train cell {CELL.id}: frozen, never edited\n{whole}"
 
 
 def test_a_cell_that_is_older_than_a_key_comes_back_with_what_the_key_meant(tmp_path: Path) -> None:
-    old = Cell("train", {key: value for key, value in CELL.config.items() if key != "clock"})
-    folder = Study(tmp_path / "old").folder("train", old.id)
-    folder.freeze(old)
-    assert folder.cell().config == CELL.config and folder.cell() == CELL == old
+    folder = Study(tmp_path / "old").folder("train", CELL.id)
+    folder.freeze(CELL)
+    path = folder.path / "config.yaml"
+    path.write_text(path.read_text().replace("clock: modelled\n", "").replace("  fraction: 1.0\n", ""))
+    assert "clock" not in path.read_text() and "fraction" not in path.read_text()
+    assert folder.cell().config == CELL.config and folder.cell() == CELL
 
 
 def test_a_configuration_that_a_crash_emptied_is_frozen_again(folder: CellFolder) -> None:

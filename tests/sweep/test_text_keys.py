@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from trainlarge.cli import main
 from trainlarge.commands.hydra_entry import act_on_cells
 from trainlarge.config.method import METHODS
+from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.condition import holds
@@ -31,7 +32,7 @@ ids = st.from_regex(r"[0-9]{1,8}[eE][0-9]{1,4}|[0-9]{12}|[0-9a-f]{12}", fullmatc
 parser = OverridesParser.create()
 
 
-def expanded(stage: str, *arguments: str) -> list[dict[str, Any]]:
+def expanded(stage: str, *arguments: str) -> list[Any]:
     return [config for some in act_on_cells(stage, list(arguments), lambda _, configs: configs) for config in some]
 
 
@@ -40,19 +41,19 @@ def test_text_on_the_command_line(text: str) -> None:
     [config] = expanded(
         "train", f"study={text}", f"checkpoint={text}", f"data.files=[{text},'{text}']", f"launcher.account={text}"
     )
-    assert (config["study"], config["checkpoint"], config["launcher"]["account"]) == (text, text, text)
-    assert config["data"]["files"] == [text, text]
+    assert (config.study, config.checkpoint, config.launcher.account) == (text, text, text)
+    assert config.data.files == (text, text)
 
 
 def test_text_in_a_sweep_on_the_command_line() -> None:
     texts = [text for text in TEXTS if not text.startswith(".") or text == ".5"]
     configs = expanded("train", "-m", f"checkpoint={','.join(texts)}", "study=choice(1.1,1.10)", "seed=1_0")
-    assert [(config["checkpoint"], config["study"]) for config in configs] == [
+    assert [(config.checkpoint, config.study) for config in configs] == [
         (text, study) for text in texts for study in ("1.1", "1.10")
     ]
-    assert {config["seed"] for config in configs} == {10}
+    assert {config.seed for config in configs} == {10}
     [config] = expanded("train", "-m", "sweep.blocks=[{checkpoint: 821e97645060, launcher.time: 1_0}]")
-    assert (config["checkpoint"], config["launcher"]["time"]) == ("821e97645060", "1_0")
+    assert (config.checkpoint, config.launcher.time) == ("821e97645060", "1_0")
 
 
 @pytest.mark.parametrize("key", sorted(text_keys() - {"sweep"}))
@@ -140,10 +141,10 @@ def test_a_sweep_file_names_its_study_and_checkpoints(
     )
     monkeypatch.chdir(tmp_path)
     configs = expanded("train", "-m", f"+sweeps={folder.name}/train")
-    assert [(config["study"], config["checkpoint"], config["seed"]) for config in configs] == [
+    assert [(config.study, config.checkpoint, config.seed) for config in configs] == [
         (text, text, 10), (text, "1e5", 10)
     ]  # fmt: skip
-    assert configs[0]["launcher"]["time"] == text
+    assert configs[0].launcher.time == text
 
 
 def test_a_folder_of_configurations_of_ones_own(tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_a_folder_of_configurations_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "data" / "12.yaml").write_text("name: text\nfiles: [1e5]\ntext_column: 1_0\n")
     for arguments in (["data=12"], ["-m", "data=12"], ["-m", "sweep.blocks=[{data: 12}]"]):
         [config] = expanded("train", "--config-dir", str(tmp_path), *arguments)
-        assert (config["data"]["files"], config["data"]["text_column"]) == (["1e5"], "1_0")
+        assert (config.data.files, config.data.text_column) == (("1e5",), "1_0")
 
 
 CONFIG = {"study": "2026_11_27", "checkpoint": "821e97645060", "seed": 100000, "data": {"text_column": "1.10"}}
@@ -198,7 +199,7 @@ def test_studies_with_names_like_numbers_are_apart(
     assert main(["status", "1.1"]) == 2
 
 
-def test_ids_of_cells_stay(tiny: Callable[..., dict[str, Any]]) -> None:
+def test_ids_of_cells_stay(tiny: Callable[..., TrainConfig]) -> None:
     """A value that was read rightly is read as before."""
     [config] = expanded("train", "data.text_column=text", "launcher.gpus=2", "tracking.project=2026", "arch=roberta")
     quoted = expanded(

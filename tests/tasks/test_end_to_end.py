@@ -62,7 +62,10 @@ def check_compression(folder: CellFolder, compose: Compose, run_here: Run, study
     common = ("study=tiny", "tracking=none", f"checkpoint={folder.id}")
     results = run_here("compress", [compose("compress", *common, *recipe) for recipe in RECIPES])
     assert [result.status().error for result in results] == [None] * len(RECIPES)
-    parent, task = folder.record(), make_task(folder.cell().config, FORWARDS["library"])
+    parent, task = (
+        folder.record(),
+        make_task(folder.cell().as_train.task, folder.cell().as_train.data, FORWARDS["library"]),
+    )
     data = task.evaluation_set(task.prepare(study.data_root))
     for result in results:
         record = result.record()
@@ -98,7 +101,7 @@ def test_causal_lm(tiny: Tiny, compose: Compose, run_here: Run, study: Study) ->
     assert record["loss"] < folder.metrics()[0]["loss"] - 0.1 and record["loss"] < 4
     assert step.predictions == 15 and record["flops"] == 120 * step.flops == record["executed_flops"]
     model = AutoModelForCausalLM.from_pretrained(folder.checkpoint).eval()
-    task = make_task(folder.cell().config, FORWARDS["fast"])
+    task = make_task(folder.cell().as_train.task, folder.cell().as_train.data, FORWARDS["fast"])
     data = task.evaluation_set(task.prepare(study.data_root))
     with torch.no_grad():
         by_library = model(input_ids=data.batch["input_ids"], labels=data.batch["input_ids"]).loss.item()

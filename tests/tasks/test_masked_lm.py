@@ -8,6 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from groups import data_group
+from trainlarge.config.data import DataConfig
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.data.blocks import spread
 from trainlarge.data.prepare import PreparedData, load_prepared, prepare
@@ -20,13 +22,13 @@ from trainlarge.tasks.masked_lm import MaskedLM
 @pytest.fixture(scope="session")
 def prepared(tiny_text: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     """A small text, prepared."""
-    data = {"name": "text", "files": [str(tiny_text)], "vocab_size": 300}
+    data = data_group({"name": "text", "files": [str(tiny_text)], "vocab_size": 300})
     return prepare(data, tmp_path_factory.mktemp("root"))
 
 
 def evaluation_set(prepared: PreparedData, length: int, rows: int, rate: float) -> EvaluationSet:
     config = MaskedLMConfig(evaluation_rows=rows, evaluation_mask_rate=rate)
-    return MaskedLM(config, {"sequence_length": length, "fraction": 1.0}, FORWARDS["fast"]).evaluation_set(prepared)
+    return MaskedLM(config, DataConfig(sequence_length=length), FORWARDS["fast"]).evaluation_set(prepared)
 
 
 def test_the_same_for_every_cell_whatever_the_global_seed(prepared):

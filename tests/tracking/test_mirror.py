@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import pytest
 
 import made
 import wandb_file
+from trainlarge.config.tracking import TrackingConfig
 from trainlarge.errors import UserError
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.store import Study
 from trainlarge.tracking.mirror import AXES, RECIPE_COLUMNS, mirror_study
 
-TRACKING = {"name": "wandb", "mode": "offline", "project": "trainlarge", "entity": None}
+TRACKING = TrackingConfig()
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +74,10 @@ def test_the_run_is_named_after_the_cell(mirrored: Study) -> None:
         for record in wandb_file.records(run_file(mirrored, folder.id))
         if record.WhichOneof("record_type") == "run"
     ]
-    config = folder.cell().config
+    config = folder.cell().as_train
     assert (run.run_id, run.run_group, run.project) == (folder.id, "some", "trainlarge")
-    assert run.display_name == f"d{config['arch']['width']}/L{config['arch']['depth']}, 60 s, seed 0"
-    assert wandb_file.items(run.config)["arch"] == config["arch"]
+    assert run.display_name == f"d{config.arch.width}/L{config.arch.depth}, 60 s, seed 0"
+    assert wandb_file.items(run.config)["arch"] == config.arch.plain
 
 
 def test_clocks_are_axes(mirrored: Study) -> None:
@@ -130,12 +132,12 @@ def test_it_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> N
 
 def test_none_writes_nothing_and_a_study_without_results_has_no_runs(tmp_path: Path) -> None:
     study = made.make_study(tmp_path / "some", budgets=(7.5,), compressed=False)
-    assert mirror_study(study, {**TRACKING, "name": "none"}) == 0
+    assert mirror_study(study, TrackingConfig("none")) == 0
     assert not (study.path / "wandb").exists()
     assert mirror_study(Study(tmp_path / "nothing"), TRACKING) == 0
 
 
 @pytest.mark.parametrize(("key", "allowed"), [("name", "none, wandb"), ("mode", "offline, online")])
-def test_an_unknown_choice_is_refused(made_study: Study, key: str, allowed: str) -> None:
+def test_an_unknown_choice_is_refused(key: str, allowed: str) -> None:
     with pytest.raises(UserError, match=f"tracking.{key}=other: allowed is {allowed}"):
-        mirror_study(made_study, {**TRACKING, key: "other"})
+        replace(TRACKING, **{key: "other"})

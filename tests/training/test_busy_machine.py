@@ -64,7 +64,7 @@ def test_seconds_buy_as_many_steps_beside_three_programs_that_work_and_rest(
             if not budgets_missed(place):
                 break
         return {
-            (cell.config["arch"]["width"], round(float(cell.config["budget"].split()[0]))): int(
+            (cell.config.arch.width, round(float(cell.config.budget.split()[0]))): int(
                 place.folder("train", cell.id).record()["step"]
             )
             for cell in plan.cells

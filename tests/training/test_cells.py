@@ -1,65 +1,69 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
 from trainlarge.config.budget import parse_budget
+from trainlarge.config.optim import OptimConfig
+from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.tasks.step import step_of, steps_in
-from trainlarge.training.cells import cost, resolve, shared_work
+from trainlarge.training.cells import STAGE
 from trainlarge.training.rules import init_std, peak_lr
 
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 
 
 def test_resolving_fills_in_every_rule(tiny: Tiny) -> None:
-    config = resolve(tiny("arch.width=64", "budget=30 min"))
-    assert config["arch"]["heads"] == 2 and config["arch"]["positions"] == 16
-    assert config["arch"]["init_std"] == pytest.approx(0.085)
-    assert config["optim"]["peak_lr"] == pytest.approx(3e-3 * 2**0.5)
-    assert config["budget"] == "1800 s" and len(config["data"]["fingerprint"]) == 16
-    assert resolve(config) == config, "resolving twice changes nothing"
+    config = STAGE.resolve(tiny("arch.width=64", "budget=30 min"))
+    assert config.arch.heads == 2 and config.arch.positions == 16
+    assert config.arch.init_std == pytest.approx(0.085)
+    assert config.optim.peak_lr == pytest.approx(3e-3 * 2**0.5)
+    assert config.budget == "1800 s" and len(config.data.fingerprint) == 16
+    assert STAGE.resolve(config) == config, "resolving twice changes nothing"
 
 
 def test_a_rule_that_changes_changes_the_frozen_configuration(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = resolve(tiny())
+    before = STAGE.resolve(tiny())
     monkeypatch.setattr("trainlarge.training.rules.INIT_SCALE", 0.5)
-    assert resolve(tiny()) != before
+    assert STAGE.resolve(tiny()) != before
 
 
 def test_measured_rules() -> None:
     assert init_std(128) == pytest.approx(0.0601, abs=1e-4)
-    optim = {"lr": 3e-3, "base_width": 128, "lr_rule": "inverse_sqrt_width", "batch_rule": "constant"}
+    optim = OptimConfig(lr=3e-3)
     assert peak_lr(optim, 128) == 3e-3 and peak_lr(optim, 512) == pytest.approx(1.5e-3)
-    assert peak_lr({**optim, "lr_rule": "constant"}, 512) == peak_lr({**optim, "lr_rule": "mup"}, 512) == 3e-3
-    assert peak_lr({**optim, "lr_rule": "inverse_width"}, 512) == pytest.approx(7.5e-4)
+    assert peak_lr(replace(optim, lr_rule="constant"), 512) == peak_lr(replace(optim, lr_rule="mup"), 512) == 3e-3
+    assert peak_lr(replace(optim, lr_rule="inverse_width"), 512) == pytest.approx(7.5e-4)
 
 
 @pytest.mark.parametrize(("rule", "rate"), [("constant", 3e-3), ("sqrt", 6e-3), ("linear", 1.2e-2), ("table", 5e-3)])
 def test_rates_by_batch(tiny: Tiny, rule: str, rate: float) -> None:
     config = tiny("arch.width=128", "optim.batch=8192", f"optim.batch_rule={rule}", "optim.batch_lr=[[8192, 5e-3]]")
-    assert resolve(config)["optim"]["peak_lr"] == pytest.approx(rate)
+    assert STAGE.resolve(config).optim.peak_lr == pytest.approx(rate)
 
 
 def test_a_batch_outside_the_table_is_refused(tiny: Tiny) -> None:
     table = ("optim.batch_rule=table", "optim.batch_lr=[[8192, 5e-3], [512, 1e-3]]")
     with pytest.raises(UserError, match="^optim.batch=256: allowed is 8192, 512"):
-        resolve(tiny(*table))
+        STAGE.resolve(tiny(*table))
 
 
 def test_cells_that_differ_in_the_budget_share_work_where_the_schedule_lets_them(tiny: Tiny) -> None:
     def groups(*overrides: str) -> int:
-        return len({repr(shared_work(resolve(tiny(f"budget={steps} steps", *overrides)))) for steps in (10, 20)})
+        return len(
+            {repr(STAGE.shared_work(STAGE.resolve(tiny(f"budget={steps} steps", *overrides)))) for steps in (10, 20)}
+        )
 
     assert groups() == 1 and groups("schedule=matched") == 2
     assert groups("schedule=fixed", "schedule.horizon=50 steps") == 1
-    assert shared_work(resolve(tiny())) != shared_work(resolve(tiny("seed=1")))
+    assert STAGE.shared_work(STAGE.resolve(tiny())) != STAGE.shared_work(STAGE.resolve(tiny("seed=1")))
 
 
 def test_budgets_of_every_unit_become_the_same_steps(tiny: Tiny) -> None:
-    step = step_of(resolve(tiny()))
+    step = step_of(STAGE.resolve(tiny()))
     assert step.tokens == 256 and step.rows == 16 and step.predictions == 2
     for text in ("40 steps", f"{40 * 256} tokens", f"{40 * step.flops} FLOPs", "4 s"):
         assert steps_in(parse_budget(text), step, 0.1) == 40
@@ -67,7 +71,7 @@ def test_budgets_of_every_unit_become_the_same_steps(tiny: Tiny) -> None:
 
 
 def test_longer_budgets_cost_more(tiny: Tiny) -> None:
-    assert cost(resolve(tiny("budget=80 steps"))) == 2 * cost(resolve(tiny()))
+    assert STAGE.cost(STAGE.resolve(tiny("budget=80 steps"))) == 2 * STAGE.cost(STAGE.resolve(tiny()))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +89,7 @@ def test_longer_budgets_cost_more(tiny: Tiny) -> None:
         ("optim.lr_rule=magic", "optim.lr_rule"),
         ("optim.batch_rule=cube", "optim.batch_rule"),
         ("optim.base_batch=0", "optim.base_batch"),
-        ("optim.name=lion", "optim"),
+        ("optim.name=lion", "optim.name"),
         ("optim.peak_lr=-1", "optim.peak_lr"),
         ("optim.peak_lr=0", "optim.peak_lr"),
         ("arch.init_std=-0.1", "arch.init_std"),
@@ -106,32 +110,32 @@ def test_longer_budgets_cost_more(tiny: Tiny) -> None:
 )
 def test_the_impossible_is_refused_before_anything_starts(tiny: Tiny, override: str, key: str) -> None:
     with pytest.raises(UserError, match=f"^{key}=") as error:
-        resolve(tiny(override))
+        STAGE.resolve(tiny(override))
     assert "\n" not in str(error.value)
 
 
 def test_a_divided_model_has_no_fast_forward_pass(tiny: Tiny) -> None:
     divided = ("impl.strategy=fsdp", "impl.devices=2")
-    assert resolve(tiny(*divided))["impl"]["forward"] == "auto"
+    assert STAGE.resolve(tiny(*divided)).impl.forward == "auto"
     with pytest.raises(UserError, match="^impl.forward=fast: allowed is auto or library with impl.strategy=fsdp"):
-        resolve(tiny(*divided, "impl.forward=fast"))
+        STAGE.resolve(tiny(*divided, "impl.forward=fast"))
 
 
 @pytest.mark.parametrize("override", ["optim.lr_rule=mop", "optim.batch_rule=cube"])
 def test_a_rule_that_does_not_exist_is_refused_also_beside_a_given_rate(tiny: Tiny, override: str) -> None:
-    assert resolve(tiny("optim.peak_lr=0.01"))["optim"]["peak_lr"] == 0.01
+    assert STAGE.resolve(tiny("optim.peak_lr=0.01")).optim.peak_lr == 0.01
     with pytest.raises(UserError, match=f"^{override}: allowed is "):
-        resolve(tiny("optim.peak_lr=0.01", override))
+        STAGE.resolve(tiny("optim.peak_lr=0.01", override))
 
 
 def test_a_budget_beyond_the_horizon_is_refused(tiny: Tiny) -> None:
     with pytest.raises(UserError, match="^schedule.horizon="):
-        resolve(tiny("schedule=fixed", "schedule.horizon=10 steps"))
+        STAGE.resolve(tiny("schedule=fixed", "schedule.horizon=10 steps"))
 
 
 @pytest.mark.parametrize("width", [16.0, True])
 def test_a_width_of_another_type_is_refused_also_after_its_equal_was_taken(tiny: Tiny, width: float) -> None:
-    config = resolve(tiny(f"arch.width={int(width)}", "arch.heads=1", "arch=roberta"))
+    config = STAGE.resolve(tiny(f"arch.width={int(width)}", "arch.heads=1", "arch=roberta"))
     assert step_of(config).flops > 0
     with pytest.raises(UserError, match="arch.width"):
-        step_of({**config, "arch": {**config["arch"], "width": width}})
+        step_of(replace(config, arch=replace(config.arch, width=width)))

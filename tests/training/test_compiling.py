@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainlarge.config.impl import check_impl
+from trainlarge.config.schema import TrainConfig
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.errors import UserError
 from trainlarge.machine.device import choose
@@ -25,11 +25,11 @@ from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.tasks.masked_lm import MaskedLM
 from trainlarge.training import setup
-from trainlarge.training.cells import resolve
+from trainlarge.training.cells import STAGE
 from trainlarge.training.clocks import Clock
 from trainlarge.training.compiling import Compiling
 
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
 LOSS = MaskedLM(MaskedLMConfig(), {}, FORWARDS["fast"]).loss
 SHAPE = Shape("modern", 32, 2, 2, 2.0, vocab_size=60, positions=12, dropout=0.1)
@@ -123,12 +123,12 @@ def test_nothing_is_compiled_unless_asked_for(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_compiled_is_refused_before_anything_starts(tiny: Tiny, overrides: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match="^impl.compile="):
-        check_impl(tiny(*overrides)["impl"])
+        tiny(*overrides)
 
 
 def test_graphs_are_refused_on_the_cpu(tiny: Tiny) -> None:
     with pytest.raises(UserError, match="^impl.compile=graphs"):
-        choose(tiny("impl.compile=graphs", "impl.device=cpu")["impl"])
+        choose(tiny("impl.compile=graphs", "impl.device=cpu").impl)
 
 
 def test_with_graphs_a_batch_that_does_not_fit_is_not_divided(
@@ -148,7 +148,7 @@ def test_with_graphs_a_batch_that_does_not_fit_is_not_divided(
 
 
 def test_how_the_loss_is_compiled_is_no_part_of_a_cell(tiny: Tiny, study: Study) -> None:
-    ids = {Cell("train", resolve(tiny(f"impl.compile={kind}"))).id for kind in ("none", "inductor", "graphs")}
+    ids = {Cell("train", STAGE.resolve(tiny(f"impl.compile={kind}"))).id for kind in ("none", "inductor", "graphs")}
     assert len(ids) == 1
-    facts = choose(tiny("impl.compile=none", "impl.device=cpu")["impl"]).to_json()
+    facts = choose(tiny("impl.compile=none", "impl.device=cpu").impl).to_json()
     assert "compile" not in facts, "times of steps that were kept before the key existed still serve"

@@ -15,17 +15,18 @@ import torch
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.machine.device import choose
 from trainlarge.sweep.store import Study
 from trainlarge.tasks import masked_lm
 from trainlarge.training import setup
-from trainlarge.training.cells import resolve
+from trainlarge.training.cells import STAGE
 from trainlarge.training.curve import LossBuffer
 from trainlarge.training.loop import Loop, Snapshot
 from trainlarge.training.module import TaskModule
 from trainlarge.training.setup import Setup
 
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 
 
 def constant(step: int) -> float:
@@ -48,7 +49,7 @@ def made(tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch) -> Callable[
     """Makes what trains a tiny model."""
     monkeypatch.setattr(setup, "settle", lambda *arguments, **options: 0.01)
     # A given micro-batch: to measure one, gradients are made, and such weights do not move to ``meta``.
-    return lambda: Setup(study, resolve(tiny("impl.precision=fp32", "impl.micro_batch_rows=16"))).loop
+    return lambda: Setup(study, STAGE.resolve(tiny("impl.precision=fp32", "impl.micro_batch_rows=16"))).loop
 
 
 @pytest.fixture

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.store import CellFolder, Study
 
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
 FIT = ("impl.threads=1", "budget=400 steps", "arch.width=64", "optim.lr=6e-3", "task.evaluation_rows=1000")
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.data.blocks import Blocks, step_seed
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import masked_loss
@@ -21,34 +22,34 @@ from trainlarge.sweep.store import Study
 from trainlarge.tasks.masked_lm import mask_tokens
 from trainlarge.training import module as training_module
 from trainlarge.training import setup
-from trainlarge.training.cells import resolve
+from trainlarge.training.cells import STAGE
 from trainlarge.training.module import Objective, TaskModule, make_optimizer
 from trainlarge.training.setup import Setup
 
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 COMMON = ("impl.precision=fp32", "impl.threads=1", "arch.dropout=0.1", "optim.batch=240", "task.mask_rate=0.2")
 STEPS = 5
 
 
 def weights_by_the_mean(config: dict[str, Any], context: Setup) -> tuple[dict[str, Tensor], list[Tensor]]:
     """Weights and losses of a plain loop over the mean loss of each micro-batch, weighted by its share of the rows."""
-    arch, optim, size = config["arch"], config["optim"], config["impl"]["micro_batch_rows"]
-    model = build_model(shape_of(config), init_std=arch["init_std"], seed=config["seed"], attention="eager")
-    blocks = Blocks(context.prepared.train, config["data"]["sequence_length"], config["seed"])
+    arch, optim, size = config.arch, config.optim, config.impl.micro_batch_rows
+    model = build_model(shape_of(config), init_std=arch.init_std, seed=config.seed, attention="eager")
+    blocks = Blocks(context.prepared.train, config.data.sequence_length, config.seed)
     optimizer, prepared, losses = make_optimizer(model, optim), context.prepared, []
     for step in range(STEPS):
         ids = torch.from_numpy(blocks.batch(step, context.step.rows))
         masked = mask_tokens(
-            ids, context.step.predictions, torch.Generator().manual_seed(step_seed(config["seed"], step)),
+            ids, context.step.predictions, torch.Generator().manual_seed(step_seed(config.seed, step)),
             mask_id=prepared.mask_id, vocab_size=prepared.vocab_size, first_regular_id=prepared.first_regular_id,
         )  # fmt: skip
-        torch.manual_seed(step_seed(config["seed"], step) + 1)
+        torch.manual_seed(step_seed(config.seed, step) + 1)
         total = torch.zeros(())
         for part in zip(*(tensor.split(size) for tensor in masked.values()), strict=True):
             loss = masked_loss(model, *part) * (len(part[0]) / len(ids))
             loss.backward()
             total += loss.detach()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), optim["clip"])
+        torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         losses.append(total)
@@ -63,7 +64,7 @@ def test_masked_lm_trains_to_the_bits_of_the_mean_loss(
     monkeypatch.setattr(setup, "settle", lambda *arguments, **options: 0.01)
     positions = 16 if arch == "modern" else 17
     overrides = (f"arch={arch}", f"arch.positions={positions}", f"impl.micro_batch_rows={size}")
-    config = resolve(tiny(*COMMON, *overrides))
+    config = STAGE.resolve(tiny(*COMMON, *overrides))
     context = Setup(study, config)
     seen: list[Tensor] = []
     context.loop.run(0, STEPS, lambda step: 1.0, lambda step, loss: seen.append(loss))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +79,8 @@ def loop_of(model: PreTrainedModel, *modifiers: Modifier) -> Loop:
     def weight(batch: dict[str, Tensor]) -> Tensor:
         return torch.tensor(float(batch["labels"].numel()), dtype=torch.float64)
 
-    optim = {**asdict(OptimConfig()), "peak_lr": 1e-2, "weight_decay": 0.1}
-    implementation = choose({**asdict(ImplConfig()), "device": "cpu", "precision": "fp32", "threads": 1})
+    optim = OptimConfig(peak_lr=1e-2, weight_decay=0.1)
+    implementation = choose(ImplConfig(device="cpu", precision="fp32", threads=1))
     return Loop(model, Objective(loss, weight), batch_of, optim, implementation, seed=0, modifiers=modifiers)
 
 

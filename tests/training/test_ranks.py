@@ -13,13 +13,14 @@ import torch
 import torch.distributed as distributed
 from safetensors.torch import load_file
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.machine.resources import Resources
 from trainlarge.models.forward import FORWARDS, Forward, library_logits
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.ranks import least_of_ranks, ranks, settled_by_rank_0
 
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 TwoRanks = Callable[[Sequence[str]], list[str]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
 

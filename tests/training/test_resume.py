@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.worker import run_job
@@ -35,7 +36,7 @@ from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.trunk_folder import TRUNK
 from trainlarge.training.trunk_time import TrunkTime
 
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 Run = Callable[..., list[CellFolder]]
 CLOCKS = {"train_seconds", "model_seconds", "wall_seconds"}
 FP32 = "impl.precision=fp32"

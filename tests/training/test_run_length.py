@@ -10,19 +10,20 @@ from typing import Any
 import pytest
 
 from trainlarge.config.budget import parse_budget
+from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.tasks.step import step_of
-from trainlarge.training.cells import resolve, shared_work
+from trainlarge.training.cells import STAGE
 from trainlarge.training.run_length import make_run_length
 from trainlarge.training.schedule import Branch
 from trainlarge.training.train_run import TrainRun
 from trainlarge.training.trunk import Trunk
 from trainlarge.training.trunk_folder import branch_part
 
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
 REAL = ("clock=real", "impl.threads=1")
 
@@ -50,7 +51,7 @@ def step_ends(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 
 def test_on_the_real_clock_the_decay_follows_the_seconds(tiny: Tiny, tmp_path: Path) -> None:
-    config = resolve(tiny(*REAL, "budget=100 s"))
+    config = STAGE.resolve(tiny(*REAL, "budget=100 s"))
     length = make_run_length(config, step_of(config), 0.01)
     total = length.total(parse_budget("100 s"), tmp_path)
     assert total == 100_000 and length.schedule.branch_start(total) == 80_000
@@ -110,8 +111,8 @@ def test_every_schedule_has_a_meaning_on_the_real_clock(tiny: Tiny, run_here: Ru
 
 
 def test_the_clock_is_part_of_what_a_cell_is(tiny: Tiny) -> None:
-    real, modelled = (resolve(tiny(f"clock={clock}", "budget=1 s")) for clock in ("real", "modelled"))
-    assert shared_work(real) != shared_work(modelled)
+    real, modelled = (STAGE.resolve(tiny(f"clock={clock}", "budget=1 s")) for clock in ("real", "modelled"))
+    assert STAGE.shared_work(real) != STAGE.shared_work(modelled)
 
 
 @pytest.mark.parametrize(
@@ -127,5 +128,5 @@ def test_the_clock_is_part_of_what_a_cell_is(tiny: Tiny) -> None:
 )
 def test_what_has_no_meaning_is_refused_in_one_line(tiny: Tiny, overrides: list[str], key: str) -> None:
     with pytest.raises(UserError, match=f"^{key}=") as error:
-        resolve(tiny(*overrides))
+        STAGE.resolve(tiny(*overrides))
     assert "\n" not in str(error.value)

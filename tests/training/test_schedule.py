@@ -1,26 +1,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainlarge.config.schedule import ScheduleConfig
 from trainlarge.errors import UserError
 from trainlarge.training.schedule import DECAY_SHAPES, branches, make_schedule
 
-CONFIG: dict[str, Any] = {
-    "name": "cooldown",
-    "warmup_steps": 10,
-    "decay_share": 0.2,
-    "decay_shape": "1-sqrt",
-    "horizon": None,
-}
+CONFIG = ScheduleConfig(warmup_steps=10)
 
 
 def schedule(horizon_steps: int | None = None, **changes: Any) -> Any:
-    return make_schedule({**CONFIG, **changes}, horizon_steps)
+    return make_schedule(replace(CONFIG, **changes), horizon_steps)
 
 
 @pytest.mark.parametrize("shape", DECAY_SHAPES)
@@ -53,7 +49,10 @@ def test_matched_ends_at_its_budget_and_shares_no_trunk() -> None:
 
 
 def test_fixed_is_the_start_of_the_matched_run_of_its_horizon() -> None:
-    fixed, matched = schedule(200, name="fixed", decay_shape="linear"), schedule(name="matched", decay_shape="linear")
+    fixed, matched = (
+        schedule(200, name="fixed", horizon="200 steps", decay_shape="linear"),
+        schedule(name="matched", decay_shape="linear"),
+    )
     long_run = [matched.trunk(step) if step < 10 else matched.branch(step, 200) for step in range(200)]
     assert [fixed.trunk(step) for step in range(200)] == long_run
     assert fixed.branch_start(50) == 50, "stopped, not decayed"
@@ -77,7 +76,7 @@ def test_branches_leave_in_order_and_equal_ends_are_one_branch() -> None:
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"name": "wavy"}, "schedule"),
+        ({"name": "wavy"}, "schedule.name"),
         ({"decay_shape": "square"}, "schedule.decay_shape"),
         ({"decay_share": 1.0}, "schedule.decay_share"),
         ({"warmup_steps": -1}, "schedule.warmup_steps"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.sweep.store import CellFolder, Study
 
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 TwoRanks = Callable[[Sequence[str]], list[str]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
 COMMON = ("impl.precision=fp32", "impl.threads=1", "impl.device=cpu", "optim.eps=1e-3")
@@ -86,6 +88,6 @@ def test_a_divided_run_goes_on_from_the_states_of_one_device_and_one_device_from
 @pytest.mark.long
 def test_a_divided_run_that_diverges_keeps_its_last_good_weights(tiny: Tiny, run_here: Run, study: Study) -> None:
     config = tiny(*COMMON, *FSDP, "optim.clip=0", "budget=20 steps")
-    [(weights, _, record)] = run_once(run_here, study, [{**config, "optim": {**config["optim"], "peak_lr": 1e30}}])
+    [(weights, _, record)] = run_once(run_here, study, [replace(config, optim=replace(config.optim, peak_lr=1e30))])
     assert record["diverged"] and record["loss"] is None
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())

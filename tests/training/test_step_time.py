@@ -24,7 +24,7 @@ from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import trunk_time
-from trainlarge.training.cells import resolve, to_prepare
+from trainlarge.training.cells import STAGE
 from trainlarge.training.loop import Loop
 from trainlarge.training.setup import Setup
 
@@ -335,7 +335,7 @@ def test_budgets_inside_the_warm_up_are_told(tiny: Tiny, run_here: Run, study: S
 
 def test_shapes_of_budgets_in_seconds_are_timed_before_their_jobs(tiny: Tiny, study: Study) -> None:
     def prepared(*sweeps: tuple[str, ...]) -> int:
-        return len(to_prepare(make_cells("train", [tiny(*overrides) for overrides in sweeps])))
+        return len(STAGE.to_prepare(make_cells("train", [tiny(*overrides) for overrides in sweeps])))
 
     wide = ("arch.width=32", "budget=1 s")
     assert prepared(("budget=1 s",), ("budget=2 s",)) == 0, "one shape, which its job times"
@@ -345,5 +345,5 @@ def test_shapes_of_budgets_in_seconds_are_timed_before_their_jobs(tiny: Tiny, st
 
 
 def test_a_process_and_a_job_time_the_same_shape(tiny: Tiny, study: Study) -> None:
-    first, second = (Setup(study, resolve(tiny(f"seed={seed}"))).timing for seed in range(2))
+    first, second = (Setup(study, STAGE.resolve(tiny(f"seed={seed}"))).timing for seed in range(2))
     assert first.path == second.path and len(second.rounds()) == 1

@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 
+from trainlarge.config.plain import to_plain
+from trainlarge.config.schema import TrainConfig
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.data.prepare import prepare
 from trainlarge.launch.job import LostLease
@@ -34,14 +37,14 @@ from trainlarge.tasks.masked_lm import MaskedLM
 from trainlarge.tasks.step import step_of
 from trainlarge.tasks.task import make_task
 from trainlarge.training import setup, trunk
-from trainlarge.training.cells import resolve
+from trainlarge.training.cells import STAGE
 from trainlarge.training.clocks import Clock
 from trainlarge.training.curve import Curve
 from trainlarge.training.module import Objective, TaskModule, make_optimizer
 from trainlarge.training.run_timing import RunTiming
 from trainlarge.training.schedule import Cooldown, make_schedule
 
-Tiny = Callable[..., dict[str, Any]]
+Tiny = Callable[..., TrainConfig]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
 CLOCKS = {"train_seconds", "model_seconds", "wall_seconds", "step_seconds", "cpu_seconds_per_step"}
 
@@ -74,26 +77,26 @@ def test_a_result_does_not_depend_on_the_cells_it_shared_a_job_with(
     tiny: Tiny, run_here: Run, study: Study, overrides: list[str]
 ) -> None:
     config = tiny(*overrides)
-    together = run_here("train", [{**config, "budget": f"{steps} steps"} for steps in (30, 60)])
+    together = run_here("train", [replace(config, budget=f"{steps} steps") for steps in (30, 60)])
     shared = [(weights(folder), curve(folder)) for folder in together]
     for folder, steps, (tensors, rows) in zip(together, (30, 60), shared, strict=True):
         folder.clear_result()
         shutil.rmtree(study.path / "trunks")
-        [alone] = run_here("train", [{**config, "budget": f"{steps} steps"}])
+        [alone] = run_here("train", [replace(config, budget=f"{steps} steps")])
         assert alone == folder and curve(alone) == rows
         assert all(torch.equal(tensors[name], tensor) for name, tensor in weights(alone).items())
 
 
 def test_the_lightning_loop_equals_a_loop_written_by_hand(tiny: Tiny, run_here: Run, study: Study) -> None:
-    config = resolve(tiny("impl=plain", "budget=20 steps", "schedule.decay_share=0.3"))
-    prepared, step = prepare(config["data"], study.data_root), step_of(config)
-    model = build_model(shape_of(config), init_std=config["arch"]["init_std"], seed=0, attention="eager")
-    optimizer, schedule = make_optimizer(model, config["optim"]), make_schedule(config["schedule"], None)
-    task = make_task(config, FORWARDS["library"])
+    config = STAGE.resolve(tiny("impl=plain", "budget=20 steps", "schedule.decay_share=0.3"))
+    prepared, step = prepare(config.data, study.data_root), step_of(config)
+    model = build_model(shape_of(config), init_std=config.arch.init_std, seed=0, attention="eager")
+    optimizer, schedule = make_optimizer(model, config.optim), make_schedule(config.schedule, None)
+    task = make_task(config.task, config.data, FORWARDS["library"])
     for number in range(20):
         rate = schedule.trunk(number) if number < 14 else schedule.branch(number, 20)
         for group in optimizer.param_groups:
-            group["lr"] = config["optim"]["peak_lr"] * rate
+            group["lr"] = config.optim.peak_lr * rate
         inputs, positions, labels = task.batch(prepared, 0, number, step.rows).values()
         optimizer.zero_grad()
         cross_entropy(library_logits(model, inputs, positions), labels.flatten()).backward()
@@ -121,7 +124,7 @@ def test_training_learns_and_the_record_says_what_happened(tiny: Tiny, run_here:
     assert record["executed_flops"] == 120 * step.executed_flops < record["flops"]
     assert [row["executed_flops"] for row in rows] == [row["step"] * step.executed_flops for row in rows]
     assert record["model_seconds"] == pytest.approx(120 * record["step_seconds"])
-    assert record["config"] == folder.cell().config and record["cell"] == folder.id
+    assert record["config"] == to_plain(folder.cell().config) and record["cell"] == folder.id
     assert record["environment"]["software"]["torch"] == version("torch"), "torch itself may add +cu130"
     assert all(after["train_seconds"] > before["train_seconds"] for before, after in zip(rows, rows[1:], strict=False))
 
@@ -137,19 +140,19 @@ def test_losses_per_document_and_the_loss_of_token_frequencies_are_kept(
     facts = record["data"]
     assert len(kept["documents"]) == facts["evaluation_documents"] >= facts["effective_documents"] > 1
     assert record["document_standard_error"] > 0
-    assert 0.5 * math.log(folder.cell().config["data"]["vocab_size"]) < facts["token_frequency_loss"]
-    assert facts["token_frequency_loss"] < math.log(folder.cell().config["data"]["vocab_size"])
+    assert 0.5 * math.log(folder.cell().config.data.vocab_size) < facts["token_frequency_loss"]
+    assert facts["token_frequency_loss"] < math.log(folder.cell().config.data.vocab_size)
     cells = load_study(study).cells
     assert cells["token_frequency_loss"].tolist() == [facts["token_frequency_loss"]]
 
 
 def _evaluation_set(folder: CellFolder, study: Study) -> EvaluationSet:
     config = folder.cell().config
-    return make_task(config, FORWARDS["fast"]).evaluation_set(prepare(config["data"], study.data_root))
+    return make_task(config.task, config.data, FORWARDS["fast"]).evaluation_set(prepare(config.data, study.data_root))
 
 
 def test_executed_flops_follow_the_forward_pass_and_old_rows_do_not_know_them(tiny: Tiny) -> None:
-    fast, library = step_of(resolve(tiny())), step_of(resolve(tiny("impl.forward=library")))
+    fast, library = step_of(STAGE.resolve(tiny())), step_of(STAGE.resolve(tiny("impl.forward=library")))
     assert library.executed_flops == library.flops == fast.flops > fast.executed_flops
     timing, evaluation = RunTiming({}, 0.1), Evaluation({"loss": 1.0, "accuracy": 0.5}, torch.ones(2, 1))
     curve = Curve(fast, timing, [{"step": 25, "executed_flops": 100}])
@@ -173,7 +176,7 @@ def test_a_checkpoint_is_a_plain_hugging_face_folder(tiny: Tiny, run_here: Run, 
         logits = model(input_ids=data.batch["input_ids"]).logits
     logits = logits.gather(1, data.batch["positions"][..., None].expand(-1, -1, 300))
     by_library = cross_entropy(logits.flatten(0, 1), data.labels.flatten()).item()
-    by_task = make_task(config, FORWARDS["fast"]).evaluate(model, data).loss
+    by_task = make_task(config.task, config.data, FORWARDS["fast"]).evaluate(model, data).loss
     assert by_library == pytest.approx(record["loss"], abs=1e-5) == by_task
 
 
@@ -233,7 +236,7 @@ def test_the_training_clock_stops_when_the_device_has_done_what_it_was_asked_for
 def test_a_device_behind_the_clock_is_waited_for_at_the_ends_of_windows_only(
     tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop = setup.Setup(study, resolve(tiny())).loop
+    loop = setup.Setup(study, STAGE.resolve(tiny())).loop
     waits: list[Implementation] = []
     monkeypatch.setattr(Implementation, "synchronize", lambda implementation: waits.append(implementation))
     windows = loop.timed(25)
@@ -280,9 +283,8 @@ def test_a_step_is_timed_anew_in_micro_batches_and_by_another_torch(
 
 
 def test_a_run_that_diverges_is_a_result_with_its_last_good_weights(tiny: Tiny, run_here: Run) -> None:
-    config = copy.deepcopy(tiny("optim.clip=0", "impl.precision=fp32", "budget=[20 steps, 60 steps]"))
-    config["optim"]["peak_lr"] = 1e30
-    early, late = run_here("train", [{**config, "budget": budget} for budget in config["budget"]])
+    config = tiny("optim.clip=0", "impl.precision=fp32", "optim.peak_lr=1e30")
+    early, late = run_here("train", [replace(config, budget=budget) for budget in ("20 steps", "60 steps")])
     for folder in (early, late):
         record = folder.record()
         assert folder.is_done() and record["diverged"] and record["loss"] is None
@@ -326,14 +328,14 @@ def test_what_diverges_on_one_branch_is_no_part_of_the_cells_after_it(
 
 
 def test_micro_batches_give_the_gradient_of_the_whole_batch(tiny: Tiny, study: Study) -> None:
-    config = resolve(tiny())
-    prepared, step = prepare(config["data"], study.data_root), step_of(config)
-    task = make_task(config, FORWARDS["fast"])
+    config = STAGE.resolve(tiny())
+    prepared, step = prepare(config.data, study.data_root), step_of(config)
+    task = make_task(config.task, config.data, FORWARDS["fast"])
     batch = task.batch(prepared, 0, 0, step.rows)
     gradients = []
     for rows in (0, 5, 1):
         model = build_model(shape_of(config), init_std=0.1, seed=0, attention="eager").double()
-        module = TaskModule(model, Objective(task.loss, task.weight), config["optim"], 0, micro_batch_rows=rows)
+        module = TaskModule(model, Objective(task.loss, task.weight), config.optim, 0, micro_batch_rows=rows)
         module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
         loss = module._gradient(0, batch, task.weight(batch))
         gradients.append([loss, *(parameter.grad for parameter in model.parameters())])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trainlarge.compression.layout.encoder import find_encoder
+from trainlarge.config.optim import OptimConfig
 from trainlarge.models.build import build_model
 from trainlarge.models.families import FAMILIES
 from trainlarge.models.family import Head
@@ -19,19 +21,16 @@ from trainlarge.training.module import make_optimizer
 from trainlarge.training.rules import init_std, peak_lr
 from trainlarge.training.width import Scale, query_rows, query_steps, scale_initial_weights, scales
 
-OPTIM: dict[str, Any] = {
-    "lr": 4e-3, "base_width": 64, "lr_rule": "mup", "batch_rule": "constant",
-    "beta1": 0.9, "beta2": 0.98, "eps": 1e-8, "weight_decay": 0.01,
-}  # fmt: skip
+OPTIM = OptimConfig(lr=4e-3, base_width=64, lr_rule="mup", eps=1e-8)
 WIDTHS = (64, 128, 256, 512)
 STEPS = 5
 
 
-def optim(rule: str, **changes: Any) -> dict[str, Any]:
-    return {**OPTIM, "lr_rule": rule, **changes}
+def optim(rule: Any, **changes: Any) -> OptimConfig:
+    return replace(OPTIM, lr_rule=rule, **changes)
 
 
-def build(width: int, options: dict[str, Any], family: str = "modern", heads: int | None = None) -> PreTrainedModel:
+def build(width: int, options: OptimConfig, family: str = "modern", heads: int | None = None) -> PreTrainedModel:
     shape = Shape(family, width, 2, heads or default_heads(width), 2.0, vocab_size=100, positions=20)
     model = build_model(shape, init_std=init_std(width), seed=0, attention="eager")
     scale_initial_weights(model, options)
@@ -45,16 +44,16 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
     return inputs, positions, inputs.gather(1, positions)
 
 
-def train(model: PreTrainedModel, options: dict[str, Any], steps: int = STEPS) -> None:
+def train(model: PreTrainedModel, options: OptimConfig, steps: int = STEPS) -> None:
     rate = peak_lr(options, model.config.hidden_size)
-    optimizer = make_optimizer(model, {**options, "peak_lr": rate})
+    optimizer = make_optimizer(model, replace(options, peak_lr=rate))
     parameters = dict(model.named_parameters())
     joint = [(parameters[name], scale.queries) for name, scale in scales(model, options).items() if scale.queries != 1]
     for _ in range(steps):
         masked_loss(model, *batch()).backward()
         for group in optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        with query_steps(joint, rate * options["weight_decay"]):
+        with query_steps(joint, rate * options.weight_decay):
             optimizer.step()
         optimizer.zero_grad()
 
@@ -114,7 +113,7 @@ def test_scores_are_scaled_through_the_queries(family: str) -> None:
     before = other.detach().clone()
     train(scaled, options, steps=1)
     # The first step of Adam is the rate, whatever the gradient.
-    assert (other - before).abs().median().item() == pytest.approx(2 * options["lr"], rel=0.02)
+    assert (other - before).abs().median().item() == pytest.approx(2 * options.lr, rel=0.02)
 
 
 def test_the_output_gets_its_multiplier_through_the_norm() -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from trainlarge.compression.cells import recovery_of
+from trainlarge.config.plain import to_plain
+from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.sweep import files
 from trainlarge.sweep.condition import holds
@@ -136,8 +138,8 @@ class _Look:
         """Id of a trunk, or of training inside of recipes -> all its cells."""
         found: dict[str, list[CellFolder]] = {}
         for folder in self.done:
-            trained = trunk_id if folder.stage == "train" else recovery_of
-            if name := trained(folder.cell().config):
+            config = folder.cell().config
+            if name := trunk_id(config) if isinstance(config, TrainConfig) else recovery_of(config):
                 found.setdefault(name, []).append(folder)
         return found
 
@@ -145,7 +147,7 @@ class _Look:
     def awaited(self) -> set[str]:
         """Ids of train cells from which a compress cell is still to be made."""
         unfinished = (folder for folder, is_done in self.done.items() if folder.stage == "compress" and not is_done)
-        return {folder.cell().config["checkpoint"] for folder in unfinished}
+        return {folder.cell().as_compress.checkpoint for folder in unfinished}
 
     def is_kept(self, folder: CellFolder) -> bool:
         """Whether the condition says that a cell keeps its weights."""
@@ -153,12 +155,13 @@ class _Look:
 
     def _conditioned(self, folder: CellFolder) -> dict[str, Any]:
         config = folder.cell().config
-        if folder.stage == "train":
-            return config
-        is_folder = config.get("checkpoint_digest") is not None
-        parent = {} if is_folder else self.study.folder("train", config["checkpoint"]).cell().config
+        written: dict[str, Any] = to_plain(config)
+        if isinstance(config, TrainConfig):
+            return written
+        is_folder = config.checkpoint_digest is not None
+        parent = {} if is_folder else to_plain(self.study.folder("train", config.checkpoint).cell().config)
         nothing: dict[str, dict[str, Any]] = {"prune": {"sparsity": 0.0}, "quantize": {"bits": 32}}
-        return {**parent, **config, **{group: {**none, **config[group]} for group, none in nothing.items()}}
+        return {**parent, **written, **{group: {**none, **written[group]} for group, none in nothing.items()}}
 
 
 def _states(look: _Look) -> Iterator[Removable]:

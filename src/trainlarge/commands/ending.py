@@ -28,8 +28,8 @@ def end(outcomes: list[Outcome]) -> int:
 
 def _mirror(outcome: Outcome) -> None:
     """Bring the mirror up to date with what is done; the study folder stays the truth, so a failure is a warning."""
-    tracking = outcome.plan.cells[0].config["tracking"]
-    if tracking["name"] == "none":
+    tracking = outcome.plan.cells[0].config.tracking
+    if tracking.name == "none":
         return
     from trainlarge.tracking.mirror import mirror_study
 

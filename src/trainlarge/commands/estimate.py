@@ -15,8 +15,10 @@ from trainlarge.commands.step_times import StepTimes
 from trainlarge.compression.cells import recovery_of, recovery_steps
 from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint, weight_bytes
 from trainlarge.config.budget import SECONDS, parse_budget
-from trainlarge.config.quantize import Uniform
-from trainlarge.config.task import task_config
+from trainlarge.config.data import DataConfig
+from trainlarge.config.method import Method, Part
+from trainlarge.config.recipe import Recipe
+from trainlarge.config.schema import TrainConfig
 from trainlarge.data.corpus import corpus_type
 from trainlarge.data.prepare import prepared_key
 from trainlarge.models.counts import parameter_counts
@@ -131,7 +133,7 @@ class _TrainEstimates:
         self._has_states = (study.path / TRUNKS).is_dir()
 
     def __call__(self, job: Job, cells: list[Cell]) -> JobEstimate:
-        config = cells[0].config
+        config = cells[0].as_train
         step, timed = step_of(config), self._times.find(config)
         totals = {cell.id: self._steps(cell, step, timed.seconds if timed else None) for cell in cells}
         parts = _branches(config, step, totals, timed.seconds if timed else None)
@@ -139,7 +141,7 @@ class _TrainEstimates:
         steps = _steps_in_all(parts) - spared if parts else None
         seconds = steps * timed.seconds if timed and steps is not None else _seconds_by_budget(cells, step)
         parameters = parameter_counts(shape_of(config), head_of(config)).total
-        checkpoint = FLOAT_BYTES * parameters + self._tokenizer_bytes(config["data"])
+        checkpoint = FLOAT_BYTES * parameters + self._tokenizer_bytes(config.data)
         return JobEstimate(
             what=_train_words(cells), cells=tuple(_cell(cell_id, total, step) for cell_id, total in totals.items()),
             parameters=parameters, spared_steps=spared,
@@ -153,23 +155,23 @@ class _TrainEstimates:
         fixed = read_measured(self._study.folder(cell.stage, cell.id).path / "steps.json")
         if fixed and cell.id not in self._missed:
             return int(fixed["steps"])
-        budget = parse_budget(cell.config["budget"])
+        budget = parse_budget(cell.as_train.budget)
         return None if budget.unit == SECONDS and step_seconds is None else steps_in(budget, step, step_seconds)
 
-    def _spared(self, config: dict[str, Any], parts: list[Branch]) -> int:
+    def _spared(self, config: TrainConfig, parts: list[Branch]) -> int:
         # The positions of states are steps only where steps are what counts.
-        if not self._has_states or config["clock"] != "modelled":
+        if not self._has_states or config.clock != "modelled":
             return 0
         return _spared_steps(parts, self._study.path / TRUNKS / trunk_id(config))
 
-    def _tokenizer_bytes(self, data: dict[str, Any]) -> int:
+    def _tokenizer_bytes(self, data: DataConfig) -> int:
         folder = self._study.data_root / prepared_key(
-            data["fingerprint"], data["vocab_size"], corpus_type(data).VERSION
+            data.known_fingerprint, data.vocab_size, corpus_type(data).VERSION
         )
         try:
             return (folder / "tokenizer.json").stat().st_size
         except FileNotFoundError:
-            return int(TOKENIZER_ENTRY_BYTES * data["vocab_size"])
+            return int(TOKENIZER_ENTRY_BYTES * data.vocab_size)
 
 
 class _CompressEstimates:
@@ -181,33 +183,35 @@ class _CompressEstimates:
         self._seconds = _seconds_of_recipes(study)
 
     def __call__(self, job: Job, cells: list[Cell]) -> JobEstimate:
-        checkpoint = find_checkpoint(cells[0].config, self._study)
-        if not checkpoint.is_cell:
+        checkpoint = find_checkpoint(cells[0].as_compress, self._study)
+        parent = checkpoint.trained
+        if parent is None:
             return self._of_folder(checkpoint, cells)
-        parent = checkpoint.config
         parameters = parameter_counts(shape_of(parent), head_of(parent)).total
-        length, rows = parent["data"]["sequence_length"], parent["task"]["evaluation_rows"]
-        predictions = task_config(parent["task"]).evaluation_predictions(length)
+        length, rows = parent.data.sequence_length, parent.task.evaluation_rows
+        predictions = parent.task.evaluation_predictions(length)
         passes = (len(cells) + 1) * rows
         seconds, device = self._seconds.get(parameters, (None, None))
-        recoveries = {name: recovery_steps(cell.config) for cell in cells if (name := recovery_of(cell.config))}
+        recoveries = {
+            name: recovery_steps(cell.as_compress) for cell in cells if (name := recovery_of(cell.as_compress))
+        }
         step, steps, timed = step_of(parent), sum(recoveries.values()), self._times.find(parent)
         recovering = (steps * timed.seconds if timed else None) if steps else 0.0
         return JobEstimate(
-            what=f"{_shape_words(parent)}, {parent['budget']}",
+            what=f"{_shape_words(parent)}, {parent.budget}",
             cells=tuple(CellEstimate(cell.id) for cell in cells),
             parameters=parameters, steps=None, spared_steps=0, tokens=passes * length + steps * step.tokens,
             flops=passes * forward_flops(shape_of(parent), length, predictions, head_of(parent)) + steps * step.flops,
             seconds=None if seconds is None or recovering is None else seconds * (len(cells) + 1) + recovering,
             timed_on=device,
-            disk_bytes=sum(packed_bytes(shape_of(parent), cell.config, head_of(parent)) for cell in cells),
+            disk_bytes=sum(packed_bytes(shape_of(parent), cell.as_compress.recipe, head_of(parent)) for cell in cells),
             state_bytes=len(recoveries) * STATES * STATE_BYTES * parameters,
         )  # fmt: skip
 
     def _of_folder(self, checkpoint: Checkpoint, cells: list[Cell]) -> JobEstimate:
         """Of a Hugging Face folder, whose shape is not known: FLOPs are 2 a parameter and token, files uncompressed."""
         parameters = weight_bytes(checkpoint.folder) // FLOAT_BYTES
-        length, rows = checkpoint.config["data"]["sequence_length"], checkpoint.config["task"]["evaluation_rows"]
+        length, rows = checkpoint.data.sequence_length, checkpoint.task.evaluation_rows
         tokens = (len(cells) + 1) * rows * length
         return JobEstimate(
             what=checkpoint.folder.name, cells=tuple(CellEstimate(cell.id) for cell in cells),
@@ -216,43 +220,38 @@ class _CompressEstimates:
         )  # fmt: skip
 
 
-def packed_bytes(shape: Shape, config: dict[str, Any], head: Head | None = None) -> int:
-    """About the size of the packed file of a compress cell of a model of ``shape`` with ``head``.
+def packed_bytes(shape: Shape, recipe: Recipe, head: Head | None = None) -> int:
+    """About the size of the packed file of a model of ``shape`` with ``head`` that is compressed by ``recipe``.
 
     The bits of the weights that are left, a bit for each weight where some are pruned, step and zero point of each row
     where rows are quantized on their own, and the header. Embeddings may have bits of their own, or be left alone.
     """
-    prune, quantize, counts = config["prune"], config["quantize"], parameter_counts(shape, head)
+    counts = parameter_counts(shape, head)
     embeddings = counts.embedding - counts.untied_output
-    body = _weights_bytes(counts.total - embeddings, shape.width, prune, quantize)
-    own = (group if group.get("embeddings") else {} for group in (prune, _with_embedding_bits(quantize)))
+    body = _weights_bytes(counts.total - embeddings, shape.width, recipe.prune, recipe.quantize)
+    own = (_of_embeddings(part) for part in (recipe.prune, recipe.quantize))
     return round(body + _weights_bytes(embeddings, shape.width, *own) + PACKED_HEADER_BYTES)
 
 
-def _with_embedding_bits(quantize: dict[str, Any]) -> dict[str, Any]:
-    """The bits of the embeddings for all, where something is quantized."""
-    bits = quantize.get("bits")
-    return (
-        quantize
-        if bits == Uniform.disabled_by["bits"]
-        else {**quantize, "bits": quantize.get("embedding_bits") or bits}
-    )
+def _of_embeddings(part: Part | None) -> Part | None:
+    """The method as it acts on embedding matrices; None where it leaves them alone."""
+    return part.of_embeddings() if isinstance(part, Method) and part.embeddings else None
 
 
-def _weights_bytes(weights: int, width: int, prune: dict[str, Any], quantize: dict[str, Any]) -> float:
-    sparsity, bits = prune.get("sparsity", 0.0), quantize.get("bits") or 8 * FLOAT_BYTES
-    rows = weights / width if quantize.get("granularity") == "row" else 0
+def _weights_bytes(weights: int, width: int, prune: Part | None, quantize: Part | None) -> float:
+    sparsity, bits = getattr(prune, "sparsity", 0.0), getattr(quantize, "bits", 8 * FLOAT_BYTES)
+    rows = weights / width if getattr(quantize, "granularity", None) == "row" else 0
     return weights * ((1 - sparsity) * bits + (1 if sparsity else 0)) / 8 + 2 * FLOAT_BYTES * rows
 
 
 def _branches(
-    config: dict[str, Any], step: Step, totals: dict[str, int | None], step_seconds: float | None
+    config: TrainConfig, step: Step, totals: dict[str, int | None], step_seconds: float | None
 ) -> list[Branch]:
     """The branches of a job; empty where the steps of a budget are not known."""
     known = {cell_id: total for cell_id, total in totals.items() if total is not None}
     if len(known) < len(totals):
         return []
-    return branches(make_schedule(config["schedule"], _horizon(config, step, step_seconds)), known)
+    return branches(make_schedule(config.schedule, _horizon(config, step, step_seconds)), known)
 
 
 def _spared_steps(parts: list[Branch], trunk: Path) -> int:
@@ -266,9 +265,9 @@ def _spared_steps(parts: list[Branch], trunk: Path) -> int:
     return spared
 
 
-def _horizon(config: dict[str, Any], step: Step, step_seconds: float | None) -> int | None:
+def _horizon(config: TrainConfig, step: Step, step_seconds: float | None) -> int | None:
     """Steps of ``schedule.horizon``; it decides rates, not the number of steps, so any number will do where unknown."""
-    text = config["schedule"]["horizon"]
+    text = config.schedule.horizon
     if text is None:
         return None
     horizon = parse_budget(text, "schedule.horizon")
@@ -277,11 +276,11 @@ def _horizon(config: dict[str, Any], step: Step, step_seconds: float | None) -> 
 
 def _seconds_by_budget(cells: list[Cell], step: Step) -> float | None:
     """Seconds of a job whose budgets are all in seconds: its branches lie at shares of them, however long a step is."""
-    budgets = {cell.id: parse_budget(cell.config["budget"]) for cell in cells}
+    budgets = {cell.id: parse_budget(cell.as_train.budget) for cell in cells}
     if any(budget.unit != SECONDS for budget in budgets.values()):
         return None
-    config = cells[0].config
-    schedule = make_schedule(config["schedule"], _horizon(config, step, FINE_STEP_SECONDS))
+    config = cells[0].as_train
+    schedule = make_schedule(config.schedule, _horizon(config, step, FINE_STEP_SECONDS))
     fine = {cell_id: steps_in(budget, step, FINE_STEP_SECONDS) for cell_id, budget in budgets.items()}
     return _steps_in_all(branches(schedule, fine)) * FINE_STEP_SECONDS
 
@@ -297,14 +296,14 @@ def _cell(cell_id: str, steps: int | None, step: Step) -> CellEstimate:
 
 
 def _train_words(cells: list[Cell]) -> str:
-    budgets = sorted((parse_budget(cell.config["budget"]) for cell in cells), key=lambda budget: budget.value)
+    budgets = sorted((parse_budget(cell.as_train.budget) for cell in cells), key=lambda budget: budget.value)
     ends = dict.fromkeys(map(str, (budgets[0], budgets[-1])))
-    return f"{_shape_words(cells[0].config)}, {' to '.join(ends)}"
+    return f"{_shape_words(cells[0].as_train)}, {' to '.join(ends)}"
 
 
-def _shape_words(config: dict[str, Any]) -> str:
-    arch = config["arch"]
-    return f"{arch['name']} {arch['width']}x{arch['depth']}, seed {config['seed']}"
+def _shape_words(config: TrainConfig) -> str:
+    arch = config.arch
+    return f"{arch.name} {arch.width}x{arch.depth}, seed {config.seed}"
 
 
 def _seconds_of_recipes(study: Study) -> dict[int, tuple[float, str]]:

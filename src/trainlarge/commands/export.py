@@ -86,10 +86,11 @@ def _export_train(folder: CellFolder, target: Path) -> None:
 
 
 def _export_compress(folder: CellFolder, target: Path) -> None:
-    config = folder.cell().config
-    is_folder = config.get("checkpoint_digest") is not None
-    parent = _study(folder).folder("train", config["checkpoint"])
-    source = unchanged_checkpoint(config, _study(folder)).folder if is_folder else _checkpoint(parent)
+    config, study = folder.cell().as_compress, _study(folder)
+    if config.checkpoint_digest is None:
+        source = _checkpoint(study.folder("train", config.checkpoint))
+    else:
+        source = unchanged_checkpoint(config, study).folder
     _copy(source, target, without=_MODEL_FILES)
     _unpacked(folder).save_pretrained(target)
 

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from trainlarge.commands.hydra_errors import explained
 from trainlarge.commands.hydra_keys import check_command_line, search_path_override
 from trainlarge.config.register import register_schema
+from trainlarge.config.schema import StageConfig
 from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
 from trainlarge.launch.engine import CellsFailed
@@ -32,7 +33,7 @@ from trainlarge.sweep.text_files import keep_text_in_files
 from trainlarge.sweep.text_keys import as_written
 
 T = TypeVar("T")
-Action = Callable[[str, list[dict[str, Any]]], T]
+Action = Callable[[str, list[StageConfig]], T]
 """What a command does with its cells: is given the stage and one configuration for each cell."""
 _CHOSEN: ContextVar[Action[Any]] = ContextVar("action")
 
@@ -57,7 +58,7 @@ def act_on_cells(stage: str, arguments: list[str], action: Action[T]) -> list[T]
     folders, given = [Path.cwd(), share_folder()], [*map(as_written, _overrides_last(arguments))]
     results: list[T] = []
 
-    def collect(stage: str, configs: list[dict[str, Any]]) -> T:
+    def collect(stage: str, configs: list[StageConfig]) -> T:
         results.append(action(stage, configs))
         return results[-1]
 
@@ -76,7 +77,7 @@ def act_on_cells(stage: str, arguments: list[str], action: Action[T]) -> list[T]
     except yaml.YAMLError as error:
         raise UserError("configuration", "unreadable", f"YAML ({' '.join(str(error).split())})") from error
     # Not run by Hydra, which would print its own lines about an error.
-    return [*results, *(action(stage, expand_lists(config)) for config in configs)]
+    return [*results, *(action(stage, expand_lists(stage, config)) for config in configs)]
 
 
 def chosen_action() -> Action[Any]:

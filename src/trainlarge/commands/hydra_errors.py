@@ -8,11 +8,9 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
-from trainlarge.config.schema import CompressConfig, TrainConfig
+from trainlarge.config.register import hydra_schema
 from trainlarge.errors import UserError
 from trainlarge.sweep.compose import NOT_NULL
-
-_SCHEMAS: dict[str, type] = {"train": TrainConfig, "compress": CompressConfig}
 
 
 def explained(error: Exception, stage: str, arguments: list[str]) -> UserError:
@@ -46,7 +44,7 @@ def _unknown_choice(found: re.Match[str], text: str, stage: str, arguments: list
 
 def _unknown_key(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
     key = _full_key(text) or found[1]
-    names = _fields_beside(_SCHEMAS[stage], key.split("."))
+    names = _fields_beside(hydra_schema(stage), key.split("."))
     close = difflib.get_close_matches(key.rpartition(".")[2], names, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     return UserError(

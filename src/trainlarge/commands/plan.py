@@ -17,6 +17,8 @@ from trainlarge.commands.hydra_entry import act_on_cells
 from trainlarge.commands.launch_flags import with_keys
 from trainlarge.commands.step_times import StepTimes, cores_of_a_job
 from trainlarge.commands.terminal import console, table
+from trainlarge.config.launcher import LauncherConfig
+from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.check import check_command
 from trainlarge.launch.local.options import LocalOptions
@@ -57,7 +59,7 @@ class CommandForecast:
     """Cells and jobs."""
     estimate: Estimate
     """What the jobs will take."""
-    config: dict[str, Any]
+    config: StageConfig
     """Configuration of the first cell: launcher and workers are the same for all."""
     arrays: list[list[str]]
     """The sbatch commands that launcher=slurm would submit, without script; empty for other launchers."""
@@ -68,7 +70,7 @@ class CommandForecast:
         """Plain data; null stands for what is not measured."""
         return {
             "study": self.study.name, "path": str(self.study.path), "stage": self.plan.stage,
-            "launcher": self.config["launcher"]["name"], "workers": _workers(self.config),
+            "launcher": self.config.launcher.name, "workers": _workers(self.config),
             "cells": len(self.plan.cells), "done": self.plan.done, "arrays": self.arrays,
             "on_their_way": self.on_their_way,
             "total": {name: self.estimate.total(name) for name in (*_FIELDS, SAVED_STEPS)},
@@ -117,14 +119,14 @@ def forecast_command(arguments: list[str], calibrate: bool = False) -> CommandFo
     if not configs:
         raise UserError("sweep", "no cells", "blocks, conditions and checkpoints that leave at least one cell")
     check_command(configs)
-    study, first = Study.named(configs[0]["study"]), configs[0]
-    plan = look_ahead(study, stage, make_cells(stage, configs), redo=first["redo"])
+    study, first = Study.named(configs[0].study), configs[0]
+    plan = look_ahead(study, stage, make_cells(stage, configs), redo=first.redo)
     if calibrate:
         _calibrate(study, plan, first)
         # What was observed now may prove budgets missed that cells are done with.
-        plan = look_ahead(study, stage, list(plan.cells), redo=first["redo"])
+        plan = look_ahead(study, stage, list(plan.cells), redo=first.redo)
     whole = estimate(study, plan, _step_times(study, first), _jobs_at_once(first))
-    return CommandForecast(study, plan, whole, first, *_arrays(study, plan, first["launcher"]))
+    return CommandForecast(study, plan, whole, first, *_arrays(study, plan, first.launcher))
 
 
 def print_json(forecast: CommandForecast) -> None:
@@ -175,7 +177,7 @@ def _notes(forecast: CommandForecast) -> list[str]:
     devices = list(dict.fromkeys(job.timed_on for job in whole.jobs if job.timed_on))
     notes += [f"timed on {device}" for device in devices]
     if forecast.plan.stage == "train" and any(job.timed_on is None for job in whole.jobs):
-        here = forecast.config["launcher"]["name"] == "local"
+        here = forecast.config.launcher.name == "local"
         remedy = "; trainlarge plan --calibrate does that in seconds" if here else ""
         notes.append(f"some shapes have not been timed in this study{remedy}")
     return [*notes, *_notes_of_slurm(forecast), *map(shlex.join, forecast.arrays)]
@@ -183,25 +185,25 @@ def _notes(forecast: CommandForecast) -> list[str]:
 
 def _notes_of_steps(forecast: CommandForecast) -> list[str]:
     """On budgets that were missed, and on those that are all warm-up."""
-    cells = {cell.id: cell.config for cell in forecast.plan.cells} if forecast.plan.stage == "train" else {}
+    cells = {cell.id: cell.as_train for cell in forecast.plan.cells} if forecast.plan.stage == "train" else {}
     missed = {cell: ratio for cell, ratio in budgets_missed(forecast.study).items() if cell in cells}
     some = [cell for job in forecast.estimate.jobs for cell in job.cells if cell.cell in cells and cell.steps]
-    short = [cell for cell in some if (cell.steps or 0) <= cells[cell.cell]["schedule"]["warmup_steps"]]
+    short = [cell for cell in some if (cell.steps or 0) <= cells[cell.cell].schedule.warmup_steps]
     warning = f"all steps of {len(short)} cells lie inside the warm-up (schedule.warmup_steps)"
     return [*([missed_in_words(missed)] if missed else []), *([warning] if short else [])]
 
 
 def _notes_of_slurm(forecast: CommandForecast) -> list[str]:
-    if forecast.config["launcher"]["name"] != "slurm":
+    if forecast.config.launcher.name != "slurm":
         return []
     if forecast.on_their_way is None:
         return ["no SLURM answers here: its largest array, and jobs that it may have already, are not known"]
     return [f"{forecast.on_their_way} jobs are on their way and not submitted again"] if forecast.on_their_way else []
 
 
-def _arrays(study: Study, plan: Plan, launcher: dict[str, Any]) -> tuple[list[list[str]], int | None]:
+def _arrays(study: Study, plan: Plan, launcher: LauncherConfig) -> tuple[list[list[str]], int | None]:
     """The sbatch commands, and the jobs that need none because somebody has them."""
-    if launcher["name"] != "slurm":
+    if launcher.name != "slurm":
         return [], None
     try:
         ask = partial(slurm_command, patience=PATIENCE_SECONDS)
@@ -222,26 +224,26 @@ def _stage_of(arguments: list[str]) -> tuple[str, list[str]]:
     raise UserError("plan", " ".join(arguments) or "nothing", f"+sweeps=STUDY/STAGE, or {' or '.join(STAGES)} first")
 
 
-def _jobs_at_once(config: dict[str, Any]) -> int | None:
-    return _workers(config) or config["launcher"]["array_parallelism"] or None
+def _jobs_at_once(config: StageConfig) -> int | None:
+    return _workers(config) or config.launcher.array_parallelism or None
 
 
-def _workers(config: dict[str, Any]) -> int | None:
+def _workers(config: StageConfig) -> int | None:
     """Jobs that run at once on this machine; None where a cluster runs them."""
-    return len(LocalOptions.of([config]).shares) if config["launcher"]["name"] == "local" else None
+    return len(LocalOptions.of([config]).shares) if config.launcher.name == "local" else None
 
 
-def _step_times(study: Study, config: dict[str, Any]) -> StepTimes:
-    return StepTimes(study, is_here=config["launcher"]["name"] == "local", cores=cores_of_a_job(config))
+def _step_times(study: Study, config: StageConfig) -> StepTimes:
+    return StepTimes(study, is_here=config.launcher.name == "local", cores=cores_of_a_job(config))
 
 
-def _calibrate(study: Study, plan: Plan, first: dict[str, Any]) -> None:
+def _calibrate(study: Study, plan: Plan, first: StageConfig) -> None:
     """Time a step of each shape of the plan once more, in turns; earlier times stay, and the smallest counts."""
-    if plan.stage != "train" or first["launcher"]["name"] != "local":
-        raise UserError("--calibrate", f"{plan.stage}, {first['launcher']['name']}", "train cells with launcher=local")
+    if plan.stage != "train" or first.launcher.name != "local":
+        raise UserError("--calibrate", f"{plan.stage}, {first.launcher.name}", "train cells with launcher=local")
     make_threads_yield()
     # Imports torch, which reads the environment that was set above.
     from trainlarge.training.turns import time_in_turns
 
-    shapes = {canonical_json(timed_part(cell.config)): cell for cell in plan.cells}
+    shapes = {canonical_json(timed_part(cell.as_train)): cell for cell in plan.cells}
     time_in_turns(study, list(shapes.values()), LocalOptions.of([first]).shares[0], least=1)

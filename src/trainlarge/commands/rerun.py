@@ -10,16 +10,21 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
+from trainlarge.config.identity import names_not_identity
+from trainlarge.config.plain import to_plain
 from trainlarge.config.register import register_schema
-from trainlarge.config.schema import NOT_IDENTITY
+from trainlarge.config.schema import CommonConfig
 from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import Cell
-from trainlarge.sweep.compose import plain
+from trainlarge.sweep.compose import Composed, plain
+from trainlarge.sweep.expand import read_config
 from trainlarge.sweep.plan import make_cells
 
 _PLAIN_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NOT_TEXT = frozenset({"true", "false", "null", "inf", "nan", "yes", "no", "on", "off"})
+_NO_RESULT = names_not_identity(CommonConfig) | {"sweep"}
+"""Keys that cannot change a result."""
 _FOUND_AGAIN = frozenset({"data.fingerprint", "checkpoint_digest"})
 """Keys that are read off the data, whatever they are set to."""
 
@@ -32,7 +37,7 @@ def rerun_command(cell: Cell, redo: bool = False) -> str:
     Args:
         redo: run the cell again although it is done.
     """
-    arguments = [f"study={hydra_text(cell.config['study'])}", *overrides(cell), *(["redo=true"] if redo else [])]
+    arguments = [f"study={hydra_text(cell.config.study)}", *overrides(cell), *(["redo=true"] if redo else [])]
     return shlex.join(["trainlarge", cell.stage, *arguments])
 
 
@@ -40,7 +45,8 @@ def overrides(cell: Cell) -> list[str]:
     """The Hydra overrides that make the cell: choices of groups first, then values."""
     choices = _choices(cell)
     defaults = dict(_leaves(compose_config(cell.stage, choices)))
-    values = {key: value for key, value in _leaves(cell.config) if key not in defaults or defaults[key] != value}
+    told = _leaves(to_plain(cell.config))
+    values = {key: value for key, value in told if key not in defaults or defaults[key] != value}
     ruled = {key for key in values if defaults.get(key, "") is None}
     short = choices + [_override(key, value, key in defaults) for key, value in values.items() if key not in ruled]
     if not ruled or _makes(cell, short):
@@ -48,7 +54,7 @@ def overrides(cell: Cell) -> list[str]:
     return choices + [_override(key, value, key in defaults) for key, value in values.items()]
 
 
-def compose_config(stage: str, arguments: list[str]) -> dict[str, Any]:
+def compose_config(stage: str, arguments: list[str]) -> Composed:
     """The configuration that a stage composes from overrides, as plain data."""
     register_schema()
     with initialize_config_dir(str(share_folder() / "conf"), version_base="1.3"):
@@ -71,9 +77,8 @@ def hydra_text(value: Any) -> str:
 def _choices(cell: Cell) -> list[str]:
     """Choices of groups in which the cell differs from the defaults."""
     defaults, folder = compose_config(cell.stage, []), share_folder() / "conf"
-    named = {
-        key: value["name"] for key, value in cell.config.items() if key not in NOT_IDENTITY and isinstance(value, dict)
-    }
+    groups = {key: value for key, value in to_plain(cell.config).items() if key not in _NO_RESULT}
+    named = {key: value["name"] for key, value in groups.items() if isinstance(value, dict)}
     return [
         f"{group}={name}"
         for group, name in named.items()
@@ -84,7 +89,7 @@ def _choices(cell: Cell) -> list[str]:
 def _leaves(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in config.items():
         path = prefix + key
-        if path in NOT_IDENTITY or path in _FOUND_AGAIN:
+        if path in _NO_RESULT or path in _FOUND_AGAIN:
             continue
         if isinstance(value, dict):
             yield from _leaves(value, f"{path}.")
@@ -99,6 +104,6 @@ def _override(key: str, value: Any, is_known: bool) -> str:
 def _makes(cell: Cell, arguments: list[str]) -> bool:
     """Whether the overrides give this very cell; False too where that cannot be told, as when the data is elsewhere."""
     try:
-        return make_cells(cell.stage, [compose_config(cell.stage, arguments)]) == [cell]
+        return make_cells(cell.stage, [read_config(cell.stage, compose_config(cell.stage, arguments))]) == [cell]
     except (UserError, OSError):
         return False

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Console
 
 from trainlarge.commands.call import Call
 from trainlarge.commands.ending import end
 from trainlarge.commands.hydra_entry import act_on_cells
 from trainlarge.commands.launch_flags import with_keys
+from trainlarge.config.schema import StageConfig
 from trainlarge.launch.engine import CellsFailed, Outcome, run_cells
 
 
@@ -33,7 +32,7 @@ def run_stage(stage: str, arguments: list[str], command: str) -> list[Outcome]:
         UserError: for anything wrong in it.
     """
 
-    def run(stage: str, configs: list[dict[str, Any]]) -> Outcome:
+    def run(stage: str, configs: list[StageConfig]) -> Outcome:
         try:
             return run_cells(stage, configs, Console(), command)
         except CellsFailed as failure:

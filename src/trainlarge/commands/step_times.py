@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from trainlarge.config.impl import forward_of, strategy_of
+from trainlarge.config.impl import ImplConfig
+from trainlarge.config.schema import StageConfig, TrainConfig
 from trainlarge.launch.local.options import LocalOptions
 from trainlarge.machine.probe import PRECISIONS
 from trainlarge.sweep.cell import canonical_json
@@ -48,9 +48,9 @@ class StepTimes:
             if probe := read_measured(path):
                 self._keep(probe)
 
-    def find(self, config: dict[str, Any]) -> StepTime | None:
+    def find(self, config: TrainConfig) -> StepTime | None:
         """The time of a step of a train cell's configuration; None where it was not measured."""
-        impl = {**config["impl"], "forward": forward_in(config)}
+        impl = replace(config.impl, forward=forward_in(config))
         probes = [probe for probe in self._probes.get(_shape_key(config), []) if self._fits(probe, impl)]
         if not probes:
             return None
@@ -61,45 +61,45 @@ class StepTimes:
         key = {name: value for name, value in probe["key"].items() if name not in _MADE}
         self._probes.setdefault(canonical_json(key), []).append(probe)
 
-    def _fits(self, probe: dict[str, Any], impl: dict[str, Any]) -> bool:
-        measured, threads = probe["key"]["implementation"], impl["threads"] or self._cores
+    def _fits(self, probe: dict[str, Any], impl: ImplConfig) -> bool:
+        measured, threads = probe["key"]["implementation"], impl.threads or self._cores
         if self._is_here:
-            chosen = _chosen_here(canonical_json({**impl, "threads": threads}), self._precisions)
+            chosen = _chosen_here(replace(impl, threads=threads), self._precisions)
             return bool({name: probe["key"].get(name) for name in _MADE} == chosen)
         return (
             measured["threads"] == threads
-            and all(impl[name] in ("auto", measured[name]) for name in _NAMED)
-            and measured["forward"] == forward_of(impl)
-            and measured.get("compile", "none") == impl["compile"]
-            and measured.get("strategy", "ddp") == strategy_of(impl)
+            and all(getattr(impl, name) in ("auto", measured[name]) for name in _NAMED)
+            and measured["forward"] == impl.chosen_forward
+            and measured.get("compile", "none") == impl.compile
+            and measured.get("strategy", "ddp") == impl.chosen_strategy
         )
 
 
 @lru_cache(maxsize=256)
-def _chosen_here(impl: str, precisions: Path) -> dict[str, Any]:
-    """What ``impl``, as JSON, means on this machine: the ``_MADE`` part of a probe's key."""
+def _chosen_here(impl: ImplConfig, precisions: Path) -> dict[str, Any]:
+    """What ``impl`` means on this machine: the ``_MADE`` part of a probe's key."""
     # Imported only where there is a time to compare with: torch takes seconds to import.
     import torch
 
     from trainlarge.machine.device import choose
 
-    return {"implementation": choose(json.loads(impl), precisions).to_json(), "torch": str(torch.__version__)}
+    return {"implementation": choose(impl, precisions).to_json(), "torch": str(torch.__version__)}
 
 
-def cores_of_a_job(config: dict[str, Any]) -> int:
+def cores_of_a_job(config: StageConfig) -> int:
     """CPU cores that a job of this configuration gets: its share of this machine, or what is asked of the cluster."""
-    if config["launcher"]["name"] == "local":
+    if config.launcher.name == "local":
         return LocalOptions.of([config]).shares[0].cores
-    return int(config["launcher"]["cpus"])
+    return config.launcher.cpus
 
 
-def _shape_key(config: dict[str, Any]) -> str:
+def _shape_key(config: TrainConfig) -> str:
     """As ``trainlarge.training.setup`` names a shape, without how it was computed."""
-    arch = {key: value for key, value in config["arch"].items() if key != "init_std"}
+    arch = {key: value for key, value in config.arch.plain.items() if key != "init_std"}
     sizes = step_of(config).sizes
-    parts = config["impl"]["micro_batch_rows"]
+    parts = config.impl.micro_batch_rows
     divided = {"micro_batch_rows": parts} if parts else {}
-    return canonical_json({"arch": arch, "vocab_size": config["data"]["vocab_size"], "step": sizes, **divided})
+    return canonical_json({"arch": arch, "vocab_size": config.data.vocab_size, "step": sizes, **divided})
 
 
 def _changed(path: Path) -> float:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from typing import Literal
 
 from trainlarge.commands.call import Call
 from trainlarge.commands.studies import existing_study
+from trainlarge.config.tracking import TrackingConfig
 from trainlarge.tracking.mirror import mirror_study
 
 
 def main(call: Call) -> int:
     """Write the runs that the mirror does not have yet."""
     options = parser().parse_args(call.arguments)
-    tracking = {"name": "wandb", "mode": "online" if options.online else "offline"}
-    target = {**tracking, "project": options.project, "entity": options.entity}
-    written = mirror_study(existing_study(options.study), target)
+    mode: Literal["online", "offline"] = "online" if options.online else "offline"
+    tracking = TrackingConfig("wandb", mode, options.project, options.entity)
+    written = mirror_study(existing_study(options.study), tracking)
     print(f"{written} runs written to Weights & Biases")
     return 0
 

@@ -9,6 +9,9 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from trainlarge.config.data import DataConfig
+from trainlarge.config.schema import CompressConfig, TrainConfig
+from trainlarge.config.task import TaskConfig
 from trainlarge.errors import UserError
 from trainlarge.models.foreign import counts_from_padding
 from trainlarge.sweep.cell import ID_PATTERN
@@ -36,14 +39,29 @@ class Checkpoint:
     folder: Path
     """Hugging Face folder of the model."""
 
-    config: dict[str, Any]
-    """A configuration with the groups ``data`` and ``task``: the train cell's, or the compress cell's own."""
+    data: DataConfig
+    """The text that it is evaluated on: the train cell's, or for a folder the compress cell's own."""
 
-    is_cell: bool
-    """Whether it comes from a train cell."""
+    task: TaskConfig
+    """How it is evaluated."""
+
+    trained: TrainConfig | None = None
+    """The configuration of the train cell that it comes from; None for a folder."""
+
+    @property
+    def as_train(self) -> TrainConfig:
+        """The configuration of its train cell. Raises ValueError for a folder."""
+        if self.trained is None:
+            raise ValueError(f"{self.folder} is no checkpoint of a train cell")
+        return self.trained
+
+    @property
+    def is_cell(self) -> bool:
+        """Whether it comes from a train cell."""
+        return self.trained is not None
 
 
-def find_checkpoint(config: dict[str, Any], study: Study | None = None) -> Checkpoint:
+def find_checkpoint(config: CompressConfig, study: Study | None = None) -> Checkpoint:
     """The checkpoint of a compress cell's configuration.
 
     Args:
@@ -52,15 +70,17 @@ def find_checkpoint(config: dict[str, Any], study: Study | None = None) -> Check
     Raises:
         UserError: when it is neither a finished train cell of the study nor a whole Hugging Face folder.
     """
-    text = str(config["checkpoint"])
+    text = config.checkpoint
     if is_folder(text):
         folder = Path(text).expanduser().resolve()
-        return Checkpoint(folder_digest(folder), folder, config, is_cell=False)
-    study = study or Study.named(config["study"])
-    return Checkpoint(text, *_train_cell(study, text), is_cell=True)
+        if config.data is None or config.task is None:
+            raise UserError("data", None, "the text that a Hugging Face folder is evaluated on, such as data=stdlib")
+        return Checkpoint(folder_digest(folder), folder, config.data, config.task)
+    folder, trained = _train_cell(study or Study.named(config.study), text)
+    return Checkpoint(text, folder, trained.data, trained.task, trained)
 
 
-def unchanged_checkpoint(config: dict[str, Any], study: Study) -> Checkpoint:
+def unchanged_checkpoint(config: CompressConfig, study: Study) -> Checkpoint:
     """The checkpoint of a frozen configuration of ``study``, proven to be what it was.
 
     Raises:
@@ -70,7 +90,7 @@ def unchanged_checkpoint(config: dict[str, Any], study: Study) -> Checkpoint:
     checkpoint = find_checkpoint(config, study)
     if checkpoint.is_cell:
         study.folder("train", checkpoint.id).prove(f"{checkpoint.folder.name}/")
-    frozen = config.get("checkpoint_digest")
+    frozen = config.checkpoint_digest
     if frozen and checkpoint.id != frozen:
         allowed = f"the folder as it was when the cell was frozen, of digest {frozen} and not {checkpoint.id}"
         raise UserError("checkpoint", checkpoint.folder, allowed)
@@ -176,7 +196,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4096)
-def _train_cell(study: Study, checkpoint: str) -> tuple[Path, dict[str, Any]]:
+def _train_cell(study: Study, checkpoint: str) -> tuple[Path, TrainConfig]:
     """Model and configuration of a train cell. Kept only when it is there: an error is looked at again."""
     where = f"study {study.name} in {study.path.parent}"
     allowed = f"the id of a finished train cell of {where}, 'every' in a sweep, or a Hugging Face folder"
@@ -184,4 +204,4 @@ def _train_cell(study: Study, checkpoint: str) -> tuple[Path, dict[str, Any]]:
     if folder is None or not folder.is_done():
         error = folder and folder.status().error
         raise UserError("checkpoint", checkpoint, f"{allowed} (it ended with: {error})" if error else allowed)
-    return folder.checkpoint, folder.cell().config
+    return folder.checkpoint, folder.cell().as_train

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trainlarge.compression.checkpoint import Checkpoint, unchanged_checkpoint
+from trainlarge.config.schema import CompressConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.job import mark_damaged
 from trainlarge.sweep.proof import DamagedFile
@@ -15,7 +14,7 @@ TOLERANCE = 1e-3
 """Nats by which the loss of the same weights may differ between two devices, numbers of threads and versions."""
 
 
-def proven_parent(config: dict[str, Any], study: Study) -> Checkpoint:
+def proven_parent(config: CompressConfig, study: Study) -> Checkpoint:
     """The checkpoint of a frozen compress configuration.
 
     A train cell with a damaged checkpoint counts as failed from then on: the command that made it makes it again. One
@@ -27,7 +26,7 @@ def proven_parent(config: dict[str, Any], study: Study) -> Checkpoint:
     try:
         return unchanged_checkpoint(config, study)
     except DamagedFile as error:
-        folder = study.folder("train", config["checkpoint"])
+        folder = study.folder("train", config.checkpoint)
         if folder.checkpoint.is_dir():
             mark_damaged(folder, error)
         raise

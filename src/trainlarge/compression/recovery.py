@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,8 +20,10 @@ from trainlarge.compression.checkpoint import Checkpoint
 from trainlarge.compression.layout.tokens import renumbered_batch
 from trainlarge.compression.training import ParentRun, Trained, TrainingCost, TrainingPlan
 from trainlarge.compression.weights import Weights
+from trainlarge.config.impl import ImplConfig
 from trainlarge.config.method import Part
-from trainlarge.config.schema import ImplConfig, OptimConfig
+from trainlarge.config.optim import OptimConfig
+from trainlarge.config.schema import TrainConfig
 from trainlarge.data.prepare import PreparedData
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
@@ -61,11 +63,11 @@ class DataTrainer:
 
     def __init__(self, data: TrainingData) -> None:
         self.data = data
-        self.implementation = choose({**asdict(data.impl), "compile": "none", "strategy": "auto"})
+        self.implementation = choose(replace(data.impl, compile="none", strategy="auto"))
 
     def train(self, plan: TrainingPlan, done: tuple[Part, ...], weights: Weights) -> Trained:
         """As ``Trainer.train``."""
-        optim = {**asdict(self.data.optim), "peak_lr": plan.peak_lr, "lr_rule": "constant"}
+        optim = replace(self.data.optim, peak_lr=plan.peak_lr, lr_rule="constant")
         model, tokens = cast(PreTrainedModel, weights.trainable()), weights.structure.tokens
 
         def batch_of(step: int) -> Batch:
@@ -103,11 +105,11 @@ class StudyTrainer:
     ) -> None:
         self.job, self.checkpoint, self.task, self.prepared = job, checkpoint, task, prepared
         self.implementation = implementation
-        self.config: dict[str, Any] = checkpoint.config
-        self.impl: dict[str, Any] = job.cells[0].config["impl"]
+        self.config: TrainConfig = checkpoint.as_train
+        self.impl = job.cells[0].config.impl
         self.step: Step = step_of(self.config)
         record = job.study.folder("train", checkpoint.id).record()
-        self.parent = ParentRun(record["step"], self.config["optim"]["peak_lr"])
+        self.parent = ParentRun(record["step"], self.config.optim.rate)
 
     def train(self, plan: TrainingPlan, done: tuple[Part, ...], weights: Weights) -> Trained:
         """As ``Trainer.train``, from the newest saved state on."""
@@ -120,7 +122,7 @@ class StudyTrainer:
         def after_step() -> None:
             nonlocal saved_at
             self._report(run)
-            if self.job.is_asked_to_stop or time.monotonic() - saved_at > self.impl["save_seconds"]:
+            if self.job.is_asked_to_stop or time.monotonic() - saved_at > self.impl.save_seconds:
                 _save(run, states)
                 saved_at = time.monotonic()
             self.job.check()
@@ -130,25 +132,25 @@ class StudyTrainer:
         return run.result(weights, self.step.flops)
 
     def _loop(self, plan: TrainingPlan, weights: Weights) -> Loop:
-        optim = {**self.config["optim"], "peak_lr": plan.peak_lr}
+        optim = replace(self.config.optim, peak_lr=plan.peak_lr)
         model, tokens = cast(PreTrainedModel, weights.trainable()), weights.structure.tokens
 
         def batch_of(step: int, rows: int = self.step.rows) -> Batch:
-            batch = self.task.batch(self.prepared, self.config["seed"], step, rows)
+            batch = self.task.batch(self.prepared, self.config.seed, step, rows)
             return cast(Batch, renumbered_batch(batch, tokens))
 
         return Loop(
             model, Objective(self.task.loss, self.task.weight), batch_of, optim, self.implementation,
-            seed=self.config["seed"], micro_batch_rows=self._micro_batch_rows(model, batch_of(0, MORE)),
+            seed=self.config.seed, micro_batch_rows=self._micro_batch_rows(model, batch_of(0, MORE)),
             modifiers=plan.modifiers,
         )  # fmt: skip
 
     def _micro_batch_rows(self, model: PreTrainedModel, batch: Batch) -> int:
         """As in the train stage: as many rows as fit in the memory; 0, the whole batch, where a GPU will tell."""
-        given: int = self.impl["micro_batch_rows"]
+        given = self.impl.micro_batch_rows
         if given or self.implementation.device != "cpu" or self.step.rows < MORE:
             return given
-        free = free_memory() / (self.job.cells[0].config["workers"] or 1)
+        free = free_memory() / (self.job.cells[0].config.workers or 1)
         return rows_that_fit(model, self.task.loss, batch, self.step.rows, self.implementation.precision, free)
 
     def _report(self, run: RecoveryRun) -> None:

@@ -13,7 +13,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trainlarge.compression.calibration import Calibration
-from trainlarge.compression.cells import recipe_of
 from trainlarge.compression.evaluated_model import EvaluatedModel, is_large
 from trainlarge.compression.grid import Compressed, compress_grid
 from trainlarge.compression.layout.shapes import Structure
@@ -29,6 +28,7 @@ from trainlarge.compression.training import NO_TRAINING, Trainer
 from trainlarge.compression.weight_error import WeightError, total_relative_squared_error, weight_errors
 from trainlarge.compression.weights import Weights
 from trainlarge.config.method import Method, Part
+from trainlarge.config.plain import to_plain
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine.device import Implementation, choose, is_shared
@@ -36,8 +36,8 @@ from trainlarge.machine.probe import PRECISIONS
 from trainlarge.machine.provenance import origin, software
 from trainlarge.models.build import load_model
 from trainlarge.models.fake_quantize import fake_quantized_inputs
+from trainlarge.models.family import Head
 from trainlarge.models.forward import FORWARDS
-from trainlarge.models.shape import head_of
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import write_json
 from trainlarge.sweep.records import CompressRecord, Environment, EvaluationData, Provenance
@@ -61,20 +61,21 @@ class CheckpointRun:
     def __init__(self, job: RunningJob) -> None:
         self.job = job
         self.cells: list[Cell] = job.cells
-        config = self.cells[0].config
-        self.recipes = [recipe_of(cell.config) for cell in self.cells]
+        config = self.cells[0].as_compress
+        self.recipes = [cell.as_compress.recipe for cell in self.cells]
         is_training = any(recipe.recover for recipe in self.recipes)
         measured = job.study.path / PROBES / PRECISIONS if is_training else None
-        impl = {**config["impl"], "compile": "none", "strategy": "auto"}
+        impl = replace(config.impl, compile="none", strategy="auto")
         self.implementation: Implementation = choose(impl, cores=job.resources.cores, measured=measured)
         torch.set_num_threads(self.implementation.threads)
         self.was_shared = is_shared(self.implementation.threads, job.resources.jobs_per_device)
         self.parent = proven_parent(config, job.study)
-        parent = self.parent.config
         # First what can be wrong and is quick to find: preparing data may take minutes.
-        model = load_model(self.parent.folder, attention=self.implementation.attention, head=head_of(parent))
+        model = load_model(
+            self.parent.folder, attention=self.implementation.attention, head=Head(self.parent.task.head)
+        )
         own = None if self.parent.is_cell else own_tokenizer(self.parent.folder, _entries(model))
-        self.task: Task = make_task(parent, FORWARDS[self.implementation.forward])
+        self.task: Task = make_task(self.parent.task, self.parent.data, FORWARDS[self.implementation.forward])
         prepared = self.task.prepare(job.study.data_root, own)
         self.evaluation_set: EvaluationSet = self.task.evaluation_set(prepared)
         self.documents = Documents.of(self.evaluation_set)
@@ -202,13 +203,13 @@ class CheckpointRun:
             recover_precision=recovery.precision,
             seconds=time.time() - started,
             data=EvaluationData(
-                fingerprint=self.parent.config["data"]["fingerprint"],
+                fingerprint=self.parent.data.known_fingerprint,
                 evaluation_fingerprint=self.evaluation_set.fingerprint,
                 **self.documents.facts(),
             ),
             environment=self._environment(),
             provenance=Provenance(**origin(self.job.command), started=started, ended=time.time()),
-            config=cell.config,
+            config=to_plain(cell.config),
         )
 
     def _losses(self, evaluation: Evaluation) -> dict[str, Any]:

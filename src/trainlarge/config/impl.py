@@ -1,63 +1,76 @@
-"""What the group ``impl`` may say; checked before anything starts."""
+"""The group ``impl``: how it is computed."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
-from trainlarge.errors import UserError
-
-CHOICES = {
-    "device": ("auto", "cpu", "cuda"),
-    "precision": ("auto", "fp32", "bf16"),
-    "attention": ("auto", "eager", "sdpa"),
-    "forward": ("auto", "fast", "library"),
-    "strategy": ("auto", "ddp", "fsdp"),
-    "compile": ("none", "inductor", "graphs"),
-}
+from trainlarge.config.group import Group
+from trainlarge.config.identity import added_with
 
 
-def check_impl(impl: dict[str, Any]) -> None:
-    """Refuse a value that does not exist.
+@dataclass(frozen=True)
+class ImplConfig(Group):
+    """How it is computed (not identity)."""
 
-    Raises:
-        UserError: naming the key.
-    """
-    for key, allowed in CHOICES.items():
-        if impl[key] not in allowed:
-            raise UserError(f"impl.{key}", impl[key], ", ".join(allowed))
-    for key, least in (("threads", 0), ("devices", 1), ("micro_batch_rows", 0), ("save_seconds", 0)):
-        if impl[key] < least:
-            raise UserError(f"impl.{key}", impl[key], f"a number of at least {least}")
-    _check_compile(impl)
-    _check_strategy(impl)
+    key: ClassVar[str] = "impl"
 
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """``auto`` (bf16 where a short measurement, kept with the study, finds its products faster; fp32 where the hardware
+    has none), ``fp32`` or ``bf16``. Evaluation is always fp32."""
+    attention: Literal["auto", "eager", "sdpa"] = "auto"
+    """``auto`` (plain products on CPU, SDPA on CUDA), ``eager`` or ``sdpa``."""
+    forward: Literal["auto", "fast", "library"] = "auto"
+    """``fast`` (our forward pass over the library's parameters), ``library``, or ``auto``: ``fast`` where
+    the architecture has such a pass, but with ``strategy=fsdp``."""
+    compile: Literal["none", "inductor", "graphs"] = field(default="none", metadata=added_with("none"))
+    """torch.compile of the training loss: ``none``, ``inductor``, or ``graphs`` (with CUDA graphs, for small models
+    on a GPU). Its seconds are the column ``compile_seconds``. Evaluation is never compiled."""
+    threads: int = 0
+    """CPU threads a job; 0: the cores divided by ``workers``."""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """Lightning strategy of several devices: ``auto`` or ``ddp``, which are the same (a copy of the model on each), or
+    ``fsdp``: each device keeps its share of weights, gradients and optimizer state, for models too large for one."""
+    devices: int = 1
+    """Devices a job, which sees its own only: GPUs of one machine, or processes on the CPU. Each takes an equal share
+    of the batch."""
+    micro_batch_rows: int = 0
+    """Rows that go through the model at once; 0: as many of the batch as fit in the memory, on the CPU measured before
+    the first step, on a GPU (one alone) found by halving where memory runs out."""
+    save_seconds: float = 300.0
+    """Time between two saved states, from which a stopped run goes on."""
 
-def strategy_of(impl: dict[str, Any]) -> str:
-    """``ddp`` or ``fsdp``: what the group says, with ``auto`` resolved."""
-    return "ddp" if impl["strategy"] == "auto" else str(impl["strategy"])
+    @property
+    def chosen_strategy(self) -> Literal["ddp", "fsdp"]:
+        """The strategy, with ``auto`` resolved."""
+        return "ddp" if self.strategy == "auto" else self.strategy
 
+    @property
+    def chosen_forward(self) -> Literal["fast", "library"]:
+        """The forward pass, with ``auto`` resolved."""
+        if self.forward != "auto":
+            return self.forward
+        # The fast path reads weights behind the back of the modules, which gather them when they are called.
+        return "library" if self.chosen_strategy == "fsdp" else "fast"
 
-def forward_of(impl: dict[str, Any]) -> str:
-    """``fast`` or ``library``: what the group says, with ``auto`` resolved."""
-    if impl["forward"] != "auto":
-        return str(impl["forward"])
-    # The fast path reads weights behind the back of the modules, which gather them when they are called.
-    return "library" if strategy_of(impl) == "fsdp" else "fast"
+    def check(self) -> None:
+        self.require_least(0, "threads", "micro_batch_rows", "save_seconds")
+        self.require_least(1, "devices")
+        self._check_compile()
+        self._check_strategy()
 
-
-def _check_compile(impl: dict[str, Any]) -> None:
-    if impl["compile"] != "none" and impl["devices"] > 1:
-        raise UserError("impl.compile", impl["compile"], f"none with impl.devices={impl['devices']}")
-    if impl["compile"] == "graphs" and impl["micro_batch_rows"]:
-        raise UserError(
-            "impl.compile", "graphs", "none or inductor with micro-batches: each run overwrites the gradients before it"
+    def _check_compile(self) -> None:
+        is_alone = self.compile == "none" or self.devices == 1
+        self.require("compile", is_alone, f"none with impl.devices={self.devices}")
+        is_whole = self.compile != "graphs" or not self.micro_batch_rows
+        self.require(
+            "compile", is_whole, "none or inductor with micro-batches: each run overwrites the gradients before it"
         )
 
-
-def _check_strategy(impl: dict[str, Any]) -> None:
-    if impl["strategy"] != "fsdp":
-        return
-    if impl["devices"] < 2:
-        raise UserError("impl.strategy", "fsdp", "auto with impl.devices=1: there is nobody to share the model with")
-    if impl["forward"] == "fast":
-        raise UserError("impl.forward", "fast", "auto or library with impl.strategy=fsdp, which gathers whole layers")
+    def _check_strategy(self) -> None:
+        if self.strategy == "fsdp":
+            self.require("strategy", self.devices > 1, "auto with impl.devices=1: fsdp divides a model between devices")
+            allowed = "auto or library with impl.strategy=fsdp, which gathers whole layers"
+            self.require("forward", self.forward != "fast", allowed)

@@ -146,14 +146,15 @@ class Recipe:
         given = {"prune": prune, "quantize": quantize, **groups}
         return cls(**{slot: _method_from_config(slot, given.get(slot)) for slot in SLOTS}, order=order)
 
-    def to_config(self) -> dict[str, object]:
+    def to_config(self) -> dict[str, Any]:
         """The configuration of the recipe: ``prune``, ``quantize`` and ``recover`` always, the rest where it is used.
 
         An absent group is one that is ``none``, whatever the defaults of ``conf/`` are, and an absent order is that of
         ``has_first_form``; so nothing is left to defaults, and cells from before there were more slots keep their ids.
         """
-        config: dict[str, object] = {}
-        for slot in SLOTS:
+        config: dict[str, Any] = {}
+        # First what cells have always had first.
+        for slot in ("recover", *(slot for slot in SLOTS if slot != "recover")):
             part: Part | None = getattr(self, slot)
             if part is not None:
                 config[slot] = {key: value for key, value in part.to_json().items() if key != "version"}

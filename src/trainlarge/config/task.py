@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from trainlarge.config.data import DataConfig
+from trainlarge.config.group import Group, Plain
 from trainlarge.config.metric import Metric
 from trainlarge.errors import UserError
 
 
-@dataclass
-class TaskConfig:
+@dataclass(frozen=True)
+class TaskConfig(Group):
     """What all tasks have in common."""
+
+    key: ClassVar[str] = "task"
 
     name: str = "mlm"
     """``mlm``: masked language modelling."""
@@ -31,17 +35,23 @@ class TaskConfig:
     metrics: ClassVar[Mapping[str, Metric]]
     """What the task is scored by, ``loss`` first."""
 
-    def check(self) -> None:
-        """Refuse values out of range.
+    @classmethod
+    def kind(cls, data: Mapping[str, Plain]) -> type[Group]:
+        """The dataclass of the task that a group ``task`` names.
 
         Raises:
-            UserError: naming the key.
+            UserError: there is no such task.
         """
-        for key in ("evaluation_rows", "evaluations_per_doubling"):
-            if getattr(self, key) < 1:
-                raise UserError(f"task.{key}", getattr(self, key), "a whole number of at least 1")
+        name = data.get("name", cls.name)
+        if name not in TASKS:
+            raise UserError("task", name, ", ".join(TASKS))
+        return TASKS[str(name)]
 
-    def check_data(self, data: Mapping[str, Any]) -> None:
+    def check(self) -> None:
+        for name in ("evaluation_rows", "evaluations_per_doubling"):
+            self.require(name, getattr(self, name) >= 1, "a whole number of at least 1")
+
+    def check_data(self, data: DataConfig) -> None:
         """Refuse a group ``data`` that the task cannot use.
 
         Raises:
@@ -62,7 +72,7 @@ class TaskConfig:
         return self.predictions(sequence_length)
 
 
-@dataclass
+@dataclass(frozen=True)
 class MaskedLMConfig(TaskConfig):
     """Masked language modelling (Devlin et al. 2019, section 3.1)."""
 
@@ -80,11 +90,9 @@ class MaskedLMConfig(TaskConfig):
     }
 
     def check(self) -> None:
-        """Refuse values out of range."""
         super().check()
-        for key in ("mask_rate", "evaluation_mask_rate"):
-            if not 0 < getattr(self, key) < 1:
-                raise UserError(f"task.{key}", getattr(self, key), "a number in (0, 1)")
+        for name in ("mask_rate", "evaluation_mask_rate"):
+            self.require(name, 0 < getattr(self, name) < 1, "a number in (0, 1)")
 
     def predictions(self, sequence_length: int) -> int:
         """Masked positions per training row."""
@@ -95,7 +103,7 @@ class MaskedLMConfig(TaskConfig):
         return masked_count(self.evaluation_mask_rate, sequence_length)
 
 
-@dataclass
+@dataclass(frozen=True)
 class CausalLMConfig(TaskConfig):
     """Causal language modelling: predicting the next token (Radford et al. 2018)."""
 
@@ -118,7 +126,7 @@ SHORTEST_PAIR = 5
 """Least tokens of a row that holds a pair of texts."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class ClassificationConfig(TaskConfig):
     """Classification: labelling whole rows, sentences or pairs of sentences, from the tables of ``data=text``."""
 
@@ -139,20 +147,18 @@ class ClassificationConfig(TaskConfig):
     }
 
     def check(self) -> None:
-        """Refuse values out of range."""
         super().check()
-        if self.labels < 2:
-            raise UserError("task.labels", self.labels, "a whole number of at least 2")
+        self.require("labels", self.labels >= 2, "a whole number of at least 2")
 
-    def check_data(self, data: Mapping[str, Any]) -> None:
+    def check_data(self, data: DataConfig) -> None:
         """Refuse data without columns, and rows that are too short for the special tokens."""
-        if data["name"] != "text":
-            raise UserError("data", data["name"], "text with task=classification: files with a column of labels")
-        if data["hub"]:
-            raise UserError("data.hub", data["hub"], "null with task=classification, which reads data.files")
-        if self.second_text_column is not None and data["sequence_length"] < SHORTEST_PAIR:
+        if data.name != "text":
+            raise UserError("data", data.name, "text with task=classification: files with a column of labels")
+        if data.hub:
+            raise UserError("data.hub", data.hub, "null with task=classification, which reads data.files")
+        if self.second_text_column is not None and data.sequence_length < SHORTEST_PAIR:
             allowed = f"at least {SHORTEST_PAIR} with task.second_text_column: three special tokens and two others"
-            raise UserError("data.sequence_length", data["sequence_length"], allowed)
+            raise UserError("data.sequence_length", data.sequence_length, allowed)
 
     @property
     def row_labels(self) -> int:
@@ -170,17 +176,6 @@ TASKS: dict[str, type[TaskConfig]] = {
     "classification": ClassificationConfig,
 }
 """Configuration of a task by its name."""
-
-
-def task_config(values: Mapping[str, Any]) -> TaskConfig:
-    """The configuration that a group ``task`` holds.
-
-    Raises:
-        UserError: there is no such task.
-    """
-    if values["name"] not in TASKS:
-        raise UserError("task", values["name"], ", ".join(TASKS))
-    return TASKS[values["name"]](**values)
 
 
 def masked_count(rate: float, sequence_length: int) -> int:

@@ -1,22 +1,24 @@
-"""What the group ``tracking`` may say."""
+"""The group ``tracking``: the mirror of the study folder."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-from trainlarge.errors import UserError
-
-CHOICES = {"name": ("none", "wandb"), "mode": ("offline", "online")}
-"""Key -> its values."""
+from trainlarge.config.group import Group
 
 
-def check_tracking(tracking: Mapping[str, Any]) -> None:
-    """Refuse a mirror that there is not.
+@dataclass(frozen=True)
+class TrackingConfig(Group):
+    """The mirror of the study folder (not identity)."""
 
-    Raises:
-        UserError: for an unknown ``tracking.name`` or ``tracking.mode``.
-    """
-    for key, allowed in CHOICES.items():
-        if tracking[key] not in allowed:
-            raise UserError(f"tracking.{key}", tracking[key], ", ".join(allowed))
+    key: ClassVar[str] = "tracking"
+
+    name: Literal["none", "wandb"] = "wandb"
+    """``none`` or ``wandb``."""
+    mode: Literal["offline", "online"] = "offline"
+    """Weights & Biases mode: ``offline`` or ``online``."""
+    project: str = "trainlarge"
+    """Weights & Biases project."""
+    entity: str | None = None
+    """Weights & Biases entity."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import asdict
 from functools import cache
 from typing import Any, ClassVar, Protocol
 
-from trainlarge.config.schema import DataConfig
+from trainlarge.config.data import DataConfig
 from trainlarge.data.hub import HubText
 from trainlarge.data.rows import RowCounts
 from trainlarge.data.split import Split
@@ -46,16 +45,16 @@ class Corpus(Protocol):
 
 
 CorpusType = type[Stdlib] | type[TextFiles] | type[HubText]
-CORPORA: dict[str, Callable[[dict[str, Any]], CorpusType]] = {
+CORPORA: dict[str, Callable[[DataConfig], CorpusType]] = {
     "stdlib": lambda data: Stdlib,
-    "text": lambda data: HubText if data.get("hub") else TextFiles,
+    "text": lambda data: HubText if data.hub else TextFiles,
 }
 """Class of the corpus of a ``data`` group by its name."""
 ALWAYS_READ = frozenset({"name", "fraction", "vocab_size", "sequence_length", "fingerprint"})
 """Keys of the group ``data`` that mean the same for every corpus."""
 
 
-def corpus(data: dict[str, Any]) -> Corpus:
+def corpus(data: DataConfig) -> Corpus:
     """Corpus that a cell's ``data`` group describes.
 
     Raises:
@@ -64,24 +63,24 @@ def corpus(data: dict[str, Any]) -> Corpus:
     return corpus_type(data).from_data(data)
 
 
-def corpus_type(data: dict[str, Any]) -> CorpusType:
+def corpus_type(data: DataConfig) -> CorpusType:
     """Class of the corpus that a ``data`` group describes; no file is looked at.
 
     Raises:
         UserError: the name is unknown.
     """
-    if data.get("name") not in CORPORA:
-        raise UserError("data.name", data.get("name"), "one of " + ", ".join(sorted(CORPORA)))
-    return CORPORA[data["name"]](data)
+    if data.name not in CORPORA:
+        raise UserError("data.name", data.name, "one of " + ", ".join(sorted(CORPORA)))
+    return CORPORA[data.name](data)
 
 
-def check_keys(data: dict[str, Any]) -> None:
+def check_keys(data: DataConfig) -> None:
     """Refuse a key that is set and that the corpus does not look at: it would be lost without a word.
 
     Raises:
         UserError: naming it, and what it needs.
     """
-    given = [key for key, default in _defaults().items() if data.get(key, default) != default]
+    given = [key for key, default in _defaults().items() if data.plain[key] != default]
     if not given:
         return
     source = corpus(data)
@@ -89,10 +88,10 @@ def check_keys(data: dict[str, Any]) -> None:
         if needed := source.needs(key):
             default = _defaults()[key]
             value = "null" if default is None else default
-            raise UserError(f"data.{key}", data[key], f"{value} unless {needed}")
+            raise UserError(f"data.{key}", data.plain[key], f"{value} unless {needed}")
 
 
 @cache
 def _defaults() -> dict[str, Any]:
     """The keys that a corpus may not look at, with their defaults."""
-    return {key: value for key, value in asdict(DataConfig(name="")).items() if key not in ALWAYS_READ}
+    return {key: value for key, value in DataConfig(name="").plain.items() if key not in ALWAYS_READ}

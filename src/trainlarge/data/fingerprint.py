@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Hashable
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
+from trainlarge.config.data import DataConfig
 from trainlarge.data.corpus import Corpus, check_keys, corpus
 from trainlarge.data.split import split_rule
 from trainlarge.data.text import encoding_name
@@ -15,18 +16,18 @@ from trainlarge.data.text import encoding_name
 HEX_DIGITS = 16
 
 
-def resolved_data(data: dict[str, Any]) -> dict[str, Any]:
+def resolved_data(data: DataConfig) -> DataConfig:
     """The ``data`` group of a new cell in full: the rule of the split, the one name of the encoding, the fingerprint.
 
     Raises:
         UserError: a key is set that the corpus does not read, a setting is wrong, or a file cannot be read.
     """
     check_keys(data)
-    resolved = {**data, "split": split_rule(data), "encoding": encoding_name(data)}
-    return {**resolved, "fingerprint": fingerprint(resolved)}
+    resolved = replace(data, split=split_rule(data), encoding=encoding_name(data))
+    return replace(resolved, fingerprint=fingerprint(resolved))
 
 
-def fingerprint(data: dict[str, Any]) -> str:
+def fingerprint(data: DataConfig) -> str:
     """First 16 hex digits of SHA-256 over the split rule and the contents of the corpus of a ``data`` group.
 
     Independent of where files lie, of their names (for ``text``) and of their times. Files are read once per process

@@ -9,6 +9,7 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any, ClassVar
 
+from trainlarge.config.data import DataConfig
 from trainlarge.data.rows import RowCounts, texts
 from trainlarge.data.split import GROUPED, Split, normalized, split_of, split_rule, validation_share
 from trainlarge.errors import UserError
@@ -40,12 +41,12 @@ class HubText:
     """One of ``split.RULES``."""
 
     @classmethod
-    def from_data(cls, data: dict[str, Any]) -> HubText:
+    def from_data(cls, data: DataConfig) -> HubText:
         """Data set that ``data.hub`` names."""
-        if data.get("files"):
-            raise UserError("data.hub", data["hub"], "null beside data.files")
-        name, _, configuration = str(data["hub"]).partition(":")
-        column = data.get("text_column") or "text"
+        if data.files:
+            raise UserError("data.hub", data.hub, "null beside data.files")
+        name, _, configuration = str(data.hub).partition(":")
+        column = data.text_column or "text"
         return cls(name, configuration or None, column, validation_share(data), split_rule(data))
 
     def documents(self, split: Split, counts: RowCounts | None = None) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
+from trainlarge.config.data import DataConfig
 from trainlarge.data.fingerprint import fingerprint
 from trainlarge.data.kept import META, TOKENIZER, check_digest, damage_named, kept, read_meta
 from trainlarge.data.prepare import OwnTokenizer, PreparedData, check_text, kept_tokenizer, versions
@@ -100,9 +101,7 @@ def cut_lengths(first: int, second: int, room: int) -> tuple[int, int]:
     return (shorter, min(second, room - shorter)) if first < second else (min(first, room - shorter), shorter)
 
 
-def prepare_labelled(
-    data: dict[str, Any], columns: Columns, root: Path, own: OwnTokenizer | None = None
-) -> LabelledData:
+def prepare_labelled(data: DataConfig, columns: Columns, root: Path, own: OwnTokenizer | None = None) -> LabelledData:
     """Prepared rows of a ``data`` group, built below ``root`` unless they are there already.
 
     The tokenizer is trained on the texts of the training split, or it is ``own``.
@@ -112,16 +111,16 @@ def prepare_labelled(
             the validation split is not among those of the training split.
     """
     if own is None:
-        check_vocab_size(data["vocab_size"])
-    content = data.get("fingerprint") or fingerprint(data)
-    tokenizer = data["vocab_size"] if own is None else [file_digest(own.file), own.sep_id]
+        check_vocab_size(data.vocab_size)
+    content = data.fingerprint or fingerprint(data)
+    tokenizer = data.vocab_size if own is None else [file_digest(own.file), own.sep_id]
     names = [columns.label, columns.second_text]
     text = json.dumps(["labelled", VERSION, TextFiles.VERSION, content, tokenizer, names])
     folder = root / hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def build(partial: Path) -> None:
         check_text(data, content)
-        _build(TextFiles.from_data(data), columns, data["vocab_size"], content, partial, own)
+        _build(TextFiles.from_data(data), columns, data.vocab_size, content, partial, own)
 
     prepared = kept(folder, lambda there: _load(there, content), build)
     return prepared if own is None else replace(prepared, **own.ids)

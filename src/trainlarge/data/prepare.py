@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from trainlarge.config.data import DataConfig
 from trainlarge.data.corpus import Corpus, corpus, corpus_type
 from trainlarge.data.facts import TextFacts, facts_of, write_splits
 from trainlarge.data.fingerprint import fingerprint
@@ -107,7 +108,7 @@ class PreparedData:
     """Ids of all special tokens."""
 
 
-def prepare(data: dict[str, Any], root: Path, own: OwnTokenizer | None = None) -> PreparedData:
+def prepare(data: DataConfig, root: Path, own: OwnTokenizer | None = None) -> PreparedData:
     """Prepared data of a ``data`` group, built below ``root`` unless it is there already.
 
     Any number of processes may call it at the same time: one builds, the others wait for it. A builder that dies
@@ -121,15 +122,15 @@ def prepare(data: dict[str, Any], root: Path, own: OwnTokenizer | None = None) -
         filelock.Timeout: another process has been building the same data for hours.
     """
     if own is None:
-        check_vocab_size(data["vocab_size"])
-    content = data.get("fingerprint") or fingerprint(data)
+        check_vocab_size(data.vocab_size)
+    content = data.fingerprint or fingerprint(data)
     reader = corpus_type(data).VERSION
-    key = prepared_key(content, data["vocab_size"], reader) if own is None else _own_key(content, own, reader)
-    expected = {"fingerprint": content, "vocab_size": data["vocab_size"] if own is None else own.vocab_size}
+    key = prepared_key(content, data.vocab_size, reader) if own is None else _own_key(content, own, reader)
+    expected = {"fingerprint": content, "vocab_size": data.vocab_size if own is None else own.vocab_size}
 
     def build(folder: Path) -> None:
         check_text(data, content)
-        _build(corpus(data), data["vocab_size"], content, folder, own)
+        _build(corpus(data), data.vocab_size, content, folder, own)
 
     prepared = kept(root / key, lambda folder: load_prepared(folder, expected), build)
     for line in prepared.facts.lines() if prepared.facts else ():
@@ -203,7 +204,7 @@ def kept_tokenizer(folder: Path, texts: Iterable[str], vocab_size: int, own: Own
     return tokenizer
 
 
-def check_text(data: dict[str, Any], content: str) -> None:
+def check_text(data: DataConfig, content: str) -> None:
     """Refuse a text that is not the one with that fingerprint, or that leaves a split empty."""
     current = fingerprint(data)
     if current != content:
@@ -211,9 +212,10 @@ def check_text(data: dict[str, Any], content: str) -> None:
     source = corpus(data)
     for split in SPLITS:
         if next(source.documents(split), None) is None:
-            key = next(key for key in ("files", "hub", "name") if data.get(key))
+            key = next(key for key in ("files", "hub", "name") if getattr(data, key))
+            value = getattr(data, key)
             remedy = "(give more of it, another data.validation_share, or data.validation_files)"
-            raise UserError(f"data.{key}", data[key], f"text for both splits, but none is left for {split} {remedy}")
+            raise UserError(f"data.{key}", value, f"text for both splits, but none is left for {split} {remedy}")
 
 
 def _token_file(folder: Path, split: Split) -> Path:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
+from trainlarge.config.data import DataConfig
 from trainlarge.errors import UserError
 
 Split = Literal["train", "validation"]
@@ -31,7 +32,7 @@ SMALLEST_NUMBER = 10
 """Groups that validation has at least, where the corpus has enough small ones: one large group is one topic."""
 
 
-def split_rule(data: dict[str, Any]) -> str:
+def split_rule(data: DataConfig) -> str:
     """The rule of a ``data`` group: ``data.split``, the newest where that is null, the first where it has no such key.
 
     Beside ``data.validation_files`` no rule is needed, and cells keep the ids that they had before there were several.
@@ -39,10 +40,10 @@ def split_rule(data: dict[str, Any]) -> str:
     Raises:
         UserError: there is no such rule, or files are given that validate.
     """
-    rule = data.get("split", DOCUMENTS)
+    rule = data.split
     if rule not in (None, *RULES):
         raise UserError("data.split", rule, ", ".join(RULES))
-    if data.get("validation_files"):
+    if data.validation_files:
         if rule not in (None, DOCUMENTS):
             raise UserError("data.split", rule, "null beside data.validation_files, which say what validates")
         return DOCUMENTS
@@ -68,13 +69,13 @@ def normalized(text: str) -> str:
     return " ".join(text.split())
 
 
-def validation_share(data: dict[str, Any]) -> float:
+def validation_share(data: DataConfig) -> float:
     """``data.validation_share`` as a float in (0, 1).
 
     Raises:
         UserError: it is no number between 0 and 1.
     """
-    share = data.get("validation_share", DEFAULT_VALIDATION_SHARE)
+    share = data.validation_share
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
         raise UserError("data.validation_share", share, "a number above 0 and below 1")
     return float(share)

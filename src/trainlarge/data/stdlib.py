@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+from trainlarge.config.data import DataConfig
 from trainlarge.data.near_duplicates import near_duplicates
 from trainlarge.data.rows import RowCounts, texts
 from trainlarge.data.split import GROUPED, Split, grouped_split, split_of, split_rule, validation_share
@@ -48,7 +49,7 @@ class Stdlib:
     """One of ``split.RULES``."""
 
     @classmethod
-    def from_data(cls, data: dict[str, Any]) -> Stdlib:
+    def from_data(cls, data: DataConfig) -> Stdlib:
         """Standard library of the running Python, split as ``data.validation_share`` says.
 
         Raises:

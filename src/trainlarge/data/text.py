@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from zstandard import ZstdError
 
+from trainlarge.config.data import DataConfig
 from trainlarge.data.csv_rows import CSV, TSV
 from trainlarge.data.formats import PLAIN, Reading
 from trainlarge.data.json_rows import JSON
@@ -69,17 +70,17 @@ class TextFiles:
     """One of ``split.RULES``."""
 
     @classmethod
-    def from_data(cls, data: dict[str, Any]) -> TextFiles:
+    def from_data(cls, data: DataConfig) -> TextFiles:
         """Files that ``data.files`` and ``data.validation_files`` (paths, folders or patterns, ``~`` allowed) name.
 
         Raises:
             UserError: a path or pattern matches no file, an ending is unknown, a file is in both, or a setting is
                 wrong.
         """
-        files = _expand("data.files", data.get("files"))
+        files = _expand("data.files", data.files)
         if not files:
-            raise UserError("data.files", data.get("files"), f"{ALLOWED}; or set data.hub")
-        held_out = _expand("data.validation_files", data.get("validation_files"))
+            raise UserError("data.files", list(data.files), f"{ALLOWED}; or set data.hub")
+        held_out = _expand("data.validation_files", data.validation_files)
         in_training = {path.resolve() for path in files}
         for path in held_out:
             if path.resolve() in in_training:
@@ -206,27 +207,27 @@ def read_entries(path: Path, reading: Reading, counts: RowCounts) -> Iterator[st
         raise UserError("data.files", path, f"a readable {_ending(path)} file ({_reason(error)})") from error
 
 
-def encoding_name(data: dict[str, Any]) -> str:
+def encoding_name(data: DataConfig) -> str:
     """``data.encoding`` by the one name that Python gives it; a byte-order mark is left out with any of them.
 
     Raises:
         UserError: it is no encoding of text.
     """
     try:
-        codec = codecs.lookup(data.get("encoding") or "utf-8")
+        codec = codecs.lookup(data.encoding or "utf-8")
         "".encode(codec.name)
     except (LookupError, ValueError) as error:
         allowed = "an encoding of text, such as utf-8, utf-16, latin-1 or cp1252"
-        raise UserError("data.encoding", data["encoding"], allowed) from error
+        raise UserError("data.encoding", data.encoding, allowed) from error
     return "utf-8" if codec.name == "utf-8-sig" else codec.name
 
 
-def _reading(data: dict[str, Any], rule: str) -> Reading:
-    separator = data.get("separator")
+def _reading(data: DataConfig, rule: str) -> Reading:
+    separator = data.separator
     separator = "\t" if separator in ("tab", "\\t") else separator
     if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
         raise UserError("data.separator", separator, 'one character other than a quote or a line end, or "tab"')
-    column, longest = data.get("text_column") or "text", LONGEST_LINE if rule == GROUPED else None
+    column, longest = data.text_column or "text", LONGEST_LINE if rule == GROUPED else None
     return Reading(column, encoding_name(data), separator, longest)
 
 
@@ -240,10 +241,9 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:200]
 
 
-def _expand(key: str, patterns: str | Sequence[str] | None) -> tuple[Path, ...]:
+def _expand(key: str, patterns: Sequence[str]) -> tuple[Path, ...]:
     """Files that the patterns match, sorted, each once whatever paths lead to it."""
-    listed = [patterns] if isinstance(patterns, str) and patterns else list(patterns or ())
-    paths = sorted({path for pattern in listed for path in _matches(key, str(pattern))})
+    paths = sorted({path for pattern in patterns for path in _matches(key, pattern)})
     for path in paths:
         if _ending(path) not in FORMATS:
             raise UserError(key, path, ALLOWED)

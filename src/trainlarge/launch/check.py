@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
-from typing import Any
+from typing import Any, TypeGuard
 
-from trainlarge.config.schema import LauncherConfig
-from trainlarge.config.tracking import check_tracking
+from trainlarge.config.group import Group
+from trainlarge.config.schema import StageConfig, TrainConfig
 from trainlarge.data.split import DOCUMENTS
 from trainlarge.errors import UserError
 from trainlarge.launch.local.options import LocalOptions
@@ -18,7 +17,7 @@ OF_THE_COMMAND = ("study", "launcher", "tracking", "workers", "redo")
 """Keys that hold for a command as a whole."""
 
 
-def check_command(configs: list[dict[str, Any]]) -> None:
+def check_command(configs: list[StageConfig]) -> None:
     """Refuse what no job can be started with, or what could not be mirrored once all is done.
 
     Args:
@@ -29,58 +28,47 @@ def check_command(configs: list[dict[str, Any]]) -> None:
             about it.
     """
     for key in OF_THE_COMMAND:
-        _check_same(key, [config[key] for config in configs])
-    check_tracking(configs[0]["tracking"])
+        _check_same(key, [getattr(config, key) for config in configs])
     _check_split(configs)
-    _check_keys(configs[0]["launcher"])
-    name = configs[0]["launcher"]["name"]
+    name = configs[0].launcher.name
     if name not in _CHECKS:
         raise UserError("launcher", name, ", ".join(_CHECKS))
     _CHECKS[name](configs)
 
 
-def _check_keys(launcher: dict[str, Any]) -> None:
-    """Hydra lets ``+launcher.key=value`` add a key that nothing reads."""
-    known = [field.name for field in fields(LauncherConfig)]
-    for key, value in launcher.items():
-        if key not in known:
-            raise UserError(f"launcher.{key}", value, f"one of the keys {', '.join(known)}")
-
-
-def _check_split(configs: list[dict[str, Any]]) -> None:
+def _check_split(configs: list[StageConfig]) -> None:
     """Refuse to fill in the newest split in a study of before there were several: all of it would be trained again, and
     its losses could not be compared."""
-    data = next((config["data"] for config in configs if _leaves_split_open(config)), None)
-    study = Study.named(configs[0]["study"])
+    data = next((config.data for config in configs if _leaves_split_open(config)), None)
+    study = Study.named(configs[0].study)
     before = next(study.folders("train"), None)
     if data is None or before is None:
         return
     try:
-        kept = before.cell().config["data"]
+        kept = before.cell().as_train.data
     except UserError:
         return
-    if kept["name"] == data["name"] and kept["split"] == DOCUMENTS and not kept["validation_files"]:
+    if kept.name == data.name and kept.split == DOCUMENTS and not kept.validation_files:
         allowed = f"{DOCUMENTS}, by which the cells of study {study.name} were split before this key; or another study"
-        raise UserError("data.split", data["split"], allowed)
+        raise UserError("data.split", data.split, allowed)
 
 
-def _leaves_split_open(config: dict[str, Any]) -> bool:
+def _leaves_split_open(config: StageConfig) -> TypeGuard[TrainConfig]:
     """Whether it is a train cell's, and the newest rule would be filled in."""
-    data = config.get("data", {})
-    return "schedule" in config and data["split"] is None and not data["validation_files"]
+    return isinstance(config, TrainConfig) and config.data.split is None and not config.data.validation_files
 
 
 def _check_same(key: str, values: list[Any]) -> None:
     first = values[0]
     other = next((value for value in values if value != first), first)
-    if isinstance(first, dict) and isinstance(other, dict):
-        for name in first:
-            _check_same(f"{key}.{name}", [first[name], other[name]])
+    if isinstance(first, Group):
+        for name in first.plain:
+            _check_same(f"{key}.{name}", [getattr(first, name), getattr(other, name)])
     elif other != first:
         raise UserError(key, f"{first},{other}", "one value: it holds for the whole command")
 
 
-_CHECKS: dict[str, Callable[[list[dict[str, Any]]], Any]] = {
+_CHECKS: dict[str, Callable[[list[StageConfig]], Any]] = {
     "local": LocalOptions.of,
-    "slurm": lambda configs: sbatch_options(configs[0]["launcher"]),
+    "slurm": lambda configs: sbatch_options(configs[0].launcher),
 }

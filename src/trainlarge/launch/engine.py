@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from rich.console import Console
 
+from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.check import check_command
 from trainlarge.launch.local.launcher import LocalLauncher
@@ -63,7 +63,7 @@ class CellsFailed(RuntimeError):
         super().__init__(f"{len(outcome.failed)} of {len(outcome.plan.cells)} cells are not done")
 
 
-def run_cells(stage: str, configs: list[dict[str, Any]], console: Console, command: str | None = None) -> Outcome:
+def run_cells(stage: str, configs: list[StageConfig], console: Console, command: str | None = None) -> Outcome:
     """Run one cell for each configuration, those that are done excepted.
 
     A cell that another process runs is waited for, unless ``launcher.wait`` is false.
@@ -78,9 +78,9 @@ def run_cells(stage: str, configs: list[dict[str, Any]], console: Console, comma
     if not configs:
         raise UserError("sweep", "no cells", "blocks, conditions and checkpoints that leave at least one cell")
     first = configs[0]
-    study = Study.named(first["study"])
+    study = Study.named(first.study)
     launch = _launcher(configs)
-    plan = make_plan(study, stage, make_cells(stage, configs), redo=first["redo"])
+    plan = make_plan(study, stage, make_cells(stage, configs), redo=first.redo)
     if plan.jobs and command:
         remember_command(study, stage, command)
     return run_plan(study, replace(plan, command=command), launch, console)
@@ -95,7 +95,7 @@ def redo_cell(folder: CellFolder, console: Console, command: str | None = None) 
     """
     study, frozen = Study(folder.path.parents[1]), folder.cell()
     # The folder of the study may have been renamed.
-    cell = Cell(frozen.stage, {**frozen.config, "study": study.name})
+    cell = Cell(frozen.stage, replace(frozen.config, study=study.name))
     if is_held(folder.path):
         raise UserError("cell", cell.id, "a cell that no process is running")
     launch = _launcher([cell.config])
@@ -164,12 +164,12 @@ def _what_happened(outcome: Outcome, cell_id: str) -> str:
     return f"{status.state} {cell_id}: {status.error}{retries}"
 
 
-def _launcher(configs: list[dict[str, Any]]) -> Launch:
+def _launcher(configs: list[StageConfig]) -> Launch:
     check_command(configs)
-    return LAUNCHERS[configs[0]["launcher"]["name"]](configs)
+    return LAUNCHERS[configs[0].launcher.name](configs)
 
 
-def _local(configs: list[dict[str, Any]]) -> Launch:
+def _local(configs: list[StageConfig]) -> Launch:
     launcher = LocalLauncher(LocalOptions.of(configs))
 
     def run(study: Study, plan: Plan, console: Console) -> Ending:
@@ -179,8 +179,8 @@ def _local(configs: list[dict[str, Any]]) -> Launch:
     return run
 
 
-def _slurm(configs: list[dict[str, Any]]) -> Launch:
-    launcher = SlurmLauncher(configs[0]["launcher"])
+def _slurm(configs: list[StageConfig]) -> Launch:
+    launcher = SlurmLauncher(configs[0].launcher)
 
     def submit(study: Study, plan: Plan, console: Console) -> Ending:
         launcher.submit(study, plan, console)
@@ -189,4 +189,4 @@ def _slurm(configs: list[dict[str, Any]]) -> Launch:
     return submit
 
 
-LAUNCHERS: dict[str, Callable[[list[dict[str, Any]]], Launch]] = {"local": _local, "slurm": _slurm}
+LAUNCHERS: dict[str, Callable[[list[StageConfig]], Launch]] = {"local": _local, "slurm": _slurm}

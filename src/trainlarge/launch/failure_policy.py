@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from trainlarge.errors import UserError
+from trainlarge.config.launcher import LauncherConfig
 
 
 @dataclass(frozen=True)
@@ -20,17 +19,9 @@ class FailurePolicy:
     """One failed cell is enough, and jobs that run are asked to stop."""
 
     @classmethod
-    def of(cls, launcher: dict[str, Any]) -> FailurePolicy:
-        """The policy that the configuration group ``launcher`` asks for.
-
-        Raises:
-            UserError: for a negative number.
-        """
-        for key in ("retries", "max_failures"):
-            if launcher.get(key, 0) < 0:
-                raise UserError(f"launcher.{key}", launcher[key], "a whole number of at least 0")
-        asked = (launcher.get(key, default) for key, default in vars(cls()).items())
-        return cls(*asked)
+    def of(cls, launcher: LauncherConfig) -> FailurePolicy:
+        """The policy that the configuration group ``launcher`` asks for."""
+        return cls(launcher.retries, launcher.max_failures, launcher.fail_fast)
 
     def stop_reason(self, failed: int) -> str | None:
         """Why no job is started any more once ``failed`` cells have failed for good; None while jobs may start."""

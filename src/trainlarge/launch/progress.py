@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from trainlarge.config.schema import CompressConfig
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.status import State, Status
@@ -104,9 +105,9 @@ class ProgressWatcher:
 def describe(cell: Cell) -> str:
     """A few words that tell a cell from its neighbours."""
     config = cell.config
-    if cell.stage == "train":
-        return f"{config['arch']['name']} {config['arch']['width']}x{config['arch']['depth']} {config['budget']}"
-    return f"of {config['checkpoint'][:12]}"
+    if isinstance(config, CompressConfig):
+        return f"of {config.checkpoint[:12]}"
+    return f"{config.arch.name} {config.arch.width}x{config.arch.depth} {config.budget}"
 
 
 def _note(progress: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from trainlarge.launch.job_log import log_to_cells, log_to_file
 from trainlarge.machine.environment import VISIBLE_DEVICES
 from trainlarge.machine.provenance import code
 from trainlarge.machine.resources import Resources
-from trainlarge.sweep.stages import runner
+from trainlarge.sweep.stages import stage_named
 from trainlarge.sweep.store import Study
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def run_job(assignment: Assignment, on_claim: Callable[[RunningJob], None] = lam
         with job.running():
             # A stop that was asked for before the heart beats is heard here, without loading a model first.
             job.check()
-            runner(given.stage).run(job)
+            stage_named(given.stage).run(job)
     except UserError as error:
         log.error("%s", error)
         return FAILED_STATUS
@@ -77,10 +77,10 @@ def prepare_jobs(assignment: Assignment) -> None:
     """Do what the jobs of these cells share before the first of them starts; what it prints goes to a log of its own.
 
     Args:
-        assignment: with the cells that ``Description.to_prepare`` gives.
+        assignment: with the cells that ``Stage.to_prepare`` gives.
     """
     study, stage = Study(assignment.study), assignment.stage
     log_to_file(study.path / f"prepare-{stage}.log", "prepare")
     assignment.resources.enter()
     cells = [study.folder(stage, cell_id).cell() for cell_id in assignment.cell_ids]
-    runner(stage).prepare(study, cells, assignment.resources)
+    stage_named(stage).prepare(study, cells, assignment.resources)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
-from trainlarge.config.impl import forward_of, strategy_of
+from trainlarge.config.identity import added_with, without_added
+from trainlarge.config.impl import ImplConfig
 from trainlarge.errors import UserError
 from trainlarge.machine.cores import cores_here
 from trainlarge.machine.precision import faster_precision
 
-_ADDED_LATER = {"compile": "none", "strategy": "ddp"}
 BUSY_LOAD = 0.5
 """Load of other programs from which the machine counts as shared."""
 
@@ -36,9 +36,9 @@ class Implementation:
     """``fast`` or ``library``."""
     threads: int
     """CPU threads."""
-    compile: str = "none"
+    compile: str = field(default="none", metadata=added_with("none"))
     """``none``, ``inductor`` or ``graphs``."""
-    strategy: str = "ddp"
+    strategy: str = field(default="ddp", metadata=added_with("ddp"))
     """``ddp`` or ``fsdp``: how several devices share the work."""
 
     def synchronize(self) -> None:
@@ -49,10 +49,10 @@ class Implementation:
     def to_json(self) -> dict[str, Any]:
         """Plain data for records and keys of the probe cache; without what has its first value in files that are older
         than its key."""
-        return {name: value for name, value in asdict(self).items() if _ADDED_LATER.get(name) != value}
+        return without_added(self)
 
 
-def choose(impl: dict[str, Any], measured: Path | None = None, cores: int | None = None) -> Implementation:
+def choose(impl: ImplConfig, measured: Path | None = None, cores: int | None = None) -> Implementation:
     """Resolve the group ``impl`` for this machine.
 
     Args:
@@ -64,19 +64,19 @@ def choose(impl: dict[str, Any], measured: Path | None = None, cores: int | None
     Raises:
         UserError: for a device that is not there, or CUDA graphs without one.
     """
-    device = _device(impl["device"])
-    if impl["compile"] == "graphs" and device == "cpu":
+    device = _device(impl.device)
+    if impl.compile == "graphs" and device == "cpu":
         raise UserError("impl.compile", "graphs", "none or inductor on the CPU: graphs are those of CUDA")
-    threads = impl["threads"] or _cores_per_device(device, impl["devices"], cores)
+    threads = impl.threads or _cores_per_device(device, impl.devices, cores)
     return Implementation(
         device=device,
         device_name=device_name(device),
-        precision=_auto_precision(device, threads, measured) if impl["precision"] == "auto" else impl["precision"],
-        attention=default_attention(device) if impl["attention"] == "auto" else impl["attention"],
-        forward=forward_of(impl),
+        precision=_auto_precision(device, threads, measured) if impl.precision == "auto" else impl.precision,
+        attention=default_attention(device) if impl.attention == "auto" else impl.attention,
+        forward=impl.chosen_forward,
         threads=threads,
-        compile=impl["compile"],
-        strategy=strategy_of(impl),
+        compile=impl.compile,
+        strategy=impl.chosen_strategy,
     )
 
 

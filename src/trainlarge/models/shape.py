@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from trainlarge.config.task import task_config
+from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.models.families import FAMILIES
 from trainlarge.models.family import Family, Head
@@ -79,15 +79,15 @@ class Shape:
         return round(self.ffn_ratio * self.width)
 
 
-def shape_of(config: dict[str, Any]) -> Shape:
+def shape_of(config: TrainConfig) -> Shape:
     """The model shape of a train cell."""
-    arch = {key: value for key, value in config["arch"].items() if key != "init_std"}
-    return _shape(config["data"]["vocab_size"], labels=task_config(config["task"]).row_labels, **arch)
+    arch: dict[str, Any] = {key: value for key, value in config.arch.plain.items() if key != "init_std"}
+    return _shape(config.data.vocab_size, labels=config.task.row_labels, **arch)
 
 
-def head_of(config: dict[str, Any]) -> Head:
+def head_of(config: TrainConfig) -> Head:
     """What the model of a train cell predicts."""
-    return Head(task_config(config["task"]).head)
+    return Head(config.task.head)
 
 
 # Asked for several times of each of ten thousand cells, which have few shapes. Typed: 64.0 and True are no widths.

@@ -8,12 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from trainlarge.config.schema import NOT_IDENTITY
+from trainlarge.config.plain import not_identity, with_added
+from trainlarge.config.schema import TrainConfig
 from trainlarge.results.nested import columns_of
-from trainlarge.sweep.cell import LOCATIONS, with_later_keys
 
 _SHAPE_KEYS = ["arch.width", "arch.depth"]
-_NOT_COMPARED = NOT_IDENTITY | {"seed", "budget"}
+_NOT_IDENTITY = not_identity(TrainConfig)
+_NOT_COMPARED = _NOT_IDENTITY[""] | {"seed", "budget"}
 _PLAIN = frozenset({bool, int, float, str})
 _ABSENT = object()
 
@@ -24,7 +25,7 @@ def name_series(configs: Iterable[dict[str, Any]]) -> pd.DataFrame:
     A key is named only where it tells cells apart that would otherwise have one name: a learning rate that follows from
     the width, or heads that do, need not be said.
     """
-    found = _leaves([with_later_keys(config) for config in configs])
+    found = _leaves([with_added(TrainConfig, config) for config in configs])
     leaves = pd.DataFrame({key: column for key, column in found.items() if key in _SHAPE_KEYS or len(set(column)) > 1})
     names = _telling_keys(leaves)
     shape = "d" + leaves["arch.width"].astype(str) + "/L" + leaves["arch.depth"].astype(str)
@@ -47,7 +48,7 @@ def _leaves(values: list[Any], path: str = "", hidden: frozenset[str] = _NOT_COM
             continue
         types = set(map(type, column)) if key not in hidden else set()
         if dict in types:
-            leaves |= _leaves(column, f"{path}{key}.", LOCATIONS.get(key, frozenset()))
+            leaves |= _leaves(column, f"{path}{key}.", _NOT_IDENTITY.get(key, frozenset()))
         if types - {dict, type(_ABSENT)}:
             leaves[path + key] = column if types <= _PLAIN else [_leaf(value) for value in column]
     return leaves

@@ -10,26 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from trainlarge.config.schema import NOT_IDENTITY
+from trainlarge.config.plain import identity_of
+from trainlarge.config.schema import CompressConfig, StageConfig, TrainConfig
 from trainlarge.errors import UserError
 
 ID_LENGTH = 12
 ID_PATTERN = re.compile(r"[0-9a-f]{12}")
 SCHEMA_VERSIONS = {"train": 1, "compress": 1}
 """Raised when the meaning of a stage's configuration changes, so that old cells are not taken for new ones."""
-LOCATIONS = {"data": frozenset({"files", "validation_files"})}
-"""Paths: ``data.fingerprint`` stands for the content that they lead to."""
-STAND_INS = {"checkpoint": "checkpoint_digest"}
-"""Keys that may be paths, and the key that stands for the content they lead to, where it is set."""
-ADDED_LATER: dict[str, dict[str, Any]] = {
-    "": {"clock": "modelled"},
-    "data": {"fraction": 1.0, "split": "documents", "encoding": "utf-8", "separator": None},
-    "impl": {"compile": "none"},
-    "optim": {"batch_rule": "constant", "base_batch": 2048, "batch_lr": []},
-}
-"""Group ("" for keys of no group) -> keys that the schema got after cells had been made -> the value under which a cell
-is what it was without the key. That value, which is not the default but fixed for ever, stays out of the identity, so
-that a study goes on with the cells it has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +29,22 @@ class Cell:
 
     stage: str
     """``train`` or ``compress``."""
-    config: dict[str, Any]
-    """The full resolved configuration: plain JSON data, never changed."""
+    config: StageConfig
+    """The full resolved configuration."""
+
+    @property
+    def as_train(self) -> TrainConfig:
+        """The configuration of a train cell. Raises TypeError for a cell of another stage."""
+        if not isinstance(self.config, TrainConfig):
+            raise TypeError(f"{self.stage} cell {self.id} is no train cell")
+        return self.config
+
+    @property
+    def as_compress(self) -> CompressConfig:
+        """The configuration of a compress cell. Raises TypeError for a cell of another stage."""
+        if not isinstance(self.config, CompressConfig):
+            raise TypeError(f"{self.stage} cell {self.id} is no compress cell")
+        return self.config
 
     @cached_property
     def id(self) -> str:
@@ -59,22 +61,13 @@ class Cell:
         return self._identity(SCHEMA_VERSIONS[self.stage])
 
     def _identity(self, version: int) -> dict[str, Any]:
-        hidden = {key for key, stand_in in STAND_INS.items() if self.config.get(stand_in)} | NOT_IDENTITY
-        science = {key: value for key, value in self.config.items() if key not in hidden}
-        science = {key: _identifying(key, value) for key, value in _without_later("", science).items()}
-        return {"schema": version, "stage": self.stage, "config": science}
+        return {"schema": version, "stage": self.stage, "config": identity_of(self.config)}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cell) and self.id == other.id
 
     def __hash__(self) -> int:
         return hash(self.id)
-
-
-def with_later_keys(config: dict[str, Any], stage: str = "train") -> dict[str, Any]:
-    """A configuration that may be older than some keys, with what they mean for it; the identity is the same."""
-    later = {group: {**values, **config[group]} for group, values in ADDED_LATER.items() if group in config}
-    return {**(ADDED_LATER.get("", {}) if stage == "train" else {}), **config, **later}
 
 
 def canonical_json(value: Any) -> str:
@@ -124,17 +117,3 @@ def _refuse_foreign(value: Any, where: str) -> None:
 
 
 _PLAIN_TYPES = frozenset({str, int, bool, type(None)})
-
-
-def _identifying(group: str, value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    hidden = LOCATIONS.get(group, frozenset())
-    return _without_later(group, {key: item for key, item in value.items() if key not in hidden})
-
-
-def _without_later(group: str, values: dict[str, Any]) -> dict[str, Any]:
-    later = ADDED_LATER.get(group)
-    if not later:
-        return values
-    return {key: value for key, value in values.items() if key not in later or value != later[key]}

@@ -18,6 +18,8 @@ TARGET = "_target_"
 """The key by which a configuration names what Hydra is to call."""
 Compose = Callable[[list[str]], DictConfig]
 """Composes a configuration from Hydra overrides."""
+Composed = dict[str, Any]
+"""A configuration as Hydra composed it: plain data with the group ``sweep``, and perhaps several budgets."""
 NOT_NULL = "a value: null stands for none, which this key cannot be; 'null' in quotes is the word"
 
 
@@ -33,11 +35,11 @@ class Composer:
         # Hydra searches its folders each time that it is asked for a group.
         self._compose, self._is_group = compose, cache(is_group)
         self._bases: dict[tuple[str, ...], DictConfig] = {}
-        self._plain: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._plain: dict[tuple[str, ...], Composed] = {}
         self._checked: dict[tuple[Any, ...], Any] = {}
         self._scratch: dict[tuple[Any, ...], DictConfig] = {}
 
-    def config(self, point: Point) -> dict[str, Any]:
+    def config(self, point: Point) -> Composed:
         """The full configuration of a point, as plain data.
 
         Raises:
@@ -76,7 +78,7 @@ class Composer:
         return self._scratch[choices, key]
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
+def plain(config: DictConfig) -> Composed:
     """A composed configuration as plain data, everything resolved; a key without a value stays ``"???"``."""
     container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     refuse_target({key: value for key, value in dict(container).items() if key != "hydra"})  # type: ignore[arg-type]
@@ -135,7 +137,7 @@ def _has_interpolation(value: Any) -> bool:
     return isinstance(value, str) and "${" in value
 
 
-def _with(config: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+def _with(config: Composed, path: list[str], value: Any) -> Composed:
     """A copy of ``config`` with another value at ``path``, sharing all that does not lie on it."""
     name, *deeper = path
     return {**config, name: _with(config[name], deeper, value) if deeper else value}

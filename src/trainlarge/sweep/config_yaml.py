@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import marshal
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import yaml
+
+from trainlarge.config.group import Plain
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -21,7 +24,7 @@ def from_yaml(text: str) -> Any:
     return yaml.load(text, Loader=_LOADER)
 
 
-def to_yaml(config: dict[str, Any]) -> str:
+def to_yaml(config: Mapping[str, Plain]) -> str:
     """The whole mapping, key by key: the cells of a sweep have most groups in common, and writing YAML is slow."""
     # Of version 2, marshalled data are the same bytes for equal values; JSON takes several times as long.
     return "".join(_key_as_yaml(key, marshal.dumps(value, 2)) for key, value in config.items())

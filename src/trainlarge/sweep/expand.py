@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from trainlarge.config.plain import from_plain, to_plain
+from trainlarge.config.schema import CONFIGS, StageConfig
 from trainlarge.errors import UserError
-from trainlarge.sweep.compose import Composer
+from trainlarge.sweep.compose import Composed, Composer
 from trainlarge.sweep.condition import holds
-from trainlarge.sweep.grid import Point, points
+from trainlarge.sweep.grid import points
 from trainlarge.sweep.proof import DamagedFile
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -19,21 +21,33 @@ NAMED = 5
 """Cells that an error names."""
 
 
-def sweep_configs(composer: Composer, command_line: dict[str, list[Any]]) -> list[dict[str, Any]]:
+def sweep_configs(composer: Composer, stage: str, command_line: dict[str, list[Any]]) -> list[StageConfig]:
     """Configurations of a sweep's cells: its blocks crossed with the command line's axes, less what it excludes."""
-    base = composer.config({})
-    sweep = base["sweep"]
-    configs = [config for point in points(sweep["blocks"], command_line) for config in point_configs(composer, point)]
-    return [config for config in configs if not any(holds(text, config, "sweep.exclude") for text in sweep["exclude"])]
+    sweep = composer.config({})["sweep"]
+    found = [config for point in points(sweep["blocks"], command_line) for config in _lists(composer.config(point))]
+    kept = (config for config in found if not any(holds(text, config, "sweep.exclude") for text in sweep["exclude"]))
+    return [read_config(stage, config) for config in kept]
 
 
-def point_configs(composer: Composer, point: Point) -> list[dict[str, Any]]:
-    """Configurations of one point: one for each budget of a list, and for each checkpoint that ``every`` stands for."""
-    return expand_lists(composer.config(point))
+def expand_lists(stage: str, composed: Composed) -> list[StageConfig]:
+    """One configuration for each budget, and each checkpoint, that a composed configuration names together."""
+    return [read_config(stage, config) for config in _lists(composed)]
 
 
-def expand_lists(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """One configuration for each budget, and each checkpoint, that ``config`` names together."""
+def read_config(stage: str, composed: Composed) -> StageConfig:
+    """A composed configuration as that of a cell.
+
+    Raises:
+        UserError: for a key that does not exist, or a value that its key cannot have.
+    """
+    given = {key: value for key, value in composed.items() if key != "sweep"}
+    if "budget" in given:
+        # Read as text, so that a number without a unit is told what it lacks.
+        given["budget"] = str(given["budget"])
+    return from_plain(CONFIGS[stage], given)
+
+
+def _lists(config: Composed) -> list[Composed]:
     if isinstance(config.get("budget"), list):
         return [{**config, "budget": budget} for budget in config["budget"]]
     if config.get("checkpoint") == EVERY:
@@ -41,8 +55,8 @@ def expand_lists(config: dict[str, Any]) -> list[dict[str, Any]]:
     return [config]
 
 
-def finished_checkpoints(config: dict[str, Any]) -> list[str]:
-    """Ids of the study's finished train cells that meet ``sweep.where``.
+def finished_checkpoints(config: Composed) -> list[str]:
+    """Ids of the finished train cells of ``config["study"]`` that meet ``config["sweep"]["where"]``.
 
     Raises:
         UserError: when there are none.
@@ -52,13 +66,17 @@ def finished_checkpoints(config: dict[str, Any]) -> list[str]:
     records = {folder.id: record for folder in done if (record := _record(folder))}
     diverged = [cell for cell, record in records.items() if record.get("diverged")]
     trained = [folder for folder in done if folder.id in records and folder.id not in diverged]
-    found = [folder.id for folder in trained if where is None or holds(where, folder.cell().config, "sweep.where")]
+    found = [folder.id for folder in trained if where is None or _meets(folder, where)]
     if not found:
         has = [f"{study.path} has {len(done)}"]
         has += [f"{len(diverged)} diverged ({', '.join(diverged[:NAMED])})"] if diverged else []
         has += [f"{len(trained)} do not meet sweep.where: {where}"] if trained else []
         raise UserError("checkpoint", EVERY, f"in a study with finished train cells; {', '.join(has)}")
     return found
+
+
+def _meets(folder: CellFolder, where: str) -> bool:
+    return holds(where, to_plain(folder.cell().config), "sweep.where")
 
 
 def _record(folder: CellFolder) -> dict[str, Any] | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from typing import Any
 
+from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import Cell, canonical_json
 from trainlarge.sweep.proof import DamagedFile
-from trainlarge.sweep.stages import description
+from trainlarge.sweep.stages import stage_named
 from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -47,27 +47,28 @@ class Plan:
         return len(self.cells) - sum(len(job.cell_ids) for job in self.jobs)
 
 
-def make_cells(stage: str, configs: list[dict[str, Any]]) -> list[Cell]:
-    """Resolve configurations to cells, each once. The sweep that a cell comes from is no part of it.
+def make_cells(stage: str, configs: Sequence[StageConfig]) -> list[Cell]:
+    """Resolve configurations to cells, each once.
 
     Raises:
         UserError: for a configuration that cannot work, or one cell with two values of what is no part of its identity.
     """
-    resolve = description(stage).resolve
+    resolve = stage_named(stage).resolve
     cells: dict[Cell, Cell] = {}
     for config in configs:
-        cell = Cell(stage, resolve({key: value for key, value in config.items() if key != "sweep"}))
+        cell = Cell(stage, resolve(config))
         _check_same_impl(cells.setdefault(cell, cell), cell)
     return list(cells)
 
 
 def _check_same_impl(first: Cell, other: Cell) -> None:
     """Refuse to drop ``other`` without a word where the user meant it to be another cell."""
-    impl, changed = (cell.config.get("impl", {}) for cell in (first, other))
-    for key in impl if impl != changed else ():
-        if changed[key] != impl[key]:
-            allowed = "one value for a cell: it is no part of its identity; use another study for the other"
-            raise UserError(f"impl.{key}", f"{impl[key]},{changed[key]}", allowed)
+    impl, changed = first.config.impl, other.config.impl
+    if impl == changed:
+        return
+    key = next(key for key, value in impl.plain.items() if changed.plain[key] != value)
+    allowed = "one value for a cell: it is no part of its identity; use another study for the other"
+    raise UserError(f"impl.{key}", f"{impl.plain[key]},{changed.plain[key]}", allowed)
 
 
 def make_plan(study: Study, stage: str, cells: list[Cell], redo: bool = False) -> Plan:
@@ -136,9 +137,9 @@ def _parent(folder: CellFolder) -> str | None:
 def _group(stage: str, cells: list[Cell]) -> list[Job]:
     shared: dict[str, list[Cell]] = {}
     for cell in cells:
-        shared.setdefault(canonical_json(description(stage).shared_work(cell.config)), []).append(cell)
+        shared.setdefault(canonical_json(stage_named(stage).shared_work(cell.config)), []).append(cell)
     return [_job(stage, group) for group in shared.values()]
 
 
 def _job(stage: str, cells: list[Cell]) -> Job:
-    return Job(stage, tuple(cell.id for cell in cells), sum(description(stage).cost(cell.config) for cell in cells))
+    return Job(stage, tuple(cell.id for cell in cells), sum(stage_named(stage).cost(cell.config) for cell in cells))

@@ -23,8 +23,11 @@ from typing import Any
 
 import yaml
 
+from trainlarge.config.group import Plain
+from trainlarge.config.plain import from_plain, to_plain
+from trainlarge.config.schema import CONFIGS
 from trainlarge.errors import UserError
-from trainlarge.sweep.cell import ID_PATTERN, SCHEMA_VERSIONS, Cell, check_cell_id, with_later_keys
+from trainlarge.sweep.cell import ID_PATTERN, SCHEMA_VERSIONS, Cell, check_cell_id
 from trainlarge.sweep.config_yaml import from_yaml, to_yaml
 from trainlarge.sweep.files import flush, read_bytes, read_json, rows_of, write_json, write_text
 from trainlarge.sweep.lease import is_held
@@ -159,7 +162,7 @@ class CellFolder:
         A cell that was frozen before only takes over what cannot change its result (``impl``, ``tracking``, ...), and
         not even that once it is done or while it runs.
         """
-        text = f"# {cell.stage} cell {cell.id}: frozen, never edited\n{to_yaml(cell.config)}"
+        text = f"# {cell.stage} cell {cell.id}: frozen, never edited\n{to_yaml(to_plain(cell.config))}"
         frozen = self._frozen_text()
         if frozen is None:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -200,8 +203,8 @@ class CellFolder:
         except (UserError, TypeError, AttributeError, KeyError):
             return None
 
-    def _cell_of(self, config: dict[str, Any]) -> Cell:
-        return Cell(self.stage, with_later_keys(config, self.stage))
+    def _cell_of(self, config: Plain) -> Cell:
+        return Cell(self.stage, from_plain(CONFIGS[self.stage], config))
 
     def _not_this_cell(self, cell: Cell) -> UserError:
         path, current = str(self._config_path), SCHEMA_VERSIONS[cell.stage]

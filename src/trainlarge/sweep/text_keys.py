@@ -24,7 +24,8 @@ from omegaconf._utils import get_yaml_loader
 
 from trainlarge.config.method import METHODS
 from trainlarge.config.recipe import SLOTS
-from trainlarge.config.schema import CompressConfig, TrainConfig
+from trainlarge.config.register import hydra_schema
+from trainlarge.config.schema import CONFIGS
 from trainlarge.config.task import TASKS
 
 BLOCKS = "sweep.blocks"
@@ -41,11 +42,11 @@ _MAY_BE_LOST = re.compile(r"\d|true|false|inf|nan", re.IGNORECASE)
 @cache
 def text_keys() -> frozenset[str]:
     """The keys, in full, whose values are text or lists of text, and the groups, whose values are names of files."""
-    found = {key for schema in (TrainConfig, CompressConfig) for key in _text_fields(schema, "")}
+    found = {key for stage in CONFIGS for key in _text_fields(hydra_schema(stage), "")}
     for slot, methods in METHODS.items():
         found |= {f"{slot}.name", *(key for kind in methods.values() for key in _text_fields(kind, f"{slot}."))}
     found |= {key for task in TASKS.values() for key in _text_fields(task, "task.")}
-    groups = {name for name, kind in _hints(TrainConfig) if is_dataclass(kind)}
+    groups = {name for stage in CONFIGS for name, kind in _hints(hydra_schema(stage)) if is_dataclass(kind)}
     return frozenset(found | groups | {*SLOTS, "task", "sweeps"})
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from trainlarge.config.data import DataConfig
 from trainlarge.config.task import ClassificationConfig
 from trainlarge.data.blocks import RowOrder, check_fraction, spread_indices
 from trainlarge.data.documents import frequency_loss
@@ -31,7 +31,7 @@ class Classification:
 
     config: ClassificationConfig
     """The group ``task``."""
-    data: dict[str, Any]
+    data: DataConfig
     """The group ``data``."""
     forward: Forward
     """The forward pass."""
@@ -52,7 +52,7 @@ class Classification:
 
     def training_rows(self, prepared: LabelledData, batch_rows: int) -> int:
         """Training rows in use."""
-        check_fraction(len(prepared.train_rows), self.data["fraction"], batch_rows)
+        check_fraction(len(prepared.train_rows), self.data.fraction, batch_rows)
         return len(self._order(prepared, seed=0))
 
     def batch(self, prepared: LabelledData, seed: int, step: int, rows: int) -> dict[str, Tensor]:
@@ -105,10 +105,10 @@ class Classification:
         return self.forward.row_logits(model, batch["input_ids"], batch["attention_mask"])
 
     def _order(self, prepared: LabelledData, seed: int) -> RowOrder:
-        return RowOrder(len(prepared.train_rows), seed, self.data["fraction"])
+        return RowOrder(len(prepared.train_rows), seed, self.data.fraction)
 
     def _rows(self, prepared: LabelledData, split: Split, indices: np.ndarray) -> dict[str, Tensor]:
-        rows = prepared.rows(split, indices, int(self.data["sequence_length"]))
+        rows = prepared.rows(split, indices, self.data.sequence_length)
         return {name: torch.from_numpy(values) for name, values in rows.items()}
 
 

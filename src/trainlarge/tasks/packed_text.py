@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from trainlarge.config.data import DataConfig
 from trainlarge.config.task import TaskConfig
 from trainlarge.data.blocks import Blocks, check_fraction, packed, spread_indices
 from trainlarge.data.documents import documents_at, frequency_loss, token_counts
@@ -33,7 +34,7 @@ class PackedText(Generic[C]):
 
     config: C
     """The group ``task``."""
-    data: dict[str, Any]
+    data: DataConfig
     """The group ``data``."""
     forward: Forward
     """The forward pass, whose output layer sees the positions to predict and no others."""
@@ -41,7 +42,7 @@ class PackedText(Generic[C]):
     @property
     def length(self) -> int:
         """Tokens per row."""
-        return int(self.data["sequence_length"])
+        return self.data.sequence_length
 
     def prepare(self, root: Path, own: OwnTokenizer | None = None) -> PreparedData:
         """Tokenizer and token files of the text."""
@@ -49,7 +50,7 @@ class PackedText(Generic[C]):
 
     def training_rows(self, prepared: PreparedData, batch_rows: int) -> int:
         """Training blocks in use."""
-        check_fraction(len(packed(prepared.train, self.length)), self.data["fraction"], batch_rows)
+        check_fraction(len(packed(prepared.train, self.length)), self.data.fraction, batch_rows)
         return len(self.blocks(prepared, seed=0))
 
     def baseline_loss(self, prepared: PreparedData, data: EvaluationSet) -> float:
@@ -63,7 +64,7 @@ class PackedText(Generic[C]):
 
     def blocks(self, prepared: PreparedData, seed: int) -> Blocks:
         """The training blocks in the order of a seed."""
-        return Blocks(prepared.train, self.length, seed, self.data["fraction"])
+        return Blocks(prepared.train, self.length, seed, self.data.fraction)
 
     def documents(self, prepared: PreparedData, positions: np.ndarray) -> Tensor:
         """Document of each of the ``positions`` [rows, m] of the evaluation rows, [rows, m] int64.

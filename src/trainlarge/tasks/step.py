@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from trainlarge.config.budget import FLOPS, SECONDS, STEPS, TOKENS, Budget
-from trainlarge.config.impl import forward_of
-from trainlarge.config.task import task_config
+from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.models.family import Head
 from trainlarge.models.flops import executed_training_flops, training_flops
@@ -44,24 +43,24 @@ class Step:
         return sizes if self.task == "mlm" else {**sizes, "task": self.task}
 
 
-def step_of(config: dict[str, Any]) -> Step:
+def step_of(config: TrainConfig) -> Step:
     """What a step of a train cell takes in.
 
     Raises:
         UserError: when ``optim.batch`` is not a multiple of ``data.sequence_length``.
     """
-    length, batch = config["data"]["sequence_length"], config["optim"]["batch"]
+    length, batch = config.data.sequence_length, config.optim.batch
     if batch < length or batch % length:
         raise UserError("optim.batch", batch, f"tokens in a step: a multiple of data.sequence_length={length}")
-    task = task_config(config["task"])
+    task = config.task
     predictions = task.predictions(length)
     return _step(shape_of(config), head_of(config), batch // length, length, predictions, forward_in(config), task.name)
 
 
-def forward_in(config: dict[str, Any]) -> str:
+def forward_in(config: TrainConfig) -> Literal["fast", "library"]:
     """The forward pass of a train cell, ``fast`` or ``library``: fast where the model has such a pass for its head."""
     has_fast = shape_of(config).family.head(head_of(config)).fast is not None
-    return forward_of(config["impl"]) if has_fast else "library"
+    return config.impl.chosen_forward if has_fast else "library"
 
 
 @lru_cache(maxsize=1024)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from trainlarge.config.task import task_config
+from trainlarge.config.data import DataConfig
+from trainlarge.config.task import TaskConfig
 from trainlarge.data.prepare import OwnTokenizer, PreparedData
 from trainlarge.models.forward import Forward
 from trainlarge.tasks.evaluation import Evaluation, EvaluationSet
@@ -70,12 +71,12 @@ class Task(Protocol):
         """Loss of predicting by the frequencies of the training split alone, with no look at the input."""
 
 
-def make_task(config: dict[str, Any], forward: Forward) -> Task:
-    """The task of a configuration with the groups ``task`` and ``data``.
+def make_task(task: TaskConfig, data: DataConfig, forward: Forward) -> Task:
+    """The task of the groups ``task`` and ``data``.
 
     Args:
-        config: the configuration of a cell.
+        task: the group ``task``.
+        data: the group ``data``.
         forward: the forward pass to compute with.
     """
-    task = task_config(config["task"])
-    return cast(Task, resolve_name(task.computed_by)(task, config["data"], forward))
+    return cast(Task, resolve_name(task.computed_by)(task, data, forward))

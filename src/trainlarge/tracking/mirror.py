@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from trainlarge.config.tracking import check_tracking
+from trainlarge.config.plain import to_plain
+from trainlarge.config.tracking import TrackingConfig
 from trainlarge.errors import UserError
 from trainlarge.machine.environment import send_no_crash_reports
 from trainlarge.results.frames import load_study
@@ -70,34 +71,32 @@ class MirrorRun:
         return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def mirror_study(study: Study, tracking: Mapping[str, Any]) -> int:
+def mirror_study(study: Study, tracking: TrackingConfig) -> int:
     """Write the runs of a study that the mirror does not have yet, or not as they are now.
 
     Args:
         study: what to mirror; nothing in it changes but ``mirror.json`` and the folder ``wandb``.
-        tracking: the configuration group: ``name``, ``mode``, ``project``, ``entity``.
+        tracking: the configuration group.
 
     Returns:
         Number of runs written.
 
     Raises:
-        UserError: for an unknown ``tracking.name`` or ``tracking.mode``, where the folder ``wandb`` is a link, or where
-            Weights & Biases refuses: online without a login or a network.
+        UserError: where the folder ``wandb`` is a link, or where Weights & Biases refuses: online without a login or a
+            network.
     """
-    check_tracking(tracking)
-    return MIRRORS[tracking["name"]](study, tracking)
+    return MIRRORS[tracking.name](study, tracking)
 
 
-def _mirror_nothing(study: Study, tracking: Mapping[str, Any]) -> int:
+def _mirror_nothing(study: Study, tracking: TrackingConfig) -> int:
     return 0
 
 
-def _mirror_wandb(study: Study, tracking: Mapping[str, Any]) -> int:
-    target = {key: tracking[key] for key in ("name", "mode", "project", "entity")}
-    return sum(_write_if_new(study, run, target) for run in runs_of(study))
+def _mirror_wandb(study: Study, tracking: TrackingConfig) -> int:
+    return sum(_write_if_new(study, run, tracking.plain) for run in runs_of(study))
 
 
-MIRRORS: dict[str, Callable[[Study, Mapping[str, Any]], int]] = {"none": _mirror_nothing, "wandb": _mirror_wandb}
+MIRRORS: dict[str, Callable[[Study, TrackingConfig], int]] = {"none": _mirror_nothing, "wandb": _mirror_wandb}
 """``tracking.name`` -> what writes the mirror."""
 
 
@@ -132,9 +131,8 @@ def _compress_run(folder: CellFolder, name: str, recipes: pd.DataFrame) -> Mirro
         "best_loss": float(table["loss"].min()),
         "smallest_file_bytes": int(table["file_bytes"].min()),
     }
-    return MirrorRun(
-        f"{folder.id}-compress", f"{name}, compressed", "compress", folder.cell().config, rows, axes, summary, table
-    )
+    config = to_plain(folder.cell().config)
+    return MirrorRun(f"{folder.id}-compress", f"{name}, compressed", "compress", config, rows, axes, summary, table)
 
 
 def _write_if_new(study: Study, run: MirrorRun, target: dict[str, Any]) -> bool:

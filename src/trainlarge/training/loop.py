@@ -19,6 +19,7 @@ from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from trainlarge.config.optim import OptimConfig
 from trainlarge.machine.device import Implementation
 from trainlarge.machine.step_time import StepTimer, Window
 from trainlarge.training.modifier import Modifier
@@ -70,7 +71,7 @@ class Loop:
         model: PreTrainedModel,
         objective: Objective,
         batch_of: BatchOf,
-        optim: dict[str, Any],
+        optim: OptimConfig,
         implementation: Implementation,
         *,
         seed: int,

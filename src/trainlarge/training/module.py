@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pytorch_lightning as lightning
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import PreTrainedModel
 
+from trainlarge.config.optim import OptimConfig
 from trainlarge.data.blocks import step_seed
 from trainlarge.errors import UserError
 from trainlarge.tasks.task import Batch
@@ -85,7 +85,7 @@ class TaskModule(lightning.LightningModule):
         self,
         model: PreTrainedModel,
         objective: Objective,
-        optim: dict[str, Any],
+        optim: OptimConfig,
         seed: int,
         micro_batch_rows: int = 0,
         is_divisible: bool = True,
@@ -115,13 +115,13 @@ class TaskModule(lightning.LightningModule):
         """One optimizer step on the rows of all ranks, then the observer."""
         step, whole = batch
         loss = self._mean_of_ranks(self._gradient(step, self._own_rows(whole), self.objective.weight(whole)))
-        if self.optim["clip"]:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim["clip"])
+        if self.optim.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.clip)
         optimizer = self.configure_optimizers()
-        rate = self.optim["peak_lr"] * self.rate(step)
+        rate = self.optim.rate * self.rate(step)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        with query_steps(self._query_factors, rate * self.optim["weight_decay"]):
+        with query_steps(self._query_factors, rate * self.optim.weight_decay):
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         for modifier in self.modifiers:
@@ -208,7 +208,7 @@ class TaskModule(lightning.LightningModule):
         log.warning("out of memory with %d rows at once; continuing with %d", before, self.micro_batch_rows)
 
 
-def make_optimizer(model: PreTrainedModel, optim: dict[str, Any]) -> torch.optim.AdamW:
+def make_optimizer(model: PreTrainedModel, optim: OptimConfig) -> torch.optim.AdamW:
     """Fused AdamW (Loshchilov & Hutter 2019); weight decay on matrices only.
 
     A group's ``scale`` is the factor of its rate by the rule ``optim.lr_rule``; its decay is divided by the factor, so
@@ -219,11 +219,11 @@ def make_optimizer(model: PreTrainedModel, optim: dict[str, Any]) -> torch.optim
     for name, scale in found.items():
         kinds.setdefault((parameters[name].ndim < 2, scale.rate), []).append(parameters[name])
     groups = [
-        {"params": kinds[kind], "scale": kind[1], "weight_decay": 0.0 if kind[0] else optim["weight_decay"] / kind[1]}
+        {"params": kinds[kind], "scale": kind[1], "weight_decay": 0.0 if kind[0] else optim.weight_decay / kind[1]}
         for kind in sorted(kinds)
     ]
-    betas = (optim["beta1"], optim["beta2"])
-    return torch.optim.AdamW(groups, lr=optim["peak_lr"], betas=betas, eps=optim["eps"], fused=True)
+    betas = (optim.beta1, optim.beta2)
+    return torch.optim.AdamW(groups, lr=optim.rate, betas=betas, eps=optim.eps, fused=True)
 
 
 def move_state_to_parameters(optimizer: torch.optim.Optimizer) -> None:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, fields
 from typing import Any
 
-from trainlarge.config.task import task_config
+from trainlarge.config.plain import to_plain
 from trainlarge.machine.provenance import origin, software
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.shape import head_of, shape_of
@@ -59,15 +59,15 @@ _CLOCKS = tuple(field.name for field in fields(Clocks))
 
 
 def _record(cell: Cell, setup: Setup, last: dict[str, Any], run: RunFacts, **outcome: Any) -> TrainRecord:
-    counts = parameter_counts(shape_of(cell.config), head_of(cell.config))
+    counts = parameter_counts(shape_of(cell.as_train), head_of(cell.as_train))
     clocks: dict[str, Any] = {name: last.get(name) for name in _CLOCKS}
     return TrainRecord(
         schema=RECORD_SCHEMAS["train"],
         stage="train",
         cell=cell.id,
-        study=cell.config["study"],
+        study=cell.config.study,
         **clocks,
-        scores={name: last.get(name) for name in task_config(cell.config["task"]).metrics},
+        scores={name: last.get(name) for name in cell.as_train.task.metrics},
         **outcome,
         document_standard_error=run.document_standard_error,
         train_set_loss=run.train_set_loss,
@@ -90,7 +90,7 @@ def _record(cell: Cell, setup: Setup, last: dict[str, Any], run: RunFacts, **out
             software=software(),
         ),
         provenance=Provenance(**origin(run.command), started=run.started, ended=time.time()),
-        config=cell.config,
+        config=to_plain(cell.config),
     )
 
 

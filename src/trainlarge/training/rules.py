@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from trainlarge.config.optim import BatchRule, LrRule, OptimConfig
 from trainlarge.errors import UserError
 
 INIT_SCALE = 0.68
@@ -21,26 +22,14 @@ def init_std(width: int) -> float:
     return INIT_SCALE / math.sqrt(width)
 
 
-def peak_lr(optim: dict[str, Any], width: int) -> float:
+def peak_lr(optim: OptimConfig, width: int) -> float:
     """Peak learning rate of a model of ``width``: ``lr`` by ``optim.batch_rule``, then by ``optim.lr_rule``.
 
     Raises:
-        UserError: for a rule that does not exist, or a batch that is not in the table.
+        UserError: for a batch that is not in the table.
     """
-    check_rules(optim)
-    base = BATCH_RULES[optim["batch_rule"]](optim)
-    return LR_RULES[optim["lr_rule"]](base, optim["base_width"], width)
-
-
-def check_rules(optim: dict[str, Any]) -> None:
-    """Refuse a rule that does not exist, also where a given rate leaves nothing for it to do.
-
-    Raises:
-        UserError: naming the key.
-    """
-    for key, rules in (("lr_rule", LR_RULES), ("batch_rule", BATCH_RULES)):
-        if optim[key] not in rules:
-            raise UserError(f"optim.{key}", optim[key], ", ".join(rules))
+    base = BATCH_RULES[optim.batch_rule](optim)
+    return LR_RULES[optim.lr_rule](base, optim.base_width, width)
 
 
 def _inverse_sqrt_width(base: float, base_width: int, width: int) -> float:
@@ -67,7 +56,7 @@ def _mup(base: float, base_width: int, width: int) -> float:
     return base
 
 
-LR_RULES: dict[str, Callable[[float, int, int], float]] = {
+LR_RULES: dict[LrRule, Callable[[float, int, int], float]] = {
     "inverse_sqrt_width": _inverse_sqrt_width,
     "inverse_width": _inverse_width,
     "constant": _constant,
@@ -75,29 +64,29 @@ LR_RULES: dict[str, Callable[[float, int, int], float]] = {
 }
 
 
-def _same(optim: dict[str, Any]) -> float:
+def _same(optim: OptimConfig) -> float:
     """``lr`` at every batch."""
-    return float(optim["lr"])
+    return optim.lr
 
 
-def _sqrt_batch(optim: dict[str, Any]) -> float:
+def _sqrt_batch(optim: OptimConfig) -> float:
     """``lr * sqrt(batch / base_batch)``: with it the noise of Adam's steps over a number of tokens stays the same while
     the batch is small (Malladi et al. 2022, arXiv 2205.10287)."""
-    return float(optim["lr"]) * math.sqrt(optim["batch"] / optim["base_batch"])
+    return optim.lr * math.sqrt(optim.batch / optim.base_batch)
 
 
-def _linear_batch(optim: dict[str, Any]) -> float:
+def _linear_batch(optim: OptimConfig) -> float:
     """``lr * batch / base_batch``: the same for plain SGD (Goyal et al. 2017, arXiv 1706.02677)."""
-    return float(optim["lr"]) * optim["batch"] / optim["base_batch"]
+    return optim.lr * optim.batch / optim.base_batch
 
 
-def _table(optim: dict[str, Any]) -> float:
+def _table(optim: OptimConfig) -> float:
     """The rate that ``batch_lr`` gives for the batch, as Li et al. 2020 tuned one for each."""
-    rates = dict(map(_pair, optim["batch_lr"]))
-    if optim["batch"] not in rates:
+    rates = dict(map(_pair, optim.batch_lr))
+    if optim.batch not in rates:
         allowed = ", ".join(map(str, rates)) or "given in optim.batch_lr"
-        raise UserError("optim.batch", optim["batch"], f"{allowed}, with optim.batch_rule=table")
-    return rates[optim["batch"]]
+        raise UserError("optim.batch", optim.batch, f"{allowed}, with optim.batch_rule=table")
+    return rates[optim.batch]
 
 
 def _pair(entry: Any) -> tuple[int, float]:
@@ -110,7 +99,7 @@ def _pair(entry: Any) -> tuple[int, float]:
     raise UserError("optim.batch_lr", entry, "pairs of a batch in tokens and its rate: [[2048, 3e-3], [8192, 6e-3]]")
 
 
-BATCH_RULES: dict[str, Callable[[dict[str, Any]], float]] = {
+BATCH_RULES: dict[BatchRule, Callable[[OptimConfig], float]] = {
     "constant": _same,
     "sqrt": _sqrt_batch,
     "linear": _linear_batch,

@@ -8,11 +8,12 @@ Goldstein 2022 (arXiv 2212.14034, section 4.3); only the warm-up is counted in s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from trainlarge.config.budget import SECONDS, Budget, parse_budget
+from trainlarge.config.schema import Clocks, TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.step_times import read_measured
@@ -125,27 +126,27 @@ def milliseconds(budget: Budget, key: str = "budget") -> int:
     return round(budget.value * MILLISECONDS)
 
 
-def make_run_length(config: dict[str, Any], step: Step, step_seconds: float) -> RunLength:
+def make_run_length(config: TrainConfig, step: Step, step_seconds: float) -> RunLength:
     """The run length of a train cell, with its schedule.
 
     Args:
         step: what a step takes in.
         step_seconds: steady-state step time.
     """
-    return RUN_LENGTHS[config["clock"]](config, step, step_seconds)
+    return RUN_LENGTHS[config.clock](config, step, step_seconds)
 
 
-def _modelled(config: dict[str, Any], step: Step, step_seconds: float) -> RunLength:
-    text, key = config["schedule"]["horizon"], "schedule.horizon"
+def _modelled(config: TrainConfig, step: Step, step_seconds: float) -> RunLength:
+    text, key = config.schedule.horizon, "schedule.horizon"
     horizon = None if text is None else steps_in(parse_budget(text, key), step, step_seconds, key)
-    return InSteps(make_schedule(config["schedule"], horizon), step, step_seconds)
+    return InSteps(make_schedule(config.schedule, horizon), step, step_seconds)
 
 
-def _real(config: dict[str, Any], step: Step, step_seconds: float) -> RunLength:
-    schedule, key = config["schedule"], "schedule.horizon"
-    horizon = schedule["horizon"] and milliseconds(parse_budget(schedule["horizon"], key), key)
-    return InMilliseconds(make_schedule({**schedule, "warmup_steps": 0}, horizon), schedule["warmup_steps"])
+def _real(config: TrainConfig, step: Step, step_seconds: float) -> RunLength:
+    schedule, key = config.schedule, "schedule.horizon"
+    horizon = None if schedule.horizon is None else milliseconds(parse_budget(schedule.horizon, key), key)
+    return InMilliseconds(make_schedule(replace(schedule, warmup_steps=0), horizon), schedule.warmup_steps)
 
 
-RUN_LENGTHS: dict[str, Callable[[dict[str, Any], Step, float], RunLength]] = {"modelled": _modelled, "real": _real}
+RUN_LENGTHS: dict[Clocks, Callable[[TrainConfig, Step, float], RunLength]] = {"modelled": _modelled, "real": _real}
 """Run length by the name that ``clock`` gives it."""

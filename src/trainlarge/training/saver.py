@@ -16,7 +16,7 @@ class Saver:
 
     def __init__(self, run: TrainRun, job: RunningJob, writer: Writer) -> None:
         self.run, self.job, self.writer = run, job, writer
-        self.seconds: float = run.context.config["impl"]["save_seconds"]
+        self.seconds: float = run.context.config.impl.save_seconds
         self.saved_at = time.monotonic()
 
     def save_if_due(self, part: str, stop: int) -> None:

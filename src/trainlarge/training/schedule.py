@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from trainlarge.errors import UserError
+from trainlarge.config.schedule import DecayShape, ScheduleConfig, ScheduleName
 
-DECAY_SHAPES: dict[str, Callable[[float], float]] = {
+DECAY_SHAPES: dict[DecayShape, Callable[[float], float]] = {
     "1-sqrt": lambda done: 1 - math.sqrt(done),
     "linear": lambda done: 1 - done,
     "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
@@ -113,51 +113,34 @@ def warmup(step: int, warmup_steps: int) -> float:
     return min(1.0, (step + 1) / max(1, warmup_steps))
 
 
-def _cooldown(config: dict[str, Any], horizon_steps: int | None) -> Schedule:
-    return Cooldown(config["warmup_steps"], config["decay_share"], _shape(config))
+def _cooldown(config: ScheduleConfig, horizon_steps: int | None) -> Schedule:
+    return Cooldown(config.warmup_steps, config.decay_share, DECAY_SHAPES[config.decay_shape])
 
 
-def _matched(config: dict[str, Any], horizon_steps: int | None) -> Schedule:
-    return Matched(config["warmup_steps"], _shape(config))
+def _matched(config: ScheduleConfig, horizon_steps: int | None) -> Schedule:
+    return Matched(config.warmup_steps, DECAY_SHAPES[config.decay_shape])
 
 
-def _fixed(config: dict[str, Any], horizon_steps: int | None) -> Schedule:
+def _fixed(config: ScheduleConfig, horizon_steps: int | None) -> Schedule:
     if horizon_steps is None:
-        raise UserError(
-            "schedule.horizon", config["horizon"], "the budget at which schedule=fixed ends, as in '1e15 FLOPs'"
-        )
-    return Fixed(config["warmup_steps"], horizon_steps, _shape(config))
+        raise ValueError("schedule=fixed needs the steps of its horizon")
+    return Fixed(config.warmup_steps, horizon_steps, DECAY_SHAPES[config.decay_shape])
 
 
-SCHEDULES: dict[str, Callable[[dict[str, Any], int | None], Schedule]] = {
+SCHEDULES: dict[ScheduleName, Callable[[ScheduleConfig, int | None], Schedule]] = {
     "cooldown": _cooldown,
     "matched": _matched,
     "fixed": _fixed,
 }
 
 
-def make_schedule(config: dict[str, Any], horizon_steps: int | None) -> Schedule:
+def make_schedule(config: ScheduleConfig, horizon_steps: int | None) -> Schedule:
     """The schedule that the group ``schedule`` describes.
 
     Args:
         horizon_steps: ``schedule.horizon`` in steps, for ``fixed``.
-
-    Raises:
-        UserError: for an unknown name, shape or share.
     """
-    if config["name"] not in SCHEDULES:
-        raise UserError("schedule", config["name"], ", ".join(SCHEDULES))
-    if config["warmup_steps"] < 0:
-        raise UserError("schedule.warmup_steps", config["warmup_steps"], "0 or more")
-    if not 0 < config["decay_share"] < 1:
-        raise UserError("schedule.decay_share", config["decay_share"], "a number in (0, 1)")
-    return SCHEDULES[config["name"]](config, horizon_steps)
-
-
-def _shape(config: dict[str, Any]) -> Callable[[float], float]:
-    if config["decay_shape"] not in DECAY_SHAPES:
-        raise UserError("schedule.decay_shape", config["decay_shape"], ", ".join(DECAY_SHAPES))
-    return DECAY_SHAPES[config["decay_shape"]]
+    return SCHEDULES[config.name](config, horizon_steps)
 
 
 @dataclass(frozen=True)

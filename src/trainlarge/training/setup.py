@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
+from trainlarge.config.schema import TrainConfig
 from trainlarge.data.prepare import PreparedData
 from trainlarge.machine.device import Implementation, choose, is_shared
 from trainlarge.machine.memory import free_memory, keep_freed_memory
@@ -46,22 +48,22 @@ class Setup:
         resources: cores and GPUs of the job; None: the whole machine.
     """
 
-    def __init__(self, study: Study, config: dict[str, Any], resources: Resources | None = None) -> None:
+    def __init__(self, study: Study, config: TrainConfig, resources: Resources | None = None) -> None:
         self.config = config
         self.resources = resources or Resources.whole_machine()
         precisions = study.path / PROBES / PRECISIONS
-        impl = {**config["impl"], "forward": forward_in(config)}
+        impl = replace(config.impl, forward=forward_in(config))
         self.implementation: Implementation = choose(impl, precisions, self.resources.cores)
         keep_freed_memory()
         torch.set_num_threads(self.implementation.threads)
         self.was_shared = is_shared(self.implementation.threads, self.resources.jobs_per_device)
         self.step: Step = step_of(config)
-        self.task: Task = make_task(config, FORWARDS[self.implementation.forward])
+        self.task: Task = make_task(config.task, config.data, FORWARDS[self.implementation.forward])
         self.prepared: PreparedData = self.task.prepare(study.data_root)
         self.training_rows = self.task.training_rows(self.prepared, self.step.rows)
         """Rows of training data in use."""
         self.evaluation_set: EvaluationSet = self.task.evaluation_set(self.prepared)
-        self.training_sample: EvaluationSet = self.task.training_sample(self.prepared, config["seed"])
+        self.training_sample: EvaluationSet = self.task.training_sample(self.prepared, config.seed)
         self.documents = Documents.of(self.evaluation_set)
         self.baseline_loss = self.task.baseline_loss(self.prepared, self.evaluation_set)
         """Loss of predicting by frequencies alone."""
@@ -69,7 +71,7 @@ class Setup:
         self.loop = self._loop()
         self.compiling.warm_up(partial(self.loop.timed, COMPILING_STEPS))
         self.timing = StepTiming(study.path / PROBES, self._probe_key())
-        sharing = {"devices": config["impl"]["devices"], "per_device": self.resources.jobs_per_device}
+        sharing = {"devices": config.impl.devices, "per_device": self.resources.jobs_per_device}
         self.run_timing = RunTiming({**self.implementation.to_json(), **sharing}, self.settle())
 
     def settle(self, patience: float = 0.0, least: int = 0) -> float:
@@ -87,45 +89,45 @@ class Setup:
         return self.implementation.strategy == "fsdp"
 
     def _loop(self) -> Loop:
-        arch, impl, seed = self.config["arch"], self.config["impl"], self.config["seed"]
+        arch, impl, seed = self.config.arch, self.config.impl, self.config.seed
         attention, head = self.implementation.attention, head_of(self.config)
-        model = build_model(shape_of(self.config), init_std=arch["init_std"], seed=seed, attention=attention, head=head)
-        scale_initial_weights(model, self.config["optim"])
-        rows = impl["micro_batch_rows"] or self._fitting_rows(model)
+        model = build_model(shape_of(self.config), init_std=arch.initial_std, seed=seed, attention=attention, head=head)
+        scale_initial_weights(model, self.config.optim)
+        rows = impl.micro_batch_rows or self._fitting_rows(model)
         if self.is_sharded:
             forward = shard(model, FORWARDS[self.implementation.forward], self.implementation.device)
-            self.task = make_task(self.config, forward)
+            self.task = make_task(self.config.task, self.config.data, forward)
         objective = Objective(self.compiling.of(self.task.loss), self.task.weight)
         return Loop(
-            model, objective, self._batch_of, self.config["optim"], self.implementation,
-            seed=seed, devices=impl["devices"], micro_batch_rows=rows,
+            model, objective, self._batch_of, self.config.optim, self.implementation,
+            seed=seed, devices=impl.devices, micro_batch_rows=rows,
         )  # fmt: skip
 
     def _batch_of(self, step: int) -> Batch:
-        return self.task.batch(self.prepared, self.config["seed"], step, self.step.rows)
+        return self.task.batch(self.prepared, self.config.seed, step, self.step.rows)
 
     def _fitting_rows(self, model: PreTrainedModel) -> int:
         """Rows at once that the memory has room for; 0, the whole batch, where a GPU will tell.
 
         Every rank sees other free memory at its moment, and must take as many backward passes as the others.
         """
-        devices = self.config["impl"]["devices"]
+        devices = self.config.impl.devices
         rows = self.step.rows // devices
         if self.implementation.device != "cpu" or rows < MORE:
             return 0
-        batch = self.task.batch(self.prepared, self.config["seed"], 0, MORE)
-        free = free_memory() / ((self.config["workers"] or 1) * devices)
+        batch = self.task.batch(self.prepared, self.config.seed, 0, MORE)
+        free = free_memory() / ((self.config.workers or 1) * devices)
         return least_of_ranks(rows_that_fit(model, self.task.loss, batch, rows, self.implementation.precision, free))
 
     def _probe_key(self) -> dict[str, Any]:
-        arch = {key: value for key, value in self.config["arch"].items() if key != "init_std"}
-        vocab_size = self.config["data"]["vocab_size"]
-        devices = self.config["impl"]["devices"]
+        arch = {key: value for key, value in self.config.arch.plain.items() if key != "init_std"}
+        vocab_size = self.config.data.vocab_size
+        devices = self.config.impl.devices
         made = {"implementation": self.implementation.to_json(), "torch": str(torch.__version__)}
         key = {**made, "arch": arch, "vocab_size": vocab_size, "step": self.step.sizes}
         # What is timed on several devices, or beside other jobs of ours, must not be taken for one alone.
         several = {"devices": devices} if devices > 1 else {}
         per_device = self.resources.jobs_per_device
         shared = {"per_device": per_device} if per_device > 1 else {}
-        parts = self.config["impl"]["micro_batch_rows"]
+        parts = self.config.impl.micro_batch_rows
         return {**key, **several, **shared, **({"micro_batch_rows": parts} if parts else {})}

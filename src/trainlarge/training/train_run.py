@@ -87,7 +87,7 @@ class TrainRun:
         was_running = self.clock.is_running
         self.pause()
         result = self.context.task.evaluate(self.context.loop.module.model, self.context.evaluation_set)
-        self.curve.add(self.step, rate * self.context.config["optim"]["peak_lr"], part, result, self.clock)
+        self.curve.add(self.step, rate * self.context.config.optim.rate, part, result, self.clock)
         self.last_good_weights = self._weights()
         if was_running:
             self.clock.start()
@@ -122,7 +122,7 @@ class TrainRun:
     def _advance(self, steps: int, loss: Tensor) -> None:
         """Take note of a step that is done."""
         self.curve.losses.append(loss)
-        if self.context.config["clock"] == "real":
+        if self.context.config.clock == "real":
             self.context.implementation.synchronize()
         self.step, self.position = steps, self.length.position(steps, self.clock)
 

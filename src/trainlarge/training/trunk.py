@@ -13,13 +13,14 @@ from typing import Any
 from torch import Tensor
 
 from trainlarge.config.budget import parse_budget
+from trainlarge.config.schema import TrainConfig
 from trainlarge.data.tokenizer import hugging_face_tokenizer
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine.resources import Resources
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.records import TrainRecord
 from trainlarge.sweep.store import CellFolder, Study
-from trainlarge.training.cells import counts_seconds, trunk_id
+from trainlarge.training.cells import trunk_id
 from trainlarge.training.clocks import Clock
 from trainlarge.training.curve import Diverged, is_curve_step
 from trainlarge.training.progress import Progress
@@ -45,7 +46,7 @@ MakeWriter = Callable[[RunningJob, TrunkStates], Writer]
 
 def run(job: RunningJob) -> None:
     """Train the cells of a job, which differ in their budgets only, going on from saved states where there are any."""
-    cell_ids, devices = [cell.id for cell in job.cells], job.cells[0].config["impl"]["devices"]
+    cell_ids, devices = [cell.id for cell in job.cells], job.cells[0].config.impl.devices
     with ranks(job.study.path, cell_ids, devices, job.resources):
         Trunk(job, StudyWriter).train()
 
@@ -67,7 +68,7 @@ class Trunk:
 
     def __init__(self, job: RunningJob, make_writer: MakeWriter) -> None:
         self.job = job
-        self.config: dict[str, Any] = job.cells[0].config
+        self.config: TrainConfig = job.cells[0].as_train
         self.started, clock = time.time(), Clock()
         folder = job.study.path / TRUNKS / trunk_id(self.config)
         self.states = TrunkStates(folder)
@@ -135,7 +136,7 @@ class Trunk:
         return length, totals, branches(length.schedule, totals)
 
     def _total(self, cell: Cell, length: RunLength) -> int:
-        return length.total(parse_budget(cell.config["budget"]), self.job.folder(cell.id).path)
+        return length.total(parse_budget(cell.as_train.budget), self.job.folder(cell.id).path)
 
     def _reach_first_branch(self) -> None:
         """Train to where the first branch leaves, and fix the step time there.
@@ -199,7 +200,7 @@ class Trunk:
                 self.writer.round(self.context.timing, observed)
 
     def _after_step(self, stop: int, part: str, branch: Branch) -> None:
-        points_per_doubling = self.config["task"]["evaluations_per_doubling"]
+        points_per_doubling = self.config.task.evaluations_per_doubling
         # The last step of a branch has its point when the branch is finished.
         if self.run.position < branch.stop and is_curve_step(self.run.step, points_per_doubling):
             self.run.evaluate(self.run.rate, TRUNK if part == TRUNK else "branch")
@@ -240,7 +241,7 @@ class Trunk:
             before=self.run.curve.timing.before,
             branch_step=self.branched_at.get(branch.stop),
             resumed_at=self.run.resumed_at,
-            budget_missed=missed if counts_seconds(self.config) else None,
+            budget_missed=missed if self.config.counts_seconds else None,
             **of_its_end,
         )
 

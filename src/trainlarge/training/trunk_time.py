@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trainlarge.config.budget import SECONDS, parse_budget
+from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.machine.probe import StepTiming
 from trainlarge.sweep.cell import Cell
@@ -25,7 +26,6 @@ from trainlarge.sweep.files import remove
 from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.step_times import is_contradicted, read_measured
 from trainlarge.sweep.store import CellFolder
-from trainlarge.training.cells import counts_seconds
 from trainlarge.training.trunk_folder import link_in
 
 PATIENCE_SECONDS = 20.0
@@ -94,14 +94,14 @@ class TrunkTime:
         return next(filter(None, map(read_measured, (self._path, self._of_before, *of_cells))), None)
 
 
-def trunk_counts_seconds(config: dict[str, Any]) -> bool:
+def trunk_counts_seconds(config: TrainConfig) -> bool:
     """Whether the trunk's rates depend on the step time, so that it must be fixed before the first step."""
-    horizon = config["schedule"]["horizon"]
-    return config["clock"] == "modelled" and bool(horizon) and parse_budget(horizon).unit == SECONDS
+    horizon = config.schedule.horizon
+    return config.clock == "modelled" and bool(horizon) and parse_budget(horizon).unit == SECONDS
 
 
 def patience(cells: list[Cell]) -> float:
     """Seconds that may be spent on timing steps for these cells; 0 where no budget is in seconds."""
-    budgets = [parse_budget(cell.config["budget"]) for cell in cells if counts_seconds(cell.config)]
+    budgets = [parse_budget(cell.as_train.budget) for cell in cells if cell.as_train.counts_seconds]
     largest = max((budget.value for budget in budgets if budget.unit == SECONDS), default=0.0)
     return min(PATIENCE_SECONDS, largest)

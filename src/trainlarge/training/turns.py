@@ -41,7 +41,7 @@ def _turn(setups: list[Setup]) -> None:
 def _setup(study: Study, cell: Cell, resources: Resources | None) -> Setup | None:
     """What the cell's job will set up; None where that cannot be, which the job will tell."""
     try:
-        return Setup(study, cell.config, resources)
+        return Setup(study, cell.as_train, resources)
     except UserError as error:
         log.error("%s", error)
         return None

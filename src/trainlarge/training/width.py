@@ -33,6 +33,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from trainlarge.config.optim import OptimConfig
 from trainlarge.models.families import MODEL_CLASSES
 from trainlarge.models.layout import UnitLayout
 from trainlarge.training.sharding import first_rows
@@ -57,7 +58,7 @@ PLAIN = Scale()
 """A tensor that the rule leaves alone."""
 
 
-def scales(model: PreTrainedModel, optim: dict[str, Any]) -> dict[str, Scale]:
+def scales(model: PreTrainedModel, optim: OptimConfig) -> dict[str, Scale]:
     """Name of each trained parameter -> its scale by the rule ``optim.lr_rule``.
 
     Args:
@@ -65,15 +66,15 @@ def scales(model: PreTrainedModel, optim: dict[str, Any]) -> dict[str, Scale]:
         optim: the group ``optim``.
     """
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    rule = RULES.get(optim["lr_rule"])
+    rule = RULES.get(optim.lr_rule)
     if rule is None:
         return dict.fromkeys(names, PLAIN)
     parts = _parts(model)
-    return {name: rule(parts[name], model.config, optim["base_width"]) for name in names}
+    return {name: rule(parts[name], model.config, optim.base_width) for name in names}
 
 
 @torch.no_grad()
-def scale_initial_weights(model: PreTrainedModel, optim: dict[str, Any]) -> None:
+def scale_initial_weights(model: PreTrainedModel, optim: OptimConfig) -> None:
     """Multiply the new weights by what the rule says."""
     parameters = dict(model.named_parameters())
     for name, scale in scales(model, optim).items():

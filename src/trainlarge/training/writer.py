@@ -13,7 +13,6 @@ from trainlarge.machine.probe import StepTiming
 from trainlarge.machine.step_time import Round
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import replacing_folder
-from trainlarge.training.cells import counts_seconds
 from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.run_length import RunLength
 from trainlarge.training.trunk_time import TrunkTime
@@ -108,7 +107,7 @@ class StudyWriter:
         for cell in self.job.cells:
             length.fix(fixed.totals[cell.id], self.job.folder(cell.id).path)
         if fixed.is_of_this_device:
-            cells = [cell.id for cell in self.job.cells if counts_seconds(cell.config)]
+            cells = [cell.id for cell in self.job.cells if cell.as_train.counts_seconds]
             timing.use_for(dict.fromkeys(cells, fixed.step_seconds))
 
 

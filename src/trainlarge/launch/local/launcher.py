@@ -21,7 +21,7 @@ from trainlarge.launch.worker import PREEMPTED_STATUS, Assignment, prepare_jobs,
 from trainlarge.machine.environment import make_threads_yield
 from trainlarge.machine.resources import Resources
 from trainlarge.sweep.plan import Job, Plan
-from trainlarge.sweep.stages import description, runner_modules
+from trainlarge.sweep.stages import runner_modules, stage_named
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import Study
 
@@ -98,7 +98,7 @@ class LocalLauncher:
     def _prepare(self, study: Study, plan: Plan) -> None:
         """Have one process do what is better done before any job starts; what it cannot do each job does for itself."""
         todo = {cell_id for job in plan.jobs for cell_id in job.cell_ids}
-        cells = description(plan.stage).to_prepare([cell for cell in plan.cells if cell.id in todo])
+        cells = stage_named(plan.stage).to_prepare([cell for cell in plan.cells if cell.id in todo])
         if not cells:
             return
         cell_ids = tuple(cell.id for cell in cells)

@@ -11,10 +11,9 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from trainlarge.config.schema import LauncherConfig
 from trainlarge.launch.early_stop import EarlyStop
 from trainlarge.launch.failure_policy import FailurePolicy
 from trainlarge.launch.slurm.submission import Submission
@@ -34,9 +33,8 @@ class Failures:
 
     @classmethod
     def of(cls, submission: Submission) -> Failures:
-        """The failures of ``submission``; it may have been written before its keys existed."""
-        launcher = {**asdict(LauncherConfig()), **submission.launcher}
-        return cls(submission.failures, FailurePolicy.of(launcher))
+        """The failures of ``submission``."""
+        return cls(submission.failures, FailurePolicy.of(submission.launcher))
 
     def add(self, cell_ids: list[str]) -> set[str]:
         """Note a failure of each of the cells.

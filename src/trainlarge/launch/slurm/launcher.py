@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from trainlarge.config.launcher import LauncherConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.safe_path import SAFE_PYTHON, SHELL_LINES
 from trainlarge.launch.slurm.command import SlurmRefused, slurm_command
@@ -51,7 +51,7 @@ class SlurmLauncher:
         UserError: for options that sbatch refuses, or where there is no SLURM.
     """
 
-    def __init__(self, launcher: dict[str, Any]) -> None:
+    def __init__(self, launcher: LauncherConfig) -> None:
         self._launcher = launcher
         self._options = sbatch_options(launcher)
         self._head = _script_head(launcher)
@@ -128,14 +128,14 @@ def _free(study: Study, job: Job, submitted: set[str]) -> Iterator[str]:
             yield cell_id
 
 
-def _script_head(launcher: dict[str, Any]) -> str:
+def _script_head(launcher: LauncherConfig) -> str:
     """The batch script up to its last command.
 
     The signal before the time limit goes to the batch shell: it must not kill the setup lines, nor Python before that
     listens. ``exec`` makes Python the batch step itself; behind a shell it would have under 20 ms after SIGTERM.
     """
-    python = shlex.quote(launcher["python"] or sys.executable)
-    setup = check_setup(launcher["setup"])
+    python = shlex.quote(launcher.python or sys.executable)
+    setup = check_setup(launcher.setup)
     command = f"exec {python} {SAFE_PYTHON} -m trainlarge.launch.slurm.task"
     return "\n".join(["#!/bin/bash", "trap '' USR1", *setup, *SHELL_LINES, command])
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from typing import Any
+from collections.abc import Sequence
 
 from trainlarge.config.budget import SECONDS, parse_budget
+from trainlarge.config.launcher import LauncherConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.failure_policy import FailurePolicy
 from trainlarge.launch.local.options import LOCAL_ONLY, refuse_keys
@@ -29,7 +30,7 @@ _COMPLAINTS = [
 ]  # fmt: skip
 
 
-def sbatch_options(launcher: dict[str, Any]) -> list[str]:
+def sbatch_options(launcher: LauncherConfig) -> list[str]:
     """Options of sbatch for one array task.
 
     Args:
@@ -41,19 +42,20 @@ def sbatch_options(launcher: dict[str, Any]) -> list[str]:
     refuse_keys(launcher, LOCAL_ONLY, "launcher=slurm; it is for launcher=local")
     FailurePolicy.of(launcher)
     for key, least in _LEAST.items():
-        if launcher[key] < least:
-            raise UserError(f"launcher.{key}", launcher[key], f"a whole number of at least {least}")
-    options = [f"{option}={launcher[key]}" for key, option in _DIRECT.items() if launcher[key]]
+        if getattr(launcher, key) < least:
+            raise UserError(f"launcher.{key}", getattr(launcher, key), f"a whole number of at least {least}")
+    given = {option: getattr(launcher, key) for key, option in _DIRECT.items()}
+    options = [f"{option}={value}" for option, value in given.items() if value]
     options += _time(launcher)
-    options += [f"--gres=gpu:{launcher['gpus']}"] if launcher["gpus"] else []
+    options += [f"--gres=gpu:{launcher.gpus}"] if launcher.gpus else []
     return [
-        *options, "--nodes=1", "--ntasks=1", f"--cpus-per-task={launcher['cpus']}",
-        "--requeue", "--open-mode=append", "--export=ALL", f"--signal=B:USR1@{launcher['signal_lead']}",
-        *_extra(launcher["sbatch"]),
+        *options, "--nodes=1", "--ntasks=1", f"--cpus-per-task={launcher.cpus}",
+        "--requeue", "--open-mode=append", "--export=ALL", f"--signal=B:USR1@{launcher.signal_lead}",
+        *_extra(launcher.sbatch),
     ]  # fmt: skip
 
 
-def largest_array(launcher: dict[str, Any], allowed: int | None) -> int | None:
+def largest_array(launcher: LauncherConfig, allowed: int | None) -> int | None:
     """Jobs that one array may carry; None where nothing limits it.
 
     Args:
@@ -65,7 +67,7 @@ def largest_array(launcher: dict[str, Any], allowed: int | None) -> int | None:
     """
     if allowed is not None and allowed < 1:
         raise UserError("launcher", "slurm", "a cluster that allows job arrays (MaxArraySize is 0)")
-    limits = [limit for limit in (allowed, launcher["max_array_size"]) if limit]
+    limits = [limit for limit in (allowed, launcher.max_array_size) if limit]
     return min(limits, default=None)
 
 
@@ -75,13 +77,13 @@ def array_slices(jobs: int, largest: int | None) -> list[tuple[int, int]]:
     return [(first, min(step, jobs - first)) for first in range(0, jobs, step)]
 
 
-def array_option(launcher: dict[str, Any], count: int) -> str:
+def array_option(launcher: LauncherConfig, count: int) -> str:
     """The option of sbatch that makes an array of ``count`` jobs."""
-    at_once = f"%{launcher['array_parallelism']}" if launcher["array_parallelism"] else ""
+    at_once = f"%{launcher.array_parallelism}" if launcher.array_parallelism else ""
     return f"--array=0-{count - 1}{at_once}"
 
 
-def check_setup(lines: list[str]) -> list[str]:
+def check_setup(lines: Sequence[str]) -> Sequence[str]:
     """The shell lines of ``launcher.setup``, each one line.
 
     Raises:
@@ -93,33 +95,34 @@ def check_setup(lines: list[str]) -> list[str]:
     return lines
 
 
-def explain_refusal(complaint: str, launcher: dict[str, Any]) -> UserError:
+def explain_refusal(complaint: str, launcher: LauncherConfig) -> UserError:
     """What sbatch complains of, with the key that most likely caused it."""
     says = f"what SLURM accepts; it says: {complaint}"
     for pattern, key in _COMPLAINTS:
-        if pattern.search(complaint) and launcher[key]:
-            return UserError(f"launcher.{key}", launcher[key], says)
-    asked = ", ".join(f"{key}={launcher[key]}" for key in ("partition", "memory", "cpus", "gpus") if launcher[key])
-    return UserError("launcher", launcher["name"], f"{says} ({asked})")
+        if pattern.search(complaint) and (value := getattr(launcher, key)):
+            return UserError(f"launcher.{key}", value, says)
+    given = {key: getattr(launcher, key) for key in ("partition", "memory", "cpus", "gpus")}
+    asked = ", ".join(f"{key}={value}" for key, value in given.items() if value)
+    return UserError("launcher", launcher.name, f"{says} ({asked})")
 
 
-def _time(launcher: dict[str, Any]) -> list[str]:
-    if launcher["time"] is None:
+def _time(launcher: LauncherConfig) -> list[str]:
+    if launcher.time is None:
         return []
     try:
-        limit = parse_budget(launcher["time"])
+        limit = parse_budget(launcher.time)
     except UserError:
-        raise UserError("launcher.time", launcher["time"], TIME_ALLOWED) from None
+        raise UserError("launcher.time", launcher.time, TIME_ALLOWED) from None
     if limit.unit != SECONDS:
-        raise UserError("launcher.time", launcher["time"], TIME_ALLOWED)
-    if limit.value <= launcher["signal_lead"]:
+        raise UserError("launcher.time", launcher.time, TIME_ALLOWED)
+    if limit.value <= launcher.signal_lead:
         raise UserError(
-            "launcher.signal_lead", launcher["signal_lead"], f"less than the time limit of {limit.value:.0f} s"
+            "launcher.signal_lead", launcher.signal_lead, f"less than the time limit of {limit.value:.0f} s"
         )
     return [f"--time={math.ceil(limit.value / 60)}"]
 
 
-def _extra(lines: list[str]) -> list[str]:
+def _extra(lines: Sequence[str]) -> list[str]:
     for line in lines:
         name = _option_name(line)
         if not name or name in OURS:

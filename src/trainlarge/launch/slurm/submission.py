@@ -12,8 +12,9 @@ import time
 import uuid
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+from trainlarge.config.launcher import LauncherConfig
+from trainlarge.config.plain import from_plain
 from trainlarge.sweep.cell import ID_PATTERN
 from trainlarge.sweep.files import write_json
 from trainlarge.sweep.stages import STAGES
@@ -46,7 +47,7 @@ class Submission:
     """Stage of all cells."""
     jobs: tuple[tuple[str, ...], ...]
     """Cell ids of each job."""
-    launcher: dict[str, Any]
+    launcher: LauncherConfig
     """The configuration group ``launcher``."""
     sbatch: tuple[str, ...]
     """Options given to sbatch, without those of a single array."""
@@ -63,7 +64,7 @@ class Submission:
         study: Study,
         stage: str,
         jobs: list[tuple[str, ...]],
-        launcher: dict[str, Any],
+        launcher: LauncherConfig,
         sbatch: list[str],
         command: str | None = None,
     ) -> Submission:
@@ -86,7 +87,8 @@ class Submission:
         arrays = tuple(SlurmArray(**array) for array in data["arrays"])
         command = data.get("command")
         jobs = tuple(tuple(cell_ids) for cell_ids in data["jobs"])
-        return cls(path, data["stage"], jobs, data["launcher"], tuple(data["sbatch"]), data["created"], arrays, command)
+        launcher = from_plain(LauncherConfig, data["launcher"], LauncherConfig.key)
+        return cls(path, data["stage"], jobs, launcher, tuple(data["sbatch"]), data["created"], arrays, command)
 
     def write(self) -> Submission:
         """Write the file whole."""
@@ -94,7 +96,7 @@ class Submission:
         write_json(
             self.path,
             {
-                "schema": SCHEMA, "stage": self.stage, "created": self.created, "launcher": self.launcher,
+                "schema": SCHEMA, "stage": self.stage, "created": self.created, "launcher": self.launcher.plain,
                 "sbatch": self.sbatch, "arrays": [asdict(array) for array in self.arrays], "jobs": self.jobs,
                 "command": self.command,
             },

@@ -87,7 +87,7 @@ def _after(submission: Submission, folders: list[CellFolder], failures: Failures
     # What holds the cells of a restarted task is its own older copy, on a node that SLURM has lost sight of.
     if _patient_own_state() not in ("RUNNING", ""):
         return 0
-    if restarts >= submission.launcher["max_requeues"]:
+    if restarts >= submission.launcher.max_requeues:
         return _give_up(unfinished, restarts)
     return _requeue()
 

@@ -1,0 +1,48 @@
+"""The group ``arch``: the shape of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from omegaconf import MISSING
+
+from trainlarge.config.group import Group
+
+
+@dataclass(frozen=True)
+class ArchConfig(Group):
+    """The shape of the model."""
+
+    key: ClassVar[str] = "arch"
+
+    name: str = MISSING
+    """``modern`` (ModernBERT: rotary, pre-norm, gated FFN), ``roberta`` (with pre-norm, as in the paper) or ``llama``
+    (a causal decoder: rotary, pre-norm, gated FFN)."""
+    width: int = 128
+    """Hidden size."""
+    depth: int = 2
+    """Number of layers."""
+    heads: int | None = None
+    """Attention heads; null: one for every 64 of width, at least two."""
+    ffn_ratio: float = 4.0
+    """Inner width of the feed-forward network, in widths."""
+    positions: int | None = None
+    """Positions the model can address; null: as many as a row needs."""
+    dropout: float = 0.0
+    """Dropout of hidden states and attention, in [0, 1)."""
+    tied: bool = True
+    """Whether input and output embedding are one matrix."""
+    init_std: float | None = None
+    """Standard deviation of the initial weights; null: 0.68 / sqrt(width)."""
+
+    @property
+    def initial_std(self) -> float:
+        """The standard deviation of the initial weights of a frozen cell. Raises ValueError before it is filled in."""
+        if self.init_std is None:
+            raise ValueError("arch.init_std is filled in when the cell is frozen")
+        return self.init_std
+
+    def check(self) -> None:
+        allowed = "a positive number, or null for that of the rule"
+        self.require("init_std", self.init_std is None or self.init_std > 0, allowed)

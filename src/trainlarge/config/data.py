@@ -1,0 +1,62 @@
+"""The group ``data``: where the text comes from and how it is cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from omegaconf import MISSING
+
+from trainlarge.config.group import Group
+from trainlarge.config.identity import NOT_IDENTITY, added_with
+
+
+@dataclass(frozen=True)
+class DataConfig(Group):
+    """Where the text comes from and how it is cut."""
+
+    key: ClassVar[str] = "data"
+
+    name: str = MISSING
+    """``stdlib`` (source text of the running Python's standard library) or ``text`` (your files)."""
+    files: tuple[str, ...] = field(default=(), metadata=NOT_IDENTITY)
+    """``text``: paths, folders or glob patterns of .txt, .md, .jsonl, .json, .csv, .tsv and .parquet files, all but the
+    last also .gz or .zst. Of a folder, all such files in it and below."""
+    validation_files: tuple[str, ...] = field(default=(), metadata=NOT_IDENTITY)
+    """``text``: files held out for validation; empty: a share of the text of ``files``."""
+    hub: str | None = None
+    """``text``: name of a Hugging Face data set instead of files, where there is a network."""
+    text_column: str = "text"
+    """``text``: column that holds the text, in all but .txt and .md files. A number in a CSV file is text as it is
+    written; a number in JSON or Parquet is refused. Rows without text are left out and counted."""
+    encoding: str = field(default="utf-8", metadata=added_with("utf-8"))
+    """``text``: encoding of all files but .parquet: ``utf-8``, ``utf-16``, ``latin-1``, ``cp1252``, ... A byte-order
+    mark is left out."""
+    separator: str | None = field(default=None, metadata=added_with(None))
+    """``text``: character between fields of .csv and .tsv files, ``tab`` for a tab; null: a comma, in .tsv a tab."""
+    validation_share: float = 0.05
+    """Share of the text held out for validation, in (0, 1)."""
+    split: str | None = field(default=None, metadata=added_with("documents"))
+    """Rule by which it is held out. ``grouped``: what resembles each other stays together (near duplicates in
+    ``stdlib``, of whose largest group a part is left out; equal rows; a text file, which is cut at one place).
+    ``documents``: each document by its own hash, as in cells from before this key. null: ``grouped``, filled in when a
+    cell is frozen."""
+    fraction: float = field(default=1.0, metadata=added_with(1.0))
+    """Share of the training blocks that is used, in (0, 1]. Subsets are nested: those of 0.01 are among those of 0.05.
+    Validation and tokenizer stay those of the whole."""
+    vocab_size: int = 4096
+    """Entries of the byte-level BPE vocabulary, special tokens included."""
+    sequence_length: int = 128
+    """Tokens in a row."""
+    fingerprint: str | None = None
+    """Content hash of the corpus; filled in when a cell is frozen. It stands for ``files`` and ``validation_files``."""
+
+    @property
+    def known_fingerprint(self) -> str:
+        """The content hash of a frozen cell. Raises ValueError before it is filled in."""
+        if self.fingerprint is None:
+            raise ValueError("data.fingerprint is filled in when the cell is frozen")
+        return self.fingerprint
+
+    def check(self) -> None:
+        self.require("fraction", 0 < self.fraction <= 1, "a number above 0, at most 1")

@@ -1,0 +1,86 @@
+"""What every group of a configuration shares: it is frozen, and it checks itself when it is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import UnionType
+from typing import Any, ClassVar, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+from trainlarge.config.identity import field_names, identifying, once_per_class
+from trainlarge.errors import UserError
+
+Plain: TypeAlias = "str | int | float | bool | None | list[Plain] | dict[str, Plain]"
+"""What YAML and JSON can hold."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of the configuration, such as ``arch``: one dataclass, one field per key.
+
+    A subclass states what else must hold in ``check``.
+    """
+
+    key: ClassVar[str] = ""
+    """The name of the group in the configuration."""
+
+    @classmethod
+    def kind(cls, data: Mapping[str, Plain]) -> type[Group]:
+        """The dataclass that holds these plain data of the group: itself, unless the group has one per name."""
+        return cls
+
+    def __post_init__(self) -> None:
+        for name, allowed in choices(type(self)).items():
+            self.require(name, getattr(self, name) in allowed, ", ".join(allowed))
+        self.check()
+
+    def check(self) -> None:
+        """Refuse values that are out of range.
+
+        Raises:
+            UserError: naming the key.
+        """
+
+    @cached_property
+    def plain(self) -> dict[str, Plain]:
+        """The group as plain data, never changed: one dictionary for all cells that share the group."""
+        return {name: as_plain(getattr(self, name)) for name in field_names(type(self))}
+
+    @cached_property
+    def identity(self) -> dict[str, Plain]:
+        """What of the group the id of a cell is made of, never changed."""
+        return {name: as_plain(value) for name, value in identifying(self).items()}
+
+    def require(self, name: str, is_valid: bool, allowed: str) -> None:
+        """Raise the UserError of the key ``<group>.<name>`` unless its value is valid."""
+        if not is_valid:
+            raise UserError(f"{self.key}.{name}", getattr(self, name), allowed)
+
+    def require_least(self, least: float, *names: str) -> None:
+        """Raise a UserError unless each of these numbers is at least ``least``."""
+        for name in names:
+            self.require(name, getattr(self, name) >= least, f"a number of at least {least}")
+
+
+@once_per_class
+def choices(kind: type) -> dict[str, tuple[str, ...]]:
+    """The fields of a dataclass that take one of a few values, with these values: those of their ``Literal`` types."""
+    hints = {name: _literal(hint) for name, hint in get_type_hints(kind).items()}
+    return {name: get_args(hint) for name, hint in hints.items() if hint is not None}
+
+
+def _literal(hint: Any) -> Any:
+    """The ``Literal`` that a type is, or that it is beside None; None for other types."""
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return next((part for part in parts if get_origin(part) is Literal), None)
+
+
+def as_plain(value: Any) -> Plain:
+    """A value of a field as plain data: a tuple becomes a list."""
+    return [as_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def is_group(hint: Any) -> bool:
+    """Whether a type is that of a group."""
+    return isinstance(hint, type) and issubclass(hint, Group)

@@ -1,0 +1,18 @@
+"""The group ``sweep``: the cells of a command. It makes the cells and is no part of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """The cells of a sweep."""
+
+    blocks: tuple[Any, ...] = ()
+    """Each block maps keys (or groups) to values and stands for their product; the sweep is the union."""
+    exclude: tuple[str, ...] = ()
+    """Conditions such as ``arch.width == 64 and budget > "30 s"``; cells that meet one are left out."""
+    where: str | None = None
+    """Condition on the checkpoints that ``checkpoint: every`` stands for, such as ``budget == 2e12``."""
