@@ -16,7 +16,8 @@ from trainlarge.compression.recovery import StudyTrainer
 from trainlarge.config.method import Part
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
-from trainlarge.launch.worker import run_job
+from trainlarge.launch.worker import Assignment, run_job
+from trainlarge.machine.resources import Resources
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.status import State
@@ -155,7 +156,8 @@ def test_a_killed_process_goes_on_to_the_same_bits(config: Compose, run_here: Ru
         return {path.name for path in (study.path / "trunks").glob("*/[!.]*")}
 
     for _ in range(2):
-        process, before = server.Process(target=run_job, args=(study.path, "compress", [cell.id], 1)), saved()
+        assignment, before = Assignment(study.path, "compress", (cell.id,), Resources(cores=1)), saved()
+        process = server.Process(target=run_job, args=(assignment,))
         process.start()
         while process.is_alive() and saved() <= before:
             time.sleep(0.005)

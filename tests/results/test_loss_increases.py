@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from trainlarge.config.recipe import SLOTS
 from trainlarge.results.document_losses import Sample
 from trainlarge.results.loss_increases import DENSE_LOSS, STEPS, TIME, Increases, increases
-from trainlarge.results.recipes import recipe_family
+from trainlarge.results.recipes import keeps_shapes, recipe_family
 
 SIZES = {"small": 1_000, "middle": 4_000, "large": 16_000}
 RECIPES = {"8 bit row": 0.1, "4 bit row": 1.0, "4 bit tensor": 2.0, "prune 60 % global": 1.5}
@@ -47,7 +48,7 @@ def _row(
         "cell": f"{parent}-{recipe}", "parent": parent, "series": name, "shape": name, "parameters": SIZES[name],
         "seed": seed, "budget": f"{value} {unit}", "budget_unit": unit, "budget_value": float(value), "batch": 2048,
         "step": step, "recipe": recipe, "dense_loss": base, "loss_increase": cost, "loss": base + cost,
-        "vocabulary": "none", "structure": "none", "factorize": "none", "activations": "none",
+        "vocabulary": "none", "structure": "none", "factorize": "none", "recover": "none", "activations": "none",
         "prune": "magnitude" if "prune" in recipe else "none", "quantize": "uniform" if "bit" in recipe else "none",
         "bits": float(recipe[0]) if "bit" in recipe else 32, "sparsity": 0.6 if "prune" in recipe else 0.0,
     }  # fmt: skip
@@ -164,9 +165,16 @@ def test_destroyed_models_and_recipes_that_not_all_have_are_left_out() -> None:
         ({"quantize": "kmeans", "bits": 3.0}, "3 bit"),
         ({"prune": "magnitude", "sparsity": 0.45}, "prune 45 %"),
         ({"prune": "magnitude", "quantize": "uniform"}, "prune + quantize"),
+        ({"prune": "magnitude", "sparsity": 0.45, "recover": "retrain"}, "prune 45 %, retrain"),
+        ({"prune": "magnitude", "recover": "retrain", "quantize": "uniform"}, "prune + recover + quantize"),
         ({"structure": "heads"}, "structure"),
     ],
 )
 def test_families_are_named_by_what_they_do(slots: dict[str, Any], family: str) -> None:
-    none = dict.fromkeys(("vocabulary", "structure", "factorize", "prune", "quantize", "activations"), "none")
+    none = dict.fromkeys(SLOTS, "none")
     assert recipe_family({**none, "bits": 32, "sparsity": 0.0, **slots}) == family
+
+
+def test_a_recipe_that_trains_is_not_one_that_only_changes_single_weights() -> None:
+    rows = pd.DataFrame([dict.fromkeys(SLOTS, "none") | {"recover": name} for name in ("none", "retrain")])
+    assert keeps_shapes(rows).tolist() == [True, False]

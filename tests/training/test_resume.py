@@ -21,7 +21,7 @@ from torch import Tensor
 from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
-from trainlarge.launch.worker import run_job
+from trainlarge.launch.worker import Assignment, run_job
 from trainlarge.machine.probe import StepTiming
 from trainlarge.machine.resources import Resources
 from trainlarge.results.comparable import timed
@@ -335,7 +335,9 @@ def test_a_killed_process_resumes_and_keeps_its_clocks(tiny: Tiny, run_here: Run
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["trainlarge.launch.worker", "trainlarge.training.trunk"])
     for _ in range(3):
-        process = server.Process(target=run_job, args=(study.path, "train", [cell.id], 1))
+        process = server.Process(
+            target=run_job, args=(Assignment(study.path, "train", (cell.id,), Resources(cores=1)),)
+        )
         before = saved_states(study)
         process.start()
         while process.is_alive() and saved_states(study) <= before:

@@ -155,7 +155,7 @@ COMPRESSION = {
         "rounding of the inputs of linear layers: dynamic, static",
         missing="none",
     ),
-    "recover": Column("config.recover.name", "text", "recovery training; none"),
+    "recover": Column("config.recover.name", "text", "training after pruning: retrain; none", missing="none"),
     "software": CELLS["software"],
     "study": _HEAD["study"],
 }

@@ -17,8 +17,8 @@ def is_dense(compression: pd.DataFrame) -> pd.Series:
 
 
 def keeps_shapes(compression: pd.DataFrame) -> pd.Series:
-    """Whether a row prunes and rounds weights alone: no shape is another, no activation is rounded."""
-    own = [compression[name].eq("none") for name in (*SHAPE_SLOTS, "activations")]
+    """Whether a row only prunes and quantizes weights: no other shape, no training, no quantized activation."""
+    own = [compression[name].eq("none") for name in (*SHAPE_SLOTS, "recover", "activations")]
     return pd.concat(own, axis=1).all(axis=1)
 
 
@@ -29,9 +29,9 @@ def same_task(compression: pd.DataFrame) -> pd.DataFrame:
 
 def recipe_family(row: Mapping[Any, Any]) -> str:
     """What a recipe does, apart from how: ``4 bit``, ``prune 60 %``, else the names of the slots it uses."""
-    used = [slot for slot in (*SHAPE_SLOTS, "prune", "quantize", "activations") if row[slot] != "none"]
+    used = [slot for slot in (*SHAPE_SLOTS, "prune", "recover", "quantize", "activations") if row[slot] != "none"]
     if used == ["quantize"]:
         return f"{row['bits']:g} bit"
-    if used == ["prune"]:
-        return f"prune {100 * row['sparsity']:g} %"
+    if used in (["prune"], ["prune", "recover"]):
+        return f"prune {100 * row['sparsity']:g} %" + (f", {row['recover']}" if "recover" in used else "")
     return " + ".join(used) or "other"
