@@ -85,7 +85,7 @@ def test_the_record_tells_what_recovery_took(config: Compose, run_here: Run, par
     assert (none["recover"], none["recover_steps"], none["recover_flops"], none["recover_seconds"]) == ("none", 0, 0, 0)
 
 
-def test_recovery_continues_the_data_of_its_parent_at_a_tenth_of_its_rate(
+def test_recovery_continues_the_data_of_its_parent_from_its_peak_rate_to_0(
     config: Compose, run_here: Run, parent: CellFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps, rates = [], []
@@ -100,7 +100,7 @@ def test_recovery_continues_the_data_of_its_parent_at_a_tenth_of_its_rate(
     run_here("compress", [config(*PRUNED, "recover=retrain", "recover.budget=20 steps")])
     peak = parent.cell().config.optim.peak_lr
     assert steps == [(100, 120)]
-    assert rates == pytest.approx([0.1 * peak * (1 - step / 20) for step in range(20)])
+    assert rates == pytest.approx([peak * (1 - step / 20) for step in range(20)])
 
 
 @pytest.mark.parametrize("step", [3, 30])

@@ -45,8 +45,8 @@ def test_other_rates_are_refused(lr: Any) -> None:
         Retrain(lr=lr)
 
 
-def test_the_rate_is_a_tenth_of_the_parents_where_none_is_given() -> None:
-    assert Retrain().peak_lr(4e-3) == pytest.approx(4e-4) and Retrain(lr=1e-3).peak_lr(4e-3) == 1e-3
+def test_the_rate_is_the_parents_where_none_is_given() -> None:
+    assert Retrain().peak_lr(4e-3) == 4e-3 and Retrain(lr=1e-3).peak_lr(4e-3) == 1e-3
 
 
 def test_it_comes_between_pruning_and_quantization() -> None:

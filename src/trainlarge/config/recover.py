@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from trainlarge.config.method import Part, is_real, method
 
-LR_SHARE = 0.1
-"""Peak learning rate as a share of the parent's, where none is given."""
+LR_SHARE = 1.0
+"""Peak learning rate as a share of the parent's, where none is given: at every sparsity and length that was tried, the
+parent's own peak recovered more than a tenth or a third of it (docs/recovery.md). Renda et al. 2020 (arXiv 2003.02389)
+find the same: retraining with the original learning rates beats finetuning with the last and smallest one."""
 ALLOWED = "whole steps ('500 steps') or a share of the parent's steps ('0.1 parent')"
 _LENGTH = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*(steps?|parent)\s*", re.IGNORECASE)
 
@@ -27,7 +29,7 @@ class Recovery(Part):
     """Length: ``500 steps``, or a share of the parent's steps: ``0.1 parent``."""
 
     lr: float | None = None
-    """Peak learning rate; null: a tenth of the parent's."""
+    """Peak learning rate; null: that of the parent."""
 
     def __post_init__(self) -> None:
         length = _length(self.budget)
