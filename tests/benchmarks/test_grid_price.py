@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from trainlarge.config.plain import to_plain
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -20,7 +22,7 @@ def grid_price(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def record(grid_price: ModuleType, schedule: str, steps: int, branch_step: int) -> dict[str, Any]:
     [config, *_] = (config for config in grid_price._configs("16x1", [steps], 1) if config.schedule.name == schedule)
-    return {"config": config, "step": steps, "flops": steps * 10.0, "branch_step": branch_step}
+    return {"config": to_plain(config), "step": steps, "flops": steps * 10.0, "branch_step": branch_step}
 
 
 def test_budgets_share_steps_where_their_schedule_shares_a_trunk(grid_price: ModuleType) -> None:

@@ -6,6 +6,7 @@ goes on with the same bits. The last state stays there: recipes of other jobs th
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,8 @@ from trainlarge.training.micro_batch import MORE, rows_that_fit
 from trainlarge.training.module import Objective
 from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.trunk_folder import TRUNKS
+
+log = logging.getLogger(__name__)
 
 PART = "recover"
 """Name of the saved states."""
@@ -239,6 +242,6 @@ def _save(run: RecoveryRun, states: TrunkStates) -> None:
         states.save(PART, run.state(), run.step)
     except OSError as error:
         # Training can go on without this state.
-        print(f"the state after step {run.step} of recovery was not saved: {error}", flush=True)
+        log.warning("the state after step %s of recovery was not saved: %s", run.step, error)
     if was_running:
         run.clock.start()

@@ -124,7 +124,7 @@ def _parsed(argument: str) -> Any:
     for part in (lexer, parser):
         part.removeErrorListeners()
         part.addErrorListener(HydraErrorListener())
-    return parser.override()
+    return parser.override()  # type: ignore[no-untyped-call]
 
 
 def _lost(node: Any, path: str) -> Iterator[Any]:
@@ -135,7 +135,7 @@ def _lost(node: Any, path: str) -> Iterator[Any]:
             yield tokens[0]
     elif isinstance(node, OverrideParser.DictKeyValuePairContext):
         parent = "" if path == BLOCKS else path
-        yield from _lost(node.element(), _child(parent, node.dictKey().getText().strip()))
+        yield from _lost(node.element(), _child(parent, node.dictKey().getText().strip()))  # type: ignore[no-untyped-call]
     elif isinstance(node, OverrideParser.FunctionContext):
         yield from _lost_in_function(node, path)
     elif hasattr(node, "getChildren"):
@@ -150,7 +150,7 @@ def _lost_in_function(node: Any, path: str) -> Iterator[Any]:
     for child in node.getChildren():
         if isinstance(child, OverrideParser.ElementContext) and not is_option:
             yield from _lost(child, path)
-        is_option = isinstance(child, OverrideParser.ArgNameContext) and child.ID().getText() != "list"
+        is_option = isinstance(child, OverrideParser.ArgNameContext) and child.ID().getText() != "list"  # type: ignore[no-untyped-call]
 
 
 def _retagged(node: yaml.Node, path: str, seen: dict[tuple[int, str], yaml.Node]) -> yaml.Node:
