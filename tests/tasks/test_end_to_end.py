@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from trainlarge.compression import load_packed
+from trainlarge.config.schema import StageConfig, TrainConfig
 from trainlarge.models.forward import FORWARDS
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.tasks.step import step_of
 from trainlarge.tasks.task import make_task
 
-Tiny = Callable[..., dict[str, Any]]
-Compose = Callable[..., dict[str, Any]]
-Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
+Tiny = Callable[..., TrainConfig]
+Compose = Callable[..., StageConfig]
+Run = Callable[[str, Sequence[StageConfig]], list[CellFolder]]
 
 WORDS = {"good": ["fine", "great", "lovely", "bright"], "bad": ["poor", "grim", "dull", "sad"]}
 
@@ -76,9 +76,22 @@ def check_compression(folder: CellFolder, compose: Compose, run_here: Run, study
             assert record["loss"] == pytest.approx(by_file, abs=1e-4), record["description"]
         else:
             assert 0 < record["unknown_share"] < 0.5
+    check_folder(folder, compose, run_here)
     frames = load_study(study)
     assert frames.cells["loss"].tolist() == [parent["loss"]]
     assert set(frames.compression["loss"]) == {result.record()["loss"] for result in results}
+
+
+def check_folder(folder: CellFolder, compose: Compose, run_here: Run) -> None:
+    """The checkpoint as any Hugging Face folder, of a study of its own: its tokenizer reads the text."""
+    config, record = folder.cell().config, folder.record()
+    task = [f"task.{key}={value}" for key, value in config.task.plain.items() if key != "name" and value is not None]
+    data = [f"data.{key}={config.data.plain[key]}" for key in ("files", "sequence_length", "split")]
+    source = (f"checkpoint={folder.checkpoint}", f"task={config.task.name}", "data=text", *task, *data)
+    recipe = ("prune=magnitude", "prune.sparsity=0.5", "quantize=none")
+    [result] = run_here("compress", [compose("compress", "study=tiny", "tracking=none", *source, *recipe)])
+    assert result.record()["dense_loss"] == pytest.approx(record["loss"], abs=1e-5)
+    result.clear_result()
 
 
 @pytest.mark.parametrize("arch", ["modern", "roberta", "llama"])

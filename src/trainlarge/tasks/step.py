@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 from trainlarge.config.budget import FLOPS, SECONDS, STEPS, TOKENS, Budget
 from trainlarge.config.schema import TrainConfig
@@ -37,10 +37,10 @@ class Step:
         return self.rows * self.sequence_length
 
     @property
-    def sizes(self) -> dict[str, Any]:
+    def sizes(self) -> dict[str, int | str]:
         """What its time depends on, by the names that keys of step times have had since there was one task."""
-        sizes = {"rows": self.rows, "sequence_length": self.sequence_length, "masked": self.predictions}
-        return sizes if self.task == "mlm" else {**sizes, "task": self.task}
+        task = {} if self.task == "mlm" else {"task": self.task}
+        return {"rows": self.rows, "sequence_length": self.sequence_length, "masked": self.predictions, **task}
 
 
 def step_of(config: TrainConfig) -> Step:
