@@ -23,7 +23,7 @@ from trainlarge.tasks.evaluation import EvaluationSet
 from trainlarge.tasks.masked_lm import MaskedLM
 from trainlarge.tasks.task import make_task
 from trainlarge.training.cells import STAGE
-from trainlarge.training.setup import Setup
+from trainlarge.training.context import TrainContext
 
 pytestmark = pytest.mark.gpu
 Tiny = Callable[..., TrainConfig]
@@ -53,7 +53,7 @@ def test_where_memory_runs_out_the_micro_batch_is_halved_and_the_result_stays(
 
 
 def test_a_state_that_is_kept_takes_no_memory_of_the_gpu_and_comes_back(tiny: Tiny, study: Study) -> None:
-    loop = Setup(study, STAGE.resolve(tiny("impl.precision=fp32"))).loop
+    loop = TrainContext(study, STAGE.resolve(tiny("impl.precision=fp32"))).loop
     loop.run(0, 3, lambda step: 1.0, lambda step, loss: None)
     free_all()
     before = torch.cuda.memory_allocated()

@@ -24,7 +24,7 @@ from trainlarge.results.frames import load_study
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.tasks.masked_lm import MaskedLM
-from trainlarge.training import setup
+from trainlarge.training import context as training_context
 from trainlarge.training.cells import STAGE
 from trainlarge.training.clocks import Clock
 from trainlarge.training.compiling import Compiling
@@ -140,7 +140,7 @@ def test_with_graphs_a_batch_that_does_not_fit_is_not_divided(
         return library_loss(model, inputs, *rest)
 
     # As on a GPU, but for the graphs themselves.
-    monkeypatch.setattr(setup, "choose", lambda *arguments: replace(choose(*arguments), compile="graphs"))
+    monkeypatch.setattr(training_context, "choose", lambda *arguments: replace(choose(*arguments), compile="graphs"))
     monkeypatch.setattr(Compiling, "of", lambda self, loss: loss)
     monkeypatch.setitem(FORWARDS, "library", Forward(too_large, library_logits))
     with pytest.raises(UserError, match="^impl.compile=graphs: allowed is none or inductor: the batch does not fit"):

@@ -19,12 +19,12 @@ from trainlarge.config.schema import TrainConfig
 from trainlarge.machine.device import choose
 from trainlarge.sweep.store import Study
 from trainlarge.tasks import masked_lm
-from trainlarge.training import setup
+from trainlarge.training import context as training_context
 from trainlarge.training.cells import STAGE
+from trainlarge.training.context import TrainContext
 from trainlarge.training.curve import LossBuffer
 from trainlarge.training.loop import Loop, Snapshot
 from trainlarge.training.module import TaskModule
-from trainlarge.training.setup import Setup
 
 Tiny = Callable[..., TrainConfig]
 
@@ -47,9 +47,9 @@ def places(loop: Loop) -> set[str]:
 @pytest.fixture
 def made(tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Loop]:
     """Makes what trains a tiny model."""
-    monkeypatch.setattr(setup, "settle", lambda *arguments, **options: 0.01)
+    monkeypatch.setattr(training_context, "settle", lambda *arguments, **options: 0.01)
     # A given micro-batch: to measure one, gradients are made, and such weights do not move to ``meta``.
-    return lambda: Setup(study, STAGE.resolve(tiny("impl.precision=fp32", "impl.micro_batch_rows=16"))).loop
+    return lambda: TrainContext(study, STAGE.resolve(tiny("impl.precision=fp32", "impl.micro_batch_rows=16"))).loop
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_the_state_follows_the_weights_that_lightning_moves_after_it_was_restore
 def test_a_state_comes_back_to_the_device_of_the_job_before_anything_is_trained(
     made: Callable[[], Loop], after_three_steps: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(setup, "choose", lambda *arguments: replace(choose(*arguments), device="meta"))
+    monkeypatch.setattr(training_context, "choose", lambda *arguments: replace(choose(*arguments), device="meta"))
     with same_parameters():
         loop = made()
     loop.restore(after_three_steps)

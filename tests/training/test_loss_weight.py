@@ -20,18 +20,18 @@ from trainlarge.models.forward import masked_loss
 from trainlarge.models.shape import shape_of
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.masked_lm import mask_tokens
+from trainlarge.training import context as training_context
 from trainlarge.training import module as training_module
-from trainlarge.training import setup
 from trainlarge.training.cells import STAGE
+from trainlarge.training.context import TrainContext
 from trainlarge.training.module import Objective, TaskModule, make_optimizer
-from trainlarge.training.setup import Setup
 
 Tiny = Callable[..., TrainConfig]
 COMMON = ("impl.precision=fp32", "impl.threads=1", "arch.dropout=0.1", "optim.batch=240", "task.mask_rate=0.2")
 STEPS = 5
 
 
-def weights_by_the_mean(config: dict[str, Any], context: Setup) -> tuple[dict[str, Tensor], list[Tensor]]:
+def weights_by_the_mean(config: dict[str, Any], context: TrainContext) -> tuple[dict[str, Tensor], list[Tensor]]:
     """Weights and losses of a plain loop over the mean loss of each micro-batch, weighted by its share of the rows."""
     arch, optim, size = config.arch, config.optim, config.impl.micro_batch_rows
     model = build_model(shape_of(config), init_std=arch.init_std, seed=config.seed, attention="eager")
@@ -61,11 +61,11 @@ def weights_by_the_mean(config: dict[str, Any], context: Setup) -> tuple[dict[st
 def test_masked_lm_trains_to_the_bits_of_the_mean_loss(
     tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch, arch: str, size: int
 ) -> None:
-    monkeypatch.setattr(setup, "settle", lambda *arguments, **options: 0.01)
+    monkeypatch.setattr(training_context, "settle", lambda *arguments, **options: 0.01)
     positions = 16 if arch == "modern" else 17
     overrides = (f"arch={arch}", f"arch.positions={positions}", f"impl.micro_batch_rows={size}")
     config = STAGE.resolve(tiny(*COMMON, *overrides))
-    context = Setup(study, config)
+    context = TrainContext(study, config)
     seen: list[Tensor] = []
     context.loop.run(0, STEPS, lambda step: 1.0, lambda step, loss: seen.append(loss))
     expected, losses = weights_by_the_mean(config, context)

@@ -30,7 +30,8 @@ from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
-from trainlarge.training import resume, setup
+from trainlarge.training import context as training_context
+from trainlarge.training import resume
 from trainlarge.training.loop import Snapshot
 from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.trunk_folder import TRUNK
@@ -266,10 +267,10 @@ def test_a_run_that_goes_on_in_another_way_says_so_and_its_seconds_are_no_result
 ) -> None:
     common = (FP32, "impl.save_seconds=0", "budget=120 steps", "schedule=matched")
     monkeypatch.setattr(StepTiming, "estimate", lambda timing: 1.0)
-    monkeypatch.setattr(setup, "settle", lambda *arguments, **options: 1.0)
+    monkeypatch.setattr(training_context, "settle", lambda *arguments, **options: 1.0)
     stopped_after(61, lambda: run_here("train", [tiny(*common, "impl.attention=eager")]), monkeypatch)
     monkeypatch.setattr(StepTiming, "estimate", lambda timing: 0.01)
-    monkeypatch.setattr(setup, "settle", lambda *arguments, **options: 0.01)
+    monkeypatch.setattr(training_context, "settle", lambda *arguments, **options: 0.01)
     [folder] = run_here("train", [tiny(*common, "impl.attention=sdpa")])
     environment, resumed = folder.record()["environment"], folder.record()["resumed_at"][-1]
     assert environment["attention"] == "sdpa" and [old["attention"] for old in environment["before"]] == ["eager"]

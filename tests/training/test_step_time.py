@@ -25,8 +25,8 @@ from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import trunk_time
 from trainlarge.training.cells import STAGE
+from trainlarge.training.context import TrainContext
 from trainlarge.training.loop import Loop
-from trainlarge.training.setup import Setup
 
 Tiny = Callable[..., dict[str, Any]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
@@ -345,5 +345,5 @@ def test_shapes_of_budgets_in_seconds_are_timed_before_their_jobs(tiny: Tiny, st
 
 
 def test_a_process_and_a_job_time_the_same_shape(tiny: Tiny, study: Study) -> None:
-    first, second = (Setup(study, STAGE.resolve(tiny(f"seed={seed}"))).timing for seed in range(2))
+    first, second = (TrainContext(study, STAGE.resolve(tiny(f"seed={seed}"))).timing for seed in range(2))
     assert first.path == second.path and len(second.rounds()) == 1

@@ -36,7 +36,8 @@ from trainlarge.tasks.evaluation import Evaluation, EvaluationSet, perplexity
 from trainlarge.tasks.masked_lm import MaskedLM
 from trainlarge.tasks.step import step_of
 from trainlarge.tasks.task import make_task
-from trainlarge.training import setup, trunk
+from trainlarge.training import context as training_context
+from trainlarge.training import trunk
 from trainlarge.training.cells import STAGE
 from trainlarge.training.clocks import Clock
 from trainlarge.training.curve import Curve
@@ -236,7 +237,7 @@ def test_the_training_clock_stops_when_the_device_has_done_what_it_was_asked_for
 def test_a_device_behind_the_clock_is_waited_for_at_the_ends_of_windows_only(
     tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop = setup.Setup(study, STAGE.resolve(tiny())).loop
+    loop = training_context.TrainContext(study, STAGE.resolve(tiny())).loop
     waits: list[Implementation] = []
     monkeypatch.setattr(Implementation, "synchronize", lambda implementation: waits.append(implementation))
     windows = loop.timed(25)
@@ -347,7 +348,7 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(tiny: Tiny, study: S
 def test_a_batch_too_large_for_the_cpu_is_taken_in_parts(
     tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(setup, "free_memory", lambda: 600_000)
+    monkeypatch.setattr(training_context, "free_memory", lambda: 600_000)
     [folder] = run_here("train", [tiny("budget=5 steps", "workers=2")])
     assert 1 <= folder.record()["environment"]["micro_batch_rows"] < 16
 

@@ -94,7 +94,7 @@ def cores_of_a_job(config: StageConfig) -> int:
 
 
 def _shape_key(config: TrainConfig) -> str:
-    """As ``trainlarge.training.setup`` names a shape, without how it was computed."""
+    """As ``trainlarge.training.context`` names a shape, without how it was computed."""
     arch = {key: value for key, value in config.arch.plain.items() if key != "init_std"}
     sizes = step_of(config).sizes
     parts = config.impl.micro_batch_rows

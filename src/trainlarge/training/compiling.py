@@ -99,7 +99,7 @@ class Compiling:
 
 def _copied(compiled: Loss) -> Loss:
     def loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        torch.compiler.cudagraph_mark_step_begin()
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         # The results of a graph lie in memory that its next run overwrites.
         total, weight = compiled(model, batch)
         return total.clone(), weight.clone()

@@ -35,7 +35,7 @@ class Documents:
         """The documents of an evaluation set; each row is one where it does not know better."""
         rows = torch.arange(len(data.labels))[:, None].expand_as(data.labels)
         documents = rows if data.documents is None else data.documents
-        ids, index, predictions = documents.flatten().unique(return_inverse=True, return_counts=True)
+        ids, index, predictions = documents.flatten().unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
         return cls(ids, predictions, index)
 
     @property

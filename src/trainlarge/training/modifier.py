@@ -60,7 +60,7 @@ class HoldZeros:
         for name, parameter in model.named_parameters():
             if name in self.names and bool((zeros := parameter.detach() == 0).any()):
                 self._zeros.append((parameter, zeros))
-                self._hooks.append(parameter.register_post_accumulate_grad_hook(_zero_gradient(zeros)))
+                self._hooks.append(parameter.register_post_accumulate_grad_hook(_zero_gradient(zeros)))  # type: ignore[no-untyped-call]
 
     def loss(self, loss: Tensor, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         return loss

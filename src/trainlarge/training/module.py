@@ -241,5 +241,5 @@ def row_count(batch: Batch) -> int:
 
 def micro_batches(batch: Batch, rows: int) -> Iterator[Batch]:
     """Parts of at most so many rows, in order."""
-    for parts in zip(*(tensor.split(rows) for tensor in batch.values()), strict=True):
+    for parts in zip(*(tensor.split(rows) for tensor in batch.values()), strict=True):  # type: ignore[no-untyped-call]
         yield dict(zip(batch, parts, strict=True))

@@ -14,7 +14,7 @@ from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.records import Clocks, Environment, Provenance, TrainData, TrainRecord
 from trainlarge.sweep.store import RECORD_SCHEMAS
 from trainlarge.tasks.evaluation import perplexity
-from trainlarge.training.setup import Setup
+from trainlarge.training.context import TrainContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,31 +34,31 @@ class RunFacts:
     document_standard_error: float | None = None
 
 
-def finished_record(cell: Cell, setup: Setup, last: dict[str, Any], run: RunFacts) -> TrainRecord:
+def finished_record(cell: Cell, context: TrainContext, last: dict[str, Any], run: RunFacts) -> TrainRecord:
     """The result of a cell that trained to the end of its budget.
 
     Args:
         cell: the cell.
-        setup: what it was trained with.
+        context: what it was trained with.
         last: the last row of its curve.
         run: what else is known of the run.
     """
-    return _record(cell, setup, last, run, diverged=False, perplexity=perplexity(last["loss"]))
+    return _record(cell, context, last, run, diverged=False, perplexity=perplexity(last["loss"]))
 
 
-def diverged_record(cell: Cell, setup: Setup, last: dict[str, Any], step: int, run: RunFacts) -> TrainRecord:
+def diverged_record(cell: Cell, context: TrainContext, last: dict[str, Any], step: int, run: RunFacts) -> TrainRecord:
     """The result of a cell whose loss stopped being a number at ``step``: a result, not a crash.
 
     Scores are null; clocks and counts are those of the last good row of the curve, 0 where there is none.
     """
     clocks = dict.fromkeys(_CLOCKS, 0) | {name: last[name] for name in _CLOCKS if name in last}
-    return _record(cell, setup, clocks, run, diverged=True, diverged_at=step, last_good_step=clocks["step"])
+    return _record(cell, context, clocks, run, diverged=True, diverged_at=step, last_good_step=clocks["step"])
 
 
 _CLOCKS = tuple(field.name for field in fields(Clocks))
 
 
-def _record(cell: Cell, setup: Setup, last: dict[str, Any], run: RunFacts, **outcome: Any) -> TrainRecord:
+def _record(cell: Cell, context: TrainContext, last: dict[str, Any], run: RunFacts, **outcome: Any) -> TrainRecord:
     counts = parameter_counts(shape_of(cell.as_train), head_of(cell.as_train))
     clocks: dict[str, Any] = {name: last.get(name) for name in _CLOCKS}
     return TrainRecord(
@@ -74,19 +74,19 @@ def _record(cell: Cell, setup: Setup, last: dict[str, Any], run: RunFacts, **out
         branch_step=run.branch_step,
         resumed_at=run.resumed_at,
         budget_missed=run.budget_missed,
-        step_seconds=setup.run_timing.step_seconds,
-        cpu_seconds_per_step=setup.timing.cpu_seconds(),
-        thread_share=setup.timing.thread_share(),
-        compile_seconds=setup.compiling.seconds,
+        step_seconds=context.run_timing.step_seconds,
+        cpu_seconds_per_step=context.timing.cpu_seconds(),
+        thread_share=context.timing.thread_share(),
+        compile_seconds=context.compiling.seconds,
         parameters=counts.total,
         embedding_parameters=counts.embedding,
         non_embedding_parameters=counts.non_embedding,
-        data=_data(setup, last["tokens"]),
+        data=_data(context, last["tokens"]),
         environment=Environment(
-            **setup.run_timing.environment,
+            **context.run_timing.environment,
             before=list(run.before),
-            micro_batch_rows=setup.loop.module.micro_batch_rows or setup.step.rows,
-            shared=setup.was_shared,
+            micro_batch_rows=context.loop.module.micro_batch_rows or context.step.rows,
+            shared=context.was_shared,
             software=software(),
         ),
         provenance=Provenance(**origin(run.command), started=run.started, ended=time.time()),
@@ -94,16 +94,16 @@ def _record(cell: Cell, setup: Setup, last: dict[str, Any], run: RunFacts, **out
     )
 
 
-def _data(setup: Setup, tokens: int) -> TrainData:
-    prepared, train_tokens = setup.prepared, setup.training_rows * setup.step.sequence_length
+def _data(context: TrainContext, tokens: int) -> TrainData:
+    prepared, train_tokens = context.prepared, context.training_rows * context.step.sequence_length
     overlap: dict[str, Any] = prepared.facts.overlap.shares() if prepared.facts else {}
     return TrainData(
         fingerprint=prepared.fingerprint,
-        evaluation_fingerprint=setup.evaluation_set.fingerprint,
+        evaluation_fingerprint=context.evaluation_set.fingerprint,
         train_tokens=train_tokens,
         validation_tokens=len(prepared.validation),
         **overlap,
-        token_frequency_loss=setup.baseline_loss,
-        **setup.documents.facts(),
+        token_frequency_loss=context.baseline_loss,
+        **context.documents.facts(),
         epochs=tokens / train_tokens,
     )

@@ -10,10 +10,10 @@ from torch import Tensor
 from trainlarge.machine.step_time import Round, StepTimer
 from trainlarge.tasks.evaluation import Evaluation
 from trainlarge.training.clocks import Clock
+from trainlarge.training.context import TrainContext
 from trainlarge.training.curve import Curve, LossBuffer
 from trainlarge.training.resume import TrainState
 from trainlarge.training.run_length import RunLength
-from trainlarge.training.setup import Setup
 
 
 class TrainRun:
@@ -25,7 +25,7 @@ class TrainRun:
         clock: counts from the start of the job.
     """
 
-    def __init__(self, context: Setup, length: RunLength, clock: Clock) -> None:
+    def __init__(self, context: TrainContext, length: RunLength, clock: Clock) -> None:
         self.context, self.length, self.clock = context, length, clock
         self.timer = StepTimer(context.implementation.synchronize)
         self.curve = Curve(context.step, context.run_timing)

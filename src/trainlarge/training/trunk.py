@@ -22,6 +22,7 @@ from trainlarge.sweep.records import TrainRecord
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.cells import trunk_id
 from trainlarge.training.clocks import Clock
+from trainlarge.training.context import TrainContext
 from trainlarge.training.curve import Diverged, is_curve_step
 from trainlarge.training.progress import Progress
 from trainlarge.training.ranks import of_rank_0, ranks
@@ -30,7 +31,6 @@ from trainlarge.training.resume import TrunkStates
 from trainlarge.training.run_length import RunLength, make_run_length
 from trainlarge.training.saver import Saver
 from trainlarge.training.schedule import Branch, branches
-from trainlarge.training.setup import Setup
 from trainlarge.training.sharding import whole_weights
 from trainlarge.training.train_run import TrainRun
 from trainlarge.training.trunk_folder import TRUNK, TRUNKS, branch_part
@@ -73,7 +73,7 @@ class Trunk:
         folder = job.study.path / TRUNKS / trunk_id(self.config)
         self.states = TrunkStates(folder)
         self.writer = make_writer(job, self.states)
-        self.context = Setup(job.study, self.config, job.resources)
+        self.context = TrainContext(job.study, self.config, job.resources)
         self.time = TrunkTime(folder, self.context.timing)
         self.is_fixed = self._take_fixed_time()
         length, self.totals, self.branches = self._layout()

@@ -10,7 +10,7 @@ from trainlarge.machine.resources import Resources
 from trainlarge.machine.step_time import is_settled
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.store import Study
-from trainlarge.training.setup import Setup
+from trainlarge.training.context import TrainContext
 from trainlarge.training.trunk_time import patience
 
 log = logging.getLogger(__name__)
@@ -25,23 +25,23 @@ def time_in_turns(study: Study, cells: list[Cell], resources: Resources | None =
         least: rounds to add to each shape in any case.
     """
     deadline = time.monotonic() + sum(patience([cell]) for cell in cells)
-    setups = [made for cell in cells if (made := _setup(study, cell, resources))]
+    contexts = [made for cell in cells if (made := _context(study, cell, resources))]
     for _ in range(least):
-        _turn(setups)
-    while setups and time.monotonic() < deadline:
-        setups = [setup for setup in setups if not is_settled(setup.timing.rounds())]
-        _turn(setups)
+        _turn(contexts)
+    while contexts and time.monotonic() < deadline:
+        contexts = [context for context in contexts if not is_settled(context.timing.rounds())]
+        _turn(contexts)
 
 
-def _turn(setups: list[Setup]) -> None:
-    for setup in setups:
-        setup.settle(least=1)
+def _turn(contexts: list[TrainContext]) -> None:
+    for context in contexts:
+        context.settle(least=1)
 
 
-def _setup(study: Study, cell: Cell, resources: Resources | None) -> Setup | None:
+def _context(study: Study, cell: Cell, resources: Resources | None) -> TrainContext | None:
     """What the cell's job will set up; None where that cannot be, which the job will tell."""
     try:
-        return Setup(study, cell.as_train, resources)
+        return TrainContext(study, cell.as_train, resources)
     except UserError as error:
         log.error("%s", error)
         return None

@@ -39,7 +39,7 @@ COMPILING_STEPS = 3
 """Steps until nothing more is compiled: a CUDA graph is warmed up, recorded, and first run as a graph."""
 
 
-class Setup:
+class TrainContext:
     """A model ready to train, on data that is ready to be trained on.
 
     Args:
