@@ -116,7 +116,7 @@ def _batched(model: PreTrainedModel, variants: list[Tensors], data: EvaluationSe
         return torch.cat([batched(stacked, *part) for part in parts], dim=1)
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+def _attention(query: Tensor, key: Tensor, value: Tensor, _dropout: float) -> Tensor:
     """The products of ours: ``vmap`` refuses our own autograd function, even where no gradient is asked for."""
     return (query @ key.mT * query.shape[-1] ** -0.5).softmax(-1) @ value
 

@@ -108,7 +108,7 @@ def _expanded(count: int) -> list[StageConfig]:
         file = Path("sweeps/bench/train.yaml")
         file.parent.mkdir(parents=True)
         file.write_text("# @package _global_\n" + json.dumps({"sweep": sweep}))
-        [configs] = act_on_cells("train", ["-m", "+sweeps=bench/train", *BASE], lambda stage, found: found)
+        [configs] = act_on_cells("train", ["-m", "+sweeps=bench/train", *BASE], lambda _stage, found: found)
     return configs
 
 

@@ -256,7 +256,7 @@ def where_time_goes(name: str, steps: int) -> dict[str, float]:
     return step_shares(model, step, DEVICE, steps)
 
 
-class TurnIsOver(Exception):
+class TurnIsOverError(Exception):
     """Ends a segment of the loop."""
 
 
@@ -275,13 +275,13 @@ def ours_in_lightning(shape: Shape) -> Turn:
     def turn(seconds: float) -> float:
         clock = Clock(seconds)
 
-        def observe(steps: int, loss: torch.Tensor) -> None:
+        def observe(steps: int, _loss: torch.Tensor) -> None:
             if clock.after(steps - 1):
-                raise TurnIsOver
+                raise TurnIsOverError
             clock.before(steps)
 
-        with suppress(TurnIsOver):
-            loop.run(0, ENDLESS_STEPS, lambda step: 1.0, observe)
+        with suppress(TurnIsOverError):
+            loop.run(0, ENDLESS_STEPS, lambda _step: 1.0, observe)
         return clock.rate
 
     return turn

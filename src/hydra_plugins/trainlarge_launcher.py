@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from trainlarge.commands.hydra_entry import chosen_action
 from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
-from trainlarge.launch.engine import CellsFailed, Outcome
+from trainlarge.launch.engine import CellsFailedError, Outcome
 from trainlarge.sweep.compose import plain
 from trainlarge.sweep.expand import read_config
 from trainlarge.sweep.plan import make_cells
@@ -62,7 +62,7 @@ class TrainlargeLauncher(Launcher):
 def _job_return(outcome: Outcome, cell_id: str, overrides: Sequence[str]) -> JobReturn:
     if cell_id in outcome.failed:
         # A sweeper that stops at a failure raises this, so that it reaches the command as from our own sweeper.
-        return JobReturn(overrides=list(overrides), status=JobStatus.FAILED, _return_value=CellsFailed(outcome))
+        return JobReturn(overrides=list(overrides), status=JobStatus.FAILED, _return_value=CellsFailedError(outcome))
     folder = outcome.study.folder(outcome.plan.stage, cell_id)
     loss = None if outcome.is_submitted else folder.record()["loss"]
     return JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=loss)

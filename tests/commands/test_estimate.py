@@ -65,7 +65,7 @@ def test_a_job_costs_its_trunk_once(tiny: Tiny, study: Study) -> None:
 
 def test_what_saved_states_spare_is_not_counted(tiny: Tiny, study: Study, run_here: RunHere) -> None:
     small, large = tiny("budget=100 steps"), tiny("budget=400 steps")
-    [folder] = run_here("train", [small])
+    run_here("train", [small])
     [job] = estimate_of(study, "train", [small, large]).jobs
     assert (job.steps, job.spared_steps) == (400 - 80, 80), "the trunk goes on from where the first branch left it"
     [record] = [folder.record() for folder in run_here("train", [large])]

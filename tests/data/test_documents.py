@@ -37,7 +37,7 @@ def test_positions_of_the_evaluation_set_know_their_document(tmp_path: Path, mon
     monkeypatch.setattr(documents, "CHUNK", 7)
     # Documents of 10 tokens: the id of a regular token tells which one it stands in.
     texts = [[10 + number] * 9 + [SEP] for number in range(12)]
-    tokens = np.array(sum(texts, []), np.uint16)
+    tokens = np.array([token for text in texts for token in text], np.uint16)
     prepared = PreparedData(tmp_path, "", tmp_path, 40, tokens, tokens, sep_id=SEP)
     config = MaskedLMConfig(evaluation_rows=5, evaluation_mask_rate=0.5)
     data = MaskedLM(config, {"sequence_length": 8, "fraction": 1.0}, FORWARDS["fast"]).evaluation_set(prepared)

@@ -17,7 +17,7 @@ from rich.console import Console
 from trainlarge.cli import main
 from trainlarge.commands.launch_flags import with_keys
 from trainlarge.config.schema import LauncherConfig, StageConfig, TrainConfig
-from trainlarge.launch.engine import CellsFailed, report_failures, run_cells
+from trainlarge.launch.engine import CellsFailedError, report_failures, run_cells
 from trainlarge.launch.failure_policy import FailurePolicy
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.status import State
@@ -32,7 +32,7 @@ ENDLESS = "budget=100000000 steps"
 def run(configs: list[StageConfig]) -> list[str]:
     """Run cells of which some will fail; the last lines of the command."""
     console = Console(file=io.StringIO(), width=300)
-    with pytest.raises(CellsFailed) as failure:
+    with pytest.raises(CellsFailedError) as failure:
         run_cells("train", configs, console)
     report_failures(failure.value.outcome, console)
     return console.file.getvalue().strip().splitlines()  # type: ignore[attr-defined, no-any-return]

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from trainlarge.config.plain import to_plain
 from trainlarge.config.schema import TrainConfig
-from trainlarge.launch.engine import CellsFailed, report_failures, run_cells
+from trainlarge.launch.engine import CellsFailedError, report_failures, run_cells
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.local import launcher as local
 from trainlarge.sweep.plan import make_cells
@@ -76,7 +76,7 @@ def test_a_frozen_cell_ignores_edits_of_conf(tiny: Tiny, study: Study) -> None:
 
 def test_a_job_that_raises_leaves_its_error_and_the_rest_goes_on(tiny: Tiny, study: Study) -> None:
     bad, good = tiny("data.vocab_size=100000", "budget=99 steps"), tiny()
-    with pytest.raises(CellsFailed) as failure:
+    with pytest.raises(CellsFailedError) as failure:
         run_cells("train", [bad, good], quiet())
     [failed] = failure.value.outcome.failed
     folder = study.folder("train", failed)
@@ -99,7 +99,7 @@ def test_a_killed_job_leaves_its_cells_failed_and_claimable_and_the_rest_goes_on
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(CellsFailed) as failure:
+    with pytest.raises(CellsFailedError) as failure:
         run_cells("train", [long, short], quiet())
     killer.join()
     assert failure.value.outcome.failed == (doomed.id,)
@@ -137,7 +137,7 @@ def test_a_preempted_cell_whose_process_dies_before_it_claims_has_failed(
     folder.write_status(Status(State.PREEMPTED, attempts=1))
     # Stands for a process that cannot begin: it gets arguments that it cannot take.
     monkeypatch.setattr(local, "_run_in_child", operator.neg)
-    with pytest.raises(CellsFailed):
+    with pytest.raises(CellsFailedError):
         run_cells("train", [tiny()], quiet())
     assert folder.status().state is State.FAILED and folder.status().error == "the process ended with status 1"
 

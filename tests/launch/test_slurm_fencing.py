@@ -11,7 +11,7 @@ import pytest
 
 from trainlarge.config.schema import TrainConfig
 from trainlarge.launch import early_stop
-from trainlarge.launch.job import LostLease, RunningJob
+from trainlarge.launch.job import LostLeaseError, RunningJob
 from trainlarge.launch.slurm import task as slurm_task
 from trainlarge.launch.slurm.submission import Submission
 from trainlarge.launch.slurm.task import run_task
@@ -57,11 +57,11 @@ def test_a_silent_holder_is_replaced_and_cannot_write_any_more(study: Study, fol
     fall_silent(folder)
     new = RunningJob.claim(study, "train", [folder.id])
     assert new.cells
-    with pytest.raises(LostLease):
+    with pytest.raises(LostLeaseError):
         old.finish(folder.id, {"cell": folder.id, "by": "old"})
     assert not folder.record_path.exists() and folder.status().state is State.RUNNING
     new.finish(folder.id, {"cell": folder.id, "by": "new"})
-    with pytest.raises(LostLease), old.running():
+    with pytest.raises(LostLeaseError), old.running():
         old.finish(folder.id, {"cell": folder.id, "by": "old"})
     assert folder.record()["by"] == "new" and folder.is_done(), "nor does its end change the state"
 

@@ -10,7 +10,7 @@ from trainlarge.cli import main
 from trainlarge.config.plain import from_plain
 from trainlarge.config.schema import LauncherConfig
 from trainlarge.errors import UserError
-from trainlarge.launch.slurm.command import SlurmRefused, clean_environment, first_complaint, slurm_command
+from trainlarge.launch.slurm.command import SlurmRefusedError, clean_environment, first_complaint, slurm_command
 from trainlarge.launch.slurm.launcher import SlurmLauncher
 from trainlarge.launch.slurm.options import explain_refusal, sbatch_options
 from trainlarge.sweep.store import Study
@@ -94,7 +94,7 @@ def test_a_command_that_is_silent_is_given_up() -> None:
 
 
 def test_a_command_that_fails_says_why() -> None:
-    with pytest.raises(SlurmRefused, match="no such thing"):
+    with pytest.raises(SlurmRefusedError, match="no such thing"):
         slurm_command("bash", "-c", "echo 'sbatch: error: no such thing' >&2; exit 3")
 
 

@@ -11,7 +11,7 @@ from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.slurm import state as slurm_state
-from trainlarge.launch.slurm.command import SlurmRefused
+from trainlarge.launch.slurm.command import SlurmRefusedError
 from trainlarge.launch.slurm.state import SlurmState, slurm_jobs
 from trainlarge.launch.slurm.submission import SlurmArray, Submission, submissions
 from trainlarge.sweep.plan import make_cells, make_plan
@@ -30,7 +30,7 @@ def cells(study: Study, tiny: Callable[..., TrainConfig]) -> list[str]:
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
     """What each command of SLURM answers."""
-    answers: Answers = {"squeue": "", "sacct": SlurmRefused("accounting storage is disabled")}
+    answers: Answers = {"squeue": "", "sacct": SlurmRefusedError("accounting storage is disabled")}
 
     def command(name: str, *arguments: str, patience: float = 0) -> str:
         answer = answers[name]
@@ -99,11 +99,11 @@ def test_a_job_of_just_now_may_not_be_in_the_queue_yet(study: Study, cells: list
 
 def test_a_number_that_slurm_has_forgotten_is_no_error(study: Study, cells: list[str], answers: Answers) -> None:
     submit(study, [(cells[0],)])
-    answers["squeue"] = SlurmRefused("Invalid job id specified")
+    answers["squeue"] = SlurmRefusedError("Invalid job id specified")
     assert states(study) == [SlurmState.LOST]
 
 
-@pytest.mark.parametrize("error", [UserError("launcher", "slurm", "..."), SlurmRefused("Unable to contact")])
+@pytest.mark.parametrize("error", [UserError("launcher", "slurm", "..."), SlurmRefusedError("Unable to contact")])
 def test_without_slurm_the_folder_still_tells(
     error: Exception, study: Study, cells: list[str], answers: Answers
 ) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def test_a_study_of_one_cell_can_be_drawn(frames: StudyFrames) -> None:
 def test_labels_are_moved_apart_in_order() -> None:
     placed = spread([1.0, 1.01, 1.02, 5.0], 0.5)
     assert placed == sorted(placed)
-    assert all(right - left > 0.49 for left, right in zip(placed, placed[1:], strict=False))
+    assert all(right - left > 0.49 for left, right in pairwise(placed))
     assert placed[3] == pytest.approx(5.0)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ def schedule(horizon_steps: int | None = None, **changes: Any) -> Any:
 def test_decays_go_from_one_to_zero_and_never_rise(shape: str) -> None:
     values = [DECAY_SHAPES[shape](done / 100) for done in range(101)]
     assert values[0] == 1 and values[-1] == pytest.approx(0, abs=1e-12)
-    assert all(after <= before for before, after in zip(values, values[1:], strict=False))
+    assert all(after <= before for before, after in pairwise(values))
 
 
 @given(st.integers(2, 5000))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from trainlarge.config.plain import to_plain
 from trainlarge.config.schema import TrainConfig
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.data.prepare import prepare
-from trainlarge.launch.job import LostLease
+from trainlarge.launch.job import LostLeaseError
 from trainlarge.machine.device import Implementation
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import FORWARDS, Forward, library_logits, library_loss
@@ -127,7 +128,7 @@ def test_training_learns_and_the_record_says_what_happened(tiny: Tiny, run_here:
     assert record["model_seconds"] == pytest.approx(120 * record["step_seconds"])
     assert record["config"] == to_plain(folder.cell().config) and record["cell"] == folder.id
     assert record["environment"]["software"]["torch"] == version("torch"), "torch itself may add +cu130"
-    assert all(after["train_seconds"] > before["train_seconds"] for before, after in zip(rows, rows[1:], strict=False))
+    assert all(after["train_seconds"] > before["train_seconds"] for before, after in pairwise(rows))
 
 
 def test_losses_per_document_and_the_loss_of_token_frequencies_are_kept(
@@ -409,7 +410,7 @@ def test_a_copy_that_wakes_while_it_writes_leaves_the_checkpoint_of_the_new_hold
         return make_tokenizer(path)
 
     monkeypatch.setattr(trunk, "hugging_face_tokenizer", take_over)
-    with pytest.raises(LostLease):
+    with pytest.raises(LostLeaseError):
         run_here("train", [tiny()])
     [folder] = study.folders("train")
     assert [file.name for file in folder.checkpoint.iterdir()] == ["model.safetensors"]

@@ -175,8 +175,10 @@ class _TrainEstimates:
 
 
 class _CompressEstimates:
-    """Estimates of compress jobs: an evaluation of the checkpoint as it is, one for each recipe, and recovery once for
-    the recipes that share it."""
+    """Estimates of compress jobs.
+
+    A job evaluates the checkpoint as it is and once per recipe, and trains once for the recipes that share recovery.
+    """
 
     def __init__(self, study: Study, times: StepTimes) -> None:
         self._study, self._times = study, times

@@ -25,7 +25,7 @@ from trainlarge.config.register import register_schema
 from trainlarge.config.schema import StageConfig
 from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
-from trainlarge.launch.engine import CellsFailed
+from trainlarge.launch.engine import CellsFailedError
 from trainlarge.machine.environment import variables
 from trainlarge.sweep.compose import plain
 from trainlarge.sweep.expand import expand_lists
@@ -69,7 +69,7 @@ def act_on_cells(stage: str, arguments: list[str], action: Action[T]) -> list[T]
         with _hydra_reads([f"trainlarge {stage}", *given, search_path_override(folders)]), _chosen(collect):
             app()
         configs = [plain(config) for config in composed]
-    except CellsFailed:
+    except CellsFailedError:
         # Raised by a sweeper that stops at a failed cell; the outcome is among the results.
         return results
     except (HydraException, OmegaConfBaseException) as error:

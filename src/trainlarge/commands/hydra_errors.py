@@ -28,7 +28,7 @@ def explained(error: Exception, stage: str, arguments: list[str]) -> UserError:
     return UserError(key, _value_of(key, arguments), f"what Hydra can read ({_first_sentence(text)})")
 
 
-def _unknown_choice(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+def _unknown_choice(found: re.Match[str], text: str, _stage: str, _arguments: list[str]) -> UserError:
     group, _, choice = found[1].rpartition("/")
     options = re.findall(
         r"^\t(\S+)$", text.partition("Available options")[2].partition("Config search path")[0], re.MULTILINE
@@ -54,25 +54,25 @@ def _unknown_key(found: re.Match[str], text: str, stage: str, arguments: list[st
     )
 
 
-def _wrong_type(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+def _wrong_type(found: re.Match[str], text: str, _stage: str, _arguments: list[str]) -> UserError:
     key = _full_key(text) or (re.search(r"override (?:\S* )?([\w.]+)=", text) or found)[1]
     return UserError(key, found[1], _TYPES.get(found[2], found[2]))
 
 
-def _no_truth_value(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+def _no_truth_value(found: re.Match[str], text: str, _stage: str, _arguments: list[str]) -> UserError:
     return UserError(_full_key(text), found[1], _TYPES["Boolean"])
 
 
-def _no_null(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+def _no_null(found: re.Match[str], _text: str, _stage: str, _arguments: list[str]) -> UserError:
     return UserError(found[1], "null", NOT_NULL)
 
 
-def _no_list(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+def _no_list(_found: re.Match[str], text: str, _stage: str, arguments: list[str]) -> UserError:
     key = _full_key(text)
     return UserError(key, _value_of(key, arguments), f"a list: {key}=[...]")
 
 
-def _no_such_reference(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+def _no_such_reference(found: re.Match[str], text: str, _stage: str, arguments: list[str]) -> UserError:
     key = _full_key(text)
     return UserError(key, _value_of(key, arguments), f"a reference to a key that there is, which {found[1]} is not")
 
@@ -83,7 +83,7 @@ def _full_key(text: str) -> str:
     return found[1] if found else ""
 
 
-def _ambiguous(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+def _ambiguous(found: re.Match[str], _text: str, _stage: str, arguments: list[str]) -> UserError:
     key = found[1].lstrip("+~")
     return UserError(
         key,

@@ -106,7 +106,7 @@ def _check_override(override: Override) -> None:
     key = override.key_or_group
     if key == "hydra.searchpath":
         raise UserError(key, _text(override.value()), "--config-dir FOLDER, which adds a folder of configurations")
-    if key == "hydra" or key.startswith("hydra/") and not PLUGINS.fullmatch(key):
+    if key == "hydra" or (key.startswith("hydra/") and not PLUGINS.fullmatch(key)):
         raise UserError(key, _text(override.value()), "no group of Hydra's but hydra/sweeper and hydra/launcher")
     if key.startswith("hydra."):
         _check_value(key, override.value())

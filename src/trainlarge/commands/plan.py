@@ -22,7 +22,7 @@ from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.check import check_command
 from trainlarge.launch.local.options import LocalOptions
-from trainlarge.launch.slurm.command import SlurmRefused, slurm_command
+from trainlarge.launch.slurm.command import SlurmRefusedError, slurm_command
 from trainlarge.launch.slurm.launcher import max_array_size, not_on_their_way
 from trainlarge.launch.slurm.options import array_option, array_slices, largest_array, sbatch_options
 from trainlarge.machine.environment import make_threads_yield
@@ -208,7 +208,7 @@ def _arrays(study: Study, plan: Plan, launcher: LauncherConfig) -> tuple[list[li
     try:
         ask = partial(slurm_command, patience=PATIENCE_SECONDS)
         allowed, left = max_array_size(ask), not_on_their_way(study, plan.jobs)
-    except (SlurmRefused, UserError):
+    except (SlurmRefusedError, UserError):
         allowed, left = None, list(plan.jobs)
     slices = array_slices(len(left), largest_array(launcher, allowed))
     commands = [["sbatch", array_option(launcher, count), *sbatch_options(launcher)] for _, count in slices]

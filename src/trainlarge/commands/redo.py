@@ -9,7 +9,7 @@ from rich.console import Console
 from trainlarge.commands.call import Call
 from trainlarge.commands.ending import end
 from trainlarge.commands.show import add_cell, find_cell
-from trainlarge.launch.engine import CellsFailed, redo_cell
+from trainlarge.launch.engine import CellsFailedError, redo_cell
 
 
 def main(call: Call) -> int:
@@ -18,7 +18,7 @@ def main(call: Call) -> int:
     folder = find_cell(options.cell, options.study)
     try:
         outcome = redo_cell(folder, Console(), call.command)
-    except CellsFailed as failure:
+    except CellsFailedError as failure:
         outcome = failure.outcome
     return end([outcome])
 

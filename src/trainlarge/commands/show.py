@@ -15,7 +15,7 @@ from trainlarge.errors import UserError
 from trainlarge.results.axes import AXES, significant
 from trainlarge.results.scores import task_scores
 from trainlarge.sweep.cell import Cell
-from trainlarge.sweep.proof import FILES, DamagedFile, damage
+from trainlarge.sweep.proof import FILES, DamagedFileError, damage
 from trainlarge.sweep.records import RECORDS, meanings
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.store import CellFolder, Study, studies_root
@@ -99,7 +99,7 @@ def _record(folder: CellFolder) -> list[str]:
         return ["none: the cell is not done"]
     try:
         record = folder.record()
-    except DamagedFile as error:
+    except DamagedFileError as error:
         return [str(error)]
     units = _units(folder, record)
     numbers = [f"{name}: {_number(name, record[name], units[name])}" for name in units if _is_number(record.get(name))]

@@ -9,7 +9,7 @@ from trainlarge.commands.ending import end
 from trainlarge.commands.hydra_entry import act_on_cells
 from trainlarge.commands.launch_flags import with_keys
 from trainlarge.config.schema import StageConfig
-from trainlarge.launch.engine import CellsFailed, Outcome, run_cells
+from trainlarge.launch.engine import CellsFailedError, Outcome, run_cells
 
 
 def main(call: Call) -> int:
@@ -35,7 +35,7 @@ def run_stage(stage: str, arguments: list[str], command: str) -> list[Outcome]:
     def run(stage: str, configs: list[StageConfig]) -> Outcome:
         try:
             return run_cells(stage, configs, Console(), command)
-        except CellsFailed as failure:
+        except CellsFailedError as failure:
             return failure.outcome
 
     return act_on_cells(stage, arguments, run)

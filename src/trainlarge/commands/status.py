@@ -17,7 +17,7 @@ from trainlarge.errors import UserError
 from trainlarge.sweep.collection import collection_paused
 from trainlarge.sweep.history import last_commands
 from trainlarge.sweep.lease import is_held
-from trainlarge.sweep.proof import DamagedFile
+from trainlarge.sweep.proof import DamagedFileError
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.step_times import budgets_missed
@@ -171,7 +171,7 @@ def _cell_state(folder: CellFolder) -> CellState:
 def _done(folder: CellFolder, status: Status) -> CellState:
     try:
         diverged = folder.record().get("diverged") is True
-    except DamagedFile as damaged:
+    except DamagedFileError as damaged:
         error = f"{damaged.key} is {damaged.value}; to make it again: {folder.redo_command}"
         return CellState(folder.stage, folder.id, str(State.FAILED), status.attempts, status.retries, error)
     except UserError:

@@ -25,7 +25,7 @@ def _modules() -> dict[str, str]:
 
 
 _MODULES = _modules()
-__all__ = sorted(_MODULES)  # noqa: PLE0605
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> object:

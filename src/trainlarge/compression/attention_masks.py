@@ -40,7 +40,7 @@ def masks_of(model: nn.Module) -> Iterator[Masks]:
     encoder: Any = model.get_encoder()
     masks = Masks(next(name for name, module in model.named_modules() if module is encoder))
 
-    def keep(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def keep(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
         masks.encoded = output[0]
 
     hook = encoder.register_forward_hook(keep)

@@ -48,16 +48,20 @@ class Calibration:
         return self._squares[rows]
 
     def hessians(self, rows: int) -> Mapping[str, Tensor]:
-        """Name -> float32 [in, in]: X^T X / tokens over the first ``rows`` rows; the squared error of W' against W on
-        these inputs is the trace of (W' - W) H (W' - W)^T. Those of the last number of rows are kept."""
+        """Name -> float32 [in, in]: X^T X / tokens over the first ``rows`` rows.
+
+        The squared error of W' against W on these inputs is the trace of (W' - W) H (W' - W)^T. Those of the last
+        number of rows are kept.
+        """
         if rows not in self._hessians:
             self._hessians.clear()
             self._hessians[rows] = self._means(rows, lambda inputs: inputs.T @ inputs)
         return self._hessians[rows]
 
     def factor(self, name: str, method: SparseGPT | GPTQ) -> Tensor | None:
-        """float32 [in, in]: U, upper triangular, with U^T U = (H + damping * mean(diag H) * I)^-1; None where the
-        matrix has no inputs of its own. Those of the last number of rows and damping are kept.
+        """Float32 [in, in]: U, upper triangular, with U^T U = (H + damping * mean(diag H) * I)^-1.
+
+        None where the matrix has no inputs of its own. Those of the last number of rows and damping are kept.
 
         Raises UserError where the damping is too small for there to be one.
         """
@@ -73,8 +77,10 @@ class Calibration:
         return factors[name]
 
     def ranges(self, rows: int) -> Mapping[str, tuple[float, float]]:
-        """Name of a linear layer (of every one that is called, an output layer that is tied to an embedding too) -> the
-        smallest and largest value of its inputs over the first ``rows`` rows."""
+        """Name of a linear layer -> the smallest and largest value of its inputs over the first ``rows`` rows.
+
+        Every layer that is called has them, an output layer that is tied to an embedding too.
+        """
         if rows not in self._ranges:
             ranges: dict[str, tuple[float, float]] = {}
             layers = {name: layer for name, layer in self.model.named_modules() if isinstance(layer, nn.Linear)}
@@ -158,7 +164,7 @@ def _seeing(
 ) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     """A hook before the forward pass of a linear layer that hands on its inputs."""
 
-    def look(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def look(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
         see(name, counted(inputs[0], masks.of(name, inputs[0])).float())
 
     return look

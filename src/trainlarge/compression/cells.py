@@ -35,8 +35,10 @@ class CompressStage:
     """The stage ``compress``."""
 
     def resolve(self, config: CompressConfig) -> CompressConfig:
-        """The full configuration of a compress cell: the checkpoint found and, of a folder, the digest that stands for
-        it and the text that it is evaluated on. Cells of a train cell's checkpoint are evaluated on that cell's text.
+        """The full configuration of a compress cell, with the checkpoint found.
+
+        For a folder it also holds the digest of its files and the text that it is evaluated on. Cells of a train cell's
+        checkpoint are evaluated on that cell's text.
 
         Raises:
             UserError: for a checkpoint that is no finished train cell of the study and no whole folder.

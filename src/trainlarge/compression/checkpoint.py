@@ -84,7 +84,7 @@ def unchanged_checkpoint(config: CompressConfig, study: Study) -> Checkpoint:
     """The checkpoint of a frozen configuration of ``study``, proven to be what it was.
 
     Raises:
-        DamagedFile: when a file of the train cell's checkpoint is not as it was written.
+        DamagedFileError: when a file of the train cell's checkpoint is not as it was written.
         UserError: when a folder holds something else than when the cell was frozen.
     """
     checkpoint = find_checkpoint(config, study)

@@ -213,7 +213,7 @@ def _as_user_error(error: UserError | torch.linalg.LinAlgError, step: Part) -> U
     return UserError(f"{step.slot}.name", step.name, f"a method that can be computed on these weights: {error}")
 
 
-def _raise(position: int, error: UserError) -> None:
+def _raise(_position: int, error: UserError) -> None:
     raise error
 
 

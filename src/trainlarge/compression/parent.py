@@ -6,7 +6,7 @@ from trainlarge.compression.checkpoint import Checkpoint, unchanged_checkpoint
 from trainlarge.config.schema import CompressConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.job import mark_damaged
-from trainlarge.sweep.proof import DamagedFile
+from trainlarge.sweep.proof import DamagedFileError
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.tasks.evaluation import EvaluationSet
 
@@ -25,7 +25,7 @@ def proven_parent(config: CompressConfig, study: Study) -> Checkpoint:
     """
     try:
         return unchanged_checkpoint(config, study)
-    except DamagedFile as error:
+    except DamagedFileError as error:
         folder = study.folder("train", config.checkpoint)
         if folder.checkpoint.is_dir():
             mark_damaged(folder, error)

@@ -76,7 +76,7 @@ class DataTrainer:
         def batch_of(step: int) -> Batch:
             return cast(Batch, renumbered_batch(self.data.batch_of(step), tokens))
 
-        objective = Objective(_own_loss, lambda batch: torch.ones((), dtype=torch.float64))
+        objective = Objective(_own_loss, lambda _batch: torch.ones((), dtype=torch.float64))
         loop = Loop(model, objective, batch_of, optim, self.implementation, seed=0, modifiers=plan.modifiers)
         run = RecoveryRun(loop, plan, first_step=0)
         run.run(lambda: None)
@@ -189,7 +189,7 @@ class RecoveryRun:
             after_step: called after each step.
         """
 
-        def observe(steps: int, loss: Tensor) -> None:
+        def observe(steps: int, _loss: Tensor) -> None:
             self.step = steps - self.first_step
             after_step()
 

@@ -113,8 +113,11 @@ class Shared:
         return self.trainer
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """``compute()``, remembered under ``key``. Only for small things that depend on the weights before this
-        method and on ``methods`` alone: they are held as long as these weights."""
+        """``compute()``, remembered under ``key``.
+
+        Only for small things that depend on the weights before this method and on ``methods`` alone: they are held as
+        long as these weights.
+        """
         if key not in self.memory:
             self.memory[key] = compute()
         return self.memory[key]

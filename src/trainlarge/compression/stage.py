@@ -97,8 +97,10 @@ class CheckpointRun:
             self.trainer = StudyTrainer(job, self.parent, self.task, prepared, self.implementation)
 
     def run(self) -> None:
-        """Compress, evaluate, pack and record, recipe by recipe. One that does not fit the model, or whose
-        model computes no numbers, fails alone."""
+        """Compress, evaluate, pack and record, recipe by recipe.
+
+        One that does not fit the model, or whose model computes no numbers, fails alone.
+        """
         began = started = time.time()
         results = compress_grid(self.weights, self.recipes, self.calibration, self.tokens, self._refuse, self.trainer)
         for position, compressed in results:

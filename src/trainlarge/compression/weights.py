@@ -151,8 +151,10 @@ class Weights:
         return self.origins.get(name, Origin(name))
 
     def expanded(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """``tensors``, which are named and shaped as these, in the names and shapes of the checkpoint: factors are
-        multiplied out, and what was removed is 0."""
+        """``tensors``, which are named and shaped as these, in the names and shapes of the checkpoint.
+
+        Factors are multiplied out, and what was removed is 0.
+        """
         if not self.structure:
             return tensors
         entries = _entries(self.skeleton)

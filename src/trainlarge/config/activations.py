@@ -51,8 +51,10 @@ class Dynamic(ActivationQuantization):
 @method("activations", "static")
 @dataclass(frozen=True)
 class Static(ActivationQuantization):
-    """One fixed range per layer: from the smallest to the largest input [tokens, in] of that layer in the model without
-    activation quantization, on calibration data. Values beyond it are clamped.
+    """One fixed range per layer, measured on calibration data.
+
+    It reaches from the smallest to the largest input [tokens, in] of that layer in the model without activation
+    quantization. Values beyond it are clamped.
 
     Source: fixed ranges, Jacob et al. 2018 (arXiv 1712.05877), section 3; for BERT Q8BERT (Zafrir et al. 2019, arXiv
     1910.06188), which is symmetric. Both track the ranges during training by a moving average; here nothing trains, and

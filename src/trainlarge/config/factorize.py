@@ -12,8 +12,9 @@ from trainlarge.config.method import Method, is_real, method, normalize
 @method("factorize", "svd")
 @dataclass(frozen=True)
 class LowRank(Method):
-    """Replace W [m, n] by U D with U [m, r], D [r, n]: the truncated singular value decomposition, the best
-    approximation of rank r (Eckart & Young 1936), with the roots of the singular values in both factors.
+    """Replace W [m, n] by U D with U [m, r], D [r, n]: the truncated singular value decomposition.
+
+    It is the best approximation of rank r (Eckart & Young 1936); both factors have the roots of the singular values.
 
     ||W - U D||_F^2 is the sum of the squares of the singular values left out. It acts on linear layers and, with
     ``embeddings``, on the token embedding (a tied output matrix with it: one pair for both, as in ALBERT, Lan et al.

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, Union, get_args, get_origi
 from trainlarge.config.identity import field_names, identifying, once_per_class
 from trainlarge.errors import UserError
 
-Plain: TypeAlias = "str | int | float | bool | None | list[Plain] | dict[str, Plain]"
+Plain: TypeAlias = "str | int | float | bool | list[Plain] | dict[str, Plain] | None"
 """What YAML and JSON can hold."""
 
 

@@ -33,8 +33,10 @@ def added_with(value: object) -> Mapping[str, object]:
 
 
 def stands_for(name: str) -> Mapping[str, object]:
-    """Metadata of a field that, where it is set, takes the place of the field ``name`` in the identity: the digest of
-    what a path leads to, for the path."""
+    """Metadata of a field that, where it is set, takes the place of the field ``name`` in the identity.
+
+    An example is the digest of what a path leads to, for the path.
+    """
     return {"stands_for": name}
 
 

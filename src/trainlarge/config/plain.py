@@ -61,8 +61,10 @@ def from_plain(kind: type[T], data: Any, key: str = "") -> T:
 
 
 def with_added(kind: type, data: dict[str, Any]) -> dict[str, Any]:
-    """Plain data of a whole configuration that may be older than some keys, with the values from before these were
-    added. It is neither read nor checked, which ten thousand records would take seconds for."""
+    """Plain data of a whole configuration that may be older than some keys, with the values from before.
+
+    It is neither read nor checked, which ten thousand records would take seconds for.
+    """
     groups = {name: {**later, **data[name]} for name, later in _added_in_groups(kind).items() if name in data}
     return {**_added_in_group(kind), **data, **groups}
 
@@ -142,7 +144,7 @@ def _reader(hint: Any) -> _Reader:
         return lambda value, key: _group(hint, marshal.dumps(value, 2), key)
     if origin is Literal:
         return _scalar(str)
-    return _scalar(hint) if hint in _TYPES else lambda value, key: _frozen(value)
+    return _scalar(hint) if hint in _TYPES else lambda value, _key: _frozen(value)
 
 
 def _or_none(reader: _Reader) -> _Reader:

@@ -139,8 +139,10 @@ class MinMax(Method):
 @method("quantize", "outliers")
 @dataclass(frozen=True)
 class Outliers(Uniform):
-    """Keep the weights of largest magnitude in full, exactly round(share * n) of the n of each matrix (ties: the first
-    ones are rounded), and round the others as ``Uniform`` does, with ranges that no outlier stretches.
+    """Keep the weights of largest magnitude in full and round the others as ``Uniform`` does.
+
+    Exactly round(share * n) of the n of each matrix are kept (ties: the first ones are rounded), and no outlier
+    stretches the ranges of the others.
 
     The file holds the outliers with their positions in a table of its own. Source: GOBO, Zadeh et al. 2020 (arXiv
     2005.03842), which keeps what is unlikely under a normal distribution and rounds the rest to a codebook; SpQR,
@@ -321,8 +323,10 @@ class Binary(SignsAndScale):
 
 
 def check_granularity(method: Uniform | MinMax | Mixed | SignsAndScale) -> None:
-    """Raise UserError unless granularity and group size are valid, and bring both to their standard form: ``row`` for
-    ``channel``, and a group size only where there are groups."""
+    """Raise UserError unless granularity and group size are valid.
+
+    Both are brought to their standard form: ``row`` for ``channel``, and a group size only where there are groups.
+    """
     normalize_channel(method)
     method.require_one_of("granularity", "tensor", "row", "group")
     if method.group_size is not None:

@@ -19,8 +19,10 @@ from trainlarge.config.structure import whole_numbers
 @method("vocabulary", "frequent")
 @dataclass(frozen=True)
 class Frequent(Part):
-    """Keep the tokens that are most frequent in the training split; ties by number (Ganesh et al. 2021, arXiv
-    2002.11985, section 3.7: 5,000 of 30,000 entries hold 94 % of the tokens)."""
+    """Keep the tokens that are most frequent in the training split; ties by number.
+
+    Source: Ganesh et al. 2021 (arXiv 2002.11985), section 3.7: 5,000 of 30,000 entries hold 94 % of the tokens.
+    """
 
     disabled_by: ClassVar[Mapping[str, float]] = {"size": 0}
 

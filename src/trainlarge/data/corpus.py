@@ -25,8 +25,10 @@ class Corpus(Protocol):
     """Version of its reader: raised when the same contents would give other documents."""
 
     def documents(self, split: Split, counts: RowCounts | None = None) -> Iterator[str]:
-        """Documents of one split, none of them blank, in an order that ``contents`` determines; ``counts`` takes up
-        what is read on the way."""
+        """Documents of one split, none of them blank, in an order that ``contents`` determines.
+
+        ``counts`` takes up what is read on the way.
+        """
         ...
 
     def contents(self) -> dict[str, Any]:
@@ -46,7 +48,7 @@ class Corpus(Protocol):
 
 CorpusType = type[Stdlib] | type[TextFiles] | type[HubText]
 CORPORA: dict[str, Callable[[DataConfig], CorpusType]] = {
-    "stdlib": lambda data: Stdlib,
+    "stdlib": lambda _data: Stdlib,
     "text": lambda data: HubText if data.hub else TextFiles,
 }
 """Class of the corpus of a ``data`` group by its name."""

@@ -18,8 +18,10 @@ _READS = frozenset({"text_column", "encoding", "separator"})
 
 
 def csv_entries(path: Path, reading: Reading, separator: str) -> Iterator[str | None]:
-    """The text of each row. The first row names the columns; blank lines are no rows; empty fields behind the last
-    column, which a separator at the end of each row makes, are dropped.
+    """The text of each row; the first row names the columns.
+
+    Blank lines are no rows; empty fields behind the last column, which a separator at the end of each row makes, are
+    dropped.
 
     Raises:
         UserError: there is no such column, or there are two.
@@ -80,11 +82,11 @@ def _trimmed(fields: list[str], count: int, where: str) -> list[str]:
     return fields[:count]
 
 
-def _comma(path: Path, reading: Reading, counts: RowCounts) -> Iterator[str | None]:
+def _comma(path: Path, reading: Reading, _counts: RowCounts) -> Iterator[str | None]:
     return csv_entries(path, reading, reading.separator or ",")
 
 
-def _tab(path: Path, reading: Reading, counts: RowCounts) -> Iterator[str | None]:
+def _tab(path: Path, reading: Reading, _counts: RowCounts) -> Iterator[str | None]:
     return csv_entries(path, reading, reading.separator or "\t")
 
 

@@ -52,8 +52,10 @@ class TextFormat:
     """Whether ``.gz`` or ``.zst`` may stand behind the ending."""
 
     def describe(self, reading: Reading) -> tuple[str, ...]:
-        """All that says how its files are read, for fingerprints: what was there before other keys came, then those
-        that are not at their defaults."""
+        """All that says how its files are read, for fingerprints.
+
+        Keys that came later are in it where they are not at their defaults.
+        """
         column = reading.text_column if "text_column" in self.reads else ""
         encoding = reading.encoding if "encoding" in self.reads else "utf-8"
         separator = reading.separator if "separator" in self.reads else None
@@ -62,7 +64,7 @@ class TextFormat:
         return (self.name, column, *later)
 
 
-def _plain_entries(path: Path, reading: Reading, counts: RowCounts) -> Iterator[str | None]:
+def _plain_entries(path: Path, reading: Reading, _counts: RowCounts) -> Iterator[str | None]:
     lines = open_lines(path, reading.encoding, newline=None)
     return paragraph_groups((line.removesuffix("\n") for line in lines), reading.longest_line)
 

@@ -50,8 +50,11 @@ def _rows(lines: Iterable[bytes], counts: RowCounts, reading: Reading) -> Iterat
 
 
 def _parsed(text: bytes, where: str, counts: RowCounts, reading: Reading) -> Any:
-    """The value that ``text`` stands for. What orjson refuses and JSON's grammar allows, or many programs write, is
-    read too: half a surrogate pair, NaN, numbers beyond 64 bits."""
+    """The value that ``text`` stands for.
+
+    What orjson refuses and JSON's grammar allows, or many programs write, is read too: half a surrogate pair, NaN,
+    numbers beyond 64 bits.
+    """
     try:
         return orjson.loads(text)
     except ValueError:

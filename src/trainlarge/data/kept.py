@@ -24,7 +24,7 @@ LOCK_SECONDS = 4 * 3600.0
 T = TypeVar("T")
 
 
-class DamagedData(UserError):
+class DamagedDataError(UserError):
     """A folder of prepared data is not as it was written."""
 
 
@@ -52,12 +52,12 @@ def kept(folder: Path, load: Callable[[Path], T], build: Callable[[Path], None])
 
 @contextmanager
 def damage_named(folder: Path) -> Iterator[None]:
-    """Raise DamagedData for what goes wrong while the files of ``folder`` are read inside the block."""
+    """Raise DamagedDataError for what goes wrong while the files of ``folder`` are read inside the block."""
     try:
         yield
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         allowed = f"a whole folder of prepared data ({error}); remove this one to have it built again"
-        raise DamagedData("data", folder, allowed) from error
+        raise DamagedDataError("data", folder, allowed) from error
 
 
 def read_meta(folder: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _found(folder: Path, load: Callable[[Path], T]) -> T | None:
         return None
     try:
         return load(folder)
-    except DamagedData as error:
+    except DamagedDataError as error:
         log.warning("prepared data is damaged and is built again: %s", error.allowed)
         return None
 

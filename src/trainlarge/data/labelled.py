@@ -56,8 +56,10 @@ class LabelledRow(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledData(PreparedData):
-    """Tokenizer, tokens and labels of a table. ``train`` and ``validation`` are the tokens of all rows, without any
-    special token."""
+    """Tokenizer, tokens and labels of a table.
+
+    ``train`` and ``validation`` are the tokens of all rows, without any special token.
+    """
 
     train_rows: np.ndarray
     """int64 [rows, 3]: where the tokens of the first and of the second text of a row end, and its class."""
@@ -206,8 +208,10 @@ def _write(
 
 
 def _encoded(rows: list[LabelledRow], tokenizer: Tokenizer, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of the texts one after the other, [tokens], and where the first and the second text of each row end,
-    [rows, 2]."""
+    """Ids of the texts one after the other, [tokens], and where the texts of each row end.
+
+    The ends are those of the first and of the second text, [rows, 2].
+    """
     texts = [text for row in rows for text in (row.text, row.second or "")]
     ids = [np.array(found.ids, dtype) for found in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
     return np.concatenate(ids), np.cumsum([len(some) for some in ids]).reshape(-1, 2)

@@ -111,8 +111,10 @@ def _key(content: bytes) -> bytes:
 
 
 def _passages(text: bytes) -> np.ndarray:
-    """Hash of the passage that begins at each byte, as far as there are whole ones: a polynomial in ``_BASE``, from
-    those of 2, 16 and 32 bytes."""
+    """Hash of the passage that begins at each byte, as far as there are whole ones.
+
+    It is a polynomial in ``_BASE``, computed from those of 2, 16 and 32 bytes.
+    """
     sums = {1: np.frombuffer(text, np.uint8).astype(np.uint64) + np.uint64(1)}
     for length in (1, 2, 4, 8, 16):
         sums[2 * length] = _joined(sums[length], length, sums[length], length)

@@ -15,7 +15,7 @@ BUFFER_BYTES = 1 << 20
 """Read at a time, where else the whole column of a row group would be."""
 
 
-def parquet_entries(path: Path, reading: Reading, counts: RowCounts) -> Iterator[str | None]:
+def parquet_entries(path: Path, reading: Reading, _counts: RowCounts) -> Iterator[str | None]:
     """The text of each row, one row group after the other.
 
     Raises:

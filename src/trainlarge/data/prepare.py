@@ -161,7 +161,7 @@ def load_prepared(folder: Path, expected: Mapping[str, Any] | None = None) -> Pr
         expected: what its ``meta.json`` must say.
 
     Raises:
-        DamagedData: the folder is damaged.
+        DamagedDataError: the folder is damaged.
     """
     with damage_named(folder):
         meta = read_meta(folder, expected or {})

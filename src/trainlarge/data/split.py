@@ -82,8 +82,9 @@ def validation_share(data: DataConfig) -> float:
 
 
 def grouped_split(groups: Sequence[Sequence[tuple[str, int]]], validation_share: float) -> dict[str, Split]:
-    """Split of documents by name: whole groups, in the order of the hash of their first names, validate until they
-    hold their share of the characters.
+    """Split of documents by name, a group at a time.
+
+    Whole groups, in the order of the hash of their first names, validate until they hold their share of the characters.
 
     Args:
         groups: name and characters of each document, group by group.

@@ -83,10 +83,10 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
 
 
 def open_lines(path: Path, encoding: str, newline: str | None) -> Iterator[str]:
-    """Lines of a file with their ends, without a byte-order mark before the first.
+    r"""Lines of a file with their ends, without a byte-order mark before the first.
 
     Args:
-        newline: as for ``open``: None translates all line ends to ``\\n``, the empty text keeps them.
+        newline: as for ``open``: None translates all line ends to ``\n``, the empty text keeps them.
 
     Raises:
         UnicodeError: it is not text in that encoding.

@@ -37,8 +37,10 @@ def check_command(configs: list[StageConfig]) -> None:
 
 
 def _check_split(configs: list[StageConfig]) -> None:
-    """Refuse to fill in the newest split in a study of before there were several: all of it would be trained again, and
-    its losses could not be compared."""
+    """Refuse to fill in the newest split in a study of before there were several.
+
+    All of it would be trained again, and its losses could not be compared.
+    """
     data = next((config.data for config in configs if _leaves_split_open(config)), None)
     study = Study.named(configs[0].study)
     before = next(study.folders("train"), None)

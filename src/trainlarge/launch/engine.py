@@ -55,7 +55,7 @@ class Outcome:
     """Why jobs were not started; None where all were."""
 
 
-class CellsFailed(RuntimeError):
+class CellsFailedError(RuntimeError):
     """Some cells did not finish."""
 
     def __init__(self, outcome: Outcome) -> None:
@@ -73,7 +73,7 @@ def run_cells(stage: str, configs: list[StageConfig], console: Console, command:
 
     Raises:
         UserError: for a configuration that cannot work, before anything is started.
-        CellsFailed: when all is over and some cells are not done.
+        CellsFailedError: when all is over and some cells are not done.
     """
     if not configs:
         raise UserError("sweep", "no cells", "blocks, conditions and checkpoints that leave at least one cell")
@@ -91,7 +91,7 @@ def redo_cell(folder: CellFolder, console: Console, command: str | None = None) 
 
     Raises:
         UserError: when its configuration is damaged, or another process holds it.
-        CellsFailed: when it is not done in the end.
+        CellsFailedError: when it is not done in the end.
     """
     study, frozen = Study(folder.path.parents[1]), folder.cell()
     # The folder of the study may have been renamed.
@@ -107,7 +107,7 @@ def run_plan(study: Study, plan: Plan, launch: Launch, console: Console) -> Outc
     """Run what a plan has left to run.
 
     Raises:
-        CellsFailed: when all is over and some cells are not done.
+        CellsFailedError: when all is over and some cells are not done.
     """
     stage = plan.stage
     for damaged in plan.damaged:
@@ -124,7 +124,7 @@ def run_plan(study: Study, plan: Plan, launch: Launch, console: Console) -> Outc
     failed = tuple(cell.id for cell in plan.cells if not study.folder(stage, cell.id).is_done())
     outcome = Outcome(study, plan, failed, stop_reason=ending.stop_reason)
     if failed:
-        raise CellsFailed(outcome)
+        raise CellsFailedError(outcome)
     return outcome
 
 

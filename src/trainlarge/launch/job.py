@@ -33,7 +33,7 @@ class Preempted(BaseException):
     """The job was asked to stop; its unfinished cells can be claimed again."""
 
 
-class LostLease(RuntimeError):
+class LostLeaseError(RuntimeError):
     """Another process holds the cell now; this one must not write to it any more."""
 
 
@@ -142,16 +142,16 @@ class RunningJob:
         """To be called before anything of a cell's result is written.
 
         Raises:
-            LostLease: when another process has taken the cell over.
+            LostLeaseError: when another process has taken the cell over.
         """
         if not self._held[cell_id].lease.is_held():
-            raise LostLease(f"cell {cell_id} was taken over by another process")
+            raise LostLeaseError(f"cell {cell_id} was taken over by another process")
 
     def finish(self, cell_id: str, record: dict[str, Any]) -> None:
         """Write the record of a cell, then say that it is done.
 
         Raises:
-            LostLease: when another process has taken the cell over; nothing is written then.
+            LostLeaseError: when another process has taken the cell over; nothing is written then.
         """
         self.require_lease(cell_id)
         self._held[cell_id].folder.write_record(record)
@@ -264,7 +264,7 @@ def mark_damaged(folder: CellFolder, error: UserError) -> None:
 
 @contextmanager
 def _stop_signals(request_stop: Any) -> Iterator[None]:
-    def handler(number: int, frame: FrameType | None) -> None:
+    def handler(number: int, _frame: FrameType | None) -> None:
         request_stop(f"stopped by {signal.Signals(number).name}")
 
     if threading.current_thread() is not threading.main_thread():

@@ -40,7 +40,7 @@ class Assignment:
     """The command line that asked for the cells; None where Python code did."""
 
 
-def run_job(assignment: Assignment, on_claim: Callable[[RunningJob], None] = lambda job: None) -> int:
+def run_job(assignment: Assignment, on_claim: Callable[[RunningJob], None] = lambda _job: None) -> int:
     """Run the cells that can be claimed.
 
     Args:

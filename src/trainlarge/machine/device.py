@@ -47,8 +47,10 @@ class Implementation:
             torch.cuda.synchronize()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for records and keys of the probe cache; without what has its first value in files that are older
-        than its key."""
+        """Plain data for records and keys of the probe cache.
+
+        A value that is the one of files older than its key is left out.
+        """
         return without_added(self)
 
 

@@ -1,0 +1,1 @@
+"""Shapes, Hugging Face models of each family, their counts of parameters and FLOPs."""

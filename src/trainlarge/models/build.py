@@ -128,8 +128,10 @@ def _loaded(folder: Path, loader: _Loader, attention: str | None) -> tuple[PreTr
 
 
 def _check_head(folder: Path, loader: _Loader) -> None:
-    """Raises UserError, which names what is supported, for an architecture without the head (T5 predicts no masked
-    tokens), and ValueError for one that asks for code or kernels from elsewhere."""
+    """Refuse an architecture without the head, and one that asks for code or kernels from elsewhere.
+
+    The first (T5 predicts no masked tokens) raises UserError, which names what is supported, the second ValueError.
+    """
     without_code(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if type(config) not in getattr(transformers, loader.mapping):

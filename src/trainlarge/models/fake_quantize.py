@@ -105,7 +105,7 @@ def fake_quantized_inputs(model: nn.Module, quantizers: Mapping[str, FakeQuantiz
 
 
 def _hook(quantizer: FakeQuantizer) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
-    return lambda module, inputs: (quantizer(inputs[0]), *inputs[1:])
+    return lambda _module, inputs: (quantizer(inputs[0]), *inputs[1:])
 
 
 def _usable(scale: Tensor) -> Tensor:

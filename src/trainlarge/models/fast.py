@@ -36,8 +36,10 @@ Layer = Untyped
 
 
 def fast_path(model: PreTrainedModel) -> FastPath | None:
-    """The fast path of a model up to its output layer; None for a class or configuration that has none, and where
-    inputs of layers are quantized."""
+    """The fast path of a model up to its output layer.
+
+    None for a class or configuration that has none, and where inputs of layers are quantized.
+    """
     known = MODEL_CLASSES.get(type(model).__name__)
     path = None if known is None or has_fake_quantized_inputs(model) else known[1].fast
     return path if path is not None and path.supports(model.config) else None
@@ -153,8 +155,10 @@ def _key_value(product: Tensor, tokens: Tokens, head_width: int) -> tuple[Tensor
 
 
 def _side_by_side(x: Tensor, *layers: Layer) -> Tensor:
-    """What layers with biases give for one input, joined; as one product, in the type of ``x``, where none of them is
-    factorized."""
+    """What layers with biases give for one input, joined.
+
+    It is one product, in the type of ``x``, where none of them is factorized.
+    """
     if not all(isinstance(layer, nn.Linear) for layer in layers):
         return torch.cat([linear(x, layer) for layer in layers], dim=-1)
     weight = torch.cat([layer.weight for layer in layers]).to(x.dtype)

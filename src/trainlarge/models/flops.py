@@ -40,8 +40,10 @@ def training_flops(shape: Shape, sequence_length: int, predictions_per_row: int,
 def executed_training_flops(
     shape: Shape, sequence_length: int, predictions_per_row: int, forward: str, head: Head | None = None
 ) -> int:
-    """FLOPs of forward and backward over one row that a forward pass really computes. ``library`` computes all
-    of the architecture's; ``fast`` 0.3 to 0.6 of them in one layer, 0.65 to 0.7 in two, 0.94 in twelve.
+    """FLOPs of forward and backward over one row that a forward pass really computes.
+
+    ``library`` computes all of the architecture's; ``fast`` 0.3 to 0.6 of them in one layer, 0.65 to 0.7 in two, 0.94
+    in twelve.
 
     ``fast`` leaves :func:`skipped_flops` out of each of the three products. What checkpointing or a fused attention
     kernel computes a second time is in neither count.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
@@ -119,7 +119,7 @@ def _changes(series: Lines, pair: tuple[str, str], tie: float) -> list[tuple[obj
     rows: list[tuple[object, ...]] = []
     # A gap of exactly zero belongs to neither side, so signs are compared between points that have one.
     signed = [index for index in range(len(points)) if gaps[index] != 0]
-    for left, right in zip(signed, signed[1:], strict=False):
+    for left, right in pairwise(signed):
         if gaps[left] * gaps[right] < 0:
             before, after = (first, second) if gaps[left] > 0 else (second, first)
             change = _zero(points[left], points[right], gaps[left], gaps[right])

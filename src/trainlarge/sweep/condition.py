@@ -6,6 +6,7 @@ import ast
 import operator
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from trainlarge.config.budget import parse_budget
@@ -79,9 +80,7 @@ def _unary(node: ast.UnaryOp, config: dict[str, Any]) -> Any:
 
 def _compare(node: ast.Compare, config: dict[str, Any]) -> bool:
     sides = [node.left, *node.comparators]
-    return all(
-        _holds(op, *pair, config) for op, pair in zip(node.ops, zip(sides, sides[1:], strict=False), strict=True)
-    )
+    return all(_holds(op, *pair, config) for op, pair in zip(node.ops, pairwise(sides), strict=True))
 
 
 def _holds(op: ast.cmpop, left: ast.expr, right: ast.expr, config: dict[str, Any]) -> bool:
@@ -118,7 +117,7 @@ _READERS: dict[type, Callable[[Any, dict[str, Any]], Any]] = {
     ast.Compare: _compare,
     ast.Name: _key,
     ast.Attribute: _key,
-    ast.Constant: lambda node, config: node.value,
+    ast.Constant: lambda node, _config: node.value,
     ast.List: lambda node, config: [_evaluate(item, config) for item in node.elts],
     ast.Tuple: lambda node, config: [_evaluate(item, config) for item in node.elts],
 }

@@ -11,7 +11,7 @@ from trainlarge.errors import UserError
 from trainlarge.sweep.compose import Composed, Composer
 from trainlarge.sweep.condition import holds
 from trainlarge.sweep.grid import points
-from trainlarge.sweep.proof import DamagedFile
+from trainlarge.sweep.proof import DamagedFileError
 from trainlarge.sweep.store import CellFolder, Study
 
 EVERY = "every"
@@ -83,6 +83,6 @@ def _record(folder: CellFolder) -> dict[str, Any] | None:
     """The record of a done cell; None, with a warning, for a damaged one: the other checkpoints go on."""
     try:
         return folder.record()
-    except DamagedFile as error:
+    except DamagedFileError as error:
         logging.getLogger(__name__).warning("left out: %s", error)
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import Cell, canonical_json
-from trainlarge.sweep.proof import DamagedFile
+from trainlarge.sweep.proof import DamagedFileError
 from trainlarge.sweep.stages import stage_named
 from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study
@@ -79,7 +79,7 @@ def make_plan(study: Study, stage: str, cells: list[Cell], redo: bool = False) -
     Args:
         redo: run cells again that are done.
     """
-    done, wrong = (set[str](), dict[str, DamagedFile]()) if redo else _done(study, stage, cells)
+    done, wrong = (set[str](), dict[str, DamagedFileError]()) if redo else _done(study, stage, cells)
     for cell in cells:
         folder = study.folder(stage, cell.id)
         if redo or cell.id in wrong:
@@ -96,11 +96,11 @@ def look_ahead(study: Study, stage: str, cells: list[Cell], redo: bool = False) 
     Args:
         redo: count cells that are done as to be run.
     """
-    done, _ = (set[str](), dict[str, DamagedFile]()) if redo else _done(study, stage, cells)
+    done, _ = (set[str](), dict[str, DamagedFileError]()) if redo else _done(study, stage, cells)
     return _plan(stage, cells, done - _missed(study, stage).keys())
 
 
-def _done(study: Study, stage: str, cells: list[Cell]) -> tuple[set[str], dict[str, DamagedFile]]:
+def _done(study: Study, stage: str, cells: list[Cell]) -> tuple[set[str], dict[str, DamagedFileError]]:
     """Ids of the cells that are done and whole, and of those that are done and damaged, with what is wrong."""
     folders = [folder for cell in cells if (folder := study.folder(stage, cell.id)).is_done()]
     wrong = {folder.id: error for folder in folders if (error := folder.damaged_result())}

@@ -20,7 +20,7 @@ _NO_RESULTS = frozenset({"config.yaml", "status.json", "record.json", "log.txt",
 _NO_RESULT_FOLDERS = frozenset({"lease"})
 
 
-class DamagedFile(UserError):
+class DamagedFileError(UserError):
     """A file of a cell is not as it was written, or is gone."""
 
 

@@ -31,7 +31,7 @@ from trainlarge.sweep.cell import ID_PATTERN, SCHEMA_VERSIONS, Cell, check_cell_
 from trainlarge.sweep.config_yaml import from_yaml, to_yaml
 from trainlarge.sweep.files import flush, read_bytes, read_json, rows_of, write_json, write_text
 from trainlarge.sweep.lease import is_held
-from trainlarge.sweep.proof import FILES, DamagedFile, damage, result_digests
+from trainlarge.sweep.proof import FILES, DamagedFileError, damage, result_digests
 from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.sweep.status import ENDED, State, Status
 
@@ -215,8 +215,10 @@ class CellFolder:
         return UserError(path, f"id {cell.id}", allowed)
 
     def status(self) -> Status:
-        """The status as written. Damaged, or gone, it is ``done`` where the record is whole; else damaged it is
-        ``failed``, and gone ``queued`` if the cell is frozen, or ``missing``.
+        """The status as written; where it is damaged or gone, what the other files say.
+
+        It is ``done`` where the record is whole; else damaged it is ``failed``, and gone ``queued`` if the cell is
+        frozen, or ``missing``.
 
         A cell gets the file with its first attempt: making files is most of what freezing ten thousand cells takes.
         """
@@ -263,7 +265,7 @@ class CellFolder:
         """The one-row result.
 
         Raises:
-            DamagedFile: when ``record.json`` is not there or not as it was written.
+            DamagedFileError: when ``record.json`` is not there or not as it was written.
             UserError: when another version wrote it.
         """
         try:
@@ -284,28 +286,28 @@ class CellFolder:
             record: the cell's record, where the caller has read it.
 
         Raises:
-            DamagedFile: naming those that differ and the command that makes them again.
+            DamagedFileError: naming those that differ and the command that makes them again.
         """
         if wrong := damage(self.path, self.record() if record is None else record, below):
             raise self._damaged(wrong)
 
-    def _damaged(self, wrong: Mapping[str, str]) -> DamagedFile:
+    def _damaged(self, wrong: Mapping[str, str]) -> DamagedFileError:
         """The error for files by their path in the folder, each with what is wrong with it."""
         *others, last = wrong
         key = str(self.path / last) if not others else f"{self.path}: {', '.join(wrong)}"
         allowed = f"what cell {self.id} wrote there; to make it again: {self.redo_command}"
-        return DamagedFile(key, ", ".join(dict.fromkeys(wrong.values())), allowed)
+        return DamagedFileError(key, ", ".join(dict.fromkeys(wrong.values())), allowed)
 
     @property
     def redo_command(self) -> str:
         """The command that makes the cell again."""
         return f"trainlarge redo {self.id} --study {self.path.parents[1].name}"
 
-    def damaged_result(self) -> DamagedFile | None:
+    def damaged_result(self) -> DamagedFileError | None:
         """What is wrong with the record or the curve of a done cell. Other files are compared when they are opened."""
         try:
             self._curve(self.record())
-        except DamagedFile as error:
+        except DamagedFileError as error:
             return error
         except UserError:
             # Of another version: whole, but not for us to read.
@@ -332,14 +334,14 @@ class CellFolder:
             record: the cell's record, where the caller has read it.
 
         Raises:
-            DamagedFile: when they are not those that the record tells of.
+            DamagedFileError: when they are not those that the record tells of.
         """
         if record is None:
             record = self.record() if self.record_path.exists() else {}
         try:
             return rows_of(self._curve(record))
         except ValueError as error:
-            raise error if isinstance(error, DamagedFile) else self._damaged({METRICS: "damaged"}) from error
+            raise error if isinstance(error, DamagedFileError) else self._damaged({METRICS: "damaged"}) from error
 
     def _curve(self, record: Mapping[str, Any]) -> bytes:
         """Content of ``metrics.jsonl``, compared with the digest that ``record`` has of it."""

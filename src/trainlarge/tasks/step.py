@@ -54,7 +54,9 @@ def step_of(config: TrainConfig) -> Step:
         raise UserError("optim.batch", batch, f"tokens in a step: a multiple of data.sequence_length={length}")
     task = config.task
     predictions = task.predictions(length)
-    return _step(shape_of(config), head_of(config), batch // length, length, predictions, forward_in(config), task.name)
+    flops, executed = _row_flops(shape_of(config), head_of(config), length, predictions, forward_in(config))
+    rows = batch // length
+    return Step(rows, length, predictions, rows * flops, rows * executed, task.name)
 
 
 def forward_in(config: TrainConfig) -> Literal["fast", "library"]:
@@ -64,10 +66,10 @@ def forward_in(config: TrainConfig) -> Literal["fast", "library"]:
 
 
 @lru_cache(maxsize=1024)
-def _step(shape: Shape, head: Head, rows: int, length: int, predictions: int, forward: str, task: str) -> Step:
-    flops = training_flops(shape, length, predictions, head)
-    executed = executed_training_flops(shape, length, predictions, forward, head)
-    return Step(rows, length, predictions, rows * flops, rows * executed, task)
+def _row_flops(shape: Shape, head: Head, length: int, predictions: int, forward: str) -> tuple[int, int]:
+    """FLOPs of forward and backward over one row: those of the architecture, and those that are computed."""
+    whole = training_flops(shape, length, predictions, head)
+    return whole, executed_training_flops(shape, length, predictions, forward, head)
 
 
 def steps_in(budget: Budget, step: Step, step_seconds: float | None, key: str = "budget") -> int:

@@ -64,8 +64,11 @@ class Task(Protocol):
         """Evaluate in fp32, without dropout and whatever autocast is on; the model's mode is left as it was."""
 
     def calibration(self, prepared: PreparedData) -> Iterator[Batch]:
-        """Batches of the training split for methods that look at activations or gradients: arguments of the model's
-        forward pass, with ``labels`` aligned with its logits, -100 where nothing is to be predicted."""
+        """Batches of the training split for methods that look at activations or gradients.
+
+        They are arguments of the model's forward pass, with ``labels`` aligned with its logits, -100 where nothing is
+        to be predicted.
+        """
 
     def baseline_loss(self, prepared: PreparedData, data: EvaluationSet) -> float:
         """Loss of predicting by the frequencies of the training split alone, with no look at the input."""

@@ -88,7 +88,7 @@ def mirror_study(study: Study, tracking: TrackingConfig) -> int:
     return MIRRORS[tracking.name](study, tracking)
 
 
-def _mirror_nothing(study: Study, tracking: TrackingConfig) -> int:
+def _mirror_nothing(_study: Study, _tracking: TrackingConfig) -> int:
     return 0
 
 

@@ -19,7 +19,7 @@ FIRST_STEP = 25
 """The first point of every curve."""
 
 
-class Diverged(RuntimeError):
+class DivergedError(RuntimeError):
     """The loss is no number any more."""
 
     def __init__(self, step: int) -> None:
@@ -93,12 +93,12 @@ class Curve:
         """Append the row after ``steps`` steps.
 
         Raises:
-            Diverged: when a loss is not finite.
+            DivergedError: when a loss is not finite.
         """
         losses = self.losses.values()
         train_loss = losses.mean().item() if len(losses) else None
         if not math.isfinite(evaluation.loss) or not math.isfinite(train_loss or 0.0):
-            raise Diverged(steps)
+            raise DivergedError(steps)
         row = CurveRow(
             step=steps,
             tokens=steps * self.step.tokens,

@@ -66,7 +66,7 @@ class Loop:
         modifiers: what compression does to the model while it trains; with one device only.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  one for each part of training
         self,
         model: PreTrainedModel,
         objective: Objective,
@@ -152,7 +152,7 @@ class Loop:
         """
         before, timer = self.snapshot(), StepTimer(self.implementation.synchronize)
         # One step more than asked for: the first one also starts the trainer.
-        self.run(0, steps + 1, lambda step: 1.0, lambda step, loss: timer.step())
+        self.run(0, steps + 1, lambda _step: 1.0, lambda _step, _loss: timer.step())
         self.restore(before)
         return timer.take(at_least_one=True)
 
@@ -178,7 +178,7 @@ def _fsdp(devices: int) -> ModelParallelStrategy:
     return ModelParallelStrategy(data_parallel_size=devices, tensor_parallel_size=1)
 
 
-STRATEGIES: dict[str, Callable[[int], Any]] = {"ddp": lambda devices: "ddp", "fsdp": _fsdp}
+STRATEGIES: dict[str, Callable[[int], Any]] = {"ddp": lambda _devices: "ddp", "fsdp": _fsdp}
 """Lightning's strategy of so many devices, by the name that ``impl.strategy`` gives it."""
 
 

@@ -81,7 +81,7 @@ class TaskModule(lightning.LightningModule):
         modifiers: change the loss, and the model after each step.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  one for each part of training
         self,
         model: PreTrainedModel,
         objective: Objective,
@@ -100,9 +100,9 @@ class TaskModule(lightning.LightningModule):
         self.micro_batch_rows = micro_batch_rows
         self.is_divisible = is_divisible
         self.modifiers = modifiers
-        self.rate: Callable[[int], float] = lambda step: 1.0
+        self.rate: Callable[[int], float] = lambda _step: 1.0
         """Learning rate of a step as a share of ``optim.peak_lr``; set for each segment of training."""
-        self.observer: Observer = lambda step, loss: None
+        self.observer: Observer = lambda _step, _loss: None
         """Told after each step."""
         self._has_dropout = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in model.modules())
         parameters = dict(model.named_parameters())

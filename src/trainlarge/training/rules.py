@@ -33,26 +33,33 @@ def peak_lr(optim: OptimConfig, width: int) -> float:
 
 
 def _inverse_sqrt_width(base: float, base_width: int, width: int) -> float:
-    """``lr * sqrt(base_width / width)``: measured here at widths 64 to 256, where a base rate of 3e-3 at width 128 was
-    among the best of {2e-3, 3e-3, 4e-3}. With a base rate above 4e-3, widths 128 and 256 did not leave the plateau;
-    width 64 trains well at 8e-3, too (docs/batch_size.md)."""
+    """``lr * sqrt(base_width / width)``, for which a base rate of 3e-3 at width 128 is measured.
+
+    At widths 64 to 256 it was among the best of {2e-3, 3e-3, 4e-3}. With a base rate above 4e-3, widths 128 and 256 did
+    not leave the plateau; width 64 trains well at 8e-3, too (docs/batch_size.md).
+    """
     return base * math.sqrt(base_width / width)
 
 
-def _constant(base: float, base_width: int, width: int) -> float:
+def _constant(base: float, _base_width: int, _width: int) -> float:
     """``lr`` at every width: as Li et al. 2020, who did not tune the rate when the size changed."""
     return base
 
 
 def _inverse_width(base: float, base_width: int, width: int) -> float:
-    """``lr * base_width / width``: what muP asks for hidden matrices (Yang et al. 2022, arXiv 2203.03466), here for all
-    tensors alike and without the rest of muP."""
+    """``lr * base_width / width``: what muP asks for hidden matrices.
+
+    Here it is for all tensors alike and without the rest of muP (Yang et al. 2022, arXiv 2203.03466).
+    """
     return base * base_width / width
 
 
-def _mup(base: float, base_width: int, width: int) -> float:
-    """``lr``, the rate of embeddings, norms and biases at every width. Hidden matrices get ``base_width / width`` of
-    it, and initial values, output and scores change too: ``trainlarge.training.width`` (Yang et al. 2022)."""
+def _mup(base: float, _base_width: int, _width: int) -> float:
+    """``lr``, the rate of embeddings, norms and biases at every width.
+
+    Hidden matrices get ``base_width / width`` of it, and initial values, output and scores change too:
+    ``trainlarge.training.width`` (Yang et al. 2022).
+    """
     return base
 
 
@@ -70,8 +77,10 @@ def _same(optim: OptimConfig) -> float:
 
 
 def _sqrt_batch(optim: OptimConfig) -> float:
-    """``lr * sqrt(batch / base_batch)``: with it the noise of Adam's steps over a number of tokens stays the same while
-    the batch is small (Malladi et al. 2022, arXiv 2205.10287)."""
+    """``lr * sqrt(batch / base_batch)`` (Malladi et al. 2022, arXiv 2205.10287).
+
+    With it the noise of Adam's steps over a number of tokens stays the same while the batch is small.
+    """
     return optim.lr * math.sqrt(optim.batch / optim.base_batch)
 
 

@@ -142,7 +142,7 @@ def _modelled(config: TrainConfig, step: Step, step_seconds: float) -> RunLength
     return InSteps(make_schedule(config.schedule, horizon), step, step_seconds)
 
 
-def _real(config: TrainConfig, step: Step, step_seconds: float) -> RunLength:
+def _real(config: TrainConfig, _step: Step, _step_seconds: float) -> RunLength:
     schedule, key = config.schedule, "schedule.horizon"
     horizon = None if schedule.horizon is None else milliseconds(parse_budget(schedule.horizon, key), key)
     return InMilliseconds(make_schedule(replace(schedule, warmup_steps=0), horizon), schedule.warmup_steps)

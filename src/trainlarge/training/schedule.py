@@ -113,11 +113,11 @@ def warmup(step: int, warmup_steps: int) -> float:
     return min(1.0, (step + 1) / max(1, warmup_steps))
 
 
-def _cooldown(config: ScheduleConfig, horizon_steps: int | None) -> Schedule:
+def _cooldown(config: ScheduleConfig, _horizon_steps: int | None) -> Schedule:
     return Cooldown(config.warmup_steps, config.decay_share, DECAY_SHAPES[config.decay_shape])
 
 
-def _matched(config: ScheduleConfig, horizon_steps: int | None) -> Schedule:
+def _matched(config: ScheduleConfig, _horizon_steps: int | None) -> Schedule:
     return Matched(config.warmup_steps, DECAY_SHAPES[config.decay_shape])
 
 

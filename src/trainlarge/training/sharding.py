@@ -114,4 +114,4 @@ def _layers(model: PreTrainedModel) -> list[Any]:
 
 
 def _inside(root: nn.Module, compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return lambda model, *tensors: root(compute, *tensors)
+    return lambda _model, *tensors: root(compute, *tensors)

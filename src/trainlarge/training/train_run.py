@@ -82,7 +82,7 @@ class TrainRun:
             part: ``trunk`` or ``branch``.
 
         Raises:
-            Diverged: when a loss is not finite.
+            DivergedError: when a loss is not finite.
         """
         was_running = self.clock.is_running
         self.pause()

@@ -23,7 +23,7 @@ from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.cells import trunk_id
 from trainlarge.training.clocks import Clock
 from trainlarge.training.context import TrainContext
-from trainlarge.training.curve import Diverged, is_curve_step
+from trainlarge.training.curve import DivergedError, is_curve_step
 from trainlarge.training.progress import Progress
 from trainlarge.training.ranks import of_rank_0, ranks
 from trainlarge.training.record import RunFacts, diverged_record, finished_record
@@ -53,7 +53,7 @@ def run(job: RunningJob) -> None:
 
 def compute_only(job: RunningJob) -> None:
     """Compute what ``run`` does, as one of several ranks, and write nothing."""
-    Trunk(job, lambda job, states: NoWriter()).train()
+    Trunk(job, lambda _job, _states: NoWriter()).train()
 
 
 def prepare(study: Study, cells: list[Cell], resources: Resources) -> None:
@@ -87,13 +87,13 @@ class Trunk:
         """Train trunk and branches in turn; the trunk goes on from where each branch left it."""
         try:
             self._reach_first_branch()
-        except Diverged as error:
+        except DivergedError as error:
             self._record_divergence(error, self.branches)
             self.branches = []
         for index, branch in enumerate(self.branches):
             try:
                 self._go_to(branch)
-            except Diverged as error:
+            except DivergedError as error:
                 self._record_divergence(error, self.branches[index:])
                 break
             self._run_branch(branch, is_last=index == len(self.branches) - 1)
@@ -174,7 +174,7 @@ class Trunk:
         trunk, last_good_weights = self.run.state(), self.run.last_good_weights
         try:
             self._train_branch(branch)
-        except Diverged as error:
+        except DivergedError as error:
             self._record_divergence(error, [branch])
         if not is_last:
             self.run.restore(trunk)
@@ -222,7 +222,7 @@ class Trunk:
             record = finished_record(cell, context, run.curve.rows[-1], facts)
             self._write(cell, record, losses, weights)
 
-    def _record_divergence(self, error: Diverged, left: list[Branch]) -> None:
+    def _record_divergence(self, error: DivergedError, left: list[Branch]) -> None:
         """Record the cells of branches that diverged, or whose trunk did, with the last weights that were good."""
         last = self.run.curve.rows[-1] if self.run.curve.rows else {}
         model = self.context.loop.module.model

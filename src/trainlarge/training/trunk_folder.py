@@ -35,6 +35,8 @@ def saved_position(trunk: Path, part: str, at_most: int) -> int:
 
 
 def link_in(trunk: Path) -> Path | None:
-    """The link behind which the folder of a trunk lies, where it or the folder of all trunks is one: what is there may
-    be somebody else's."""
+    """The link on the way to the folder of a trunk; None where there is none.
+
+    It may be that folder or the one of all trunks. What a link leads to may belong to another user.
+    """
     return next((path for path in (trunk, trunk.parent) if path.is_symlink()), None)

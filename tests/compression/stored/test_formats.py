@@ -108,7 +108,7 @@ def test_slices_have_the_same_values(stored: StoredTensor, dimension: int) -> No
     assert sliced is not None and type(sliced) is type(stored)
     assert torch.equal(sliced.dense(), expected)
     counts_itself = isinstance(stored, Dense | Offset)
-    assert sliced.nonzero == 30 or counts_itself and sliced.nonzero == int(torch.count_nonzero(expected))
+    assert sliced.nonzero == 30 or (counts_itself and sliced.nonzero == int(torch.count_nonzero(expected)))
     assert torch.equal(
         smallest(sliced).decode(smallest(sliced).note(sliced), smallest(sliced).encode(sliced)).dense(), expected
     )

@@ -79,8 +79,10 @@ def find_encoder(model: nn.Module) -> Encoder | None:
 
 
 def _fits(layout: LayerLayout, layer: nn.Module) -> bool:
-    """Whether the layer has all of these parts, in shapes that fit each other, and no weights of its heads
-    elsewhere."""
+    """Whether the layer has all of these parts, in shapes that fit each other.
+
+    Weights of its heads may be nowhere else.
+    """
     names = (*layout.heads.inputs, layout.heads.output, *layout.neurons.inputs, layout.neurons.output)
     attention = _module(layer, layout.attention)
     if attention is None or not all(isinstance(_module(layer, name), nn.Linear) for name in names):

@@ -33,8 +33,10 @@ class Tables:
 
 
 def find_tables(model: nn.Module) -> Tables | None:
-    """The tables of a model; None for one that is no Hugging Face model over tokens, and for one with several token
-    embeddings, as an encoder-decoder has, even where they share their weights."""
+    """The tables of a model; None for one that is no Hugging Face model over tokens.
+
+    None, too, for one with several token embeddings, as an encoder-decoder has, even where they share their weights.
+    """
     embedding: Any = _input_embeddings(model)
     if not isinstance(embedding, nn.Embedding) or _count_sharing(model, embedding) > 1:
         return None

@@ -17,7 +17,7 @@ from trainlarge.config.quantize import KMeans
 
 
 @applies(KMeans)
-def kmeans(method: KMeans, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
+def kmeans(method: KMeans, tensors: Mapping[str, Tensor], _shared: Shared) -> dict[str, StoredTensor]:
     """Round every matrix to its codebook, or each row to its own."""
     return {name: cluster(tensor, method) for name, tensor in tensors.items()}
 

@@ -15,7 +15,7 @@ from trainlarge.config.quantize import MinMax
 
 
 @applies(MinMax)
-def min_max(method: MinMax, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
+def min_max(method: MinMax, tensors: Mapping[str, Tensor], _shared: Shared) -> dict[str, StoredTensor]:
     """Round every matrix to codes; each matrix, row or group has its own range."""
     return {name: quantize(tensor, method) for name, tensor in tensors.items()}
 

@@ -16,7 +16,7 @@ from trainlarge.config.quantize import Outliers
 
 
 @applies(Outliers)
-def outliers(method: Outliers, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
+def outliers(method: Outliers, tensors: Mapping[str, Tensor], _shared: Shared) -> dict[str, StoredTensor]:
     """Keep round(share * n) of the n weights of every matrix, and round the others."""
     return {name: split(tensor, method) for name, tensor in tensors.items()}
 

@@ -16,7 +16,7 @@ from trainlarge.config.prune import Random
 
 
 @applies(Random)
-def random(method: Random, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
+def random(method: Random, tensors: Mapping[str, Tensor], _shared: Shared) -> dict[str, StoredTensor]:
     """Zero round(sparsity * n) random weights of each matrix; one stream of numbers runs through them in order."""
     # Not the seed itself: weights that were drawn from it would decide which of them are pruned.
     digest = hashlib.sha256(f"random pruning {method.seed}".encode()).digest()

@@ -19,13 +19,13 @@ THRESHOLD = 0.7
 
 
 @applies(Binary)
-def binary(method: Binary, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
+def binary(method: Binary, tensors: Mapping[str, Tensor], _shared: Shared) -> dict[str, StoredTensor]:
     """Keep the sign of every weight and the mean magnitude of its group."""
     return {name: binarize(tensor, method) for name, tensor in tensors.items()}
 
 
 @applies(Ternary)
-def ternary(method: Ternary, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
+def ternary(method: Ternary, tensors: Mapping[str, Tensor], _shared: Shared) -> dict[str, StoredTensor]:
     """Keep the sign of every large weight and the mean magnitude of those of its group."""
     return {name: ternarize(tensor, method) for name, tensor in tensors.items()}
 

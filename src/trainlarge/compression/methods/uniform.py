@@ -19,14 +19,16 @@ SHARES = [share / 100 for share in range(100, 18, -2)]
 
 
 @applies(Uniform)
-def uniform(method: Uniform, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
+def uniform(method: Uniform, tensors: Mapping[str, Tensor], _shared: Shared) -> dict[str, StoredTensor]:
     """Round every matrix to codes; each matrix, row or group has its own range."""
     return {name: quantize(tensor, method) for name, tensor in tensors.items()}
 
 
 def quantize(tensor: Tensor, method: Uniform) -> Affine:
-    """Codes of one matrix, computed in float32; an error in range is at most half of the scale. A weight of 0 stays
-    0."""
+    """Codes of one matrix, computed in float32; a weight of 0 stays 0.
+
+    An error in range is at most half of the scale.
+    """
     values = rows_of(tensor, method.granularity)
     scale, zero_point = fitted(values, method)
     columns, size = values.shape[1], method.group_size
@@ -85,7 +87,7 @@ def _middle_code(method: Uniform) -> Tensor:
     return torch.full((1, 1), float(largest_code(method) // 2))
 
 
-def _whole_range(values: Tensor, method: Uniform) -> tuple[Tensor, Tensor]:
+def _whole_range(values: Tensor, _method: Uniform) -> tuple[Tensor, Tensor]:
     # torch.aminmax takes several times as long as both.
     return values.amin(1, keepdim=True).double(), values.amax(1, keepdim=True).double()
 

@@ -98,5 +98,5 @@ def grouped_note(tensor: Grouped, facts: Mapping[str, object]) -> Note:
 def check_groups(scale: Tensor, group_size: int | None, count: int) -> None:
     """Raise ValueError unless ``scale`` is [rows, groups] for ``count`` weights; a file may claim anything."""
     rows, groups = scale.shape
-    if count % rows or groups != 1 and (group_size is None or groups != -(-count // rows // group_size)):
+    if count % rows or (groups != 1 and (group_size is None or groups != -(-count // rows // group_size))):
         raise ValueError(f"{rows} x {groups} groups of {group_size} for {count} weights")

@@ -1,5 +1,6 @@
-"""The container of a packed file: safetensors with a format version and a checksum. It is written completely or not at
-all.
+"""The container of a packed file: safetensors with a format version and a checksum.
+
+It is written completely or not at all.
 
 Layout (https://huggingface.co/docs/safetensors): 8 bytes length of the header, JSON header, tensors without gaps. The
 header is written here and not by the library, so that the exact size of a file is known before anything is encoded.

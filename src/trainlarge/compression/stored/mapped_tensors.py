@@ -1,5 +1,8 @@
-"""Tensors in memory-mapped pages. Their memory returns to the system at once; freed heap memory might stay with the
-process, because small blocks between large ones keep it."""
+"""Tensors in memory-mapped pages.
+
+Their memory returns to the system at once; freed heap memory might stay with the process, because small blocks between
+large ones keep it.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Notes: what the packed file says about one tensor in addition to its parts, as JSON. A file may claim anything, so
-each value is checked where it is read."""
+"""Notes: what the packed file says about one tensor in addition to its parts, as JSON.
+
+A file may claim anything, so each value is checked where it is read.
+"""
 
 from __future__ import annotations
 

@@ -64,8 +64,10 @@ def bits_unless_all(is_kept: Tensor) -> Tensor | None:
 
 
 class OffsetCodes(CodesPayload[Offset]):
-    """Codes of ``bits`` bits, with scale and offset of each group. Exactly the weights that are left are stored: no
-    code stands for 0."""
+    """Codes of ``bits`` bits, with scale and offset of each group.
+
+    Exactly the weights that are left are stored: no code stands for 0.
+    """
 
     name, tensor_class = "offset", Offset
 

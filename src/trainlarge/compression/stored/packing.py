@@ -100,9 +100,12 @@ class Packed:
             yield from _names_in_file(name, self.encodings[name].encode(tensor)).items()
 
     def body(self, parent: str = "") -> dict[str, object]:
-        """The JSON data of the file. A tensor without a note is dense; ``config`` is that of the checkpoint,
-        ``structure`` says what is left of its shapes, where something was removed or factorized, and ``activations``
-        which layers quantize their inputs, with a fixed range or null."""
+        """The JSON data of the file.
+
+        A tensor without a note is dense; ``config`` is that of the checkpoint, ``structure`` says what is left of its
+        shapes, where something was removed or factorized, and ``activations`` which layers quantize their inputs, with
+        a fixed range or null.
+        """
         body: dict[str, object] = {
             "parent": parent.ljust(PARENT_WIDTH),
             "recipe": self.recipe.to_json(),
@@ -181,8 +184,11 @@ def load_packed(path: str | Path, model: nn.Module | None = None, most_bytes: in
 
 
 def packed_header(path: str | Path) -> Body:
-    """What a packed file says of itself, without reading its weights: parent, recipe, architecture, config, tensors,
-    structure where shapes were changed, and activations where inputs of layers are quantized."""
+    """What a packed file says of itself, without reading its weights.
+
+    That is parent, recipe, architecture, config, tensors, structure where shapes were changed, and activations where
+    inputs of layers are quantized.
+    """
     body = container.read_body(Path(path))
     with invalid_file_errors(Path(path)):
         return {**body, "parent": body["parent"].rstrip()}

@@ -37,8 +37,10 @@ def gate_importance(method: Units, weights: Weights, shared: Shared, blocks: tup
 
 
 def layer_similarity(method: Layers, weights: Weights, encoder: Encoder, shared: Shared) -> Tensor:
-    """float64 [layers]: the mean cosine between what a layer takes in and what it gives, over all tokens that
-    count."""
+    """Float64 [layers]: the mean cosine between input and output of each layer.
+
+    The mean is over all tokens that count.
+    """
     calibration = _calibration(method, shared)
     sums, tokens = torch.zeros(encoder.depth, dtype=torch.float64), [0]
     current: dict[str, Tensor] = {}
@@ -69,7 +71,7 @@ def _model(weights: Weights, calibration: Calibration) -> Iterator[nn.Module]:
 def _gated(block: Block, gates: dict[str, Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], Any]:
     """A hook that multiplies each unit's channels by its gate; each row of the batch has its own gate."""
 
-    def multiply(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    def multiply(_module: nn.Module, inputs: tuple[Any, ...]) -> Any:
         hidden = inputs[0]
         gate = torch.ones(len(hidden), block.units, device=hidden.device, requires_grad=True)
         gates[block.output] = gate
@@ -96,7 +98,7 @@ def _gate_gradients(
 
 
 def _compared(index: int, sums: Tensor, tokens: list[int], current: dict[str, Tensor]) -> Callable[..., None]:
-    def compare(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def compare(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         mask = current.get("attention_mask")
         before = counted(inputs[0], mask).double()
         after = counted(output[0] if isinstance(output, tuple) else output, mask).double()

@@ -18,7 +18,7 @@ _PREFIX = re.compile(
 )
 
 
-class SlurmRefused(RuntimeError):
+class SlurmRefusedError(RuntimeError):
     """A command of SLURM ended with an error, whose first line this is."""
 
 
@@ -31,7 +31,7 @@ def slurm_command(*arguments: str, patience: float = PATIENCE_SECONDS) -> str:
 
     Raises:
         UserError: where the command is not installed or does not answer.
-        SlurmRefused: when it ends with an error.
+        SlurmRefusedError: when it ends with an error.
     """
     try:
         done = subprocess.run(
@@ -45,7 +45,7 @@ def slurm_command(*arguments: str, patience: float = PATIENCE_SECONDS) -> str:
             "launcher", "slurm", f"a SLURM that answers: {arguments[0]} was silent for {patience:.0f} s"
         ) from None
     if done.returncode:
-        raise SlurmRefused(first_complaint(done.stderr) or f"{arguments[0]} ended with status {done.returncode}")
+        raise SlurmRefusedError(first_complaint(done.stderr) or f"{arguments[0]} ended with status {done.returncode}")
     return done.stdout
 
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from trainlarge.config.launcher import LauncherConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.safe_path import SAFE_PYTHON, SHELL_LINES
-from trainlarge.launch.slurm.command import SlurmRefused, slurm_command
+from trainlarge.launch.slurm.command import SlurmRefusedError, slurm_command
 from trainlarge.launch.slurm.options import (
     array_option,
     array_slices,
@@ -100,7 +100,7 @@ class SlurmLauncher:
     def _ask(self, *command: str) -> str:
         try:
             return slurm_command(*command)
-        except SlurmRefused as error:
+        except SlurmRefusedError as error:
             raise explain_refusal(str(error), self._launcher) from None
 
 
@@ -109,7 +109,7 @@ def max_array_size(ask: Callable[..., str] = slurm_command) -> int:
 
     Raises:
         UserError: where SLURM is not installed or does not answer.
-        SlurmRefused: where it has no controller.
+        SlurmRefusedError: where it has no controller.
     """
     found = _MAX_ARRAY_SIZE.search(ask("scontrol", "show", "config"))
     return int(found[1]) if found else 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from trainlarge.errors import UserError
-from trainlarge.launch.slurm.command import SlurmRefused, slurm_command
+from trainlarge.launch.slurm.command import SlurmRefusedError, slurm_command
 from trainlarge.launch.slurm.submission import Submission, submissions
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.status import State
@@ -90,7 +90,7 @@ def own_state(job_number: str) -> str:
     """SLURM's word for the state of the job that asks; empty where SLURM does not answer."""
     try:
         return slurm_command("squeue", "-h", "-j", job_number, "-o", "%T", patience=PATIENCE_SECONDS).strip()
-    except (UserError, SlurmRefused):
+    except (UserError, SlurmRefusedError):
         return ""
 
 
@@ -133,7 +133,7 @@ def _queue(numbers: Iterable[int]) -> dict[Task, str] | None:
     asked = ",".join(map(str, numbers))
     try:
         lines = _ask("squeue", "-h", "-r", "-t", "all", "-j", asked, "-o", "%F|%K|%T|%r") if asked else []
-    except SlurmRefused as error:
+    except SlurmRefusedError as error:
         # One number alone that SLURM has forgotten is an error to squeue, of several it says nothing.
         return {} if "Invalid job id" in str(error) else None
     except UserError:
@@ -160,7 +160,7 @@ def _with_word(job: SlurmJob, word: str) -> SlurmJob:
 def _accounting(numbers: list[int]) -> dict[Task, str]:
     try:
         lines = _ask("sacct", "-X", "-n", "-P", "-j", ",".join(map(str, numbers)), "-o", "JobID,State")
-    except (UserError, SlurmRefused):
+    except (UserError, SlurmRefusedError):
         return {}
     found = (line.split("|", 1) for line in lines if "|" in line)
     tasks = ((job.partition("_"), state) for job, state in found)

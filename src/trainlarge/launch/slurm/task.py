@@ -21,7 +21,7 @@ from trainlarge.errors import UserError
 from trainlarge.launch.early_stop import EarlyStop
 from trainlarge.launch.job import change_status
 from trainlarge.launch.job_log import show_messages
-from trainlarge.launch.slurm.command import SlurmRefused, slurm_command
+from trainlarge.launch.slurm.command import SlurmRefusedError, slurm_command
 from trainlarge.launch.slurm.failures import Failures
 from trainlarge.launch.slurm.state import UNFINISHED, own_state
 from trainlarge.launch.slurm.submission import Submission
@@ -109,7 +109,7 @@ def _requeue() -> int:
     log.info("cells are unfinished: back into the queue as %s", task)
     try:
         slurm_command("scontrol", "requeue", task)
-    except (UserError, SlurmRefused) as error:
+    except (UserError, SlurmRefusedError) as error:
         log.error("scontrol requeue %s: %s", task, error)
         return FAILED_STATUS
     return 0

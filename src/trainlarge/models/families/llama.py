@@ -1,5 +1,7 @@
-"""Llama (Touvron et al. 2023, arXiv 2302.13971): a causal decoder with rotary positions, root-mean-square norms before
-the blocks, a gated feed-forward network (SwiGLU) and no biases. Here every head has keys and values of its own.
+"""Llama (Touvron et al. 2023, arXiv 2302.13971): a causal decoder with rotary positions.
+
+It has root-mean-square norms before the blocks, a gated feed-forward network (SwiGLU) and no biases. Here every head
+has keys and values of its own.
 
 The library draws every matrix from one normal distribution. Llama has no dropout but that of attention weights.
 """
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from trainlarge.models.shape import Shape
 
 
-def _config(shape: Shape, head: Head) -> LlamaConfig:
+def _config(shape: Shape, _head: Head) -> LlamaConfig:
     from transformers import LlamaConfig
 
     return LlamaConfig(

@@ -1,5 +1,6 @@
-"""ModernBERT (Warner et al. 2024, arXiv 2412.13663): an encoder with rotary positions, norms before the blocks, a gated
-feed-forward network (GeGLU) and no biases. Here every layer has full attention.
+"""ModernBERT (Warner et al. 2024, arXiv 2412.13663): an encoder with rotary positions.
+
+It has norms before the blocks, a gated feed-forward network (GeGLU) and no biases. Here every layer has full attention.
 
 The library draws its weights from a normal distribution that is cut at two deviations, and divides the deviation of
 output projections by sqrt(2 depth) (as in Megatron-LM).

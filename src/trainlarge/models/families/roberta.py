@@ -1,5 +1,6 @@
-"""RoBERTa (Liu et al. 2019, arXiv 1907.11692) with the norms before the blocks, as in Li et al. 2020: an encoder with
-learned positions, biases everywhere and a feed-forward network without a gate.
+"""RoBERTa (Liu et al. 2019, arXiv 1907.11692) with the norms before the blocks, as in Li et al. 2020.
+
+It is an encoder with learned positions, biases everywhere and a feed-forward network without a gate.
 
 The library draws every matrix from one normal distribution.
 """
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from trainlarge.models.shape import Shape
 
 
-def _config(shape: Shape, head: Head) -> RobertaPreLayerNormConfig:
+def _config(shape: Shape, _head: Head) -> RobertaPreLayerNormConfig:
     from transformers import RobertaPreLayerNormConfig
 
     return RobertaPreLayerNormConfig(

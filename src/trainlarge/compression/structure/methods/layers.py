@@ -25,7 +25,7 @@ def layers(method: Layers, weights: Weights, shared: Shared) -> Weights:
 
 
 @reshapes(LayerList)
-def layer_list(method: LayerList, weights: Weights, shared: Shared) -> Weights:
+def layer_list(method: LayerList, weights: Weights, _shared: Shared) -> Weights:
     """Keep the layers of the list."""
     depth = encoder_of(weights, "structure.name=layer_list").depth
     if method.layers[-1] >= depth:

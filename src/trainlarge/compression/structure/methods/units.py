@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -52,7 +54,7 @@ def keep_globally(importance: list[Tensor], share: float) -> list[Tensor]:
     raised = [values.index_fill(0, _best(values, 1), torch.inf) for values in importance]
     kept = _best(torch.cat(raised), count)
     starts = torch.tensor([0, *map(len, importance)]).cumsum(0)
-    return [kept[(kept >= start) & (kept < end)] - start for start, end in zip(starts[:-1], starts[1:], strict=True)]
+    return [kept[(kept >= start) & (kept < end)] - start for start, end in pairwise(starts)]
 
 
 def _best(values: Tensor, count: int) -> Tensor:
