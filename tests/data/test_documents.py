@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainlarge.config.data import DataConfig
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.data import documents
 from trainlarge.data.documents import documents_at, frequency_loss, token_counts
@@ -40,7 +41,7 @@ def test_positions_of_the_evaluation_set_know_their_document(tmp_path: Path, mon
     tokens = np.array([token for text in texts for token in text], np.uint16)
     prepared = PreparedData(tmp_path, "", tmp_path, 40, tokens, tokens, sep_id=SEP)
     config = MaskedLMConfig(evaluation_rows=5, evaluation_mask_rate=0.5)
-    data = MaskedLM(config, {"sequence_length": 8, "fraction": 1.0}, FORWARDS["fast"]).evaluation_set(prepared)
+    data = MaskedLM(config, DataConfig(sequence_length=8), FORWARDS["fast"]).evaluation_set(prepared)
     assert data.documents is not None and data.documents.shape == data.labels.shape
     regular = data.labels != SEP
     assert (data.documents[regular] == data.labels[regular] - 10).all()
