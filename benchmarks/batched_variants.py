@@ -34,7 +34,7 @@ from trainlarge.machine.device import device_name
 from trainlarge.machine.environment import make_threads_yield
 from trainlarge.models import attention
 from trainlarge.models.build import build_model
-from trainlarge.models.forward import FORWARDS, masked_logits
+from trainlarge.models.forward import FORWARDS, logits_at
 from trainlarge.models.shape import Shape
 from trainlarge.tasks.evaluation import BATCH_TOKENS, EvaluationSet
 from trainlarge.tasks.masked_lm import MaskedLM
@@ -65,7 +65,7 @@ class _Logits(nn.Module):
         self.model = model
 
     def forward(self, inputs: Tensor, positions: Tensor) -> Tensor:
-        return masked_logits(self.model, inputs, positions)
+        return logits_at(self.model, inputs, positions)
 
 
 @torch.no_grad()

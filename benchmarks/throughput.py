@@ -53,7 +53,7 @@ from trainlarge.machine.device import choose, default_attention, default_precisi
 from trainlarge.machine.memory import keep_freed_memory
 from trainlarge.models.build import build_model
 from trainlarge.models.flops import skipped_flops, training_flops
-from trainlarge.models.forward import FORWARDS, masked_loss
+from trainlarge.models.forward import FORWARDS, loss_at
 from trainlarge.models.shape import Shape
 from trainlarge.tasks.masked_lm import MaskedLM, mask_tokens
 from trainlarge.training.loop import Loop
@@ -213,7 +213,7 @@ def ours(shape: Shape) -> Turn:
     def step(ids: torch.Tensor) -> None:
         batch = masked(ids, generator)
         with torch.autocast(DEVICE, torch.bfloat16, enabled=PRECISION == "bf16"):
-            loss = masked_loss(model, *batch.values())
+            loss = loss_at(model, *batch.values())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -244,7 +244,7 @@ def where_time_goes(name: str, steps: int) -> dict[str, float]:
         batch = masked(torch.from_numpy(blocks.batch(0, BATCH)).to(DEVICE), generator)
         marks.end()
         with torch.autocast(DEVICE, torch.bfloat16, enabled=PRECISION == "bf16"):
-            loss = masked_loss(model, *batch.values())
+            loss = loss_at(model, *batch.values())
         marks.end()
         loss.backward()
         marks.begin(OPTIMIZER)

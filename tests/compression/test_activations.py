@@ -41,7 +41,7 @@ from trainlarge.models.fake_quantize import (
     has_fake_quantized_inputs,
 )
 from trainlarge.models.families import MODEL_CLASSES
-from trainlarge.models.forward import library_logits, masked_logits
+from trainlarge.models.forward import library_logits, logits_at
 
 METHODS = [Dynamic(), Dynamic(symmetric=False), Static(), Static(4, symmetric=False)]
 by_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.describe())
@@ -156,11 +156,11 @@ def test_evaluation_never_takes_the_path_that_does_not_round(
     rounding_model = compress(model, Recipe(activations=method), calibration=[tokens]).model()
     positions = torch.tensor([[1, 5], [0, 15], [3, 4], [2, 9]])
     with torch.no_grad():
-        fast, library = (forward(rounding_model, tokens, positions) for forward in (masked_logits, library_logits))
+        fast, library = (forward(rounding_model, tokens, positions) for forward in (logits_at, library_logits))
         whole = rounding_model(tokens).logits.gather(1, positions.unsqueeze(-1).expand(-1, -1, 120)).flatten(0, 1)
         assert torch.equal(fast, library)
         torch.testing.assert_close(fast, whole, atol=1e-5, rtol=1e-5)
-        assert not torch.equal(fast, masked_logits(model, tokens, positions))
+        assert not torch.equal(fast, logits_at(model, tokens, positions))
 
 
 recipes = st.builds(
@@ -200,7 +200,7 @@ def test_a_grid_gives_what_each_recipe_gives_alone(model: PreTrainedModel, token
         alone = compress(model, grid[position], calibration=[tokens])
         assert compressed.packed.ranges == alone.packed.ranges
         with torch.no_grad():
-            one, other = (masked_logits(each.model(), tokens, positions) for each in (compressed, alone))
+            one, other = (logits_at(each.model(), tokens, positions) for each in (compressed, alone))
         assert torch.equal(one, other)
 
 

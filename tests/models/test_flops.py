@@ -15,7 +15,7 @@ from trainlarge.models.build import build_model
 from trainlarge.models.families import FAMILIES
 from trainlarge.models.family import Head
 from trainlarge.models.flops import executed_training_flops, forward_flops, skipped_flops, training_flops
-from trainlarge.models.forward import FORWARDS, library_logits, masked_logits
+from trainlarge.models.forward import FORWARDS, library_logits, logits_at
 from trainlarge.models.shape import Shape
 
 ROWS, SEQUENCE, PREDICTIONS = 3, 10, 4
@@ -38,7 +38,7 @@ def test_formula_equals_torchs_count(
     training = ROWS * training_flops(shape, SEQUENCE, PREDICTIONS)
     assert counted(library_logits, model) == (forward, training)
     skipped = ROWS * skipped_flops(shape, SEQUENCE, PREDICTIONS) if shape.family.head().fast else 0
-    assert counted(masked_logits, model) == (forward - skipped, training - 3 * skipped)
+    assert counted(logits_at, model) == (forward - skipped, training - 3 * skipped)
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 from trainlarge.models import attention
 from trainlarge.models.build import build_model
 from trainlarge.models.fast import fast_path
-from trainlarge.models.forward import library_logits, masked_logits, masked_loss
+from trainlarge.models.forward import library_logits, logits_at, loss_at
 from trainlarge.models.shape import Shape
 
 SHAPES = [
@@ -58,14 +58,14 @@ def test_the_fast_path_attends_as_the_model_was_told(shape: Shape, kind: str, mo
         return fused(*arguments, **options)
 
     monkeypatch.setattr(functional, "scaled_dot_product_attention", noted)
-    masked_loss(model, inputs, positions, labels)
+    loss_at(model, inputs, positions, labels)
     assert len(calls) == (shape.depth if kind == "sdpa" else 0)
 
 
 @pytest.mark.parametrize("shape", BOTH, ids=str)
 def test_both_attentions_give_the_same_logits(shape: Shape) -> None:
     inputs, positions, _ = batch()
-    eager, fused = (masked_logits(build(shape, kind), inputs, positions) for kind in ("eager", "sdpa"))
+    eager, fused = (logits_at(build(shape, kind), inputs, positions) for kind in ("eager", "sdpa"))
     torch.testing.assert_close(fused, eager, atol=1e-5, rtol=1e-5)
 
 
@@ -76,7 +76,7 @@ def test_logits_are_the_whole_library_models_at_the_positions(shape: Shape, kind
     rows = torch.arange(len(inputs)).unsqueeze(1)
     expected = model(input_ids=inputs).logits[rows, positions].flatten(0, 1)
     assert fast_path(model) is not None
-    for logits in (masked_logits(model, inputs, positions), library_logits(model, inputs, positions)):
+    for logits in (logits_at(model, inputs, positions), library_logits(model, inputs, positions)):
         torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -85,8 +85,8 @@ def test_logits_are_the_whole_library_models_at_the_positions(shape: Shape, kind
 def test_loss_and_every_gradient_are_the_librarys(shape: Shape, kind: str) -> None:
     model, (inputs, positions, labels) = build(shape, kind), batch()
     expected = cross_entropy(library_logits(model, inputs, positions), labels.flatten())
-    fast = cross_entropy(masked_logits(model, inputs, positions), labels.flatten())
-    fused = masked_loss(model, inputs, positions, labels)
+    fast = cross_entropy(logits_at(model, inputs, positions), labels.flatten())
+    fused = loss_at(model, inputs, positions, labels)
     wanted = gradients(expected, model)
     for loss in (fast, fused):
         torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
@@ -100,9 +100,9 @@ def test_under_autocast_results_are_as_near_to_fp32_as_the_librarys(shape: Shape
     exact = library_logits(model, inputs, positions)
     exact_gradients = gradients(cross_entropy(exact, labels.flatten()), model)
     with torch.autocast("cpu", torch.bfloat16):
-        library, fast = library_logits(model, inputs, positions), masked_logits(model, inputs, positions)
+        library, fast = library_logits(model, inputs, positions), logits_at(model, inputs, positions)
         library_loss = cross_entropy(library.float(), labels.flatten())
-        loss = masked_loss(model, inputs, positions, labels)
+        loss = loss_at(model, inputs, positions, labels)
     assert fast.dtype == torch.bfloat16 and loss.dtype == torch.float32
     assert error(fast, exact) < 1.3 * error(library, exact)
     assert gradient_error(gradients(loss, model), exact_gradients) < 1.3 * gradient_error(
@@ -124,10 +124,10 @@ def gradient_error(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 def test_dropout_acts_in_training_alone_and_as_in_the_library(shape: Shape, kind: str) -> None:
     model, (inputs, positions, _) = build(replace(shape, dropout=0.1), kind), batch(rows=2)
     with torch.no_grad():
-        fast, library = (spread(forward, model, inputs, positions) for forward in (masked_logits, library_logits))
+        fast, library = (spread(forward, model, inputs, positions) for forward in (logits_at, library_logits))
         model.eval()
-        torch.testing.assert_close(masked_logits(model, inputs, positions), library_logits(model, inputs, positions))
-        assert spread(masked_logits, model, inputs, positions) == 0
+        torch.testing.assert_close(logits_at(model, inputs, positions), library_logits(model, inputs, positions))
+        assert spread(logits_at, model, inputs, positions) == 0
     assert fast == pytest.approx(library, rel=0.05) and fast > 0
 
 
@@ -142,14 +142,14 @@ def test_evaluation_before_training_leaves_training_possible() -> None:
     attention.rotary_tables.cache_clear()
     model, (inputs, positions, labels) = build(SHAPES[0]), batch()
     with torch.inference_mode():
-        masked_loss(model, inputs, positions, labels)
-    masked_loss(model, inputs, positions, labels).backward()
+        loss_at(model, inputs, positions, labels)
+    loss_at(model, inputs, positions, labels).backward()
     assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
 
 
 def test_the_gradient_is_the_same_each_time_it_is_asked_for() -> None:
     model, (inputs, positions, labels) = build(SHAPES[0]), batch()
-    loss = masked_loss(model, inputs, positions, labels)
+    loss = loss_at(model, inputs, positions, labels)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     once, again = (torch.autograd.grad(loss, weights, retain_graph=True) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
@@ -159,7 +159,7 @@ def test_the_loss_of_a_hopeless_prediction_is_finite() -> None:
     model, (inputs, positions, labels) = build(SHAPES[1]), batch()
     with torch.no_grad():
         model.get_output_embeddings().bias[labels.flatten()] = -1e4  # type: ignore[union-attr, operator, index]
-    loss = masked_loss(model, inputs, positions, labels)
+    loss = loss_at(model, inputs, positions, labels)
     assert torch.isfinite(loss) and all(torch.isfinite(g).all() for g in gradients(loss, model).values())
 
 
@@ -171,6 +171,6 @@ def test_what_has_no_fast_path_takes_the_librarys() -> None:
     assert fast_path(bert) is None and fast_path(sliding) is None
     rows = torch.arange(len(inputs)).unsqueeze(1)
     expected = bert(input_ids=inputs).logits[rows, positions].flatten(0, 1)
-    torch.testing.assert_close(masked_logits(bert, inputs, positions), expected)
-    loss = masked_loss(bert, inputs, positions, labels)
+    torch.testing.assert_close(logits_at(bert, inputs, positions), expected)
+    loss = loss_at(bert, inputs, positions, labels)
     torch.testing.assert_close(loss, cross_entropy(expected, labels.flatten()))

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from trainlarge.config.schema import TrainConfig
 from trainlarge.data.blocks import Blocks, step_seed
 from trainlarge.models.build import build_model
-from trainlarge.models.forward import masked_loss
+from trainlarge.models.forward import loss_at
 from trainlarge.models.shape import shape_of
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.masked_lm import mask_tokens
@@ -46,7 +46,7 @@ def weights_by_the_mean(config: dict[str, Any], context: TrainContext) -> tuple[
         torch.manual_seed(step_seed(config.seed, step) + 1)
         total = torch.zeros(())
         for part in zip(*(tensor.split(size) for tensor in masked.values()), strict=True):
-            loss = masked_loss(model, *part) * (len(part[0]) / len(ids))
+            loss = loss_at(model, *part) * (len(part[0]) / len(ids))
             loss.backward()
             total += loss.detach()
         torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip)

@@ -15,7 +15,7 @@ from trainlarge.config.optim import OptimConfig
 from trainlarge.models.build import build_model
 from trainlarge.models.families import FAMILIES
 from trainlarge.models.family import Head
-from trainlarge.models.forward import masked_logits, masked_loss
+from trainlarge.models.forward import logits_at, loss_at
 from trainlarge.models.shape import Shape, default_heads
 from trainlarge.training.module import make_optimizer
 from trainlarge.training.rules import init_std, peak_lr
@@ -50,7 +50,7 @@ def train(model: PreTrainedModel, options: OptimConfig, steps: int = STEPS) -> N
     parameters = dict(model.named_parameters())
     joint = [(parameters[name], scale.queries) for name, scale in scales(model, options).items() if scale.queries != 1]
     for _ in range(steps):
-        masked_loss(model, *batch()).backward()
+        loss_at(model, *batch()).backward()
         for group in optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         with query_steps(joint, rate * options.weight_decay):
@@ -67,7 +67,7 @@ def activations(model: PreTrainedModel) -> dict[str, Tensor]:
         lambda module, arguments, output: stream.append(output[0] if isinstance(output, tuple) else output)
     )
     model.base_model(input_ids=inputs)
-    logits = masked_logits(model, inputs, positions)
+    logits = logits_at(model, inputs, positions)
     return {"stream": stream[0], "margin": logits.gather(1, labels.view(-1, 1)) - logits.mean(1, keepdim=True)}
 
 

@@ -107,7 +107,7 @@ class CompressConfig(CommonConfig):
     """One compress cell."""
 
     checkpoint: str = MISSING
-    """Id of a train cell of the study, or a Hugging Face folder of a masked language model with its tokenizer;
+    """Id of a train cell of the study, or a Hugging Face folder of a model of the task with its tokenizer;
     ``every`` in a sweep stands for all train cells that are done."""
     recipe: Recipe = field(default_factory=Recipe)
     """The groups ``vocabulary`` to ``activations`` (each a ``name`` with its fields) and their ``order``."""

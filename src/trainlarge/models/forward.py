@@ -1,4 +1,4 @@
-"""The forward pass of training and evaluation: the prediction head sees the masked positions and no others."""
+"""The forward pass of training and evaluation: the prediction head sees the positions asked for and no others."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from trainlarge.models.loss import output_cross_entropy
 from trainlarge.models.low_rank import last_product
 
 
-def masked_logits(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> Tensor:
+def logits_at(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> Tensor:
     """Logits over the vocabulary at the given positions of packed rows (no padding, so no attention mask).
 
     Under autocast, products are of autocast's type; else of the parameters' type.
 
     Args:
-        model: a masked language model of the library; those that :func:`build_model` makes take the fast path.
+        model: a language model of the library; those that :func:`build_model` makes take the fast path.
         inputs: token ids, [rows, sequence].
         positions: positions within each row, [rows, m].
 
@@ -38,11 +38,11 @@ def masked_logits(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> 
         return functional.linear(*_output_product(model, path.features(model, inputs, positions, dtype)))
 
 
-def masked_loss(model: PreTrainedModel, inputs: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross entropy in nats at the given positions: that of :func:`masked_logits`, with less memory and time.
+def loss_at(model: PreTrainedModel, inputs: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross entropy in nats at the given positions: that of :func:`logits_at`, with less memory and time.
 
     Args:
-        model: as for :func:`masked_logits`.
+        model: as for :func:`logits_at`.
         inputs: token ids, [rows, sequence].
         positions: positions within each row, [rows, m].
         labels: token ids that belong there, [rows, m].
@@ -59,7 +59,7 @@ def masked_loss(model: PreTrainedModel, inputs: Tensor, positions: Tensor, label
 
 
 def library_logits(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> Tensor:
-    """:func:`masked_logits` through the library's own modules, for any model with logits at every position.
+    """:func:`logits_at` through the library's own modules, for any model with logits at every position.
 
     The prediction head sees only the picked positions where the model is one of a known family.
     """
@@ -73,7 +73,7 @@ def library_logits(model: PreTrainedModel, inputs: Tensor, positions: Tensor) ->
 
 
 def library_loss(model: PreTrainedModel, inputs: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
-    """:func:`masked_loss` through the library's own modules."""
+    """:func:`loss_at` through the library's own modules."""
     return functional.cross_entropy(library_logits(model, inputs, positions).float(), labels.flatten())
 
 
@@ -117,12 +117,12 @@ class Forward:
     """A forward pass, for training and for evaluation."""
 
     loss: Callable[..., Tensor]
-    """Mean loss of masked positions, ``(model, inputs, positions, labels) -> []``."""
+    """Mean loss at positions, ``(model, inputs, positions, labels) -> []``."""
     logits: Callable[..., Tensor]
-    """Logits of masked positions, ``(model, inputs, positions) -> [rows * m, V]``."""
+    """Logits at positions, ``(model, inputs, positions) -> [rows * m, V]``."""
     row_logits: Callable[..., Tensor] = row_logits
     """Logits of rows, ``(model, inputs, mask) -> [rows, labels]``."""
 
 
-FORWARDS = {"fast": Forward(masked_loss, masked_logits), "library": Forward(library_loss, library_logits)}
+FORWARDS = {"fast": Forward(loss_at, logits_at), "library": Forward(library_loss, library_logits)}
 """Forward passes by the name that ``impl.forward`` gives them."""

@@ -104,7 +104,7 @@ def evaluate_predictions(
         logits: ``(model, batch) -> [rows * predictions, classes]``, in the order of ``labels.flatten()``.
     """
     was_training = model.training
-    model.eval()
+    model.train(False)
     size, device = batch_rows(model, data.batch["input_ids"].shape[1]), model.device
     losses, hits = [], []
     # Points of a curve are evaluated within a training step, which Lightning runs under autocast.

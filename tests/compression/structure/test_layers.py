@@ -18,7 +18,7 @@ from trainlarge.compression.structure.methods.layers import removal_order
 from trainlarge.config.structure import CHOICES, LayerList, Layers
 from trainlarge.errors import UserError
 from trainlarge.models.families import FAMILIES
-from trainlarge.models.forward import library_logits, masked_logits
+from trainlarge.models.forward import library_logits, logits_at
 
 from .conftest import DEPTH, made
 
@@ -47,7 +47,7 @@ def test_the_layers_that_are_left(
     assert smaller.config.num_hidden_layers == find_encoder(smaller).depth == len(left)
     with torch.no_grad():
         logits = smaller(tokens).logits
-        fast, library = (forward(smaller, tokens, positions) for forward in (masked_logits, library_logits))
+        fast, library = (forward(smaller, tokens, positions) for forward in (logits_at, library_logits))
         torch.testing.assert_close(fast, library, atol=1e-5, rtol=1e-5)
         _make_idle(encoder, [layer for layer in range(DEPTH) if layer not in left])
         torch.testing.assert_close(logits, encoder(tokens).logits, atol=1e-5, rtol=1e-5)

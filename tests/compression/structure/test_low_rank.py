@@ -15,7 +15,7 @@ from trainlarge.compression import Recipe, Weights, compress, load_packed, save_
 from trainlarge.compression.structure.methods.low_rank import decomposed, rank_of
 from trainlarge.config.factorize import FixedRank, LowRank
 from trainlarge.errors import UserError
-from trainlarge.models.forward import library_logits, masked_logits
+from trainlarge.models.forward import library_logits, logits_at
 
 METHODS = [LowRank(0.5), LowRank(0.7, "energy"), FixedRank(3), LowRank(0.5, embeddings=False)]
 by_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.describe())
@@ -42,7 +42,7 @@ def test_the_model_computes_with_the_products(encoder: PreTrainedModel, tokens: 
     assert compressed.sizes.parameters == smaller.num_parameters() < encoder.num_parameters()
     with torch.no_grad():
         logits = smaller(tokens).logits
-        fast, library = (forward(smaller, tokens, positions) for forward in (masked_logits, library_logits))
+        fast, library = (forward(smaller, tokens, positions) for forward in (logits_at, library_logits))
         torch.testing.assert_close(fast, library, atol=1e-4, rtol=1e-4)
         encoder.load_state_dict(compressed.expanded(), strict=False)
         torch.testing.assert_close(logits, encoder(tokens).logits, atol=1e-4, rtol=1e-4)

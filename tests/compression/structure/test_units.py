@@ -19,7 +19,7 @@ from trainlarge.compression.structure.importance import weight_importance
 from trainlarge.compression.structure.methods.units import keep_globally, keep_in_layers
 from trainlarge.config.structure import Heads, Neurons, Units
 from trainlarge.errors import UserError
-from trainlarge.models.forward import library_logits, masked_logits
+from trainlarge.models.forward import library_logits, logits_at
 
 from .conftest import DEPTH, HEADS, NEURONS
 
@@ -48,7 +48,7 @@ def test_the_fast_forward_pass_agrees(encoder: PreTrainedModel, tokens: Tensor, 
     positions = torch.tensor([[1, 5], [0, 15], [3, 4]])
     with torch.no_grad():
         expected = library_logits(smaller, tokens, positions)
-        torch.testing.assert_close(masked_logits(smaller, tokens, positions), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(logits_at(smaller, tokens, positions), expected, atol=1e-5, rtol=1e-5)
 
 
 @by_method

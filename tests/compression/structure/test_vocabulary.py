@@ -19,7 +19,7 @@ from trainlarge.compression.layout.tokens import TokenFacts, removed_share, renu
 from trainlarge.config.factorize import FixedRank
 from trainlarge.config.vocabulary import Frequent, TokenList
 from trainlarge.errors import UserError
-from trainlarge.models.forward import library_logits, masked_logits
+from trainlarge.models.forward import library_logits, logits_at
 
 from .conftest import VOCABULARY, made
 
@@ -36,7 +36,7 @@ def test_logits_are_those_of_the_tokens_that_are_left(
         expected = encoder(read).logits[..., list(left.kept)]
         torch.testing.assert_close(smaller(new).logits, expected, atol=1e-5, rtol=1e-5)
         positions = torch.tensor([[1, 5], [0, 15], [3, 4]])
-        fast, library = (forward(smaller, new, positions) for forward in (masked_logits, library_logits))
+        fast, library = (forward(smaller, new, positions) for forward in (logits_at, library_logits))
         torch.testing.assert_close(fast, library, atol=1e-5, rtol=1e-5)
     assert smaller.config.vocab_size == len(left.kept)
     assert smaller.kept_tokens.tolist() == list(left.kept)
