@@ -145,7 +145,7 @@ def test_a_job_that_is_asked_to_stop_saves_within_a_step(
 
 @pytest.mark.long
 def test_a_killed_process_goes_on_to_the_same_bits(config: Compose, run_here: Run, study: Study) -> None:
-    configs = [config(*PRUNED, "recover=retrain", "recover.budget=400 steps", "impl.save_seconds=0.02")]
+    configs = [config(*PRUNED, "recover=retrain", "recover.budget=1500 steps", "impl.save_seconds=0.02")]
     [folder] = run_here("compress", configs)
     expected = packed(folder)
     forgotten(folder, study)

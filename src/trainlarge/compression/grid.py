@@ -100,7 +100,7 @@ class _State:
     """How its tensors are stored now."""
 
     shared: Shared
-    """What the recipes share that go on from here."""
+    """What the recipes that continue from here share."""
 
     unrounded: StoredTensors = field(default_factory=dict)
     """The quantized matrices as they were before quantization, if no pruning followed."""
@@ -159,7 +159,7 @@ def compress_grid(
     """Compress one checkpoint by many recipes: yields (position in ``recipes``, result), each as if computed alone.
 
     A recipe that does not fit the model (a layer that is not there, nothing left) or needs calibration data where there
-    is none is told to ``refused`` with its position, and the others go on; without ``refused`` the error is raised.
+    is none is passed to ``refused`` with its position, and the others continue; without ``refused`` it raises.
 
     Recipes with the same first steps come one after the other, whatever their order in ``recipes``: each first step is
     carried out once for all of them, and weights are ranked once for all sparsities. Beside ``weights`` it holds, for

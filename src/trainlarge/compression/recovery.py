@@ -1,7 +1,7 @@
 """Training inside a recipe: the training loop on what is left of a checkpoint.
 
-In a study, the state is saved while it trains, in ``<study>/trunks/<recovery id>/``, from which a run that was stopped
-goes on with the same bits. The last state stays there: recipes of other jobs that begin with the same steps take it.
+In a study, the state is saved while it trains, in ``<study>/trunks/<recovery id>/``; a stopped run resumes from there
+with the same bits. The last state stays there: recipes of other jobs that begin with the same steps take it.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ def _save(run: RecoveryRun, states: TrunkStates) -> None:
     try:
         states.save(PART, run.state(), run.step)
     except OSError as error:
-        # Training can go on without this state.
+        # Training can continue without this state.
         log.warning("the state after step %s of recovery was not saved: %s", run.step, error)
     if was_running:
         run.clock.start()

@@ -110,7 +110,7 @@ class CheckpointRun:
             if loss is None:
                 continue
             started = time.time()
-            self._tell(self.cells[position], loss, started - began)
+            self._report_progress(self.cells[position], loss, started - began)
             self.job.check()
 
     def _write(self, position: int, compressed: Compressed, started: float) -> float | None:
@@ -156,7 +156,7 @@ class CheckpointRun:
         model = cast(Any, compressed.model()).to(self.implementation.device)
         return self.task.evaluate(model, _renumbered(self.evaluation_set, compressed.left.structure))
 
-    def _tell(self, cell: Cell, loss: float, seconds: float) -> None:
+    def _report_progress(self, cell: Cell, loss: float, seconds: float) -> None:
         left = [other.id for other in self.cells if other.id not in self.ended]
         done = len(self.ended)
         self.job.progress(

@@ -22,7 +22,7 @@ class Clock:
     _born: float = field(default_factory=time.perf_counter, repr=False)
 
     def start(self) -> None:
-        """Training begins or goes on."""
+        """Training starts or continues."""
         if self._started is None:
             self._started = time.perf_counter()
 
@@ -38,7 +38,7 @@ class Clock:
 
     @property
     def is_running(self) -> bool:
-        """Whether training goes on."""
+        """Whether it is counting."""
         return self._started is not None
 
     def wall(self) -> float:
@@ -46,11 +46,11 @@ class Clock:
         return self.wall_seconds + time.perf_counter() - self._born
 
     def snapshot(self) -> dict[str, float]:
-        """The state, to go on from later."""
+        """The state, to continue from later."""
         running = time.perf_counter() - self._started if self._started is not None else 0.0
         return {"train_seconds": self.train_seconds + running, "wall_seconds": self.wall()}
 
     @classmethod
     def restored(cls, snapshot: dict[str, float]) -> Clock:
-        """A stopped clock that goes on from ``snapshot``."""
+        """A stopped clock that continues from ``snapshot``."""
         return cls(snapshot["train_seconds"], snapshot["wall_seconds"])

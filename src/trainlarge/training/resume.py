@@ -1,4 +1,4 @@
-"""States of a trunk and its branches on disk, from which a run goes on as if it had never stopped.
+"""States of a trunk and its branches on disk, from which a run resumes as if it had never stopped.
 
 A state is a folder (:mod:`trainlarge.training.trunk_folder`) with ``tensors.safetensors`` (weights, optimizer state,
 training losses since the last point of the curve) and ``state.json`` (step, curve, clocks, how it was computed,
@@ -115,7 +115,7 @@ class TrunkStates:
                     self._remove(folder)
 
     def delete_branch_states(self) -> None:
-        """Remove the states of branches; the trunk's stay, so that a larger budget can go on from there."""
+        """Remove the states of branches; the trunk's stay, so that a larger budget can continue from there."""
         for folder in self.folder.glob("branch*"):
             self._remove(folder)
 

@@ -4,7 +4,7 @@ Each device keeps its share of every weight, gradient and optimizer state. torch
 weights when its forward or backward pass begins and lets them go when that ends; what is left (embeddings, last norm,
 head) is gathered for the whole pass. In the weights' place the model has ``DTensor`` parameters of the same shape.
 
-States and checkpoints are written whole, as those of one device, so that any number of devices goes on from them.
+States and checkpoints are written whole, as those of one device, so that any number of devices can resume from them.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def placed_like(tensor: Tensor, parameter: Tensor) -> Tensor:
     if not isinstance(parameter, DTensor) or isinstance(tensor, DTensor) or tensor.shape != parameter.shape:
         return tensor
     on_device = tensor.to(parameter.device)
-    # Every rank has read the same file, so none needs to be told.
+    # Every rank has read the same file, so nothing is broadcast.
     return distribute_tensor(on_device, parameter.device_mesh, parameter.placements, src_data_rank=None)
 
 

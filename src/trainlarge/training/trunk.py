@@ -84,7 +84,7 @@ class Trunk:
         """End of a branch -> step at which it left the trunk."""
 
     def train(self) -> None:
-        """Train trunk and branches in turn; the trunk goes on from where each branch left it."""
+        """Train trunk and branches in turn; the trunk continues from where each branch left it."""
         try:
             self._reach_first_branch()
         except DivergedError as error:
@@ -102,7 +102,7 @@ class Trunk:
     def _take_fixed_time(self) -> bool:
         """Take over the step time that this trunk was trained by before; whether there is one, and it still holds.
 
-        Where it does not, the steps of the cells are counted again and the trunk goes on: the budget is made good.
+        Where it does not, the steps of the cells are counted again and the trunk continues: the budget is made good.
         """
         cells = [self.job.folder(cell.id) for cell in self.job.cells]
         fixed = of_rank_0(lambda: self._fixed_time(cells))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 TRUNKS = "trunks"
-"""Folder of a study in which train jobs keep the states from which they go on."""
+"""Folder of a study in which jobs keep the states from which they resume."""
 TRUNK = "trunk"
 """Part of a run that its branches share."""
 

@@ -7,8 +7,8 @@ job, the earlier it is fixed, on fewer observations. It is the time of the shape
 towards the quiet one, so that runs of one study differ by what is left to observe: a few percent on a quiet machine.
 
 Where a later observation contradicts the fixed time (:mod:`trainlarge.sweep.step_times`), the next run of the trunk
-forgets it and measures anew. States of the trunk stay, as its rates do not depend on budgets; with
-``schedule.horizon`` in seconds they do, and the trunk is trained anew. So is all behind the warm-up with
+forgets it and measures again. States of the trunk stay, as its rates do not depend on budgets; with
+``schedule.horizon`` in seconds they do, and the trunk is trained again. So is all behind the warm-up with
 ``schedule=matched``, whose decay depends on the length.
 """
 

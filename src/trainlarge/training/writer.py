@@ -56,7 +56,7 @@ class Writer(Protocol):
         """Save a state of ``part`` at a position."""
 
     def delete_branch_states(self) -> None:
-        """Remove the states of branches; those of the trunk stay, so that a larger budget can go on from there."""
+        """Remove the states of branches; those of the trunk stay, so that a larger budget can continue from there."""
 
     def round(self, timing: StepTiming, observed: Round) -> None:
         """Keep what was observed of the time of steps."""
@@ -93,7 +93,7 @@ class StudyWriter:
         try:
             self.states.save(part, state, position)
         except OSError as error:
-            # Training can go on without this state; what cannot be written at the end will fail the cell.
+            # Training can continue without this state; what cannot be written at the end will fail the cell.
             log.warning("the state after step %d was not saved: %s", state.step, error)
 
     def delete_branch_states(self) -> None:
