@@ -20,12 +20,15 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from trainlarge.config.choices import ChosenGroup
+from trainlarge.config.launcher import LauncherConfig
 from trainlarge.config.method import METHODS
 from trainlarge.config.register import register_schema
 from trainlarge.config.schema import CompressConfig, TrainConfig
 from trainlarge.config.share import share_folder
 from trainlarge.config.sweep import SweepConfig
 from trainlarge.config.task import TASKS
+from trainlarge.config.tracking import TrackingConfig
 
 PAGE = Path(__file__).with_name("configuration.md")
 HEAD = """# Configuration
@@ -49,11 +52,21 @@ def page() -> str:
     parts = [HEAD, "## Keys of both stages, and of `train`\n", _table(TrainConfig, "", train)]
     parts += [_section(name, kind, train[name]) for name, kind in _groups(TrainConfig)]
     parts += [_section(f"task={name}", kind, {"name": name}, "task.") for name, kind in TASKS.items()]
+    parts += [*_choices("tracking", TrackingConfig), *_choices("launcher", LauncherConfig)]
     parts += [_section("sweep", SweepConfig, train["sweep"])]
     only = {name for name, _ in _groups(TrainConfig)} | {field.name for field in fields(TrainConfig)} | {"recipe"}
     parts += ["## Keys of `compress` alone\n", _table(CompressConfig, "", compress, leave_out=only - {"checkpoint"})]
     parts += [_slot(slot, methods) for slot, methods in METHODS.items()]
     return "\n".join(parts)
+
+
+def _choices(group: str, base: type[ChosenGroup]) -> Iterator[str]:
+    """A section for each choice of a group that has keys of its own."""
+    common = {field.name for field in fields(base)}
+    for name, kind in base.by_name().items():
+        if {field.name for field in fields(kind)} - common:
+            table = _table(kind, f"{group}.", {}, leave_out=common)
+            yield f"## `{group}={name}`: {_first_line(kind)}\n\n{table}"
 
 
 def _section(name: str, kind: type, defaults: Mapping[str, Any], prefix: str = "") -> str:

@@ -39,7 +39,7 @@ BAD = [
     (["train", "schedule=fixed"], "schedule.horizon=", "the budget at which"),
     (["train", "workers=0"], "workers=0", "at least 1"),
     (["train", "impl.device=tpu", "study=x"], "impl.device=tpu", "auto, cpu, cuda"),
-    (["train", "tracking.name=wanbd"], "tracking.name=wanbd", "none, wandb"),
+    (["train", "tracking.name=wanbd"], "tracking.name=wanbd", "none, wandb, csv"),
     (["train", "tracking=wandb", "tracking.mode=onlin"], "tracking.mode=onlin", "offline, online"),
     (["train", "-m", "tracking=none,wandb"], "tracking.name=none,wandb", "one value"),
     (["plan", "train", "tracking.mode=onlin"], "tracking.mode=onlin", "offline, online"),

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from trainlarge.config.tracking import WandbConfig
 from trainlarge.errors import UserError
 from trainlarge.machine.probe import StepTiming, kept
 from trainlarge.machine.step_time import Round
 from trainlarge.results.report import write_report
 from trainlarge.sweep.store import Study
 from trainlarge.tracking.mirror import mirror_study
-
-WANDB = {"name": "wandb", "mode": "offline", "project": "p", "entity": None}
 
 
 @pytest.fixture
@@ -30,7 +29,7 @@ def test_a_report_and_a_mirror_are_not_written_through_a_link(
 ) -> None:
     study = Study(Path(shutil.copytree(made_study.path, tmp_path / "made", ignore=shutil.ignore_patterns("report"))))
     (study.path / name).symlink_to(elsewhere)
-    write = write_report if name == "report" else lambda study: mirror_study(study, WANDB)
+    write = write_report if name == "report" else lambda study: mirror_study(study, WandbConfig())
     with pytest.raises(UserError, match=f"{name}=a link to {elsewhere}: allowed is a plain folder"):
         write(study)
     assert not list(elsewhere.iterdir())

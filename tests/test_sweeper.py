@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from trainlarge.commands.hydra_entry import act_on_cells
+from trainlarge.config.launcher import SlurmConfig
 
 
 def expanded(*arguments: str) -> list[Any]:
@@ -34,9 +35,11 @@ def test_a_cell_more_takes_well_under_a_hundredth_of_a_second() -> None:
 
 
 def test_quotes_are_gone_at_every_depth() -> None:
-    lists = expanded("-m", "data=text", "data.files=['a b.txt'],['b.txt',c.txt]", "launcher.sbatch=['--hold']")
+    lists = expanded(
+        "-m", "data=text", "data.files=['a b.txt'],['b.txt',c.txt]", "launcher=slurm", "launcher.sbatch=['--hold']"
+    )
     assert [config.data.files for config in lists] == [("a b.txt",), ("b.txt", "c.txt")]
-    assert lists[0].launcher.sbatch == ("--hold",)
+    assert isinstance(lists[0].launcher, SlurmConfig) and lists[0].launcher.sbatch == ("--hold",)
     [mapping] = expanded("-m", "sweep.blocks=[{arch.width:64,arch:'roberta'}]", "budget='5 s'")
     assert (mapping.arch.name, mapping.budget) == ("roberta", "5 s")
 

@@ -11,8 +11,9 @@ import torch
 from trainlarge.cli import main
 from trainlarge.commands import step_times
 from trainlarge.commands.estimate import Estimate, JobEstimate, estimate, packed_bytes
-from trainlarge.commands.step_times import StepTimes, cores_of_a_job
+from trainlarge.commands.step_times import StepTimes
 from trainlarge.config.schema import StageConfig, TrainConfig
+from trainlarge.machine.cores import cores_here
 from trainlarge.models.shape import shape_of
 from trainlarge.sweep.plan import look_ahead, make_cells
 from trainlarge.sweep.store import CellFolder, Study
@@ -30,7 +31,7 @@ def tiny(tiny: Tiny) -> Tiny:
 
 def estimate_of(study: Study, stage: str, configs: list[StageConfig], redo: bool = False) -> Estimate:
     plan = look_ahead(study, stage, make_cells(stage, configs), redo)
-    return estimate(study, plan, StepTimes(study, is_here=True, cores=cores_of_a_job(configs[0])), at_once=1)
+    return estimate(study, plan, StepTimes(study, is_here=True, cores=cores_here()), at_once=1)
 
 
 @pytest.mark.parametrize("schedule", ["cooldown", "matched"])
@@ -44,7 +45,7 @@ def test_numbers_are_those_of_the_records(tiny: Tiny, study: Study, run_here: Ru
         known = [(cell.steps, records[cell.cell]["step"]) for cell in job.cells if cell.cell not in in_seconds]
         assert all(steps == recorded for steps, recorded in known)
     again = estimate_of(study, "train", configs, redo=True)
-    timed = StepTimes(study, is_here=True, cores=cores_of_a_job(configs[0])).find(_resolved(configs[0]))
+    timed = StepTimes(study, is_here=True, cores=cores_here()).find(_resolved(configs[0]))
     for job in again.jobs:
         own = [records[cell.cell] for cell in job.cells]
         assert [(cell.steps, cell.tokens, cell.flops) for cell in job.cells] == [
@@ -136,9 +137,9 @@ def test_recovery_is_counted_once_for_the_recipes_that_share_it(
 def test_a_time_of_another_device_is_not_taken_here(tiny: Tiny, study: Study, run_here: RunHere) -> None:
     config = tiny("budget=3 steps", "impl.threads=0")
     run_here("train", [config])
-    assert StepTimes(study, is_here=True, cores=cores_of_a_job(config)).find(_resolved(config))
+    assert StepTimes(study, is_here=True, cores=cores_here()).find(_resolved(config))
     probe = time_steps(study, 0.1, device_name="Another CPU")
-    assert StepTimes(study, is_here=True, cores=cores_of_a_job(config)).find(_resolved(config)) is None
+    assert StepTimes(study, is_here=True, cores=cores_here()).find(_resolved(config)) is None
     threads = probe["key"]["implementation"]["threads"]
     elsewhere = StepTimes(study, is_here=False, cores=threads).find(_resolved(config))
     assert elsewhere and elsewhere.device_name == "Another CPU"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from trainlarge.cli import main
-from trainlarge.commands import plan as plan_of_command
+from trainlarge.launch.slurm import launcher as slurm_launcher
 from trainlarge.sweep.store import Study
 
 SWEEP = "# @package _global_\nsweep:\n  blocks:\n    - {arch.depth: [1, 2], budget: [20 steps, 40 steps]}\n"
@@ -69,7 +69,7 @@ def test_the_array_of_slurm_is_shown(
     study: Study, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SLURM_CONF", "/nowhere/slurm.conf")
-    monkeypatch.setattr(plan_of_command, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(slurm_launcher, "FORECAST_TIMEOUT_SECONDS", 0.5)
     cluster = ["launcher=slurm", "launcher.array_parallelism=2", "launcher.partition=long", "launcher.max_array_size=4"]
     plan = planned(["train", *tiny_overrides, *cluster, "seed=0,1,2,3,4"], capfd)
     assert [array[:2] for array in plan["arrays"]] == [["sbatch", "--array=0-3%2"], ["sbatch", "--array=0-0%2"]]
@@ -102,7 +102,7 @@ BAD = [
     (["plan", "train", "budget=3"], "budget=3", "with its unit"),
     (["plan", "+sweeps=nowhere/train"], "+sweeps=nowhere/train", "STUDY/STAGE.yaml"),
     (["plan", "compress", "checkpoint=every"], "checkpoint=every", "finished train cells"),
-    (["plan", "train", "launcher=slurm", "--calibrate"], "--calibrate=train, slurm", "launcher=local"),
+    (["plan", "train", "launcher=slurm", "--calibrate"], "--calibrate=train, slurm", "jobs run on this machine"),
 ]
 
 

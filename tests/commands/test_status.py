@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from trainlarge.cli import main
 from trainlarge.commands import status_view
 from trainlarge.commands.status import STALE, read_state
 from trainlarge.commands.status_view import view, watch
+from trainlarge.launch.launcher import JobState
 from trainlarge.sweep.history import last_commands, remember_command
 from trainlarge.sweep.lease import LEASE_SECONDS, Lease
 from trainlarge.sweep.status import State, Status
@@ -83,11 +85,11 @@ def test_the_command_that_goes_on_is_the_one_that_was_given(mixed: Study) -> Non
     assert len((mixed.path / "commands.jsonl").read_text().splitlines()) == 4, "what is repeated is written once"
     state = read_state(mixed)
     assert state.commands()[1:] == [command]
-    submitted = replace(state, slurm={"pending": 2, "ended": 1})
+    submitted = replace(state, submitted={"slurm": Counter({JobState.PENDING: 2, JobState.ENDED: 1})})
     assert submitted.commands()[1:] == [command], "a failed cell is not in the queue any more"
     cells = tuple(cell for cell in state.cells if cell.state not in (State.FAILED, STALE))
     assert replace(submitted, cells=cells).commands() == ["trainlarge status mixed --watch"]
-    assert replace(submitted, cells=cells, slurm={"lost": 1}).commands() == [command]
+    assert replace(submitted, cells=cells, submitted={"slurm": Counter({JobState.LOST: 1})}).commands() == [command]
 
 
 def test_a_cell_whose_heart_beats_is_never_stale(mixed: Study, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ LOCAL = [
     (["workers=-3"], "workers=-3", "at least 1"),
     (["workers=all"], "workers=all", "a whole number"),
     (["launcher=pbs"], "launcher=pbs", "local, slurm"),
-    (["launcher.name=pbs"], "launcher=pbs", "local, slurm"),
+    (["launcher.name=pbs"], "launcher.name=pbs", "local, slurm"),
 ]
 SLURM = [
     (["launcher.partion=gpu"], "launcher.partion=gpu", "did you mean partition?"),

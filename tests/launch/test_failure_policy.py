@@ -16,9 +16,9 @@ from rich.console import Console
 
 from trainlarge.cli import main
 from trainlarge.commands.launch_flags import with_keys
-from trainlarge.config.schema import LauncherConfig, StageConfig, TrainConfig
+from trainlarge.config.launcher import LauncherConfig
+from trainlarge.config.schema import StageConfig, TrainConfig
 from trainlarge.launch.engine import CellsFailedError, report_failures, run_cells
-from trainlarge.launch.failure_policy import FailurePolicy
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
@@ -119,23 +119,17 @@ def test_the_policy_is_no_part_of_a_cell(tiny: Tiny) -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "failed", "stops"),
+    ("config", "failed", "stops"),
     [
-        (FailurePolicy(), 100, False),
-        (FailurePolicy(max_failures=2), 1, False),
-        (FailurePolicy(max_failures=2), 2, True),
-        (FailurePolicy(fail_fast=True), 0, False),
-        (FailurePolicy(fail_fast=True, max_failures=9), 1, True),
+        (LauncherConfig(), 100, False),
+        (LauncherConfig(max_failures=2), 1, False),
+        (LauncherConfig(max_failures=2), 2, True),
+        (LauncherConfig(fail_fast=True), 0, False),
+        (LauncherConfig(fail_fast=True, max_failures=9), 1, True),
     ],
 )
-def test_when_a_policy_stops(policy: FailurePolicy, failed: int, stops: bool) -> None:
-    assert (policy.stop_reason(failed) is not None) == stops
-
-
-def test_the_keys_of_the_launcher_make_the_policy() -> None:
-    launcher = LauncherConfig(retries=1, max_failures=2, fail_fast=True)
-    assert FailurePolicy.of(launcher) == FailurePolicy(1, 2, True)
-    assert FailurePolicy.of(LauncherConfig()) == FailurePolicy()
+def test_when_failures_stop_a_command(config: LauncherConfig, failed: int, stops: bool) -> None:
+    assert (config.stop_reason(failed) is not None) == stops
 
 
 def test_flags_stand_for_keys_wherever_they_stand() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from trainlarge.config.launcher import LauncherConfig
 from trainlarge.config.schema import TrainConfig
-from trainlarge.launch.failure_policy import FailurePolicy
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.local import job_queue
 from trainlarge.launch.local.job_queue import JobQueue
@@ -34,7 +34,7 @@ def write(study: Study, cell_id: str, state: State) -> None:
 
 def test_a_held_cell_is_left_to_its_holder_and_not_run_again_once_done(study: Study, plan: Plan) -> None:
     first, second = (job.cell_ids[0] for job in plan.jobs)
-    other, queue = hold(study, first), JobQueue(study, plan, FailurePolicy())
+    other, queue = hold(study, first), JobQueue(study, plan, LauncherConfig())
     mine = queue.take()
     assert mine and mine.cell_ids == (second,) and queue.take() is None
     write(study, second, State.FAILED)
@@ -49,7 +49,7 @@ def test_a_held_cell_is_left_to_its_holder_and_not_run_again_once_done(study: St
 @pytest.mark.parametrize("left", [State.PREEMPTED, State.QUEUED, State.RUNNING])
 def test_what_a_holder_leaves_is_taken_over(left: State, study: Study, plan: Plan) -> None:
     first = plan.jobs[0].cell_ids[0]
-    other, queue = hold(study, first), JobQueue(study, plan, FailurePolicy())
+    other, queue = hold(study, first), JobQueue(study, plan, LauncherConfig())
     assert queue.take() != plan.jobs[0]
     other._held[first].lease.release()
     write(study, first, left)
@@ -57,10 +57,10 @@ def test_what_a_holder_leaves_is_taken_over(left: State, study: Study, plan: Pla
     assert queue.take() == plan.jobs[0]
 
 
-@pytest.mark.parametrize(("policy", "again"), [(FailurePolicy(), False), (FailurePolicy(retries=1), True)])
-def test_a_failure_elsewhere_counts_as_one(policy: FailurePolicy, again: bool, study: Study, plan: Plan) -> None:
+@pytest.mark.parametrize(("config", "again"), [(LauncherConfig(), False), (LauncherConfig(retries=1), True)])
+def test_a_failure_elsewhere_counts_as_one(config: LauncherConfig, again: bool, study: Study, plan: Plan) -> None:
     first = plan.jobs[0].cell_ids[0]
-    other, queue = hold(study, first), JobQueue(study, plan, policy)
+    other, queue = hold(study, first), JobQueue(study, plan, config)
     queue.take()
     other.fail(first, ValueError("broken"))
     queue.look_elsewhere()
@@ -69,12 +69,12 @@ def test_a_failure_elsewhere_counts_as_one(policy: FailurePolicy, again: bool, s
 
 def test_without_waiting_held_cells_are_nobody_s_business(study: Study, plan: Plan) -> None:
     hold(study, plan.jobs[0].cell_ids[0])
-    queue = JobQueue(study, plan, FailurePolicy(), waits=False)
+    queue = JobQueue(study, plan, LauncherConfig(wait=False))
     assert queue.take() == plan.jobs[1] and queue.take() is None and not queue.is_open
 
 
 def test_a_job_that_was_asked_to_stop_is_not_started_again(study: Study, plan: Plan) -> None:
-    queue = JobQueue(study, plan, FailurePolicy())
+    queue = JobQueue(study, plan, LauncherConfig())
     job = queue.take()
     assert job
     write(study, job.cell_ids[0], State.PREEMPTED)
@@ -84,7 +84,7 @@ def test_a_job_that_was_asked_to_stop_is_not_started_again(study: Study, plan: P
 
 
 def test_nothing_is_given_out_after_too_many_failures(study: Study, plan: Plan) -> None:
-    queue = JobQueue(study, plan, FailurePolicy(max_failures=1))
+    queue = JobQueue(study, plan, LauncherConfig(max_failures=1))
     job = queue.take()
     assert job and queue.is_open
     write(study, job.cell_ids[0], State.FAILED)

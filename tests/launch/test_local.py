@@ -21,7 +21,7 @@ from trainlarge.config.plain import to_plain
 from trainlarge.config.schema import TrainConfig
 from trainlarge.launch.engine import CellsFailedError, report_failures, run_cells
 from trainlarge.launch.job import RunningJob
-from trainlarge.launch.local import launcher as local
+from trainlarge.launch.local import processes
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
@@ -118,7 +118,7 @@ def test_a_job_that_is_killed_since_it_does_not_stop_is_preempted(
         os.kill(holder_of(folder), signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(local, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.2)
     hand = threading.Thread(target=freeze_it_and_interrupt)
     hand.start()
     with pytest.raises(KeyboardInterrupt):
@@ -136,7 +136,7 @@ def test_a_preempted_cell_whose_process_dies_before_it_claims_has_failed(
     folder.freeze(cell)
     folder.write_status(Status(State.PREEMPTED, attempts=1))
     # Stands for a process that cannot begin: it gets arguments that it cannot take.
-    monkeypatch.setattr(local, "_run_in_child", operator.neg)
+    monkeypatch.setattr(processes, "_run_in_child", operator.neg)
     with pytest.raises(CellsFailedError):
         run_cells("train", [tiny()], quiet())
     assert folder.status().state is State.FAILED and folder.status().error == "the process ended with status 1"

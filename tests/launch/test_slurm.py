@@ -22,7 +22,8 @@ from rich.console import Console
 from trainlarge.cli import main
 from trainlarge.config.schema import TrainConfig
 from trainlarge.launch.engine import run_cells
-from trainlarge.launch.slurm.state import SlurmJob, SlurmState, slurm_jobs
+from trainlarge.launch.launcher import JobState
+from trainlarge.launch.slurm.state import SlurmJob, slurm_jobs
 from trainlarge.launch.slurm.submission import submissions
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.plan import make_cells
@@ -146,7 +147,7 @@ def test_a_job_that_raises_is_failed_to_slurm_too(
     [bad] = submit(["data.vocab_size=100000"])
     wait_for(lambda: slurm_word(bad, study) == "FAILED")
     assert bad.status().state is State.FAILED and "data.vocab_size=100000" in (bad.status().error or "")
-    assert job_of(bad, study).state is SlurmState.ENDED and is_claimable(bad)
+    assert job_of(bad, study).state is JobState.ENDED and is_claimable(bad)
     if "accounting" in request.node.name:
         wait_for(lambda: "FAILED|1:0" in slurm("sacct", "-X", "-n", "-P", "-o", "State,ExitCode"), seconds=20)
 
@@ -157,12 +158,12 @@ def test_cancelled_jobs_are_lost_within_a_minute_and_claimable(cluster: Path, st
     wait_for(lambda: trains(running))
     if slurm_word(running, study) == "PENDING":
         running, pending = pending, running
-    assert job_of(pending, study).state is SlurmState.PENDING
+    assert job_of(pending, study).state is JobState.PENDING
     slurm("scancel", task(pending, study))
-    wait_for(lambda: job_of(pending, study).state is SlurmState.LOST, seconds=60)
+    wait_for(lambda: job_of(pending, study).state is JobState.LOST, seconds=60)
     assert pending.status().state is State.QUEUED and is_claimable(pending)
     slurm("scancel", task(running, study))
-    wait_for(lambda: job_of(running, study).state is SlurmState.LOST, seconds=60)
+    wait_for(lambda: job_of(running, study).state is JobState.LOST, seconds=60)
     assert running.status().state is State.PREEMPTED and is_claimable(running), "it had the time to say so"
     assert "PENDING" not in slurm("squeue", "-h", "-o", "%T"), "a cancelled job does not requeue itself"
     submit(["seed=0", "seed=1"], ENDLESS, sbatch=["--hold"])
@@ -189,7 +190,7 @@ def test_the_signal_before_the_time_limit_puts_a_job_back_into_the_queue(
     wait_for(lambda: trains(folder))
     slurm("scancel", "--batch", "--signal=USR1", task(folder, study))
     wait_for(lambda: folder.status().state is State.PREEMPTED, seconds=20)
-    assert job_of(folder, study).state in (SlurmState.PENDING, SlurmState.RUNNING), "not lost"
+    assert job_of(folder, study).state in (JobState.PENDING, JobState.RUNNING), "not lost"
     wait_for(lambda: folder.is_done())
     assert folder.status().attempts == 2
 
@@ -250,7 +251,7 @@ def test_an_enclosing_job_does_not_leak_and_a_job_that_dies_at_once_is_lost(
     [folder] = submit(["seed=0"], setup=[f"env > {tmp_path}/environment", "echo no such module", "exit 3"])
     monkeypatch.undo()
     monkeypatch.setenv("SLURM_CONF", str(cluster / "etc" / "slurm.conf"))
-    wait_for(lambda: job_of(folder, study).state is SlurmState.LOST, seconds=60)
+    wait_for(lambda: job_of(folder, study).state is JobState.LOST, seconds=60)
     seen = set((tmp_path / "environment").read_text().splitlines())
     assert not seen & {f"{name}={value}" for name, value in foreign.items()} and "SLURM_JOB_PARTITION=main" in seen
     [log] = submissions(study)[0].logs.iterdir()
@@ -294,7 +295,7 @@ def test_a_job_that_times_out_goes_back_into_the_queue(cluster: Path, study: Stu
     [folder] = submit(["seed=0"], ENDLESS, partition="short", time="1 min", signal_lead=20)
     wait_for(lambda: trains(folder) and folder.status().attempts == 1)
     wait_for(lambda: trains(folder) and folder.status().attempts == 2, seconds=240)
-    assert job_of(folder, study).state is SlurmState.RUNNING
+    assert job_of(folder, study).state is JobState.RUNNING
 
 
 @pytest.mark.long

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from trainlarge.commands.status import read_state
+from trainlarge.config.launcher import LauncherConfig, SlurmConfig
 from trainlarge.config.schema import TrainConfig
-from trainlarge.launch.failure_policy import FailurePolicy
 from trainlarge.launch.slurm import failures as slurm_failures
 from trainlarge.launch.slurm.failures import Failures
 from trainlarge.launch.slurm.submission import Submission
@@ -66,7 +66,9 @@ def submit(study: Study, tiny: Callable[..., TrainConfig]) -> Callable[..., Subm
         configs = [tiny("launcher=slurm", BROKEN, f"seed={seed}", *overrides) for seed in range(seeds)]
         plan = make_plan(study, "train", make_cells("train", configs))
         jobs = [job.cell_ids for job in plan.jobs]
-        return Submission.new(study, "train", jobs, configs[0].launcher, []).write()
+        launcher = configs[0].launcher
+        assert isinstance(launcher, SlurmConfig)
+        return Submission.new(study, "train", jobs, launcher, []).write()
 
     return submitted
 
@@ -111,7 +113,7 @@ class Stop:
 
 def test_a_running_task_hears_of_a_failure_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm_failures, "LOOK_SECONDS", 0.02)
-    failures, stop = Failures(tmp_path / "noted", FailurePolicy(fail_fast=True)), Stop()
+    failures, stop = Failures(tmp_path / "noted", LauncherConfig(fail_fast=True)), Stop()
     with failures.watched(stop):  # type: ignore[arg-type]
         assert not stop.asked.wait(0.2)
         failures.add(["0123456789ab"])
@@ -119,7 +121,7 @@ def test_a_running_task_hears_of_a_failure_of_another(tmp_path: Path, monkeypatc
 
 
 def test_failures_are_counted_cell_by_cell(tmp_path: Path) -> None:
-    failures = Failures(tmp_path / "noted", FailurePolicy(retries=1, max_failures=2))
+    failures = Failures(tmp_path / "noted", LauncherConfig(retries=1, max_failures=2))
     assert failures.stop_reason() is None
     assert failures.add(["a", "b"]) == {"a", "b"} and failures.stop_reason() is None
     assert failures.add(["a"]) == set() and failures.stop_reason() is None, "b may still do it"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from trainlarge.config.launcher import SlurmConfig
 from trainlarge.config.schema import TrainConfig
 from trainlarge.launch import early_stop
 from trainlarge.launch.job import LostLeaseError, RunningJob
@@ -74,7 +75,7 @@ def task(study: Study, folder: CellFolder, monkeypatch: pytest.MonkeyPatch) -> S
     monkeypatch.setattr(early_stop.signal, "signal", lambda number, handler: None)
     for name, value in {"JOB_ID": "7", "ARRAY_JOB_ID": "7", "ARRAY_TASK_ID": "0"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    return Submission.new(study, "train", [(folder.id,)], {"max_requeues": 2}, []).write()
+    return Submission.new(study, "train", [(folder.id,)], SlurmConfig(max_requeues=2), []).write()
 
 
 def test_a_task_leaves_the_cells_of_a_living_holder_alone(study: Study, folder: CellFolder, task: Submission) -> None:

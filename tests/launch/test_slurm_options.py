@@ -7,17 +7,16 @@ from pathlib import Path
 import pytest
 
 from trainlarge.cli import main
+from trainlarge.config.launcher import SlurmConfig
 from trainlarge.config.plain import from_plain
-from trainlarge.config.schema import LauncherConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.slurm.command import SlurmRefusedError, clean_environment, first_complaint, slurm_command
-from trainlarge.launch.slurm.launcher import SlurmLauncher
 from trainlarge.launch.slurm.options import explain_refusal, sbatch_options
 from trainlarge.sweep.store import Study
 
 
-def launcher(**keys: object) -> LauncherConfig:
-    return from_plain(LauncherConfig, {"name": "slurm", **keys}, "launcher")
+def launcher(**keys: object) -> SlurmConfig:
+    return from_plain(SlurmConfig, keys, "launcher")
 
 
 def test_every_key_becomes_its_option() -> None:
@@ -52,12 +51,12 @@ def test_what_is_not_set_is_left_to_the_cluster() -> None:
 )  # fmt: skip
 def test_a_wrong_value_names_its_key_before_slurm_is_asked(key: str, value: object) -> None:
     with pytest.raises(UserError, match=f"^launcher.{key}="):
-        SlurmLauncher(launcher(**{key: value}))
+        launcher(**{key: value})
 
 
 def test_a_time_limit_leaves_room_for_its_signal() -> None:
     with pytest.raises(UserError, match="launcher.signal_lead=180: allowed is less than the time limit of 120 s"):
-        sbatch_options(launcher(time="2 min"))
+        launcher(time="2 min")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +89,7 @@ def test_an_enclosing_job_does_not_leak(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_command_that_is_silent_is_given_up() -> None:
     with pytest.raises(UserError, match="sleep was silent for 0 s"):
-        slurm_command("sleep", "5", patience=0.1)
+        slurm_command("sleep", "5", timeout=0.1)
 
 
 def test_a_command_that_fails_says_why() -> None:

@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import pytest
 
+from trainlarge.config.launcher import SlurmConfig
 from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
+from trainlarge.launch.launcher import JobState
 from trainlarge.launch.slurm import state as slurm_state
 from trainlarge.launch.slurm.command import SlurmRefusedError
-from trainlarge.launch.slurm.state import SlurmState, slurm_jobs
+from trainlarge.launch.slurm.state import slurm_jobs
 from trainlarge.launch.slurm.submission import SlurmArray, Submission, submissions
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.status import State, Status
@@ -32,7 +34,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
     """What each command of SLURM answers."""
     answers: Answers = {"squeue": "", "sacct": SlurmRefusedError("accounting storage is disabled")}
 
-    def command(name: str, *arguments: str, patience: float = 0) -> str:
+    def command(name: str, *arguments: str, timeout: float = 0) -> str:
         answer = answers[name]
         if isinstance(answer, Exception):
             raise answer
@@ -43,12 +45,12 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
 
 
 def submit(study: Study, jobs: list[tuple[str, ...]], number: int = 5, age: float = 100) -> Submission:
-    submission = Submission.new(study, "train", jobs, {"name": "slurm"}, [])
+    submission = Submission.new(study, "train", jobs, SlurmConfig(), [])
     submission = replace(submission, created=submission.created - age)
     return submission.with_array(SlurmArray(number, 0, len(jobs))).write()
 
 
-def states(study: Study) -> list[SlurmState]:
+def states(study: Study) -> list[JobState]:
     return [job.state for job in slurm_jobs(study)]
 
 
@@ -61,7 +63,7 @@ def test_a_submission_round_trips(study: Study, cells: list[str]) -> None:
 
 @pytest.mark.parametrize("stage, cell", [("train", "../../x"), ("train", "x"), ("..", "0" * 12)])
 def test_a_submission_that_leads_out_of_the_study_is_refused(study: Study, stage: str, cell: str) -> None:
-    path = replace(Submission.new(study, stage, [(cell,)], {"name": "slurm"}, [])).write().path
+    path = replace(Submission.new(study, stage, [(cell,)], SlurmConfig(), [])).write().path
     with pytest.raises(ValueError, match="names something else than cells"):
         Submission.read(path)
 
@@ -69,7 +71,7 @@ def test_a_submission_that_leads_out_of_the_study_is_refused(study: Study, stage
 def test_squeue_tells_what_is_to_come(study: Study, cells: list[str], answers: Answers) -> None:
     submit(study, [(cell,) for cell in cells])
     answers["squeue"] = "5|0|RUNNING|None\n5|1|PENDING|Resources\n5|2|COMPLETING|None\n5|3|REQUEUE_HOLD|launch failed\n"
-    assert states(study) == [SlurmState.RUNNING, SlurmState.PENDING, SlurmState.RUNNING, SlurmState.PENDING]
+    assert states(study) == [JobState.RUNNING, JobState.PENDING, JobState.RUNNING, JobState.PENDING]
     assert slurm_jobs(study)[1].slurm_says == "PENDING (Resources)"
 
 
@@ -79,28 +81,28 @@ def test_what_slurm_has_given_up_with_an_unfinished_cell_is_lost(
 ) -> None:
     submit(study, [(cells[0],)])
     answers["squeue"] = f"5|0|{word}|None\n" if word else ""
-    assert states(study) == [SlurmState.LOST]
+    assert states(study) == [JobState.LOST]
     for state in (State.DONE, State.FAILED):
         study.folder("train", cells[0]).write_status(Status(state))
-        assert states(study) == [SlurmState.ENDED]
+        assert states(study) == [JobState.ENDED]
 
 
 def test_a_cell_with_a_heartbeat_is_not_lost(study: Study, cells: list[str], answers: Answers) -> None:
     submit(study, [(cells[0],)])
     answers["squeue"] = "5|0|FAILED|NonZeroExitCode\n"
     with RunningJob.claim(study, "train", [cells[0]]).running():
-        assert states(study) == [SlurmState.RUNNING]
+        assert states(study) == [JobState.RUNNING]
 
 
 def test_a_job_of_just_now_may_not_be_in_the_queue_yet(study: Study, cells: list[str], answers: Answers) -> None:
     submit(study, [(cells[0],)], age=0)
-    assert states(study) == [SlurmState.PENDING]
+    assert states(study) == [JobState.PENDING]
 
 
 def test_a_number_that_slurm_has_forgotten_is_no_error(study: Study, cells: list[str], answers: Answers) -> None:
     submit(study, [(cells[0],)])
     answers["squeue"] = SlurmRefusedError("Invalid job id specified")
-    assert states(study) == [SlurmState.LOST]
+    assert states(study) == [JobState.LOST]
 
 
 @pytest.mark.parametrize("error", [UserError("launcher", "slurm", "..."), SlurmRefusedError("Unable to contact")])
@@ -110,7 +112,7 @@ def test_without_slurm_the_folder_still_tells(
     submit(study, [(cells[0],), (cells[1],)])
     answers["squeue"] = error
     study.folder("train", cells[0]).write_status(Status(State.DONE))
-    assert states(study) == [SlurmState.ENDED, SlurmState.UNKNOWN]
+    assert states(study) == [JobState.ENDED, JobState.UNKNOWN]
 
 
 def test_accounting_adds_the_word_that_squeue_has_forgotten(study: Study, cells: list[str], answers: Answers) -> None:

@@ -16,13 +16,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from trainlarge.config.schema import TrainConfig
+from trainlarge.config.launcher import LocalConfig
+from trainlarge.config.schema import StageConfig, TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.engine import run_cells
-from trainlarge.launch.local.options import LocalOptions
+from trainlarge.launch.local.shares import shares
 from trainlarge.machine import devices
 from trainlarge.machine.devices import visible_devices
 from trainlarge.machine.environment import VISIBLE_DEVICES
+from trainlarge.machine.resources import Resources
 from trainlarge.sweep.stages import runner_modules
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -90,12 +92,14 @@ def test_without_nvidia_smi_the_driver_counts(tmp_path: Path, monkeypatch: pytes
     devices._listed.cache_clear()
 
 
-def options(tiny: Tiny, *overrides: str) -> LocalOptions:
-    return LocalOptions.of([tiny(*overrides)])
+def shared(tiny: Tiny, *overrides: str) -> tuple[Resources, ...]:
+    config = tiny(*overrides)
+    assert isinstance(config.launcher, LocalConfig)
+    return shares(config.launcher, [config])
 
 
 def masks(tiny: Tiny, *overrides: str) -> list[tuple[str, ...]]:
-    return [share.devices for share in options(tiny, *overrides).shares]
+    return [share.devices for share in shared(tiny, *overrides)]
 
 
 def test_there_are_as_many_jobs_as_devices_and_each_has_its_own(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,14 +111,14 @@ def test_there_are_as_many_jobs_as_devices_and_each_has_its_own(tiny: Tiny, monk
     assert masks(tiny, "launcher.per_device=2", "workers=4") == [("4",), ("5",), ("7",), ("4",)]
     assert masks(tiny, "impl.device=cpu", "workers=9") == [()] * 9
     monkeypatch.setenv(VISIBLE_DEVICES, "")
-    assert masks(tiny) == [()] and options(tiny).shares[0].jobs_per_device == 1
+    assert masks(tiny) == [()] and shared(tiny)[0].jobs_per_device == 1
 
 
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["workers=4"], "workers=4: allowed is at most 2: 2 GPUs, one for a job, launcher.per_device=1"),
-        (["workers=2", "impl.devices=2"], "workers=2: allowed is at most 1: 2 GPUs, impl.devices=2 for a job"),
+        (["workers=4"], "workers=4: allowed is at most 2: 2 GPUs, one per job, launcher.per_device=1"),
+        (["workers=2", "impl.devices=2"], "workers=2: allowed is at most 1: 2 GPUs, impl.devices=2 per job"),
         (["impl.devices=3"], "impl.devices=3: allowed is at most 2"),
         (["launcher.per_device=2", "budget=30 min"], "launcher.per_device=2: allowed is 1 with budget=30 min"),
         (["launcher.per_device=2", "schedule=fixed", "schedule.horizon=1 h"], "1 with schedule.horizon=1 h"),
@@ -126,7 +130,7 @@ def test_what_the_devices_cannot_serve_is_refused(
 ) -> None:
     monkeypatch.setenv(VISIBLE_DEVICES, "0,1")
     with pytest.raises(UserError) as error:
-        options(tiny, *overrides)
+        shared(tiny, *overrides)
     assert told in str(error.value)
 
 
@@ -144,7 +148,7 @@ def overlaps(first: dict[str, Any], second: dict[str, Any]) -> bool:
 def test_no_device_has_two_jobs_at_once(tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VISIBLE_DEVICES, "4,GPU-8a1c")
     run_cells("train", [tiny(f"seed={seed}", "impl.threads=1") for seed in range(4)], Console(file=io.StringIO()))
-    spans: dict[str, list[dict[str, Any]]] = {}
+    spans: dict[str, list[StageConfig]] = {}
     for folder in study.folders("train"):
         spans.setdefault(seen(folder), []).append(folder.record()["provenance"])
         assert folder.record()["environment"]["per_device"] == 1

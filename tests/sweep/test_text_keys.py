@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from trainlarge.cli import main
 from trainlarge.commands.hydra_entry import act_on_cells
+from trainlarge.config.launcher import SlurmConfig
 from trainlarge.config.method import METHODS
 from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
@@ -38,9 +39,9 @@ def expanded(stage: str, *arguments: str) -> list[Any]:
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_text_on_the_command_line(text: str) -> None:
-    [config] = expanded(
-        "train", f"study={text}", f"checkpoint={text}", f"data.files=[{text},'{text}']", f"launcher.account={text}"
-    )
+    launcher = ("launcher=slurm", f"launcher.account={text}")
+    [config] = expanded("train", f"study={text}", f"checkpoint={text}", f"data.files=[{text},'{text}']", *launcher)
+    assert isinstance(config.launcher, SlurmConfig)
     assert (config.study, config.checkpoint, config.launcher.account) == (text, text, text)
     assert config.data.files == (text, text)
 
@@ -52,8 +53,10 @@ def test_text_in_a_sweep_on_the_command_line() -> None:
         (text, study) for text in texts for study in ("1.1", "1.10")
     ]
     assert {config.seed for config in configs} == {10}
-    [config] = expanded("train", "-m", "sweep.blocks=[{checkpoint: 821e97645060, launcher.time: 1_0}]")
-    assert (config.checkpoint, config.launcher.time) == ("821e97645060", "1_0")
+    blocks = "sweep.blocks=[{checkpoint: 821e97645060, launcher.account: 1_0}]"
+    [config] = expanded("train", "-m", "launcher=slurm", blocks)
+    assert isinstance(config.launcher, SlurmConfig)
+    assert (config.checkpoint, config.launcher.account) == ("821e97645060", "1_0")
 
 
 @pytest.mark.parametrize("key", sorted(text_keys() - {"sweep"}))
@@ -136,15 +139,15 @@ def test_a_sweep_file_names_its_study_and_checkpoints(
     folder = tmp_path / "sweeps" / text.replace(":", "_")
     folder.mkdir(parents=True)
     (folder / "train.yaml").write_text(
-        f"# @package _global_\nstudy: {text}\nlauncher: {{time: {text}}}\n"
+        f"# @package _global_\nstudy: {text}\nlauncher: {{account: {text}}}\n"
         f"sweep:\n  blocks:\n    - {{checkpoint: [{text}, 1e5], seed: 1_0}}\n"
     )
     monkeypatch.chdir(tmp_path)
-    configs = expanded("train", "-m", f"+sweeps={folder.name}/train")
+    configs = expanded("train", "-m", "launcher=slurm", f"+sweeps={folder.name}/train")
     assert [(config.study, config.checkpoint, config.seed) for config in configs] == [
         (text, text, 10), (text, "1e5", 10)
     ]  # fmt: skip
-    assert configs[0].launcher.time == text
+    assert isinstance(configs[0].launcher, SlurmConfig) and configs[0].launcher.account == text
 
 
 def test_a_folder_of_configurations_of_ones_own(tmp_path: Path) -> None:
@@ -201,10 +204,9 @@ def test_studies_with_names_like_numbers_are_apart(
 
 def test_ids_of_cells_stay(tiny: Callable[..., TrainConfig]) -> None:
     """A value that was read rightly is read as before."""
-    [config] = expanded("train", "data.text_column=text", "launcher.gpus=2", "tracking.project=2026", "arch=roberta")
-    quoted = expanded(
-        "train", "data.text_column='text'", "launcher.gpus='2'", "tracking.project='2026'", "arch=roberta"
-    )
+    common = ("arch=roberta", "launcher=slurm")
+    [config] = expanded("train", "data.text_column=text", "launcher.gpus=2", "tracking.project=2026", *common)
+    quoted = expanded("train", "data.text_column='text'", "launcher.gpus='2'", "tracking.project='2026'", *common)
     assert [config] == quoted and Cell("train", config).id == Cell("train", quoted[0]).id
 
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ import pytest
 
 import made
 import wandb_file
-from trainlarge.config.tracking import TrackingConfig
+from trainlarge.config.tracking import CsvConfig, TrackingConfig, WandbConfig
 from trainlarge.errors import UserError
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.store import Study
-from trainlarge.tracking.mirror import AXES, RECIPE_COLUMNS, mirror_study
+from trainlarge.tracking.mirror import RECIPE_COLUMNS, mirror_study
+from trainlarge.tracking.wandb import AXES
 
-TRACKING = TrackingConfig()
+TRACKING = WandbConfig()
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,30 @@ def test_a_run_is_written_once_and_again_when_its_record_changes(tmp_path: Path)
     assert mirror_study(study, TRACKING) == 1
 
 
+def test_a_mirror_from_before_there_were_several_is_not_written_again(tmp_path: Path) -> None:
+    study = made.make_study(tmp_path / "some", budgets=(7.5,), compressed=False)
+    mirror_study(study, TRACKING)
+    for marker in study.path.glob("train/*/mirror.json"):
+        entries = json.loads(marker.read_text())
+        marker.write_text(json.dumps({key.removeprefix("wandb "): entry for key, entry in entries.items()}))
+    assert mirror_study(study, TRACKING) == 0
+
+
+def test_csv_files_have_the_same_rows_and_are_a_mirror_of_their_own(tmp_path: Path) -> None:
+    study = made.make_study(tmp_path / "some", budgets=(7.5,))
+    assert mirror_study(study, CsvConfig()) == 6 and mirror_study(study, TRACKING) == 6
+    assert mirror_study(study, CsvConfig()) == 0 and mirror_study(study, TRACKING) == 0
+    for folder in study.folders("train"):
+        with (study.path / "csv" / f"{folder.id}.csv").open(newline="") as file:
+            read = list(csv.DictReader(file))
+        rows = folder.metrics()
+        assert [{key: value for key, value in row.items() if value} for row in read] == [
+            {key: str(value) for key, value in row.items() if value is not None} for row in rows
+        ]
+        text = (study.path / "csv" / f"{folder.id}-compress.csv").read_text()
+        assert text.startswith("file_bytes,loss,accuracy,loss_increase\n")
+
+
 def test_mirroring_takes_little_time(made_study: Study, tmp_path: Path) -> None:
     study = Study(shutil.copytree(made_study.path, tmp_path / "some", ignore=shutil.ignore_patterns("compress")))
     start = time.perf_counter()
@@ -137,7 +162,7 @@ def test_none_writes_nothing_and_a_study_without_results_has_no_runs(tmp_path: P
     assert mirror_study(Study(tmp_path / "nothing"), TRACKING) == 0
 
 
-@pytest.mark.parametrize(("key", "allowed"), [("name", "none, wandb"), ("mode", "offline, online")])
+@pytest.mark.parametrize(("key", "allowed"), [("name", "none, wandb, csv"), ("mode", "offline, online")])
 def test_an_unknown_choice_is_refused(key: str, allowed: str) -> None:
     with pytest.raises(UserError, match=f"tracking.{key}=other: allowed is {allowed}"):
-        replace(TRACKING, **{key: "other"})
+        TrackingConfig.kind({"name": "wandb", key: "other"})(**{key: "other"})

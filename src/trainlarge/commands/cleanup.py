@@ -1,7 +1,7 @@
-"""Freeing the space of what a study does not need any more: found first, told, and removed only when that is wanted.
+"""Frees the space of what a study does not need any more: found and shown first, removed only on request.
 
 Results are never touched: configurations, states, records, metrics and logs stay, so a done study stays done. A cell
-that somebody holds is left alone: its lease is taken before anything of it is removed. Nothing is removed that a link
+that a process holds is left alone: its lease is taken before anything of it is removed. Nothing is removed that a link
 leads to, at most the link itself.
 """
 
@@ -55,7 +55,7 @@ class Removable:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to look for beside that which is never needed."""
+    """What to look for besides what is never needed."""
 
     checkpoints: bool = False
     """Weights of train cells that are done, where no compress cell is still to be made from them."""
@@ -144,7 +144,7 @@ class _Look:
         return found
 
     @cached_property
-    def awaited(self) -> set[str]:
+    def needed_by_compress(self) -> set[str]:
         """Ids of train cells from which a compress cell is still to be made."""
         unfinished = (folder for folder, is_done in self.done.items() if folder.stage == "compress" and not is_done)
         return {folder.cell().as_compress.checkpoint for folder in unfinished}
@@ -191,7 +191,7 @@ def _leases(look: _Look) -> Iterator[Removable]:
 
 def _checkpoints(look: _Look) -> Iterator[Removable]:
     for folder in look.done_cells("train") if look.wanted.checkpoints else ():
-        if os.path.lexists(folder.checkpoint) and folder.id not in look.awaited and not look.is_kept(folder):
+        if os.path.lexists(folder.checkpoint) and folder.id not in look.needed_by_compress and not look.is_kept(folder):
             yield Removable.of("checkpoints", [folder.checkpoint], [folder])
 
 
@@ -204,10 +204,10 @@ def _packed(look: _Look) -> Iterator[Removable]:
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         # Renamed first: half a folder must not be taken for a whole one should this be interrupted.
-        doomed = path.with_name(f".{path.name.removeprefix('.')}.removed.tmp")
-        files.remove(doomed)
-        path.rename(doomed)
-        shutil.rmtree(doomed)
+        trash = path.with_name(f".{path.name.removeprefix('.')}.removed.tmp")
+        files.remove(trash)
+        path.rename(trash)
+        shutil.rmtree(trash)
     else:
         path.unlink(missing_ok=True)
 

@@ -29,7 +29,7 @@ def end(outcomes: list[Outcome]) -> int:
 def _mirror(outcome: Outcome) -> None:
     """Bring the mirror up to date with what is done; the study folder stays the truth, so a failure is a warning."""
     tracking = outcome.plan.cells[0].config.tracking
-    if tracking.name == "none":
+    if tracking.written_by is None:
         return
     from trainlarge.tracking.mirror import mirror_study
 

@@ -88,7 +88,7 @@ class JobEstimate:
     disk_bytes: int
     """Checkpoints with their tokenizers, or packed files."""
     state_bytes: int
-    """At most, of the saved states that allow to go on; ``trainlarge clean`` frees them."""
+    """At most, of the saved states for resuming; ``trainlarge clean`` frees them."""
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ def _branches(
 
 
 def _spared_steps(parts: list[Branch], trunk: Path) -> int:
-    """Steps that a job skips by going on from the newest states."""
+    """Steps that a job skips by resuming from the newest states."""
     spared = reached = 0
     for branch in parts:
         saved = saved_position(trunk, TRUNK, at_most=branch.start)
@@ -326,7 +326,7 @@ def _device(records: list[dict[str, Any]]) -> str:
 
 
 def _some_records(study: Study) -> Iterable[dict[str, Any]]:
-    """Of cells that are done; damaged ones are no reason not to foresee."""
+    """Of cells that are done; damaged ones do not prevent a forecast."""
     done = (folder for folder in study.folders("compress") if folder.is_done() and not folder.damaged_result())
     return islice((folder.record() for folder in done), LOOKED_AT)
 

@@ -1,6 +1,6 @@
 """Hydra's plumbing, all of it: the ``sys.argv`` that Hydra reads, and how its sweeper is given what to do with cells.
 
-Hydra makes the sweeper itself and returns its result to nobody. So the action of a command reaches the sweeper through
+Hydra makes the sweeper itself and drops its result. So the action of a command reaches the sweeper through
 a context variable, and the results of the action are collected here.
 """
 

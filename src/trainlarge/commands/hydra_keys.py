@@ -35,7 +35,7 @@ HARMLESS = (
 PLUGINS = re.compile(r"hydra/(sweeper|launcher)(/\w+)*")
 """Groups of Hydra from which an installed plugin may be chosen."""
 _REFUSED_FLAGS = {
-    "experimental_rerun": "the command of the cell that 'trainlarge show' tells; a pickle could run code",
+    "experimental_rerun": "the command of the cell that 'trainlarge show' prints; a pickle could run code",
     "config_path": "--config-dir FOLDER, which adds a folder of configurations",
     "config_name": "train or compress, the verbs",
 }
@@ -50,7 +50,7 @@ def check_command_line(stage: str, arguments: list[str], search_path: list[Path]
     Args:
         stage: ``train`` or ``compress``.
         arguments: Hydra flags and overrides.
-        search_path: folders in which configurations are searched beside ``conf/``.
+        search_path: folders in which configurations are searched as well as in ``conf/``.
 
     Raises:
         UserError: for a flag or key that may not be set, also where a file sets it.

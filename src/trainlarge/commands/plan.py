@@ -6,7 +6,6 @@ import argparse
 import json
 import shlex
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -15,17 +14,13 @@ from trainlarge.commands.call import Call
 from trainlarge.commands.estimate import Estimate, JobEstimate, estimate
 from trainlarge.commands.hydra_entry import act_on_cells
 from trainlarge.commands.launch_flags import with_keys
-from trainlarge.commands.step_times import StepTimes, cores_of_a_job
+from trainlarge.commands.step_times import StepTimes
 from trainlarge.commands.terminal import console, table
-from trainlarge.config.launcher import LauncherConfig
-from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
-from trainlarge.launch.check import check_command
-from trainlarge.launch.local.options import LocalOptions
-from trainlarge.launch.slurm.command import SlurmRefusedError, slurm_command
-from trainlarge.launch.slurm.launcher import max_array_size, not_on_their_way
-from trainlarge.launch.slurm.options import array_option, array_slices, largest_array, sbatch_options
+from trainlarge.launch.check import launcher_for
+from trainlarge.launch.launcher import Forecast
 from trainlarge.machine.environment import make_threads_yield
+from trainlarge.machine.resources import Resources
 from trainlarge.results.axes import counted_text, prefixed_text, seconds_text
 from trainlarge.sweep.cell import canonical_json
 from trainlarge.sweep.plan import Plan, look_ahead, make_cells
@@ -34,8 +29,6 @@ from trainlarge.sweep.step_times import budgets_missed, missed_in_words
 from trainlarge.sweep.store import Study
 from trainlarge.training.cells import timed_part
 
-PATIENCE_SECONDS = 5.0
-"""How long a plan waits for SLURM, whose commands try for a minute where its configuration is not there."""
 SHOWN_JOBS = 20
 UNKNOWN = "not measured"
 _SWEEP_FLAGS = ("-m", "--multirun")
@@ -59,20 +52,18 @@ class CommandForecast:
     """Cells and jobs."""
     estimate: Estimate
     """What the jobs will take."""
-    config: StageConfig
-    """Configuration of the first cell: launcher and workers are the same for all."""
-    arrays: list[list[str]]
-    """The sbatch commands that launcher=slurm would submit, without script; empty for other launchers."""
-    on_their_way: int | None
-    """Jobs that SLURM or a living process has already; None where no SLURM answers, so that the arrays are a guess."""
+    launcher: str
+    """Name of the launcher."""
+    launch: Forecast
+    """How it would run the jobs."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; null stands for what is not measured."""
         return {
             "study": self.study.name, "path": str(self.study.path), "stage": self.plan.stage,
-            "launcher": self.config.launcher.name, "workers": _workers(self.config),
-            "cells": len(self.plan.cells), "done": self.plan.done, "arrays": self.arrays,
-            "on_their_way": self.on_their_way,
+            "launcher": self.launcher, "workers": self.launch.jobs_at_once if self.launch.runs_here else None,
+            "cells": len(self.plan.cells), "done": self.plan.done, "arrays": list(map(list, self.launch.commands)),
+            "on_their_way": self.launch.on_their_way,
             "total": {name: self.estimate.total(name) for name in (*_FIELDS, SAVED_STEPS)},
             "elapsed_seconds": self.estimate.elapsed_seconds,
             "jobs": [asdict(job) for job in self.estimate.jobs],
@@ -118,15 +109,19 @@ def forecast_command(arguments: list[str], calibrate: bool = False) -> CommandFo
     configs = [config for some in found for config in some]
     if not configs:
         raise UserError("sweep", "no cells", "blocks, conditions and checkpoints that leave at least one cell")
-    check_command(configs)
-    study, first = Study.named(configs[0].study), configs[0]
-    plan = look_ahead(study, stage, make_cells(stage, configs), redo=first.redo)
+    launcher = launcher_for(configs)
+    study, redo, name = Study.named(configs[0].study), configs[0].redo, configs[0].launcher.name
+    plan = look_ahead(study, stage, make_cells(stage, configs), redo)
+    launch = launcher.forecast(study, plan)
     if calibrate:
-        _calibrate(study, plan, first)
+        if stage != "train" or not launch.runs_here:
+            raise UserError("--calibrate", f"{stage}, {name}", "train cells whose jobs run on this machine")
+        _calibrate(study, plan, launch.resources)
         # What was observed now may prove budgets missed that cells are done with.
-        plan = look_ahead(study, stage, list(plan.cells), redo=first.redo)
-    whole = estimate(study, plan, _step_times(study, first), _jobs_at_once(first))
-    return CommandForecast(study, plan, whole, first, *_arrays(study, plan, first.launcher))
+        plan = look_ahead(study, stage, list(plan.cells), redo)
+        launch = launcher.forecast(study, plan)
+    times = StepTimes(study, launch.runs_here, launch.resources.cores)
+    return CommandForecast(study, plan, estimate(study, plan, times, launch.jobs_at_once), name, launch)
 
 
 def print_json(forecast: CommandForecast) -> None:
@@ -135,7 +130,7 @@ def print_json(forecast: CommandForecast) -> None:
 
 
 def print_text(forecast: CommandForecast, console: Console) -> None:
-    """For people: a row a job, the longest first, and the totals."""
+    """For people: one row per job, the longest first, and the totals."""
     plan, jobs = forecast.plan, forecast.estimate.jobs
     console.print(
         f"{plan.stage}: {len(plan.cells)} cells, {plan.done} done, {len(jobs)} jobs to run in {forecast.study.path}",
@@ -177,10 +172,9 @@ def _notes(forecast: CommandForecast) -> list[str]:
     devices = list(dict.fromkeys(job.timed_on for job in whole.jobs if job.timed_on))
     notes += [f"timed on {device}" for device in devices]
     if forecast.plan.stage == "train" and any(job.timed_on is None for job in whole.jobs):
-        here = forecast.config.launcher.name == "local"
-        remedy = "; trainlarge plan --calibrate does that in seconds" if here else ""
+        remedy = "; trainlarge plan --calibrate does that in seconds" if forecast.launch.runs_here else ""
         notes.append(f"some shapes have not been timed in this study{remedy}")
-    return [*notes, *_notes_of_slurm(forecast), *map(shlex.join, forecast.arrays)]
+    return [*notes, *forecast.launch.notes, *map(shlex.join, forecast.launch.commands)]
 
 
 def _notes_of_steps(forecast: CommandForecast) -> list[str]:
@@ -193,28 +187,6 @@ def _notes_of_steps(forecast: CommandForecast) -> list[str]:
     return [*([missed_in_words(missed)] if missed else []), *([warning] if short else [])]
 
 
-def _notes_of_slurm(forecast: CommandForecast) -> list[str]:
-    if forecast.config.launcher.name != "slurm":
-        return []
-    if forecast.on_their_way is None:
-        return ["no SLURM answers here: its largest array, and jobs that it may have already, are not known"]
-    return [f"{forecast.on_their_way} jobs are on their way and not submitted again"] if forecast.on_their_way else []
-
-
-def _arrays(study: Study, plan: Plan, launcher: LauncherConfig) -> tuple[list[list[str]], int | None]:
-    """The sbatch commands, and the jobs that need none because somebody has them."""
-    if launcher.name != "slurm":
-        return [], None
-    try:
-        ask = partial(slurm_command, patience=PATIENCE_SECONDS)
-        allowed, left = max_array_size(ask), not_on_their_way(study, plan.jobs)
-    except (SlurmRefusedError, UserError):
-        allowed, left = None, list(plan.jobs)
-    slices = array_slices(len(left), largest_array(launcher, allowed))
-    commands = [["sbatch", array_option(launcher, count), *sbatch_options(launcher)] for _, count in slices]
-    return commands, None if allowed is None else len(plan.jobs) - len(left)
-
-
 def _stage_of(arguments: list[str]) -> tuple[str, list[str]]:
     if arguments and arguments[0] in STAGES:
         return arguments[0], arguments[1:]
@@ -224,26 +196,11 @@ def _stage_of(arguments: list[str]) -> tuple[str, list[str]]:
     raise UserError("plan", " ".join(arguments) or "nothing", f"+sweeps=STUDY/STAGE, or {' or '.join(STAGES)} first")
 
 
-def _jobs_at_once(config: StageConfig) -> int | None:
-    return _workers(config) or config.launcher.array_parallelism or None
-
-
-def _workers(config: StageConfig) -> int | None:
-    """Jobs that run at once on this machine; None where a cluster runs them."""
-    return len(LocalOptions.of([config]).shares) if config.launcher.name == "local" else None
-
-
-def _step_times(study: Study, config: StageConfig) -> StepTimes:
-    return StepTimes(study, is_here=config.launcher.name == "local", cores=cores_of_a_job(config))
-
-
-def _calibrate(study: Study, plan: Plan, first: StageConfig) -> None:
+def _calibrate(study: Study, plan: Plan, resources: Resources) -> None:
     """Time a step of each shape of the plan once more, in turns; earlier times stay, and the smallest counts."""
-    if plan.stage != "train" or first.launcher.name != "local":
-        raise UserError("--calibrate", f"{plan.stage}, {first.launcher.name}", "train cells with launcher=local")
     make_threads_yield()
     # Imports torch, which reads the environment that was set above.
     from trainlarge.training.turns import time_in_turns
 
     shapes = {canonical_json(timed_part(cell.as_train)): cell for cell in plan.cells}
-    time_in_turns(study, list(shapes.values()), LocalOptions.of([first]).shares[0], least=1)
+    time_in_turns(study, list(shapes.values()), resources, least=1)

@@ -102,7 +102,7 @@ def _override(key: str, value: Any, is_known: bool) -> str:
 
 
 def _makes(cell: Cell, arguments: list[str]) -> bool:
-    """Whether the overrides give this very cell; False too where that cannot be told, as when the data is elsewhere."""
+    """Whether the overrides give this very cell; False too where that is not known, as when the data is elsewhere."""
     try:
         return make_cells(cell.stage, [read_config(cell.stage, compose_config(cell.stage, arguments))]) == [cell]
     except (UserError, OSError):

@@ -14,6 +14,8 @@ from trainlarge.commands.call import Call
 from trainlarge.commands.studies import existing_study
 from trainlarge.commands.terminal import console
 from trainlarge.errors import UserError
+from trainlarge.launch.launcher import ON_ITS_WAY, JobState
+from trainlarge.launch.registry import submitted_jobs
 from trainlarge.sweep.collection import collection_paused
 from trainlarge.sweep.history import last_commands
 from trainlarge.sweep.lease import is_held
@@ -24,9 +26,9 @@ from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study
 
 STALE = "stale"
-"""What a running cell is called whose lease nobody holds any more: its heartbeat has stopped, and it can be claimed."""
+"""A running cell whose lease no process holds any more: its heartbeat has stopped, and it can be claimed."""
 KINDS = (*(str(state) for state in State), STALE)
-"""What a cell can be, in the order in which it is told."""
+"""What a cell can be, in the order in which it is shown."""
 
 
 def main(call: Call) -> int:
@@ -70,7 +72,7 @@ class CellState:
     progress: dict[str, Any] = field(default_factory=dict)
     """Of a running cell: ``step``, ``steps``, ``loss`` (nats per token), ``tokens_per_second``, ``seconds_left``."""
     heartbeat_age: float | None = None
-    """Of a running cell: seconds since its holder was last heard of, by this machine's clock."""
+    """Of a running cell: seconds since its last heartbeat, by this machine's clock."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ class StudyState:
     """The study."""
     cells: tuple[CellState, ...]
     """Train cells, then compress cells, each in the order of their ids."""
-    slurm: dict[str, int] = field(default_factory=dict)
-    """How many jobs that were submitted to SLURM are in which state; empty where none was."""
+    submitted: dict[str, Counter[JobState]] = field(default_factory=dict)
+    """Launcher that submits jobs -> how many of its jobs are in which state."""
     missed: dict[str, float] = field(default_factory=dict)
     """Train cells that are done but got too few steps for their seconds -> by what factor."""
 
@@ -114,21 +116,17 @@ class StudyState:
         return commands or ([f"trainlarge report {name}"] if self.is_done else [f"trainlarge status {name} --watch"])
 
     def _commands_that_go_on(self) -> list[str]:
-        """The last command of each stage with cells that nobody works at; none while SLURM may have those cells."""
-        waiting = (State.MISSING, State.QUEUED, State.PREEMPTED) if not self._slurm_goes_on else ()
+        """The last command of each stage with cells that no process runs, unless a submitted job may have them."""
+        waiting = (State.MISSING, State.QUEUED, State.PREEMPTED) if not self._has_jobs_on_their_way else ()
         stages = dict.fromkeys(cell.stage for cell in self.those(*waiting, State.FAILED, STALE))
         stages |= {"train": None} if self.missed else {}
         given = last_commands(self.study)
         return list(dict.fromkeys(given.get(stage, f"trainlarge run {self.study.name}") for stage in stages))
 
     @property
-    def _slurm_goes_on(self) -> bool:
-        """Whether jobs are in SLURM's queue, or may be."""
-        if not self.slurm:
-            return False
-        from trainlarge.launch.slurm.state import ON_ITS_WAY
-
-        return not ON_ITS_WAY.isdisjoint(self.slurm)
+    def _has_jobs_on_their_way(self) -> bool:
+        """Whether submitted jobs wait or run, or may do so."""
+        return any(not ON_ITS_WAY.isdisjoint(jobs) for jobs in self.submitted.values())
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: numbers of all cells, and every cell that is running, stale or failed."""
@@ -142,7 +140,8 @@ class StudyState:
             "failed": [asdict(cell) for cell in self.those(State.FAILED)],
             "diverged": [cell.cell for cell in self.cells if cell.diverged],
             "budget_missed": self.missed,
-            "not_run": dict(self.not_run()), "slurm": self.slurm, "commands": self.commands(),
+            "not_run": dict(self.not_run()), "commands": self.commands(),
+            **{launcher: dict(jobs) for launcher, jobs in self.submitted.items()},
         }  # fmt: skip
 
     def diverged(self, stage: str) -> int:
@@ -156,7 +155,7 @@ def read_state(study: Study) -> StudyState:
         cells = tuple(_cell_state(folder) for stage in STAGES for folder in study.folders(stage))
     done = {cell.cell for cell in cells if cell.stage == "train" and cell.state == State.DONE}
     missed = {cell: ratio for cell, ratio in budgets_missed(study).items() if cell in done}
-    return StudyState(study, cells, _slurm(study), missed)
+    return StudyState(study, cells, submitted_jobs(study), missed)
 
 
 def _cell_state(folder: CellFolder) -> CellState:
@@ -202,14 +201,6 @@ def _heartbeat_age(cell: Path) -> float | None:
     except FileNotFoundError:
         return None
     return None if renewed is None else max(0.0, time.time() - renewed)
-
-
-def _slurm(study: Study) -> dict[str, int]:
-    if not (study.path / "slurm").is_dir():
-        return {}
-    from trainlarge.launch.slurm.state import slurm_jobs
-
-    return dict(Counter(str(job.state) for job in slurm_jobs(study)))
 
 
 def status_json(state: StudyState) -> str:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from trainlarge.commands.status import KINDS, STALE, CellState, StudyState, read_state, status_json
 from trainlarge.commands.terminal import table
+from trainlarge.launch.registry import launcher_class
 from trainlarge.results.axes import seconds_text
 from trainlarge.sweep.status import State
 from trainlarge.sweep.step_times import missed_in_words
@@ -27,7 +28,7 @@ def view(state: StudyState, is_terminal: bool) -> RenderableType:
     """Tables of states, running cells and failures, and the commands that act on them."""
     parts: list[RenderableType] = [Text(f"{state.study.name}: {state.study.path}", overflow="fold")]
     parts.append(_counts(state, is_terminal) if state.cells else Text("no cells yet"))
-    # A job tells its progress in the cell that it is at; the others that it holds come after.
+    # A job reports its progress in the cell that it is at; the other cells that it holds come after.
     running = sorted(state.those(State.RUNNING, STALE), key=lambda cell: not cell.progress)
     for rows, make in ((running, _running), (state.those(State.FAILED), _failed)):
         if rows:
@@ -35,8 +36,10 @@ def view(state: StudyState, is_terminal: bool) -> RenderableType:
     parts += [Text(f"{count} cells {why}") for why, count in state.not_run().items()]
     if state.missed:
         parts.append(Text(missed_in_words(state.missed)))
-    if state.slurm:
-        parts.append(Text("SLURM jobs: " + ", ".join(f"{count} {kind}" for kind, count in sorted(state.slurm.items()))))
+    for launcher, jobs in state.submitted.items():
+        if jobs:
+            counts = ", ".join(f"{count} {kind}" for kind, count in sorted(jobs.items()))
+            parts.append(Text(f"{launcher_class(launcher).label} jobs: {counts}"))
     return Group(*parts, Text(), *(Text(f"next: {command}") for command in state.commands()))
 
 
@@ -78,17 +81,17 @@ def _counts(state: StudyState, is_terminal: bool) -> RenderableType:
     counted = state.counts()
     kinds = [kind for kind in KINDS if kind in _ALWAYS or any(counts[kind] for counts in counted.values())]
     diverged = {stage: state.diverged(stage) for stage in counted}
-    told = any(diverged.values())
-    header = ["stage", "cells", *kinds, *(["diverged"] if told else [])]
-    rows = [
-        [stage, *map(str, (counts.total(), *(counts[kind] for kind in kinds), *([diverged[stage]] if told else [])))]
-        for stage, counts in counted.items()
-    ]
+    shown = ["cells", *kinds, *(["diverged"] if any(diverged.values()) else [])]
+    numbers = {
+        stage: {"cells": counts.total(), **counts, "diverged": diverged[stage]} for stage, counts in counted.items()
+    }
+    rows = [[stage, *(str(row.get(name, 0)) for name in shown)] for stage, row in numbers.items()]
+    header = ["stage", *shown]
     return table(header, rows, is_terminal)
 
 
 def _running(cells: list[CellState], is_terminal: bool) -> RenderableType:
-    header = ("running", "stage", "attempts", "retries", "step", "of", "loss", "time left", "last heard of")
+    header = ("running", "stage", "attempts", "retries", "step", "of", "loss", "time left", "last heartbeat")
     rows = [
         [
             f"{cell.cell} ({STALE})" if cell.state == STALE else cell.cell, cell.stage,

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainlarge.config.impl import ImplConfig
-from trainlarge.config.schema import StageConfig, TrainConfig
-from trainlarge.launch.local.options import LocalOptions
+from trainlarge.config.schema import TrainConfig
 from trainlarge.machine.probe import PRECISIONS
 from trainlarge.sweep.cell import canonical_json
 from trainlarge.sweep.step_times import PROBES, read_measured
@@ -84,13 +83,6 @@ def _chosen_here(impl: ImplConfig, precisions: Path) -> dict[str, Any]:
     from trainlarge.machine.device import choose
 
     return {"implementation": choose(impl, precisions).to_json(), "torch": str(torch.__version__)}
-
-
-def cores_of_a_job(config: StageConfig) -> int:
-    """CPU cores that a job of this configuration gets: its share of this machine, or what is asked of the cluster."""
-    if config.launcher.name == "local":
-        return LocalOptions.of([config]).shares[0].cores
-    return config.launcher.cpus
 
 
 def _shape_key(config: TrainConfig) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 PLAIN_WIDTH = 200
-"""Columns of a line that nobody folds."""
+"""Columns of a line that is not folded."""
 
 
 def console() -> Console:

@@ -30,6 +30,11 @@ class Group:
         """The dataclass that holds these plain data of the group: itself, unless the group has one per name."""
         return cls
 
+    @classmethod
+    def own(cls, data: Mapping[str, Plain]) -> dict[str, Plain]:
+        """Plain data of the group as far as this dataclass reads them: all, unless the group has one per name."""
+        return dict(data)
+
     def __post_init__(self) -> None:
         for name, allowed in choices(type(self)).items():
             self.require(name, getattr(self, name) in allowed, ", ".join(allowed))

@@ -1,39 +1,95 @@
-"""The group ``launcher``: where jobs run."""
+"""The group ``launcher``: where jobs run. One dataclass per launcher, which names its code."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trainlarge.config.group import Group
+from trainlarge.config.budget import SECONDS, parse_budget
+from trainlarge.config.choices import ChosenGroup
+from trainlarge.errors import UserError
+
+RESERVED_OPTIONS = frozenset(
+    ("array", "a", "job-name", "J", "output", "o", "error", "e", "open-mode", "signal", "requeue", "no-requeue",
+     "export", "export-file", "wrap", "parsable", "test-only", "wait", "W", "ntasks", "n", "nodes", "N")
+)  # fmt: skip
+"""Options of sbatch on which resuming, logs and states rest."""
+TIME_ALLOWED = "a time with its unit: '30 min', '4 h', '2 d'"
 
 
 @dataclass(frozen=True)
-class LauncherConfig(Group):
-    """Where jobs run (not identity)."""
+class LauncherConfig(ChosenGroup):
+    """Where jobs run (not identity): the keys of every launcher."""
 
     key: ClassVar[str] = "launcher"
 
     name: str = "local"
-    """``local``: one process a job on this machine; ``slurm``: one array task a job."""
+    """``local``: one process per job on this machine; ``slurm``: one array task per job."""
     retries: int = 0
     """How often a failed cell is tried again within one command (or one submission)."""
     max_failures: int = 0
-    """Failed cells after which no further job is started; those that run go on to their ends. 0: no limit."""
+    """Failed cells after which no further job is started; running jobs finish. 0: no limit."""
     fail_fast: bool = False
-    """The first failed cell is one too many: no further job is started, those that run save their state and stop."""
+    """Stop at the first failed cell: no further job is started, running jobs save their state and stop."""
     wait: bool = True
-    """``local``: wait for cells that another process runs, and take over those that it leaves. (``slurm`` never waits.)
-    """
+    """Wait for cells that another process runs, and take over those that it leaves. A launcher that submits its jobs to
+    a cluster never waits."""
+
+    run_by: ClassVar[str]
+    """Where its class lies, ``module:name``: see ``trainlarge.launch.launcher``."""
+
+    @classmethod
+    def by_name(cls) -> Mapping[str, type[LauncherConfig]]:
+        """All launchers."""
+        return LAUNCHERS
+
+    def check(self) -> None:
+        """Refuse negative numbers."""
+        self.require_whole(0, "retries", "max_failures")
+
+    def require_whole(self, least: int, *names: str) -> None:
+        """Raise a UserError unless each of these numbers is at least ``least``."""
+        for name in names:
+            self.require(name, getattr(self, name) >= least, f"a whole number of at least {least}")
+
+    def stop_reason(self, failed: int) -> str | None:
+        """Why no job is started any more once ``failed`` cells have failed for good; None while jobs may start."""
+        cells = "1 cell has" if failed == 1 else f"{failed} cells have"
+        if self.fail_fast and failed:
+            return f"{cells} failed, and launcher.fail_fast stops all others"
+        if self.max_failures and failed >= self.max_failures:
+            return f"{cells} failed, and launcher.max_failures={self.max_failures}"
+        return None
+
+
+@dataclass(frozen=True)
+class LocalConfig(LauncherConfig):
+    """Jobs on this machine, one process each."""
+
     per_device: int = 1
-    """``local``: jobs that share one GPU. From 2 on, times of the cells are no results: they stay out of figures in
-    seconds, and budgets in seconds are refused."""
+    """Jobs that share one GPU. From 2 on, times of the cells are no results: they stay out of figures in seconds, and
+    budgets in seconds are refused."""
+
+    run_by: ClassVar[str] = "trainlarge.launch.local.launcher:LocalLauncher"
+
+    def check(self) -> None:
+        """Refuse numbers out of range."""
+        super().check()
+        self.require_whole(1, "per_device")
+
+
+@dataclass(frozen=True)
+class SlurmConfig(LauncherConfig):
+    """Jobs on a SLURM cluster, one array task each."""
+
+    name: str = "slurm"
     array_parallelism: int = 0
-    """``slurm``, as all keys from here on. Array tasks that run at once; 0: as many as the cluster gives."""
+    """Array tasks that run at once; 0: as many as the cluster gives."""
     partition: str | None = None
     """Partition; null: the cluster's default. So for every key below that is null."""
     time: str | None = None
-    """Time limit of one array task with its unit (``4 h``); a job that needs longer goes on in its next turn."""
+    """Time limit of one array task with its unit (``4 h``); a job that needs longer continues in its next turn."""
     memory: str | None = None
     """Memory of one array task, as SLURM reads it (``16G``)."""
     cpus: int = 1
@@ -57,6 +113,48 @@ class LauncherConfig(Group):
     max_array_size: int = 0
     """Jobs in one array, more are split; 0: what the cluster allows."""
 
+    run_by: ClassVar[str] = "trainlarge.launch.slurm.launcher:SlurmLauncher"
+
     def check(self) -> None:
-        for name in ("retries", "max_failures"):
-            self.require(name, getattr(self, name) >= 0, "a whole number of at least 0")
+        """Refuse what cannot be right; what only the cluster knows, it says itself."""
+        super().check()
+        self.require_whole(0, "array_parallelism", "max_requeues", "max_array_size")
+        self.require_whole(1, "cpus", "signal_lead")
+        limit = self.limit_seconds
+        if limit is not None and limit <= self.signal_lead:
+            raise UserError("launcher.signal_lead", self.signal_lead, f"less than the time limit of {limit:.0f} s")
+        for line in self.sbatch:
+            if not _option_name(line) or _option_name(line) in RESERVED_OPTIONS:
+                allowed = f"options of sbatch other than {', '.join(sorted(RESERVED_OPTIONS))}"
+                raise UserError("launcher.sbatch", line, allowed)
+        for line in self.setup:
+            if "\n" in line:
+                raise UserError("launcher.setup", line, "a list of single shell lines")
+
+    @property
+    def limit_seconds(self) -> float | None:
+        """The time limit of one array task in seconds; None for the cluster's.
+
+        Raises:
+            UserError: for what is no time.
+        """
+        if self.time is None:
+            return None
+        try:
+            limit = parse_budget(self.time)
+        except UserError:
+            raise UserError("launcher.time", self.time, TIME_ALLOWED) from None
+        if limit.unit != SECONDS:
+            raise UserError("launcher.time", self.time, TIME_ALLOWED)
+        return limit.value
+
+
+LAUNCHERS: dict[str, type[LauncherConfig]] = {"local": LocalConfig, "slurm": SlurmConfig}
+"""Configuration of a launcher by its name."""
+
+
+def _option_name(line: str) -> str:
+    """The name of an option of sbatch: ``constraint`` of ``--constraint=avx512``; empty where it is none."""
+    if line.startswith("--"):
+        return line[2:].replace("=", " ").partition(" ")[0]
+    return line[1:2] if line.startswith("-") else ""

@@ -106,7 +106,10 @@ def _recipe(marshalled: bytes) -> Recipe:
 @lru_cache(maxsize=4096)
 def _group(kind: type[Group], marshalled: bytes, key: str) -> Any:
     data = marshal.loads(marshalled)
-    return from_plain(kind.kind(data) if isinstance(data, dict) else kind, data, key)
+    if not isinstance(data, dict):
+        return from_plain(kind, data, key)
+    chosen = kind.kind(data)
+    return from_plain(chosen, chosen.own(data), key)
 
 
 @once_per_class

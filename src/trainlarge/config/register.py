@@ -15,6 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 
+from trainlarge.config.choices import ChosenGroup
 from trainlarge.config.identity import once_per_class
 from trainlarge.config.recipe import SLOTS, Recipe
 from trainlarge.config.schema import CONFIGS
@@ -47,6 +48,15 @@ def _schema(kind: type) -> type:
     return make_dataclass(kind.__name__, list(_fields(kind)))
 
 
+def _schema_of_all(group: type[ChosenGroup]) -> type:
+    """The keys of all choices of a group."""
+    items: dict[str, tuple[str, Any, Any]] = {}
+    for kind in (group, *group.by_name().values()):
+        for item in _fields(kind):
+            items.setdefault(item[0], item)
+    return make_dataclass(group.__name__, list(items.values()))
+
+
 def _fields(kind: type) -> Iterator[tuple[str, Any, Any]]:
     hints = get_type_hints(kind)
     for item in fields(kind):
@@ -56,7 +66,7 @@ def _fields(kind: type) -> Iterator[tuple[str, Any, Any]]:
         elif item.name in ANY:
             yield item.name, Any, field(default=None if isinstance(item.default, type(MISSING)) else item.default)
         elif group := next((part for part in (hint, *get_args(hint)) if is_dataclass(part)), None):
-            schema = _schema(group)  # type: ignore[arg-type]
+            schema = _schema_of_all(group) if issubclass(group, ChosenGroup) else _schema(group)  # type: ignore[arg-type]
             yield item.name, schema, field(default_factory=schema)
         else:
             yield item.name, _hydra_type(hint), _default(item)

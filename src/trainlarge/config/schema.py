@@ -15,12 +15,12 @@ from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.config.data import DataConfig
 from trainlarge.config.identity import NOT_IDENTITY, OMITTED_WHERE_NONE, added_with, stands_for
 from trainlarge.config.impl import ImplConfig
-from trainlarge.config.launcher import LauncherConfig
+from trainlarge.config.launcher import LauncherConfig, LocalConfig
 from trainlarge.config.optim import OptimConfig
 from trainlarge.config.recipe import Recipe
 from trainlarge.config.schedule import ScheduleConfig
 from trainlarge.config.task import MaskedLMConfig, TaskConfig
-from trainlarge.config.tracking import TrackingConfig
+from trainlarge.config.tracking import TrackingConfig, WandbConfig
 from trainlarge.errors import UserError
 
 Clocks = Literal["modelled", "real"]
@@ -36,8 +36,8 @@ class CommonConfig:
     seed: int = 0
     """Seed of initial weights, data order and masks."""
     impl: ImplConfig = field(default_factory=ImplConfig, metadata=NOT_IDENTITY)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig, metadata=NOT_IDENTITY)
-    launcher: LauncherConfig = field(default_factory=LauncherConfig, metadata=NOT_IDENTITY)
+    tracking: TrackingConfig = field(default_factory=WandbConfig, metadata=NOT_IDENTITY)
+    launcher: LauncherConfig = field(default_factory=LocalConfig, metadata=NOT_IDENTITY)
     workers: int | None = field(default=None, metadata=NOT_IDENTITY)
     """Jobs at once on this machine; null: one for each GPU (times ``launcher.per_device``), one where there is none
     (not identity)."""

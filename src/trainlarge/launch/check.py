@@ -1,23 +1,34 @@
-"""What is wrong with what holds for a command as a whole, before anything is written or SLURM is asked."""
+"""Validates the options that apply to a whole command, and makes its launcher."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, TypeGuard
 
 from trainlarge.config.group import Group
 from trainlarge.config.schema import StageConfig, TrainConfig
 from trainlarge.data.split import DOCUMENTS
 from trainlarge.errors import UserError
-from trainlarge.launch.local.options import LocalOptions
-from trainlarge.launch.slurm.options import sbatch_options
+from trainlarge.launch.launcher import Launcher
+from trainlarge.launch.registry import launcher_class
 from trainlarge.sweep.store import Study
 
 OF_THE_COMMAND = ("study", "launcher", "tracking", "workers", "redo")
 """Keys that hold for a command as a whole."""
 
 
-def check_command(configs: list[StageConfig]) -> None:
+def launcher_for(configs: Sequence[StageConfig]) -> Launcher:
+    """The launcher of a command that runs ``configs``; nothing is asked or written yet.
+
+    Raises:
+        UserError: for what no job can be started with.
+    """
+    check_command(configs)
+    config = configs[0].launcher
+    return launcher_class(config.name)(config, configs)
+
+
+def check_command(configs: Sequence[StageConfig]) -> None:
     """Refuse what no job can be started with, or what could not be mirrored once all is done.
 
     Args:
@@ -30,13 +41,9 @@ def check_command(configs: list[StageConfig]) -> None:
     for key in OF_THE_COMMAND:
         _check_same(key, [getattr(config, key) for config in configs])
     _check_split(configs)
-    name = configs[0].launcher.name
-    if name not in _CHECKS:
-        raise UserError("launcher", name, ", ".join(_CHECKS))
-    _CHECKS[name](configs)
 
 
-def _check_split(configs: list[StageConfig]) -> None:
+def _check_split(configs: Sequence[StageConfig]) -> None:
     """Refuse to fill in the newest split in a study of before there were several.
 
     All of it would be trained again, and its losses could not be compared.
@@ -68,9 +75,3 @@ def _check_same(key: str, values: list[Any]) -> None:
             _check_same(f"{key}.{name}", [getattr(first, name), getattr(other, name)])
     elif other != first:
         raise UserError(key, f"{first},{other}", "one value: it holds for the whole command")
-
-
-_CHECKS: dict[str, Callable[[list[StageConfig]], Any]] = {
-    "local": LocalOptions.of,
-    "slurm": lambda configs: sbatch_options(configs[0].launcher),
-}

@@ -1,4 +1,4 @@
-"""Stop signals that come before there is a job that could listen itself."""
+"""Stop signals that come before the job runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from trainlarge.launch.job import STOP_SIGNALS, RunningJob
 
 
 class EarlyStop:
-    """Hears stop signals from the first moment of a job's process on."""
+    """Catches stop signals from the start of a job's process, until the job catches them itself."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
@@ -18,7 +18,7 @@ class EarlyStop:
             signal.signal(number, self._on_signal)
 
     def attach(self, job: RunningJob) -> None:
-        """Pass on to ``job`` what was heard so far, and what will be until it listens itself."""
+        """Ask ``job`` to stop where a signal has come already, and where one comes before the job catches them."""
         self._job = job
         if self.reason:
             job.request_stop(self.reason)

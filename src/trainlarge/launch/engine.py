@@ -1,19 +1,16 @@
-"""From configurations to finished cells: plan, launch, and tell how it ended."""
+"""From configurations to finished cells: plan, launch, and report how it ended."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rich.console import Console
 
 from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
-from trainlarge.launch.check import check_command
-from trainlarge.launch.local.launcher import LocalLauncher
-from trainlarge.launch.local.options import LocalOptions
-from trainlarge.launch.progress import ProgressWatcher, cells_in_words
-from trainlarge.launch.slurm.launcher import SlurmLauncher
+from trainlarge.launch.check import launcher_for
+from trainlarge.launch.launcher import Ending, Launcher
+from trainlarge.launch.progress import cells_in_words
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.history import remember_command
 from trainlarge.sweep.lease import is_held
@@ -23,20 +20,6 @@ from trainlarge.sweep.step_times import budgets_missed, missed_in_words
 from trainlarge.sweep.store import CellFolder, Study
 
 SHOWN_FAILURES = 20
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a launcher came back."""
-
-    is_submitted: bool = False
-    """Whether jobs were left to a cluster, which runs them later."""
-    stop_reason: str | None = None
-    """Why jobs were not started; None where all were."""
-
-
-Launch = Callable[[Study, Plan, Console], Ending]
-"""Runs or submits the jobs of a plan."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +62,12 @@ def run_cells(stage: str, configs: list[StageConfig], console: Console, command:
         raise UserError("sweep", "no cells", "blocks, conditions and checkpoints that leave at least one cell")
     first = configs[0]
     study = Study.named(first.study)
-    launch = _launcher(configs)
+    launcher = launcher_for(configs)
+    launcher.check()
     plan = make_plan(study, stage, make_cells(stage, configs), redo=first.redo)
     if plan.jobs and command:
         remember_command(study, stage, command)
-    return run_plan(study, replace(plan, command=command), launch, console)
+    return run_plan(study, replace(plan, command=command), launcher, console)
 
 
 def redo_cell(folder: CellFolder, console: Console, command: str | None = None) -> Outcome:
@@ -98,12 +82,13 @@ def redo_cell(folder: CellFolder, console: Console, command: str | None = None) 
     cell = Cell(frozen.stage, replace(frozen.config, study=study.name))
     if is_held(folder.path):
         raise UserError("cell", cell.id, "a cell that no process is running")
-    launch = _launcher([cell.config])
+    launcher = launcher_for([cell.config])
+    launcher.check()
     plan = make_plan(study, cell.stage, [cell], redo=True)
-    return run_plan(study, replace(plan, command=command), launch, console)
+    return run_plan(study, replace(plan, command=command), launcher, console)
 
 
-def run_plan(study: Study, plan: Plan, launch: Launch, console: Console) -> Outcome:
+def run_plan(study: Study, plan: Plan, launcher: Launcher, console: Console) -> Outcome:
     """Run what a plan has left to run.
 
     Raises:
@@ -111,16 +96,16 @@ def run_plan(study: Study, plan: Plan, launch: Launch, console: Console) -> Outc
     """
     stage = plan.stage
     for damaged in plan.damaged:
-        console.print(f"made again: {damaged}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"runs again: {damaged}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"{stage}: {len(plan.cells)} cells, {plan.done} done, {len(plan.jobs)} jobs to run in {study.path}",
         highlight=False,
         soft_wrap=True,
     )
-    ending = launch(study, plan, console) if plan.jobs else Ending()
+    ending = launcher.run(study, plan, console) if plan.jobs else Ending()
     if ending.is_submitted:
         return Outcome(study, plan, (), is_submitted=True)
-    _tell_missed(study, plan, console)
+    _report_missed(study, plan, console)
     failed = tuple(cell.id for cell in plan.cells if not study.folder(stage, cell.id).is_done())
     outcome = Outcome(study, plan, failed, stop_reason=ending.stop_reason)
     if failed:
@@ -128,7 +113,7 @@ def run_plan(study: Study, plan: Plan, launch: Launch, console: Console) -> Outc
     return outcome
 
 
-def _tell_missed(study: Study, plan: Plan, console: Console) -> None:
+def _report_missed(study: Study, plan: Plan, console: Console) -> None:
     """Say which budgets in seconds were missed, as far as it is known now."""
     asked = {cell.id for cell in plan.cells} if plan.stage == "train" else set()
     missed = {cell_id: ratio for cell_id, ratio in budgets_missed(study).items() if cell_id in asked}
@@ -138,13 +123,13 @@ def _tell_missed(study: Study, plan: Plan, console: Console) -> None:
 
 def report_failures(outcome: Outcome, console: Console) -> None:
     """Name what did not finish and why, what was not run, and the command that shows more."""
-    told = {cell_id: _what_happened(outcome, cell_id) for cell_id in outcome.failed}
-    lines = {cell_id: text for cell_id, text in told.items() if text}
+    described = {cell_id: _what_happened(outcome, cell_id) for cell_id in outcome.failed}
+    lines = {cell_id: text for cell_id, text in described.items() if text}
     for text in list(lines.values())[:SHOWN_FAILURES]:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     if len(lines) > SHOWN_FAILURES:
         console.print(f"... and {len(lines) - SHOWN_FAILURES} more", highlight=False)
-    not_run = len(told) - len(lines)
+    not_run = len(described) - len(lines)
     if not_run or outcome.stop_reason:
         why = f": {outcome.stop_reason}" if outcome.stop_reason else ""
         console.print(f"not run: {cells_in_words(not_run)}{why}", highlight=False, soft_wrap=True)
@@ -162,31 +147,3 @@ def _what_happened(outcome: Outcome, cell_id: str) -> str:
         return ""
     retries = f" (attempts {status.attempts}, retries {status.retries})" if status.retries else ""
     return f"{status.state} {cell_id}: {status.error}{retries}"
-
-
-def _launcher(configs: list[StageConfig]) -> Launch:
-    check_command(configs)
-    return LAUNCHERS[configs[0].launcher.name](configs)
-
-
-def _local(configs: list[StageConfig]) -> Launch:
-    launcher = LocalLauncher(LocalOptions.of(configs))
-
-    def run(study: Study, plan: Plan, console: Console) -> Ending:
-        with ProgressWatcher(study, plan, console) as watcher:
-            return Ending(stop_reason=launcher.run(study, plan, watcher))
-
-    return run
-
-
-def _slurm(configs: list[StageConfig]) -> Launch:
-    launcher = SlurmLauncher(configs[0].launcher)
-
-    def submit(study: Study, plan: Plan, console: Console) -> Ending:
-        launcher.submit(study, plan, console)
-        return Ending(is_submitted=True)
-
-    return submit
-
-
-LAUNCHERS: dict[str, Callable[[list[StageConfig]], Launch]] = {"local": _local, "slurm": _slurm}

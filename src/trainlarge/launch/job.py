@@ -1,4 +1,4 @@
-"""A job while it runs: its cells are claimed, its heart beats, each cell ends in one state."""
+"""A running job: holds leases, sends heartbeats, sets final states."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ class RunningJob:
     def running(self) -> Iterator[None]:
         """Heartbeat and stop signals while the block runs; cells left unfinished become failed or preempted."""
         ended = threading.Event()
-        heart = threading.Thread(target=self._beat, args=(ended,), daemon=True)
-        heart.start()
+        heartbeat = threading.Thread(target=self._beat, args=(ended,), daemon=True)
+        heartbeat.start()
         try:
             with _stop_signals(self.request_stop):
                 yield
@@ -106,7 +106,7 @@ class RunningJob:
             raise
         finally:
             ended.set()
-            heart.join()
+            heartbeat.join()
 
     def folder(self, cell_id: str) -> CellFolder:
         """The folder of one of the job's cells."""
@@ -126,7 +126,7 @@ class RunningJob:
         return self._stop_reason is not None
 
     def check(self) -> None:
-        """To be called between steps.
+        """Call between steps.
 
         Raises:
             Preempted: when the job was asked to stop.
@@ -139,7 +139,7 @@ class RunningJob:
         self._stop_reason = reason
 
     def require_lease(self, cell_id: str) -> None:
-        """To be called before anything of a cell's result is written.
+        """Call before anything of a cell's result is written.
 
         Raises:
             LostLeaseError: when another process has taken the cell over.
@@ -158,7 +158,7 @@ class RunningJob:
         self._end(cell_id, State.DONE, None)
 
     def fail(self, cell_id: str, error: BaseException) -> None:
-        """Say that one cell failed; the job goes on."""
+        """Say that one cell failed; the other cells of the job continue."""
         self._end(cell_id, State.FAILED, _last_line(error))
 
     def _end_all(self, state: State, error: str | None) -> None:
@@ -185,7 +185,7 @@ class RunningJob:
             try:
                 self._beat_for(held, is_due)
             except OSError as error:
-                # A full disk must not stop the heart: the cell itself fails, with this error, when it writes.
+                # A full disk must not stop the heartbeat: the cell itself fails, with this error, when it writes.
                 log.warning("no heartbeat: %s", error, extra={"cell": held.folder.id})
         self._is_dirty = False
 
@@ -226,7 +226,7 @@ def _claim(folder: CellFolder) -> _Held | None:
 
 
 def mark_lost(study: Study, stage: str, cell_ids: list[str], state: State, reason: str) -> None:
-    """Say what became of the cells whose process has died without a word, maybe before it claimed them.
+    """Set the state of cells whose process has died without setting it, maybe before it claimed them.
 
     Args:
         state: FAILED, or PREEMPTED for a process that was asked to stop.

@@ -52,7 +52,7 @@ class ProgressWatcher:
         self._progress.stop()
 
     def update(self, running: list[Job], elsewhere: list[Job]) -> None:
-        """Read the statuses of the running jobs, ours and those of other processes, as often as it is worth."""
+        """Read the statuses of the running jobs, ours and those of other processes, at most twice per second."""
         if not running and elsewhere:
             self._say_what_we_wait_for(elsewhere)
         running = running + elsewhere

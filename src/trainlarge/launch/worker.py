@@ -61,7 +61,7 @@ def run_job(assignment: Assignment, on_claim: Callable[[RunningJob], None] = lam
         log.info("%s=%s", VISIBLE_DEVICES, os.environ[VISIBLE_DEVICES])
     try:
         with job.running():
-            # A stop that was asked for before the heart beats is heard here, without loading a model first.
+            # Stops at once where that was asked for already, before a model is loaded.
             job.check()
             stage_named(given.stage).run(job)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The one place that sets environment variables: for libraries that can be told in no other way."""
+"""The one place that sets environment variables: for libraries that take a setting in no other way."""
 
 from __future__ import annotations
 

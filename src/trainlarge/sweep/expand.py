@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from trainlarge.config.choices import refuse_keys_of_others
 from trainlarge.config.plain import from_plain, to_plain
 from trainlarge.config.schema import CONFIGS, StageConfig
 from trainlarge.errors import UserError
@@ -44,6 +45,7 @@ def read_config(stage: str, composed: Composed) -> StageConfig:
     if "budget" in given:
         # Read as text, so that a number without a unit is told what it lacks.
         given["budget"] = str(given["budget"])
+    refuse_keys_of_others(CONFIGS[stage], given)
     return from_plain(CONFIGS[stage], given)
 
 

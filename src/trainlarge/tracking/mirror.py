@@ -1,4 +1,4 @@
-"""Weights & Biases as a mirror of the study folder: written from it, never read.
+"""Mirrors of a study folder: written from it, never read.
 
 A train cell becomes a run with its whole curve, the trunk that it shared included; a checkpoint's compress cells become
 one run with a table of recipes. Each run is written once, and again when its records have changed: ``mirror.json`` in
@@ -7,26 +7,23 @@ the train cell's folder remembers what was written.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from pkgutil import resolve_name
+from typing import Any, cast
 
 import pandas as pd
 
 from trainlarge.config.plain import to_plain
 from trainlarge.config.tracking import TrackingConfig
-from trainlarge.errors import UserError
-from trainlarge.machine.environment import send_no_crash_reports
 from trainlarge.results.frames import load_study
-from trainlarge.sweep.files import make_folder, write_json
+from trainlarge.sweep.files import write_json
 from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.tracking.tracker import TrackedRun, Tracker
 
-AXES = ("step", "tokens", "flops", "train_seconds", "model_seconds")
 CURVE_AXIS = "model_seconds"
-"""The x-axis that W&B's charts of a train run open with; the others can be chosen there."""
+"""The x-axis that charts of a train run open with."""
 RECIPE_COLUMNS = [
     "recipe",
     "sparsity",
@@ -43,64 +40,31 @@ RECIPE_COLUMNS = [
 _NOT_SUMMARY = frozenset({"schema", "config", "files"})
 
 
-@dataclass(frozen=True)
-class MirrorRun:
-    """One run, as it is to be written."""
-
-    id: str
-    """Run id: the train cell's, with ``-compress`` for its recipes."""
-    name: str
-    """What a person reads."""
-    stage: str
-    """``train`` or ``compress``: the run's job type."""
-    config: dict[str, Any]
-    """The train cell's configuration."""
-    rows: list[dict[str, Any]]
-    """History, in order."""
-    axes: dict[str, str]
-    """Metric (or pattern) -> its x-axis."""
-    summary: dict[str, Any]
-    """Numbers of the record."""
-    table: pd.DataFrame | None = None
-    """Recipes, for a compress run."""
-
-    @property
-    def digest(self) -> str:
-        """Changes with anything that the run tells."""
-        told = [self.name, self.config, self.rows, self.summary, None if self.table is None else self.table.to_csv()]
-        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def mirror_study(study: Study, tracking: TrackingConfig) -> int:
+def mirror_study(study: Study, config: TrackingConfig) -> int:
     """Write the runs of a study that the mirror does not have yet, or not as they are now.
 
     Args:
-        study: what to mirror; nothing in it changes but ``mirror.json`` and the folder ``wandb``.
-        tracking: the configuration group.
+        study: what to mirror; nothing in it changes but the files ``mirror.json`` and what the tracker writes.
+        config: the tracker's configuration.
 
     Returns:
         Number of runs written.
 
     Raises:
-        UserError: where the folder ``wandb`` is a link, or where Weights & Biases refuses: online without a login or a
-            network.
+        UserError: where the mirror refuses a run.
     """
-    return MIRRORS[tracking.name](study, tracking)
+    if config.written_by is None:
+        return 0
+    tracker = tracker_class(config)(config)
+    return sum(_write_if_new(tracker, config, study, run) for run in runs_of(study))
 
 
-def _mirror_nothing(_study: Study, _tracking: TrackingConfig) -> int:
-    return 0
+def tracker_class(config: TrackingConfig) -> type[Tracker]:
+    """What writes the mirror of a configuration that has one."""
+    return cast(type[Tracker], resolve_name(config.written_by or ""))
 
 
-def _mirror_wandb(study: Study, tracking: TrackingConfig) -> int:
-    return sum(_write_if_new(study, run, tracking.plain) for run in runs_of(study))
-
-
-MIRRORS: dict[str, Callable[[Study, TrackingConfig], int]] = {"none": _mirror_nothing, "wandb": _mirror_wandb}
-"""``tracking.name`` -> what writes the mirror."""
-
-
-def runs_of(study: Study) -> Iterator[MirrorRun]:
+def runs_of(study: Study) -> Iterator[TrackedRun]:
     """The runs that mirror a study as it is now; a damaged record is left out with a warning."""
     if not any(folder.is_done() for folder in study.folders("train")):
         return
@@ -114,14 +78,14 @@ def runs_of(study: Study) -> Iterator[MirrorRun]:
             yield _compress_run(folder, name, recipes)
 
 
-def _train_run(folder: CellFolder, name: str) -> MirrorRun:
+def _train_run(folder: CellFolder, name: str) -> TrackedRun:
     record = folder.record()
     summary = {key: value for key, value in record.items() if key not in _NOT_SUMMARY}
     axes = dict.fromkeys(("loss", "accuracy", "train_loss", "lr"), CURVE_AXIS)
-    return MirrorRun(folder.id, name, "train", record["config"], folder.metrics(record), axes, summary)
+    return TrackedRun(folder.id, name, "train", record["config"], folder.metrics(record), axes, summary)
 
 
-def _compress_run(folder: CellFolder, name: str, recipes: pd.DataFrame) -> MirrorRun:
+def _compress_run(folder: CellFolder, name: str, recipes: pd.DataFrame) -> TrackedRun:
     table = recipes.sort_values(["file_bytes", "cell"])[RECIPE_COLUMNS].reset_index(drop=True)
     curve = ["file_bytes", "loss", "accuracy", "loss_increase"]
     rows = json.loads(table[curve].to_json(orient="records", double_precision=15))
@@ -132,17 +96,18 @@ def _compress_run(folder: CellFolder, name: str, recipes: pd.DataFrame) -> Mirro
         "smallest_file_bytes": int(table["file_bytes"].min()),
     }
     config = to_plain(folder.cell().config)
-    return MirrorRun(f"{folder.id}-compress", f"{name}, compressed", "compress", config, rows, axes, summary, table)
+    return TrackedRun(f"{folder.id}-compress", f"{name}, compressed", "compress", config, rows, axes, summary, table)
 
 
-def _write_if_new(study: Study, run: MirrorRun, target: dict[str, Any]) -> bool:
+def _write_if_new(tracker: Tracker, config: TrackingConfig, study: Study, run: TrackedRun) -> bool:
     marker = study.folder("train", run.id.partition("-")[0]).path / "mirror.json"
-    written = _read_marker(marker)
-    entry = {**target, "record": run.digest}
-    if written.get(run.id) == entry:
+    written, entry = _read_marker(marker), {**config.plain, "record": run.digest}
+    key = f"{config.name} {run.id}"
+    # Under the id alone lies what was written when there was one tracker only.
+    if entry in (written.get(key), written.get(run.id)):
         return False
-    _write(study, run, target)
-    write_json(marker, {**written, run.id: entry})
+    tracker.write(study, run)
+    write_json(marker, {**written, key: entry})
     return True
 
 
@@ -152,61 +117,3 @@ def _read_marker(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
-
-
-def _write(study: Study, run: MirrorRun, target: dict[str, Any]) -> None:
-    # An offline mirror must not send crash reports either.
-    send_no_crash_reports()
-    import wandb.errors
-
-    try:
-        _write_run(study, run, target)
-    except wandb.errors.Error as error:
-        says = f"a Weights & Biases that takes the runs; it says: {error}"
-        raise UserError("tracking.mode", target["mode"], says) from error
-
-
-def _write_run(study: Study, run: MirrorRun, target: dict[str, Any]) -> None:
-    import wandb
-
-    make_folder(study.path / "wandb")
-    with wandb.init(
-        id=run.id,
-        name=run.name,
-        group=study.name,
-        job_type=run.stage,
-        config=run.config,
-        dir=study.path,
-        mode=target["mode"],
-        project=target["project"],
-        entity=target["entity"],
-        settings=_quiet_settings(),
-    ) as writer:
-        for axis in AXES if run.stage == "train" else ("file_bytes",):
-            writer.define_metric(axis)
-        for metric, axis in run.axes.items():
-            writer.define_metric(metric, step_metric=axis)
-        for row in run.rows:
-            writer.log({key: value for key, value in row.items() if value is not None})
-        if run.table is not None:
-            writer.log({"recipes_table": wandb.Table(dataframe=run.table)})
-        writer.summary.update(run.summary)
-
-
-def _quiet_settings() -> Any:
-    """Settings that print nothing and look at nothing but what is logged: a run takes hundredths of a second."""
-    import wandb
-
-    return wandb.Settings(
-        console="off",
-        silent=True,
-        quiet=True,
-        disable_git=True,
-        disable_code=True,
-        save_code=False,
-        disable_job_creation=True,
-        x_disable_stats=True,
-        x_disable_meta=True,
-        x_disable_machine_info=True,
-        x_save_requirements=False,
-    )

@@ -1,4 +1,4 @@
-"""One job a device, also between commands: a lock for each device, which the kernel opens when its holder ends.
+"""One job per GPU, also between commands: one lock per GPU, which the kernel opens when its holder ends.
 
 Two names of one device (its number and its UUID), and containers that share no ``/tmp``, are not recognised.
 """

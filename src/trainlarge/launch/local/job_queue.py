@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 
-from trainlarge.launch.failure_policy import FailurePolicy
+from trainlarge.config.launcher import LauncherConfig
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.status import State
@@ -23,10 +23,10 @@ class JobQueue:
     it has failed that counts as a failure, and when its holder has stopped or died it is run here.
     """
 
-    def __init__(self, study: Study, plan: Plan, policy: FailurePolicy, waits: bool = True) -> None:
+    def __init__(self, study: Study, plan: Plan, config: LauncherConfig) -> None:
         self.elsewhere: list[Job] = []
         """Cells that other processes run, as the jobs that they belong to."""
-        self._study, self._policy, self._waits = study, policy, waits
+        self._study, self._config = study, config
         self._waiting = list(plan.jobs)
         self._failures: Counter[str] = Counter()
         self._given_up: set[str] = set()
@@ -35,7 +35,7 @@ class JobQueue:
     @property
     def stop_reason(self) -> str | None:
         """Why no job is given out any more; None while there may be one."""
-        return self._policy.stop_reason(len(self._given_up))
+        return self._config.stop_reason(len(self._given_up))
 
     @property
     def is_open(self) -> bool:
@@ -43,7 +43,7 @@ class JobQueue:
         return bool(self._waiting or self.elsewhere) and self.stop_reason is None
 
     def take(self) -> Job | None:
-        """The next job, with those of its cells that nobody has; None where there is none now."""
+        """The next job, with those of its cells that no process holds; None where there is none now."""
         while self._waiting and self.stop_reason is None:
             free = self._free(self._waiting.pop(0))
             if free.cell_ids:
@@ -59,11 +59,11 @@ class JobQueue:
         states = {cell_id: self._folder(job, cell_id).status().state for cell_id in job.cell_ids}
         self._count_failed(job, [cell_id for cell_id, state in states.items() if state is State.FAILED])
         over = {State.DONE, State.FAILED, *([State.PREEMPTED] if was_stopped else [])}
-        # The process did not get these: somebody else had them when it came.
+        # The process did not get these: another one held them when it came.
         self._leave_elsewhere(job, [cell_id for cell_id, state in states.items() if state not in over])
 
     def look_elsewhere(self) -> None:
-        """See what has become of the cells that other processes run, as often as it is worth."""
+        """Look at the cells that other processes run, at most once per second."""
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + LOOK_SECONDS
@@ -84,7 +84,7 @@ class JobQueue:
 
     def _count_failed(self, job: Job, cell_ids: list[str]) -> None:
         self._failures.update(cell_ids)
-        again = [cell_id for cell_id in cell_ids if self._failures[cell_id] <= self._policy.retries]
+        again = [cell_id for cell_id in cell_ids if self._failures[cell_id] <= self._config.retries]
         self._given_up.update(cell_id for cell_id in cell_ids if cell_id not in again)
         self._wait(job, again)
 
@@ -93,7 +93,7 @@ class JobQueue:
             self._waiting.append(replace(job, cell_ids=tuple(cell_ids)))
 
     def _leave_elsewhere(self, job: Job, cell_ids: list[str]) -> None:
-        if cell_ids and self._waits:
+        if cell_ids and self._config.wait:
             self.elsewhere.append(replace(job, cell_ids=tuple(cell_ids)))
 
     def _has_failed(self, job: Job, cell_id: str) -> bool:

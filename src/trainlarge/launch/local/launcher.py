@@ -1,168 +1,42 @@
-"""Jobs on this machine, each in its own process, so that a crash or a killed process ends one job and not the sweep."""
+"""Runs the jobs of a command on this machine."""
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import sys
-import time
-from dataclasses import dataclass
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
-from typing import Protocol
+from collections.abc import Sequence
+from typing import ClassVar
 
-from trainlarge.launch.early_stop import EarlyStop
-from trainlarge.launch.job import mark_lost
-from trainlarge.launch.local.device_lock import hold_devices
-from trainlarge.launch.local.job_queue import JobQueue
-from trainlarge.launch.local.options import LocalOptions
-from trainlarge.launch.safe_path import safe_children
-from trainlarge.launch.worker import PREEMPTED_STATUS, Assignment, prepare_jobs, run_job
-from trainlarge.machine.environment import make_threads_yield
-from trainlarge.machine.resources import Resources
-from trainlarge.sweep.plan import Job, Plan
-from trainlarge.sweep.stages import runner_modules, stage_named
-from trainlarge.sweep.status import State
+from rich.console import Console
+
+from trainlarge.config.launcher import LocalConfig
+from trainlarge.config.schema import StageConfig
+from trainlarge.launch.launcher import Ending, Forecast
+from trainlarge.launch.local.processes import JobProcesses
+from trainlarge.launch.local.shares import shares
+from trainlarge.launch.progress import ProgressWatcher
+from trainlarge.sweep.plan import Plan
 from trainlarge.sweep.store import Study
-
-POLL_SECONDS = 0.1
-GRACE_SECONDS = 15.0
-"""Time that jobs have to stop after an interrupt before they are killed."""
-
-
-class Watcher(Protocol):
-    """What is told of the jobs while they run."""
-
-    def update(self, running: list[Job], elsewhere: list[Job]) -> None:
-        """Called several times a second with our jobs, and with those that other processes run."""
-
-
-@dataclass
-class _Process:
-    job: Job
-    resources: Resources
-    process: BaseProcess
-    is_asked_to_stop: bool = False
-
-    def ask_to_stop(self) -> None:
-        if not self.is_asked_to_stop:
-            self.is_asked_to_stop = True
-            self.process.terminate()
 
 
 class LocalLauncher:
-    """Runs one job on each share of the machine, each started from a server process that has imported torch once.
+    """Runs one job at a time on each share of this machine, until all have ended."""
 
-    The server has not started CUDA, so that each job's process can still be told which devices it sees.
-    """
+    label: ClassVar[str] = "this machine"
 
-    def __init__(self, options: LocalOptions) -> None:
-        self.options = options
-        make_threads_yield()
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(
-            ["trainlarge.launch.loaded_code", "trainlarge.launch.worker", *runner_modules()]
-        )
+    def __init__(self, config: LocalConfig, cells: Sequence[StageConfig]) -> None:
+        self._config, self._shares = config, shares(config, cells)
 
-    def run(self, study: Study, plan: Plan, watcher: Watcher) -> str | None:
-        """Run the jobs of ``plan`` until all have ended, here or elsewhere, or too many cells have failed.
+    def check(self) -> None:
+        """Nothing is left to ask: the shares of this machine are known."""
 
-        An interrupt stops them and leaves their cells claimable.
+    def run(self, study: Study, plan: Plan, console: Console) -> Ending:
+        """Run the jobs of a plan and show their progress; an interrupt leaves their cells claimable."""
+        with ProgressWatcher(study, plan, console) as watcher:
+            return Ending(stop_reason=JobProcesses(self._config, self._shares).run(study, plan, watcher))
 
-        Returns:
-            Why jobs were not started; None where all were.
-        """
-        self._prepare(study, plan)
-        queue = JobQueue(study, plan, self.options.policy, self.options.waits)
-        free, running = list(self.options.shares), list[_Process]()
-        try:
-            while running or queue.is_open:
-                while free and (job := queue.take()):
-                    running.append(self._start(study, job, free.pop(0), plan.command))
-                wait([entry.process.sentinel for entry in running], timeout=POLL_SECONDS)
-                ended = [entry for entry in running if not entry.process.is_alive()]
-                for entry in ended:
-                    running.remove(entry)
-                    free.append(entry.resources)
-                    queue.ended(entry.job, was_stopped=_end(study, entry))
-                queue.look_elsewhere()
-                if queue.stop_reason and self.options.policy.fail_fast:
-                    for entry in running:
-                        entry.ask_to_stop()
-                watcher.update([entry.job for entry in running], queue.elsewhere)
-        except BaseException:
-            _stop(study, running)
-            raise
-        return queue.stop_reason
+    def forecast(self, study: Study, plan: Plan) -> Forecast:  # noqa: ARG002
+        """One job on each share."""
+        return Forecast(self._shares[0], jobs_at_once=len(self._shares), runs_here=True)
 
-    def _prepare(self, study: Study, plan: Plan) -> None:
-        """Have one process do what is better done before any job starts; what it cannot do each job does for itself."""
-        todo = {cell_id for job in plan.jobs for cell_id in job.cell_ids}
-        cells = stage_named(plan.stage).to_prepare([cell for cell in plan.cells if cell.id in todo])
-        if not cells:
-            return
-        cell_ids = tuple(cell.id for cell in cells)
-        assignment = Assignment(study.path, plan.stage, cell_ids, self.options.shares[0])
-        process = self._context.Process(target=_prepare_in_child, args=(assignment,), daemon=True)
-        with safe_children():
-            process.start()
-        try:
-            process.join()
-        except BaseException:
-            process.kill()
-            raise
-
-    def _start(self, study: Study, job: Job, resources: Resources, command: str | None) -> _Process:
-        assignment = Assignment(study.path, job.stage, job.cell_ids, resources, command)
-        process = self._context.Process(target=_run_in_child, args=(assignment,), daemon=False)
-        with safe_children():
-            process.start()
-        return _Process(job, resources, process)
-
-
-def _run_in_child(assignment: Assignment) -> None:
-    # The terminal sends an interrupt to every process; only the launcher acts on it, and asks its jobs to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stop = EarlyStop()
-    assignment.resources.enter()
-    hold_devices(assignment.resources, lambda: stop.reason is not None)
-    if stop.reason:
-        sys.exit(PREEMPTED_STATUS)
-    sys.exit(run_job(assignment, stop.attach))
-
-
-def _prepare_in_child(assignment: Assignment) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    assignment.resources.enter()
-    hold_devices(assignment.resources, lambda: False)
-    prepare_jobs(assignment)
-
-
-def _end(study: Study, entry: _Process) -> bool:
-    """See to the cells of a process that has ended; whether it was asked to stop."""
-    entry.process.join()
-    code = entry.process.exitcode or 0
-    if code not in (0, PREEMPTED_STATUS):
-        state = State.PREEMPTED if entry.is_asked_to_stop else State.FAILED
-        mark_lost(study, entry.job.stage, list(entry.job.cell_ids), state, _why(code, entry.is_asked_to_stop))
-    return entry.is_asked_to_stop or code == PREEMPTED_STATUS
-
-
-def _why(code: int, was_asked_to_stop: bool) -> str:
-    if code > 0:
-        return f"the process ended with status {code}"
-    if was_asked_to_stop:
-        return f"stopped by {signal.Signals(-code).name} before it could save its state"
-    hint = " (out of memory?)" if -code == signal.SIGKILL else ""
-    return f"the process was killed by {signal.Signals(-code).name}{hint}"
-
-
-def _stop(study: Study, running: list[_Process]) -> None:
-    for entry in running:
-        entry.ask_to_stop()
-    deadline = time.monotonic() + GRACE_SECONDS
-    for entry in running:
-        entry.process.join(max(0.0, deadline - time.monotonic()))
-        if entry.process.is_alive():
-            entry.process.kill()
-        _end(study, entry)
+    @staticmethod
+    def jobs(study: Study) -> None:
+        """No job outlives its command."""

@@ -1,4 +1,4 @@
-"""SLURM's own commands, each with an end to its patience."""
+"""SLURM's own commands, each with a time limit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 
 from trainlarge.errors import UserError
 
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 """How long one command may take."""
 _INHERITED = ("SLURM_", "SBATCH_", "SRUN_")
 _CONFIGURATION = "SLURM_CONF"
@@ -22,12 +22,12 @@ class SlurmRefusedError(RuntimeError):
     """A command of SLURM ended with an error, whose first line this is."""
 
 
-def slurm_command(*arguments: str, patience: float = PATIENCE_SECONDS) -> str:
+def slurm_command(*arguments: str, timeout: float = TIMEOUT_SECONDS) -> str:
     """What a command of SLURM prints.
 
     Args:
         arguments: the command and its options.
-        patience: seconds after which it is given up.
+        timeout: seconds after which it is given up.
 
     Raises:
         UserError: where the command is not installed or does not answer.
@@ -36,13 +36,13 @@ def slurm_command(*arguments: str, patience: float = PATIENCE_SECONDS) -> str:
     try:
         done = subprocess.run(
             arguments, env=clean_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=patience, check=False,
+            timeout=timeout, check=False,
         )  # fmt: skip
     except FileNotFoundError:
         raise UserError("launcher", "slurm", f"a machine with SLURM: {arguments[0]} is not here") from None
     except subprocess.TimeoutExpired:
         raise UserError(
-            "launcher", "slurm", f"a SLURM that answers: {arguments[0]} was silent for {patience:.0f} s"
+            "launcher", "slurm", f"a SLURM that answers: {arguments[0]} was silent for {timeout:.0f} s"
         ) from None
     if done.returncode:
         raise SlurmRefusedError(first_complaint(done.stderr) or f"{arguments[0]} ended with status {done.returncode}")

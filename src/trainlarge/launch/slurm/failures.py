@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainlarge.config.launcher import LauncherConfig
 from trainlarge.launch.early_stop import EarlyStop
-from trainlarge.launch.failure_policy import FailurePolicy
 from trainlarge.launch.slurm.submission import Submission
 
 LOOK_SECONDS = 5.0
@@ -28,13 +28,13 @@ class Failures:
 
     folder: Path
     """Where failures are noted."""
-    policy: FailurePolicy
+    config: LauncherConfig
     """What they lead to."""
 
     @classmethod
     def of(cls, submission: Submission) -> Failures:
-        """The failures of ``submission``."""
-        return cls(submission.failures, FailurePolicy.of(submission.launcher))
+        """The failures of a submission."""
+        return cls(submission.failures, submission.launcher)
 
     def add(self, cell_ids: list[str]) -> set[str]:
         """Note a failure of each of the cells.
@@ -47,17 +47,17 @@ class Failures:
         for cell_id in cell_ids:
             (self.folder / f"{cell_id}.{uuid.uuid4().hex[:8]}").touch()
         counts = self._counts()
-        return {cell_id for cell_id in cell_ids if counts[cell_id] <= self.policy.retries}
+        return {cell_id for cell_id in cell_ids if counts[cell_id] <= self.config.retries}
 
     def stop_reason(self) -> str | None:
         """Why no job may start any more; None while they may."""
-        return self.policy.stop_reason(sum(count > self.policy.retries for count in self._counts().values()))
+        return self.config.stop_reason(sum(count > self.config.retries for count in self._counts().values()))
 
     @contextmanager
     def watched(self, stop: EarlyStop) -> Iterator[None]:
         """Ask the job that runs in this block to stop when another task's failure asks for it."""
         ended = threading.Event()
-        if not self.policy.fail_fast:
+        if not self.config.fail_fast:
             yield
             return
         watch = threading.Thread(target=self._watch, args=(stop, ended), daemon=True)

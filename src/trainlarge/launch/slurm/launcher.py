@@ -1,4 +1,4 @@
-"""Jobs on a SLURM cluster: one array task a job, submitted and let go.
+"""Jobs on a SLURM cluster: submitted as one array task per job, and not watched.
 
 The study folder is the truth. The array tasks write the states of their cells themselves; nothing polls SLURM
 meanwhile, and nothing is lost when the submitting process dies.
@@ -9,56 +9,65 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from trainlarge.config.launcher import LauncherConfig
+from trainlarge.config.launcher import SlurmConfig
+from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
+from trainlarge.launch.launcher import ON_ITS_WAY, Ending, Forecast, JobState
 from trainlarge.launch.safe_path import SAFE_PYTHON, SHELL_LINES
 from trainlarge.launch.slurm.command import SlurmRefusedError, slurm_command
 from trainlarge.launch.slurm.options import (
     array_option,
     array_slices,
-    check_setup,
     explain_refusal,
     largest_array,
     sbatch_options,
 )
-from trainlarge.launch.slurm.state import ON_ITS_WAY, slurm_jobs
+from trainlarge.launch.slurm.state import slurm_jobs
 from trainlarge.launch.slurm.submission import FOLDER, SlurmArray, Submission
+from trainlarge.machine.resources import Resources
 from trainlarge.sweep.files import write_text
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.store import Study
 
+FORECAST_TIMEOUT_SECONDS = 5.0
+"""How long a forecast waits for SLURM, whose commands try for a minute where its configuration is not there."""
 LOCK_SECONDS = 120.0
 """How long a command waits while another submits to the same study."""
 _MAX_ARRAY_SIZE = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
 
 
 class SlurmLauncher:
-    """Submits jobs as arrays of SLURM.
+    """Submits jobs as arrays of SLURM, one array task per job, and returns."""
 
-    Args:
-        launcher: the configuration group ``launcher``.
+    label: ClassVar[str] = "SLURM"
 
-    Raises:
-        UserError: for options that sbatch refuses, or where there is no SLURM.
-    """
+    def __init__(self, config: SlurmConfig, cells: Sequence[StageConfig]) -> None:  # noqa: ARG002
+        self._config, self._options = config, sbatch_options(config)
+        self._largest: int | None = None
 
-    def __init__(self, launcher: LauncherConfig) -> None:
-        self._launcher = launcher
-        self._options = sbatch_options(launcher)
-        self._head = _script_head(launcher)
-        self._largest = self._check()
+    def check(self) -> None:
+        """Ask sbatch whether it takes the options, without submitting, and how large an array may be.
 
-    def submit(self, study: Study, plan: Plan, console: Console) -> Submission | None:
-        """Submit the jobs of ``plan``, less the cells that SLURM or a living process has already; then return.
+        Raises:
+            UserError: for options that sbatch refuses, or where there is no SLURM.
+        """
+        self._ask("sbatch", "--test-only", *self._options, "--output=/dev/null", "--wrap=true")
+        self._largest = largest_array(self._config, max_array_size(self._ask))
+
+    def run(self, study: Study, plan: Plan, console: Console) -> Ending:
+        """Submit the jobs of a plan, less the cells that SLURM or a living process has already.
 
         Raises:
             UserError: when SLURM refuses; arrays that it accepted before stay submitted.
@@ -68,40 +77,58 @@ class SlurmLauncher:
             console.print(
                 f"SLURM: {len(jobs)} jobs to submit, {len(plan.jobs) - len(jobs)} on their way", highlight=False
             )
-            submission = self._submit(study, replace(plan, jobs=tuple(jobs)), console) if jobs else None
+            if jobs:
+                self._submit(study, replace(plan, jobs=tuple(jobs)), console)
         console.print(f"follow them: trainlarge status {study.name}", highlight=False, soft_wrap=True)
-        return submission
+        return Ending(is_submitted=True)
 
-    def _submit(self, study: Study, plan: Plan, console: Console) -> Submission:
+    def forecast(self, study: Study, plan: Plan) -> Forecast:
+        """The arrays that would be submitted, by what SLURM says now; a guess where it does not answer in time."""
+        ask = partial(slurm_command, timeout=FORECAST_TIMEOUT_SECONDS)
+        try:
+            allowed, left = max_array_size(ask), not_on_their_way(study, plan.jobs)
+        except (SlurmRefusedError, UserError):
+            allowed, left = None, list(plan.jobs)
+        slices = array_slices(len(left), largest_array(self._config, allowed))
+        on_their_way = None if allowed is None else len(plan.jobs) - len(left)
+        return Forecast(
+            Resources(self._config.cpus),
+            jobs_at_once=self._config.array_parallelism or None,
+            runs_here=False,
+            commands=tuple(("sbatch", array_option(self._config, count), *self._options) for _, count in slices),
+            on_their_way=on_their_way,
+            notes=_notes(on_their_way),
+        )
+
+    @staticmethod
+    def jobs(study: Study) -> Counter[JobState]:
+        """How many array tasks of a study are in which state."""
+        return Counter(job.state for job in slurm_jobs(study))
+
+    def _submit(self, study: Study, plan: Plan, console: Console) -> None:
         jobs = [job.cell_ids for job in plan.jobs]
-        new = Submission.new(study, plan.stage, jobs, self._launcher, self._options, plan.command)
+        new = Submission.new(study, plan.stage, jobs, self._config, self._options, plan.command)
         submission = new.write()
-        write_text(submission.script, f'{self._head} {shlex.quote(str(submission.path))} "$1"\n')
+        write_text(submission.script, f'{_script_head(self._config)} {shlex.quote(str(submission.path))} "$1"\n')
         for first, count in array_slices(len(jobs), self._largest):
             number = self._sbatch(submission, first, count)
             submission = submission.with_array(SlurmArray(number, first, count)).write()
             console.print(f"array {number}: {count} jobs, logs in {submission.logs}", highlight=False, soft_wrap=True)
-        return submission
 
     def _sbatch(self, submission: Submission, first: int, count: int) -> int:
         logs = str(submission.logs).replace("%", "%%")
         answer = self._ask(
-            "sbatch", "--parsable", *self._options, array_option(self._launcher, count),
+            "sbatch", "--parsable", *self._options, array_option(self._config, count),
             f"--job-name={submission.study.name}-{submission.stage}", f"--output={logs}/%A_%a.txt",
             str(submission.script), str(first),
         )  # fmt: skip
         return int(answer.partition(";")[0])
 
-    def _check(self) -> int | None:
-        """Whether sbatch takes the options, without submitting; the largest array that it takes."""
-        self._ask("sbatch", "--test-only", *self._options, "--output=/dev/null", "--wrap=true")
-        return largest_array(self._launcher, max_array_size(self._ask))
-
     def _ask(self, *command: str) -> str:
         try:
             return slurm_command(*command)
         except SlurmRefusedError as error:
-            raise explain_refusal(str(error), self._launcher) from None
+            raise explain_refusal(str(error), self._config) from None
 
 
 def max_array_size(ask: Callable[..., str] = slurm_command) -> int:
@@ -116,7 +143,7 @@ def max_array_size(ask: Callable[..., str] = slurm_command) -> int:
 
 
 def not_on_their_way(study: Study, jobs: tuple[Job, ...]) -> list[Job]:
-    """The jobs with only those cells that nobody has: neither SLURM's queue nor a living process."""
+    """The jobs without the cells that are in SLURM's queue or held by a living process."""
     submitted = {cell_id for job in slurm_jobs(study) if job.state in ON_ITS_WAY for cell_id in job.cell_ids}
     rest = [replace(job, cell_ids=tuple(_free(study, job, submitted))) for job in jobs]
     return [job for job in rest if job.cell_ids]
@@ -128,16 +155,21 @@ def _free(study: Study, job: Job, submitted: set[str]) -> Iterator[str]:
             yield cell_id
 
 
-def _script_head(launcher: LauncherConfig) -> str:
+def _notes(on_their_way: int | None) -> tuple[str, ...]:
+    if on_their_way is None:
+        return ("no SLURM answers here: its largest array, and jobs that it may have already, are not known",)
+    return (f"{on_their_way} jobs are on their way and not submitted again",) if on_their_way else ()
+
+
+def _script_head(config: SlurmConfig) -> str:
     """The batch script up to its last command.
 
     The signal before the time limit goes to the batch shell: it must not kill the setup lines, nor Python before that
     listens. ``exec`` makes Python the batch step itself; behind a shell it would have under 20 ms after SIGTERM.
     """
-    python = shlex.quote(launcher.python or sys.executable)
-    setup = check_setup(launcher.setup)
+    python = shlex.quote(config.python or sys.executable)
     command = f"exec {python} {SAFE_PYTHON} -m trainlarge.launch.slurm.task"
-    return "\n".join(["#!/bin/bash", "trap '' USR1", *setup, *SHELL_LINES, command])
+    return "\n".join(["#!/bin/bash", "trap '' USR1", *config.setup, *SHELL_LINES, command])
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 
 from trainlarge.errors import UserError
+from trainlarge.launch.launcher import JobState
 from trainlarge.launch.slurm.command import SlurmRefusedError, slurm_command
 from trainlarge.launch.slurm.submission import Submission, submissions
 from trainlarge.sweep.lease import is_held
@@ -20,9 +20,9 @@ from trainlarge.sweep.store import CellFolder, Study
 
 GRACE_SECONDS = 10.0
 """A job submitted this lately may not be in SLURM's list yet."""
-PATIENCE_SECONDS = 20.0
+TIMEOUT_SECONDS = 20.0
 UNFINISHED = frozenset({State.MISSING, State.QUEUED, State.RUNNING, State.PREEMPTED})
-"""States of a cell that somebody still has to end."""
+"""States of a cell that a process still has to end."""
 _WAITING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"})
 _ENDED = frozenset(
     ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
@@ -31,25 +31,6 @@ _ENDED = frozenset(
 
 Task = tuple[int, int]
 """Number of an array and index in it."""
-
-
-class SlurmState(StrEnum):
-    """Where a submitted job stands."""
-
-    PENDING = "pending"
-    """In SLURM's queue, for the first time or again."""
-    RUNNING = "running"
-    """On a node, or a living process holds its cells."""
-    ENDED = "ended"
-    """Over, and every cell is done or failed."""
-    LOST = "lost"
-    """Not in SLURM any more, with cells that are unfinished: cancelled, preempted for good, killed. Submit again."""
-    UNKNOWN = "unknown"
-    """SLURM does not answer now."""
-
-
-ON_ITS_WAY = frozenset({SlurmState.PENDING, SlurmState.RUNNING, SlurmState.UNKNOWN})
-"""Jobs that must not be submitted again."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +47,7 @@ class SlurmJob:
     """SLURM's number of the array."""
     index: int
     """Index of its array task: SLURM calls it ``<array>_<index>``."""
-    state: SlurmState
+    state: JobState
     """Where it stands."""
     slurm_says: str
     """SLURM's own word, with its reason where it has one: ``PENDING (Resources)``; empty where it has none."""
@@ -89,7 +70,7 @@ def slurm_jobs(study: Study) -> list[SlurmJob]:
 def own_state(job_number: str) -> str:
     """SLURM's word for the state of the job that asks; empty where SLURM does not answer."""
     try:
-        return slurm_command("squeue", "-h", "-j", job_number, "-o", "%T", patience=PATIENCE_SECONDS).strip()
+        return slurm_command("squeue", "-h", "-j", job_number, "-o", "%T", timeout=TIMEOUT_SECONDS).strip()
     except (UserError, SlurmRefusedError):
         return ""
 
@@ -101,28 +82,28 @@ def _jobs(submission: Submission, queue: dict[Task, str] | None) -> Iterator[Slu
             cell_ids = submission.jobs[array.first + index]
             says = (queue or {}).get((array.number, index), "")
             state = _state(says, [study.folder(submission.stage, cell_id) for cell_id in cell_ids], queue is not None)
-            if state is SlurmState.LOST and not says and time.time() - submission.created < GRACE_SECONDS:
-                state = SlurmState.PENDING
+            if state is JobState.LOST and not says and time.time() - submission.created < GRACE_SECONDS:
+                state = JobState.PENDING
             yield SlurmJob(name, submission.stage, cell_ids, array.number, index, state, says)
 
 
-def _state(says: str, folders: list[CellFolder], slurm_answers: bool) -> SlurmState:
+def _state(says: str, folders: list[CellFolder], slurm_answers: bool) -> JobState:
     word = says.partition(" ")[0]
     if word and word not in _ENDED:
-        return SlurmState.PENDING if word in _WAITING else SlurmState.RUNNING
+        return JobState.PENDING if word in _WAITING else JobState.RUNNING
     unfinished = [folder for folder in folders if folder.status().state in UNFINISHED]
     if not unfinished:
-        return SlurmState.ENDED
+        return JobState.ENDED
     if any(is_held(folder.path) for folder in unfinished):
-        return SlurmState.RUNNING
-    return SlurmState.LOST if slurm_answers else SlurmState.UNKNOWN
+        return JobState.RUNNING
+    return JobState.LOST if slurm_answers else JobState.UNKNOWN
 
 
 def _newest_only(jobs: Iterable[SlurmJob]) -> list[SlurmJob]:
     seen: set[str] = set()
     kept = []
     for job in jobs:
-        if job.state is not SlurmState.LOST or not seen.issuperset(job.cell_ids):
+        if job.state is not JobState.LOST or not seen.issuperset(job.cell_ids):
             kept.append(job)
         seen.update(job.cell_ids)
     return kept
@@ -148,13 +129,13 @@ def _says(state: str, reason: str) -> str:
 
 def _with_accounting(jobs: list[SlurmJob]) -> list[SlurmJob]:
     """The jobs with sacct's word where squeue has none any more."""
-    forgotten = sorted({job.array for job in jobs if not job.slurm_says and job.state is SlurmState.LOST})
+    forgotten = sorted({job.array for job in jobs if not job.slurm_says and job.state is JobState.LOST})
     ended = _accounting(forgotten) if forgotten else {}
     return [_with_word(job, ended.get((job.array, job.index), "")) for job in jobs]
 
 
 def _with_word(job: SlurmJob, word: str) -> SlurmJob:
-    return job if job.slurm_says or not word else SlurmJob(**{**vars(job), "slurm_says": word})
+    return job if job.slurm_says or not word else replace(job, slurm_says=word)
 
 
 def _accounting(numbers: list[int]) -> dict[Task, str]:
@@ -168,4 +149,4 @@ def _accounting(numbers: list[int]) -> dict[Task, str]:
 
 
 def _ask(*command: str) -> list[str]:
-    return [line.strip() for line in slurm_command(*command, patience=PATIENCE_SECONDS).splitlines() if line.strip()]
+    return [line.strip() for line in slurm_command(*command, timeout=TIMEOUT_SECONDS).splitlines() if line.strip()]

@@ -1,8 +1,8 @@
 """What was submitted, as plain JSON in the study folder: ``<study>/slurm/<name>.json``.
 
-The file is written before SLURM hears of the jobs, since the array tasks read it, and again with the number of each
-array as soon as SLURM has given it. Beside it lie the batch script ``<name>.sh``, the folder of logs ``<name>/`` and,
-once a cell has failed, ``<name>.failures/``.
+The file is written before the jobs are submitted, since the array tasks read it, and again with the number of each
+array as soon as SLURM has given it. In the same folder are the batch script ``<name>.sh``, the folder of logs
+``<name>/`` and, once a cell has failed, ``<name>.failures/``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import uuid
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from trainlarge.config.launcher import LauncherConfig
+from trainlarge.config.launcher import SlurmConfig
 from trainlarge.config.plain import from_plain
 from trainlarge.sweep.cell import ID_PATTERN
 from trainlarge.sweep.files import write_json
@@ -47,8 +47,8 @@ class Submission:
     """Stage of all cells."""
     jobs: tuple[tuple[str, ...], ...]
     """Cell ids of each job."""
-    launcher: LauncherConfig
-    """The configuration group ``launcher``."""
+    launcher: SlurmConfig
+    """The launcher's configuration."""
     sbatch: tuple[str, ...]
     """Options given to sbatch, without those of a single array."""
     created: float = field(default_factory=time.time)
@@ -64,7 +64,7 @@ class Submission:
         study: Study,
         stage: str,
         jobs: list[tuple[str, ...]],
-        launcher: LauncherConfig,
+        launcher: SlurmConfig,
         sbatch: list[str],
         command: str | None = None,
     ) -> Submission:
@@ -87,7 +87,7 @@ class Submission:
         arrays = tuple(SlurmArray(**array) for array in data["arrays"])
         command = data.get("command")
         jobs = tuple(tuple(cell_ids) for cell_ids in data["jobs"])
-        launcher = from_plain(LauncherConfig, data["launcher"], LauncherConfig.key)
+        launcher = from_plain(SlurmConfig, SlurmConfig.own(data["launcher"]), SlurmConfig.key)
         return cls(path, data["stage"], jobs, launcher, tuple(data["sbatch"]), data["created"], arrays, command)
 
     def write(self) -> Submission:

@@ -1,0 +1,62 @@
+"""The interface of a tracker: one kind of mirror of a study. A tracker is found by ``tracking.name``.
+
+To add one: a dataclass in ``config/tracking.py``, a file here, a file in ``conf/tracking/``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import pandas as pd
+
+from trainlarge.sweep.store import Study
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """One run, as it is to be written."""
+
+    id: str
+    """Run id: the train cell's, with ``-compress`` for its recipes."""
+    name: str
+    """What a person reads."""
+    stage: str
+    """``train`` or ``compress``."""
+    config: Mapping[str, Any]
+    """The train cell's configuration."""
+    rows: list[dict[str, Any]]
+    """History, in order; None stands for a number that is not known."""
+    axes: dict[str, str]
+    """Metric (or pattern) -> its x-axis."""
+    summary: dict[str, Any]
+    """Numbers of the record."""
+    table: pd.DataFrame | None = None
+    """Recipes, for a compress run."""
+
+    @property
+    def digest(self) -> str:
+        """Changes with anything that the run says."""
+        table = None if self.table is None else self.table.to_csv()
+        content = [self.name, self.config, self.rows, self.summary, table]
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+class Tracker(Protocol):
+    """Writes the runs of a study to one kind of mirror."""
+
+    label: ClassVar[str]
+    """What a person calls it."""
+
+    def __init__(self, config: Any) -> None:
+        """A tracker with its own dataclass of ``trainlarge.config.tracking``."""
+
+    def write(self, study: Study, run: TrackedRun) -> None:
+        """Write one run whole, in place of an older one of its id.
+
+        Raises:
+            UserError: where the mirror refuses it.
+        """
