@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("TRAINLARGE_CORES", "1")
 
+import hypothesis
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -36,6 +37,10 @@ from trainlarge.sweep.expand import read_config
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.stages import STAGES, stage_named
 from trainlarge.sweep.store import CellFolder, Study
+
+# A busy machine is no failure of a property.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 # A shell ignores interrupts for what it runs in the background, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

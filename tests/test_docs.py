@@ -55,6 +55,15 @@ def test_the_page_of_commands_names_every_verb_and_every_flag() -> None:
         assert re.search(rf"`{re.escape(name)}[ `]", page), name
 
 
+def test_to_add_something_takes_three_files_and_a_test_at_most() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| a ")]
+    assert len(rows) >= 10
+    for what, files, test in rows:
+        assert 1 <= files.count("](") <= 3 or "config/" in files, what
+        assert test.strip(), what
+
+
 @pytest.mark.parametrize("package", ["trainlarge", "trainlarge.compression"])
 def test_the_page_of_the_interface_names_every_public_name(package: str) -> None:
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
