@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from types import UnionType
-from typing import Any, ClassVar, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from trainlarge.config.identity import field_names, identifying, once_per_class
 from trainlarge.errors import UserError
 
 Plain: TypeAlias = "str | int | float | bool | list[Plain] | dict[str, Plain] | None"
 """What YAML and JSON can hold."""
+
+G = TypeVar("G", bound="Group")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,17 @@ class Group:
         """Raise a UserError unless each of these numbers is at least ``least``."""
         for name in names:
             self.require(name, getattr(self, name) >= least, f"a number of at least {least}")
+
+
+def with_values(group: G, **values: object) -> G:
+    """The group with other values: one object for equal groups and values, so that what follows from it is computed
+    once for all cells that share it."""
+    return cast(G, _with_values(group, tuple(values.items())))
+
+
+@lru_cache(maxsize=4096)
+def _with_values(group: Group, values: tuple[tuple[str, object], ...]) -> Group:
+    return replace(group, **dict(values))
 
 
 @once_per_class

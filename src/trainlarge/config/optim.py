@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from trainlarge.config.group import Group
 from trainlarge.config.identity import added_with
+from trainlarge.config.method import is_real
+from trainlarge.errors import UserError
 
 LrRule = Literal["inverse_sqrt_width", "inverse_width", "constant", "mup"]
 BatchRule = Literal["constant", "sqrt", "linear", "table"]
@@ -62,5 +64,13 @@ class OptimConfig(Group):
             self.require(name, getattr(self, name) >= 0, "0 or a positive number")
         for name in ("beta1", "beta2"):
             self.require(name, 0 <= getattr(self, name) < 1, "a number in [0, 1)")
+        for entry in self.batch_lr:
+            if not _is_pair(entry):
+                allowed = "pairs of a batch in tokens and its rate: [[2048, 3e-3], [8192, 6e-3]]"
+                raise UserError("optim.batch_lr", list(entry) if isinstance(entry, tuple) else entry, allowed)
         allowed = "a positive number, or null for that of the rule"
         self.require("peak_lr", self.peak_lr is None or self.peak_lr > 0, allowed)
+
+
+def _is_pair(entry: object) -> bool:
+    return isinstance(entry, tuple) and len(entry) == 2 and all(is_real(part) and part > 0 for part in entry)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Hashable
-from dataclasses import replace
 from functools import lru_cache
 
 from trainlarge.config.data import DataConfig
+from trainlarge.config.group import with_values
 from trainlarge.data.corpus import Corpus, check_keys, corpus
 from trainlarge.data.split import split_rule
 from trainlarge.data.text import encoding_name
@@ -23,8 +23,8 @@ def resolved_data(data: DataConfig) -> DataConfig:
         UserError: a key is set that the corpus does not read, a setting is wrong, or a file cannot be read.
     """
     check_keys(data)
-    resolved = replace(data, split=split_rule(data), encoding=encoding_name(data))
-    return replace(resolved, fingerprint=fingerprint(resolved))
+    resolved = with_values(data, split=split_rule(data), encoding=encoding_name(data))
+    return with_values(resolved, fingerprint=fingerprint(resolved))
 
 
 def fingerprint(data: DataConfig) -> str:

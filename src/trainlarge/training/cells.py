@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from trainlarge.config.arch import ArchConfig
 from trainlarge.config.budget import SECONDS, parse_budget
-from trainlarge.config.group import Plain
+from trainlarge.config.group import Plain, with_values
 from trainlarge.config.impl import ImplConfig
 from trainlarge.config.optim import OptimConfig
 from trainlarge.config.plain import identity_of
@@ -109,12 +109,12 @@ def _arch(config: TrainConfig) -> ArchConfig:
     arch, length = config.arch, config.data.sequence_length
     if arch.name not in FAMILIES:
         raise UserError("arch", arch.name, ", ".join(FAMILIES))
-    arch = replace(arch, positions=arch.positions or length + FAMILIES[arch.name].first_position)
+    arch = with_values(arch, positions=arch.positions or length + FAMILIES[arch.name].first_position)
     shape = shape_of(replace(config, arch=arch))
     check_sequence_length(shape, length)
     _check_head(shape, head_of(config), config.impl)
     std = init_std(shape.width) if arch.init_std is None else arch.init_std
-    return replace(arch, heads=shape.heads, init_std=std)
+    return with_values(arch, heads=shape.heads, init_std=std)
 
 
 def _check_head(shape: Shape, head: Head, impl: ImplConfig) -> None:
@@ -124,7 +124,7 @@ def _check_head(shape: Shape, head: Head, impl: ImplConfig) -> None:
 
 
 def _optim(optim: OptimConfig, width: int) -> OptimConfig:
-    return optim if optim.peak_lr is not None else replace(optim, peak_lr=peak_lr(optim, width))
+    return optim if optim.peak_lr is not None else with_values(optim, peak_lr=peak_lr(optim, width))
 
 
 def _check_steps(config: TrainConfig) -> None:

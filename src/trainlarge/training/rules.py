@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from trainlarge.config.optim import BatchRule, LrRule, OptimConfig
 from trainlarge.errors import UserError
@@ -91,21 +90,11 @@ def _linear_batch(optim: OptimConfig) -> float:
 
 def _table(optim: OptimConfig) -> float:
     """The rate that ``batch_lr`` gives for the batch, as Li et al. 2020 tuned one for each."""
-    rates = dict(map(_pair, optim.batch_lr))
+    rates = {batch: float(rate) for batch, rate in optim.batch_lr}
     if optim.batch not in rates:
         allowed = ", ".join(map(str, rates)) or "given in optim.batch_lr"
         raise UserError("optim.batch", optim.batch, f"{allowed}, with optim.batch_rule=table")
     return rates[optim.batch]
-
-
-def _pair(entry: Any) -> tuple[int, float]:
-    try:
-        batch, rate = entry
-        if batch > 0 and rate > 0:
-            return batch, float(rate)
-    except (TypeError, ValueError):
-        pass
-    raise UserError("optim.batch_lr", entry, "pairs of a batch in tokens and its rate: [[2048, 3e-3], [8192, 6e-3]]")
 
 
 BATCH_RULES: dict[BatchRule, Callable[[OptimConfig], float]] = {
