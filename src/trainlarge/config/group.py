@@ -71,8 +71,10 @@ class Group:
 
 
 def with_values(group: G, **values: object) -> G:
-    """The group with other values: one object for equal groups and values, so that what follows from it is computed
-    once for all cells that share it."""
+    """The group with other values: one object for equal groups and values.
+
+    What follows from it is then computed once for all cells that share it.
+    """
     return cast(G, _with_values(group, tuple(values.items())))
 
 
