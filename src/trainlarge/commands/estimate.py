@@ -145,7 +145,8 @@ class _TrainEstimates:
         return JobEstimate(
             what=_train_words(cells), cells=tuple(_cell(cell_id, total, step) for cell_id, total in totals.items()),
             parameters=parameters, spared_steps=spared,
-            steps=steps, tokens=steps and steps * step.tokens, flops=steps and steps * step.flops,
+            steps=steps, tokens=None if steps is None else steps * step.tokens,
+            flops=None if steps is None else steps * step.flops,
             seconds=seconds, timed_on=f"{timed.device_name}, {timed.threads} threads" if timed else None,
             disk_bytes=len(cells) * checkpoint, state_bytes=STATES * STATE_BYTES * parameters,
         )  # fmt: skip
@@ -314,15 +315,13 @@ def _seconds_of_recipes(study: Study) -> dict[int, tuple[float, str]]:
     for record in _some_records(study):
         if not record.get("recover_steps"):
             found.setdefault(record["parameters"], []).append(record)
-    return {parameters: (_median_seconds(records), _device(records)) for parameters, records in found.items()}
-
-
-def _median_seconds(records: list[dict[str, Any]]) -> float:
-    return statistics.median(record["seconds"] for record in records)
-
-
-def _device(records: list[dict[str, Any]]) -> str:
-    return str(records[-1]["environment"]["device_name"])
+    return {
+        parameters: (
+            statistics.median(record["seconds"] for record in records),
+            str(records[-1]["environment"]["device_name"]),
+        )
+        for parameters, records in found.items()
+    }
 
 
 def _some_records(study: Study) -> Iterable[dict[str, Any]]:

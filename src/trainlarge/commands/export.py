@@ -86,7 +86,7 @@ def _export_train(folder: CellFolder, target: Path) -> None:
 
 
 def _export_compress(folder: CellFolder, target: Path) -> None:
-    config, study = folder.cell().as_compress, _study(folder)
+    config, study = folder.cell().as_compress, Study(folder.path.parents[1])
     if config.checkpoint_digest is None:
         source = _checkpoint(study.folder("train", config.checkpoint))
     else:
@@ -132,10 +132,6 @@ def _checkpoint(folder: CellFolder) -> Path:
 
 def _again(folder: CellFolder) -> str:
     return f"to make it again: {folder.redo_command}"
-
-
-def _study(folder: CellFolder) -> Study:
-    return Study(folder.path.parents[1])
 
 
 _EXPORTERS: dict[str, Callable[[CellFolder, Path], None]] = {"train": _export_train, "compress": _export_compress}

@@ -202,6 +202,6 @@ def _train_cell(study: Study, checkpoint: str) -> tuple[Path, TrainConfig]:
     allowed = f"the id of a finished train cell of {where}, 'every' in a sweep, or a Hugging Face folder"
     folder = study.folder("train", checkpoint) if ID_PATTERN.fullmatch(checkpoint) else None
     if folder is None or not folder.is_done():
-        error = folder and folder.status().error
+        error = None if folder is None else folder.status().error
         raise UserError("checkpoint", checkpoint, f"{allowed} (it ended with: {error})" if error else allowed)
     return folder.checkpoint, folder.cell().as_train

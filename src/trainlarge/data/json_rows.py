@@ -31,7 +31,8 @@ def json_entries(path: Path, reading: Reading, counts: RowCounts) -> Iterator[st
     if first.lstrip().startswith(b"["):
         rows: Iterable[Any] = _parsed(b"".join([first, *lines]), "the array", counts, reading)
     else:
-        rows = _rows(chain([first], lines), counts, reading)
+        filled = (line for line in chain([first], lines) if line.strip())
+        rows = (_parsed(line, f"row {number}", counts, reading) for number, line in enumerate(filled, 1))
     return _column(rows, path, reading)
 
 
@@ -42,11 +43,6 @@ def _lines(path: Path, encoding: str) -> Iterator[bytes]:
     with open_bytes(path) as file:
         yield next(file, b"").removeprefix(_MARK)
         yield from file
-
-
-def _rows(lines: Iterable[bytes], counts: RowCounts, reading: Reading) -> Iterator[Any]:
-    for number, line in enumerate((line for line in lines if line.strip()), 1):
-        yield _parsed(line, f"row {number}", counts, reading)
 
 
 def _parsed(text: bytes, where: str, counts: RowCounts, reading: Reading) -> Any:

@@ -76,7 +76,8 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
             case ".zst":
                 file = stack.enter_context(io.BufferedReader(ZstdFrames(file), BUFFER_BYTES))
             case ".gz":
-                _require_content(path)
+                if not path.stat().st_size:
+                    raise EOFError("the file is empty: it holds no gzip member")
                 unzipped = cast(io.RawIOBase, stack.enter_context(gzip.GzipFile(fileobj=file)))
                 file = stack.enter_context(io.BufferedReader(unzipped, BUFFER_BYTES))
         yield file
@@ -95,8 +96,3 @@ def open_lines(path: Path, encoding: str, newline: str | None) -> Iterator[str]:
     with open_bytes(path) as file, io.TextIOWrapper(file, encoding=encoding, newline=newline) as lines:
         yield next(lines, "").removeprefix(BYTE_ORDER_MARK)
         yield from lines
-
-
-def _require_content(path: Path) -> None:
-    if not path.stat().st_size:
-        raise EOFError("the file is empty: it holds no gzip member")

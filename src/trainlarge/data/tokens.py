@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -50,7 +49,8 @@ def write_tokens(
             counts.documents += len(batch)
             counts.characters += sum(map(len, batch))
             counts.tokens += len(ids)
-        _flush(file)
+        file.flush()
+        os.fsync(file.fileno())
     counts.sha256 = digest.hexdigest()
     return counts
 
@@ -77,8 +77,3 @@ def batches(documents: Iterable[str], characters: int) -> Iterator[list[str]]:
 def _encode(texts: list[str], tokenizer: Tokenizer, dtype: np.dtype, sep_id: int) -> np.ndarray:
     encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
     return np.concatenate([np.array([*encoding.ids, sep_id], dtype) for encoding in encodings])
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())

@@ -52,8 +52,11 @@ class Shape:
     """Classes of a head that labels whole rows."""
 
     def __post_init__(self) -> None:
-        for refuse_unless in (_known_family, _at_least_one, _heads_divide, _whole_ffn_width, _dropout_in_range):
-            refuse_unless(self)
+        _check_family(self)
+        _check_counts(self)
+        _check_heads(self)
+        _check_ffn_width(self)
+        _check_dropout(self)
 
     @classmethod
     def from_config(cls, arch: Mapping[str, Any], vocab_size: int) -> Shape:
@@ -120,19 +123,19 @@ def check_sequence_length(shape: Shape, sequence_length: int) -> None:
         )
 
 
-def _known_family(shape: Shape) -> None:
+def _check_family(shape: Shape) -> None:
     if shape.name not in FAMILIES:
         raise UserError("arch.name", shape.name, ", ".join(FAMILIES))
 
 
-def _at_least_one(shape: Shape) -> None:
+def _check_counts(shape: Shape) -> None:
     for key in ("arch.width", "arch.depth", "arch.heads", "arch.positions", "data.vocab_size", "task.labels"):
         value = getattr(shape, key.partition(".")[2])
         if not _is_count(value):
             raise UserError(key, value, "a whole number, at least 1")
 
 
-def _heads_divide(shape: Shape) -> None:
+def _check_heads(shape: Shape) -> None:
     channels = 2 if shape.family.rotary else 1
     allowed = [heads for heads in range(1, shape.width + 1) if shape.width % (heads * channels) == 0]
     if not allowed:
@@ -143,7 +146,7 @@ def _heads_divide(shape: Shape) -> None:
         raise UserError("arch.heads", shape.heads, f"a divisor of arch.width={shape.width}{even}: {listed}")
 
 
-def _whole_ffn_width(shape: Shape) -> None:
+def _check_ffn_width(shape: Shape) -> None:
     # 8/3 is a usual ratio and no binary fraction, so a product within rounding of a whole number counts as whole.
     exact = shape.ffn_ratio * shape.width
     if shape.ffn_width < 1 or abs(exact - shape.ffn_width) > 1e-6 * shape.width:
@@ -152,7 +155,7 @@ def _whole_ffn_width(shape: Shape) -> None:
         )
 
 
-def _dropout_in_range(shape: Shape) -> None:
+def _check_dropout(shape: Shape) -> None:
     if not 0 <= shape.dropout < 1:
         raise UserError("arch.dropout", shape.dropout, "a number in [0, 1)")
 

@@ -37,7 +37,10 @@ def training_figure(
             ``allow_mixed``; for an axis in seconds where every cell shared its device.
     """
     cells, curves = _on_axis(frames.cells, x), frames.curves
-    _check(cells, x, allow_mixed)
+    axis(x)
+    if not allow_mixed:
+        check_comparable(cells)
+        check_clocks(cells, x)
     colour, style = colours(cells), line_styles(cells)
     with figure_of() as (figure, (axes,)):
         best = envelope(cells, x, y)
@@ -160,13 +163,6 @@ def _on_axis(cells: pd.DataFrame, x: str) -> pd.DataFrame:
         why = "all cells shared their device (launcher.per_device), or changed it (mixed)"
         raise UserError("x", x, f"an axis that is not in seconds: {why}")
     return left
-
-
-def _check(cells: pd.DataFrame, x: str, allow_mixed: bool) -> None:
-    axis(x)
-    if not allow_mixed:
-        check_comparable(cells)
-        check_clocks(cells, x)
 
 
 def _known(compression: pd.DataFrame) -> pd.DataFrame:

@@ -27,6 +27,11 @@ def listed(words: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def seeds_in_words(count: int) -> str:
+    """``one seed``, ``2 seeds``."""
+    return "one seed" if count == 1 else f"{count} seeds"
+
+
 def by_size(frame: pd.DataFrame) -> list[str]:
     """Series from the smallest to the largest."""
     sizes = frame.groupby("series")["parameters"].first().reset_index()

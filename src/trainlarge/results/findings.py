@@ -39,7 +39,8 @@ def summary(frames: StudyFrames, evidence: Evidence | None = None) -> str:
     training = [finding for finding in training_findings(evidence) if finding.found][: SUMMARY_SENTENCES // 2]
     compression = [finding for finding in compression_findings(evidence) if finding.found]
     main = training + compression[: SUMMARY_SENTENCES - len(training)]
-    return " ".join(map(str, [*caveats(evidence), *main])) if main else _nothing(evidence)
+    main = main or [Finding("Nothing can be compared yet.")]
+    return " ".join(map(str, [*caveats(evidence), *main]))
 
 
 def method(evidence: Evidence) -> list[Finding]:
@@ -59,10 +60,6 @@ def method(evidence: Evidence) -> list[Finding]:
         f"{tested} comparisons of this report that could be tested."
     )
     return [Finding(text + (rule if tested else "No order could be tested, so none is called clear."), found=False)]
-
-
-def _nothing(evidence: Evidence) -> str:
-    return " ".join([*map(str, caveats(evidence)), "Nothing can be compared yet."])
 
 
 def _diverged(frames: StudyFrames) -> list[Finding]:

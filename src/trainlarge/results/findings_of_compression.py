@@ -11,7 +11,7 @@ import pandas as pd
 
 from trainlarge.results.axes import axis
 from trainlarge.results.evidence import Evidence
-from trainlarge.results.finding import Finding, by_size, last_budget, listed, runs
+from trainlarge.results.finding import Finding, by_size, last_budget, listed, runs, seeds_in_words
 from trainlarge.results.frontier import frontier
 from trainlarge.results.intervals import NO_DOCUMENTS, Difference, Estimate, above_zero, difference, number
 from trainlarge.results.loss_increases import Increases
@@ -44,7 +44,8 @@ def on_the_plateau(evidence: Evidence) -> list[Finding]:
     left = evidence.known[~evidence.known["cell"].isin(evidence.compressed["cell"])].drop_duplicates("parent")
     if left.empty:
         return []
-    names, loss = listed(f"{row['series']} after {row['budget']}" for row in _distinct(left)), evidence.loss
+    rows, loss = left.drop_duplicates(["series", "budget"]).to_dict("records"), evidence.loss
+    names = listed(f"{row['series']} after {row['budget']}" for row in rows)
     frequency = number(float(left["token_frequency_loss"].iloc[0]), 2)
     text = (
         f"Left out of all comparisons of compressed models: {names}. Their dense loss is not {loss.amount(loss.tie)} "
@@ -66,7 +67,7 @@ def _increase(evidence: Evidence, some: Increases) -> Finding:
     seeds = min(len(estimate.seeds) for estimate in some.overall.values())
     families = len(some.families)
     text = (
-        f"At equal {some.equal} ({some.where}; {_seeds(seeds)} per size), the same recipes cost {means} "
+        f"At equal {some.equal} ({some.where}; {seeds_in_words(seeds)} per size), the same recipes cost {means} "
         f"{evidence.loss.short_unit}: median of each family of recipes, mean of "
         f"{_counted(families, 'family', 'families')}. "
     )
@@ -148,7 +149,8 @@ def nearest_to_dense(evidence: Evidence, size: str = "file_bytes") -> list[Findi
     smaller = smaller[smaller[size] < best[size]].sort_values(size)
     where = f"{best['loss']:.2f} {loss.short_unit} at {write(best[size])}"
     name = f"The best dense model is {best['series']} after {best['budget']} ({where})"
-    costs = [(row, _increase_of(evidence, row)) for row in smaller.to_dict("records")]
+    sample = evidence.compressed_sample
+    costs = [(row, above_zero(_estimate(evidence, row, "loss_increase"), sample)) for row in smaller.to_dict("records")]
     free = [(row, cost) for row, cost in costs if cost.high < loss.negligible]
     # What cannot be told from nothing comes first, the smallest of it; what is only small is second best.
     free.sort(key=lambda found: found[1].low > 0)
@@ -227,10 +229,6 @@ def _difference(evidence: Evidence, left: Any, right: Any) -> Difference:
     return found if found.p is None else replace(found, p=None, why_not="chosen by its loss")
 
 
-def _increase_of(evidence: Evidence, model: Any) -> Difference:
-    return above_zero(_estimate(evidence, model, "loss_increase"), evidence.compressed_sample)
-
-
 def _wide(spans: list[tuple[str, int, int]], limits: list[float]) -> list[tuple[str, int, int]]:
     """``spans`` without the narrow ones, which go to the winner before them."""
     labels: list[str] = []
@@ -255,14 +253,6 @@ def _model(row: Any, size: str, unit: str) -> str:
 
 def _budget(rows: pd.DataFrame) -> str:
     return str(rows["budget"].iloc[0])
-
-
-def _distinct(rows: pd.DataFrame) -> list[dict[Any, Any]]:
-    return rows.drop_duplicates(["series", "budget"]).to_dict("records")
-
-
-def _seeds(count: int) -> str:
-    return "one seed" if count == 1 else f"{count} seeds"
 
 
 def _counted(count: int, one: str, several: str) -> str:

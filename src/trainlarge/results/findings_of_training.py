@@ -11,7 +11,7 @@ import pandas as pd
 from trainlarge.results.axes import Axis, axis
 from trainlarge.results.comparable import CLOCKS, differences, on_axis, timed
 from trainlarge.results.evidence import Evidence
-from trainlarge.results.finding import Finding, by_size, listed, runs
+from trainlarge.results.finding import Finding, by_size, listed, runs, seeds_in_words
 from trainlarge.results.frontier import crossings
 from trainlarge.results.intervals import Difference, number
 from trainlarge.results.plateau import frequency_loss_of, on_plateau
@@ -115,7 +115,7 @@ def per_step(evidence: Evidence) -> list[Finding]:
     text = (
         f"At equal steps on the trunks (constant rate, {where}), each larger size has the lower loss at "
         f"{sum(falls)} of {len(falls)} points: {losses} {evidence.loss.short_unit} at {steps[-1]} "
-        f"(mean of {_seeds(int(seeds))}; order not tested: curves keep no losses per document)."
+        f"(mean of {seeds_in_words(int(seeds))}; order not tested: curves keep no losses per document)."
     )
     return [Finding(text, found=sum(falls) > len(falls) / 2)]
 
@@ -227,7 +227,3 @@ def _span(points: list[float], first: int, last: int, place: Axis) -> str:
 
 def _write(place: Axis, point: float) -> str:
     return place.write(math.exp(point))
-
-
-def _seeds(count: int) -> str:
-    return "one seed" if count == 1 else f"{count} seeds"

@@ -168,7 +168,10 @@ def _frame(records: list[Record], table: dict[str, Column]) -> pd.DataFrame:
     nothing = [None] * len(records)
     found = {name: _values(column, groups, nothing) for name, column in table.items()}
     frame = pd.DataFrame(found, columns=list(table))
-    frame["software"] = [_software(record) for record in records]
+    frame["software"] = [
+        ", ".join(f"{name} {version}" for name, version in record["environment"]["software"].items())
+        for record in records
+    ]
     return _with_float_flops(frame)
 
 
@@ -195,7 +198,3 @@ def _group(path: str, groups: dict[str, Columns]) -> Columns:
         parents, _, key = path.rpartition(".")
         groups[path] = columns_of(_group(parents, groups).get(key, []))
     return groups[path]
-
-
-def _software(record: Record) -> str:
-    return ", ".join(f"{name} {version}" for name, version in record["environment"]["software"].items())

@@ -122,7 +122,7 @@ def _changes(series: Lines, pair: tuple[str, str], tie: float) -> list[tuple[obj
     for left, right in pairwise(signed):
         if gaps[left] * gaps[right] < 0:
             before, after = (first, second) if gaps[left] > 0 else (second, first)
-            change = _zero(points[left], points[right], gaps[left], gaps[right])
+            change = points[left] + (points[right] - points[left]) * gaps[left] / (gaps[left] - gaps[right])
             low, high = _bracket(gaps, left, right, tie)
             margins = abs(float(gaps[low])), abs(float(gaps[high]))
             of_best = _is_best(series, before, after, change)
@@ -149,10 +149,6 @@ def _is_best(series: Lines, before: str, after: str, point: float) -> bool:
     level = _value(series[before], point)
     others = (line for name, line in series.items() if name not in (before, after))
     return all((loss := _value_at(line, point)) is None or loss >= level for line in others)
-
-
-def _zero(left: float, right: float, gap_left: float, gap_right: float) -> float:
-    return left + (right - left) * gap_left / (gap_left - gap_right)
 
 
 def grid_points(series: Lines) -> list[float]:

@@ -106,7 +106,9 @@ def write_report(study: str | Path | Study) -> Path:
     frames = load_study(study, allow_mixed=True)
     folder = study.path / "report"
     make_folder(folder)
-    _write_frames(frames, folder)
+    for name, frame in frames.tables().items():
+        with replacing(folder / f"{name}.csv") as temporary:
+            frame.to_csv(temporary, index=False)
     page = _template().render(**_context(study, frames, folder))
     write_text(folder / "index.html", page)
     return folder / "index.html"
@@ -159,12 +161,6 @@ def _embedded(drawing: Drawing, frames: StudyFrames, folder: Path) -> str:
     """Write the figure to ``folder`` and return it as a data address."""
     paths = {path.suffix: path for path in save(drawing.draw(frames), folder / drawing.name)}
     return "data:image/svg+xml;base64," + base64.b64encode(paths[".svg"].read_bytes()).decode()
-
-
-def _write_frames(frames: StudyFrames, folder: Path) -> None:
-    for name, frame in frames.tables().items():
-        with replacing(folder / f"{name}.csv") as temporary:
-            frame.to_csv(temporary, index=False)
 
 
 def _states(study: Study) -> list[str]:

@@ -68,17 +68,15 @@ def finished_checkpoints(config: Composed) -> list[str]:
     records = {folder.id: record for folder in done if (record := _record(folder))}
     diverged = [cell for cell, record in records.items() if record.get("diverged")]
     trained = [folder for folder in done if folder.id in records and folder.id not in diverged]
-    found = [folder.id for folder in trained if where is None or _meets(folder, where)]
+    found = [
+        folder.id for folder in trained if where is None or holds(where, to_plain(folder.cell().config), "sweep.where")
+    ]
     if not found:
         has = [f"{study.path} has {len(done)}"]
         has += [f"{len(diverged)} diverged ({', '.join(diverged[:NAMED])})"] if diverged else []
         has += [f"{len(trained)} do not meet sweep.where: {where}"] if trained else []
         raise UserError("checkpoint", EVERY, f"in a study with finished train cells; {', '.join(has)}")
     return found
-
-
-def _meets(folder: CellFolder, where: str) -> bool:
-    return holds(where, to_plain(folder.cell().config), "sweep.where")
 
 
 def _record(folder: CellFolder) -> dict[str, Any] | None:

@@ -138,8 +138,8 @@ def _group(stage: str, cells: list[Cell]) -> list[Job]:
     shared: dict[str, list[Cell]] = {}
     for cell in cells:
         shared.setdefault(canonical_json(stage_named(stage).shared_work(cell.config)), []).append(cell)
-    return [_job(stage, group) for group in shared.values()]
-
-
-def _job(stage: str, cells: list[Cell]) -> Job:
-    return Job(stage, tuple(cell.id for cell in cells), sum(stage_named(stage).cost(cell.config) for cell in cells))
+    cost = stage_named(stage).cost
+    return [
+        Job(stage, tuple(cell.id for cell in group), sum(cost(cell.config) for cell in group))
+        for group in shared.values()
+    ]

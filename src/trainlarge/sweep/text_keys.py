@@ -81,7 +81,7 @@ def read_yaml(text: str, package: str = "") -> Any:
     class TextLoader(get_yaml_loader()):  # type: ignore[misc]
         def get_single_node(self) -> Any:
             node = super().get_single_node()
-            return node and _retagged(node, package, {})
+            return None if node is None else _retagged(node, package, {})
 
     return yaml.load(text, Loader=TextLoader)
 

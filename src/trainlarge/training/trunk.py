@@ -132,11 +132,11 @@ class Trunk:
     def _layout(self) -> tuple[RunLength, dict[str, int], list[Branch]]:
         """Run length, position at which each cell ends, and branches, by the present step time."""
         length = make_run_length(self.config, self.context.step, self.step_seconds)
-        totals = of_rank_0(lambda: {cell.id: self._total(cell, length) for cell in self.job.cells})
+        budgets = {cell.id: parse_budget(cell.as_train.budget) for cell in self.job.cells}
+        totals = of_rank_0(
+            lambda: {cell: length.total(budget, self.job.folder(cell).path) for cell, budget in budgets.items()}
+        )
         return length, totals, branches(length.schedule, totals)
-
-    def _total(self, cell: Cell, length: RunLength) -> int:
-        return length.total(parse_budget(cell.as_train.budget), self.job.folder(cell.id).path)
 
     def _reach_first_branch(self) -> None:
         """Train to where the first branch leaves, and fix the step time there.
