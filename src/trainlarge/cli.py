@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 
 from trainlarge.commands.call import Call
@@ -41,9 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     is_debug = "--debug" in given
     hide_library_progress_bars()
-    _show_messages()
     try:
-        return _run([argument for argument in given if argument != "--debug"])
+        with _messages_on_stderr():
+            return _run([argument for argument in given if argument != "--debug"])
     except KeyboardInterrupt:
         print("stopped; the same command continues from here", file=sys.stderr)
         return INTERRUPTED_STATUS
@@ -54,11 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USER_ERROR_STATUS
 
 
-def _show_messages() -> None:
+@contextmanager
+def _messages_on_stderr() -> Iterator[None]:
     """Print log messages on standard error: standard output may be what another program reads."""
-    logger = logging.getLogger("trainlarge")
-    logger.handlers = [logging.StreamHandler(sys.stderr)]
+    logger, handler = logging.getLogger("trainlarge"), logging.StreamHandler(sys.stderr)
+    before = logger.level
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def _run(arguments: list[str]) -> int:
