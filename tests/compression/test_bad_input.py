@@ -94,7 +94,7 @@ def test_pruning_that_leaves_nothing(modern: PreTrainedModel, method: Any) -> No
 @pytest.mark.parametrize(
     ("make", "key"),
     [
-        (lambda: LayerList(()), "structure.layers=()"),
+        (lambda: LayerList(()), "structure.layers=[]"),
         (lambda: Layers(0.0), "structure.keep=0.0"),
         (lambda: Heads(0.0), "structure.keep=0.0"),
         (lambda: Neurons(-1), "structure.keep=-1"),

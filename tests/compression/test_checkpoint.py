@@ -27,6 +27,8 @@ from trainlarge.compression import Dynamic, Magnitude, Recipe, Uniform, compress
 from trainlarge.compression.cells import STAGE
 from trainlarge.compression.checkpoint import folder_digest
 from trainlarge.compression.own_tokenizer import own_tokenizer
+from trainlarge.config.data import DataConfig
+from trainlarge.config.task import MaskedLMConfig
 from trainlarge.errors import UserError
 from trainlarge.models.build import load_model
 from trainlarge.models.forward import FORWARDS
@@ -275,7 +277,7 @@ def test_a_tokenizer_without_a_mask(folder: Path) -> None:
     own = own_tokenizer(folder, 1000)
     assert own.mask_id is None
     with pytest.raises(UserError, match=rf"^checkpoint={folder}: .* whose tokenizer has a mask token"):
-        make_task({"task": {"name": "mlm"}, "data": {}}, FORWARDS["library"]).prepare(folder, own)
+        make_task(MaskedLMConfig(), DataConfig(name="stdlib"), FORWARDS["library"]).prepare(folder, own)
 
 
 def _id(folder: Path, text: list[str], compose: Compose) -> str:
