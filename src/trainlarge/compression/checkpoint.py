@@ -118,7 +118,8 @@ def folder_digest(folder: Path) -> str:
         raise _not_whole(folder, "no adapter_config.json: merge the adapter into the weights first")
     extras = [path for path in (folder / name for name in TOKENIZER_EXTRAS) if path.is_file()]
     extras += sorted(folder.glob("tokenizer.*.json"))
-    contents = [[_inside(folder, path), file_digest(path)] for path in (*needed, *weight_files(folder), *extras)]
+    files = (*needed, *weight_files(folder), *extras)
+    contents = [[path.relative_to(folder).as_posix(), file_digest(path)] for path in files]
     return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:DIGEST_LENGTH]
 
 
@@ -157,10 +158,6 @@ def _weight_file(folder: Path, name: Any) -> Path:
     if not (folder / path).is_file():
         raise _not_whole(folder, f"{path} missing")
     return folder / path
-
-
-def _inside(folder: Path, path: Path) -> str:
-    return path.relative_to(folder).as_posix()
 
 
 def _not_whole(folder: Path, what: str) -> UserError:

@@ -228,9 +228,16 @@ def _load(folder: Path, content: str) -> LabelledData:
             tokens[split] = open_tokens(tokens_file, np.dtype(meta["dtype"]))
             tables[split] = np.load(table_file, mmap_mode="r", allow_pickle=False)
     return LabelledData(
-        folder, content, folder / TOKENIZER, meta["vocab_size"], tokens["train"], tokens["validation"],
-        train_rows=tables["train"], validation_rows=tables["validation"], labels=tuple(meta["labels"]),
-    )  # fmt: skip
+        folder,
+        content,
+        folder / TOKENIZER,
+        meta["vocab_size"],
+        tokens["train"],
+        tokens["validation"],
+        train_rows=tables["train"],
+        validation_rows=tables["validation"],
+        labels=tuple(meta["labels"]),
+    )
 
 
 def _files(folder: Path, split: Split) -> tuple[Path, Path]:

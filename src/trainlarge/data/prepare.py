@@ -68,10 +68,14 @@ class OwnTokenizer:
     def ids(self) -> dict[str, Any]:
         """What prepared data must know of it; any token may be put in the place of a masked one, as in BERT."""
         return {
-            "pad_id": self.pad_id, "cls_id": self.cls_id, "sep_id": self.sep_id, 
+            "pad_id": self.pad_id,
+            "cls_id": self.cls_id,
+            "sep_id": self.sep_id,
             "mask_id": self.sep_id if self.mask_id is None else self.mask_id,
-            "unknown_id": self.unknown_id, "special_ids": self.special_ids, "first_regular_id": 0,
-        }  # fmt: skip
+            "unknown_id": self.unknown_id,
+            "special_ids": self.special_ids,
+            "first_regular_id": 0,
+        }
 
 
 @dataclass(frozen=True)

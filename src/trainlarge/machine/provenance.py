@@ -56,8 +56,11 @@ def _git(folder: Path, *arguments: str) -> str | None:
         done = subprocess.run(
             # The configuration of a repository may name a program of this kind, which git would run.
             ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments],
-            capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -162,14 +162,16 @@ class Round:
         seconds, first = [window.seconds for window in ordered], ordered[0]
         steps = sum(window.steps for window in windows)
         return cls(
-            kind=kind, ended=time.time(), steps=steps,
+            kind=kind,
+            ended=time.time(),
+            steps=steps,
             fastest=tuple(seconds[:FASTEST]),
             thread_share=first.thread_seconds / first.seconds if threads_spin() else None,
             cpu_seconds=first.cpu_seconds,
             quantiles=tuple(float(value) for value in np.quantile(seconds, QUANTILES)),
             mean_seconds=sum(window.seconds * window.steps for window in windows) / steps,
             mean_cpu_seconds=sum(window.cpu_seconds * window.steps for window in windows) / steps,
-        )  # fmt: skip
+        )
 
     @classmethod
     def of_before(cls, step_seconds: float, steps: int) -> Round:

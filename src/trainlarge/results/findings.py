@@ -25,9 +25,12 @@ def findings(frames: StudyFrames, evidence: Evidence | None = None) -> list[Find
         return [Finding(f"Losses are not compared: cells differ in {mixed}.", found=False)]
     evidence = evidence or Evidence(frames)
     found = [
-        *caveats(evidence), *_diverged(frames), *training_findings(evidence), *compression_findings(evidence),
+        *caveats(evidence),
+        *_diverged(frames),
+        *training_findings(evidence),
+        *compression_findings(evidence),
         *method(evidence),
-    ]  # fmt: skip
+    ]
     return list({finding.text: finding for finding in found}.values())
 
 

@@ -206,9 +206,13 @@ def _models(rows: pd.DataFrame, size: str) -> pd.DataFrame:
     """One row per series, budget and recipe: means over seeds, and the ``members`` of each, compress cells by seed."""
     keys = ["series", "budget", "recipe"]
     found = rows.groupby(keys, sort=False).agg(
-        loss=("loss", "mean"), loss_increase=("loss_increase", "mean"), parameters=("parameters", "first"),
-        members=("cell", list), cell=("cell", "first"), **{size: (size, "mean")},
-    )  # fmt: skip
+        loss=("loss", "mean"),
+        loss_increase=("loss_increase", "mean"),
+        parameters=("parameters", "first"),
+        members=("cell", list),
+        cell=("cell", "first"),
+        **{size: (size, "mean")},
+    )
     return found.reset_index()
 
 

@@ -98,7 +98,7 @@ def write(path: Path, body: Mapping[str, object], layout: Layout, tensors: Itera
         for name, tensor in tensors:
             written[name] = TensorSpec.of(tensor)
             file.seek(len(blank) + offsets[name])
-            file.write(_raw(tensor))
+            file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         _check_written(layout, written)
         file.seek(len(blank))
         checksum = _digest(blank, _chunks(file))
@@ -149,10 +149,6 @@ def _dtype_name(spec: TensorSpec) -> str:
 
 def _json(data: object) -> str:
     return json.dumps(data, separators=(",", ":"))
-
-
-def _raw(tensor: Tensor) -> memoryview:
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _digest(header: bytes, payload: Iterable[bytes]) -> str:
