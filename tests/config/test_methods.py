@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainlarge.commands.rerun import compose_config
+from trainlarge.config.identity import added_fields
 from trainlarge.config.method import METHODS, Method
 from trainlarge.config.prune import Magnitude, Random, SparseGPT, Wanda
 from trainlarge.config.quantize import GPTQ, Binary, KMeans, MinMax, Mixed, Outliers, Ternary, Uniform
@@ -89,7 +90,7 @@ def test_fields_that_came_later_leave_old_recipes_as_they_were() -> None:
     for methods in METHODS.values():
         for kind in methods.values():
             defaults = {item.name: item.default for item in fields(kind)}
-            assert all(defaults[key] == value for key, value in kind.added_with.items())
+            assert all(defaults[key] == value for key, value in added_fields(kind).items())
 
 
 def test_bits_of_embeddings_are_said_only_where_they_count() -> None:

@@ -12,6 +12,7 @@ from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, get_type_hints
 
 from trainlarge.config.group import Group, Plain, as_plain
+from trainlarge.config.identity import field_names, once_per_class
 from trainlarge.errors import UserError
 
 
@@ -48,13 +49,7 @@ class ChosenGroup(Group):
     @classmethod
     def keys_of_others(cls) -> dict[str, tuple[str, Plain]]:
         """Key that only other choices have -> the name of one that has it, and its default there."""
-        own = {item.name for item in fields(cls)}
-        found: dict[str, tuple[str, Plain]] = {}
-        for name, kind in cls.by_name().items():
-            for item in fields(kind):
-                if item.name not in own:
-                    found.setdefault(item.name, (name, default_of(item)))
-        return found
+        return _keys_of_others(cls)
 
 
 def refuse_keys_of_others(kind: type, data: Mapping[str, Any]) -> None:
@@ -67,14 +62,29 @@ def refuse_keys_of_others(kind: type, data: Mapping[str, Any]) -> None:
     Raises:
         UserError: naming the key and the choice that it is for.
     """
-    hints = get_type_hints(kind)
-    groups = {key: hint for key, hint in hints.items() if isinstance(hint, type) and issubclass(hint, ChosenGroup)}
-    for key, group in groups.items():
+    for key, group in _chosen_groups(kind).items():
         given = data.get(key, {})
         for name, (owner, default) in group.kind(given).keys_of_others().items():
             if given.get(name, default) != default:
                 allowed = f"nothing with {key}={given['name']}; it is for {key}={owner}"
                 raise UserError(f"{key}.{name}", given[name], allowed)
+
+
+@once_per_class
+def _chosen_groups(kind: type) -> dict[str, type[ChosenGroup]]:
+    hints = get_type_hints(kind)
+    return {key: hint for key, hint in hints.items() if isinstance(hint, type) and issubclass(hint, ChosenGroup)}
+
+
+@once_per_class
+def _keys_of_others(kind: type) -> dict[str, tuple[str, Plain]]:
+    own = field_names(kind)
+    found: dict[str, tuple[str, Plain]] = {}
+    for name, other in kind.by_name().items() if issubclass(kind, ChosenGroup) else ():
+        for item in fields(other):
+            if item.name not in own:
+                found.setdefault(item.name, (name, default_of(item)))
+    return found
 
 
 def default_of(item: Field[Any]) -> Plain:

@@ -34,7 +34,7 @@ class LowRank(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("keep", is_real(self.keep) and 0 < self.keep <= 1, "a number in (0, 1]")
-        self.require_one_of("by", "parameters", "energy")
+        self.require_one_of("by")
         normalize(self, keep=float(self.keep))
 
     def summary(self) -> str:

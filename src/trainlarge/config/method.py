@@ -7,10 +7,12 @@ dataclass with ``@method(...)`` there and one function with ``@applies(...)`` in
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import ClassVar, Literal, TypeGuard, TypeVar, get_args
 
+from trainlarge.config.group import choices
+from trainlarge.config.identity import without_added
 from trainlarge.errors import UserError
 
 Slot = Literal["vocabulary", "structure", "factorize", "prune", "recover", "quantize", "activations"]
@@ -46,10 +48,6 @@ class Part:
     """Field values that mean "method disabled" in a configuration, so that a sweep can include the uncompressed case:
     sparsity 0, 32 bits."""
 
-    added_with: ClassVar[Mapping[str, object]] = {}
-    """Fields added after release, with the value that reproduces the old behaviour. A field with that value is not
-    written, so that ids and packed files from before stay as they are; such a value never changes."""
-
     calibrated: ClassVar[bool] = False
     """Whether it looks at the activations of calibration data."""
 
@@ -69,9 +67,10 @@ class Part:
         text = f"a whole number from {least}" + ("" if most is None else f" to {most}")
         self.require(name, is_valid, text + further)
 
-    def require_one_of(self, name: str, *choices: str) -> None:
-        """Raise a UserError unless the field has one of these values."""
-        self.require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+    def require_one_of(self, name: str, *values: str) -> None:
+        """Raise a UserError unless the field has one of these values; where none are given, of its ``Literal`` type."""
+        allowed = values or choices(type(self))[name]
+        self.require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
 
     def without(self, *names: str) -> Hashable:
         """Its class and all fields except ``names``: equal for methods that differ in nothing else.
@@ -82,9 +81,8 @@ class Part:
         return type(self), tuple((name, getattr(self, name)) for name in others)
 
     def to_json(self) -> dict[str, object]:
-        """Plain data: name, version and all fields, except those of ``added_with`` that have the value given there."""
-        values = {key: value for key, value in asdict(self).items() if not self._is_as_before(key, value)}
-        return {"name": self.name, "version": self.version, **values}
+        """Plain data: name, version and all fields, except those with the value from before they were added."""
+        return {"name": self.name, "version": self.version, **without_added(self)}
 
     def describe(self) -> str:
         """Short human text, such as ``4 bit row without embeddings``."""
@@ -93,9 +91,6 @@ class Part:
     def summary(self) -> str:
         """What ``describe`` says of the fields of this method."""
         return self.name
-
-    def _is_as_before(self, key: str, value: object) -> bool:
-        return key in self.added_with and value == self.added_with[key]
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from trainlarge.config.identity import added_with
 from trainlarge.config.method import Calibrated, Method, is_integer, is_real, method, normalize
 
 
@@ -40,18 +41,16 @@ class Magnitude(Pruning):
     al. 2021 (arXiv 2104.08378), with N = (1 - sparsity) M weights left, so 2:4 is sparsity 0.5 and m 4.
     """
 
-    added_with: ClassVar[Mapping[str, object]] = {"m": None}
-
     scope: Literal["global", "tensor", "row", "block"] = "global"
     """Where weights are ranked: over all matrices together, within each matrix, within each row (first dimension), or
     within each block of ``m`` consecutive weights of a row."""
 
-    m: int | None = None
+    m: int | None = field(default=None, metadata=added_with(None))
     """Weights of a block; null for the other scopes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_one_of("scope", "global", "tensor", "row", "block")
+        self.require_one_of("scope")
         if self.scope == "block":
             self.require_block(self.m)  # type: ignore[arg-type]
         else:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
+from trainlarge.config.identity import added_with
 from trainlarge.config.method import BITS_IN_CONFIGURATION, Calibrated, Method, is_real, method, normalize
 
 Granularity = Literal["tensor", "row", "channel", "group"]
@@ -29,12 +30,6 @@ class Uniform(Method):
     """
 
     disabled_by: ClassVar[Mapping[str, float]] = {"bits": 32}
-    added_with: ClassVar[Mapping[str, object]] = {
-        "group_size": None,
-        "range": "minmax",
-        "percentile": None,
-        "embedding_bits": None,
-    }
 
     bits: int
     """Bits per code, 2 to 8; 32 in a configuration disables the method."""
@@ -46,19 +41,19 @@ class Uniform(Method):
     symmetric: bool = False
     """Whether the range is symmetric around 0, which leaves one of the 2^bits values unused."""
 
-    group_size: int | None = None
+    group_size: int | None = field(default=None, metadata=added_with(None))
     """Weights of a group, 64 where none is given; the last group of a row may be shorter. Null for other
     granularities."""
 
-    range: Literal["minmax", "percentile", "mse"] = "minmax"
+    range: Literal["minmax", "percentile", "mse"] = field(default="minmax", metadata=added_with("minmax"))
     """Range of the values of a group: from the smallest to the largest weight; without the weights beyond a percentile;
     or that share (1, 0.98, ... 0.2) of the whole range whose squared error is least. Weights beyond it are clamped."""
 
-    percentile: float | None = None
+    percentile: float | None = field(default=None, metadata=added_with(None))
     """Percentile p of ``range: percentile``, 99.9 where none is given: the weights of rank round((1 - p/100) (n - 1))
     from either end limit the range. Null for other ranges."""
 
-    embedding_bits: int | None = field(default=None, kw_only=True)
+    embedding_bits: int | None = field(default=None, kw_only=True, metadata=added_with(None))
     """Bits per code of the embedding matrices, 2 to 8; null: ``bits``, as for all others. It has no effect where
     embeddings are not quantized."""
 
@@ -67,7 +62,7 @@ class Uniform(Method):
         self.require_whole("bits", 2, 8, BITS_IN_CONFIGURATION)
         check_granularity(self)
         self.require("symmetric", isinstance(self.symmetric, bool), "true or false")
-        self.require_one_of("range", "minmax", "percentile", "mse")
+        self.require_one_of("range")
         self._check_percentile()
         normalize(self, bits=int(self.bits))
         self._check_embedding_bits()
@@ -206,7 +201,6 @@ class Mixed(Calibrated):
     """
 
     disabled_by: ClassVar[Mapping[str, float]] = {"bits": 32}
-    added_with: ClassVar[Mapping[str, object]] = {"sensitivity": "layer"}
 
     bits: float
     """Average bits per code over all weights, 2 to 8; 32 in a configuration disables the method."""
@@ -220,12 +214,12 @@ class Mixed(Calibrated):
     group_size: int | None = None
     """Weights of a group."""
 
-    sensitivity: Literal["layer", "model"] = "layer"
+    sensitivity: Literal["layer", "model"] = field(default="layer", metadata=added_with("layer"))
     """Where the error of rounding a matrix is measured: at the output of its layer, or at that of the model."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_one_of("sensitivity", "layer", "model")
+        self.require_one_of("sensitivity")
         self.require("bits", is_real(self.bits) and 2 <= self.bits <= 8, f"a number from 2 to 8{BITS_IN_CONFIGURATION}")
         check_granularity(self)
         self.require("symmetric", isinstance(self.symmetric, bool), "true or false")

@@ -40,8 +40,8 @@ class Units(Part):
 
     def __post_init__(self) -> None:
         self.require("keep", is_real(self.keep) and 0 < self.keep <= 1, "a number in (0, 1]")
-        self.require_one_of("scope", "global", "layer")
-        self.require_one_of("importance", "weight", "gradient")
+        self.require_one_of("scope")
+        self.require_one_of("importance")
         self.require_whole("calibration_rows", 1)
         normalize(self, keep=float(self.keep))
 
@@ -99,7 +99,7 @@ class Layers(Part):
 
     def __post_init__(self) -> None:
         self.require("keep", is_real(self.keep) and 0 < self.keep <= 1, "a number in (0, 1]")
-        self.require_one_of("choice", *CHOICES)
+        self.require_one_of("choice")
         self.require_whole("calibration_rows", 1)
         normalize(self, keep=float(self.keep))
 
