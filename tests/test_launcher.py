@@ -21,7 +21,7 @@ def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_plan_runs_nothing(study: Study, tiny_overrides: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "train", *tiny_overrides, *BASIC]) == 2
     [line] = capfd.readouterr().err.strip().splitlines()
-    assert line.startswith("error: hydra/sweeper=basic: allowed is trainlarge")
+    assert line.startswith("error: hydra/sweeper=basic is not valid: must be trainlarge")
     assert not study.path.exists()
 
 

@@ -30,7 +30,7 @@ def test_a_report_and_a_mirror_are_not_written_through_a_link(
     study = Study(Path(shutil.copytree(made_study.path, tmp_path / "made", ignore=shutil.ignore_patterns("report"))))
     (study.path / name).symlink_to(elsewhere)
     write = write_report if name == "report" else lambda study: mirror_study(study, WandbConfig())
-    with pytest.raises(UserError, match=f"{name}=a link to {elsewhere}: allowed is a plain folder"):
+    with pytest.raises(UserError, match=f"{name}=a link to {elsewhere} is not valid: must be a plain folder"):
         write(study)
     assert not list(elsewhere.iterdir())
 

@@ -64,7 +64,9 @@ def test_the_newest_split_is_not_filled_in_beside_cells_of_the_first(
     for verb in (["train", "-m"], ["plan"]):
         assert main([*verb, "+sweeps=old/train"]) == 2
         line = capfd.readouterr().err.strip().splitlines()[-1]
-        assert line.startswith("error: data.split=None: allowed is documents, by which the cells of study old")
+        assert line.startswith(
+            "error: data.split=None is not valid: must be documents, by which the cells of study old"
+        )
     assert len(list((old / "train").iterdir())) == 5
 
 

@@ -55,7 +55,9 @@ class TrainlargeLauncher(Launcher):
         outcome = chosen_action()(stage, configs)
         if not isinstance(outcome, Outcome):
             sweeper = OmegaConf.select(self.config, "hydra.runtime.choices")["hydra/sweeper"]
-            raise UserError("hydra/sweeper", sweeper, "trainlarge, the one whose cells are known before any has run")
+            raise UserError(
+                "hydra/sweeper", sweeper, "trainlarge, the only sweeper that knows all cells before the first one runs"
+            )
         return outcome
 
 

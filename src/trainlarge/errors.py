@@ -6,19 +6,23 @@ from typing import Any
 
 
 class UserError(ValueError):
-    """A mistake in the configuration, the data or the command line, told in one line.
+    """A mistake in the configuration, the data or the command line, reported in one line.
 
-    The command line prints the line and exits with status 2, without a traceback.
+    The line reads ``arch.heads=5 is not valid: must divide arch.width=64 (1, 2, 4, 8, ...)``. The command line prints
+    it and exits with status 2, without a traceback.
 
     Args:
         key: the configuration key, option or file that is wrong, as the user writes it (``arch.heads``).
         value: what it was set to.
-        allowed: what would have been right, as a noun phrase (``a divisor of arch.width=64: 1, 2, 4``).
+        allowed: what would have been right, as it reads after "must be": ``a number in [0, 1)``. A text that begins
+            with "must" or "no such" (``must divide arch.width=64``, ``no such key: ...``) is printed as it is.
     """
 
     def __init__(self, key: str, value: Any, allowed: str) -> None:
         self.key, self.value, self.allowed = key, value, allowed
-        super().__init__(f"{key}={_one_line(value)}: allowed is {_one_line(allowed)}")
+        text = _one_line(allowed)
+        sentence = text if text.startswith(("must ", "no such ")) else f"must be {text}"
+        super().__init__(f"{key}={_one_line(value)} is not valid: {sentence}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.key, self.value, self.allowed)

@@ -69,7 +69,9 @@ def test_a_model_that_is_gone_is_named_and_nothing_is_left(
 def test_a_cell_that_is_not_done_is_refused(study: Study, tiny: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     [cell] = make_cells("train", [tiny()])
     study.folder("train", cell.id).freeze(cell)
-    with pytest.raises(UserError, match=f"cell={cell.id}: allowed is a cell that is done; this one is queued"):
+    with pytest.raises(
+        UserError, match=f"cell={cell.id} is not valid: must be a cell that is done; this one is queued"
+    ):
         export_cell(cell.id, tmp_path / "out")
 
 
@@ -80,7 +82,9 @@ def test_a_link_inside_a_checkpoint_is_not_followed(cells: tuple[CellFolder, Cel
         link = cells[0].checkpoint / "extra"
         link.symlink_to(target)
         for folder in cells:
-            with pytest.raises(UserError, match=f"checkpoint={link}: allowed is a file and no link to {target}"):
+            with pytest.raises(
+                UserError, match=f"checkpoint={link} is not valid: must be a file, not a link to {target}"
+            ):
                 export_cell(folder.id, tmp_path / f"out{number}", study="tiny")
         link.unlink()
     assert not list(tmp_path.glob("*out*"))

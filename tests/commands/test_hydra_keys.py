@@ -101,7 +101,7 @@ def test_a_file_beside_the_study_does_not_take_the_place_of_ours(
         (["hydra.verbose=${oc.decode:x}"], "hydra.verbose="),
         (["hydra/job_logging=default"], "hydra/job_logging=default"),
         (["+hydra/callbacks=x"], "hydra/callbacks=x"),
-        (["hydra/sweeper=nowhere"], "hydra/sweeper=nowhere: allowed is basic, trainlarge"),
+        (["hydra/sweeper=nowhere"], "hydra/sweeper=nowhere is not valid: must be one of basic, trainlarge"),
         (["--experimental-rerun=job.pickle"], "--experimental-rerun=job.pickle"),
         (["--experimental-rerun", "job.pickle"], "--experimental-rerun=job.pickle"),
         (["--exp=job.pickle"], "--experimental-rerun=job.pickle"),

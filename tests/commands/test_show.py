@@ -61,7 +61,7 @@ def test_a_failed_cell_shows_its_error(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("study", [None, "made"])
 def test_a_cell_that_is_not_there_is_refused(here: Study, study: str | None) -> None:
-    with pytest.raises(UserError, match="cell=ffffffffffff: allowed is a cell id of"):
+    with pytest.raises(UserError, match="cell=ffffffffffff is not valid: must be a cell id of"):
         show_cell("ffffffffffff", study)
 
 

@@ -184,4 +184,4 @@ def test_an_interrupt_ends_watching_quietly(mixed: Study, monkeypatch: pytest.Mo
 
 def test_a_study_that_is_not_there_is_named(mixed: Study, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "nowhere"]) == 2
-    assert "study=nowhere: allowed is a study in" in capfd.readouterr().err
+    assert "study=nowhere is not valid: must be a study in" in capfd.readouterr().err

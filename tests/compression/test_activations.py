@@ -119,9 +119,11 @@ def test_static_ranges_are_those_of_the_calibration_rows(model: PreTrainedModel,
 
 
 def test_static_ranges_without_data(model: PreTrainedModel) -> None:
-    with pytest.raises(UserError, match=r"^calibration=None: allowed is batches .*activations.name=static looks"):
+    with pytest.raises(
+        UserError, match=r"^calibration=None is not valid: must be batches .*activations.name=static looks"
+    ):
         compress(model, Recipe(activations=Static()))
-    with pytest.raises(UserError, match=r"^calibration=no rows: allowed is at least one row of inputs$"):
+    with pytest.raises(UserError, match=r"^calibration=no rows is not valid: must be at least one row of inputs$"):
         compress(model, Recipe(activations=Static()), calibration=[])
 
 
@@ -228,12 +230,18 @@ def test_a_file_of_the_family_says_nothing_of_it(model: PreTrainedModel, tmp_pat
 @pytest.mark.parametrize(
     ("group", "message"),
     [
-        ({"name": "dynamic", "bits": 1}, "activations.bits=1: allowed is a whole number from 2 to 8, or 32"),
+        ({"name": "dynamic", "bits": 1}, "activations.bits=1 is not valid: must be a whole number from 2 to 8, or 32"),
         ({"name": "dynamic", "bits": 16}, "activations.bits=16"),
-        ({"name": "static", "symmetric": "maybe"}, "activations.symmetric=maybe: allowed is true or false"),
-        ({"name": "static", "calibration_rows": 0}, "activations.calibration_rows=0: allowed is a whole number from 1"),
-        ({"name": "dynamic", "calibration_rows": 4}, "activations.calibration_rows=4: allowed is a field of dynamic"),
-        ({"name": "moving"}, "activations.name=moving: allowed is one of none, dynamic, static"),
+        ({"name": "static", "symmetric": "maybe"}, "activations.symmetric=maybe is not valid: must be true or false"),
+        (
+            {"name": "static", "calibration_rows": 0},
+            "activations.calibration_rows=0 is not valid: must be a whole number from 1",
+        ),
+        (
+            {"name": "dynamic", "calibration_rows": 4},
+            "activations.calibration_rows=4 is not valid: no such key: must be a field of dynamic",
+        ),
+        ({"name": "moving"}, "activations.name=moving is not valid: must be one of none, dynamic, static"),
     ],
 )
 def test_bad_fields_are_named(group: dict, message: str) -> None:
@@ -244,7 +252,9 @@ def test_bad_fields_are_named(group: dict, message: str) -> None:
 
 def test_it_comes_last() -> None:
     assert SLOTS[-1] == "activations"
-    with pytest.raises(UserError, match=r"^order=\['activations', 'quantize'\]: allowed is a list that ends with act"):
+    with pytest.raises(
+        UserError, match=r"^order=\['activations', 'quantize'\] is not valid: must be a list that ends with act"
+    ):
         Recipe(quantize=Uniform(8), activations=Dynamic(), order=("activations", "quantize"))
     recipe = Recipe(quantize=Uniform(8), activations=Static(4, False))
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe

@@ -63,13 +63,17 @@ def test_sparsity_out_of_range(name: str, sparsity: object) -> None:
     ],
 )
 def test_bits_that_a_method_does_not_have(name: str, bits: object, allowed: str) -> None:
-    _refused(lambda: Recipe.from_config(None, {"name": name, "bits": bits}), f"quantize.bits={bits}: ", allowed)
+    _refused(
+        lambda: Recipe.from_config(None, {"name": name, "bits": bits}),
+        f"quantize.bits={bits} is not valid: ",
+        allowed,
+    )
 
 
 @pytest.mark.parametrize("layers", [(0, 2), (7,)])
 def test_a_layer_that_is_not_there(model: PreTrainedModel, layers: tuple[int, ...]) -> None:
     recipe = Recipe(structure=LayerList(layers))
-    _refused(lambda: compress(model, recipe), f"structure.layers={list(layers)}: ", "numbers from 0 to 1")
+    _refused(lambda: compress(model, recipe), f"structure.layers={list(layers)} is not valid: ", "numbers from 0 to 1")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +91,7 @@ def test_a_layer_that_is_not_there(model: PreTrainedModel, layers: tuple[int, ..
 def test_pruning_that_leaves_nothing(modern: PreTrainedModel, method: Any) -> None:
     batches = [torch.randint(3, 120, (2, 8))]
     recipe = Recipe(prune=method, quantize=Uniform(4))
-    start = f"prune.sparsity={method.sparsity}: "
+    start = f"prune.sparsity={method.sparsity} is not valid: "
     _refused(lambda: compress(modern, recipe, calibration=batches), start, "a share that leaves weights")
 
 
@@ -102,7 +106,7 @@ def test_pruning_that_leaves_nothing(modern: PreTrainedModel, method: Any) -> No
     ],
 )
 def test_structure_that_leaves_nothing(make: Callable[[], object], key: str) -> None:
-    _refused(make, f"{key}: ", "")
+    _refused(make, f"{key} is not valid: ", "")
 
 
 def test_the_least_that_a_structure_keeps_is_one(modern: PreTrainedModel) -> None:
@@ -113,22 +117,36 @@ def test_the_least_that_a_structure_keeps_is_one(modern: PreTrainedModel) -> Non
 @pytest.mark.parametrize("part", [Heads(0.5), Neurons(0.5), Layers(0.5), LayerList((0,))], ids=lambda part: part.name)
 def test_a_model_without_the_named_modules(plainest: nn.Module, part: Any) -> None:
     _refused(
-        lambda: compress(plainest, Recipe(structure=part)), f"structure.name={part.name}=Plainest: ", "for a model"
+        lambda: compress(plainest, Recipe(structure=part)),
+        f"structure.name={part.name}=Plainest is not valid: ",
+        "for a model",
     )
 
 
 def test_a_model_without_a_vocabulary(plainest: nn.Module) -> None:
     facts = TokenFacts(torch.arange(13), special=frozenset(), unknown=0)
     recipe = Recipe(vocabulary=Frequent(3))
-    _refused(lambda: compress(plainest, recipe, tokens=facts), "vocabulary.name=frequent=Plainest: ", "for a Hugging")
+    _refused(
+        lambda: compress(plainest, recipe, tokens=facts),
+        "vocabulary.name=frequent=Plainest is not valid: ",
+        "for a Hugging",
+    )
 
 
 def test_a_model_without_matrices(plainest: nn.Module) -> None:
     vectors = nn.BatchNorm1d(3)
-    _refused(lambda: compress(vectors, Recipe(Magnitude(0.5))), "prune.name=magnitude=BatchNorm1d: ", "with matrices")
+    _refused(
+        lambda: compress(vectors, Recipe(Magnitude(0.5))),
+        "prune.name=magnitude=BatchNorm1d is not valid: ",
+        "with matrices",
+    )
     table = nn.Embedding(5, 3)
     body = Recipe(quantize=Uniform(4, embeddings=False))
-    _refused(lambda: compress(table, body), "quantize.name=uniform=Embedding: ", "matrices beside its embeddings")
+    _refused(
+        lambda: compress(table, body),
+        "quantize.name=uniform=Embedding is not valid: ",
+        "matrices other than its embeddings",
+    )
 
 
 def test_a_file_with_tied_weights_in_a_model_without(roberta: PreTrainedModel, tmp_path: Path) -> None:
@@ -137,7 +155,7 @@ def test_a_file_with_tied_weights_in_a_model_without(roberta: PreTrainedModel, t
     config.tie_word_embeddings = False
     untied = type(roberta)(config)
     before = Weights.of(untied).tensors
-    _refused(lambda: load_packed(tmp_path / "packed", untied), "weights.lm_head", "of this model")
+    _refused(lambda: load_packed(tmp_path / "packed", untied), "weights.lm_head", "as in this model")
     assert all(torch.equal(tensor, before[name]) for name, tensor in Weights.of(untied).tensors.items())
     save_packed(tmp_path / "packed", compress(untied, Recipe(quantize=Uniform(4))))
     _refused(lambda: load_packed(tmp_path / "packed", roberta), "weights.lm_head", "no such tensor in this model")
@@ -157,7 +175,9 @@ def test_a_recipe_that_does_not_fit_takes_no_other_with_it(model: PreTrainedMode
         Weights.of(model), [good, bad, also, Recipe()], refused=lambda at, why: refused.update({at: str(why)})
     )
     assert {position for position, _ in grid} == {0, 3}
-    assert set(refused) == {1, 2} and refused[1].startswith("structure.layers=[0, 5]: allowed is numbers from 0 to 1")
+    assert set(refused) == {1, 2} and refused[1].startswith(
+        "structure.layers=[0, 5] is not valid: must be numbers from 0 to 1"
+    )
     with pytest.raises(UserError, match=r"^structure.layers"):
         list(compress_grid(Weights.of(model), [good, bad]))
 
@@ -171,8 +191,8 @@ def test_a_bad_recipe_of_a_sweep_fails_alone(run_here: Run, tiny: Compose, compo
     )
     errors = {folder.id: folder.status().error for folder in study.folders("compress")}
     assert sorted(filter(None, errors.values())) == sorted(
-        ["prune.sparsity=0.9999999: allowed is a share that leaves weights in the matrices of this model"] * 2
-        + ["structure.layers=[0, 5]: allowed is numbers from 0 to 1, the layers there are"] * 2
+        ["prune.sparsity=0.9999999 is not valid: must be a share that leaves weights in the matrices of this model"] * 2
+        + ["structure.layers=[0, 5] is not valid: must be numbers from 0 to 1, the layers there are"] * 2
     )
     for folder in study.folders("compress"):
         assert folder.is_done() == (errors[folder.id] is None) == folder.packed.is_file()
@@ -181,11 +201,17 @@ def test_a_bad_recipe_of_a_sweep_fails_alone(run_here: Run, tiny: Compose, compo
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["prune.sparsity=1"], "prune.sparsity=1: allowed is a number in [0, 1)"),
-        (["quantize.bits=9"], "quantize.bits=9: allowed is a whole number from 2 to 8, or 32 in a configuration"),
-        (["activations=dynamic", "activations.bits=9"], "activations.bits=9: allowed is a whole number from 2 to 8"),
-        (["structure=layer_list", "structure.layers=[]"], "structure.layers=[]: allowed is a rising list"),
-        (["structure=layers", "structure.keep=0"], "structure.keep=0: allowed is a number in (0, 1]"),
+        (["prune.sparsity=1"], "prune.sparsity=1 is not valid: must be a number in [0, 1)"),
+        (
+            ["quantize.bits=9"],
+            "quantize.bits=9 is not valid: must be a whole number from 2 to 8, or 32 in a configuration",
+        ),
+        (
+            ["activations=dynamic", "activations.bits=9"],
+            "activations.bits=9 is not valid: must be a whole number from 2 to 8",
+        ),
+        (["structure=layer_list", "structure.layers=[]"], "structure.layers=[] is not valid: must be a rising list"),
+        (["structure=layers", "structure.keep=0"], "structure.keep=0 is not valid: must be a number in (0, 1]"),
     ],
 )
 def test_the_command_line_says_it_in_one_line(
@@ -213,11 +239,11 @@ def test_a_checkpoint_with_nan(
         run_here("compress", [compose("compress", f"checkpoint={folder}", *text, "study=tiny", "tracking=none")])
     [cell] = study.folders("compress")
     assert cell.status().state is State.FAILED
-    assert cell.status().error == "weights.decoder.bias=NaN or infinite values: allowed is finite numbers"
+    assert cell.status().error == "weights.decoder.bias=NaN or infinite values is not valid: must be finite numbers"
 
 
 def _refused(make: Callable[[], object], start: str, allowed: str) -> None:
     with pytest.raises(UserError) as error:
         make()
     text = str(error.value)
-    assert text.startswith(start) and allowed in text.partition(": allowed is ")[2] and "\n" not in text, text
+    assert text.startswith(start) and allowed in text.partition(" is not valid: ")[2] and "\n" not in text, text

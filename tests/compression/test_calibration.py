@@ -178,12 +178,16 @@ def test_a_damping_that_is_too_small_for_the_data_is_refused_alone(
     recipes = [Recipe(Magnitude(0.5)), recipe, Recipe(SparseGPT(0.5)), Recipe(quantize=GPTQ(4))]
     found = [position for position, _ in compress_grid(weights, recipes, statistics, refused=refused.__setitem__)]
     assert sorted(found) == [0, 2, 3] and list(refused) == [1]
-    assert re.match(rf"{slot}\.damping=1e-12: allowed is a larger share: .* inputs of model\.", str(refused[1]))
+    assert re.match(
+        rf"{slot}\.damping=1e-12 is not valid: must be a larger share: .* inputs of model\.", str(refused[1])
+    )
 
 
 @pytest.mark.parametrize("recipe", METHODS, ids=Recipe.describe)
 def test_without_data_a_method_that_needs_it_is_refused(model: PreTrainedModel, recipe: Recipe) -> None:
-    with pytest.raises(UserError, match=r"^calibration=None: allowed is batches of inputs, since .*name=\w+ looks"):
+    with pytest.raises(
+        UserError, match=r"^calibration=None is not valid: must be batches of inputs, since .*name=\w+ looks"
+    ):
         compress(model, recipe)
 
 
@@ -192,12 +196,12 @@ def test_without_data_the_recipes_of_a_grid_that_need_none_go_on(modern: PreTrai
     found = [position for position, _ in compress_grid(Weights.of(modern), recipes, refused=refused.__setitem__)]
     assert sorted(found) == [0, 4]
     assert sorted(refused) == [1, 2, 3, 5]
-    assert all(str(error).startswith("calibration=None: ") for error in refused.values())
+    assert all(str(error).startswith("calibration=None is not valid: ") for error in refused.values())
 
 
 @pytest.mark.parametrize("batches", [[], [torch.zeros((0, 8), dtype=torch.long)], iter([])])
 def test_empty_data_is_refused(modern: PreTrainedModel, batches: list) -> None:
-    with pytest.raises(UserError, match=r"^calibration=no rows: allowed is at least one row of inputs$"):
+    with pytest.raises(UserError, match=r"^calibration=no rows is not valid: must be at least one row of inputs$"):
         compress(modern, Recipe(Wanda(0.5)), calibration=batches)
 
 

@@ -108,9 +108,11 @@ def test_an_encoder_decoder_that_fills_masks(
         model = load_packed(cell.packed)
         assert type(model).__name__ == "BartForConditionalGeneration"
         assert model.num_parameters() == record["parameters"]
-    start = "vocabulary.name=frequent=BartForConditionalGeneration: allowed is for a Hugging Face model with one token"
+    start = "vocabulary.name=frequent=BartForConditionalGeneration is not valid: must be used for a Hugging Face model"
     assert vocabulary.status().error.startswith(start)
-    start = "structure.name=heads=BartForConditionalGeneration: allowed is for a model with one list of BERT"
+    start = (
+        "structure.name=heads=BartForConditionalGeneration is not valid: must be used for a model with one list of BERT"
+    )
     assert heads.status().error.startswith(start)
 
 
@@ -122,7 +124,7 @@ def test_an_encoder_decoder_without_masks(
     torch.manual_seed(0)
     model = T5ForConditionalGeneration(config).eval()
     model.save_pretrained(folder)
-    says = r"^checkpoint=.*: allowed is a model that predicts masked tokens: .*BART; t5 has no such loss"
+    says = r"^checkpoint=.* is not valid: must be a model that predicts masked tokens: .*BART; t5 has no such loss"
     with pytest.raises(UserError, match=says):
         run_here("compress", [compose("compress", f"checkpoint={folder}", *text, "tracking=none")])
     # As a Python API it is compressed as any other.
@@ -209,7 +211,7 @@ def test_a_recipe_whose_model_computes_no_numbers_fails_alone(
     common = [f"checkpoint={folder}", *text, "tracking=none"]
     recipes = [["quantize=binary", "quantize.granularity=tensor"], ["quantize.bits=32"], ["quantize.bits=8"]]
     broken, *fine = run_here("compress", [compose("compress", *common, *recipe) for recipe in recipes])
-    says = "recipe=binary tensor: allowed is one whose model has a finite loss: this one's is nan"
+    says = "recipe=binary tensor is not valid: must be one whose model has a finite loss: this one's is nan"
     assert broken.status().error == says and not broken.packed.exists()
     assert [cell.record()["loss_increase"] != 0 for cell in fine] == [False, True]
 
@@ -238,10 +240,10 @@ def test_what_is_missing_is_named(folder: Path, text: list[str], study: Study, c
 @pytest.mark.parametrize(
     ("overrides", "key"),
     [
-        (["data.sequence_length=33"], "data.sequence_length=33: allowed is 1 to 32"),
+        (["data.sequence_length=33"], "data.sequence_length=33 is not valid: must be 1 to 32"),
         (["task.evaluation_rows=0"], "task.evaluation_rows=0"),
         (["data.files=[/nowhere/x.txt]"], "data.files=/nowhere/x.txt"),
-        (["data=stdlib"], r"data.files=.*: allowed is \[\] unless data=text"),
+        (["data=stdlib"], r"data.files=.* is not valid: must be \[\] unless data=text"),
     ],
 )
 def test_a_text_that_does_not_fit(
@@ -260,7 +262,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model(
     tokenizer.save_pretrained(folder)
     config = compose("compress", f"checkpoint={folder}", *text, "tracking=none")
     allowed = f"a folder whose tokenizer has at most {size} entries, those of its model, and not {size + 1}"
-    with pytest.raises(UserError, match=rf"^checkpoint={folder}: allowed is {allowed}$"):
+    with pytest.raises(UserError, match=rf"^checkpoint={folder} is not valid: must be {allowed}$"):
         run_here("compress", [config])
     model = BertForMaskedLM.from_pretrained(folder)
     model.resize_token_embeddings(size + 1)
@@ -276,7 +278,7 @@ def test_a_tokenizer_without_a_mask(folder: Path) -> None:
     (folder / "special_tokens_map.json").unlink(missing_ok=True)
     own = own_tokenizer(folder, 1000)
     assert own.mask_id is None
-    with pytest.raises(UserError, match=rf"^checkpoint={folder}: .* whose tokenizer has a mask token"):
+    with pytest.raises(UserError, match=rf"^checkpoint={folder} is not valid: .* whose tokenizer has a mask token"):
         make_task(MaskedLMConfig(), DataConfig(name="stdlib"), FORWARDS["library"]).prepare(folder, own)
 
 

@@ -258,7 +258,9 @@ EMPTY = {"gaps": torch.zeros(0, dtype=torch.uint8), "values": torch.zeros(0)}
 def test_a_small_file_cannot_ask_for_gigabytes(tmp_path: Path) -> None:
     path = tmp_path / "packed"
     rewrite(path, {"tensors": {"a": zeros(1 << 29)}}, {f"a:{name}": part for name, part in EMPTY.items()})
-    with pytest.raises(UserError, match=rf"which asks for {1 << 31}: allowed is at most {1 << 30} bytes .*most_bytes"):
+    with pytest.raises(
+        UserError, match=rf"which asks for {1 << 31} is not valid: must be at most {1 << 30} bytes .*most_bytes"
+    ):
         load_packed_weights(path)
     many = {str(index): zeros(1 << 20) for index in range(300)}
     rewrite(path, {"tensors": many}, {f"{key}:{name}": part for key in many for name, part in EMPTY.items()})
@@ -282,19 +284,19 @@ def test_the_smallest_files_that_a_method_makes_are_read() -> None:
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"num_hidden_layers": 10**9}, "num_hidden_layers 1000000000: allowed is at most 1024"),
-        ({"num_labels": 10**9}, "num_labels 1000000000: allowed is at most"),
-        ({"vocab_size": 10**12}, "vocab_size 1000000000000: allowed is at most"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers 1000000000: must be at most 1024"),
+        ({"num_labels": 10**9}, "num_labels 1000000000: must be at most"),
+        ({"vocab_size": 10**12}, "vocab_size 1000000000000: must be at most"),
         ({"vocab_size": 2**30}, "most_bytes"),
         ({"max_position_embeddings": 2**31 - 1}, "most_bytes"),
         ({"hidden_size": 2**30, "num_attention_heads": 1}, "packed="),
         ({"vocab_size": 121}, "weights."),
         ({"hidden_size": -1}, "packed="),
         ({"hidden_size": "large"}, "packed="),
-        ({"attn_implementation": "some/kernel"}, "attn_implementation some/kernel: allowed is eager or sdpa"),
-        ({"_attn_implementation": "kernels-community/flash-attn2"}, "allowed is eager or sdpa"),
-        ({"text_config": {"attn_implementation": {"": "some/kernel"}}}, "allowed is eager or sdpa"),
-        ({"use_pretrained_backbone": True, "backbone": "resnet18"}, "allowed is a model that fetches no other"),
+        ({"attn_implementation": "some/kernel"}, "attn_implementation some/kernel: must be eager or sdpa"),
+        ({"_attn_implementation": "kernels-community/flash-attn2"}, "must be eager or sdpa"),
+        ({"text_config": {"attn_implementation": {"": "some/kernel"}}}, "must be eager or sdpa"),
+        ({"use_pretrained_backbone": True, "backbone": "resnet18"}, "must be a model that fetches no other"),
     ],
     ids=str,
 )

@@ -53,7 +53,7 @@ def test_a_changed_checkpoint_fails_and_the_same_commands_make_it_again(
 ) -> None:
     weights = (parent.checkpoint / "model.safetensors").read_bytes()
     change_weights(parent, by=1e-6)
-    says = rf"model\.safetensors=damaged: allowed is .* again: trainlarge redo {parent.id} --study tiny$"
+    says = rf"model\.safetensors=damaged is not valid: must be .* again: trainlarge redo {parent.id} --study tiny$"
     with pytest.raises(UserError, match=says):
         run_here("compress", [recipe])
     assert parent.status().state is State.FAILED and "damaged" in (parent.status().error or "")
@@ -69,7 +69,9 @@ def test_a_checkpoint_of_an_older_version_must_have_its_loss(
     without_digests(parent)
     run_here("compress", [recipe])
     change_weights(parent, by=1.0)
-    with pytest.raises(UserError, match=r"model\.safetensors=changed: allowed is weights with the loss of the record"):
+    with pytest.raises(
+        UserError, match=r"model\.safetensors=changed is not valid: must be weights with the loss of the record"
+    ):
         run_here("compress", [replace(recipe, recipe=Recipe(quantize=Uniform(4)))])
 
 
@@ -78,13 +80,15 @@ def test_a_loss_outside_of_the_tolerance_is_refused(
     parent: CellFolder, recipe: dict[str, Any], run_here: Run, change: float
 ) -> None:
     without_digests(parent, loss=parent.record()["loss"] + change)
-    with pytest.raises(UserError, match="changed: allowed is weights"):
+    with pytest.raises(UserError, match="changed is not valid: must be weights"):
         run_here("compress", [recipe])
 
 
 def test_another_evaluation_set_is_refused(parent: CellFolder, recipe: dict[str, Any], run_here: Run) -> None:
     without_digests(parent, data=parent.record()["data"] | {"evaluation_fingerprint": "0" * 16})
-    with pytest.raises(UserError, match=r"evaluation_fingerprint=.*: allowed is 0000000000000000, that of train cell"):
+    with pytest.raises(
+        UserError, match=r"evaluation_fingerprint=.* is not valid: must be 0000000000000000, that of train cell"
+    ):
         run_here("compress", [recipe])
 
 

@@ -56,7 +56,9 @@ def test_four_of_eight_is_nested_in_two_of_eight(one: int, other: int) -> None:
 
 
 def test_a_block_that_does_not_fit_the_rows() -> None:
-    with pytest.raises(UserError, match=r"^prune.m=4: allowed is a divisor of the columns of every matrix; w has 6$"):
+    with pytest.raises(
+        UserError, match=r"^prune.m=4 is not valid: must be a divisor of the columns of every matrix; w has 6$"
+    ):
         magnitude(Magnitude(0.5, "block", 4), {"w": torch.randn(3, 6)}, Shared())
 
 

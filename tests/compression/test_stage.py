@@ -169,7 +169,9 @@ def test_rounded_activations_are_evaluated_as_the_file_computes(
     assert records[1]["loss"] == pytest.approx(_loss_of_file(dynamic), abs=1e-6)
     assert records[2]["loss"] == pytest.approx(_loss_of_file(static), abs=1e-6)
     export_cell(plain.id, tmp_path / "plain", "tiny")
-    with pytest.raises(UserError, match=rf"^cell={dynamic.id}: allowed is .*this one is read by trainlarge.load_pack"):
+    with pytest.raises(
+        UserError, match=rf"^cell={dynamic.id} is not valid: must be .*this one is read by trainlarge.load_pack"
+    ):
         export_cell(dynamic.id, tmp_path / "dynamic", "tiny")
 
 

@@ -63,7 +63,10 @@ def test_numbers_that_are_not_finite_are_named(plainest: nn.Module, bad: float) 
     ("change", "message"),
     [
         ({"other": torch.zeros(2)}, "weights.other="),
-        ({"filter.bias": torch.zeros(9)}, "weights.filter.bias=[9]: allowed is shape (7,) of this model"),
+        (
+            {"filter.bias": torch.zeros(9)},
+            "weights.filter.bias=[9] is not valid: must be of shape [7], as in this model",
+        ),
         ({"filter.bias": None}, "weights.filter.bias=missing"),
     ],
 )

@@ -34,7 +34,7 @@ def test_text_round_trip_is_stable(value: float, unit: str) -> None:
 
 @pytest.mark.parametrize("text", ["5", "5 bananas", "-3 s", "0 steps", "inf s", "1e999 s", "", "s", "1..2 s", None])
 def test_what_is_no_budget_is_refused_in_one_line(text: object) -> None:
-    with pytest.raises(UserError, match=r"^budget=.*allowed is a positive number with its unit") as error:
+    with pytest.raises(UserError, match=r"^budget=.*must be a positive number with its unit") as error:
         parse_budget(text)
     assert "\n" not in str(error.value)
 

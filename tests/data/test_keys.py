@@ -33,26 +33,35 @@ def folder(tmp_path: Path) -> Path:
 
 
 UNREAD = [
-    ({"name": "stdlib", "files": ["my.txt"]}, r"data.files=\['my.txt'\]: allowed is \[\] unless data=text"),
-    ({"name": "stdlib", "validation_files": ["my.txt"]}, r"data.validation_files=.*: allowed is \[\] unless data=text"),
-    ({"name": "stdlib", "hub": "a/b"}, "data.hub=a/b: allowed is null unless data=text"),
-    ({"name": "stdlib", "text_column": "body"}, "data.text_column=body: allowed is text unless data=text"),
-    ({"name": "stdlib", "encoding": "latin-1"}, "data.encoding=latin-1: allowed is utf-8 unless data=text"),
-    ({"name": "stdlib", "separator": ";"}, "data.separator=;: allowed is null unless data=text"),
+    ({"name": "stdlib", "files": ["my.txt"]}, r"data.files=\['my.txt'\] is not valid: must be \[\] unless data=text"),
+    (
+        {"name": "stdlib", "validation_files": ["my.txt"]},
+        r"data.validation_files=.* is not valid: must be \[\] unless data=text",
+    ),
+    ({"name": "stdlib", "hub": "a/b"}, "data.hub=a/b is not valid: must be null unless data=text"),
+    ({"name": "stdlib", "text_column": "body"}, "data.text_column=body is not valid: must be text unless data=text"),
+    ({"name": "stdlib", "encoding": "latin-1"}, "data.encoding=latin-1 is not valid: must be utf-8 unless data=text"),
+    ({"name": "stdlib", "separator": ";"}, "data.separator=; is not valid: must be null unless data=text"),
     (
         {"name": "text", "hub": "a/b", "validation_files": ["a.txt"]},
         "data.validation_files=.* takes the place of data.hub",
     ),
-    ({"name": "text", "hub": "a/b", "separator": ";"}, "data.separator=;: .* takes the place of data.hub"),
-    ({"name": "text", "files": ["a.txt"], "text_column": "body"}, "data.text_column=body: .* ending in .jsonl, .json"),
-    ({"name": "text", "files": ["c.jsonl"], "separator": ";"}, "data.separator=;: .* ending in .csv, .tsv"),
+    ({"name": "text", "hub": "a/b", "separator": ";"}, "data.separator=; is not valid: .* takes the place of data.hub"),
+    (
+        {"name": "text", "files": ["a.txt"], "text_column": "body"},
+        "data.text_column=body is not valid: .* ending in .jsonl, .json",
+    ),
+    (
+        {"name": "text", "files": ["c.jsonl"], "separator": ";"},
+        "data.separator=; is not valid: .* ending in .csv, .tsv",
+    ),
     (
         {"name": "text", "files": ["a.txt"], "validation_files": ["b.txt"], "validation_share": 0.1},
-        "data.validation_share=0.1: allowed is 0.05 unless data.validation_files is empty",
+        "data.validation_share=0.1 is not valid: must be 0.05 unless data.validation_files is empty",
     ),
     (
         {"name": "text", "files": ["a.txt"], "validation_files": ["b.txt"], "split": "grouped"},
-        "data.split=grouped: allowed is null beside data.validation_files",
+        "data.split=grouped is not valid: must be null with data.validation_files",
     ),
 ]
 

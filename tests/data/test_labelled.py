@@ -144,10 +144,15 @@ def test_damaged_data_is_built_again_and_whole_data_is_not(
 @pytest.mark.parametrize(
     ("table", "columns", "more", "message"),
     [
-        (rows(), Columns("kind"), {}, "^task.label_column=kind: "),
-        (rows(), Columns("label", "other"), {}, "^task.second_text_column=other: "),
-        (rows(), Columns("label"), {"text_column": "sentence"}, "^data.text_column=sentence: "),
-        (texts_with(lambda number: 0.5), Columns("label"), {}, "^task.label_column=label: .*column of text"),
+        (rows(), Columns("kind"), {}, "^task.label_column=kind is not valid: "),
+        (rows(), Columns("label", "other"), {}, "^task.second_text_column=other is not valid: "),
+        (rows(), Columns("label"), {"text_column": "sentence"}, "^data.text_column=sentence is not valid: "),
+        (
+            texts_with(lambda number: 0.5),
+            Columns("label"),
+            {},
+            "^task.label_column=label is not valid: .*column of text",
+        ),
         (texts_with(lambda number: number), Columns("label"), {}, "labels in validation are among"),
     ],
 )

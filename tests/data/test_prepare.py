@@ -82,7 +82,7 @@ def test_frozen_fingerprint_needs_no_text_once_prepared(data, text_file, tmp_pat
 
 
 def test_text_that_changed_since_it_was_frozen_is_refused(data, tmp_path):
-    with pytest.raises(UserError, match="data.fingerprint=0000: .* has changed"):
+    with pytest.raises(UserError, match="data.fingerprint=0000 is not valid: .* has changed"):
         prepare(replace(data, fingerprint="0000"), tmp_path)
 
 

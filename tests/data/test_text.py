@@ -135,7 +135,9 @@ def test_a_file_that_trains_does_not_validate(tmp_path, same):
             held_out.write_text("one text")
     names = {"files": [str(train)], "validation_files": [str(tmp_path / "other.txt"), str(held_out)]}
     (tmp_path / "other.txt").write_text("another text")
-    with pytest.raises(UserError, match=rf"data.validation_files={held_out}: allowed is files whose contents"):
+    with pytest.raises(
+        UserError, match=rf"data.validation_files={held_out} is not valid: must be files whose contents"
+    ):
         corpus(data_group({"name": "text", **names})).contents()
 
 
@@ -167,7 +169,7 @@ def test_unreadable_file_is_named_in_one_line(tmp_path, name):
 
 def test_missing_column_lists_the_columns(tmp_path):
     (tmp_path / "a.csv").write_bytes(as_csv("body"))
-    with pytest.raises(UserError, match="data.text_column=text: allowed is one of the columns id, body"):
+    with pytest.raises(UserError, match="data.text_column=text is not valid: must be one of the columns id, body"):
         list(read_documents(tmp_path / "a.csv", Reading("text")))
 
 

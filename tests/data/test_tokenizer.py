@@ -57,7 +57,7 @@ def test_too_small_or_no_integer(size):
 
 
 def test_too_large_tells_the_most():
-    with pytest.raises(UserError, match="data.vocab_size=5000: allowed is at most ") as caught:
+    with pytest.raises(UserError, match="data.vocab_size=5000 is not valid: must be at most ") as caught:
         train_tokenizer(TEXTS, 5000)
     most = int(caught.value.allowed.split()[2])
     assert train_tokenizer(TEXTS, most).get_vocab_size() == most

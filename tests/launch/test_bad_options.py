@@ -21,13 +21,13 @@ EITHER = [
     (["launcher.per_device=x"], "launcher.per_device=x", "a whole number"),
     (["--retries", "-1"], "launcher.retries=-1", "at least 0"),
     (["--max-failures", "few"], "launcher.max_failures=few", "a whole number"),
-    (["--retries"], "--retries=", "a whole number after it"),
+    (["--retries"], "--retries=", "must be followed by a whole number"),
     (["-m", "launcher.retries=0,1"], "launcher.retries=0,1", "one value"),
     (["-m", "study=tiny,other"], "study=tiny,other", "one value"),
 ]
 LOCAL = [
-    (["launcher.partition=gpu"], "launcher.partition=gpu", "nothing with launcher=local"),
-    (["launcher.sbatch=[--hold]"], "launcher.sbatch=['--hold']", "nothing with launcher=local"),
+    (["launcher.partition=gpu"], "launcher.partition=gpu", "must not be set with launcher=local"),
+    (["launcher.sbatch=[--hold]"], "launcher.sbatch=['--hold']", "must not be set with launcher=local"),
     (["launcher.per_device=0"], "launcher.per_device=0", "at least 1"),
     (["launcher.per_device=2", "impl.device=cpu"], "launcher.per_device=2", "no GPUs to share"),
     (["workers=0"], "workers=0", "at least 1"),
@@ -38,7 +38,7 @@ LOCAL = [
 ]
 SLURM = [
     (["launcher.partion=gpu"], "launcher.partion=gpu", "did you mean partition?"),
-    (["launcher.per_device=2"], "launcher.per_device=2", "nothing with launcher=slurm"),
+    (["launcher.per_device=2"], "launcher.per_device=2", "must not be set with launcher=slurm"),
     (["launcher.cpus=0"], "launcher.cpus=0", "at least 1"),
     (["launcher.cpus=two"], "launcher.cpus=two", "a whole number"),
     (["launcher.array_parallelism=-1"], "launcher.array_parallelism=-1", "at least 0"),

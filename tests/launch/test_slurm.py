@@ -287,7 +287,7 @@ def test_what_slurm_refuses_is_one_line_and_nothing_is_frozen(
 ) -> None:
     assert main(["train", *tiny_overrides, "launcher=slurm", f"launcher.{wrong}"]) == 2
     [line] = capfd.readouterr().err.strip().splitlines()
-    assert line.startswith("error: launcher") and "it says: " in line and not study.path.exists()
+    assert line.startswith("error: launcher") and "which says: " in line and not study.path.exists()
 
 
 @pytest.mark.long

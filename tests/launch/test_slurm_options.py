@@ -55,18 +55,20 @@ def test_a_wrong_value_names_its_key_before_slurm_is_asked(key: str, value: obje
 
 
 def test_a_time_limit_leaves_room_for_its_signal() -> None:
-    with pytest.raises(UserError, match="launcher.signal_lead=180: allowed is less than the time limit of 120 s"):
+    with pytest.raises(
+        UserError, match="launcher.signal_lead=180 is not valid: must be less than the time limit of 120 s"
+    ):
         launcher(time="2 min")
 
 
 @pytest.mark.parametrize(
     ("complaint", "start"),
     [
-        ("invalid partition specified: foo", "launcher.partition=foo: "),
-        ("Invalid --mem specification", "launcher.memory=7X: "),
-        ("unrecognized option '--bogus'", "launcher.sbatch=['--bogus']: "),
-        ("Requested node configuration is not available", "launcher=slurm: "),
-        ("Unable to contact slurm controller (connect failure)", "launcher=slurm: "),
+        ("invalid partition specified: foo", "launcher.partition=foo is not valid: "),
+        ("Invalid --mem specification", "launcher.memory=7X is not valid: "),
+        ("unrecognized option '--bogus'", "launcher.sbatch=['--bogus'] is not valid: "),
+        ("Requested node configuration is not available", "launcher=slurm is not valid: "),
+        ("Unable to contact slurm controller (connect failure)", "launcher=slurm is not valid: "),
     ],
 )
 def test_what_slurm_complains_of_names_the_key(complaint: str, start: str) -> None:
@@ -103,7 +105,7 @@ def test_without_slurm_it_is_one_line_and_nothing_is_frozen(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["train", "study=tiny", "launcher=slurm"]) == 2
     [line] = capfd.readouterr().err.strip().splitlines()
-    assert line == "error: launcher=slurm: allowed is a machine with SLURM: sbatch is not here"
+    assert line == "error: launcher=slurm is not valid: must be used on a machine with SLURM: sbatch is not here"
     assert not study.path.exists()
 
 

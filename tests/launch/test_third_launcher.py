@@ -59,7 +59,11 @@ def test_a_third_launcher_plans_runs_and_has_a_status(
     [
         ("launcher.cores=0", "launcher.cores=0", "at least 1"),
         ("launcher.cores=two", "launcher.cores=two", "a whole number"),
-        ("launcher.partition=gpu", "launcher.partition=gpu", "nothing with launcher=inline; it is for launcher=slurm"),
+        (
+            "launcher.partition=gpu",
+            "launcher.partition=gpu",
+            "must not be set with launcher=inline, only with launcher=slurm",
+        ),
         ("launcher.retries=-1", "launcher.retries=-1", "at least 0"),
     ],
 )

@@ -29,5 +29,5 @@ def test_what_is_no_number_of_cores_is_one_line(
     monkeypatch.setenv(CORES, said)
     assert main(["train", *tiny_overrides]) == 2
     [line] = capfd.readouterr().err.strip().splitlines()
-    assert line == f"error: {CORES}={said}: allowed is a whole number of at least 1, or unset"
+    assert line == f"error: {CORES}={said} is not valid: must be a whole number of at least 1, or unset"
     assert not study.path.exists()

@@ -117,12 +117,18 @@ def test_there_are_as_many_jobs_as_devices_and_each_has_its_own(tiny: Tiny, monk
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["workers=4"], "workers=4: allowed is at most 2: 2 GPUs, one per job, launcher.per_device=1"),
-        (["workers=2", "impl.devices=2"], "workers=2: allowed is at most 1: 2 GPUs, impl.devices=2 per job"),
-        (["impl.devices=3"], "impl.devices=3: allowed is at most 2"),
-        (["launcher.per_device=2", "budget=30 min"], "launcher.per_device=2: allowed is 1 with budget=30 min"),
+        (["workers=4"], "workers=4 is not valid: must be at most 2: 2 GPUs, one per job, launcher.per_device=1"),
+        (["workers=2", "impl.devices=2"], "workers=2 is not valid: must be at most 1: 2 GPUs, impl.devices=2 per job"),
+        (["impl.devices=3"], "impl.devices=3 is not valid: must be at most 2"),
+        (
+            ["launcher.per_device=2", "budget=30 min"],
+            "launcher.per_device=2 is not valid: must be 1 with budget=30 min",
+        ),
         (["launcher.per_device=2", "schedule=fixed", "schedule.horizon=1 h"], "1 with schedule.horizon=1 h"),
-        (["launcher.per_device=2", "impl.device=cpu"], "launcher.per_device=2: allowed is 1 where there are no GPUs"),
+        (
+            ["launcher.per_device=2", "impl.device=cpu"],
+            "launcher.per_device=2 is not valid: must be 1 where there are no GPUs",
+        ),
     ],
 )
 def test_what_the_devices_cannot_serve_is_refused(

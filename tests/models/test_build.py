@@ -113,7 +113,7 @@ def test_a_folder_with_another_head_is_refused_in_one_line(name: str, asked: Hea
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="^checkpoint=.*nowhere: allowed is a Hugging Face folder"):
+    with pytest.raises(UserError, match="^checkpoint=.*nowhere is not valid: must be a Hugging Face folder"):
         load_model(tmp_path / "nowhere")
 
 
@@ -154,9 +154,9 @@ def test_attention_is_chosen_by_device() -> None:
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"attn_implementation": "some/kernel"}, "attn_implementation some/kernel: allowed is eager or sdpa"),
-        ({"_attn_implementation": "kernels-community/flash-attn2"}, "allowed is eager or sdpa"),
-        ({"num_hidden_layers": 10**9}, "num_hidden_layers 1000000000: allowed is at most 1024"),
+        ({"attn_implementation": "some/kernel"}, "attn_implementation some/kernel: must be eager or sdpa"),
+        ({"_attn_implementation": "kernels-community/flash-attn2"}, "must be eager or sdpa"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers 1000000000: must be at most 1024"),
         ({"model_type": "evil", "auto_map": {"AutoConfig": "evil.EvilConfig"}}, "checkpoint="),
         ({"hidden_size": "large"}, "checkpoint="),
     ],

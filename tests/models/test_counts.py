@@ -57,9 +57,9 @@ def test_formula_equals_the_built_model(shape: Shape, data: st.DataObject) -> No
 @pytest.mark.parametrize(
     ("name", "head", "line"),
     [
-        ("modern", Head.CAUSAL_LM, "arch.name=modern: allowed is a family with the head causal_lm; this one has "
-                                   "masked_lm and sequence_label"),
-        ("llama", Head.MASKED_LM, "arch.name=llama: allowed is a family with the head masked_lm"),
+        ("modern", Head.CAUSAL_LM, "arch.name=modern is not valid: must be a family with the head causal_lm; this one "
+                                   "has masked_lm and sequence_label"),
+        ("llama", Head.MASKED_LM, "arch.name=llama is not valid: must be a family with the head masked_lm"),
     ],
 )  # fmt: skip
 def test_a_head_that_a_family_lacks_is_refused(name: str, head: Head, line: str) -> None:

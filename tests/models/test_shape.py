@@ -35,22 +35,22 @@ def test_default_heads_make_a_shape_of_any_even_width_and_of_any_width_without_r
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"heads": 3}, "arch.heads=3: allowed is a divisor of arch.width=64 with an even number of channels a head: "
+        ({"heads": 3}, "arch.heads=3 is not valid: must divide arch.width=64 with an even number of channels per head ("
                        "1, 2, 4, 8, 16, 32"),
-        ({"name": "roberta", "heads": 5}, "arch.heads=5: allowed is a divisor of arch.width=64: 1, 2, 4, 8, 16, 32,"),
-        ({"heads": 64}, "arch.heads=64: allowed is a divisor of"),
-        ({"width": 7}, "arch.width=7: allowed is an even number for arch.name=modern"),
-        ({"width": 0}, "arch.width=0: allowed is a whole number, at least 1"),
-        ({"width": 2.5}, "arch.width=2.5: allowed is a whole number, at least 1"),
-        ({"depth": 0}, "arch.depth=0: allowed is a whole number, at least 1"),
-        ({"depth": True}, "arch.depth=True: allowed is"),
-        ({"heads": 0}, "arch.heads=0: allowed is a whole number, at least 1"),
-        ({"positions": 0}, "arch.positions=0: allowed is a whole number, at least 1"),
-        ({"vocab_size": 0}, "data.vocab_size=0: allowed is a whole number, at least 1"),
-        ({"ffn_ratio": 2.01}, "arch.ffn_ratio=2.01: allowed is a number whose product with arch.width=64 is whole"),
-        ({"ffn_ratio": 0}, "arch.ffn_ratio=0: allowed is"),
-        ({"dropout": 1.0}, "arch.dropout=1.0: allowed is a number in [0, 1)"),
-        ({"name": "gpt"}, "arch.name=gpt: allowed is llama, modern, roberta"),
+        ({"name": "roberta", "heads": 5}, "arch.heads=5 is not valid: must divide arch.width=64 (1, 2, 4, 8, 16, 32,"),
+        ({"heads": 64}, "arch.heads=64 is not valid: must divide"),
+        ({"width": 7}, "arch.width=7 is not valid: must be an even number for arch.name=modern"),
+        ({"width": 0}, "arch.width=0 is not valid: must be a whole number of at least 1"),
+        ({"width": 2.5}, "arch.width=2.5 is not valid: must be a whole number of at least 1"),
+        ({"depth": 0}, "arch.depth=0 is not valid: must be a whole number of at least 1"),
+        ({"depth": True}, "arch.depth=True is not valid: must "),
+        ({"heads": 0}, "arch.heads=0 is not valid: must be a whole number of at least 1"),
+        ({"positions": 0}, "arch.positions=0 is not valid: must be a whole number of at least 1"),
+        ({"vocab_size": 0}, "data.vocab_size=0 is not valid: must be a whole number of at least 1"),
+        ({"ffn_ratio": 2.01}, "arch.ffn_ratio=2.01 is not valid: must be a number whose product with arch.width=64"),
+        ({"ffn_ratio": 0}, "arch.ffn_ratio=0 is not valid: must "),
+        ({"dropout": 1.0}, "arch.dropout=1.0 is not valid: must be a number in [0, 1)"),
+        ({"name": "gpt"}, "arch.name=gpt is not valid: must be one of llama, modern, roberta"),
     ],
 )  # fmt: skip
 def test_impossible_shapes_are_refused_in_one_line_that_names_the_key(changes: dict[str, object], line: str) -> None:
@@ -66,7 +66,7 @@ def test_a_ratio_that_is_whole_up_to_rounding_is_taken() -> None:
 @pytest.mark.parametrize(("name", "longest"), [("modern", 64), ("roberta", 63)])
 def test_rows_longer_than_the_positions_are_refused(name: str, longest: int) -> None:
     check_sequence_length(shape(name=name), longest)
-    with pytest.raises(UserError, match=f"arch.positions=64: allowed is at least 65 with .*={longest + 1}"):
+    with pytest.raises(UserError, match=f"arch.positions=64 is not valid: must be at least 65 with .*={longest + 1}"):
         check_sequence_length(shape(name=name), longest + 1)
 
 

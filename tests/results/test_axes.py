@@ -35,5 +35,5 @@ def test_significant_digits(value: float, text: str) -> None:
 
 
 def test_an_unknown_axis_is_refused() -> None:
-    with pytest.raises(UserError, match="x=colour: allowed is model_seconds"):
+    with pytest.raises(UserError, match="x=colour is not valid: must be one of model_seconds"):
         axis("colour")

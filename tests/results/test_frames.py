@@ -92,7 +92,9 @@ def test_only_finished_cells_are_read(tmp_path: Path) -> None:
 
 def test_a_study_without_results_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="study=.*empty: allowed is a study with at least one finished train cell"):
+    with pytest.raises(
+        UserError, match="study=.*empty is not valid: must be a study with at least one finished train cell"
+    ):
         load_study(tmp_path / "empty")
     with pytest.raises(UserError, match="study=nowhere"):
         load_study("nowhere")

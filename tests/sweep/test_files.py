@@ -98,7 +98,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, foreign: Path) -> Non
     link = tmp_path / "commands.jsonl"
     for target in (foreign / "mine", foreign / "new"):
         link.symlink_to(target)
-        with pytest.raises(UserError, match=f"commands.jsonl=a link to {target}: allowed is a plain file"):
+        with pytest.raises(UserError, match=f"commands.jsonl=a link to {target} is not valid: must be a plain file"):
             open_to_append(link)
         link.unlink()
     link.symlink_to(foreign / "mine")

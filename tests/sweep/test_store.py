@@ -52,9 +52,9 @@ def test_a_cell_and_a_record_of_an_older_schema_are_named(folder: CellFolder, mo
     folder.write_record({"cell": CELL.id, "schema": 1})
     monkeypatch.setitem(cell.SCHEMA_VERSIONS, "train", 3)
     monkeypatch.setitem(store.RECORD_SCHEMAS, "train", 2)
-    with pytest.raises(UserError, match=r"config\.yaml=schema 1: allowed is schema 3"):
+    with pytest.raises(UserError, match=r"config\.yaml=schema 1 is not valid: must be schema 3"):
         folder.cell()
-    with pytest.raises(UserError, match=r"record\.json=schema 1: allowed is schema 2"):
+    with pytest.raises(UserError, match=r"record\.json=schema 1 is not valid: must be schema 2"):
         folder.record()
 
 
@@ -81,7 +81,9 @@ def test_states_of_a_cell_folder(folder: CellFolder) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"loss": 1}', '{"cell": "000000000000"}'])
 def test_a_damaged_record_is_named_and_left_alone(folder: CellFolder, text: str) -> None:
     folder.record_path.write_text(text)
-    with pytest.raises(UserError, match=rf"record\.json=damaged: .*again: trainlarge redo {CELL.id} --study s$"):
+    with pytest.raises(
+        UserError, match=rf"record\.json=damaged is not valid: .*again: trainlarge redo {CELL.id} --study s$"
+    ):
         folder.record()
     assert folder.record_path.read_text() == text
 

@@ -21,14 +21,23 @@ LABELS = "task=classification"
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["task=causal_lm"], "^arch.name=modern: .*a family with the head causal_lm; this one has masked_lm"),
-        (["arch=llama"], "^arch.name=llama: .*a family with the head masked_lm; this one has causal_lm"),
-        ([LABELS, "task.labels=1"], "^task.labels=1: "),
-        ([LABELS, "data=stdlib"], "^data=stdlib: .*files with a column of labels"),
-        ([LABELS, "data.files=[]", "data.hub=some/set"], "^data.hub=some/set: .*null with task=classification"),
-        ([LABELS, "task.second_text_column=b", "data.sequence_length=4"], "^data.sequence_length=4: .*at least 5"),
-        ([LABELS, "impl.forward=fast"], "^impl.forward=fast: .*no fast forward pass for this task"),
-        (["task=causal_lm", "arch=llama", "task.evaluation_rows=0"], "^task.evaluation_rows=0: "),
+        (
+            ["task=causal_lm"],
+            "^arch.name=modern is not valid: .*a family with the head causal_lm; this one has masked_lm",
+        ),
+        (["arch=llama"], "^arch.name=llama is not valid: .*a family with the head masked_lm; this one has causal_lm"),
+        ([LABELS, "task.labels=1"], "^task.labels=1 is not valid: "),
+        ([LABELS, "data=stdlib"], "^data=stdlib is not valid: .*files with a column of labels"),
+        (
+            [LABELS, "data.files=[]", "data.hub=some/set"],
+            "^data.hub=some/set is not valid: .*null with task=classification",
+        ),
+        (
+            [LABELS, "task.second_text_column=b", "data.sequence_length=4"],
+            "^data.sequence_length=4 is not valid: .*at least 5",
+        ),
+        ([LABELS, "impl.forward=fast"], "^impl.forward=fast is not valid: .*no fast forward pass for this task"),
+        (["task=causal_lm", "arch=llama", "task.evaluation_rows=0"], "^task.evaluation_rows=0 is not valid: "),
     ],
     ids=str,
 )
@@ -42,5 +51,7 @@ def test_another_number_of_labels_than_the_table_has(tiny: Tiny, run_here: Run, 
     path = tmp_path / "rows.jsonl"
     rows = [{"text": f"row {number}", "label": "abc"[number % 3]} for number in range(200)]
     path.write_text("\n".join(map(json.dumps, rows)))
-    with pytest.raises(UserError, match="^task.labels=2: .*3, the different labels in column label: a, b, c"):
+    with pytest.raises(
+        UserError, match="^task.labels=2 is not valid: .*3, the different labels in column label: a, b, c"
+    ):
         run_here("train", [tiny(LABELS, f"data.files=[{path}]", "data.vocab_size=262")])

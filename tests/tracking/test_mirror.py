@@ -164,5 +164,5 @@ def test_none_writes_nothing_and_a_study_without_results_has_no_runs(tmp_path: P
 
 @pytest.mark.parametrize(("key", "allowed"), [("name", "none, wandb, csv"), ("mode", "offline, online")])
 def test_an_unknown_choice_is_refused(key: str, allowed: str) -> None:
-    with pytest.raises(UserError, match=f"tracking.{key}=other: allowed is {allowed}"):
+    with pytest.raises(UserError, match=f"tracking.{key}=other is not valid: must be one of {allowed}"):
         TrackingConfig.kind({"name": "wandb", key: "other"})(**{key: "other"})

@@ -143,7 +143,9 @@ def test_with_graphs_a_batch_that_does_not_fit_is_not_divided(
     monkeypatch.setattr(training_context, "choose", lambda *arguments: replace(choose(*arguments), compile="graphs"))
     monkeypatch.setattr(Compiling, "of", lambda self, loss: loss)
     monkeypatch.setitem(FORWARDS, "library", Forward(too_large, library_logits))
-    with pytest.raises(UserError, match="^impl.compile=graphs: allowed is none or inductor: the batch does not fit"):
+    with pytest.raises(
+        UserError, match="^impl.compile=graphs is not valid: must be none or inductor: the batch does not fit"
+    ):
         run_here("train", [tiny("impl=plain", "impl.device=cpu")])
 
 

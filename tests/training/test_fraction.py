@@ -31,7 +31,7 @@ def test_few_data_are_learnt_by_heart_and_the_gap_says_so(tiny: Tiny, run_here: 
 
 def test_less_than_a_batch_is_refused_in_one_line(tiny: Tiny, run_here: Run) -> None:
     with pytest.raises(
-        UserError, match=r"^data.fraction=0.01: allowed is at least 0\.\d+: a batch has 1024 rows"
+        UserError, match=r"^data.fraction=0.01 is not valid: must be at least 0\.\d+: a batch has 1024 rows"
     ) as error:
         run_here("train", [tiny("data.fraction=0.01", "optim.batch=16384")])
     assert "\n" not in str(error.value)

@@ -193,7 +193,7 @@ def test_a_trunk_behind_a_link_is_not_removed_to_time_it_anew(tmp_path: Path) ->
     (tmp_path / "far" / "trunk").mkdir(parents=True)
     (tmp_path / "trunks").symlink_to(tmp_path / "far")
     time = TrunkTime(tmp_path / "trunks" / "trunk", MagicMock())
-    with pytest.raises(UserError, match=f"{tmp_path / 'trunks'}=a link: allowed is a folder"):
+    with pytest.raises(UserError, match=f"{tmp_path / 'trunks'}=a link is not valid: must be a folder"):
         time.forget([], with_states=True)
     assert (tmp_path / "far" / "trunk").is_dir()
 

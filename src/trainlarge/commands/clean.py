@@ -50,7 +50,7 @@ def clean(study: Study, wanted: Wanted, console: Console, is_wanted: bool) -> No
         UserError: for a condition without anything that it could keep, or one that cannot be read.
     """
     if wanted.keep is not None and not (wanted.checkpoints or wanted.packed):
-        raise UserError("--keep", wanted.keep, "a condition with --checkpoints or --packed, which it restricts")
+        raise UserError("--keep", wanted.keep, "must be used with --checkpoints or --packed, which it restricts")
     found = find_removable(study, wanted)
     if left := links(study):
         console.print(f"left alone, since they are links: {', '.join(map(str, left))}", soft_wrap=True, markup=False)

@@ -75,7 +75,7 @@ def find_removable(study: Study, wanted: Wanted | None = None) -> list[Removable
     """
     if study.path.is_symlink():
         real = study.path.resolve()
-        allowed = f"a folder and no link: TRAINLARGE_STUDIES={real.parent} trainlarge clean {real.name} cleans it"
+        allowed = f"a folder, not a link: TRAINLARGE_STUDIES={real.parent} trainlarge clean {real.name} cleans it"
         raise UserError("study", study.path, allowed)
     look = _Look(study, wanted or Wanted())
     return [found for finder in KINDS.values() for found in finder(look)]

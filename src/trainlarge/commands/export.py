@@ -102,7 +102,7 @@ def _copy(source: Path, target: Path, without: tuple[str, ...] = ()) -> None:
         home = home.parents[1]
     for path in source.rglob("*"):
         if path.is_symlink() and not path.resolve().is_relative_to(home):
-            raise UserError("checkpoint", path, f"a file and no link to {path.readlink()}, which is not part of it")
+            raise UserError("checkpoint", path, f"a file, not a link to {path.readlink()} outside the folder")
     shutil.copytree(source, target, ignore=shutil.ignore_patterns(*without))
 
 

@@ -89,7 +89,7 @@ def chosen_action() -> Action[Any]:
     try:
         return _CHOSEN.get()
     except LookupError:
-        raise UserError("hydra/sweeper", "trainlarge", "for the commands of trainlarge") from None
+        raise UserError("hydra/sweeper", "trainlarge", "used by the command trainlarge only") from None
 
 
 @contextmanager

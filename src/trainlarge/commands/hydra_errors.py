@@ -37,9 +37,11 @@ def _unknown_choice(found: re.Match[str], text: str, _stage: str, _arguments: li
         return UserError(
             "+sweeps",
             found[1].removeprefix("sweeps/"),
-            "a file STUDY/STAGE.yaml of sweeps/, here or among those that come with trainlarge",
+            "a file STUDY/STAGE.yaml in the folder sweeps/ here or of trainlarge",
         )
-    return UserError(group or "config", choice, ", ".join(options) or "a group or key of conf/")
+    return UserError(
+        group or "config", choice, f"one of {', '.join(options)}" if options else "a group or key of conf/"
+    )
 
 
 def _unknown_key(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
@@ -50,7 +52,7 @@ def _unknown_key(found: re.Match[str], text: str, stage: str, arguments: list[st
     return UserError(
         key,
         _value_of(key, arguments),
-        f"one of the keys {', '.join(names)}{hint}" if names else "a key of the chosen method",
+        f"no such key: must be one of the keys {', '.join(names)}{hint}" if names else "a key of the chosen method",
     )
 
 
@@ -74,7 +76,7 @@ def _no_list(_found: re.Match[str], text: str, _stage: str, arguments: list[str]
 
 def _no_such_reference(found: re.Match[str], text: str, _stage: str, arguments: list[str]) -> UserError:
     key = _full_key(text)
-    return UserError(key, _value_of(key, arguments), f"a reference to a key that there is, which {found[1]} is not")
+    return UserError(key, _value_of(key, arguments), f"a reference to a key that exists; {found[1]} does not")
 
 
 def _full_key(text: str) -> str:

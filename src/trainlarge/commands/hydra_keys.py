@@ -34,13 +34,14 @@ HARMLESS = (
 """Keys of Hydra that may be set, to plain values: how much it logs, and what sweepers such as Optuna's try."""
 PLUGINS = re.compile(r"hydra/(sweeper|launcher)(/\w+)*")
 """Groups of Hydra from which an installed plugin may be chosen."""
+_NO_PATH = "must not be set: --config-dir FOLDER adds a folder of configurations"
 _REFUSED_FLAGS = {
-    "experimental_rerun": "the command of the cell that 'trainlarge show' prints; a pickle could run code",
-    "config_path": "--config-dir FOLDER, which adds a folder of configurations",
-    "config_name": "train or compress, the verbs",
+    "experimental_rerun": "must not be set: a pickle could run code; 'trainlarge show' prints the command of a cell",
+    "config_path": _NO_PATH,
+    "config_name": "must not be set: the verb (train or compress) chooses the configuration",
 }
 _WRITTEN_BY_HYDRA = frozenset({"hydra.runtime", "hydra.job.override_dirname", "hydra.searchpath"})
-_ONLY = f"no key of Hydra's but {', '.join(HARMLESS)}, with plain values"
+_ONLY = f"must not be set: of Hydra's keys only {', '.join(HARMLESS)} can be, to plain values"
 _SHOWN = 80
 
 
@@ -105,9 +106,13 @@ def _check_flags(given: argparse.Namespace) -> None:
 def _check_override(override: Override) -> None:
     key = override.key_or_group
     if key == "hydra.searchpath":
-        raise UserError(key, _text(override.value()), "--config-dir FOLDER, which adds a folder of configurations")
+        raise UserError(key, _text(override.value()), _NO_PATH)
     if key == "hydra" or (key.startswith("hydra/") and not PLUGINS.fullmatch(key)):
-        raise UserError(key, _text(override.value()), "no group of Hydra's but hydra/sweeper and hydra/launcher")
+        raise UserError(
+            key,
+            _text(override.value()),
+            "must not be set: of Hydra's groups only hydra/sweeper and hydra/launcher can be",
+        )
     if key.startswith("hydra."):
         _check_value(key, override.value())
 

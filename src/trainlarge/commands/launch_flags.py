@@ -44,4 +44,4 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         flag, _, complaint = message.removeprefix("argument ").partition(": ")
-        raise UserError(flag, "", f"a whole number after it, as in {flag} 3 ({complaint})")
+        raise UserError(flag, "", f"must be followed by a whole number, as in {flag} 3 ({complaint})")

@@ -23,7 +23,7 @@ from trainlarge.machine.environment import make_threads_yield
 from trainlarge.machine.resources import Resources
 from trainlarge.results.axes import counted_text, prefixed_text, seconds_text
 from trainlarge.sweep.cell import canonical_json
-from trainlarge.sweep.plan import Plan, look_ahead, make_cells
+from trainlarge.sweep.plan import NO_CELLS, Plan, look_ahead, make_cells
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.step_times import budgets_missed, missed_in_words
 from trainlarge.sweep.store import Study
@@ -108,14 +108,14 @@ def forecast_command(arguments: list[str], calibrate: bool = False) -> CommandFo
     found = act_on_cells(stage, ["-m", *overrides], lambda _, configs: configs)
     configs = [config for some in found for config in some]
     if not configs:
-        raise UserError("sweep", "no cells", "blocks, conditions and checkpoints that leave at least one cell")
+        raise UserError("sweep", "no cells", NO_CELLS)
     launcher = launcher_for(configs)
     study, redo, name = Study.named(configs[0].study), configs[0].redo, configs[0].launcher.name
     plan = look_ahead(study, stage, make_cells(stage, configs), redo)
     launch = launcher.forecast(study, plan)
     if calibrate:
         if stage != "train" or not launch.runs_here:
-            raise UserError("--calibrate", f"{stage}, {name}", "train cells whose jobs run on this machine")
+            raise UserError("--calibrate", f"{stage}, {name}", "used for train cells whose jobs run on this machine")
         _calibrate(study, plan, launch.resources)
         # What was observed now may prove budgets missed that cells are done with.
         plan = look_ahead(study, stage, list(plan.cells), redo)
@@ -193,7 +193,9 @@ def _stage_of(arguments: list[str]) -> tuple[str, list[str]]:
     named = [argument.rpartition("/")[2] for argument in arguments if argument.startswith("+sweeps=")]
     if named and named[-1] in STAGES:
         return named[-1], arguments
-    raise UserError("plan", " ".join(arguments) or "nothing", f"+sweeps=STUDY/STAGE, or {' or '.join(STAGES)} first")
+    raise UserError(
+        "plan", " ".join(arguments) or "nothing", f"must begin with {' or '.join(STAGES)}, or hold +sweeps=STUDY/STAGE"
+    )
 
 
 def _calibrate(study: Study, plan: Plan, resources: Resources) -> None:

@@ -81,7 +81,9 @@ def find_cell(text: str, study: str | None = None) -> CellFolder:
     if len(found) != 1:
         where = ", ".join(dict.fromkeys(f"{folder.id} in {folder.path.parents[1].name}" for folder in found[:5]))
         raise UserError(
-            "cell", text, f"the start of one cell id; it fits {where}" if found else f"a cell id of a study in {root}"
+            "cell",
+            text,
+            f"the start of one cell id only; it fits {where}" if found else f"a cell id of a study in {root}",
         )
     return found[0]
 

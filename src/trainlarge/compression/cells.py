@@ -131,5 +131,5 @@ def _refuse_text(config: CompressConfig) -> None:
         for key in default.plain if group and group != default else ():
             value = getattr(group, key)
             if value != getattr(default, key):
-                allowed = "nothing beside the id of a train cell: its own text evaluates it"
+                allowed = "must not be set: the train cell's own data is used"
                 raise UserError(f"{default.key}.{key}", value, allowed)

@@ -233,7 +233,7 @@ def _with_values(step: Method, apply: Apply, state: _State) -> _State:
     """After a step that changes the values of matrices."""
     names = state.weights.selected(step.embeddings)
     if not names:
-        allowed = f"for a model with matrices{'' if step.embeddings else ' beside its embeddings'}"
+        allowed = f"used for a model with matrices{'' if step.embeddings else ' other than its embeddings'}"
         raise UserError(f"{step.slot}.name={step.name}", state.weights.architecture, allowed)
     before = {name: state.stored[name] for name in names}
     after = _applied(step, apply, before, state)

@@ -230,7 +230,7 @@ class RecoveryRun:
         self.loop.finish()
         trained = weights.taken_from(self.loop.module.model)
         if not all(bool(torch.isfinite(tensor).all()) for tensor in trained.tensors.values()):
-            raise UserError("recover.lr", self.plan.peak_lr, "a rate at which training does not diverge: a smaller one")
+            raise UserError("recover.lr", self.plan.peak_lr, "smaller: training diverges at this rate")
         steps, precision = self.plan.steps, self.loop.implementation.precision
         return Trained(trained, TrainingCost(steps, steps * step_flops, self.clock.train_seconds, precision))
 

@@ -272,7 +272,9 @@ def _check_same(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, Ten
 def _check_shapes(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> None:
     for name in [*expected, *given]:
         found = given.get(name, "missing")
-        wanted = f"shape {expected[name]} of this model" if name in expected else "no such tensor in this model"
+        wanted = (
+            f"of shape {list(expected[name])}, as in this model" if name in expected else "no such tensor in this model"
+        )
         if name not in expected or found != expected[name]:
             raise UserError(f"weights.{name}", found, wanted)
 

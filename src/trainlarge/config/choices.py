@@ -37,7 +37,7 @@ class ChosenGroup(Group):
         """
         name, known = data.get("name", cls.name), cls.by_name()
         if name not in known:
-            raise UserError(f"{cls.key}.name", name, ", ".join(known))
+            raise UserError(f"{cls.key}.name", name, f"one of {', '.join(known)}")
         return known[str(name)]
 
     @classmethod
@@ -66,7 +66,7 @@ def refuse_keys_of_others(kind: type, data: Mapping[str, Any]) -> None:
         given = data.get(key, {})
         for name, (owner, default) in group.kind(given).keys_of_others().items():
             if given.get(name, default) != default:
-                allowed = f"nothing with {key}={given['name']}; it is for {key}={owner}"
+                allowed = f"must not be set with {key}={given['name']}, only with {key}={owner}"
                 raise UserError(f"{key}.{name}", given[name], allowed)
 
 

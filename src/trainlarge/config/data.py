@@ -59,4 +59,4 @@ class DataConfig(Group):
         return self.fingerprint
 
     def check(self) -> None:
-        self.require("fraction", 0 < self.fraction <= 1, "a number above 0, at most 1")
+        self.require("fraction", 0 < self.fraction <= 1, "a number above 0 and at most 1")

@@ -39,7 +39,7 @@ class Group:
 
     def __post_init__(self) -> None:
         for name, allowed in choices(type(self)).items():
-            self.require(name, getattr(self, name) in allowed, ", ".join(allowed))
+            self.require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
         self.check()
 
     def check(self) -> None:

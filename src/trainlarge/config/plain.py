@@ -49,14 +49,14 @@ def from_plain(kind: type[T], data: Any, key: str = "") -> T:
         UserError: for an unknown key or a value of another type, naming it.
     """
     if not isinstance(data, dict):
-        raise UserError(key or "configuration", data, "keys with their values")
+        raise UserError(key or "configuration", data, "a mapping from keys to values")
     readers, recipe = _readers(kind), _recipe_data(kind, data)
     values: dict[str, Any] = {"recipe": _recipe(marshal.dumps(recipe, 2))} if recipe is not None else {}
     for name, value in data.items():
         if name in readers:
             values[name] = readers[name](value, _child(key, name))
         elif recipe is None or name not in recipe:
-            raise UserError(_child(key, name), value, f"one of the keys {', '.join(keys(kind))}")
+            raise UserError(_child(key, name), value, f"no such key: must be one of the keys {', '.join(keys(kind))}")
     return kind(**{**added_fields(kind), **values})
 
 

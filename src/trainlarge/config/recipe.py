@@ -84,7 +84,7 @@ class Recipe:
         for slot in SLOTS:
             part = getattr(self, slot)
             if part is not None and getattr(part, "slot", None) != slot:
-                raise UserError(slot, part, f"nothing or a method of {slot}: {_names(slot)}")
+                raise UserError(slot, part, f"None or a method of {slot}: {_names(slot)}")
         normalize(self, order=self._checked_order())
 
     @property
@@ -123,7 +123,7 @@ class Recipe:
         allowed = ("version", *SLOTS, "order")
         unknown = set(data) - set(allowed)
         if unknown:
-            raise UserError("recipe", ", ".join(sorted(unknown)), ", ".join(allowed))
+            raise UserError("recipe", ", ".join(sorted(unknown)), f"made of the keys {', '.join(allowed)}")
         _check_version("recipe.version", data.get("version"), RECIPE_VERSION)
         parts = {slot: _method_from_json(slot, data.get(slot)) for slot in SLOTS}
         return cls(**parts, order=data.get("order"))
@@ -195,7 +195,7 @@ def _method_from_config(slot: str, group: Mapping[str, Any] | None) -> Part | No
     given = {key: value for key, value in group.items() if key != "name"}
     if group.get("name") == "none":
         for key in given:
-            raise UserError(f"{slot}.{key}", given[key], f"no further key beside {slot}.name=none")
+            raise UserError(f"{slot}.{key}", given[key], f"must not be set with {slot}.name=none")
         return None
     kind = _method_named(slot, group.get("name"))
     types = get_type_hints(kind)
@@ -219,7 +219,9 @@ def _check_fields(kind: type[Part], given: Mapping[str, object]) -> None:
     allowed = [item.name for item in fields(kind)]
     for key in given:
         if key not in allowed:
-            raise UserError(f"{kind.slot}.{key}", given[key], f"a field of {kind.name}: {', '.join(allowed)}")
+            raise UserError(
+                f"{kind.slot}.{key}", given[key], f"no such key: must be a field of {kind.name}: {', '.join(allowed)}"
+            )
 
 
 def _is_disabled(kind: type[Part], values: Mapping[str, object]) -> bool:

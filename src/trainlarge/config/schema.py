@@ -87,7 +87,7 @@ class TrainConfig(CommonConfig):
     def _check_clock(self) -> None:
         budget = parse_budget(self.budget)
         if self.clock not in get_args(Clocks):
-            raise UserError("clock", self.clock, ", ".join(get_args(Clocks)))
+            raise UserError("clock", self.clock, f"one of {', '.join(get_args(Clocks))}")
         if self.clock == "real" and budget.unit != SECONDS:
             allowed = f"modelled with budget={budget}; the real clock counts a budget in seconds"
             raise UserError("clock", self.clock, allowed)

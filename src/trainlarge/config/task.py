@@ -44,7 +44,7 @@ class TaskConfig(Group):
         """
         name = data.get("name", cls.name)
         if name not in TASKS:
-            raise UserError("task", name, ", ".join(TASKS))
+            raise UserError("task", name, f"one of {', '.join(TASKS)}")
         return TASKS[str(name)]
 
     def check(self) -> None:
@@ -185,5 +185,5 @@ def masked_count(rate: float, sequence_length: int) -> int:
         UserError: ``rate`` is not in (0, 1].
     """
     if not 0 < rate <= 1:
-        raise UserError("task.mask_rate", rate, "a number above 0, at most 1")
+        raise UserError("task.mask_rate", rate, "a number above 0 and at most 1")
     return max(1, round(rate * sequence_length))

@@ -56,7 +56,9 @@ def subset(count: int, fraction: float) -> np.ndarray:
     """
     kept = round(fraction * count) if 0 < fraction <= 1 else 0
     if not kept:
-        raise UserError("data.fraction", fraction, f"a number above 0, at most 1, that leaves one of {count} blocks")
+        raise UserError(
+            "data.fraction", fraction, f"a number above 0 and at most 1 that leaves at least one of {count} blocks"
+        )
     indices = np.sort(epoch_order(SUBSET_SEED, 0, count)[:kept])
     indices.setflags(write=False)
     return indices

@@ -71,7 +71,7 @@ def _position(header: list[str], reading: Reading, path: Path) -> int:
     if header.count(column) == 1:
         return header.index(column)
     if column in header:
-        raise UserError(key, column, f"a column of which {path} has one, and not {header.count(column)}")
+        raise UserError(key, column, f"a column that {path} has once; it has {header.count(column)} of that name")
     hint = "" if len(header) > 1 else "; or another data.separator"
     raise UserError(key, column, f"one of the columns {', '.join(header)}, of {path}{hint}")
 

@@ -44,7 +44,7 @@ class HubText:
     def from_data(cls, data: DataConfig) -> HubText:
         """Data set that ``data.hub`` names."""
         if data.files:
-            raise UserError("data.hub", data.hub, "null beside data.files")
+            raise UserError("data.hub", data.hub, "null with data.files")
         name, _, configuration = str(data.hub).partition(":")
         column = data.text_column or "text"
         return cls(name, configuration or None, column, validation_share(data), split_rule(data))

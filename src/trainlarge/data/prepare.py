@@ -218,8 +218,8 @@ def check_text(data: DataConfig, content: str) -> None:
         if next(source.documents(split), None) is None:
             key = next(key for key in ("files", "hub", "name") if getattr(data, key))
             value = getattr(data, key)
-            remedy = "(give more of it, another data.validation_share, or data.validation_files)"
-            raise UserError(f"data.{key}", value, f"text for both splits, but none is left for {split} {remedy}")
+            remedy = "(use more text, another data.validation_share, or data.validation_files)"
+            raise UserError(f"data.{key}", value, f"enough text for both splits: none is left for {split} {remedy}")
 
 
 def _token_file(folder: Path, split: Split) -> Path:

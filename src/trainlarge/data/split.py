@@ -42,10 +42,10 @@ def split_rule(data: DataConfig) -> str:
     """
     rule = data.split
     if rule not in (None, *RULES):
-        raise UserError("data.split", rule, ", ".join(RULES))
+        raise UserError("data.split", rule, f"one of {', '.join(RULES)}")
     if data.validation_files:
         if rule not in (None, DOCUMENTS):
-            raise UserError("data.split", rule, "null beside data.validation_files, which say what validates")
+            raise UserError("data.split", rule, "null with data.validation_files, which are the validation text")
         return DOCUMENTS
     return rule or NEWEST
 

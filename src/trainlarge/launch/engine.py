@@ -14,7 +14,7 @@ from trainlarge.launch.progress import cells_in_words
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.history import remember_command
 from trainlarge.sweep.lease import is_held
-from trainlarge.sweep.plan import Plan, make_cells, make_plan
+from trainlarge.sweep.plan import NO_CELLS, Plan, make_cells, make_plan
 from trainlarge.sweep.status import State
 from trainlarge.sweep.step_times import budgets_missed, missed_in_words
 from trainlarge.sweep.store import CellFolder, Study
@@ -59,7 +59,7 @@ def run_cells(stage: str, configs: list[StageConfig], console: Console, command:
         CellsFailedError: when all is over and some cells are not done.
     """
     if not configs:
-        raise UserError("sweep", "no cells", "blocks, conditions and checkpoints that leave at least one cell")
+        raise UserError("sweep", "no cells", NO_CELLS)
     first = configs[0]
     study = Study.named(first.study)
     launcher = launcher_for(configs)

@@ -48,11 +48,11 @@ def without_code(config: Mapping[str, object]) -> dict[str, Any]:
 
 def _check(key: str, value: object) -> None:
     if key.endswith(_ATTENTION) and value not in (None, *ATTENTIONS) and not isinstance(value, Mapping):
-        raise ValueError(f"{key} {value}: allowed is {' or '.join(ATTENTIONS)}")
+        raise ValueError(f"{key} {value}: must be {' or '.join(ATTENTIONS)}")
     if key in _PRETRAINED and value:
-        raise ValueError(f"{key} {value}: allowed is a model that fetches no other")
+        raise ValueError(f"{key} {value}: must be a model that fetches no other")
     if isinstance(value, int) and abs(value) > (most := _most(key)):
-        raise ValueError(f"{key} {value}: allowed is at most {most}")
+        raise ValueError(f"{key} {value}: must be at most {most}")
 
 
 def _most(key: str) -> int:

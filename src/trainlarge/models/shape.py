@@ -125,14 +125,14 @@ def check_sequence_length(shape: Shape, sequence_length: int) -> None:
 
 def _check_family(shape: Shape) -> None:
     if shape.name not in FAMILIES:
-        raise UserError("arch.name", shape.name, ", ".join(FAMILIES))
+        raise UserError("arch.name", shape.name, f"one of {', '.join(FAMILIES)}")
 
 
 def _check_counts(shape: Shape) -> None:
     for key in ("arch.width", "arch.depth", "arch.heads", "arch.positions", "data.vocab_size", "task.labels"):
         value = getattr(shape, key.partition(".")[2])
         if not _is_count(value):
-            raise UserError(key, value, "a whole number, at least 1")
+            raise UserError(key, value, "a whole number of at least 1")
 
 
 def _check_heads(shape: Shape) -> None:
@@ -141,9 +141,9 @@ def _check_heads(shape: Shape) -> None:
     if not allowed:
         raise UserError("arch.width", shape.width, f"an even number for arch.name={shape.name}")
     if shape.heads not in allowed:
-        even = " with an even number of channels a head" if channels == 2 else ""
+        even = " with an even number of channels per head" if channels == 2 else ""
         listed = ", ".join(map(str, allowed))
-        raise UserError("arch.heads", shape.heads, f"a divisor of arch.width={shape.width}{even}: {listed}")
+        raise UserError("arch.heads", shape.heads, f"must divide arch.width={shape.width}{even} ({listed})")
 
 
 def _check_ffn_width(shape: Shape) -> None:

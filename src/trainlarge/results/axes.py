@@ -83,5 +83,5 @@ def axis(column: str) -> Axis:
         UserError: for a column that is none.
     """
     if column not in AXES:
-        raise UserError("x", column, ", ".join(AXES))
+        raise UserError("x", column, f"one of {', '.join(AXES)}")
     return AXES[column]

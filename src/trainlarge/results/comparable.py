@@ -29,9 +29,7 @@ def check_comparable(frame: pd.DataFrame, axes: Collection[str] = (), columns: C
     """
     found = differences(frame, [column for column in columns if column not in axes])
     if found:
-        raise UserError(
-            "cells", f"they differ in {found}", "cells that agree in it; allow_mixed=True compares them all the same"
-        )
+        raise UserError("cells", f"they differ in {found}", "must agree in it; allow_mixed=True compares them anyway")
 
 
 def check_clocks(frame: pd.DataFrame, x: str) -> None:

@@ -20,7 +20,7 @@ Compose = Callable[[list[str]], DictConfig]
 """Composes a configuration from Hydra overrides."""
 Composed = dict[str, Any]
 """A configuration as Hydra composed it: plain data with the group ``sweep``, and perhaps several budgets."""
-NOT_NULL = "a value: null stands for none, which this key cannot be; 'null' in quotes is the word"
+NOT_NULL = "must have a value: null means none; write 'null' in quotes for the word"
 
 
 class Composer:
@@ -106,13 +106,13 @@ def _updated(base: DictConfig, values: Point) -> DictConfig:
 
 def _update(config: DictConfig, key: str, value: Any) -> None:
     if not key_exists(config, key):
-        raise UserError(key, value, f"one of the keys {', '.join(siblings(config, key))}")
+        raise UserError(key, value, f"no such key: must be one of the keys {', '.join(siblings(config, key))}")
     try:
         OmegaConf.update(config, key, value)
     except OmegaConfBaseException as error:
         if value is None:
             raise UserError(key, "null", NOT_NULL) from error
-        raise UserError(key, value, str(error).splitlines()[0]) from error
+        raise UserError(key, value, f"of the type of this key ({str(error).splitlines()[0]})") from error
 
 
 def key_exists(config: DictConfig, key: str) -> bool:

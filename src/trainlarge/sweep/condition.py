@@ -12,7 +12,7 @@ from typing import Any
 from trainlarge.config.budget import parse_budget
 from trainlarge.errors import UserError
 
-ALLOWED = "keys, values, == != < <= > >= in is, and, or, not, as in: arch.width == 64 and budget > '30 s'"
+ALLOWED = "made of keys, values, == != < <= > >= in is, and, or, not, as in: arch.width == 64 and budget > '30 s'"
 
 _COMPARISONS: dict[type, Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq,
@@ -42,7 +42,7 @@ def holds(condition: str, config: dict[str, Any], key: str = "where") -> bool:
     try:
         return bool(_evaluate(_parse(condition), config))
     except UserError as error:
-        raise UserError(key, condition, f"{error.allowed} ({error.key}={error.value})") from None
+        raise UserError(key, condition, f"a valid condition: {error}") from None
     except (SyntaxError, TypeError):
         raise UserError(key, condition, ALLOWED) from None
 
@@ -105,7 +105,11 @@ def _key(node: ast.expr, config: dict[str, Any]) -> Any:
     for part in path.split("."):
         if not isinstance(value, dict) or part not in value:
             raise UserError(
-                "key", path, f"one of {', '.join(sorted(value))}" if isinstance(value, dict) else "no deeper key"
+                "key",
+                path,
+                f"no such key: must be one of {', '.join(sorted(value))}"
+                if isinstance(value, dict)
+                else "no such key: nothing is below a value",
             )
         value = value[part]
     return parse_budget(value) if path == "budget" else value

@@ -75,7 +75,7 @@ def finished_checkpoints(config: Composed) -> list[str]:
         has = [f"{study.path} has {len(done)}"]
         has += [f"{len(diverged)} diverged ({', '.join(diverged[:NAMED])})"] if diverged else []
         has += [f"{len(trained)} do not meet sweep.where: {where}"] if trained else []
-        raise UserError("checkpoint", EVERY, f"in a study with finished train cells; {', '.join(has)}")
+        raise UserError("checkpoint", EVERY, f"used in a study with finished train cells; {', '.join(has)}")
     return found
 
 

@@ -41,7 +41,7 @@ def _values(key: str, values: Any) -> list[Any]:
     if not isinstance(values, list):
         return [values]
     if not values:
-        raise UserError(key, values, "at least one value")
+        raise UserError(key, values, "must have at least one value")
     return values
 
 

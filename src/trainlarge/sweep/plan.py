@@ -13,6 +13,9 @@ from trainlarge.sweep.stages import stage_named
 from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study
 
+NO_CELLS = "must have at least one cell: check its blocks, conditions and checkpoints"
+"""What is wrong with a sweep from which nothing is left, as an error says it."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -67,7 +70,7 @@ def _check_same_impl(first: Cell, other: Cell) -> None:
     if impl == changed:
         return
     key = next(key for key, value in impl.plain.items() if changed.plain[key] != value)
-    allowed = "one value for a cell: it is no part of its identity; use another study for the other"
+    allowed = "one value per cell: it is not part of the cell's id; use another study for the other value"
     raise UserError(f"impl.{key}", f"{impl.plain[key]},{changed.plain[key]}", allowed)
 
 

@@ -51,7 +51,9 @@ def step_of(config: TrainConfig) -> Step:
     """
     length, batch = config.data.sequence_length, config.optim.batch
     if batch < length or batch % length:
-        raise UserError("optim.batch", batch, f"tokens in a step: a multiple of data.sequence_length={length}")
+        raise UserError(
+            "optim.batch", batch, f"a multiple of data.sequence_length={length}: it counts the tokens of a step"
+        )
     task = config.task
     predictions = task.predictions(length)
     flops, executed = _row_flops(shape_of(config), head_of(config), length, predictions, forward_in(config))

@@ -36,7 +36,7 @@ class WandbTracker:
         try:
             self._write(study, run)
         except wandb.errors.Error as error:
-            says = f"a Weights & Biases that takes the runs; it says: {error}"
+            says = f"accepted by Weights & Biases, which says: {error}"
             raise UserError("tracking.mode", self._config.mode, says) from error
 
     def _write(self, study: Study, run: TrackedRun) -> None:

@@ -108,7 +108,7 @@ def timed_part(config: TrainConfig) -> dict[str, Plain]:
 def _arch(config: TrainConfig) -> ArchConfig:
     arch, length = config.arch, config.data.sequence_length
     if arch.name not in FAMILIES:
-        raise UserError("arch", arch.name, ", ".join(FAMILIES))
+        raise UserError("arch", arch.name, f"one of {', '.join(FAMILIES)}")
     arch = with_values(arch, positions=arch.positions or length + FAMILIES[arch.name].first_position)
     shape = shape_of(replace(config, arch=arch))
     check_sequence_length(shape, length)
@@ -133,5 +133,5 @@ def _check_steps(config: TrainConfig) -> None:
     if budget.unit != SECONDS:
         steps_in(budget, step, None)
     if step.rows % devices:
-        allowed = f"a divisor of the {step.rows} rows of optim.batch={config.optim.batch}"
+        allowed = f"must divide the {step.rows} rows of optim.batch={config.optim.batch}"
         raise UserError("impl.devices", devices, allowed)

@@ -197,12 +197,12 @@ class TaskModule(lightning.LightningModule):
         before = self.micro_batch_rows or rows
         if before == 1:
             raise UserError(
-                "impl.micro_batch_rows", 1, "rows that fit in memory, and not even one does: a smaller model"
+                "impl.micro_batch_rows", 1, "must fit in memory, and not even one row does: use a smaller model"
             )
         if not self.is_divisible:
             raise UserError("impl.compile", "graphs", "none or inductor: the batch does not fit in memory at once")
         if rank_and_count()[1] > 1:
-            at_most = f"1 to {before - 1} with several devices: {before} rows at once do not fit in one's memory"
+            at_most = f"1 to {before - 1} with several devices: {before} rows at once do not fit in the memory of one"
             raise UserError("impl.micro_batch_rows", self.micro_batch_rows, at_most)
         self.micro_batch_rows = -(-before // 2)
         log.warning("out of memory with %d rows at once; continuing with %d", before, self.micro_batch_rows)

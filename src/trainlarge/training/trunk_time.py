@@ -78,7 +78,7 @@ class TrunkTime:
         """
         if with_states:
             if link := link_in(self.trunk):
-                raise UserError(str(link), "a link", f"a folder: remove {self.trunk} where it lies, and run again")
+                raise UserError(str(link), "a link", f"a folder: remove {self.trunk} and run again")
             remove(self.trunk)
         for path in (self._path, self._of_before, *(cell.path / "steps.json" for cell in cells)):
             path.unlink(missing_ok=True)

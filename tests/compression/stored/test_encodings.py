@@ -134,7 +134,7 @@ def test_negative_zero_survives_a_sparse_encoding() -> None:
 
 
 def test_unknown_encoding() -> None:
-    with pytest.raises(UserError, match=r"^packed.encoding=zip: allowed is one of dense, "):
+    with pytest.raises(UserError, match=r"^packed.encoding=zip is not valid: must be one of dense, "):
         encoding_named("zip")
 
 

@@ -111,7 +111,7 @@ def test_lists_that_are_none(layers: object) -> None:
 
 
 def test_a_list_beyond_the_last_layer(encoder: PreTrainedModel) -> None:
-    with pytest.raises(UserError, match=r"^structure.layers=\[0, 4\]: allowed is numbers from 0 to 3"):
+    with pytest.raises(UserError, match=r"^structure.layers=\[0, 4\] is not valid: must be numbers from 0 to 3"):
         compress(encoder, Recipe(structure=LayerList([0, 4])))
 
 

@@ -150,7 +150,7 @@ def test_a_global_share_is_exact(importance: list[Tensor], share: float) -> None
 
 
 def test_a_model_without_known_layers(plainest: torch.nn.Module) -> None:
-    with pytest.raises(UserError, match=r"^structure.name=heads=Plainest: allowed is for a model"):
+    with pytest.raises(UserError, match=r"^structure.name=heads=Plainest is not valid: must be used for a model"):
         compress(plainest, Recipe(structure=Heads(0.5)))
 
 
@@ -158,7 +158,7 @@ def test_gradients_need_labels(encoder: PreTrainedModel, tokens: Tensor) -> None
     recipe = Recipe(structure=Heads(0.5, importance="gradient"))
     with pytest.raises(UserError, match=r"^calibration=None"):
         compress(encoder, recipe)
-    with pytest.raises(UserError, match=r"^calibration=inputs alone: allowed is batches with labels"):
+    with pytest.raises(UserError, match=r"^calibration=inputs alone is not valid: must be batches with labels"):
         compress(encoder, recipe, calibration=[tokens])
 
 

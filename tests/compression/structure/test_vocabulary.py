@@ -84,9 +84,9 @@ def test_renumbering_keeps_what_is_left(kept: list[int], data: st.DataObject) ->
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (Frequent(4), "vocabulary.size=4: allowed is more than the 4 tokens"),
+        (Frequent(4), "vocabulary.size=4 is not valid: must be more than the 4 tokens"),
         (Frequent(61), "vocabulary.size=61"),
-        (TokenList([60]), "vocabulary.tokens=60: allowed is numbers from 0 to 59"),
+        (TokenList([60]), "vocabulary.tokens=60 is not valid: must be numbers from 0 to 59"),
     ],
 )
 def test_sizes_that_do_not_fit(
@@ -98,7 +98,7 @@ def test_sizes_that_do_not_fit(
 
 
 def test_without_counts(encoder: PreTrainedModel, plainest: torch.nn.Module, facts: TokenFacts) -> None:
-    with pytest.raises(UserError, match=r"^tokens=None: allowed is the TokenFacts"):
+    with pytest.raises(UserError, match=r"^tokens=None is not valid: must be the TokenFacts"):
         compress(encoder, Recipe(vocabulary=Frequent(20)))
     with pytest.raises(UserError, match=r"^vocabulary.name=frequent=Plainest"):
         compress(plainest, Recipe(vocabulary=Frequent(20)), tokens=facts)

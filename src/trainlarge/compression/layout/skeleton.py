@@ -122,7 +122,7 @@ def _resize(layer: Any, rows: int | None = None, columns: int | None = None) -> 
 def _keep_tokens(model: Any, tokens: Tokens) -> None:
     tables = find_tables(model)
     if tables is None or tables.size != tokens.size:
-        raise UserError("packed.structure", f"{tokens.size} tokens", "of a model with as many")
+        raise UserError("packed.structure", f"{tokens.size} tokens", "of a model with that many tokens")
     entries = dict(model.named_parameters(remove_duplicate=False))
     outputs = [f"{tables.output}.weight"] if tables.output else []
     smaller: dict[int, nn.Parameter] = {}

@@ -22,14 +22,15 @@ Kind = Literal["heads", "neurons"]
 def encoder_of(weights: Weights, key: str) -> Encoder:
     """The encoder of a checkpoint. Raises UserError on ``key`` where there is none that is known."""
     if weights.encoder is None:
-        raise UserError(key, weights.architecture, "for a model with one list of BERT, ModernBERT or DistilBERT layers")
+        allowed = "used for a model with one list of BERT, ModernBERT or DistilBERT layers"
+        raise UserError(key, weights.architecture, allowed)
     return weights.encoder
 
 
 def tables_of(weights: Weights, key: str) -> Tables:
     """The tables of a checkpoint. Raises UserError on ``key`` where there are none that are known."""
     if weights.tables is None:
-        raise UserError(key, weights.architecture, "for a Hugging Face model with one token embedding")
+        raise UserError(key, weights.architecture, "used for a Hugging Face model with one token embedding")
     return weights.tables
 
 

@@ -39,10 +39,10 @@ def slurm_command(*arguments: str, timeout: float = TIMEOUT_SECONDS) -> str:
             timeout=timeout, check=False,
         )  # fmt: skip
     except FileNotFoundError:
-        raise UserError("launcher", "slurm", f"a machine with SLURM: {arguments[0]} is not here") from None
+        raise UserError("launcher", "slurm", f"used on a machine with SLURM: {arguments[0]} is not here") from None
     except subprocess.TimeoutExpired:
         raise UserError(
-            "launcher", "slurm", f"a SLURM that answers: {arguments[0]} was silent for {timeout:.0f} s"
+            "launcher", "slurm", f"used where SLURM answers: {arguments[0]} was silent for {timeout:.0f} s"
         ) from None
     if done.returncode:
         raise SlurmRefusedError(first_complaint(done.stderr) or f"{arguments[0]} ended with status {done.returncode}")

@@ -182,5 +182,7 @@ def _alone(study: Study) -> Iterator[None]:
             yield
     except Timeout:
         raise UserError(
-            "study", study.name, f"one submission at a time; another has lasted for {LOCK_SECONDS:.0f} s"
+            "study",
+            study.name,
+            f"submitted by one command at a time; another has held the lock for {LOCK_SECONDS:.0f} s",
         ) from None

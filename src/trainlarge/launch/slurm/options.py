@@ -43,7 +43,7 @@ def largest_array(config: SlurmConfig, allowed: int | None) -> int | None:
         UserError: for a cluster without arrays.
     """
     if allowed is not None and allowed < 1:
-        raise UserError("launcher", "slurm", "a cluster that allows job arrays (MaxArraySize is 0)")
+        raise UserError("launcher", "slurm", "used on a cluster that allows job arrays (MaxArraySize is 0)")
     limits = [limit for limit in (allowed, config.max_array_size) if limit]
     return min(limits, default=None)
 
@@ -62,7 +62,7 @@ def array_option(config: SlurmConfig, count: int) -> str:
 
 def explain_refusal(complaint: str, config: SlurmConfig) -> UserError:
     """What sbatch complains of, with the key that most likely caused it."""
-    says = f"what SLURM accepts; it says: {complaint}"
+    says = f"accepted by SLURM, which says: {complaint}"
     for pattern, key in _COMPLAINTS:
         if pattern.search(complaint) and (value := getattr(config, key)):
             return UserError(f"launcher.{key}", value, says)
