@@ -1,4 +1,4 @@
-"""Frees the space of what a study does not need any more: found and shown first, removed only on request.
+"""Find the files of a study that are not needed any more, list them, and remove them on request.
 
 Results are never touched: configurations, states, records, metrics and logs stay, so a done study stays done. A cell
 that a process holds is left alone: its lease is taken before anything of it is removed. Nothing is removed that a link

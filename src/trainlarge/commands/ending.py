@@ -1,4 +1,4 @@
-"""What a verb that has run cells does at the end: report failures, mirror what is done, choose the exit status."""
+"""The end of a verb that has run cells: report failures, update the mirror, choose the exit status."""
 
 from __future__ import annotations
 

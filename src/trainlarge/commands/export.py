@@ -19,7 +19,7 @@ _MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "gen
 """Files of a checkpoint that describe its weights; the rest is the tokenizer."""
 
 _SNAPSHOTS = "snapshots"
-"""Folder of the Hugging Face cache in which a revision is made of links to the files beside it."""
+"""Folder of the Hugging Face cache in which a revision is made of links to the files next to it."""
 
 _ONLY_PACKED = {
     "structure": "a cell whose model has the shapes of its checkpoint",
@@ -68,7 +68,7 @@ def export_cell(text: str, target: Path, study: str | None = None) -> CellFolder
 
 @contextmanager
 def _new_folder(target: Path) -> Iterator[Path]:
-    """A temporary name beside ``target``, renamed to it if the block ends well."""
+    """A temporary name next to ``target``, renamed to it if the block ends well."""
     target = target.absolute()
     if target.exists() or target.is_symlink():
         raise UserError("folder", target, "a folder that does not exist yet")

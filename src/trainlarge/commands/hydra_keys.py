@@ -1,4 +1,4 @@
-"""What a command line or a file may tell Hydra itself: nothing by which Hydra runs code.
+"""Checks of Hydra's own keys on a command line or in a file: none may make Hydra run code.
 
 Hydra calls whatever ``hydra.callbacks``, nested ``_target_`` keys, logging factories and some parameters of plugins
 name, and ``--experimental-rerun`` unpickles a file. So the configuration is composed once before Hydra acts on it, and

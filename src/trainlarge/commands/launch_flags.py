@@ -40,7 +40,7 @@ _OVERRIDES: dict[str, Callable[[str], str]] = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells a mistake like all others, in one line."""
+    """Reports a mistake like all others, in one line."""
 
     def error(self, message: str) -> NoReturn:
         flag, _, complaint = message.removeprefix("argument ").partition(": ")

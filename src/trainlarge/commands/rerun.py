@@ -45,8 +45,8 @@ def overrides(cell: Cell) -> list[str]:
     """The Hydra overrides that make the cell: choices of groups first, then values."""
     choices = _choices(cell)
     defaults = dict(_leaves(compose_config(cell.stage, choices)))
-    told = _leaves(to_plain(cell.config))
-    values = {key: value for key, value in told if key not in defaults or defaults[key] != value}
+    leaves = _leaves(to_plain(cell.config))
+    values = {key: value for key, value in leaves if key not in defaults or defaults[key] != value}
     ruled = {key for key in values if defaults.get(key, "") is None}
     short = choices + [_override(key, value, key in defaults) for key, value in values.items() if key not in ruled]
     if not ruled or _makes(cell, short):

@@ -1,4 +1,4 @@
-"""The state of a study on the terminal, once or again and again."""
+"""Show the state of a study on the terminal, once or refreshed until all cells are done."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Masks:
 
 @contextmanager
 def masks_of(model: nn.Module) -> Iterator[Masks]:
-    """The masks of a model, which follow its encoder, where it has one beside a decoder, until the context ends."""
+    """The masks of a model, which follow its encoder, where it has one as well as a decoder, until the context ends."""
     if not (isinstance(model, PreTrainedModel) and getattr(model.config, "is_encoder_decoder", False)):
         yield Masks(None)
         return

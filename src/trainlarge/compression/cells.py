@@ -1,4 +1,4 @@
-"""Compress cells before they run: what a configuration means in full, and which cells share work. Nothing heavy."""
+"""Compress cells before they run: what a configuration means in full, and which cells share work. No heavy imports."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ TOKENIZER_EXTRAS = (
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
     "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
 )  # fmt: skip
-"""Files beside ``tokenizer.json`` that say, where they are there, which tokens are special."""
+"""Files next to ``tokenizer.json`` that say, where they are there, which tokens are special."""
 WEIGHTS = "model.safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
 
@@ -65,7 +65,7 @@ def find_checkpoint(config: CompressConfig, study: Study | None = None) -> Check
     """The checkpoint of a compress cell's configuration.
 
     Args:
-        study: where its train cell lies; None: in the study that the configuration names.
+        study: the study of its train cell; None: the one that the configuration names.
 
     Raises:
         UserError: when it is neither a finished train cell of the study nor a whole Hugging Face folder.
@@ -127,7 +127,7 @@ def weight_files(folder: Path) -> list[Path]:
     """The files from which ``load_model`` reads the weights of a Hugging Face folder, an index before its shards.
 
     Raises:
-        UserError: when one is missing, is no safetensors file, or lies outside the folder.
+        UserError: when one is missing, is no safetensors file, or is outside the folder.
     """
     first = _first_weight_file(folder)
     if not first.name.endswith(INDEX_SUFFIX):

@@ -52,7 +52,7 @@ class EvaluatedModel:
                 release(self._pages)
 
     def _trim_heap(self) -> None:
-        """Give the system back what is free within the heap: what lies between freed blocks keeps all of it.
+        """Give the system back what is free within the heap: what is still in use between freed blocks keeps all of it.
 
         Nothing happens where the C library has no such call.
         """

@@ -1,4 +1,4 @@
-"""The checkpoint of a compress job against what is known of it: files by their digests, its loss by its record."""
+"""Checks that the checkpoint of a compress job has not changed: its files by digest, its loss by its record."""
 
 from __future__ import annotations
 

@@ -86,10 +86,10 @@ class Shared:
     sparsities in one sort)."""
 
     calibration: Calibration | None = None
-    """Statistics of the inputs of linear layers; None where nobody gave data. Computed when first asked for."""
+    """Statistics of the inputs of linear layers; None where no data were given. Computed when first asked for."""
 
     tokens: TokenFacts | None = None
-    """How often tokens occur, and which are special; None where nobody said."""
+    """How often tokens occur, and which are special; None where this is not given."""
 
     trainer: Trainer | None = None
     """Trains for methods that need it; None where there is no training data."""

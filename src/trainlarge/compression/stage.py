@@ -81,7 +81,7 @@ class CheckpointRun:
         self.documents = Documents.of(self.evaluation_set)
         self.weights = Weights.of(model, on_disk=is_large(model))
         self.evaluated = EvaluatedModel(model, self.weights, self.implementation.device)
-        # Or else its weights stay in memory beside those of the model that takes its place.
+        # Or else its weights stay in memory next to those of the model that takes its place.
         del model
         self.model: PreTrainedModel = cast(Any, self.evaluated.model)
         self.calibration = Calibration(self.weights, self.model, lambda: self.task.calibration(prepared))
@@ -215,7 +215,7 @@ class CheckpointRun:
         )
 
     def _losses(self, evaluation: Evaluation) -> dict[str, Any]:
-        """Losses of the compressed model beside those of the checkpoint, with their standard errors."""
+        """Losses of the compressed model and of the checkpoint, with their standard errors."""
         dense = self.dense
         return {
             "perplexity": perplexity(evaluation.loss),

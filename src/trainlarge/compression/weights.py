@@ -76,7 +76,7 @@ class Weights:
     """Where its layers, heads and neurons lie now; None for a model without known layers."""
 
     tables: Tables | None
-    """Where its vocabulary lies now; None for a model without one."""
+    """Where its vocabulary is now; None for a model without one."""
 
     structure: Structure = field(default_factory=Structure)
     """What is left of the shapes of the checkpoint."""
@@ -89,7 +89,7 @@ class Weights:
         """Snapshot of ``model``.
 
         Args:
-            on_disk: keep it in a temporary file, which takes no memory beside what is being read; where there is no
+            on_disk: keep it in a temporary file, which takes memory only for what is being read; where there is no
                 room for one, in memory all the same.
 
         Raises UserError, which names the tensor, where a weight is NaN or infinite.

@@ -91,7 +91,7 @@ def choices(kind: type) -> dict[str, tuple[str, ...]]:
 
 
 def _literal(hint: Any) -> Any:
-    """The ``Literal`` that a type is, or that it is beside None; None for other types."""
+    """The ``Literal`` that a type is, or of which it is the union with None; None for other types."""
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     return next((part for part in parts if get_origin(part) is Literal), None)
 

@@ -41,7 +41,7 @@ def stands_for(name: str) -> Mapping[str, object]:
 
 
 def once_per_class(describe: Callable[[type], R]) -> Callable[[type], R]:
-    """``describe`` with its answers kept: what it says of a class never changes, and nobody changes the answer."""
+    """``describe`` with its answers kept: what it says of a class never changes, and callers do not change it."""
     return cast("Callable[[type], R]", cache(describe))
 
 

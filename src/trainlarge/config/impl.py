@@ -1,4 +1,4 @@
-"""The group ``impl``: how it is computed."""
+"""The group ``impl``: how cells are computed, such as device, precision and threads."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ImplConfig(Group):
     """Rows that go through the model at once; 0: as many of the batch as fit in the memory, on the CPU measured before
     the first step, on a GPU (one alone) found by halving where memory runs out."""
     save_seconds: float = 300.0
-    """Time between two saved states, from which a stopped run goes on."""
+    """Time between two saved states, from which a stopped run resumes."""
 
     @property
     def chosen_strategy(self) -> Literal["ddp", "fsdp"]:

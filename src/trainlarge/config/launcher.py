@@ -37,7 +37,7 @@ class LauncherConfig(ChosenGroup):
     a cluster never waits."""
 
     run_by: ClassVar[str]
-    """Where its class lies, ``module:name``: see ``trainlarge.launch.launcher``."""
+    """Where its class is, ``module:name``: see ``trainlarge.launch.launcher``."""
 
     @classmethod
     def by_name(cls) -> Mapping[str, type[LauncherConfig]]:

@@ -60,7 +60,7 @@ class Part:
         """Raise a UserError unless the field is a whole number from ``least`` on (up to ``most``).
 
         Args:
-            further: what is allowed beside it, for the error.
+            further: what else is allowed, for the error.
         """
         value = getattr(self, name)
         is_valid = is_integer(value) and least <= value and (most is None or value <= most)
@@ -135,7 +135,7 @@ class Calibrated(Method):
 
 
 BITS_IN_CONFIGURATION = ", or 32 in a configuration"
-"""What is allowed for the key ``bits`` beside its range: 32 disables the method."""
+"""What is allowed for the key ``bits`` in addition to its range: 32 disables the method."""
 
 
 def normalize(instance: object, **values: object) -> None:

@@ -1,6 +1,6 @@
 """Configurations as plain data, which YAML and JSON can hold, and back to exactly the same data.
 
-A group becomes a dictionary in the order of its fields, a tuple a list, and a recipe the groups of its slots beside the
+A group becomes a dictionary in the order of its fields, a tuple a list, and a recipe the groups of its slots among the
 other keys. Reading checks names and types. A key that is missing has the value from before it was added, or its
 default. Groups are read once for equal data and shared: ten thousand cells have few different groups.
 """

@@ -1,4 +1,4 @@
-"""Tells Hydra the schema: unknown keys and wrong types are refused when a configuration is composed.
+"""Registers the schema with Hydra: unknown keys and wrong types are refused when a configuration is composed.
 
 The schema is made of the dataclasses of the configuration. Hydra changes it while it composes, so it is not frozen.
 OmegaConf has no literals and no tuples: they are text and lists there. A recipe is the groups of its slots, each with

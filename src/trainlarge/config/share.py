@@ -1,4 +1,4 @@
-"""Where ``conf/`` and ``sweeps/`` lie: beside ``src`` in a checkout, inside the package in an installed wheel."""
+"""Where ``conf/`` and ``sweeps/`` are: next to ``src`` in a checkout, inside the package in an installed wheel."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a model learns: one dataclass per task, with all that must be known of the task before anything is computed.
 
-Imports nothing heavy. What a task computes lies in ``trainlarge.tasks``, one file per task.
+Imports nothing heavy. What a task computes is in ``trainlarge.tasks``, one file per task.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class TaskConfig(Group):
     """Points of the loss curve each time the number of steps doubles."""
 
     computed_by: ClassVar[str]
-    """Where its class lies, ``module:name``: see ``trainlarge.tasks.task``."""
+    """Where its class is, ``module:name``: see ``trainlarge.tasks.task``."""
     head: ClassVar[str]
     """What its models predict, a ``trainlarge.models.family.Head``."""
     metrics: ClassVar[Mapping[str, Metric]]

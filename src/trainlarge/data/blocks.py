@@ -48,7 +48,7 @@ def step_seed(seed: int, step: int) -> int:
 def subset(count: int, fraction: float) -> np.ndarray:
     """Indices of the blocks that ``data.fraction`` keeps of ``count``, ascending, shape [kept] int64.
 
-    The first ``fraction * count`` (rounded) of one fixed order, so that a smaller subset lies within every larger one
+    The first ``fraction * count`` (rounded) of one fixed order, so that a smaller subset is part of every larger one
     and neither the seed nor the model has a say in it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What is known of prepared text beside its tokens: rows without text, and what both splits have in common."""
+"""Facts about prepared text: how many rows have no text, and what both splits have in common."""
 
 from __future__ import annotations
 

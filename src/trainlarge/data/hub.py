@@ -21,7 +21,7 @@ _READS = frozenset({"hub", "text_column", "validation_share", "split"})
 
 @dataclass(frozen=True)
 class HubText:
-    """Training split of a Hub data set, one document a row; the hash of a document's text decides its split here.
+    """Training split of a Hub data set, one document per row; the hash of a document's text decides its split here.
 
     The download goes into the Hub's own cache, which other programs share.
     """

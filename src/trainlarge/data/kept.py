@@ -1,4 +1,4 @@
-"""Folders of prepared data: built once for all processes, whole or not there, and built again where damaged."""
+"""Folders of prepared data: built once for all processes, complete or absent, and built again when damaged."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def check_digest(path: Path, facts: Mapping[str, Any]) -> None:
 
 
 def _found(folder: Path, load: Callable[[Path], T]) -> T | None:
-    """What lies in ``folder`` if it is whole; None where it is to be built."""
+    """What is in ``folder`` if it is complete; None where it is to be built."""
     if not folder.is_dir():
         return None
     try:
@@ -102,9 +102,9 @@ def _build(folder: Path, build: Callable[[Path], None]) -> None:
 
 @contextmanager
 def _published(folder: Path) -> Iterator[Path]:
-    """An empty folder beside ``folder`` that takes its name in one step if the block ends well.
+    """An empty folder next to ``folder`` that takes its name in one step if the block ends well.
 
-    The caller holds the lock, so whatever lies under the temporary name is the rest of a builder that died.
+    The caller holds the lock, so whatever has the temporary name is the rest of a builder that died.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     remove(partial)

@@ -1,4 +1,4 @@
-"""How much of the validation text stands in the training text too: whole documents, and passages of 50 bytes."""
+"""How much of the validation text also occurs in the training text: whole documents, and passages of 50 bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows as they are read: how many there are, and how many of them hold no text."""
+"""Counts of the rows that were read, and of those that hold no text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules that say which text trains and which validates: all of them, old and new, in one place."""
+"""The rules that divide text into training and validation: all of them, old and new, in one place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files as streams of bytes or lines, decompressed, read to an end that is proven to be the end."""
+"""Files as streams of bytes or lines, decompressed, with a check that nothing is missing at the end."""
 
 from __future__ import annotations
 

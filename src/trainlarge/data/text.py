@@ -65,7 +65,7 @@ class TextFiles:
     reading: Reading
     """How the files are read."""
     validation_share: float
-    """Expected share of the text that validates, in (0, 1); unused beside ``validation_files``."""
+    """Expected share of the text that validates, in (0, 1); unused with ``validation_files``."""
     rule: str
     """One of ``split.RULES``."""
 

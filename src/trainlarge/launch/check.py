@@ -1,4 +1,4 @@
-"""Validates the options that apply to a whole command, and makes its launcher."""
+"""Checks of options that apply to a whole command (launcher, workers, tracking), before anything is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stop signals that come before the job runs."""
+"""Stop signals that arrive before a job can handle them itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A running job: holds leases, sends heartbeats, sets final states."""
+"""A running job: it holds the leases of its cells, sends heartbeats, and sets each cell's final state."""
 
 from __future__ import annotations
 

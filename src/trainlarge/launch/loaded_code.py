@@ -1,4 +1,4 @@
-"""Imported by the fork server before the code of the stages: which commit that is, for all jobs that come from it."""
+"""The commit of the code that the fork server has imported, which all jobs that it starts run."""
 
 from trainlarge.machine.provenance import code
 

@@ -59,7 +59,7 @@ def leave_working_directory() -> None:
 
 
 def _safe(path: list[str]) -> list[str]:
-    """``path`` without the working directory, unless ``PYTHONPATH`` names it or trainlarge itself lies there."""
+    """``path`` without the working directory, unless ``PYTHONPATH`` names it or trainlarge itself is there."""
     here = os.getcwd()  # noqa: PTH109
     named = {os.path.abspath(entry) for entry in os.environ.get(SEARCHED, "").split(os.pathsep) if entry}  # noqa: PTH100
     unwanted = {""} if here in named or here == _HOME else {"", here}

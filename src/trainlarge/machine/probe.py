@@ -32,7 +32,7 @@ from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.step_times import read_measured
 
 PRECISIONS = "precision"
-"""Folder beside the step times in which the precision of each device is kept."""
+"""Folder next to the step times in which the precision of each device is kept."""
 WARM_UP_STEPS = 5
 ROUND_SECONDS = 0.4
 """About how long the steps of a round are timed."""

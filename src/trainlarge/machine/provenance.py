@@ -26,7 +26,7 @@ def code() -> dict[str, Any]:
     """Commit of the code and whether the checkout was changed since; None where git does not know the code.
 
     Asked once, before a job runs: a checkout may move on while a cell trains for days. Code that git does not track, as
-    of a package installed inside somebody's project, is not of the commit that lies around it.
+    of a package installed inside another project, is not of that project's commit.
     """
     file = Path(__file__).resolve()
     if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:

@@ -9,11 +9,11 @@ window of some tens of milliseconds needs one short pause of the neighbours to b
 steps needs them to be quiet for that share of the time, which three busy programs on two cores are not: measured with
 three that work and rest for 0.2 to 3 s, one window of ten was quiet for one shape, and the lower quartile was seven
 times the quiet time. The lowest window alone would trust one lucky reading of the clock. More rounds never raise the
-estimate, and over 100 windows of a quiet machine it lies 2 to 4 % below their median.
+estimate, and over 100 windows of a quiet machine it is 2 to 4 % below their median.
 
 Whether a window was disturbed can be seen directly where the thread that trains computes or spins all the time (the
 default on a CPU, ``machine/environment.py``): its CPU time is then 0.98 to 1.00 of the wall time, and at most 0.75
-beside other programs. Threads that sleep while they wait (``OMP_WAIT_POLICY=passive``) have less on a quiet machine
+while other programs run. Threads that sleep while they wait (``OMP_WAIT_POLICY=passive``) have less on a quiet machine
 too, and tell nothing.
 """
 
@@ -69,7 +69,7 @@ def threads_spin() -> bool:
 
 
 class StepTimer:
-    """Cuts the steps that it is told of into windows.
+    """Cuts the steps that are reported to it into windows.
 
     Args:
         synchronize: waits until the device has done all that was asked of it; called at the ends of windows only, since

@@ -1,4 +1,4 @@
-"""What the study folder says: frames, frontiers, findings, figures, the report, and the mirror in Weights & Biases.
+"""What the study folder says: frames, frontiers, findings, figures and the report.
 
 Everything here only reads records, metrics and configurations; it never changes a cell.
 """

@@ -1,4 +1,4 @@
-"""What results are held against: how an axis is called, and how its values are written."""
+"""Units and labels of figure axes, and how their values are written."""
 
 from __future__ import annotations
 

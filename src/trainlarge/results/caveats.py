@@ -67,7 +67,7 @@ def disturbed(evidence: Evidence) -> list[Finding]:
 
 
 def times(evidence: Evidence) -> list[Finding]:
-    """Which budgets in seconds were missed, or measured beside other work only; and where all steps are warm-up."""
+    """Which budgets in seconds were missed, or measured only while other work ran; and where all steps are warm-up."""
     cells = evidence.cells
     return [*budgets_missed(cells), *never_undisturbed(cells), *all_warm_up(cells)]
 

@@ -1,6 +1,6 @@
 """Every column of every frame: where it comes from, its unit, what it means. The frames are built from these tables.
 
-What a record tells is stated at the fields of ``trainlarge.sweep.records``; what is read of a configuration, and what
+What a record says is stated at the fields of ``trainlarge.sweep.records``; what is read of a configuration, and what
 follows from other columns, is stated here.
 """
 
@@ -47,7 +47,7 @@ def recorded(kind: type[Told], path: str = "") -> dict[str, Column]:
 
     Args:
         kind: the record, or a part of one.
-        path: where the part lies in the record: ``data.``.
+        path: where the part is in the record: ``data.``.
     """
     columns: dict[str, Column] = {}
     for name, known in meanings(kind).items():

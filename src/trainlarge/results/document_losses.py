@@ -20,7 +20,7 @@ SEED = 2002_11794
 """Seed of the resampling: equal studies give equal intervals."""
 
 Weights = Sequence[tuple[str, float]]
-"""Cells and their weights in a mean: two cells where a value lies between them."""
+"""Cells and their weights in a mean: two cells where a value is between them."""
 
 
 @dataclass(frozen=True)

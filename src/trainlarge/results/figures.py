@@ -21,7 +21,7 @@ from trainlarge.results.scores import axis_label, direction, loss_of, scores
 from trainlarge.results.style import FRONTIER, INK, QUIET, colours, figure_of, label_ends, line_styles, log_axis, note
 
 NEAR = 0.35
-"""The loss of token frequencies is drawn if it lies at most this share of the axis above it."""
+"""The loss of token frequencies is drawn if it is at most this share of the axis above it."""
 
 
 def training_figure(

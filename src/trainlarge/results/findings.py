@@ -70,5 +70,5 @@ def _diverged(frames: StudyFrames) -> list[Finding]:
     shapes = frames.cells.loc[frames.cells["diverged"], "series"]
     if shapes.empty:
         return []
-    told = ", ".join(f"{name} ({count})" for name, count in shapes.value_counts(sort=False).items())
-    return [Finding(f"Training diverged in {len(shapes)} of {len(frames.cells)} cells: {told}.", found=False)]
+    listed = ", ".join(f"{name} ({count})" for name, count in shapes.value_counts(sort=False).items())
+    return [Finding(f"Training diverged in {len(shapes)} of {len(frames.cells)} cells: {listed}.", found=False)]

@@ -24,13 +24,13 @@ def budgets_missed(cells: pd.DataFrame) -> list[Finding]:
 
 
 def never_undisturbed(cells: pd.DataFrame) -> list[Finding]:
-    """Cells whose step time was only ever measured beside other work: nothing smaller was seen, but may be true."""
+    """Cells whose step time was only measured while other work ran: it may really be smaller."""
     shares = cells["thread_share"].astype(float)
     return _said_of(
         cells,
         shares < DISTURBED_SHARE,
         f"In {{}} the step time was never measured undisturbed (the training thread had {shares.min():.0%} of a core): "
-        f"their seconds are those beside other work; trainlarge plan --calibrate measures again",
+        f"their seconds were measured while other work ran; trainlarge plan --calibrate measures again",
     )
 
 

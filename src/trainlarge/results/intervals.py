@@ -65,7 +65,7 @@ class Difference:
 
     @property
     def covers_zero(self) -> bool:
-        """Whether there is an interval and 0 lies within it."""
+        """Whether there is an interval and 0 is within it."""
         return self.low <= 0 <= self.high
 
     def turned(self) -> Difference:

@@ -31,7 +31,7 @@ TIME, STEPS, DENSE_LOSS = "training time", "steps", "dense loss"
 """What is equal."""
 
 Places = Mapping[tuple[str, int], Weights]
-"""(Series, seed) -> checkpoints and their weights: two where a value lies between them."""
+"""(Series, seed) -> checkpoints and their weights: two where a value is between them."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which compress cells are dense, and which differ from that by single weights only."""
+"""Filters on compress cells: those that are dense, and those that differ from dense ones by single weights only."""
 
 from __future__ import annotations
 

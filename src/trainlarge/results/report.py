@@ -92,7 +92,7 @@ _INCREASE = Drawing(
 
 
 def write_report(study: str | Path | Study) -> Path:
-    """Write ``<study>/report/index.html`` and what lies beside it.
+    """Write ``<study>/report/index.html`` and the files next to it.
 
     The page holds its figures and asks for nothing from outside. Cells that are not done are counted, not waited for.
 
@@ -141,13 +141,13 @@ def count_states(study: Study) -> dict[str, Counter[State]]:
 
 def _context(study: Study, frames: StudyFrames, folder: Path) -> dict[str, Any]:
     evidence, good = Evidence(frames), frames.with_losses()
-    told = findings(frames, evidence)
+    all_findings = findings(frames, evidence)
     return {
         "study": study.name,
         "cells": frames.cells,
         "summary": summary(frames, evidence),
-        "found": [finding.text for finding in told if finding.found],
-        "not_found": [finding.text for finding in told if not finding.found],
+        "found": [finding.text for finding in all_findings if finding.found],
+        "not_found": [finding.text for finding in all_findings if not finding.found],
         "states": _states(study),
         "errors": _errors(study),
         "figures": [(drawing, _embedded(drawing, good, folder)) for drawing in drawings(good)],

@@ -24,7 +24,7 @@ _FACTS = (
     "device_name", "precision", "threads", "attention", "forward", "compile", "strategy", "data", "data_fingerprint",
     "evaluation_fingerprint", "vocab_size", "sequence_length", "schedule", "host", "commit", "software",
 )  # fmt: skip
-"""Columns of the cells that tell where the numbers come from."""
+"""Columns of the cells that say where the numbers come from."""
 
 
 @dataclass(frozen=True)
@@ -145,15 +145,15 @@ def _all_cells(cells: pd.DataFrame) -> Table:
         *others,
         "cell",
     ]
-    return Table("All checkpoints", "One row per train cell; trainlarge show tells more of a cell.", header, rows)
+    return Table("All checkpoints", "One row per train cell; trainlarge show says more of a cell.", header, rows)
 
 
 def facts(frames: StudyFrames) -> list[tuple[str, str]]:
     """Where the numbers come from, as name and value."""
     cells = frames.cells
-    told = [(name.replace("_", " "), _distinct(cells[name])) for name in _FACTS]
+    facts = [(name.replace("_", " "), _distinct(cells[name])) for name in _FACTS]
     return [
-        *told,
+        *facts,
         ("device was shared", _distinct(cells["shared"])),
         ("jobs on a device at once", _distinct(cells["per_device"])),
         ("resumed in another way", _distinct(cells["mixed"])),

@@ -49,7 +49,7 @@ def direction(frame: pd.DataFrame, column: str) -> float:
 
 
 def other_scores(frame: pd.DataFrame) -> dict[str, Metric]:
-    """The metrics beside the loss: columns of tables."""
+    """The metrics other than the loss: columns of tables."""
     return {name: metric for name, metric in scores(frame).items() if name != "loss"}
 
 

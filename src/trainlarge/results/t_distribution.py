@@ -16,7 +16,7 @@ def two_sided_p(t: float, freedom: float) -> float:
 
 
 def quantile(probability: float, freedom: float) -> float:
-    """``t`` that a value lies within, on both sides of 0, with that probability; by bisection."""
+    """``t`` that a value is within, on both sides of 0, with that probability; by bisection."""
     low, high = 0.0, 1.0
     while two_sided_p(high, freedom) > 1 - probability:
         high *= 2

@@ -1,4 +1,4 @@
-"""Python's search for garbage, which is paused while ten thousand cells are read."""
+"""Python's garbage collection, paused while ten thousand cells are read."""
 
 from __future__ import annotations
 

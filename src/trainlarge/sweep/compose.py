@@ -121,7 +121,7 @@ def key_exists(config: DictConfig, key: str) -> bool:
 
 
 def siblings(config: DictConfig, key: str) -> list[str]:
-    """The keys beside ``key``; those of the nearest existing parent where its own parent does not exist."""
+    """The keys in the group of ``key``; those of the nearest existing parent where its own does not exist."""
     parent = key.rpartition(".")[0]
     node = OmegaConf.select(config, parent) if parent else config
     if isinstance(node, DictConfig):

@@ -43,7 +43,7 @@ def read_config(stage: str, composed: Composed) -> StageConfig:
     """
     given = {key: value for key, value in composed.items() if key != "sweep"}
     if "budget" in given:
-        # Read as text, so that a number without a unit is told what it lacks.
+        # Read as text, so that a number without a unit gets an error that says what it lacks.
         given["budget"] = str(given["budget"])
     refuse_keys_of_others(CONFIGS[stage], given)
     return from_plain(CONFIGS[stage], given)

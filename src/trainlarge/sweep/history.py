@@ -1,4 +1,4 @@
-"""The commands that were given for a study, so that anybody can give them again: ``<study>/commands.jsonl``."""
+"""The commands that were given for a study, so that they can be repeated: ``<study>/commands.jsonl``."""
 
 from __future__ import annotations
 

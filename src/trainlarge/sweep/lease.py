@@ -4,7 +4,7 @@ A lease is a file ``lease/<number>.json``, created exclusively; the highest numb
 the next number, so of any number of processes that find a dead holder exactly one wins, and the old holder, should it
 still live, sees that it has been fenced off. Only the holder touches its file: the time of change is the heartbeat,
 told by the file server's clock, so that clocks of different machines do not matter. That clock can be set and a laptop
-can sleep, so a heartbeat that looks old, or lies in the future, is watched before its holder is taken for dead.
+can sleep, so a heartbeat that looks old, or is in the future, is watched before its holder is taken for dead.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WATCHED_HEARTBEATS = 2
 """For how many of them a lease that looks expired is watched before it is taken over."""
 _LOOK_SECONDS = 0.05
 _HOLDER = ("released", "space", "pid", "born", "host")
-"""What a lease tells of its holder."""
+"""What a lease says of its holder."""
 _DEAD = ("Z", "X")
 """States of the kernel for a process that has ended and whose parent has not asked yet."""
 _silent: set[tuple[Any, ...]] = set()
@@ -71,7 +71,7 @@ class Lease:
         return _number(self.path)
 
     def renew(self) -> None:
-        """Heartbeat: tell that the holder lives."""
+        """Heartbeat: show that the holder is alive."""
         os.utime(self.path)
 
     def is_held(self) -> bool:
@@ -120,7 +120,7 @@ def _beats_again(path: Path) -> bool:
 
 
 def _holder(path: Path) -> dict[str, Any] | None:
-    """What the lease file says; None where it is gone. A torn one, as a crashed machine leaves it, names nobody."""
+    """What the lease file says; None where it is gone. A torn one, as a crashed machine leaves it, names no holder."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
         return {key: holder[key] for key in _HOLDER}

@@ -1,6 +1,6 @@
-"""The files of a finished cell against the SHA-256 that its record keeps of each.
+"""Checks of a finished cell's files against the SHA-256 digests in its record.
 
-Everything that lies in a cell's folder when its record is written is a result, but for what the engine itself changes
+Everything in a cell's folder when its record is written is a result, but for what the engine itself changes
 later. ``config.yaml`` is proven by the cell's id, and ``record.json`` by its seal (:mod:`trainlarge.sweep.sealed`).
 """
 

@@ -1,4 +1,4 @@
-"""JSON files that prove themselves: their last key, ``seal``, is the SHA-256 of all bytes before it.
+"""JSON files in which damage is detected: their last key, ``seal``, is the SHA-256 of all bytes before it.
 
 A file without a seal comes from an older version and is read as it is. The key and the start of its value each tell a
 sealed file by themselves, so that no single change makes a sealed file look like an old one.

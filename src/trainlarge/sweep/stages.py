@@ -1,4 +1,4 @@
-"""The two stages, by name. Their code lies to the right of this folder and is imported only when it is needed."""
+"""The two stages, by name. Their code, which imports this folder, is imported only when it is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What state a cell is in, as its ``status.json`` tells."""
+"""The state of a cell, as its ``status.json`` says."""
 
 from __future__ import annotations
 

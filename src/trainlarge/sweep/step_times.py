@@ -24,7 +24,7 @@ CONTRADICTED = 1.2
 
 
 def read_measured(path: Path) -> dict[str, Any]:
-    """What was measured and kept in ``path``; nothing where it is not there or damaged: it is measured anew."""
+    """What was measured and kept in ``path``; nothing where it is not there or damaged: it is measured again."""
     try:
         return read_sealed(path)
     except FileNotFoundError:

@@ -4,7 +4,7 @@ Order of writes of a cell: ``config.yaml`` before it is queued, weights and ``me
 ``record.json`` before the status says done. Every write replaces the file whole. What a record rests on is flushed to
 the disk before the record is; a queued or running cell is not, since the next command freezes and claims it again.
 
-The record keeps the SHA-256 of every result beside it and a seal of its own. Nothing is read for a result without being
+The record keeps the SHA-256 of every other result and a seal of its own. Nothing is read for a result without being
 compared with them. The record, not the status, is what proves a cell done: where ``status.json`` is damaged or gone, a
 whole record stands for it.
 """
@@ -72,7 +72,7 @@ class Study:
 
     @property
     def data_root(self) -> Path:
-        """Where prepared data of all studies beside this one lies."""
+        """Where prepared data of all studies in the same folder is kept."""
         return self.path.parent / ".data"
 
     def folder(self, stage: str, cell_id: str) -> CellFolder:
@@ -196,7 +196,7 @@ class CellFolder:
         return cell
 
     def _recorded_cell(self) -> Cell | None:
-        """The cell that a whole record tells of, if it is this one."""
+        """The cell that a complete record is about, if it is this one."""
         try:
             cell = self._cell_of(self.record()["config"])
             return cell if cell.id == self.id else None
@@ -253,7 +253,7 @@ class CellFolder:
             return False
 
     def write_status(self, status: Status) -> None:
-        """Replace ``status.json``; durable where it tells how an attempt ended."""
+        """Replace ``status.json``; durable where it says how an attempt ended."""
         write_json(self._status_path, status.to_json(), durable=status.state in ENDED)
 
     @property
@@ -334,7 +334,7 @@ class CellFolder:
             record: the cell's record, where the caller has read it.
 
         Raises:
-            DamagedFileError: when they are not those that the record tells of.
+            DamagedFileError: when they are not those that the record lists.
         """
         if record is None:
             record = self.record() if self.record_path.exists() else {}
@@ -388,7 +388,7 @@ class CellFolder:
 
 
 def cell_of_result(path: Path) -> CellFolder | None:
-    """The finished cell in whose folder a file lies; None for a file that lies elsewhere."""
+    """The finished cell in whose folder a file is; None for a file elsewhere."""
     folder = CellFolder(str(path.absolute().parent))
     is_cell = folder.stage in RECORD_SCHEMAS and ID_PATTERN.fullmatch(folder.id)
     return folder if is_cell and folder.is_done() else None

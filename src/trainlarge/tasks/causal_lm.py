@@ -21,7 +21,7 @@ from trainlarge.tasks.packed_text import CALIBRATION_ROWS, CALIBRATION_SEED, IGN
 class CausalLM(PackedText[CausalLMConfig]):
     """A batch has ``input_ids`` [rows, sequence] and, for each but the last, the token after it, ``labels`` [rows, m].
 
-    Nothing is predicted at the last position: the next token lies in another row.
+    Nothing is predicted at the last position: the next token is in another row.
     """
 
     def batch(self, prepared: PreparedData, seed: int, step: int, rows: int) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Masked language modelling (Devlin et al. 2019, section 3.1), drawn anew for every batch (Liu et al. 2019)."""
+"""Masked language modelling (Devlin et al. 2019, section 3.1), with new masks in every batch (Liu et al. 2019)."""
 
 from __future__ import annotations
 

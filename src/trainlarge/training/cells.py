@@ -1,4 +1,4 @@
-"""Train cells before they run: what a configuration means in full, and which cells share work. Nothing heavy."""
+"""Train cells before they run: what a configuration means in full, and which cells share work. No heavy imports."""
 
 from __future__ import annotations
 

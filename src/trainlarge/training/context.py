@@ -34,7 +34,7 @@ from trainlarge.training.sharding import shard
 from trainlarge.training.width import scale_initial_weights
 
 COMPILED = "compiled"
-"""Folder of compiled code, beside prepared data."""
+"""Folder of compiled code, next to prepared data."""
 COMPILING_STEPS = 3
 """Steps until nothing more is compiled: a CUDA graph is warmed up, recorded, and first run as a graph."""
 
@@ -125,7 +125,7 @@ class TrainContext:
         devices = self.config.impl.devices
         made = {"implementation": self.implementation.to_json(), "torch": str(torch.__version__)}
         key = {**made, "arch": arch, "vocab_size": vocab_size, "step": self.step.sizes}
-        # What is timed on several devices, or beside other jobs of ours, must not be taken for one alone.
+        # What is timed on several devices, or next to other jobs of ours, must not be taken for one alone.
         several = {"devices": devices} if devices > 1 else {}
         per_device = self.resources.jobs_per_device
         shared = {"per_device": per_device} if per_device > 1 else {}

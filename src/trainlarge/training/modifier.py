@@ -35,7 +35,7 @@ class Modifier(Protocol):
         """Called once when training is over: remove hooks, fold fake quantization."""
 
     def state(self) -> dict[str, Tensor]:
-        """What the next steps depend on beside the model: copies, on the CPU."""
+        """What the next steps depend on apart from the model: copies, on the CPU."""
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Return to what ``state`` gave."""

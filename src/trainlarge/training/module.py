@@ -43,7 +43,7 @@ class StepBatches(IterableDataset[tuple[int, Batch]]):
     """The batches of steps ``start`` to ``stop - 1``, each a pure function of (seed, step).
 
     Args:
-        is_for_gpu: whether to hand batches on in memory from which a GPU fetches them while Python goes on.
+        is_for_gpu: whether to hand batches on in memory from which a GPU fetches them while Python continues.
     """
 
     def __init__(self, batch_of: BatchOf, start: int, stop: int, is_for_gpu: bool = False) -> None:

@@ -53,7 +53,7 @@ def ranks(study: Path, cell_ids: list[str], count: int, resources: Resources) ->
     environment = safe_environment(os.environ)
     others = [subprocess.Popen(command, env=environment | _rank(rank, count, port)) for rank in range(1, count)]
     try:
-        # Lightning sets the number of threads where nobody has, and leaves it there.
+        # Lightning sets the number of threads where it is not set, and leaves it there.
         threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, resources.cores // count)))}
         with variables(_rank(0, count, port) | threads), joined():
             yield

@@ -19,7 +19,7 @@ from trainlarge.training.context import TrainContext
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What a record tells of the run, beside its curve; the fields of ``TrainRecord`` say what each means."""
+    """What a record says of the run, apart from its curve; the fields of ``TrainRecord`` say what each means."""
 
     started: float
     """When the job started, in seconds since 1970."""

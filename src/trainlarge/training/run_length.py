@@ -1,6 +1,6 @@
 """The unit in which run length and branch points are measured: optimizer steps, or milliseconds of training.
 
-A position lies on the trunk or a branch and grows from 0; schedules, branches and saved states are in its unit. On the
+A position is on the trunk or a branch and grows from 0; schedules, branches and saved states are in its unit. On the
 real clock the decay follows the seconds, so that it ends with the budget however long the steps take, as in Geiping &
 Goldstein 2022 (arXiv 2212.14034, section 4.3); only the warm-up is counted in steps.
 """

@@ -1,4 +1,4 @@
-"""Where the states of a trunk lie: names only, nothing heavy.
+"""Paths of the states of a trunk. Names only: no heavy imports.
 
 ``<study>/trunks/<trunk id>/<part>-<position>/`` is a state of the trunk or of a branch. The position is the step, or
 the milliseconds of training where the real clock counts (:mod:`trainlarge.training.run_length`).

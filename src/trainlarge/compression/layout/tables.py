@@ -76,7 +76,7 @@ def _is_padding_fixed(model: nn.Module, embedding: nn.Embedding) -> bool:
 
 
 def _biases(model: nn.Module, output: str | None, size: int) -> tuple[str, ...]:
-    """RoBERTa and BERT keep the bias beside the output layer, too: under the same parent."""
+    """RoBERTa and BERT keep the bias next to the output layer, too: under the same parent."""
     if output is None:
         return ()
     parent = output.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""One file a compression method. Importing this folder imports them all, which registers their functions."""
+"""One file per compression method. Importing this folder imports them all, which registers their functions."""
 
 from __future__ import annotations
 

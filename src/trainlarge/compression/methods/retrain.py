@@ -1,4 +1,4 @@
-"""Recovery by training with the zeros held."""
+"""Recovery by training, with pruned weights held at zero."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Stored tensors: how compression keeps one tensor, as floats or as codes, and the float tensor that it stands for.
 
-Each format is one class in one file beside this one (``dense.py``, ``affine.py``, ``codebook.py``, ...), together with
+Each format is one class in one file next to this one (``dense.py``, ``affine.py``, ``codebook.py``, ...), together with
 the payloads that write it to the packed file; ``formats.py`` lists them. A format offers every operation of
 ``StoredTensor``, so that the code that uses stored tensors never asks which format it has.
 """

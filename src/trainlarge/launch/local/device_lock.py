@@ -1,4 +1,4 @@
-"""One job per GPU, also between commands: one lock per GPU, which the kernel opens when its holder ends.
+"""One job per device, also across commands: a lock per device, which the kernel opens when its holder ends.
 
 Two names of one device (its number and its UUID), and containers that share no ``/tmp``, are not recognised.
 """
@@ -26,7 +26,7 @@ _FOLDER = "trainlarge-devices"
 def hold_devices(resources: Resources, is_asked_to_stop: Callable[[], bool]) -> None:
     """Wait until the devices of ``resources`` are free, and hold them until this process ends.
 
-    Jobs that share devices on purpose hold them together, but not beside a job that has them alone.
+    Jobs that share devices on purpose hold them together, but not with a job that has them alone.
 
     Args:
         is_asked_to_stop: ends the waiting.

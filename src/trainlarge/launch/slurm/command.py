@@ -1,4 +1,4 @@
-"""SLURM's own commands, each with a time limit."""
+"""Calls of SLURM's commands, each with a timeout."""
 
 from __future__ import annotations
 

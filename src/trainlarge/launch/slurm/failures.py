@@ -1,4 +1,4 @@
-"""Failures of one submission, counted by its array tasks together: no process stays to do it for them.
+"""Failures of one submission, counted by its array tasks themselves: no other process watches them.
 
 Each failure is an empty file ``<name>.failures/<cell id>.<token>`` in the study folder. Creating one needs no lock, and
 what is counted does not depend on accounting.

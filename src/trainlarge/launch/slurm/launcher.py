@@ -1,4 +1,4 @@
-"""Jobs on a SLURM cluster: submitted as one array task per job, and not watched.
+"""Jobs on a SLURM cluster: one array task per job; the command ends when they are submitted.
 
 The study folder is the truth. The array tasks write the states of their cells themselves; nothing polls SLURM
 meanwhile, and nothing is lost when the submitting process dies.

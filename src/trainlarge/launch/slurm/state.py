@@ -1,4 +1,4 @@
-"""Where submitted jobs stand: first what the cells say themselves, then squeue, then sacct where it works.
+"""The state of submitted jobs: from the cells' own files first, then from squeue, then from sacct where it works.
 
 Nothing here waits: one look, one answer. ``squeue`` decides whether a job is still to come; accounting may be off, and
 lags where it is on, so it only adds words to jobs that squeue has forgotten.

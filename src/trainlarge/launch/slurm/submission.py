@@ -109,7 +109,7 @@ class Submission:
 
     @property
     def study(self) -> Study:
-        """The study that the cells belong to: the one in whose folder the file lies now."""
+        """The study that the cells belong to: the one in whose folder the file is now."""
         return Study(self.path.parent.parent)
 
     @property

@@ -1,4 +1,4 @@
-"""One file a kind of method that changes shapes. Importing this folder imports them all: it registers them."""
+"""One file per kind of method that changes shapes. Importing this folder imports them all: it registers them."""
 
 from __future__ import annotations
 
