@@ -132,7 +132,7 @@ def test_tsv_is_separated_by_tabs(tmp_path: Path) -> None:
 
 
 def test_a_column_given_twice_is_refused_and_one_column_hints_at_the_separator(tmp_path: Path) -> None:
-    refused(tmp_path / "a.csv", b"text,text\na,b\n", "has one, and not 2")
+    refused(tmp_path / "a.csv", b"text,text\na,b\n", "has once; it has 2 of that name")
     refused(tmp_path / "a.csv", b"id;text\n1;a\n", "id;text, of .*; or another data.separator")
 
 
