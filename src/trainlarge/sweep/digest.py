@@ -6,8 +6,9 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-Stamp = tuple[str, int, int]
-"""Path, size in bytes and modification time in nanoseconds: equal stamps mean an unchanged file."""
+Stamp = tuple[str, int, int, int, int]
+"""Path, inode, size in bytes, times of modification and of status change in nanoseconds: equal stamps mean an unchanged
+file. A file that is replaced within one tick of the clock by one of its size has another inode."""
 
 
 def stamp(path: Path) -> Stamp:
@@ -17,7 +18,7 @@ def stamp(path: Path) -> Stamp:
         OSError: the file cannot be reached.
     """
     state = path.stat()
-    return str(path), state.st_size, state.st_mtime_ns
+    return str(path), state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 def file_digest(path: Path) -> str:
