@@ -157,7 +157,7 @@ def tables(lab: Lab, study: Study, scratch: Path, said: Said) -> Any:
 
 def mirrored(lab: Lab, study: Study, scratch: Path, said: Said) -> Any:
     # The runs of a checkpoint's recipes change with the recipes that other commands add.
-    return [json.loads((study.path / "train" / cell / "mirror.json").read_text())[cell]
+    return [json.loads((study.path / "train" / cell / "mirror.json").read_text())[f"wandb {cell}"]
             for cell in lab.own if (study.path / "train" / cell).is_dir()]  # fmt: skip
 
 

@@ -156,12 +156,16 @@ class Loop:
         self.restore(before)
         return timer.take(at_least_one=True)
 
+    def _strategy(self) -> Any:
+        """Lightning's strategy; that of one device is its own choice."""
+        return STRATEGIES[self.implementation.strategy](self.devices) if self.devices > 1 else "auto"
+
     def _trainer(self) -> lightning.Trainer:
         trainer = lightning.Trainer(
             barebones=True,
             accelerator=self.implementation.device,
             devices=self.devices,
-            strategy=STRATEGIES[self.implementation.strategy](self.devices) if self.devices > 1 else "auto",
+            strategy=self._strategy(),
             precision=_PRECISIONS[self.implementation.precision],
             max_epochs=1,
             # Our own job requeues; Lightning must not.
