@@ -49,8 +49,11 @@ class StepTimes:
 
     def find(self, config: TrainConfig) -> StepTime | None:
         """The time of a step of a train cell's configuration; None where it was not measured."""
+        measured = self._probes.get(_shape_key(config), []) if self._probes else []
+        if not measured:
+            return None
         impl = replace(config.impl, forward=forward_in(config))
-        probes = [probe for probe in self._probes.get(_shape_key(config), []) if self._fits(probe, impl)]
+        probes = [probe for probe in measured if self._fits(probe, impl)]
         if not probes:
             return None
         implementation = probes[-1]["key"]["implementation"]

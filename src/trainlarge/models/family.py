@@ -7,7 +7,7 @@ import it when they are called.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -89,10 +89,10 @@ class ParameterCounts:
     @property
     def total(self) -> int:
         """Every parameter of the model."""
-        return sum(astuple(self))
+        return sum(vars(self).values())
 
     def __add__(self, other: ParameterCounts) -> ParameterCounts:
-        return ParameterCounts(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
+        return ParameterCounts(**{part: count + vars(other)[part] for part, count in vars(self).items()})
 
 
 @dataclass(frozen=True)
