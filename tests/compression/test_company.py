@@ -12,6 +12,8 @@ from torch import Tensor
 from trainlarge.compression import Magnitude, Recipe
 from trainlarge.config.factorize import LowRank
 from trainlarge.config.method import Part
+from trainlarge.config.quantize import Mixed, Uniform
+from trainlarge.config.structure import Heads
 
 from .company import KINDS, alone, of, outcomes, recipes, variants
 
@@ -67,6 +69,13 @@ def test_pairs_and_triples_of_any_methods() -> None:
     for size in [2] * 10 + [3] * 4:
         for order in permutations(draw.sample(every, size), size):
             _agree(list(order))
+
+
+def test_measuring_a_smaller_model_changes_no_weight_of_the_checkpoint() -> None:
+    """A model of other shapes holds tensors of the checkpoint itself; measuring replaces matrices in place."""
+    measured = of(Heads(0.1), Mixed(bits=4.0, sensitivity="model", embeddings=False))
+    for order in permutations([measured, of(Heads(0.1, "global")), of(Uniform(bits=3))]):
+        _agree(list(order))
 
 
 @pytest.mark.long

@@ -38,7 +38,8 @@ def measuring_divergence(calibration: Calibration, rows: int, tensors: Mapping[s
         with evaluating(model), torch.no_grad():
             entries = model.state_dict(keep_vars=True)
             for name, tensor in tensors.items():
-                entries[name].copy_(tensor)
+                # A copy: a model of other shapes may hold the tensors of the snapshot themselves.
+                entries[name].data = tensor.to(entries[name].device, entries[name].dtype, copy=True)
             before = [_logits(model, batch) for batch in batches]
 
             def divergence(name: str, tensor: Tensor) -> float:
