@@ -140,7 +140,8 @@ def another_recipe(lab: Lab, study: Study, scratch: Path) -> Any:
 
 def larger_budget(lab: Lab, study: Study, scratch: Path) -> Any:
     [path] = run(study, "train", lab.larger)
-    return CellFolder(str(path)).record()["loss"], [row["loss"] for row in CellFolder(path).metrics()]
+    folder = CellFolder(str(path))
+    return folder.record()["loss"], [row["loss"] for row in folder.metrics()]
 
 
 def states(lab: Lab, study: Study, scratch: Path) -> Any:
