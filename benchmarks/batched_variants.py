@@ -137,7 +137,7 @@ def _data(rows: int) -> EvaluationSet:
     draw = torch.Generator().manual_seed(0)
     inputs = torch.randint(5, VOCABULARY, (rows, LENGTH), generator=draw)
     positions = torch.rand((rows, LENGTH), generator=draw).argsort(1)[:, :MASKED].sort(1).values
-    batch = {"input_ids": inputs, "positions": positions, "labels": inputs.gather(1, positions)}
+    batch = {"input_ids": inputs, "predicted": positions, "labels": inputs.gather(1, positions)}
     return EvaluationSet(batch, fingerprint="")
 
 

@@ -345,7 +345,7 @@ def _trainer_turn(model: PreTrainedModel, **settings: Any) -> Turn:
 def _premasked_rows() -> list[dict[str, torch.Tensor]]:
     ids = token_rows()
     batch = masked(ids, torch.Generator().manual_seed(0))
-    labels = torch.full_like(ids, -100).scatter(1, batch["positions"], batch["labels"])
+    labels = torch.full_like(ids, -100).scatter(1, batch["predicted"], batch["labels"])
     return [{"input_ids": row, "labels": label} for row, label in zip(batch["input_ids"], labels, strict=True)]
 
 

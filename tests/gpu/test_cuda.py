@@ -160,7 +160,7 @@ def test_an_evaluation_is_that_of_the_cpu_whatever_autocast_is_on(name: Any, att
     inputs = torch.randint(4, 300, (600, 32), generator=draw)
     positions = torch.rand(600, 32, generator=draw).argsort(1)[:, :5].sort(1).values
     labels = torch.randint(4, 300, (600, 5), generator=draw)
-    data = EvaluationSet({"input_ids": inputs, "positions": positions, "labels": labels}, "")
+    data = EvaluationSet({"input_ids": inputs, "predicted": positions, "labels": labels}, "")
     for forward in FORWARDS.values():
         task = MaskedLM(MaskedLMConfig(), {}, forward)
         on_cpu = task.evaluate(model.cpu(), data)

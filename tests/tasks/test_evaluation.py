@@ -21,7 +21,7 @@ def test_losses_are_the_same_whatever_the_grouping_of_rows(name: str, monkeypatc
     draw = torch.Generator().manual_seed(0)
     inputs = torch.randint(5, 101, (13, 32), generator=draw)
     positions = torch.rand((13, 32), generator=draw).argsort(1)[:, :5].sort(1).values
-    batch = {"input_ids": inputs, "positions": positions, "labels": inputs.gather(1, positions)}
+    batch = {"input_ids": inputs, "predicted": positions, "labels": inputs.gather(1, positions)}
     data, task = EvaluationSet(batch, fingerprint=""), MaskedLM(MaskedLMConfig(), {}, FORWARDS["fast"])
     found = []
     for tokens in (1, 64, 96, 10**6):

@@ -42,7 +42,7 @@ def test_the_same_for_every_cell_whatever_the_global_seed(prepared):
 
 def test_rows_are_validation_blocks(prepared):
     fixed = evaluation_set(prepared, 32, 20, 0.15)
-    inputs, positions, labels = (fixed.batch[name] for name in ("input_ids", "positions", "labels"))
+    inputs, positions, labels = (fixed.batch[name] for name in ("input_ids", "predicted", "labels"))
     assert inputs.shape == (20, 32) and positions.shape == labels.shape == (20, 5)
     rows = inputs.scatter(1, positions, labels).numpy()
     blocks = np.asarray(prepared.validation[: len(prepared.validation) // 32 * 32]).reshape(-1, 32)

@@ -49,7 +49,7 @@ def loss_and_gradients(loss: Any) -> dict[str, Tensor]:
     inputs = torch.randint(4, 60, (3, 12), generator=generator)
     positions = torch.tensor([[1, 5], [0, 7], [3, 11]])
     torch.manual_seed(5)
-    value, weight = loss(model, {"input_ids": inputs, "positions": positions, "labels": inputs.gather(1, positions)})
+    value, weight = loss(model, {"input_ids": inputs, "predicted": positions, "labels": inputs.gather(1, positions)})
     assert weight == 6
     value.backward()
     return {"loss": value.detach()} | {name: weight.grad for name, weight in model.named_parameters()}

@@ -39,7 +39,7 @@ def test_the_whole_batch_where_it_fits() -> None:
 
 def masked(rows: int, length: int = 32) -> dict[str, torch.Tensor]:
     ids = torch.randint(4, 500, (rows, length))
-    return {"input_ids": ids, "positions": torch.arange(5).expand(rows, 5).contiguous(), "labels": ids[:, :5]}
+    return {"input_ids": ids, "predicted": torch.arange(5).expand(rows, 5).contiguous(), "labels": ids[:, :5]}
 
 
 def test_what_a_row_keeps_is_proportional_to_depth_and_less_in_bf16() -> None:

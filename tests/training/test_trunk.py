@@ -176,7 +176,7 @@ def test_a_checkpoint_is_a_plain_hugging_face_folder(tiny: Tiny, run_here: Run, 
     data = _evaluation_set(folder, study)
     with torch.no_grad():
         logits = model(input_ids=data.batch["input_ids"]).logits
-    logits = logits.gather(1, data.batch["positions"][..., None].expand(-1, -1, 300))
+    logits = logits.gather(1, data.batch["predicted"][..., None].expand(-1, -1, 300))
     by_library = cross_entropy(logits.flatten(0, 1), data.labels.flatten()).item()
     by_task = make_task(config.task, config.data, FORWARDS["fast"]).evaluate(model, data).loss
     assert by_library == pytest.approx(record["loss"], abs=1e-5) == by_task

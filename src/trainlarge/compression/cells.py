@@ -14,7 +14,7 @@ from trainlarge.config.method import Part
 from trainlarge.config.plain import to_plain
 from trainlarge.config.recover import Recovery
 from trainlarge.config.schema import CompressConfig
-from trainlarge.config.task import MaskedLMConfig
+from trainlarge.config.task import DEFAULT_TASK
 from trainlarge.data.fingerprint import resolved_data
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
@@ -127,7 +127,7 @@ def _check_recovery(config: CompressConfig) -> None:
 
 def _refuse_text(config: CompressConfig) -> None:
     given: tuple[Group | None, ...] = (config.data, config.task)
-    for group, default in zip(given, (DataConfig(name="stdlib"), MaskedLMConfig()), strict=True):
+    for group, default in zip(given, (DataConfig(name="stdlib"), DEFAULT_TASK()), strict=True):
         for key in default.plain if group and group != default else ():
             value = getattr(group, key)
             if value != getattr(default, key):

@@ -10,7 +10,7 @@ class Metric:
     """One number of an evaluation."""
 
     unit: str
-    """Unit of a value: ``nats per masked token``; ``1`` for a share."""
+    """Unit of a value: ``nats per token``; ``1`` for a share."""
     meaning: str
     """The metric in words, as in a title: ``evaluation loss``."""
     higher_is_better: bool = False

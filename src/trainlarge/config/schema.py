@@ -19,7 +19,7 @@ from trainlarge.config.launcher import LauncherConfig, LocalConfig
 from trainlarge.config.optim import OptimConfig
 from trainlarge.config.recipe import Recipe
 from trainlarge.config.schedule import ScheduleConfig
-from trainlarge.config.task import MaskedLMConfig, TaskConfig
+from trainlarge.config.task import DEFAULT_TASK, TaskConfig
 from trainlarge.config.tracking import TrackingConfig, WandbConfig
 from trainlarge.errors import UserError
 
@@ -34,7 +34,7 @@ class CommonConfig:
     study: str = field(default="default", metadata=NOT_IDENTITY)
     """Folder of the results below ``studies/`` (not identity)."""
     seed: int = 0
-    """Seed of initial weights, data order and masks."""
+    """Seed of initial weights, data order and all that the task draws."""
     impl: ImplConfig = field(default_factory=ImplConfig, metadata=NOT_IDENTITY)
     tracking: TrackingConfig = field(default_factory=WandbConfig, metadata=NOT_IDENTITY)
     launcher: LauncherConfig = field(default_factory=LocalConfig, metadata=NOT_IDENTITY)
@@ -50,7 +50,7 @@ class CommonConfig:
 class TrainConfig(CommonConfig):
     """One train cell."""
 
-    task: TaskConfig = field(default_factory=MaskedLMConfig)
+    task: TaskConfig = field(default_factory=DEFAULT_TASK)
     checkpoint: str | None = None
     """Cell id or Hugging Face folder to start from; null: initial weights."""
     data: DataConfig = field(default_factory=DataConfig)

@@ -176,6 +176,8 @@ TASKS: dict[str, type[TaskConfig]] = {
     "classification": ClassificationConfig,
 }
 """Configuration of a task by its name."""
+DEFAULT_TASK: type[TaskConfig] = MaskedLMConfig
+"""The task of a configuration that names none."""
 
 
 def masked_count(rate: float, sequence_length: int) -> int:

@@ -36,7 +36,7 @@ class Head(StrEnum):
     """What a model predicts."""
 
     MASKED_LM = "masked_lm"
-    """The token at masked positions."""
+    """The tokens that were hidden from it."""
 
     CAUSAL_LM = "causal_lm"
     """The next token at every position."""
@@ -103,8 +103,8 @@ class FastPath:
     """Whether a Hugging Face configuration is the fixed case that ``features`` computes."""
 
     features: Callable[[Untyped, Tensor, Tensor, torch.dtype], Tensor]
-    """(model, inputs [rows, sequence], positions [rows, m], type of the products) to what the output layer reads there,
-    [rows * m, width]."""
+    """(model, inputs [rows, sequence], predicted [rows, m], type of the products) to what the output layer reads,
+    [rows * m, width]: ``predicted`` are indices, within its row, of the token at which each prediction is made."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class FamilyHead:
     head is not applied position by position."""
 
     is_everywhere: bool = False
-    """Whether the library applies the output layer at all positions of a row, whichever are asked for."""
+    """Whether the library applies the output layer to all tokens of a row, whichever are asked for."""
 
     unused_bias: str | None = None
     """Name of a bias that the forward pass never reads where it is not the one of the output layer."""

@@ -1,9 +1,9 @@
 """Parts of a lean forward pass over the library's own modules, for packed rows with full attention.
 
 Same parameters and same results with fewer and larger operations: no masks, rotary tables computed once, weights cast
-once per step. The last layer computes keys and values of every token, and everything else only at the positions that
-are predicted. The residual stream stays in the parameters' type, products are of the type given. A family puts the
-parts together (:class:`trainlarge.models.family.FastPath`).
+once per step. The last layer computes keys and values of every token, and everything else only at the tokens at which
+predictions are made. The residual stream stays in the parameters' type, products are of the type given. A family puts
+the parts together (:class:`trainlarge.models.family.FastPath`).
 
 They read the weights of linear layers and do not call them: parametrizations act, replaced layers and hooks do not,
 except factorized ones; so a model that rounds the inputs of its layers has no fast path. The number of heads and of
@@ -66,26 +66,26 @@ class Tokens(NamedTuple):
 
 
 def with_tokens(
-    layers: Iterable[Layer], inputs: Tensor, positions: Tensor, rotary: Rotary | None = None
+    layers: Iterable[Layer], inputs: Tensor, predicted: Tensor, rotary: Rotary | None = None
 ) -> list[tuple[Layer, Tokens]]:
-    """Each layer with the tokens at which its output is wanted: all of them, and in the last layer the predicted ones.
+    """Each layer with the tokens at which its output is wanted: all, and in the last layer those of predictions.
 
     Args:
         layers: of the model, in order.
         inputs: token ids, [rows, sequence].
-        positions: predicted positions, [rows, m].
+        predicted: where predictions are made: indices of tokens within their row, [rows, m].
         rotary: tables of every position, where positions are rotary.
     """
     *others, last = layers
     every = Tokens(inputs.shape[0], None, rotary, rotary)
     starts = torch.arange(0, inputs.numel(), inputs.shape[1], device=inputs.device)
-    predicted = Tokens(
+    at_predictions = Tokens(
         inputs.shape[0],
-        (positions + starts.unsqueeze(1)).flatten(),
+        (predicted + starts.unsqueeze(1)).flatten(),
         rotary,
-        None if rotary is None else rotary.at(positions),
+        None if rotary is None else rotary.at(predicted),
     )
-    return [*((layer, every) for layer in others), (last, predicted)]
+    return [*((layer, every) for layer in others), (last, at_predictions)]
 
 
 def places(first: int, inputs: Tensor) -> Tensor:

@@ -10,13 +10,13 @@ def forward_flops(shape: Shape, sequence_length: int, predictions_per_row: int, 
     """FLOPs of the forward pass over one row of tokens.
 
     Counts the linear layers, attention scores and weighted sums over the full row, and the prediction head and output
-    layer at the predicted positions only. Look-ups, norms, activations and softmax are left out, as in Kaplan et al.
+    layer at the tokens of predictions only. Look-ups, norms, activations and softmax are left out, as in Kaplan et al.
     2020 (section 2.1), whose count leaves the output layer out too. A causal model computes and counts all scores.
 
     Args:
         shape: the model.
         sequence_length: tokens of the row.
-        predictions_per_row: positions at which the head is applied; 1 where it labels the row.
+        predictions_per_row: tokens at which the head is applied; 1 where it labels the row.
         head: what the model predicts; None: what its family is pretrained with.
 
     Raises:
@@ -60,7 +60,7 @@ def executed_training_flops(
 def skipped_flops(shape: Shape, sequence_length: int, predictions_per_row: int) -> int:
     """The part of :func:`forward_flops` that a fast forward pass leaves out (:mod:`trainlarge.models.fast`).
 
-    What the last layer gives at the other positions reaches no prediction, so only its keys and values are computed
+    What the last layer gives at the other tokens reaches no prediction, so only its keys and values are computed
     there. The clocks and budgets count it all the same: ``flops`` are those of the architecture, whichever way it is
     computed, and ``executed_flops`` those that were computed.
     """

@@ -1,4 +1,4 @@
-"""The forward pass of training and evaluation: the prediction head sees the positions asked for and no others."""
+"""The forward pass of training and evaluation: the prediction head sees the tokens that are asked for and no others."""
 
 from __future__ import annotations
 
@@ -18,63 +18,63 @@ from trainlarge.models.loss import output_cross_entropy
 from trainlarge.models.low_rank import last_product
 
 
-def logits_at(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> Tensor:
-    """Logits over the vocabulary at the given positions of packed rows (no padding, so no attention mask).
+def logits_at(model: PreTrainedModel, inputs: Tensor, predicted: Tensor) -> Tensor:
+    """Logits over the vocabulary at the given tokens of packed rows (no padding, so no attention mask).
 
     Under autocast, products are of autocast's type; else of the parameters' type.
 
     Args:
         model: a language model of the library; those that :func:`build_model` makes take the fast path.
         inputs: token ids, [rows, sequence].
-        positions: positions within each row, [rows, m].
+        predicted: where predictions are made: indices of tokens within their row, [rows, m].
 
     Returns:
-        [rows * m, vocabulary], in the order of ``positions.flatten()``.
+        [rows * m, vocabulary], in the order of ``predicted.flatten()``.
     """
     path = fast_path(model)
     if path is None:
-        return library_logits(model, inputs, positions)
+        return library_logits(model, inputs, predicted)
     with _own_casts(model) as dtype:
-        return functional.linear(*_output_product(model, path.features(model, inputs, positions, dtype)))
+        return functional.linear(*_output_product(model, path.features(model, inputs, predicted, dtype)))
 
 
-def loss_at(model: PreTrainedModel, inputs: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross entropy in nats at the given positions: that of :func:`logits_at`, with less memory and time.
+def loss_at(model: PreTrainedModel, inputs: Tensor, predicted: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross entropy in nats at the given tokens: that of :func:`logits_at`, with less memory and time.
 
     Args:
         model: as for :func:`logits_at`.
         inputs: token ids, [rows, sequence].
-        positions: positions within each row, [rows, m].
-        labels: token ids that belong there, [rows, m].
+        predicted: where predictions are made: indices of tokens within their row, [rows, m].
+        labels: the right token id of each prediction, [rows, m].
 
     Returns:
         A scalar in fp32, or in the parameters' type where that is wider.
     """
     path = fast_path(model)
     if path is None:
-        return functional.cross_entropy(library_logits(model, inputs, positions).float(), labels.flatten())
+        return functional.cross_entropy(library_logits(model, inputs, predicted).float(), labels.flatten())
     with _own_casts(model) as dtype:
-        hidden, weight, bias = _output_product(model, path.features(model, inputs, positions, dtype))
+        hidden, weight, bias = _output_product(model, path.features(model, inputs, predicted, dtype))
         return output_cross_entropy(hidden, weight, bias, labels.flatten())
 
 
-def library_logits(model: PreTrainedModel, inputs: Tensor, positions: Tensor) -> Tensor:
-    """:func:`logits_at` through the library's own modules, for any model with logits at every position.
+def library_logits(model: PreTrainedModel, inputs: Tensor, predicted: Tensor) -> Tensor:
+    """:func:`logits_at` through the library's own modules, for any model with logits at every token.
 
-    The prediction head sees only the picked positions where the model is one of a known family.
+    The prediction head sees only the picked tokens where the model is one of a known family.
     """
     known = MODEL_CLASSES.get(type(model).__name__)
     if known is None or not known[1].chain:
-        return _picked(model(input_ids=inputs).logits, positions)
-    hidden = _picked(model.base_model(input_ids=inputs).last_hidden_state, positions)
+        return _picked(model(input_ids=inputs).logits, predicted)
+    hidden = _picked(model.base_model(input_ids=inputs).last_hidden_state, predicted)
     for name in known[1].chain:
         hidden = model.get_submodule(name)(hidden)
     return hidden
 
 
-def library_loss(model: PreTrainedModel, inputs: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
+def library_loss(model: PreTrainedModel, inputs: Tensor, predicted: Tensor, labels: Tensor) -> Tensor:
     """:func:`loss_at` through the library's own modules."""
-    return functional.cross_entropy(library_logits(model, inputs, positions).float(), labels.flatten())
+    return functional.cross_entropy(library_logits(model, inputs, predicted).float(), labels.flatten())
 
 
 def row_logits(model: PreTrainedModel, inputs: Tensor, mask: Tensor) -> Tensor:
@@ -106,9 +106,9 @@ def _output_product(model: PreTrainedModel, hidden: Tensor) -> tuple[Tensor, Ten
     return last_product(hidden, model.get_output_embeddings())
 
 
-def _picked(hidden: Tensor, positions: Tensor) -> Tensor:
+def _picked(hidden: Tensor, predicted: Tensor) -> Tensor:
     """[rows * m, channels] of [rows, sequence, channels]."""
-    index = positions.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
+    index = predicted.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
     return hidden.gather(1, index).flatten(0, 1)
 
 
@@ -117,9 +117,9 @@ class Forward:
     """A forward pass, for training and for evaluation."""
 
     loss: Callable[..., Tensor]
-    """Mean loss at positions, ``(model, inputs, positions, labels) -> []``."""
+    """Mean loss of predictions, ``(model, inputs, predicted, labels) -> []``."""
     logits: Callable[..., Tensor]
-    """Logits at positions, ``(model, inputs, positions) -> [rows * m, V]``."""
+    """Logits of predictions, ``(model, inputs, predicted) -> [rows * m, V]``."""
     row_logits: Callable[..., Tensor] = row_logits
     """Logits of rows, ``(model, inputs, mask) -> [rows, labels]``."""
 

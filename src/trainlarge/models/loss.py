@@ -1,4 +1,4 @@
-"""Cross entropy of the output layer, without the logits of all positions at once."""
+"""Cross entropy of the output layer, without the logits of all predictions at once."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class CausalLM(PackedText[CausalLMConfig]):
     def loss(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Sum of the cross entropies in nats, and the number of predictions."""
         inputs, labels = batch["input_ids"], batch["labels"]
-        mean = self.forward.loss(model, inputs, _positions(labels), labels)
+        mean = self.forward.loss(model, inputs, _predicted(labels), labels)
         return mean.double() * labels.numel(), self.weight(batch)
 
     def evaluation_set(self, prepared: PreparedData) -> EvaluationSet:
@@ -62,7 +62,7 @@ class CausalLM(PackedText[CausalLMConfig]):
             yield {"input_ids": ids, "labels": torch.cat([ids[:, 1:], last], dim=1)}
 
     def _logits(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
-        return self.forward.logits(model, batch["input_ids"], _positions(batch["labels"]))
+        return self.forward.logits(model, batch["input_ids"], _predicted(batch["labels"]))
 
 
 def _with_next_tokens(rows: np.ndarray) -> dict[str, Tensor]:
@@ -70,6 +70,6 @@ def _with_next_tokens(rows: np.ndarray) -> dict[str, Tensor]:
     return {"input_ids": ids, "labels": ids[:, 1:].contiguous()}
 
 
-def _positions(labels: Tensor) -> Tensor:
-    """Where each of ``labels`` [rows, m] is predicted: one place before it stands."""
+def _predicted(labels: Tensor) -> Tensor:
+    """Index of the token at which each of ``labels`` [rows, m] is predicted: the one before it."""
     return torch.arange(labels.shape[1], device=labels.device).expand_as(labels)

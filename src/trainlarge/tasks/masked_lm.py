@@ -29,8 +29,9 @@ EVALUATION_SEED = 2002_11794
 class MaskedLM(PackedText[MaskedLMConfig]):
     """Some tokens of packed rows are hidden, and predicted.
 
-    A batch has ``input_ids`` [rows, sequence], the ``positions`` to predict [rows, m], ascending in each row, and the
-    ids that stood there, ``labels`` [rows, m]. Every row has as many, so that shapes are static.
+    A batch has ``input_ids`` [rows, sequence], the indices of the tokens to predict within their row, ``predicted``
+    [rows, m], ascending in each row, and the ids that stood there, ``labels`` [rows, m]. Every row has as many, so that
+    shapes are static.
     """
 
     def prepare(self, root: Path, own: OwnTokenizer | None = None) -> PreparedData:
@@ -56,7 +57,7 @@ class MaskedLM(PackedText[MaskedLMConfig]):
         The product of a mean in fp32 and a count is exact in fp64, and so is its quotient by the same count: whoever
         divides has the mean, and its gradient, to the bit.
         """
-        mean = self.forward.loss(model, batch["input_ids"], batch["positions"], batch["labels"])
+        mean = self.forward.loss(model, batch["input_ids"], batch["predicted"], batch["labels"])
         return mean.double() * batch["labels"].numel(), self.weight(batch)
 
     def evaluation_set(self, prepared: PreparedData) -> EvaluationSet:
@@ -67,7 +68,7 @@ class MaskedLM(PackedText[MaskedLMConfig]):
         """
         rows = spread(packed(prepared.validation, self.length), self.config.evaluation_rows)
         batch = self._masked_as_evaluated(prepared, rows)
-        documents = self.documents(prepared, batch["positions"].numpy())
+        documents = self.documents(prepared, batch["predicted"].numpy())
         return EvaluationSet(batch, tensor_fingerprint(*batch.values()), documents)
 
     def training_sample(self, prepared: PreparedData, seed: int) -> EvaluationSet:
@@ -87,11 +88,11 @@ class MaskedLM(PackedText[MaskedLMConfig]):
         for step in range(len(blocks) // CALIBRATION_ROWS or 1):
             ids = torch.from_numpy(blocks.batch(step, min(CALIBRATION_ROWS, len(blocks))))
             masked = self._masked(prepared, ids, count, generator)
-            labels = torch.full_like(ids, IGNORED).scatter_(1, masked["positions"], masked["labels"])
+            labels = torch.full_like(ids, IGNORED).scatter_(1, masked["predicted"], masked["labels"])
             yield {"input_ids": masked["input_ids"], "labels": labels}
 
     def _logits(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
-        return self.forward.logits(model, batch["input_ids"], batch["positions"])
+        return self.forward.logits(model, batch["input_ids"], batch["predicted"])
 
     def _masked_as_evaluated(self, prepared: PreparedData, rows: np.ndarray) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(EVALUATION_SEED)
@@ -125,7 +126,7 @@ def mask_tokens(
         first_regular_id: lowest id that may be put in place of a token.
 
     Returns:
-        ``input_ids`` [rows, sequence_length], ``positions`` and ``labels`` [rows, count], all int64.
+        ``input_ids`` [rows, sequence_length], ``predicted`` and ``labels`` [rows, count], all int64.
     """
     rows, length = ids.shape
     scores = torch.rand(rows, length, generator=generator, device=ids.device)
@@ -134,4 +135,4 @@ def mask_tokens(
     fate = torch.rand(rows, count, generator=generator, device=ids.device)
     regular = torch.randint(first_regular_id, vocab_size, (rows, count), generator=generator, device=ids.device)
     shown = torch.where(fate < MASK_SHARE + RANDOM_SHARE, regular, labels).masked_fill(fate < MASK_SHARE, mask_id)
-    return {"input_ids": ids.scatter(1, positions, shown), "positions": positions, "labels": labels}
+    return {"input_ids": ids.scatter(1, positions, shown), "predicted": positions, "labels": labels}

@@ -37,7 +37,7 @@ class PackedText(Generic[C]):
     data: DataConfig
     """The group ``data``."""
     forward: Forward
-    """The forward pass, whose output layer sees the positions to predict and no others."""
+    """The forward pass, whose output layer sees the tokens of predictions and no others."""
 
     @property
     def length(self) -> int:
@@ -66,11 +66,11 @@ class PackedText(Generic[C]):
         """The training blocks in the order of a seed."""
         return Blocks(prepared.train, self.length, seed, self.data.fraction)
 
-    def documents(self, prepared: PreparedData, positions: np.ndarray) -> Tensor:
-        """Document of each of the ``positions`` [rows, m] of the evaluation rows, [rows, m] int64.
+    def documents(self, prepared: PreparedData, predicted: np.ndarray) -> Tensor:
+        """Document of each token ``predicted`` [rows, m] of the evaluation rows, [rows, m] int64.
 
         A document may be longer than a row, and a row may hold parts of several documents.
         """
         blocks = len(packed(prepared.validation, self.length))
         starts = spread_indices(blocks, self.config.evaluation_rows)[:, None] * self.length
-        return torch.from_numpy(documents_at(prepared.validation, prepared.sep_id, starts + positions))
+        return torch.from_numpy(documents_at(prepared.validation, prepared.sep_id, starts + predicted))

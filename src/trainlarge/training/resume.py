@@ -2,7 +2,7 @@
 
 A state is a folder (:mod:`trainlarge.training.trunk_folder`) with ``tensors.safetensors`` (weights, optimizer state,
 training losses since the last point of the curve) and ``state.json`` (step, curve, clocks, how it was computed,
-checksum of the tensors), which is sealed. Data order, masks and dropout are functions of (seed, step), so there is no
+checksum of the tensors), which is sealed. Batches and dropout are functions of (seed, step), so there is no
 random state to keep. A state is written under a temporary name and renamed; one that is torn or changed does not
 match its seal or its checksum: it is removed, so that the run can save there again, and the one before it is used.
 """

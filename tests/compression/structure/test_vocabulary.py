@@ -151,7 +151,7 @@ def _padded(name: str, padding: int) -> PreTrainedModel:
     ("batch", "labels"),
     [
         ({"labels": torch.tensor([[5, -100], [-100, 7]])}, [[1, -100], [-100, 2]]),
-        ({"labels": torch.tensor([[5], [7]]), "positions": torch.tensor([[0], [1]])}, [[1], [2]]),
+        ({"labels": torch.tensor([[5], [7]]), "predicted": torch.tensor([[0], [1]])}, [[1], [2]]),
         ({"labels": torch.tensor([5, 7])}, [5, 7]),
         ({"labels": torch.tensor([[5], [7]])}, [[5], [7]]),
     ],

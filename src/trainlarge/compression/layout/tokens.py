@@ -39,13 +39,13 @@ def renumbered(ids: Tensor, tokens: Tokens | None) -> Tensor:
 def renumbered_batch(batch: Batch, tokens: Tokens | None) -> Batch:
     """A batch of inputs, with labels or without, in the vocabulary that is left.
 
-    Labels are tokens where a row has several or ``positions`` say where they stand; one label per row is a class, and
+    Labels are tokens where a row has several or ``predicted`` says where they stand; one label per row is a class, and
     stays.
     """
     if isinstance(batch, Tensor):
         return renumbered(batch, tokens)
     keys = {"", "input_ids"}
-    if "positions" in batch or ("labels" in batch and batch["labels"][:1].numel() > 1):
+    if "predicted" in batch or ("labels" in batch and batch["labels"][:1].numel() > 1):
         keys.add("labels")
     return {key: renumbered(tensor, tokens) if key in keys else tensor for key, tensor in batch.items()}
 

@@ -84,7 +84,7 @@ def _is_fast(config: Untyped) -> bool:
     )
 
 
-def _features(model: Untyped, inputs: Tensor, positions: Tensor, dtype: torch.dtype) -> Tensor:
+def _features(model: Untyped, inputs: Tensor, predicted: Tensor, dtype: torch.dtype) -> Tensor:
     from trainlarge.models import fast
 
     encoder, config = model.model, model.config
@@ -92,7 +92,7 @@ def _features(model: Untyped, inputs: Tensor, positions: Tensor, dtype: torch.dt
     head_width = config.hidden_size // config.num_attention_heads
     rotary = fast.rotary_tables(inputs.shape[1], head_width, base, dtype, inputs.device)
     x = encoder.embeddings(input_ids=inputs).flatten(0, 1)
-    for layer, tokens in fast.with_tokens(encoder.layers, inputs, positions, rotary):
+    for layer, tokens in fast.with_tokens(encoder.layers, inputs, predicted, rotary):
         x = tokens.of(x) + _attention(layer, layer.attn_norm(x).to(dtype), tokens)
         x = x + fast.gated_feed_forward(layer.mlp, layer.mlp_norm(x).to(dtype))
     hidden = fast.gelu_layer(encoder.final_norm(x).to(dtype), model.head.dense)

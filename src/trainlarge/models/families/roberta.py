@@ -71,13 +71,13 @@ def _is_fast(config: Untyped) -> bool:
     return config.hidden_act == "gelu" and not config.is_decoder
 
 
-def _features(model: Untyped, inputs: Tensor, positions: Tensor, dtype: torch.dtype) -> Tensor:
+def _features(model: Untyped, inputs: Tensor, predicted: Tensor, dtype: torch.dtype) -> Tensor:
     from trainlarge.models import fast
 
     encoder, head, first = model.roberta_prelayernorm, model.lm_head, model.config.pad_token_id + 1
     places = fast.places(first, inputs)
     x = encoder.embeddings(input_ids=inputs, position_ids=places).flatten(0, 1)
-    for layer, tokens in fast.with_tokens(encoder.encoder.layer, inputs, positions):
+    for layer, tokens in fast.with_tokens(encoder.encoder.layer, inputs, predicted):
         attention, inner, output = layer.attention, layer.intermediate, layer.output
         x = tokens.of(x) + _attention(attention, attention.LayerNorm(x).to(dtype), tokens)
         x = x + output.dropout(fast.feed_forward(inner.LayerNorm(x).to(dtype), inner.dense, output.dense))
