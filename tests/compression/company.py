@@ -17,7 +17,7 @@ from trainlarge.compression import Compressed, Recipe, Weights, compress_grid
 from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.layout.tokens import TokenFacts, renumbered
 from trainlarge.compression.recovery import DataTrainer, TrainingData
-from trainlarge.config.method import METHODS, Part
+from trainlarge.config.method import METHODS, Method
 from trainlarge.config.schema import ImplConfig
 from trainlarge.errors import UserError
 
@@ -61,7 +61,7 @@ Outcome = tuple[Any, ...]
 
 
 @cache
-def variants(kind: type[Part], most: int = 12) -> tuple[Part, ...]:
+def variants(kind: type[Method], most: int = 12) -> tuple[Method, ...]:
     """Methods of one class that differ: every value of every field, and fields drawn together."""
     draw, types = random.Random(kind.name), get_type_hints(kind)
     choices = {item.name: _values(item.name, types[item.name]) for item in fields(kind)}
@@ -78,7 +78,7 @@ def recipes(seed: int, count: int) -> list[Recipe]:
     return [_recipe(draw) for _ in range(count)]
 
 
-def of(part: Part, *others: Part) -> Recipe:
+def of(part: Method, *others: Method) -> Recipe:
     """The recipe of these methods, in this order."""
     parts = {each.slot: each for each in (part, *others)}
     return Recipe(**parts, order=[each.slot for each in (part, *others)])
@@ -144,7 +144,7 @@ def _closed(kind: Any) -> Iterator[Any]:
         raise LookupError(f"{kind}: give values for this field in VALUES")
 
 
-def _built(kind: type[Part], given: dict[str, Any]) -> Part | None:
+def _built(kind: type[Method], given: dict[str, Any]) -> Method | None:
     try:
         return kind(**given)
     except UserError:

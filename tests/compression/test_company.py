@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainlarge.compression import Magnitude, Recipe
 from trainlarge.config.factorize import LowRank
-from trainlarge.config.method import Part
+from trainlarge.config.method import Method
 from trainlarge.config.quantize import Mixed, Uniform
 from trainlarge.config.structure import Heads
 
@@ -28,7 +28,7 @@ def _agree(group: list[Recipe], model: str = "modern") -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind.slot}-{kind.name}")
-def test_every_method_has_variants_that_differ(kind: type[Part]) -> None:
+def test_every_method_has_variants_that_differ(kind: type[Method]) -> None:
     """A new method with fields that ``VALUES`` does not know, or of which nothing can be built, is told here."""
     assert len(variants(kind)) >= 3
 
@@ -81,7 +81,7 @@ def test_measuring_a_smaller_model_changes_no_weight_of_the_checkpoint() -> None
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind.slot}-{kind.name}")
-def test_all_pairs_with_a_method(kind: type[Part]) -> None:
+def test_all_pairs_with_a_method(kind: type[Method]) -> None:
     others = [variant for other in KINDS for variant in variants(other, 2)]
     for one in variants(kind, 4):
         for other in [*variants(kind, 8), *others]:

@@ -13,7 +13,7 @@ import torch
 
 from trainlarge.compression import load_packed_weights
 from trainlarge.compression.recovery import StudyTrainer
-from trainlarge.config.method import Part
+from trainlarge.config.method import Method
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.worker import Assignment, run_job
@@ -169,12 +169,12 @@ def test_a_killed_process_goes_on_to_the_same_bits(config: Compose, run_here: Ru
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Part, ...]]:
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Method, ...]]:
     """The first steps of recipes after which something was trained."""
-    found: list[tuple[Part, ...]] = []
+    found: list[tuple[Method, ...]] = []
     train = StudyTrainer.train
 
-    def noted(trainer: StudyTrainer, plan: Any, done: tuple[Part, ...], weights: Any) -> Any:
+    def noted(trainer: StudyTrainer, plan: Any, done: tuple[Method, ...], weights: Any) -> Any:
         found.append(done)
         return train(trainer, plan, done, weights)
 
@@ -195,7 +195,7 @@ RECIPES = [
 
 
 def test_recipes_that_agree_up_to_recovery_train_once_and_each_as_if_alone(
-    config: Compose, run_here: Run, study: Study, trained: list[tuple[Part, ...]]
+    config: Compose, run_here: Run, study: Study, trained: list[tuple[Method, ...]]
 ) -> None:
     configs = [config(*recipe) for recipe in RECIPES]
     together = [(packed(folder), folder.record()["loss"]) for folder in run_here("compress", configs)]

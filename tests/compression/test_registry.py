@@ -15,16 +15,16 @@ from trainlarge.compression import Magnitude, Recipe, compress, load_packed_weig
 from trainlarge.compression.registry import Shared, action_of, applies
 from trainlarge.compression.stored.affine import Affine
 from trainlarge.compression.stored.stored_tensor import StoredTensor
-from trainlarge.config.method import METHODS, Method, method
+from trainlarge.config.method import METHODS, MatrixMethod, method
 
 
 @dataclass(frozen=True)
-class Trio(Method):
+class Trio(MatrixMethod):
     """w' = mean |w| of the kept weights * sign(w), 0 below a threshold (0.7 mean |w|)."""
 
 
 @pytest.fixture
-def trio() -> Iterator[type[Method]]:
+def trio() -> Iterator[type[MatrixMethod]]:
     """The method is known during one test only."""
     method("quantize", "trio")(Trio)
     applies(Trio)(_trio)
@@ -32,7 +32,9 @@ def trio() -> Iterator[type[Method]]:
     del METHODS["quantize"]["trio"], registry._ACTIONS[Trio]
 
 
-def test_a_new_method_needs_no_change_elsewhere(trio: type[Method], modern: PreTrainedModel, tmp_path: Path) -> None:
+def test_a_new_method_needs_no_change_elsewhere(
+    trio: type[MatrixMethod], modern: PreTrainedModel, tmp_path: Path
+) -> None:
     recipe = Recipe(Magnitude(0.5), trio())
     assert (
         Recipe.from_json(recipe.to_json())

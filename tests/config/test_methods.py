@@ -72,7 +72,7 @@ def test_json_round_trip_is_exact(recipe: Recipe) -> None:
 
 @given(recipes, st.booleans())
 def test_configuration_gives_the_same_recipe_also_from_text(recipe: Recipe, as_text: bool) -> None:
-    given_ = {slot: _group(part, as_text) for slot, part in recipe.parts().items() if part}
+    given_ = {slot: _group(part, as_text) for slot, part in recipe.methods().items() if part}
     assert Recipe.from_config(given_["prune"], given_["quantize"]) == recipe
 
 

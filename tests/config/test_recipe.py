@@ -55,14 +55,14 @@ def test_json_names_method_and_versions() -> None:
 
 @given(recipes)
 def test_config_groups_give_the_same_recipe(recipe: Recipe) -> None:
-    groups = {slot: _group(method) for slot, method in recipe.parts().items()}
+    groups = {slot: _group(method) for slot, method in recipe.methods().items()}
     assert Recipe.from_config(**groups) == _without_idle_pruning(recipe)
 
 
 @given(recipes)
 def test_config_values_may_be_text(recipe: Recipe) -> None:
     groups = {
-        slot: {key: str(value) for key, value in _group(method).items()} for slot, method in recipe.parts().items()
+        slot: {key: str(value) for key, value in _group(method).items()} for slot, method in recipe.methods().items()
     }
     assert Recipe.from_config(**groups) == _without_idle_pruning(recipe)
 

@@ -16,7 +16,7 @@ from trainlarge.compression.cells import recovery_of, recovery_steps
 from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint, weight_bytes
 from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.config.data import DataConfig
-from trainlarge.config.method import Method, Part
+from trainlarge.config.method import MatrixMethod, Method
 from trainlarge.config.recipe import Recipe
 from trainlarge.config.schema import TrainConfig
 from trainlarge.data.corpus import corpus_type
@@ -236,12 +236,12 @@ def packed_bytes(shape: Shape, recipe: Recipe, head: Head | None = None) -> int:
     return round(body + _weights_bytes(embeddings, shape.width, *own) + PACKED_HEADER_BYTES)
 
 
-def _of_embeddings(part: Part | None) -> Part | None:
+def _of_embeddings(part: Method | None) -> Method | None:
     """The method as it acts on embedding matrices; None where it leaves them alone."""
-    return part.of_embeddings() if isinstance(part, Method) and part.embeddings else None
+    return part.of_embeddings() if isinstance(part, MatrixMethod) and part.embeddings else None
 
 
-def _weights_bytes(weights: int, width: int, prune: Part | None, quantize: Part | None) -> float:
+def _weights_bytes(weights: int, width: int, prune: Method | None, quantize: Method | None) -> float:
     sparsity, bits = getattr(prune, "sparsity", 0.0), getattr(quantize, "bits", 8 * FLOAT_BYTES)
     rows = weights / width if getattr(quantize, "granularity", None) == "row" else 0
     return weights * ((1 - sparsity) * bits + (1 if sparsity else 0)) / 8 + 2 * FLOAT_BYTES * rows

@@ -11,7 +11,7 @@ from trainlarge.compression.stored.dense import Dense
 from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.compression.weights import Weights
 from trainlarge.config.activations import ActivationQuantization, Dynamic, Static
-from trainlarge.config.method import Part
+from trainlarge.config.method import Method
 from trainlarge.models.fake_quantize import FakeQuantizer, PerTensor, PerToken
 
 Range = tuple[float, float]
@@ -37,7 +37,7 @@ def input_ranges(
     return {name: ranges[name] for name in layers if name in ranges}
 
 
-def quantizers_of(method: Part | None, ranges: Ranges) -> dict[str, FakeQuantizer]:
+def quantizers_of(method: Method | None, ranges: Ranges) -> dict[str, FakeQuantizer]:
     """Name of a layer -> how its inputs are quantized; empty without a method."""
     if not isinstance(method, ActivationQuantization):
         return {}

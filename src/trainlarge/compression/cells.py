@@ -10,7 +10,7 @@ from typing import Any
 from trainlarge.compression.checkpoint import check_positions, find_checkpoint, weight_bytes
 from trainlarge.config.data import DataConfig
 from trainlarge.config.group import Group, Plain
-from trainlarge.config.method import Part
+from trainlarge.config.method import Method
 from trainlarge.config.plain import to_plain
 from trainlarge.config.recover import Recovery
 from trainlarge.config.schema import CompressConfig
@@ -85,7 +85,7 @@ class CompressStage:
 STAGE: Stage[CompressConfig] = CompressStage()
 
 
-def recovery_id(checkpoint_id: str, done: Sequence[Part]) -> str:
+def recovery_id(checkpoint_id: str, done: Sequence[Method]) -> str:
     """Names the training at the end of some steps of a recipe, and the folder of its states.
 
     First 12 hex digits of SHA-256 over what the result depends on: recipes that begin with the same steps share it.

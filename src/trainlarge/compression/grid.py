@@ -31,7 +31,7 @@ from trainlarge.compression.stored.sizes import Sizes
 from trainlarge.compression.stored.stored_tensor import DenseWeights, StoredTensor
 from trainlarge.compression.training import Trainer, TrainingCost
 from trainlarge.compression.weights import Weights, load_reshaped
-from trainlarge.config.method import Method, Part
+from trainlarge.config.method import MatrixMethod, Method
 from trainlarge.config.prune import Pruning
 from trainlarge.config.recipe import Recipe
 from trainlarge.errors import UserError
@@ -108,7 +108,7 @@ class _State:
     ranges: Ranges = field(default_factory=dict)
     """The layers whose inputs are quantized, with their ranges."""
 
-    done: tuple[Part, ...] = ()
+    done: tuple[Method, ...] = ()
     """The steps, in their order."""
 
     training: TrainingCost | None = None
@@ -174,7 +174,7 @@ def compress_grid(
     yield from _branches(branches, start, refused or _raise)
 
 
-_Branch = tuple[int, Recipe, tuple[Part, ...]]
+_Branch = tuple[int, Recipe, tuple[Method, ...]]
 """Position in the grid, the recipe, and its steps that are left to do."""
 
 
@@ -202,12 +202,12 @@ def _branches(
             del after
 
 
-def _statistics(step: Part) -> tuple[int, float]:
+def _statistics(step: Method) -> tuple[int, float]:
     """Equal for steps that need the same statistics of the calibration, which keeps the large ones of one kind only."""
     return getattr(step, "calibration_rows", 0), getattr(step, "damping", 0.0)
 
 
-def _as_user_error(error: UserError | torch.linalg.LinAlgError, step: Part) -> UserError:
+def _as_user_error(error: UserError | torch.linalg.LinAlgError, step: Method) -> UserError:
     if isinstance(error, UserError):
         return error
     return UserError(f"{step.slot}.name", step.name, f"a method that can be computed on these weights: {error}")
@@ -217,7 +217,7 @@ def _raise(_position: int, error: UserError) -> None:
     raise error
 
 
-def _after(step: Part, state: _State) -> _State:
+def _after(step: Method, state: _State) -> _State:
     match action_of(step):
         case Reshapes(reshape):
             return _reshaped(step, reshape, state)
@@ -226,10 +226,10 @@ def _after(step: Part, state: _State) -> _State:
         case Trains(plan_of):
             return _trained(step, plan_of, state)
         case Applies(apply):
-            return _with_values(cast(Method, step), apply, state)
+            return _with_values(cast(MatrixMethod, step), apply, state)
 
 
-def _with_values(step: Method, apply: Apply, state: _State) -> _State:
+def _with_values(step: MatrixMethod, apply: Apply, state: _State) -> _State:
     """After a step that changes the values of matrices."""
     names = state.weights.selected(step.embeddings)
     if not names:
@@ -244,7 +244,7 @@ def _with_values(step: Method, apply: Apply, state: _State) -> _State:
     return replace(state, stored=stored, unrounded=unrounded | (before if step.slot == "quantize" else {}))
 
 
-def _applied(step: Method, apply: Apply, matrices: StoredTensors, state: _State) -> dict[str, StoredTensor]:
+def _applied(step: MatrixMethod, apply: Apply, matrices: StoredTensors, state: _State) -> dict[str, StoredTensor]:
     """``matrices`` after a method, which may act otherwise on embeddings."""
     of_embeddings = step.of_embeddings()
     if of_embeddings == step:
@@ -254,7 +254,7 @@ def _applied(step: Method, apply: Apply, matrices: StoredTensors, state: _State)
     return {**apply(step, body, state.shared), **apply(of_embeddings, tables, state.shared)}
 
 
-def _reshaped(step: Part, reshape: Reshape, state: _State) -> _State:
+def _reshaped(step: Method, reshape: Reshape, state: _State) -> _State:
     """After a step that changes shapes, which acts on the rounded weights."""
     before = replace(state.weights, tensors={name: tensor.dense() for name, tensor in state.stored.items()})
     after = reshape(step, before, state.shared)
@@ -269,7 +269,7 @@ def _reshaped(step: Part, reshape: Reshape, state: _State) -> _State:
     )
 
 
-def _trained(step: Part, plan_of: Train, state: _State) -> _State:
+def _trained(step: Method, plan_of: Train, state: _State) -> _State:
     """After a step that trains, from the rounded weights on; the result is floats."""
     trainer = state.shared.trainer_of(step)
     before = replace(state.weights, tensors={name: tensor.dense() for name, tensor in state.stored.items()})

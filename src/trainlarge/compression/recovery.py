@@ -22,7 +22,7 @@ from trainlarge.compression.layout.tokens import renumbered_batch
 from trainlarge.compression.training import ParentRun, Trained, TrainingCost, TrainingPlan
 from trainlarge.compression.weights import Weights
 from trainlarge.config.impl import ImplConfig
-from trainlarge.config.method import Part
+from trainlarge.config.method import Method
 from trainlarge.config.optim import OptimConfig
 from trainlarge.config.schema import TrainConfig
 from trainlarge.data.prepare import PreparedData
@@ -68,7 +68,7 @@ class DataTrainer:
         self.data = data
         self.implementation = choose(replace(data.impl, compile="none", strategy="auto"))
 
-    def train(self, plan: TrainingPlan, done: tuple[Part, ...], weights: Weights) -> Trained:
+    def train(self, plan: TrainingPlan, done: tuple[Method, ...], weights: Weights) -> Trained:
         """As ``Trainer.train``."""
         optim = replace(self.data.optim, peak_lr=plan.peak_lr, lr_rule="constant")
         model, tokens = cast(PreTrainedModel, weights.trainable()), weights.structure.tokens
@@ -114,7 +114,7 @@ class StudyTrainer:
         record = job.study.folder("train", checkpoint.id).record()
         self.parent = ParentRun(record["step"], self.config.optim.rate)
 
-    def train(self, plan: TrainingPlan, done: tuple[Part, ...], weights: Weights) -> Trained:
+    def train(self, plan: TrainingPlan, done: tuple[Method, ...], weights: Weights) -> Trained:
         """As ``Trainer.train``, from the newest saved state on."""
         states = TrunkStates(self.job.study.path / TRUNKS / recovery_id(self.checkpoint.id, done))
         run = RecoveryRun(self._loop(plan, weights), plan, self.parent.steps)

@@ -17,7 +17,7 @@ from trainlarge.compression.layout.tokens import TokenFacts
 from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.compression.training import ParentRun, Trainer, TrainingPlan
 from trainlarge.compression.weights import Weights
-from trainlarge.config.method import Part
+from trainlarge.config.method import Method
 from trainlarge.errors import UserError
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Trains:
 Action = Applies | Reshapes | Rounds | Trains
 """How a method is carried out."""
 
-_ACTIONS: dict[type[Part], Action] = {}
+_ACTIONS: dict[type[Method], Action] = {}
 _HOMES = tuple(f"trainlarge.compression.{name}" for name in ("methods", "structure.methods", "activation_quantization"))
 """Modules that register the methods when they are imported."""
 
@@ -81,7 +81,7 @@ class Shared:
     Sharing never changes a result: a function computes from here only what it would compute alone.
     """
 
-    methods: tuple[Part, ...] = ()
+    methods: tuple[Method, ...] = ()
     """Every method that recipes of the grid carry out next: what a function can prepare for in one go (all
     sparsities in one sort)."""
 
@@ -97,7 +97,7 @@ class Shared:
     memory: dict[Hashable, Any] = field(default_factory=dict)
     """What ``once`` has computed."""
 
-    def calibrated(self, method: Part) -> Calibration:
+    def calibrated(self, method: Method) -> Calibration:
         """The calibration of a method that needs it. Raises UserError where there is none."""
         if self.calibration is None:
             raise UserError(
@@ -105,7 +105,7 @@ class Shared:
             )
         return self.calibration
 
-    def trainer_of(self, method: Part) -> Trainer:
+    def trainer_of(self, method: Method) -> Trainer:
         """The trainer of a method that needs it. Raises UserError where there is none."""
         if self.trainer is None:
             allowed = f"data to train on (compress(..., training=TrainingData(...))), since {method.name} trains"
@@ -123,27 +123,27 @@ class Shared:
         return self.memory[key]
 
 
-def applies(*kinds: type[Part]) -> Callable[[Apply], Apply]:
+def applies(*kinds: type[Method]) -> Callable[[Apply], Apply]:
     """Decorator: the function carries out methods of these classes, which change the values of matrices."""
     return _registering(Applies, kinds)
 
 
-def reshapes(*kinds: type[Part]) -> Callable[[Reshape], Reshape]:
+def reshapes(*kinds: type[Method]) -> Callable[[Reshape], Reshape]:
     """Decorator: the function carries out methods of these classes, which change shapes."""
     return _registering(Reshapes, kinds)
 
 
-def rounds(*kinds: type[Part]) -> Callable[[Round], Round]:
+def rounds(*kinds: type[Method]) -> Callable[[Round], Round]:
     """Decorator: the function carries out methods of these classes, which quantize the inputs of layers."""
     return _registering(Rounds, kinds)
 
 
-def trains(*kinds: type[Part]) -> Callable[[Train], Train]:
+def trains(*kinds: type[Method]) -> Callable[[Train], Train]:
     """Decorator: the function says how methods of these classes train."""
     return _registering(Trains, kinds)
 
 
-def action_of(method: Part) -> Action:
+def action_of(method: Method) -> Action:
     """How a method is carried out. Raises LookupError for a method that is only described."""
     for home in _HOMES:
         import_module(home)
@@ -152,7 +152,7 @@ def action_of(method: Part) -> Action:
     return _ACTIONS[type(method)]
 
 
-def _registering(action: Callable[[T], Action], kinds: tuple[type[Part], ...]) -> Callable[[T], T]:
+def _registering(action: Callable[[T], Action], kinds: tuple[type[Method], ...]) -> Callable[[T], T]:
     def register(function: T) -> T:
         _ACTIONS.update(dict.fromkeys(kinds, action(function)))
         return function

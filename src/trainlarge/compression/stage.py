@@ -27,7 +27,7 @@ from trainlarge.compression.token_counts import token_facts
 from trainlarge.compression.training import NO_TRAINING, Trainer
 from trainlarge.compression.weight_error import WeightError, total_relative_squared_error, weight_errors
 from trainlarge.compression.weights import Weights
-from trainlarge.config.method import Method, Part
+from trainlarge.config.method import MatrixMethod, Method
 from trainlarge.config.plain import to_plain
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
@@ -258,8 +258,8 @@ def _renumbered(data: EvaluationSet, structure: Structure) -> EvaluationSet:
     return replace(data, batch=batch)
 
 
-def _embedding_bits(quantize: Part | None) -> float:
-    if not isinstance(quantize, Method) or not quantize.embeddings:
+def _embedding_bits(quantize: Method | None) -> float:
+    if not isinstance(quantize, MatrixMethod) or not quantize.embeddings:
         return 32
     return getattr(quantize.of_embeddings(), "bits", 32)
 

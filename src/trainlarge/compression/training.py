@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from trainlarge.compression.weights import Weights
-from trainlarge.config.method import Part
+from trainlarge.config.method import Method
 from trainlarge.training.modifier import Modifier
 
 
@@ -70,7 +70,7 @@ class Trainer(Protocol):
     def parent(self) -> ParentRun | None:
         """The training that made the checkpoint; None where nothing is known of it."""
 
-    def train(self, plan: TrainingPlan, done: tuple[Part, ...], weights: Weights) -> Trained:
+    def train(self, plan: TrainingPlan, done: tuple[Method, ...], weights: Weights) -> Trained:
         """Train a copy of ``weights``.
 
         Args:

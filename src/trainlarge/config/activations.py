@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trainlarge.config.method import BITS_IN_CONFIGURATION, Part, method, normalize
+from trainlarge.config.method import BITS_IN_CONFIGURATION, Method, method, normalize
 
 
 @dataclass(frozen=True)
-class ActivationQuantization(Part):
+class ActivationQuantization(Method):
     """What the methods share: inputs are rounded to 2^bits equally spaced values, by the formulas of ``Uniform``."""
 
     disabled_by: ClassVar[Mapping[str, float]] = {"bits": 32}

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from trainlarge.config.method import Method, is_real, method, normalize
+from trainlarge.config.method import MatrixMethod, is_real, method, normalize
 
 
 @method("factorize", "svd")
 @dataclass(frozen=True)
-class LowRank(Method):
+class LowRank(MatrixMethod):
     """Replace W [m, n] by U D with U [m, r], D [r, n]: the truncated singular value decomposition.
 
     It is the best approximation of rank r (Eckart & Young 1936); both factors have the roots of the singular values.
@@ -44,7 +44,7 @@ class LowRank(Method):
 
 @method("factorize", "svd_rank")
 @dataclass(frozen=True)
-class FixedRank(Method):
+class FixedRank(MatrixMethod):
     """As ``svd``, with one rank for all matrices."""
 
     rank: int

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import ClassVar, Literal, TypeGuard, TypeVar, get_args
 
-from trainlarge.config.group import choices
+from trainlarge.config.group import Plain, as_plain, choices
 from trainlarge.config.identity import without_added
 from trainlarge.errors import UserError
 
 Slot = Literal["vocabulary", "structure", "factorize", "prune", "recover", "quantize", "activations"]
 
-METHODS: dict[str, dict[str, type[Part]]] = {slot: {} for slot in get_args(Slot)}
+METHODS: dict[str, dict[str, type[Method]]] = {slot: {} for slot in get_args(Slot)}
 """Slot of the recipe, in the natural order -> name of the method -> its dataclass."""
 
-M = TypeVar("M", bound="Part")
+M = TypeVar("M", bound="Method")
 
 
 def method(slot: Slot, name: str, version: int = 1) -> Callable[[type[M]], type[M]]:
@@ -38,8 +38,8 @@ def method(slot: Slot, name: str, version: int = 1) -> Callable[[type[M]], type[
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of a recipe: a method of any slot."""
+class Method:
+    """What a recipe does in one slot."""
 
     slot: ClassVar[str] = ""
     name: ClassVar[str] = ""
@@ -80,9 +80,10 @@ class Part:
         others = [item.name for item in fields(self) if item.name not in names]
         return type(self), tuple((name, getattr(self, name)) for name in others)
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Plain]:
         """Plain data: name, version and all fields, except those with the value from before they were added."""
-        return {"name": self.name, "version": self.version, **without_added(self)}
+        written = {name: as_plain(value) for name, value in without_added(self).items()}
+        return {"name": self.name, "version": self.version, **written}
 
     def describe(self) -> str:
         """Short human text, such as ``4 bit row without embeddings``."""
@@ -94,7 +95,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Method(Part):
+class MatrixMethod(Method):
     """A method that acts on single matrices: it changes weights, or replaces a matrix by factors.
 
     Matrices are the parameters with two dimensions or more; vectors (biases, norms) are never changed. A tied matrix is
@@ -107,17 +108,17 @@ class Method(Part):
     def __post_init__(self) -> None:
         self.require("embeddings", isinstance(self.embeddings, bool), "true or false")
 
-    def of_embeddings(self) -> Method:
+    def of_embeddings(self) -> MatrixMethod:
         """The method as it acts on embedding matrices."""
         return self
 
     def describe(self) -> str:
-        """As for every part, with a word on the embeddings where they are left out."""
+        """As for every method, with a word on the embeddings where they are left out."""
         return self.summary() if self.embeddings else f"{self.summary()} without embeddings"
 
 
 @dataclass(frozen=True)
-class Calibrated(Method):
+class Calibrated(MatrixMethod):
     """What the methods share that use the inputs of linear layers on calibration data.
 
     The inputs are those of the dense model, the same for all recipes. A matrix that is not the weight of a linear layer

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from trainlarge.config.identity import added_with
-from trainlarge.config.method import Calibrated, Method, is_integer, is_real, method, normalize
+from trainlarge.config.method import Calibrated, MatrixMethod, is_integer, is_real, method, normalize
 
 
 @dataclass(frozen=True)
-class Pruning(Method):
+class Pruning(MatrixMethod):
     """What the methods share that set a share of the weights to zero."""
 
     disabled_by: ClassVar[Mapping[str, float]] = {"sparsity": 0.0}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from trainlarge.config.identity import added_with
-from trainlarge.config.method import BITS_IN_CONFIGURATION, Calibrated, Method, is_real, method, normalize
+from trainlarge.config.method import BITS_IN_CONFIGURATION, Calibrated, MatrixMethod, is_real, method, normalize
 
 Granularity = Literal["tensor", "row", "channel", "group"]
 """What shares one scale. ``channel`` is another word for ``row``: the first dimension holds the output channels."""
@@ -19,7 +19,7 @@ PERCENTILE = 99.9
 
 @method("quantize", "uniform")
 @dataclass(frozen=True)
-class Uniform(Method):
+class Uniform(MatrixMethod):
     """Round weights to 2^bits equally spaced values, without retraining.
 
     Asymmetric: scale = (max - min) / (2^bits - 1), zero_point = round(-min / scale), code = clamp(round(w / scale) +
@@ -97,7 +97,7 @@ class Uniform(Method):
 
 @method("quantize", "min_max")
 @dataclass(frozen=True)
-class MinMax(Method):
+class MinMax(MatrixMethod):
     """Round weights to 2^bits equally spaced values from the smallest to the largest of a group, without retraining.
 
     scale = (max - min) / (2^bits - 1), code = round((w - min) / scale), w' = scale * code + min: both ends of the range
@@ -237,7 +237,7 @@ class Mixed(Calibrated):
 
 @method("quantize", "kmeans")
 @dataclass(frozen=True)
-class KMeans(Method):
+class KMeans(MatrixMethod):
     """Round weights to 2^bits values of least squared error, found by k-means (Lloyd) from evenly spaced ones.
 
     Where a matrix (or row) holds zeros, the value nearest to 0 is fixed to be 0, so that a pruned weight stays 0.
@@ -269,7 +269,7 @@ class KMeans(Method):
 
 
 @dataclass(frozen=True)
-class SignsAndScale(Method):
+class SignsAndScale(MatrixMethod):
     """What binary and ternary weights share: w' = scale * sign, with one scale per group."""
 
     bits: ClassVar[int]

@@ -27,9 +27,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
-from typing import Any, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
-from trainlarge.config.method import METHODS, Part, is_integer, is_real, normalize
+from trainlarge.config.group import Plain
+from trainlarge.config.method import METHODS, Method, is_integer, is_real, normalize
 from trainlarge.errors import UserError
 
 for _slot in METHODS:
@@ -55,25 +56,25 @@ LAST_SLOT = "activations"
 class Recipe:
     """Methods by slot, applied in ``order``; a slot that is None is left out, and all None is the dense checkpoint."""
 
-    prune: Part | None = None
+    prune: Method | None = None
     """How weights are chosen to become zero, such as ``Magnitude(sparsity=0.6)``."""
 
-    quantize: Part | None = None
+    quantize: Method | None = None
     """How the remaining weights are rounded, such as ``Uniform(bits=4)``."""
 
-    structure: Part | None = None
+    structure: Method | None = None
     """What is removed physically: heads, neurons or layers, such as ``Heads(keep=0.5)``."""
 
-    factorize: Part | None = None
+    factorize: Method | None = None
     """How matrices become products of thinner ones, such as ``LowRank(keep=0.5)``."""
 
-    vocabulary: Part | None = None
+    vocabulary: Method | None = None
     """Which tokens stay, such as ``Frequent(size=5000)``."""
 
-    activations: Part | None = None
+    activations: Method | None = None
     """How the inputs of linear layers are quantized, such as ``Dynamic(bits=8)``."""
 
-    recover: Part | None = None
+    recover: Method | None = None
     """How training continues before quantization, such as ``Retrain(budget="500 steps")``."""
 
     order: Sequence[str] | None = None
@@ -82,60 +83,60 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for slot in SLOTS:
-            part = getattr(self, slot)
-            if part is not None and getattr(part, "slot", None) != slot:
-                raise UserError(slot, part, f"None or a method of {slot}: {_names(slot)}")
+            method = getattr(self, slot)
+            if method is not None and getattr(method, "slot", None) != slot:
+                raise UserError(slot, method, f"None or a method of {slot}: {_names(slot)}")
         normalize(self, order=self._checked_order())
 
     @property
-    def steps(self) -> tuple[Part, ...]:
+    def steps(self) -> tuple[Method, ...]:
         """The methods in the order in which they are applied."""
         return tuple(getattr(self, slot) for slot in self.order or ())
 
-    def parts(self) -> dict[str, Part | None]:
+    def methods(self) -> dict[str, Method | None]:
         """Slot -> method, in the order in which they are applied; then the slots that are left out."""
         used = self.order or ()
         return {slot: getattr(self, slot) for slot in (*used, *(slot for slot in SLOTS if slot not in used))}
 
     def describe(self) -> str:
         """Short human text in the order of application, such as ``prune 60 % global, 4 bit row``, or ``dense``."""
-        return ", ".join(part.describe() for part in self.steps) or "dense"
+        return ", ".join(method.describe() for method in self.steps) or "dense"
 
     @property
     def has_first_form(self) -> bool:
         """Whether it only prunes, quantizes, or prunes and then quantizes: then its order goes without saying."""
         return self.order == tuple(slot for slot in FIRST_SLOTS if slot in (self.order or ()))
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Plain]:
         """Plain data that ``from_json`` turns into an equal recipe."""
-        data: dict[str, object] = {"version": RECIPE_VERSION}
+        data: dict[str, Plain] = {"version": RECIPE_VERSION}
         for slot in SLOTS:
-            part: Part | None = getattr(self, slot)
-            if part is not None or slot in FIRST_SLOTS:
-                data[slot] = None if part is None else part.to_json()
+            method: Method | None = getattr(self, slot)
+            if method is not None or slot in FIRST_SLOTS:
+                data[slot] = None if method is None else method.to_json()
         if not self.has_first_form:
             data["order"] = list(self.order or ())
         return data
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Recipe:
+    def from_json(cls, data: Mapping[str, Plain]) -> Recipe:
         """The recipe that ``to_json`` wrote. Raises UserError for unknown names, fields and versions."""
         allowed = ("version", *SLOTS, "order")
         unknown = set(data) - set(allowed)
         if unknown:
             raise UserError("recipe", ", ".join(sorted(unknown)), f"made of the keys {', '.join(allowed)}")
         _check_version("recipe.version", data.get("version"), RECIPE_VERSION)
-        parts = {slot: _method_from_json(slot, data.get(slot)) for slot in SLOTS}
-        return cls(**parts, order=data.get("order"))
+        methods = {slot: _method_from_json(slot, data.get(slot)) for slot in SLOTS}
+        return cls(**methods, order=data.get("order"))  # type: ignore[arg-type]
 
     @classmethod
     def from_config(
         cls,
-        prune: Mapping[str, Any] | None = None,
-        quantize: Mapping[str, Any] | None = None,
+        prune: Mapping[str, Plain] | None = None,
+        quantize: Mapping[str, Plain] | None = None,
         *,
         order: Sequence[str] | None = None,
-        **groups: Mapping[str, Any] | None,
+        **groups: Mapping[str, Plain] | None,
     ) -> Recipe:
         """The recipe of the configuration groups named after the slots, and of the key ``order``.
 
@@ -146,18 +147,18 @@ class Recipe:
         given = {"prune": prune, "quantize": quantize, **groups}
         return cls(**{slot: _method_from_config(slot, given.get(slot)) for slot in SLOTS}, order=order)
 
-    def to_config(self) -> dict[str, Any]:
+    def to_config(self) -> dict[str, Plain]:
         """The configuration of the recipe: ``prune``, ``quantize`` and ``recover`` always, the rest where it is used.
 
         An absent group is one that is ``none``, whatever the defaults of ``conf/`` are, and an absent order is that of
         ``has_first_form``; so nothing is left to defaults, and cells from before there were more slots keep their ids.
         """
-        config: dict[str, Any] = {}
+        config: dict[str, Plain] = {}
         # First what cells have always had first.
         for slot in ("recover", *(slot for slot in SLOTS if slot != "recover")):
-            part: Part | None = getattr(self, slot)
-            if part is not None:
-                config[slot] = {key: value for key, value in part.to_json().items() if key != "version"}
+            method: Method | None = getattr(self, slot)
+            if method is not None:
+                config[slot] = {key: value for key, value in method.to_json().items() if key != "version"}
             elif slot in CONFIG_GROUPS:
                 config[slot] = {"name": "none"}
         if not self.has_first_form:
@@ -179,19 +180,19 @@ class Recipe:
         return order
 
 
-def _method_from_json(slot: str, data: Mapping[str, Any] | None) -> Part | None:
+def _method_from_json(slot: str, data: Plain) -> Method | None:
     if data is None:
         return None
-    _check_is_group(slot, data)
-    kind = _method_named(slot, data.get("name"))
-    _check_version(f"{slot}.version", data.get("version"), kind.version)
-    return _build(kind, {key: value for key, value in data.items() if key not in ("name", "version")})
+    group = _checked_group(slot, data)
+    kind = _method_named(slot, group.get("name"))
+    _check_version(f"{slot}.version", group.get("version"), kind.version)
+    return _build(kind, {key: value for key, value in group.items() if key not in ("name", "version")})
 
 
-def _method_from_config(slot: str, group: Mapping[str, Any] | None) -> Part | None:
-    if group is None:
+def _method_from_config(slot: str, data: Mapping[str, Plain] | None) -> Method | None:
+    if data is None:
         return None
-    _check_is_group(slot, group)
+    group = _checked_group(slot, data)
     given = {key: value for key, value in group.items() if key != "name"}
     if group.get("name") == "none":
         for key in given:
@@ -204,18 +205,19 @@ def _method_from_config(slot: str, group: Mapping[str, Any] | None) -> Part | No
     return None if _is_disabled(kind, values) else _build(kind, values)
 
 
-def _check_is_group(slot: str, group: Any) -> None:
-    if not isinstance(group, Mapping):
-        raise UserError(slot, group, f"a name with its fields, such as {{name: {next(iter(METHODS[slot]))}, ...}}")
+def _checked_group(slot: str, data: Plain | Mapping[str, Plain]) -> Mapping[str, Plain]:
+    if not isinstance(data, Mapping):
+        raise UserError(slot, data, f"a name with its fields, such as {{name: {next(iter(METHODS[slot]))}, ...}}")
+    return data
 
 
-def _method_named(slot: str, name: Any) -> type[Part]:
+def _method_named(slot: str, name: object) -> type[Method]:
     if not isinstance(name, str) or name not in METHODS[slot]:
         raise UserError(f"{slot}.name", name, f"one of none, {_names(slot)}")
     return METHODS[slot][name]
 
 
-def _check_fields(kind: type[Part], given: Mapping[str, object]) -> None:
+def _check_fields(kind: type[Method], given: Mapping[str, object]) -> None:
     allowed = [item.name for item in fields(kind)]
     for key in given:
         if key not in allowed:
@@ -224,25 +226,25 @@ def _check_fields(kind: type[Part], given: Mapping[str, object]) -> None:
             )
 
 
-def _is_disabled(kind: type[Part], values: Mapping[str, object]) -> bool:
+def _is_disabled(kind: type[Method], values: Mapping[str, object]) -> bool:
     return bool(kind.disabled_by) and all(
         is_real(values.get(key)) and values[key] == value for key, value in kind.disabled_by.items()
     )
 
 
-def _build(kind: type[Part], given: Mapping[str, object]) -> Part:
+def _build(kind: type[Method], given: Mapping[str, object]) -> Method:
     _check_fields(kind, given)
     # A field without default that is missing becomes None, so that the method itself says what it needs.
     needed = {item.name: None for item in fields(kind) if item.default is MISSING}
     return kind(**{**needed, **given})
 
 
-def _check_version(key: str, found: Any, known: int) -> None:
-    if not is_integer(found) or not 1 <= found <= known:
-        raise UserError(key, found, f"a version from 1 to {known}")
+def _check_version(key: str, version: object, known: int) -> None:
+    if not is_integer(version) or not 1 <= version <= known:
+        raise UserError(key, version, f"a version from 1 to {known}")
 
 
-def _read(value: Any, kind: Any) -> Any:
+def _read(value: Plain, kind: object) -> Plain:
     """A YAML value as ``kind`` where that loses nothing; otherwise as it came, for the method to refuse."""
     kind = next((part for part in get_args(kind) if part in _READERS), kind)  # int | None is read as int
     if kind is int and isinstance(value, float) and value.is_integer():
@@ -255,7 +257,7 @@ def _read(value: Any, kind: Any) -> Any:
         return value
 
 
-_READERS: dict[Any, Callable[[str], Any]] = {
+_READERS: dict[object, Callable[[str], Plain]] = {
     float: float,
     int: int,
     bool: {"true": True, "false": False}.__getitem__,

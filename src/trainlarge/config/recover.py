@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from trainlarge.config.method import Part, is_real, method
+from trainlarge.config.method import Method, is_real, method, normalize
 
 LR_SHARE = 1.0
 """Peak learning rate as a share of the parent's, where none is given: at every sparsity and length that was tried, the
@@ -17,7 +17,7 @@ _LENGTH = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*(steps?|parent)\s*", re.I
 
 
 @dataclass(frozen=True)
-class Recovery(Part):
+class Recovery(Method):
     """What methods share that continue training.
 
     They train on the task, the data, the batch and the optimizer settings of the parent, the train cell that made the
@@ -34,11 +34,9 @@ class Recovery(Part):
     def __post_init__(self) -> None:
         length = _length(self.budget)
         self.require("budget", length is not None, ALLOWED)
-        object.__setattr__(self, "budget", length)
-        self.require(
-            "lr", self.lr is None or (is_real(self.lr) and 0 < self.lr < math.inf), "a positive number or null"
-        )
-        object.__setattr__(self, "lr", None if self.lr is None else float(self.lr))
+        is_valid = self.lr is None or (is_real(self.lr) and 0 < self.lr < math.inf)
+        self.require("lr", is_valid, "a positive number or null")
+        normalize(self, budget=length, lr=None if self.lr is None else float(self.lr))
 
     @property
     def is_share(self) -> bool:

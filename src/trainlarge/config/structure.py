@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
-from trainlarge.config.method import Part, is_integer, is_real, method, normalize
+from trainlarge.config.method import Method, is_integer, is_real, method, normalize
 
 Importance = Literal["weight", "gradient"]
 
 
 @dataclass(frozen=True)
-class Units(Part):
+class Units(Method):
     """What heads and neurons share: units that lie side by side in each layer, the least important removed.
 
     ``importance: weight`` is the product of the norms of what leads into a unit and out of it, which needs no data.
@@ -77,7 +77,7 @@ CHOICES: tuple[str, ...] = get_args(Choice)
 
 @method("structure", "layers")
 @dataclass(frozen=True)
-class Layers(Part):
+class Layers(Method):
     """Remove whole layers (Sajjad et al. 2020, *Poor Man's BERT*, arXiv 2004.03844), without retraining.
 
     Of N layers n = max(1, round(keep N)) stay. ``top`` removes the last ones, ``bottom`` the first ones, ``alternate``
@@ -110,7 +110,7 @@ class Layers(Part):
 
 @method("structure", "layer_list")
 @dataclass(frozen=True)
-class LayerList(Part):
+class LayerList(Method):
     """Keep the layers of a list, such as 1, 3, 5, 7, 9, 11 of 12 (XTC, Wu et al. 2022, arXiv 2206.01859)."""
 
     layers: tuple[int, ...]
@@ -121,10 +121,6 @@ class LayerList(Part):
         is_rising = bool(numbers) and list(numbers) == sorted(set(numbers)) and numbers[0] >= 0
         self.require("layers", is_rising, "a rising list of layer numbers from 0 up, at least one")
         normalize(self, layers=numbers)
-
-    def to_json(self) -> dict[str, object]:
-        """Plain data: the layers as a list."""
-        return {**super().to_json(), "layers": list(self.layers)}
 
     def summary(self) -> str:
         """Such as ``layers 1 3 5``."""

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trainlarge.config.method import Part, method, normalize
+from trainlarge.config.method import Method, method, normalize
 from trainlarge.config.structure import whole_numbers
 
 
 @method("vocabulary", "frequent")
 @dataclass(frozen=True)
-class Frequent(Part):
+class Frequent(Method):
     """Keep the tokens that are most frequent in the training split; ties by number.
 
     Source: Ganesh et al. 2021 (arXiv 2002.11985), section 3.7: 5,000 of 30,000 entries hold 94 % of the tokens.
@@ -40,7 +40,7 @@ class Frequent(Part):
 
 @method("vocabulary", "token_list")
 @dataclass(frozen=True)
-class TokenList(Part):
+class TokenList(Method):
     """Keep the tokens of a list, and the special ones."""
 
     tokens: tuple[int, ...]
@@ -51,10 +51,6 @@ class TokenList(Part):
         is_valid = bool(numbers) and len(set(numbers)) == len(numbers) and min(numbers) >= 0
         self.require("tokens", is_valid, "a list of token numbers from 0 up, each once, at least one")
         normalize(self, tokens=tuple(sorted(numbers)))
-
-    def to_json(self) -> dict[str, object]:
-        """Plain data: the tokens as a list."""
-        return {**super().to_json(), "tokens": list(self.tokens)}
 
     def summary(self) -> str:
         """Such as ``5000 listed tokens``."""

@@ -13,14 +13,14 @@ from trainlarge.compression import Compressed, Recipe, compress, load_packed, sa
 from trainlarge.compression.layout.encoder import find_encoder
 from trainlarge.compression.layout.tokens import TokenFacts, renumbered
 from trainlarge.config.factorize import FixedRank, LowRank
-from trainlarge.config.method import METHODS, Part
+from trainlarge.config.method import METHODS, Method
 from trainlarge.config.structure import CHOICES, Heads, LayerList, Layers, Neurons
 from trainlarge.config.vocabulary import Frequent, TokenList
 from trainlarge.models.families import FAMILIES
 
 from .conftest import DEPTH, HEADS, NEURONS, VOCABULARY, WIDTH, made
 
-PARTS: list[Part] = [
+PARTS: list[Method] = [
     *[Heads(0.5, importance=importance) for importance in ("weight", "gradient")],
     Heads(0.5, "global"),
     *[Neurons(0.3, importance=importance) for importance in ("weight", "gradient")],
@@ -36,7 +36,7 @@ PARTS: list[Part] = [
 
 
 @pytest.fixture(params=PARTS, ids=lambda part: part.describe())
-def part(request: pytest.FixtureRequest) -> Part:
+def part(request: pytest.FixtureRequest) -> Method:
     return request.param
 
 
@@ -50,7 +50,7 @@ def test_no_method_is_missing() -> None:
     assert {type(part) for part in PARTS} == known
 
 
-def test_logits_are_those_of_the_explicit_model(family: str, part: Part, tokens: Tensor, facts: TokenFacts) -> None:
+def test_logits_are_those_of_the_explicit_model(family: str, part: Method, tokens: Tensor, facts: TokenFacts) -> None:
     """In double precision: the function is the same, whatever the order of sums."""
     whole = made(family).double()
     compressed = _compressed(whole, part, tokens, facts)
@@ -65,7 +65,7 @@ def test_logits_are_those_of_the_explicit_model(family: str, part: Part, tokens:
 
 
 def test_a_file_gives_back_the_same_bits(
-    family: str, part: Part, tokens: Tensor, facts: TokenFacts, tmp_path: Path
+    family: str, part: Method, tokens: Tensor, facts: TokenFacts, tmp_path: Path
 ) -> None:
     compressed = _compressed(made(family), part, tokens, facts)
     save_packed(tmp_path / "packed", compressed)
@@ -77,7 +77,7 @@ def test_a_file_gives_back_the_same_bits(
         assert torch.equal(load_packed(tmp_path / "packed", made(family))(ids).logits, expected)
 
 
-def test_counts_are_those_of_the_formulas(family: str, part: Part, tokens: Tensor, facts: TokenFacts) -> None:
+def test_counts_are_those_of_the_formulas(family: str, part: Method, tokens: Tensor, facts: TokenFacts) -> None:
     whole = made(family)
     compressed = _compressed(whole, part, tokens, facts)
     before, after = whole.num_parameters(), compressed.sizes.parameters
@@ -110,7 +110,7 @@ def _removed(whole: PreTrainedModel, compressed: Compressed, ffn_matrices: int) 
     return removed
 
 
-def _compressed(whole: PreTrainedModel, part: Part, tokens: Tensor, facts: TokenFacts) -> Compressed:
+def _compressed(whole: PreTrainedModel, part: Method, tokens: Tensor, facts: TokenFacts) -> Compressed:
     batches = [{"input_ids": tokens, "labels": tokens}]
     return compress(whole, Recipe(**{part.slot: part}), calibration=batches, tokens=facts)
 
