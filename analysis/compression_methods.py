@@ -15,7 +15,7 @@ from typing import Any
 
 from trainlarge.compression.stored.packing import packed_header
 from trainlarge.config.recipe import Recipe
-from trainlarge.results.frames import find_study
+from trainlarge.results import find_study
 from trainlarge.sweep.store import CellFolder
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "compression_methods.md"

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 import made
+from trainlarge.results.analysis.seed_lines import SeedLines
 from trainlarge.results.document_losses import Sample
-from trainlarge.results.seed_lines import SeedLines
 
 AXIS = "model_seconds"
 

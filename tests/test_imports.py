@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 ORDER = ("config", "sweep", "machine", "data", "models", "tasks", "launch", "training", "compression", "commands")
 """A package knows those before it."""
 KNOWN = {name: {*ORDER[:place], "errors"} for place, name in enumerate(ORDER)}
-KNOWN["results"] = {"config", "sweep", "errors"}
+KNOWN["results"] = {"config", "sweep", "errors", "lazy_names"}
 KNOWN["tracking"] = {"config", "sweep", "machine", "results", "errors"}
 KNOWN["commands"] |= {"results", "tracking"}
 KNOWN["compression"] |= {"lazy_names"}

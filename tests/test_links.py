@@ -11,7 +11,7 @@ from trainlarge.config.tracking import WandbConfig
 from trainlarge.errors import UserError
 from trainlarge.machine.probe import StepTiming, kept
 from trainlarge.machine.step_time import Round
-from trainlarge.results.report import write_report
+from trainlarge.results.report.page import write_report
 from trainlarge.sweep.store import Study
 from trainlarge.tracking.mirror import mirror_study
 

@@ -16,7 +16,7 @@ import trainlarge.results
 for module in pkgutil.walk_packages(trainlarge.results.__path__, "trainlarge.results."):
     importlib.import_module(module.name)
 from trainlarge.results.frames import load_study
-from trainlarge.results.report import write_report
+from trainlarge.results.report.page import write_report
 frames = load_study(sys.argv[1])
 print(len(frames.cells), len(frames.curves), len(frames.compression), write_report(sys.argv[1]))
 others = ("trainlarge.training", "trainlarge.compression", "trainlarge.tasks", "trainlarge.launch")

@@ -6,12 +6,19 @@ import sys
 import pytest
 
 import trainlarge
+from trainlarge import results
 
 
 @pytest.mark.parametrize("name", trainlarge.__all__)
 def test_every_exported_name_is_there(name: str) -> None:
     assert getattr(trainlarge, name).__name__ == name
     assert name in dir(trainlarge)
+
+
+@pytest.mark.parametrize("name", [name for name in results.__all__ if name != "COLUMNS"])
+def test_every_exported_name_of_results_is_there(name: str) -> None:
+    assert getattr(results, name).__name__ == name
+    assert name in dir(results)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
@@ -24,6 +31,8 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     [
         ("import trainlarge", "pandas numpy torch hydra matplotlib"),
         ("from trainlarge import load_study", "torch transformers matplotlib wandb"),
+        ("import trainlarge.results", "pandas numpy matplotlib"),
+        ("from trainlarge.results import frontier", "torch matplotlib"),
     ],
 )
 def test_importing_brings_nothing_that_is_not_needed(code: str, absent: str) -> None:

@@ -11,12 +11,12 @@ import pytest
 
 from trainlarge.config.metric import Metric
 from trainlarge.config.task import TASKS, TaskConfig
-from trainlarge.results.evidence import Evidence
-from trainlarge.results.figures import bytes_figure, increase_figure, size_figure
-from trainlarge.results.findings import findings
+from trainlarge.results.analysis.evidence import Evidence
+from trainlarge.results.analysis.frontier import frontier, leaders
 from trainlarge.results.frames import StudyFrames
-from trainlarge.results.frontier import frontier, leaders
-from trainlarge.results.report_tables import tables
+from trainlarge.results.report.figures import bytes_figure, increase_figure, size_figure
+from trainlarge.results.report.findings import findings
+from trainlarge.results.report.tables import tables
 from trainlarge.results.scores import ANY_TASK, score_text, scores
 
 

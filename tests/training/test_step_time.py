@@ -18,8 +18,8 @@ from trainlarge.machine import step_time
 from trainlarge.machine.probe import StepTiming, settle
 from trainlarge.machine.step_time import Round, StepTimer, Window, estimated, is_settled
 from trainlarge.results.comparable import timed
-from trainlarge.results.findings import findings, summary
 from trainlarge.results.frames import load_study
+from trainlarge.results.report.findings import findings, summary
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study

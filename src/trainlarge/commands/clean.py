@@ -11,7 +11,7 @@ from trainlarge.commands.cleanup import KINDS, Removable, Wanted, find_removable
 from trainlarge.commands.studies import existing_study
 from trainlarge.commands.terminal import console, table
 from trainlarge.errors import UserError
-from trainlarge.results.axes import prefixed_text
+from trainlarge.results.units import prefixed_text
 from trainlarge.sweep.store import Study
 
 _WORDS = {

@@ -21,7 +21,7 @@ from trainlarge.launch.check import launcher_for
 from trainlarge.launch.launcher import Forecast
 from trainlarge.machine.environment import make_threads_yield
 from trainlarge.machine.resources import Resources
-from trainlarge.results.axes import counted_text, prefixed_text, seconds_text
+from trainlarge.results.units import counted_text, prefixed_text, seconds_text
 from trainlarge.sweep.cell import canonical_json
 from trainlarge.sweep.plan import NO_CELLS, Plan, look_ahead, make_cells
 from trainlarge.sweep.stages import STAGES

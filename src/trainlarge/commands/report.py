@@ -6,7 +6,7 @@ import argparse
 
 from trainlarge.commands.call import Call
 from trainlarge.commands.studies import existing_study
-from trainlarge.results.report import write_report
+from trainlarge.results.report.page import write_report
 from trainlarge.sweep.store import Study
 
 

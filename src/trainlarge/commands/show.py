@@ -12,8 +12,8 @@ import yaml
 from trainlarge.commands.call import Call
 from trainlarge.commands.rerun import rerun_command
 from trainlarge.errors import UserError
-from trainlarge.results.axes import AXES, significant
 from trainlarge.results.scores import task_scores
+from trainlarge.results.units import AXES, significant
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.proof import FILES, DamagedFileError, damage
 from trainlarge.sweep.records import RECORDS, meanings

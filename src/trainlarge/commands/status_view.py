@@ -12,7 +12,7 @@ from rich.text import Text
 from trainlarge.commands.status import KINDS, STALE, CellState, StudyState, read_state, status_json
 from trainlarge.commands.terminal import table
 from trainlarge.launch.registry import launcher_class
-from trainlarge.results.axes import seconds_text
+from trainlarge.results.units import seconds_text
 from trainlarge.sweep.status import State
 from trainlarge.sweep.step_times import missed_in_words
 from trainlarge.sweep.store import Study

@@ -1,4 +1,4 @@
-"""Names for what a study compares: shapes, and whatever else it varies."""
+"""What a study compares: names for shapes and whatever else it varies, their order, and their last common budget."""
 
 from __future__ import annotations
 
@@ -32,6 +32,20 @@ def name_series(configs: Iterable[dict[str, Any]]) -> pd.DataFrame:
     shape = _join(shape, _label(leaves, [name for name in names if name.startswith("arch.")]))
     variant = _label(leaves, [name for name in names if not name.startswith("arch.")])
     return pd.DataFrame({"shape": shape, "variant": variant, "series": _join(shape, variant)})
+
+
+def by_size(frame: pd.DataFrame) -> list[str]:
+    """Series from the smallest to the largest."""
+    sizes = frame.groupby("series")["parameters"].first().reset_index()
+    return list(sizes.sort_values(["parameters", "series"])["series"])
+
+
+def last_budget(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the largest budget that all series have; of the one that most have, where none is common."""
+    budgets = frame.groupby(["budget_unit", "budget_value"])["series"].nunique().reset_index()
+    unit, value, _ = budgets.sort_values(["series", "budget_unit", "budget_value"]).iloc[-1]
+    is_last = frame["budget_unit"].eq(unit) & frame["budget_value"].eq(value)
+    return frame[is_last]
 
 
 def _leaves(values: list[Any], path: str = "", hidden: frozenset[str] = _NOT_COMPARED) -> dict[str, list[Any]]:

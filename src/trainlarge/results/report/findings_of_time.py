@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from trainlarge.results.comparable import missed
-from trainlarge.results.finding import Finding
+from trainlarge.results.report.finding import Finding
 
 DISTURBED_SHARE = 0.8
 """CPU time of the training thread over wall time below which other work ran on its core: 0.98 on a quiet machine."""

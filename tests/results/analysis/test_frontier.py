@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainlarge.results.analysis.frontier import crossings, envelope, frontier, leaders
 from trainlarge.results.frames import StudyFrames
-from trainlarge.results.frontier import crossings, envelope, frontier, leaders
 
 VALUES = st.integers(0, 6).map(float)
 

@@ -9,19 +9,20 @@ import pandas as pd
 import pytest
 
 import made
-from trainlarge.results.caveats import caveats
+from trainlarge.results.analysis.evidence import Evidence
 from trainlarge.results.document_losses import DocumentLosses, Sample
-from trainlarge.results.evidence import Evidence
-from trainlarge.results.finding import Finding, last_budget, listed
-from trainlarge.results.findings import findings, method, summary
-from trainlarge.results.findings_of_compression import (
+from trainlarge.results.frames import StudyFrames, load_study
+from trainlarge.results.report.caveats import caveats
+from trainlarge.results.report.finding import Finding, listed
+from trainlarge.results.report.findings import findings, method, summary
+from trainlarge.results.report.findings_of_compression import (
     beats_dense,
     compression_findings,
     equal_bytes,
     larger_loses_less,
     nearest_to_dense,
 )
-from trainlarge.results.findings_of_training import (
+from trainlarge.results.report.findings_of_training import (
     best_sizes,
     changed_places,
     clocks,
@@ -29,7 +30,7 @@ from trainlarge.results.findings_of_training import (
     per_step,
     training_findings,
 )
-from trainlarge.results.frames import StudyFrames, load_study
+from trainlarge.results.series import last_budget
 
 
 def texts(found: list[Finding], kind: bool) -> str:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from simulated import AXIS, simulated_lines
+from trainlarge.results.analysis.intervals import NO_DOCUMENTS, ONE_SEED, Difference, Estimate, Family, difference
+from trainlarge.results.analysis.seed_lines import SeedLines, pair_comparisons
 from trainlarge.results.document_losses import Sample
-from trainlarge.results.intervals import NO_DOCUMENTS, ONE_SEED, Difference, Estimate, Family, difference
-from trainlarge.results.seed_lines import SeedLines, pair_comparisons
 
 STUDIES = 200
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from trainlarge.results.t_distribution import quantile, two_sided_p
+from trainlarge.results.analysis.t_distribution import quantile, two_sided_p
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from trainlarge.results.axes import axis
-from trainlarge.results.frontier import SAME_POINT
+from trainlarge.results.analysis.frontier import SAME_POINT
+from trainlarge.results.units import axis
 from trainlarge.sweep.files import replacing
 
 INK, QUIET, GRID = "#222222", "#6b6b6b", "#e6e6e6"

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trainlarge.errors import UserError
-from trainlarge.results.figures import bytes_figure, increase_figure, size_figure, training_figure
 from trainlarge.results.frames import StudyFrames
 from trainlarge.results.recipes import same_task
-from trainlarge.results.style import colours, log_ticks, save, spread
+from trainlarge.results.report.figures import bytes_figure, increase_figure, size_figure, training_figure
+from trainlarge.results.report.style import colours, log_ticks, save, spread
 
 FIGURES: dict[str, Callable[[StudyFrames], Figure]] = {
     "seconds": lambda frames: training_figure(frames, "model_seconds"),

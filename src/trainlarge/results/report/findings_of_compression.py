@@ -9,13 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from trainlarge.results.axes import axis
-from trainlarge.results.evidence import Evidence
-from trainlarge.results.finding import Finding, by_size, last_budget, listed, runs, seeds_in_words
-from trainlarge.results.frontier import frontier
-from trainlarge.results.intervals import NO_DOCUMENTS, Difference, Estimate, above_zero, difference, number
-from trainlarge.results.loss_increases import Increases
+from trainlarge.results.analysis.evidence import Evidence
+from trainlarge.results.analysis.frontier import frontier
+from trainlarge.results.analysis.intervals import NO_DOCUMENTS, Difference, Estimate, above_zero, difference, number
+from trainlarge.results.analysis.loss_increases import Increases
 from trainlarge.results.recipes import is_dense
+from trainlarge.results.report.finding import Finding, listed, runs, seeds_in_words
+from trainlarge.results.series import by_size, last_budget
+from trainlarge.results.units import axis
 
 Costs = list[tuple[dict[Any, Any], Difference]]
 """Compressed models and what compression costs each."""

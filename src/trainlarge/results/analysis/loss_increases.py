@@ -15,13 +15,13 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from trainlarge.results.axes import axis
+from trainlarge.results.analysis.frontier import SAME_POINT
+from trainlarge.results.analysis.intervals import Difference, Estimate, difference
 from trainlarge.results.document_losses import Sample, Weights
-from trainlarge.results.finding import by_size
-from trainlarge.results.frontier import SAME_POINT
-from trainlarge.results.intervals import Difference, Estimate, difference
 from trainlarge.results.recipes import is_dense, recipe_family
 from trainlarge.results.scores import loss_of
+from trainlarge.results.series import by_size
+from trainlarge.results.units import axis
 
 DESTROYED = 2.0
 """A model counts as destroyed when its increase is this many times what breaks it (``Metric.broken``): who loses less

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainlarge.errors import UserError
-from trainlarge.results.critical_batch import best_rates, critical_batches, fit_critical_batch, steps_to_loss
+from trainlarge.results.analysis.critical_batch import best_rates, critical_batches, fit_critical_batch, steps_to_loss
 from trainlarge.results.frames import StudyFrames
 
 BATCHES = [512.0 * 2**power for power in range(8)]

@@ -9,15 +9,15 @@ from typing import Any
 import pandas as pd
 
 from trainlarge.config.metric import Metric
+from trainlarge.results.analysis.intervals import Difference, Family
+from trainlarge.results.analysis.loss_increases import Increases, increases
+from trainlarge.results.analysis.plateau import on_plateau
+from trainlarge.results.analysis.seed_lines import SeedLines, pair_comparisons
 from trainlarge.results.comparable import CLOCK_COLUMNS, CLOCKS, differences, on_axis, timed
 from trainlarge.results.document_losses import Sample
 from trainlarge.results.frames import StudyFrames
-from trainlarge.results.intervals import Difference, Family
-from trainlarge.results.loss_increases import Increases, increases
-from trainlarge.results.plateau import on_plateau
 from trainlarge.results.recipes import same_task
 from trainlarge.results.scores import loss_of
-from trainlarge.results.seed_lines import SeedLines, pair_comparisons
 
 TRAINING_AXES = ("model_seconds", "flops", "step")
 """What sizes are compared against."""

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from trainlarge.results.evidence import Evidence
-from trainlarge.results.finding import Finding, by_size, listed
-from trainlarge.results.findings_of_time import all_warm_up, budgets_missed, never_undisturbed
-from trainlarge.results.findings_of_training import clocks
-from trainlarge.results.intervals import number
-from trainlarge.results.plateau import frequency_loss_of, on_plateau
+from trainlarge.results.analysis.evidence import Evidence
+from trainlarge.results.analysis.intervals import number
+from trainlarge.results.analysis.plateau import frequency_loss_of, on_plateau
+from trainlarge.results.report.finding import Finding, listed
+from trainlarge.results.report.findings_of_time import all_warm_up, budgets_missed, never_undisturbed
+from trainlarge.results.report.findings_of_training import clocks
+from trainlarge.results.series import by_size
 
 
 def caveats(evidence: Evidence) -> list[Finding]:

@@ -8,10 +8,10 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from trainlarge.results.analysis.frontier import SAME_POINT, grid_points, lines
+from trainlarge.results.analysis.intervals import Difference, Estimate, difference
 from trainlarge.results.document_losses import Sample, Weights
-from trainlarge.results.finding import by_size
-from trainlarge.results.frontier import SAME_POINT, grid_points, lines
-from trainlarge.results.intervals import Difference, Estimate, difference
+from trainlarge.results.series import by_size
 
 Key = tuple[str, str, str, float]
 """Axis, two series in order of size, and a point of the axis: what is compared."""

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from trainlarge.results.analysis.t_distribution import quantile, two_sided_p
 from trainlarge.results.document_losses import Sample
-from trainlarge.results.t_distribution import quantile, two_sided_p
 
 LEVEL = 0.95
 """Probability that an interval covers the true difference; 1 - this is the error rate of all tests of a report."""

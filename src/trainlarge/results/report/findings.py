@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from trainlarge.results.caveats import caveats
+from trainlarge.results.analysis.evidence import Evidence
+from trainlarge.results.analysis.intervals import LEVEL, number
 from trainlarge.results.comparable import LOSS, differences
-from trainlarge.results.evidence import Evidence
-from trainlarge.results.finding import Finding
-from trainlarge.results.findings_of_compression import compression_findings
-from trainlarge.results.findings_of_training import training_findings
 from trainlarge.results.frames import StudyFrames
-from trainlarge.results.intervals import LEVEL, number
+from trainlarge.results.report.caveats import caveats
+from trainlarge.results.report.finding import Finding
+from trainlarge.results.report.findings_of_compression import compression_findings
+from trainlarge.results.report.findings_of_training import training_findings
 
 SUMMARY_SENTENCES = 4
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from trainlarge.errors import UserError
-from trainlarge.results.axes import axis, significant
+from trainlarge.results.units import axis, significant
 
 
 @pytest.mark.parametrize(

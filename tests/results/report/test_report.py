@@ -11,7 +11,7 @@ import pytest
 import made
 from trainlarge.errors import UserError
 from trainlarge.results.frames import load_study
-from trainlarge.results.report import write_report
+from trainlarge.results.report.page import write_report
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import Study
 

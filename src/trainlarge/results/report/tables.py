@@ -9,16 +9,16 @@ from typing import Any
 import pandas as pd
 
 from trainlarge.config.metric import Metric
-from trainlarge.results.axes import AXES, significant
+from trainlarge.results.analysis.evidence import Evidence
+from trainlarge.results.analysis.frontier import frontier
+from trainlarge.results.analysis.intervals import Difference, Estimate, difference, number
+from trainlarge.results.analysis.loss_increases import Increases
 from trainlarge.results.comparable import missed, timed
-from trainlarge.results.evidence import Evidence
-from trainlarge.results.finding import by_size
 from trainlarge.results.frames import StudyFrames
-from trainlarge.results.frontier import frontier
-from trainlarge.results.intervals import Difference, Estimate, difference, number
-from trainlarge.results.loss_increases import Increases
 from trainlarge.results.recipes import same_task
 from trainlarge.results.scores import loss_of, other_scores, score_text
+from trainlarge.results.series import by_size
+from trainlarge.results.units import AXES, significant
 
 _FACTS = (
     "device_name", "precision", "threads", "attention", "forward", "compile", "strategy", "data", "data_fingerprint",

@@ -8,14 +8,15 @@ from itertools import pairwise
 
 import pandas as pd
 
-from trainlarge.results.axes import Axis, axis
+from trainlarge.results.analysis.evidence import Evidence
+from trainlarge.results.analysis.frontier import crossings
+from trainlarge.results.analysis.intervals import Difference, number
+from trainlarge.results.analysis.plateau import frequency_loss_of, on_plateau
+from trainlarge.results.analysis.seed_lines import SeedLines, spans
 from trainlarge.results.comparable import CLOCKS, differences, on_axis, timed
-from trainlarge.results.evidence import Evidence
-from trainlarge.results.finding import Finding, by_size, listed, runs, seeds_in_words
-from trainlarge.results.frontier import crossings
-from trainlarge.results.intervals import Difference, number
-from trainlarge.results.plateau import frequency_loss_of, on_plateau
-from trainlarge.results.seed_lines import SeedLines, spans
+from trainlarge.results.report.finding import Finding, listed, runs, seeds_in_words
+from trainlarge.results.series import by_size
+from trainlarge.results.units import Axis, axis
 
 DISTURBED = 1.15
 """Ratio between the largest and the smallest ``disturbance`` of cells from which on their clocks are doubtful."""

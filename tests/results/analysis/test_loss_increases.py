@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from trainlarge.config.recipe import SLOTS
+from trainlarge.results.analysis.loss_increases import DENSE_LOSS, STEPS, TIME, Increases, increases
 from trainlarge.results.document_losses import Sample
-from trainlarge.results.loss_increases import DENSE_LOSS, STEPS, TIME, Increases, increases
 from trainlarge.results.recipes import keeps_shapes, recipe_family
 
 SIZES = {"small": 1_000, "middle": 4_000, "large": 16_000}

@@ -10,15 +10,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
 from trainlarge.errors import UserError
-from trainlarge.results.axes import axis
+from trainlarge.results.analysis.frontier import envelope, frontier
+from trainlarge.results.analysis.plateau import frequency_loss_of
 from trainlarge.results.comparable import check_clocks, check_comparable, missed, on_axis
-from trainlarge.results.finding import last_budget
 from trainlarge.results.frames import StudyFrames
-from trainlarge.results.frontier import envelope, frontier
-from trainlarge.results.plateau import frequency_loss_of
 from trainlarge.results.recipes import is_dense, keeps_shapes, same_task
+from trainlarge.results.report.style import (
+    FRONTIER,
+    INK,
+    QUIET,
+    colours,
+    figure_of,
+    label_ends,
+    line_styles,
+    log_axis,
+    note,
+)
 from trainlarge.results.scores import axis_label, direction, loss_of, scores
-from trainlarge.results.style import FRONTIER, INK, QUIET, colours, figure_of, label_ends, line_styles, log_axis, note
+from trainlarge.results.series import last_budget
+from trainlarge.results.units import axis
 
 NEAR = 0.35
 """The loss of token frequencies is drawn if it is at most this share of the axis above it."""

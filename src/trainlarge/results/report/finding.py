@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -30,20 +28,6 @@ def listed(words: Iterable[str]) -> str:
 def seeds_in_words(count: int) -> str:
     """``one seed``, ``2 seeds``."""
     return "one seed" if count == 1 else f"{count} seeds"
-
-
-def by_size(frame: pd.DataFrame) -> list[str]:
-    """Series from the smallest to the largest."""
-    sizes = frame.groupby("series")["parameters"].first().reset_index()
-    return list(sizes.sort_values(["parameters", "series"])["series"])
-
-
-def last_budget(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the largest budget that all series have; of the one that most have, where none is common."""
-    budgets = frame.groupby(["budget_unit", "budget_value"])["series"].nunique().reset_index()
-    unit, value, _ = budgets.sort_values(["series", "budget_unit", "budget_value"]).iloc[-1]
-    is_last = frame["budget_unit"].eq(unit) & frame["budget_value"].eq(value)
-    return frame[is_last]
 
 
 def runs(labels: Sequence[str]) -> list[tuple[str, int, int]]:

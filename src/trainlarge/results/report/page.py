@@ -12,15 +12,15 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 
+from trainlarge.results.analysis.evidence import Evidence
 from trainlarge.results.comparable import CLOCKS, LOSS, differences, missed, timed
-from trainlarge.results.evidence import Evidence
-from trainlarge.results.figures import bytes_figure, increase_figure, size_figure, training_figure
-from trainlarge.results.findings import findings, summary
 from trainlarge.results.frames import StudyFrames, find_study, load_study
 from trainlarge.results.recipes import keeps_shapes, same_task
-from trainlarge.results.report_tables import facts, tables
+from trainlarge.results.report.figures import bytes_figure, increase_figure, size_figure, training_figure
+from trainlarge.results.report.findings import findings, summary
+from trainlarge.results.report.style import save
+from trainlarge.results.report.tables import facts, tables
 from trainlarge.results.scores import scores
-from trainlarge.results.style import save
 from trainlarge.sweep.files import make_folder, replacing, write_text
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.status import State
@@ -181,10 +181,10 @@ def _errors(study: Study) -> list[str]:
 
 def _template() -> Any:
     environment = Environment(
-        loader=PackageLoader("trainlarge.results", "."),
+        loader=PackageLoader("trainlarge.results.report", "."),
         autoescape=select_autoescape(("html", "j2")),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2")
+    return environment.get_template("page.html.j2")

@@ -1,0 +1,26 @@
+# The public names of trainlarge.results, each with the module that defines it. This is the only list of them.
+from trainlarge.results.analysis.critical_batch import CriticalBatch as CriticalBatch
+from trainlarge.results.analysis.critical_batch import best_rates as best_rates
+from trainlarge.results.analysis.critical_batch import critical_batches as critical_batches
+from trainlarge.results.analysis.critical_batch import fit_critical_batch as fit_critical_batch
+from trainlarge.results.analysis.critical_batch import steps_to_loss as steps_to_loss
+from trainlarge.results.analysis.evidence import Evidence as Evidence
+from trainlarge.results.analysis.frontier import crossings as crossings
+from trainlarge.results.analysis.frontier import frontier as frontier
+from trainlarge.results.analysis.frontier import leaders as leaders
+from trainlarge.results.columns import COLUMNS as COLUMNS
+from trainlarge.results.frames import StudyFrames as StudyFrames
+from trainlarge.results.frames import find_study as find_study
+from trainlarge.results.frames import load_study as load_study
+from trainlarge.results.report.figures import bytes_figure as bytes_figure
+from trainlarge.results.report.figures import increase_figure as increase_figure
+from trainlarge.results.report.figures import size_figure as size_figure
+from trainlarge.results.report.figures import training_figure as training_figure
+from trainlarge.results.report.finding import Finding as Finding
+from trainlarge.results.report.findings import findings as findings
+from trainlarge.results.report.findings_of_compression import compression_findings as compression_findings
+from trainlarge.results.report.findings_of_training import best_sizes as best_sizes
+from trainlarge.results.report.findings_of_training import changed_places as changed_places
+from trainlarge.results.report.findings_of_training import not_overtaken as not_overtaken
+from trainlarge.results.report.findings_of_training import per_step as per_step
+from trainlarge.results.report.page import write_report as write_report

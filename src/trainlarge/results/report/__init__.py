@@ -1,0 +1,1 @@
+"""What is written for readers: the page, its sentences, figures and tables."""
