@@ -53,9 +53,9 @@ def main() -> None:
     options = parser.parse_args()
     study = find_study(options.study)
     done = [folder for folder in study.folders("compress") if folder.is_done()]
-    records = {folder: folder.record() for folder in done}
+    records = {folder: folder.record_data() for folder in done}
     [dense] = [record for record in records.values() if record["description"] == "dense"]
-    parent = study.folder("train", dense["parent"]).record()
+    parent = study.folder("train", dense["parent"]).record_data()
     options.to.write_text(_header(dense, parent, records) + "\n".join(_tables(records, dense)) + "\n", encoding="utf-8")
     print(options.to)
 

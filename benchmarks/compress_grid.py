@@ -139,7 +139,7 @@ def _loop(study: Study, run: CheckpointRun, grid: Grid, sample: Grid) -> dict[st
     rows = batch_rows(run.model, inputs.shape[1])
     found = losses(run.parent.folder, sample, inputs, labels, rows)
     seconds = (time.perf_counter() - started) / len(sample) * len(grid)
-    records = [folder.record() for folder in study.folders("compress")]
+    records = [folder.record_data() for folder in study.folders("compress")]
     ours = {(record["sparsity"], record["bits"]): record["loss"] for record in records}
     difference = max(abs(ours[point] - loss) for point, loss in zip(sample, found, strict=True))
     return {"loop": seconds, "difference": difference}

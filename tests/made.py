@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from hydra import compose, initialize_config_dir
 
+from trainlarge.config.group import Plain
 from trainlarge.config.plain import to_plain
 from trainlarge.config.prune import Magnitude
 from trainlarge.config.quantize import Uniform
@@ -76,10 +77,10 @@ def make_study(
     for stage in ("train", "compress") if not documents else ():
         for folder in study.folders(stage):
             folder.document_losses.unlink()
-            record = folder.record()
+            record = folder.record_data()
             for key in ("token_frequency_loss", "evaluation_documents", "effective_documents"):
                 record["data"].pop(key, None)
-            folder.write_record(
+            folder.write_record_data(
                 {key: value for key, value in record.items() if not key.endswith("document_standard_error")}
             )
     return study
@@ -100,7 +101,7 @@ def finish_train_cell(study: Study, cell: Cell, shape: tuple[int, int], budget: 
     record = {**train_record(cell, shape, rows), **changes}
     if record["loss"] is not None:
         folder.write_document_losses(document_file(record, loss=record["loss"]))
-    folder.write_record(record)
+    folder.write_record_data(record)
     folder.write_status(Status(State.DONE, attempts=1))
     return folder
 
@@ -115,10 +116,10 @@ def make_compress_cell(
     cell = Cell("compress", replace(config, data=None, task=None))
     folder = study.folder("compress", cell.id)
     folder.freeze(cell)
-    record = compress_record(cell, parent.record(), sparsity, bits)
+    record = compress_record(cell, parent.record_data(), sparsity, bits)
     losses = {key: record[key] for key in ("loss", "dense_loss")}
-    folder.write_document_losses(document_file(parent.record(), **losses))
-    folder.write_record(record)
+    folder.write_document_losses(document_file(parent.record_data(), **losses))
+    folder.write_record_data(record)
     folder.write_status(Status(State.DONE, attempts=1))
     return folder
 
@@ -249,6 +250,11 @@ def compress_record(cell: Cell, parent: dict[str, Any], sparsity: float, bits: i
         "data": {key: parent["data"][key] for key in ("fingerprint", "evaluation_fingerprint")},
         "environment": ENVIRONMENT, "provenance": provenance("compress"), "config": to_plain(cell.config),
     }  # fmt: skip
+
+
+def bare_record(cell_id: str, **values: Plain) -> dict[str, Plain]:
+    """As little as a record must have."""
+    return {"cell": cell_id, **values, "data": {}, "environment": {}, "provenance": {}, "config": {}}
 
 
 def provenance(stage: str) -> dict[str, Any]:

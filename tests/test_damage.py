@@ -121,7 +121,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, tiny_overrides: list[str]) -> 
         patched.setenv("TRAINLARGE_STUDIES", str(root))
         assert main(train(common, 15, 30)) == 0
         study = Study.named("tiny", root)
-        parent = next(folder.id for folder in study.folders("train") if folder.record()["step"] == 30)
+        parent = next(folder.id for folder in study.folders("train") if folder.record_data()["step"] == 30)
         for command in (compress(parent, 8), ["report", "tiny"], ["sync", "tiny"]):
             assert main(command) == 0, command
         yield Lab(root, common, parent, [folder.id for stage in STAGES for folder in study.folders(stage)])

@@ -134,14 +134,14 @@ def parent_of(lab: Lab, study: Study) -> CellFolder:
 
 def another_recipe(lab: Lab, study: Study, scratch: Path) -> Any:
     [path] = run(study, "compress", lab.other)
-    record = CellFolder(str(path)).record()
+    record = CellFolder(str(path)).record_data()
     return record["loss"], record["dense_loss"], record["files"]["packed.safetensors"]
 
 
 def larger_budget(lab: Lab, study: Study, scratch: Path) -> Any:
     [path] = run(study, "train", lab.larger)
     folder = CellFolder(str(path))
-    return folder.record()["loss"], [row["loss"] for row in folder.metrics()]
+    return folder.record_data()["loss"], [row["loss"] for row in folder.metrics()]
 
 
 def states(lab: Lab, study: Study, scratch: Path) -> Any:

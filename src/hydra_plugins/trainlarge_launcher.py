@@ -66,5 +66,5 @@ def _job_return(outcome: Outcome, cell_id: str, overrides: Sequence[str]) -> Job
         # A sweeper that stops at a failure raises this, so that it reaches the command as from our own sweeper.
         return JobReturn(overrides=list(overrides), status=JobStatus.FAILED, _return_value=CellsFailedError(outcome))
     folder = outcome.study.folder(outcome.plan.stage, cell_id)
-    loss = None if outcome.is_submitted else folder.record()["loss"]
+    loss = None if outcome.is_submitted else folder.record().scores.get("loss")
     return JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=loss)

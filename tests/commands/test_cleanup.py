@@ -78,7 +78,7 @@ def test_states_of_an_unfinished_trunk_stay(study: Study) -> None:
     assert kinds(study) == {}
     other = made.train_cell("made", (64, 2), "30 s")
     study.folder("train", other.id).freeze(other)
-    study.folder("train", cell.id).write_record({"cell": cell.id})
+    study.folder("train", cell.id).write_record_data(made.bare_record(cell.id))
     study.folder("train", cell.id).write_status(Status(State.DONE))
     assert kinds(study) == {"states": 3000}, "another trunk that is unfinished does not matter"
 
@@ -145,7 +145,7 @@ def test_states_of_recovery_stay_until_all_recipes_that_share_it_are_done(study:
     folders[1].clear_result()
     assert "states" not in kinds(study)
     folders[1].write_status(Status(State.DONE))
-    folders[1].write_record(folders[0].record())
+    folders[1].write_record_data(folders[0].record_data())
     assert kinds(study)["states"] == 500 == free_all(study)
 
 

@@ -38,7 +38,7 @@ def estimate_of(study: Study, stage: str, configs: list[StageConfig], redo: bool
 def test_numbers_are_those_of_the_records(tiny: Tiny, study: Study, run_here: RunHere, schedule: str) -> None:
     configs = [tiny(f"budget={budget}", f"schedule={schedule}") for budget in ("30 steps", "1e4 tokens", "0.5 s")]
     foreseen = estimate_of(study, "train", configs)
-    records = {folder.id: folder.record() for folder in run_here("train", configs)}
+    records = {folder.id: folder.record_data() for folder in run_here("train", configs)}
     in_seconds = {cell for cell, record in records.items() if record["config"]["budget"].endswith(" s")}
     assert not estimate_of(study, "train", configs).jobs
     for job in foreseen.jobs:
@@ -69,7 +69,7 @@ def test_what_saved_states_spare_is_not_counted(tiny: Tiny, study: Study, run_he
     run_here("train", [small])
     [job] = estimate_of(study, "train", [small, large]).jobs
     assert (job.steps, job.spared_steps) == (400 - 80, 80), "the trunk goes on from where the first branch left it"
-    [record] = [folder.record() for folder in run_here("train", [large])]
+    [record] = [folder.record_data() for folder in run_here("train", [large])]
     assert record["resumed_at"] == [80] and job.flops == 320 * record["flops"] // record["step"]
     [half] = estimate_of(study, "train", [tiny("budget=40 steps")]).jobs
     assert half.spared_steps == 0, "no state is early enough"

@@ -47,7 +47,7 @@ def test_a_plan_writes_nothing_and_the_command_does_what_it_says(
     assert (plan["cells"], plan["done"], len(plan["jobs"]), plan["total"]["seconds"]) == (4, 0, 2, None)
     assert main(["train", "-m", *sweep, "workers=2"]) == 0
     foreseen = {cell["cell"]: cell["flops"] for job in plan["jobs"] for cell in job["cells"]}
-    assert foreseen == {folder.id: folder.record()["flops"] for folder in study.folders("train")}
+    assert foreseen == {folder.id: folder.record_data()["flops"] for folder in study.folders("train")}
     before = listing(tmp_path)
     more = planned([*sweep, "seed=0,1", "workers=2"], capfd)
     assert (more["cells"], more["done"], len(more["jobs"])) == (8, 4, 2)

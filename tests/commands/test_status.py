@@ -163,7 +163,7 @@ def test_watching_ends_when_all_is_done(mixed: Study, monkeypatch: pytest.Monkey
         nonlocal looks
         looks += 1
         for folder in mixed.folders("train"):
-            folder.write_record({"cell": folder.id})
+            folder.write_record_data(made.bare_record(folder.id))
             folder.write_status(Status(State.DONE))
 
     monkeypatch.setattr(status_view.time, "sleep", sleep)

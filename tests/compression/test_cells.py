@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+import made
 from trainlarge.cli import main
 from trainlarge.compression import load_packed
 from trainlarge.compression.cells import STAGE
@@ -43,7 +44,7 @@ def trained(study: Study, tiny: Compose) -> CellFolder:
     [cell] = make_cells("train", [tiny("arch.depth=2")])
     folder = study.folder("train", cell.id)
     folder.freeze(cell)
-    folder.write_record({"cell": cell.id})
+    folder.write_record_data(made.bare_record(cell.id))
     folder.write_status(Status(State.DONE))
     return folder
 
@@ -145,7 +146,7 @@ def test_a_sweep_over_structures(
     # Without heads removed both importances are the same cell.
     assert len(folders) == 2 + 4 + 2 + 1
     for folder in folders:
-        record, model = folder.record(), load_packed(folder.packed)
+        record, model = folder.record_data(), load_packed(folder.packed)
         assert record["parameters"] == model.num_parameters()
         assert record["file_bytes"] == folder.packed.stat().st_size
         assert Recipe.from_json(record["recipe"]) == folder.cell().as_compress.recipe

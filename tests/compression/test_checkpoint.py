@@ -74,7 +74,7 @@ def test_a_folder_is_compressed_in_one_command(study: Study, folder: Path, text:
     recipes = ["structure=heads", "structure.keep=0.5", "vocabulary=frequent", "vocabulary.size=20", "tracking=none"]
     assert main(["compress", f"checkpoint={folder}", *text, *recipes, "quantize.bits=8"]) == 0
     [cell] = study.folders("compress")
-    record = cell.record()
+    record = cell.record_data()
     assert record["parent"] == cell.cell().as_compress.checkpoint_digest
     assert load_packed(cell.packed).num_parameters() == record["parameters"]
     assert record["unknown_share"] > 0
@@ -102,7 +102,7 @@ def test_an_encoder_decoder_that_fills_masks(
                ["prune=wanda", "prune.sparsity=0.5"], ["quantize.bits=8", "activations=static"],
                ["vocabulary=frequent", "vocabulary.size=20"], ["structure=heads", "structure.keep=0.5"]]  # fmt: skip
     *cells, vocabulary, heads = run_here("compress", [compose("compress", *common, *recipe) for recipe in recipes])
-    records = [cell.record() for cell in cells]
+    records = [cell.record_data() for cell in cells]
     assert records[0]["loss_increase"] == 0 and len({record["loss"] for record in records}) == len(records)
     for cell, record in zip(cells, records, strict=True):
         model = load_packed(cell.packed)
@@ -170,10 +170,10 @@ def test_each_text_of_a_sweep_evaluates_its_own_cells(
     assert [len(job.cell_ids) for job in look_ahead(study, "compress", make_cells("compress", recipes)).jobs] == [2]
     assert len(look_ahead(study, "compress", make_cells("compress", configs)).jobs) == len(configs)
     together = run_here("compress", configs)
-    found = [cell.record() for cell in together]
+    found = [cell.record_data() for cell in together]
     for cell in together:
         shutil.rmtree(cell.path)
-    alone = [run_here("compress", [config])[0].record() for config in configs]
+    alone = [run_here("compress", [config])[0].record_data() for config in configs]
     facts = ("loss", "data", "dense_loss")
     assert [[record[fact] for fact in facts] for record in found] == [
         [record[key] for key in facts] for record in alone
@@ -213,7 +213,7 @@ def test_a_recipe_whose_model_computes_no_numbers_fails_alone(
     broken, *fine = run_here("compress", [compose("compress", *common, *recipe) for recipe in recipes])
     says = "recipe=binary tensor is not valid: must be one whose model has a finite loss: this one's is nan"
     assert broken.status().error == says and not broken.packed.exists()
-    assert [cell.record()["loss_increase"] != 0 for cell in fine] == [False, True]
+    assert [cell.record_data()["loss_increase"] != 0 for cell in fine] == [False, True]
 
 
 def test_a_loss_beyond_every_perplexity_is_recorded(
@@ -224,7 +224,7 @@ def test_a_loss_beyond_every_perplexity_is_recorded(
         model.cls.predictions.bias[7] = 2000.0
     model.save_pretrained(folder)
     [cell] = run_here("compress", [compose("compress", f"checkpoint={folder}", *text, "tracking=none")])
-    record = cell.record()
+    record = cell.record_data()
     assert record["loss"] > 1000 and record["perplexity"] is None
     assert "perplexity" not in show_cell(cell.id, study.name)
 

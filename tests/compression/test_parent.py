@@ -36,7 +36,7 @@ def recipe(parent: CellFolder, compose: Callable[..., dict[str, Any]]) -> dict[s
 
 def without_digests(folder: CellFolder, **changes: Any) -> None:
     """Make the record one of an older version."""
-    record = folder.record() | changes
+    record = folder.record_data() | changes
     del record["files"]
     write_json(folder.record_path, record)
 
@@ -60,7 +60,7 @@ def test_a_changed_checkpoint_fails_and_the_same_commands_make_it_again(
     run_here("train", [parent.cell().config])
     assert (parent.checkpoint / "model.safetensors").read_bytes() == weights
     [cell] = run_here("compress", [recipe])
-    assert cell.record()["dense_loss"] == pytest.approx(parent.record()["loss"], abs=1e-6)
+    assert cell.record_data()["dense_loss"] == pytest.approx(parent.record_data()["loss"], abs=1e-6)
 
 
 def test_a_checkpoint_of_an_older_version_must_have_its_loss(
@@ -79,13 +79,13 @@ def test_a_checkpoint_of_an_older_version_must_have_its_loss(
 def test_a_loss_outside_of_the_tolerance_is_refused(
     parent: CellFolder, recipe: dict[str, Any], run_here: Run, change: float
 ) -> None:
-    without_digests(parent, loss=parent.record()["loss"] + change)
+    without_digests(parent, loss=parent.record_data()["loss"] + change)
     with pytest.raises(UserError, match="changed is not valid: must be weights"):
         run_here("compress", [recipe])
 
 
 def test_another_evaluation_set_is_refused(parent: CellFolder, recipe: dict[str, Any], run_here: Run) -> None:
-    without_digests(parent, data=parent.record()["data"] | {"evaluation_fingerprint": "0" * 16})
+    without_digests(parent, data=parent.record_data()["data"] | {"evaluation_fingerprint": "0" * 16})
     with pytest.raises(
         UserError, match=r"evaluation_fingerprint=.* is not valid: must be 0000000000000000, that of train cell"
     ):

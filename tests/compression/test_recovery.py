@@ -62,7 +62,7 @@ def forgotten(folder: CellFolder, study: Study) -> None:
 
 def test_training_recovers_loss_and_pruned_weights_stay_zero(config: Compose, run_here: Run, study: Study) -> None:
     pruned, retrained = run_here("compress", [config(*PRUNED), config(*RETRAINED)])
-    before, after = pruned.record(), retrained.record()
+    before, after = pruned.record_data(), retrained.record_data()
     assert after["loss"] < before["loss"] - 0.05
     assert after["nonzero_parameters"] <= before["nonzero_parameters"]
     weights, zeros = load_packed_weights(retrained.packed), load_packed_weights(pruned.packed)
@@ -75,7 +75,7 @@ def test_training_recovers_loss_and_pruned_weights_stay_zero(config: Compose, ru
 def test_the_record_tells_what_recovery_took(config: Compose, run_here: Run, parent: CellFolder, study: Study) -> None:
     run_here("compress", [config(*PRUNED), config(*RETRAINED), config(*PRUNED, "recover=retrain", "seed=1")])
     frame = load_study(study).compression.set_index("recipe")
-    flops = parent.record()["flops"] / parent.record()["step"]
+    flops = parent.record_data()["flops"] / parent.record_data()["step"]
     given = frame.loc["prune 60 % global, retrain 30 steps"]
     assert (given["recover"], given["recover_steps"], given["recover_flops"]) == ("retrain", 30, 30 * flops)
     assert given["recover_seconds"] > 0
@@ -109,7 +109,7 @@ def test_a_stopped_recovery_goes_on_to_the_same_bits(
 ) -> None:
     configs = [config(*RETRAINED, "quantize.bits=4", "impl.save_seconds=0")]
     [folder] = run_here("compress", configs)
-    expected, seconds = packed(folder), folder.record()["recover_seconds"]
+    expected, seconds = packed(folder), folder.record_data()["recover_seconds"]
     forgotten(folder, study)
     check, checked = RunningJob.check, []
 
@@ -126,7 +126,7 @@ def test_a_stopped_recovery_goes_on_to_the_same_bits(
     assert [path.name for path in sorted((study.path / "trunks").glob("*/recover-*"))][-1] == f"recover-{step:09d}"
     [folder] = run_here("compress", configs)
     assert packed(folder) == expected
-    assert 0 < folder.record()["recover_seconds"] < 100 * seconds
+    assert 0 < folder.record_data()["recover_seconds"] < 100 * seconds
 
 
 def test_a_job_that_is_asked_to_stop_saves_within_a_step(
@@ -198,13 +198,13 @@ def test_recipes_that_agree_up_to_recovery_train_once_and_each_as_if_alone(
     config: Compose, run_here: Run, study: Study, trained: list[tuple[Method, ...]]
 ) -> None:
     configs = [config(*recipe) for recipe in RECIPES]
-    together = [(packed(folder), folder.record()["loss"]) for folder in run_here("compress", configs)]
+    together = [(packed(folder), folder.record_data()["loss"]) for folder in run_here("compress", configs)]
     assert len(trained) == 5, "the first three share one training"
     for one, expected in zip(configs, together, strict=True):
         shutil.rmtree(study.path / "compress")
         shutil.rmtree(study.path / "trunks")
         [alone] = run_here("compress", [one])
-        assert (packed(alone), alone.record()["loss"]) == expected
+        assert (packed(alone), alone.record_data()["loss"]) == expected
 
 
 def test_a_later_job_takes_the_recovery_of_an_earlier_one(
@@ -215,7 +215,7 @@ def test_a_later_job_takes_the_recovery_of_an_earlier_one(
     monkeypatch.setattr(Loop, "run", lambda loop, start, stop, *rest: steps.append((start, stop)))
     [second] = run_here("compress", [config(*RETRAINED, "quantize.bits=4")])
     assert not steps, "nothing is left to train"
-    costs = [folder.record() for folder in (first, second)]
+    costs = [folder.record_data() for folder in (first, second)]
     assert costs[0]["recover_seconds"] == costs[1]["recover_seconds"] and costs[1]["recover_steps"] == 30
 
 

@@ -44,7 +44,7 @@ def test_a_thousand_recipes_in_one_command(
     print(f"{seconds / 1000:.3f} s a recipe, {seconds:.0f} s in all, peak {max(seen['bytes']) / 1e6:.0f} MB")
     assert process.returncode == 0, told
     assert sum(folder.is_done() for folder in study.folders("compress")) == 1000
-    losses = [folder.record()["loss"] for folder in study.folders("compress")]
+    losses = [folder.record_data()["loss"] for folder in study.folders("compress")]
     assert len(set(losses)) > 500
     assert min(seen["left"]) < max(seen["left"]), "the time that is left is in the status all the while, and shrinks"
     if seconds > 4 * LINE_SECONDS:

@@ -38,7 +38,7 @@ def test_where_memory_runs_out_the_micro_batch_is_halved_and_the_result_stays(
     config = tiny("impl=plain", *shape)
     free_all()
     [folder] = run_once(config)
-    assert folder.record()["environment"]["micro_batch_rows"] == 1024
+    assert folder.record_data()["environment"]["micro_batch_rows"] == 1024
     expected, needed = losses(folder), torch.cuda.max_memory_allocated()
     free_all()
     total = torch.cuda.get_device_properties(0).total_memory
@@ -47,7 +47,7 @@ def test_where_memory_runs_out_the_micro_batch_is_halved_and_the_result_stays(
         [folder] = run_once(config)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert folder.record()["environment"]["micro_batch_rows"] in (512, 256)
+    assert folder.record_data()["environment"]["micro_batch_rows"] in (512, 256)
     assert "out of memory with 1024 rows at once" in caplog.text
     assert losses(folder) == pytest.approx(expected, rel=1e-4)
 
@@ -85,9 +85,9 @@ def slept() -> float:
     """Seconds for which the GPU does nothing when it is told to, the second time."""
     for _ in range(2):
         began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        began.record()
+        began.record_data()
         torch.cuda._sleep(CYCLES)
-        ended.record()
+        ended.record_data()
         torch.cuda.synchronize()
     return began.elapsed_time(ended) / 1000
 
@@ -102,7 +102,7 @@ def test_the_clocks_wait_for_a_gpu_that_works_behind_them(
     monkeypatch.setitem(FORWARDS, "library", Forward(slow, library_logits))
     least = 0.7 * slept()
     [folder] = run_once(tiny("impl=plain", "budget=100 steps"))
-    record = folder.record()
+    record = folder.record_data()
     assert record["step_seconds"] > least
     assert all(row["train_seconds"] > least * row["step"] for row in folder.metrics())
     assert 0.6 < record["train_seconds"] / record["model_seconds"] < 1.7
@@ -110,13 +110,13 @@ def test_the_clocks_wait_for_a_gpu_that_works_behind_them(
 
 def test_seconds_of_training_are_near_the_modelled_ones(tiny: Tiny, run_once: RunOnce) -> None:
     [folder] = run_once(tiny("arch.width=512", "arch.depth=4", "optim.batch=16384", "budget=200 steps"))
-    record = folder.record()
+    record = folder.record_data()
     assert 0.5 < record["train_seconds"] / record["model_seconds"] < 2
 
 
 def test_a_budget_on_the_real_clock_is_used_up(tiny: Tiny, run_once: RunOnce) -> None:
     [folder] = run_once(tiny("clock=real", "budget=1 s"))
-    assert 1 <= folder.record()["train_seconds"] < 1.5 and folder.record()["step"] > 20
+    assert 1 <= folder.record_data()["train_seconds"] < 1.5 and folder.record_data()["step"] > 20
 
 
 @pytest.mark.parametrize("arch", ["modern", "roberta"])
@@ -134,10 +134,10 @@ def test_bf16_trains_as_fp32_but_for_rounding_and_keeps_fp32_weights(tiny: Tiny,
     found = {}
     for precision in ("fp32", "bf16"):
         [folder] = run_once(tiny("arch.width=64", f"impl.precision={precision}", "budget=60 steps"))
-        assert folder.record()["environment"]["precision"] == precision
+        assert folder.record_data()["environment"]["precision"] == precision
         weights = load_file(folder.checkpoint / "model.safetensors").values()
         assert {tensor.dtype for tensor in weights} == {torch.float32}
-        found[precision] = folder.record()["loss"]
+        found[precision] = folder.record_data()["loss"]
     assert found["bf16"] == pytest.approx(found["fp32"], rel=0.01) and found["bf16"] != found["fp32"]
 
 
@@ -146,7 +146,7 @@ def test_auto_takes_bf16_where_the_hardware_multiplies_it(tiny: Tiny, run_once: 
         pytest.skip("this GPU does not multiply bf16")
     [folder] = run_once(tiny("budget=4 steps"))
     [path] = study.path.glob("probes/precision/*.json")
-    assert folder.record()["environment"]["precision"] == "bf16", path.read_text()
+    assert folder.record_data()["environment"]["precision"] == "bf16", path.read_text()
     assert json.loads(path.read_text())["key"]["device_name"] == torch.cuda.get_device_name()
 
 
@@ -177,7 +177,7 @@ def test_a_record_has_the_loss_that_its_checkpoint_has_on_the_cpu(tiny: Tiny, ru
     task = make_task(config.task, config.data, FORWARDS["fast"])
     data = task.evaluation_set(task.prepare(study.data_root))
     on_cpu = task.evaluate(AutoModelForMaskedLM.from_pretrained(folder.checkpoint), data)
-    assert folder.record()["loss"] == pytest.approx(on_cpu.loss, rel=1e-5)
+    assert folder.record_data()["loss"] == pytest.approx(on_cpu.loss, rel=1e-5)
 
 
 def test_a_compiled_step_is_the_plain_one_and_its_compiling_is_no_training_time(
@@ -187,7 +187,7 @@ def test_a_compiled_step_is_the_plain_one_and_its_compiling_is_no_training_time(
     [plain] = run_once(tiny(*common))
     expected = losses(plain)
     [folder] = run_once(tiny(*common, "impl.compile=inductor"))
-    record = folder.record()
+    record = folder.record_data()
     assert losses(folder) == pytest.approx(expected, rel=1e-3)
     assert record["environment"]["compile"] == "inductor"
     assert record["compile_seconds"] > record["train_seconds"]

@@ -51,8 +51,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_losses(
     expected = [losses(folder) for folder in run_once(*configs)]
     run_and_stop(step, *configs)
     folders = run_here("train", configs)
-    assert any(folder.record()["resumed_at"] for folder in folders)
-    assert all(folder.record()["environment"]["device"] == "cuda" for folder in folders)
+    assert any(folder.record_data()["resumed_at"] for folder in folders)
+    assert all(folder.record_data()["environment"]["device"] == "cuda" for folder in folders)
     for folder, one in zip(folders, expected, strict=True):
         assert losses(folder) == pytest.approx(one, rel=ROUNDING[precision])
 
@@ -69,7 +69,7 @@ def test_a_killed_process_is_followed_by_one_that_resumes(
     killer.start()
     outcome = run_cells("train", [config], Console(file=io.StringIO()))
     killer.join()
-    assert not outcome.failed and folder.status().attempts == 2 and folder.record()["resumed_at"]
+    assert not outcome.failed and folder.status().attempts == 2 and folder.record_data()["resumed_at"]
     assert losses(folder) == pytest.approx(expected, rel=1e-3)
 
 
@@ -93,7 +93,7 @@ def test_a_damaged_state_is_noticed_and_the_one_before_is_used(
     newest = max(study.path.glob("trunks/*/trunk-*/tensors.safetensors"))
     newest.write_bytes(newest.read_bytes()[:-100])
     [folder] = run_here("train", [config])
-    assert folder.record()["resumed_at"] == [29]
+    assert folder.record_data()["resumed_at"] == [29]
     assert losses(folder) == pytest.approx(expected, rel=ROUNDING["fp32"])
 
 
@@ -104,7 +104,7 @@ def test_a_larger_budget_later_continues_the_trunk(
     [expected] = map(losses, run_once(large))
     run_once(small)
     [folder] = run_here("train", [large])
-    assert folder.record()["resumed_at"] == [32], "where the smaller budget left the trunk"
+    assert folder.record_data()["resumed_at"] == [32], "where the smaller budget left the trunk"
     assert losses(folder) == pytest.approx(expected, rel=ROUNDING["fp32"])
 
 
@@ -118,10 +118,10 @@ def test_a_state_goes_on_on_another_kind_of_device_and_back(
     run_and_stop(20, config("cpu", 60))
     [folder] = run_here("train", [config("cuda", 60)])
     [last] = run_here("train", [config("cpu", 120)])
-    assert (folder.record()["resumed_at"], last.record()["resumed_at"]) == ([20], [48])
+    assert (folder.record_data()["resumed_at"], last.record_data()["resumed_at"]) == ([20], [48])
     devices = [
         [past["device"] for past in (*environment["before"], environment)]
-        for environment in (folder.record()["environment"], last.record()["environment"])
+        for environment in (folder.record_data()["environment"], last.record_data()["environment"])
     ]
     assert devices == [["cpu", "cuda"], ["cpu", "cuda", "cpu"]]
     assert losses(last) == pytest.approx(expected, rel=1e-4)

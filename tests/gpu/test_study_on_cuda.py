@@ -32,7 +32,7 @@ def test_a_study_trains_compresses_and_reports(
     assert main(["compress", "-m", "+sweeps=tiny/compress", *common]) == 0
     assert main(["report", "tiny"]) == 0
     trained, compressed = (
-        {folder.id: folder.record() for folder in study.folders(stage)} for stage in ("train", "compress")
+        {folder.id: folder.record_data() for folder in study.folders(stage)} for stage in ("train", "compress")
     )
     assert len(trained) == 4 and len(compressed) == 4 * 5
     records = [*trained.values(), *compressed.values()]

@@ -71,7 +71,7 @@ def test_a_frozen_cell_ignores_edits_of_conf(tiny: Tiny, study: Study) -> None:
     text = (study.folder("train", cell.id).path / "config.yaml").read_text()
     run_cells("train", [tiny()], quiet())
     assert (study.folder("train", cell.id).path / "config.yaml").read_text() == text
-    assert study.folder("train", cell.id).record()["config"] == to_plain(cell.config)
+    assert study.folder("train", cell.id).record_data()["config"] == to_plain(cell.config)
 
 
 def test_a_job_that_raises_leaves_its_error_and_the_rest_goes_on(tiny: Tiny, study: Study) -> None:

@@ -68,6 +68,6 @@ def test_a_job_gets_its_cores_and_its_command_as_arguments(study: Study, tiny: C
     process = multiprocessing.get_context("spawn").Process(target=run_job, args=(assignment,))
     process.start()
     process.join()
-    record = study.folder("train", cell.id).record()
+    record = study.folder("train", cell.id).record_data()
     assert record["environment"]["threads"] == 3 and record["environment"]["per_device"] == 2
     assert record["provenance"]["command"] == "trainlarge train x"

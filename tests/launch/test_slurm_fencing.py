@@ -64,7 +64,7 @@ def test_a_silent_holder_is_replaced_and_cannot_write_any_more(study: Study, fol
     new.finish(folder.id, {"cell": folder.id, "by": "new"})
     with pytest.raises(LostLeaseError), old.running():
         old.finish(folder.id, {"cell": folder.id, "by": "old"})
-    assert folder.record()["by"] == "new" and folder.is_done(), "nor does its end change the state"
+    assert folder.record_data()["by"] == "new" and folder.is_done(), "nor does its end change the state"
 
 
 @pytest.fixture

@@ -47,7 +47,9 @@ def test_a_third_launcher_plans_runs_and_has_a_status(
     assert (plan["launcher"], plan["workers"], plan["arrays"]) == ("inline", 1, [["inline", cell]])
     assert main(["plan", *command]) == 0 and "in this process" in capfd.readouterr().out
     assert main(command) == 0 and study.folder("train", cell).is_done()
-    assert study.folder("train", cell).record()["provenance"]["command"].endswith("launcher=inline launcher.cores=1")
+    assert (
+        study.folder("train", cell).record_data()["provenance"]["command"].endswith("launcher=inline launcher.cores=1")
+    )
     capfd.readouterr()
     assert main(["status", study.name, "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["inline"] == {"pending": 2}

@@ -156,8 +156,8 @@ def test_no_device_has_two_jobs_at_once(tiny: Tiny, study: Study, monkeypatch: p
     run_cells("train", [tiny(f"seed={seed}", "impl.threads=1") for seed in range(4)], Console(file=io.StringIO()))
     spans: dict[str, list[StageConfig]] = {}
     for folder in study.folders("train"):
-        spans.setdefault(seen(folder), []).append(folder.record()["provenance"])
-        assert folder.record()["environment"]["per_device"] == 1
+        spans.setdefault(seen(folder), []).append(folder.record_data()["provenance"])
+        assert folder.record_data()["environment"]["per_device"] == 1
     assert set(spans) == {"4", "GPU-8a1c"} and sum(map(len, spans.values())) == 4
     assert not any(overlaps(a, b) for on_one in spans.values() for a in on_one for b in on_one if a is not b)
 
@@ -169,7 +169,7 @@ def test_cells_that_share_a_device_say_so_and_keep_their_probe_apart(
     configs = [tiny(f"seed={seed}", "impl.threads=1", "launcher.per_device=2") for seed in range(2)]
     run_cells("train", configs, Console(file=io.StringIO()))
     for folder in study.folders("train"):
-        environment = folder.record()["environment"]
+        environment = folder.record_data()["environment"]
         assert (seen(folder), environment["shared"], environment["per_device"]) == (ABSENT, True, 2)
     [probe] = (study.path / "probes").glob("*.json")
     run_cells("train", [tiny("seed=2", "impl.threads=1")], Console(file=io.StringIO()))

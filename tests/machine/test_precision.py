@@ -73,11 +73,11 @@ def test_all_jobs_of_a_study_take_what_was_kept(
     [folder] = run_here("train", [config])
     [path] = (study.path / "probes" / "precision").glob("*.json")
     measured = read_sealed(path)
-    assert folder.record()["environment"]["precision"] == measured["precision"]
+    assert folder.record_data()["environment"]["precision"] == measured["precision"]
     other = {"bf16": "fp32", "fp32": "bf16"}[measured["precision"]]
     write_sealed(path, {**measured, "precision": other})
     [second] = run_here("train", [replace(config, seed=1)])
-    assert second.record()["environment"]["precision"] == other
+    assert second.record_data()["environment"]["precision"] == other
 
 
 @pytest.mark.parametrize("damage", ["{", '{"precision": "bf16", "seal": "sha256:0"}', "[]"])

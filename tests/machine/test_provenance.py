@@ -86,6 +86,6 @@ def test_cells_are_of_the_commit_that_was_loaded_when_their_command_began(
     assert not any(folder.is_done() for folder in study.folders("train"))
     commit(project, "second")
     assert process.wait(timeout=200) == 0
-    records = [folder.record()["provenance"] for folder in study.folders("train")]
+    records = [folder.record_data()["provenance"] for folder in study.folders("train")]
     assert len(records) == 2 and {record["commit"] for record in records} == {number}
     assert not any(record["dirty"] for record in records)

@@ -25,7 +25,7 @@ def test_every_column_is_documented_and_every_documented_column_is_there(frames:
 
 def test_a_row_says_what_the_record_says(frames: StudyFrames, made_study: Study) -> None:
     row = frames.cells.iloc[5]
-    record = made_study.folder("train", row["cell"]).record()
+    record = made_study.folder("train", row["cell"]).record_data()
     for name in ("loss", "step", "flops", "train_seconds", "model_seconds", "parameters"):
         assert row[name] == record[name]
     assert row["width"] == record["config"]["arch"]["width"]
@@ -41,9 +41,9 @@ def test_the_gap_is_the_loss_on_training_rows_less_that_on_held_out_ones(frames:
 def test_a_record_older_than_a_key_means_what_the_key_was_added_for(tmp_path: Path) -> None:
     study = made.make_study(tmp_path / "some", budgets=(7.5,), compressed=False)
     folder = next(study.folders("train"))
-    record = folder.record()
+    record = folder.record_data()
     del record["config"]["data"]["fraction"], record["train_set_loss"]
-    folder.write_record(record)
+    folder.write_record_data(record)
     cells = load_study(study).cells
     assert set(cells["fraction"]) == {1.0} and set(cells["series"]) == {"d64/L1", "d64/L2", "d128/L2"}
     assert cells["train_validation_gap"].isna().sum() == 1
@@ -53,7 +53,7 @@ def test_executed_flops_stand_beside_those_of_the_architecture(tmp_path: Path) -
     """Records and curves of before the key existed do not know them."""
     study = made.make_study(tmp_path / "some", budgets=(7.5,), compressed=False)
     folder = next(study.folders("train"))
-    folder.write_record({**folder.record(), "executed_flops": 123})
+    folder.write_record_data({**folder.record_data(), "executed_flops": 123})
     frames = load_study(study)
     assert frames.cells.set_index("cell")["executed_flops"].dropna().to_dict() == {folder.id: 123.0}
     assert frames.curves["executed_flops"].isna().all() and frames.curves["flops"].notna().all()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import made
 from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.sweep.expand import finished_checkpoints
@@ -21,7 +22,7 @@ def finish(study: Study, config: dict[str, Any], diverged: bool) -> str:
     [cell] = make_cells("train", [config])
     make_plan(study, "train", [cell])
     folder = study.folder("train", cell.id)
-    folder.write_record({"schema": 1, "cell": cell.id, "diverged": diverged})
+    folder.write_record_data(made.bare_record(cell.id, diverged=diverged))
     folder.write_status(Status(State.DONE))
     return cell.id
 

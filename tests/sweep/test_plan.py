@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+import made
 from trainlarge.config.plain import to_plain
 from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
@@ -23,7 +24,7 @@ def test_looking_ahead_gives_the_plan_and_writes_nothing(tiny: Tiny, study: Stud
     assert not study.path.exists() and len(ahead.jobs) == 2
     assert make_plan(study, "train", cells) == ahead
     first = study.folder("train", cells[0].id)
-    first.write_record({"cell": first.id})
+    first.write_record_data(made.bare_record(first.id))
     first.write_status(Status(State.DONE))
     assert look_ahead(study, "train", cells).done == 1 and look_ahead(study, "train", cells, redo=True).done == 0
 

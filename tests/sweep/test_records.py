@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
 
+import made
+from trainlarge.config.group import Plain
 from trainlarge.results.columns import CELLS, COMPRESSION, CURVES, Column, recorded
 from trainlarge.results.scores import all_scores
-from trainlarge.sweep.records import RECORDS, CompressRecord, CurveRow, Told, TrainRecord, later, meanings
+from trainlarge.sweep.records import RECORDS, CompressRecord, CurveRow, Recorded, TrainRecord, later, meanings
 
 
-def described(kind: type[Told]) -> set[str]:
+def described(kind: type[Recorded]) -> set[str]:
     """The keys of a record, dotted, that its fields describe."""
-    keys = {item.name for item in fields(kind) if item.name != "scores"} | set(all_scores())
+    keys = {item.name for item in fields(kind) if item.name not in ("scores", "more")} | set(all_scores())
     for name, group in getattr(kind, "groups", {}).items():
-        keys |= {f"{name}.{item.name}" for item in fields(group)}
+        keys |= {f"{name}.{item.name}" for item in fields(group) if item.name != "more"}
     return keys
 
 
 @pytest.mark.parametrize(("columns", "kind"), [(CELLS, TrainRecord), (CURVES, CurveRow), (COMPRESSION, CompressRecord)])
-def test_every_column_of_a_record_has_its_field(columns: dict[str, Column], kind: type[Told]) -> None:
+def test_every_column_of_a_record_has_its_field(columns: dict[str, Column], kind: type[Recorded]) -> None:
     sources = {column.source for column in columns.values() if column.source}
     taken_from_cells = {column.source for column in CELLS.values()} if kind is CurveRow else set[str]()
     left = {source for source in sources if not source.startswith("config.")} - taken_from_cells
@@ -66,7 +69,37 @@ def test_the_records_of_an_old_study_have_no_key_that_no_field_describes(tmp_pat
     study = Study(tmp_path / "studies" / "old")
     for stage, kind in RECORDS.items():
         for folder in study.folders(stage):
-            record = folder.record()
+            record = folder.record_data()
             assert set(record) - {"files"} <= described(kind)
             for group in kind.groups:
                 assert {f"{group}.{name}" for name in record[group]} <= described(kind)
+
+
+def test_keys_of_another_version_and_scores_survive_reading_and_writing() -> None:
+    record = made.train_record(made.train_cell("study", (64, 1), "7.5 s"), (64, 1), made.curve((64, 1), 7.5))
+    record |= {"flops": 1e20, "energy": {"unit": "J", "value": [1, 2]}, "score_of_tomorrow": 0.25, "files": {"a": "b"}}
+    record["environment"] = {**record["environment"], "cooling": "water"}
+    read = TrainRecord.from_json(record)
+    written = read.to_json()
+    assert {name: written[name] for name in record.keys() - {"data", "environment"}} == {
+        name: value for name, value in record.items() if name not in ("data", "environment")
+    }
+    for group in ("data", "environment"):
+        part = written[group]
+        assert isinstance(part, dict) and {name: part[name] for name in record[group]} == record[group]
+    assert read.scores == {"loss": record["loss"], "accuracy": record["accuracy"], "score_of_tomorrow": 0.25}
+    assert TrainRecord.from_json(written) == read
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"step": "many"}, "step='many' is not valid: must be a whole number"),
+        ({"environment": {"device": 1}}, "environment.device_name=None is not valid: must be there"),
+        ({"data": []}, "data=[] is not valid: must be a mapping from keys to values"),
+    ],
+)
+def test_a_foreign_value_is_named(changes: dict[str, Plain], message: str) -> None:
+    record = made.train_record(made.train_cell("study", (64, 1), "7.5 s"), (64, 1), made.curve((64, 1), 7.5))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        TrainRecord.from_json({**record, **changes})

@@ -40,11 +40,11 @@ def test_every_result_in_a_folder_has_a_digest(tmp_path: Path) -> None:
                  "lease/000001.json", ".new.json.1.tmp", ".checkpoint.old/model.safetensors"):  # fmt: skip
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
-    record = {"files": result_digests(tmp_path)}
-    assert sorted(record["files"]) == ["checkpoint/model.safetensors", "metrics.jsonl", "new.json"]
-    assert not damage(tmp_path, record)
+    files = result_digests(tmp_path)
+    assert sorted(files) == ["checkpoint/model.safetensors", "metrics.jsonl", "new.json"]
+    assert not damage(tmp_path, files)
     (tmp_path / "new.json").write_text("new.jsom")
     (tmp_path / "checkpoint" / "model.safetensors").unlink()
-    assert damage(tmp_path, record) == {"checkpoint/model.safetensors": "gone", "new.json": "damaged"}
-    assert damage(tmp_path, record, below="new") == {"new.json": "damaged"}
+    assert damage(tmp_path, files) == {"checkpoint/model.safetensors": "gone", "new.json": "damaged"}
+    assert damage(tmp_path, files, below="new") == {"new.json": "damaged"}
     assert not damage(tmp_path, {}), "an older version kept no digests"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import made
 from trainlarge.config.data import DataConfig
 from trainlarge.config.impl import ImplConfig
 from trainlarge.config.plain import to_plain
@@ -49,13 +50,13 @@ def test_an_edited_frozen_configuration_is_refused(folder: CellFolder, edit: tup
 
 
 def test_a_cell_and_a_record_of_an_older_schema_are_named(folder: CellFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder.write_record({"cell": CELL.id, "schema": 1})
+    folder.write_record_data({"cell": CELL.id, "schema": 1})
     monkeypatch.setitem(cell.SCHEMA_VERSIONS, "train", 3)
     monkeypatch.setitem(store.RECORD_SCHEMAS, "train", 2)
     with pytest.raises(UserError, match=r"config\.yaml=schema 1 is not valid: must be schema 3"):
         folder.cell()
     with pytest.raises(UserError, match=r"record\.json=schema 1 is not valid: must be schema 2"):
-        folder.record()
+        folder.record_data()
 
 
 def test_freezing_again_takes_over_only_what_cannot_change_the_result_of_an_unfinished_cell(folder: CellFolder) -> None:
@@ -63,7 +64,7 @@ def test_freezing_again_takes_over_only_what_cannot_change_the_result_of_an_unfi
     assert other == CELL
     folder.freeze(other)
     assert folder.cell().config.impl == other.config.impl
-    folder.write_record({"cell": CELL.id})
+    folder.write_record_data(made.bare_record(CELL.id))
     folder.write_status(Status(State.DONE))
     folder.freeze(CELL)
     assert folder.cell().config.impl == other.config.impl
@@ -73,8 +74,8 @@ def test_states_of_a_cell_folder(folder: CellFolder) -> None:
     assert folder.path.name == CELL.id and not folder.is_done()
     folder.write_status(Status(State.DONE))
     assert not folder.is_done(), "done without a record is not done"
-    folder.write_record({"cell": CELL.id, "loss": 1.0})
-    assert folder.is_done() and folder.record()["loss"] == 1.0
+    folder.write_record_data(made.bare_record(CELL.id, loss=1.0))
+    assert folder.is_done() and folder.record_data()["loss"] == 1.0
     assert Study(folder.path.parents[1]).folder("train", "0" * 12).status().state is State.MISSING
 
 
@@ -84,7 +85,7 @@ def test_a_damaged_record_is_named_and_left_alone(folder: CellFolder, text: str)
     with pytest.raises(
         UserError, match=rf"record\.json=damaged is not valid: .*again: trainlarge redo {CELL.id} --study s$"
     ):
-        folder.record()
+        folder.record_data()
     assert folder.record_path.read_text() == text
 
 
@@ -112,7 +113,7 @@ def test_what_a_record_rests_on_is_flushed_before_it_and_a_queued_cell_is_not(
     folder.freeze(CELL)
     folder.write_status(Status(State.RUNNING))
     assert not flushed
-    folder.write_record({"cell": CELL.id})
+    folder.write_record_data(made.bare_record(CELL.id))
     folder.write_status(Status(State.DONE))
     kinds = [name.split(".")[1] if name.startswith(".") else name for name in flushed]
     assert kinds == ["config.yaml", "record", "status"]

@@ -63,12 +63,12 @@ def check_compression(folder: CellFolder, compose: Compose, run_here: Run, study
     results = run_here("compress", [compose("compress", *common, *recipe) for recipe in RECIPES])
     assert [result.status().error for result in results] == [None] * len(RECIPES)
     parent, task = (
-        folder.record(),
+        folder.record_data(),
         make_task(folder.cell().as_train.task, folder.cell().as_train.data, FORWARDS["library"]),
     )
     data = task.evaluation_set(task.prepare(study.data_root))
     for result in results:
-        record = result.record()
+        record = result.record_data()
         assert record["dense_loss"] == pytest.approx(parent["loss"], abs=1e-5)
         assert record["data"]["evaluation_fingerprint"] == parent["data"]["evaluation_fingerprint"]
         if "vocabulary" not in record["recipe"]:
@@ -79,18 +79,18 @@ def check_compression(folder: CellFolder, compose: Compose, run_here: Run, study
     check_folder(folder, compose, run_here)
     frames = load_study(study)
     assert frames.cells["loss"].tolist() == [parent["loss"]]
-    assert set(frames.compression["loss"]) == {result.record()["loss"] for result in results}
+    assert set(frames.compression["loss"]) == {result.record_data()["loss"] for result in results}
 
 
 def check_folder(folder: CellFolder, compose: Compose, run_here: Run) -> None:
     """The checkpoint as any Hugging Face folder, of a study of its own: its tokenizer reads the text."""
-    config, record = folder.cell().config, folder.record()
+    config, record = folder.cell().config, folder.record_data()
     task = [f"task.{key}={value}" for key, value in config.task.plain.items() if key != "name" and value is not None]
     data = [f"data.{key}={config.data.plain[key]}" for key in ("files", "sequence_length", "split")]
     source = (f"checkpoint={folder.checkpoint}", f"task={config.task.name}", "data=text", *task, *data)
     recipe = ("prune=magnitude", "prune.sparsity=0.5", "quantize=none")
     [result] = run_here("compress", [compose("compress", "study=tiny", "tracking=none", *source, *recipe)])
-    assert result.record()["dense_loss"] == pytest.approx(record["loss"], abs=1e-5)
+    assert result.record_data()["dense_loss"] == pytest.approx(record["loss"], abs=1e-5)
     result.clear_result()
 
 
@@ -98,7 +98,7 @@ def check_folder(folder: CellFolder, compose: Compose, run_here: Run) -> None:
 def test_classification(tiny: Tiny, compose: Compose, run_here: Run, study: Study, sentences: Path, arch: str) -> None:
     overrides = (f"arch={arch}", "task=classification", f"data.files=[{sentences}]", "budget=60 steps")
     [folder] = run_here("train", [tiny(*overrides, "optim.lr=1e-2")])
-    record, step = folder.record(), step_of(folder.cell().config)
+    record, step = folder.record_data(), step_of(folder.cell().config)
     assert record["data"]["token_frequency_loss"] == pytest.approx(math.log(2), abs=0.02)
     assert record["loss"] < 0.1 and record["accuracy"] > 0.95, "the label is in one word of the sentence"
     assert record["flops"] == 60 * step.flops == record["executed_flops"]
@@ -110,7 +110,7 @@ def test_classification(tiny: Tiny, compose: Compose, run_here: Run, study: Stud
 
 def test_causal_lm(tiny: Tiny, compose: Compose, run_here: Run, study: Study) -> None:
     [folder] = run_here("train", [tiny("arch=llama", "task=causal_lm", "budget=120 steps")])
-    record, step = folder.record(), step_of(folder.cell().config)
+    record, step = folder.record_data(), step_of(folder.cell().config)
     assert record["loss"] < folder.metrics()[0]["loss"] - 0.1 and record["loss"] < 4
     assert step.predictions == 15 and record["flops"] == 120 * step.flops == record["executed_flops"]
     model = AutoModelForCausalLM.from_pretrained(folder.checkpoint).eval()

@@ -63,7 +63,7 @@ def test_every_number_of_the_curve_is_there(mirrored: Study) -> None:
 
 def test_the_summary_is_the_record(mirrored: Study) -> None:
     for folder in mirrored.folders("train"):
-        told, record = summary(mirrored, folder.id), folder.record()
+        told, record = summary(mirrored, folder.id), folder.record_data()
         for key in ("loss", "accuracy", "step", "flops", "train_seconds", "model_seconds", "parameters"):
             assert told[key] == record[key]
 
@@ -112,7 +112,7 @@ def test_a_run_is_written_once_and_again_when_its_record_changes(tmp_path: Path)
     assert mirror_study(study, TRACKING) == 3
     assert mirror_study(study, TRACKING) == 0
     folder = next(study.folders("train"))
-    folder.write_record({**folder.record(), "loss": 1.25})
+    folder.write_record_data({**folder.record_data(), "loss": 1.25})
     assert mirror_study(study, TRACKING) == 1
     assert summary(study, folder.id)["loss"] == 1.25
     (folder.path / "mirror.json").write_text("{")

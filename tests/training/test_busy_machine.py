@@ -65,7 +65,7 @@ def test_seconds_buy_as_many_steps_beside_three_programs_that_work_and_rest(
                 break
         return {
             (cell.config.arch.width, round(float(cell.config.budget.split()[0]))): int(
-                place.folder("train", cell.id).record()["step"]
+                place.folder("train", cell.id).record_data()["step"]
             )
             for cell in plan.cells
         }

@@ -70,12 +70,12 @@ def test_compiling_is_no_training_time_and_changes_no_result(
 ) -> None:
     common = ("impl.precision=fp32", "impl.threads=1", "optim.eps=1e-3")
     [folder] = run_here("train", [tiny(*common)])
-    plain = folder.record()
+    plain = folder.record_data()
     folder.clear_result()
     for path in study.path.glob("trunks/*/*/state.json"):
         path.unlink()
     run_here("train", [tiny(*common, "impl.compile=inductor")])
-    compiled = folder.record()
+    compiled = folder.record_data()
     assert compiled["loss"] == pytest.approx(plain["loss"], rel=1e-4) and compiled["cell"] == plain["cell"]
     assert compiled["compile_seconds"] > compiled["train_seconds"] and plain["compile_seconds"] == 0
     assert compiled["wall_seconds"] > compiled["compile_seconds"] + compiled["train_seconds"]

@@ -24,7 +24,7 @@ def test_few_data_are_learnt_by_heart_and_the_gap_says_so(tiny: Tiny, run_here: 
     assert cells["evaluation_fingerprint"].nunique() == 1, "the validation set is that of the whole"
     assert cells.loc[part.id, "train_validation_gap"] < cells.loc[whole.id, "train_validation_gap"] - 1
     assert cells.loc[part.id, "loss"] > cells.loc[whole.id, "loss"]
-    data = [folder.record()["data"] for folder in (whole, part)]
+    data = [folder.record_data()["data"] for folder in (whole, part)]
     assert data[1]["train_tokens"] == 16 * round(0.0012 * data[0]["train_tokens"] / 16)
     assert data[1]["epochs"] * data[1]["train_tokens"] == pytest.approx(400 * 256)
 

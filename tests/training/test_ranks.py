@@ -31,7 +31,7 @@ def test_two_processes_give_the_steps_of_one(tiny: Tiny, run_here: Run, study: S
     common = ("impl.precision=fp32", "impl.threads=1", "optim.eps=1e-3")
     configs = [tiny(*common, f"budget={steps} steps") for steps in (20, 30)]
     one = [
-        (load_file(folder.checkpoint / "model.safetensors"), folder.metrics(), folder.record())
+        (load_file(folder.checkpoint / "model.safetensors"), folder.metrics(), folder.record_data())
         for folder in run_here("train", configs)
     ]
     shutil.rmtree(study.path)
@@ -39,8 +39,8 @@ def test_two_processes_give_the_steps_of_one(tiny: Tiny, run_here: Run, study: S
     folders = run_here("train", [tiny(*common, "impl.devices=2", *impl, f"budget={steps} steps") for steps in (20, 30)])
     assert dict(os.environ) == before and not distributed.is_initialized()
     for folder, (weights, rows, record) in zip(folders, one, strict=True):
-        assert folder.record()["step"] == record["step"], "the same cell, whatever the number of devices"
-        assert folder.record()["cell"] == record["cell"]
+        assert folder.record_data()["step"] == record["step"], "the same cell, whatever the number of devices"
+        assert folder.record_data()["cell"] == record["cell"]
         for name, tensor in load_file(folder.checkpoint / "model.safetensors").items():
             torch.testing.assert_close(tensor, weights[name], rtol=1e-4, atol=2e-6, msg=name)
         for row, single in zip(folder.metrics(), rows, strict=True):
@@ -66,7 +66,7 @@ def test_the_rank_with_the_least_memory_sets_the_micro_batch_of_all(
     (tmp_path / "sitecustomize.py").write_text(LITTLE_MEMORY)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     [folder] = run_here("train", [tiny(*common, "impl.devices=2")])
-    assert folder.record()["environment"]["micro_batch_rows"] == 1
+    assert folder.record_data()["environment"]["micro_batch_rows"] == 1
     for name, tensor in load_file(folder.checkpoint / "model.safetensors").items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=2e-6, msg=name)
 

@@ -108,7 +108,7 @@ def test_a_run_stopped_at_any_step_goes_on_to_the_same_bits(
         run_here("train", configs)
     monkeypatch.setattr(RunningJob, "check", check)
     folders = run_here("train", configs)
-    assert any(folder.record()["resumed_at"] for folder in folders)
+    assert any(folder.record_data()["resumed_at"] for folder in folders)
     for folder, one in zip(folders, expected, strict=True):
         assert_same(result(folder), one)
 
@@ -145,7 +145,7 @@ def test_a_damaged_state_is_noticed_and_the_one_before_is_used(
         case "torn meta":
             meta.write_text(meta.read_text()[:40])
     [folder] = run_here("train", [config])
-    assert folder.record()["resumed_at"] == [29]
+    assert folder.record_data()["resumed_at"] == [29]
     assert_same(result(folder), expected)
 
 
@@ -246,9 +246,9 @@ def test_a_larger_budget_later_continues_the_trunk(tiny: Tiny, run_here: Run, un
     [expected] = untouched([large])
     run_here("train", [small])
     [folder] = run_here("train", [large])
-    assert folder.record()["resumed_at"] == [32], "where the smaller budget left the trunk"
-    assert folder.record()["environment"]["before"] == [], "computed in the same way"
-    assert folder.record()["model_seconds"] == 80 * folder.record()["step_seconds"]
+    assert folder.record_data()["resumed_at"] == [32], "where the smaller budget left the trunk"
+    assert folder.record_data()["environment"]["before"] == [], "computed in the same way"
+    assert folder.record_data()["model_seconds"] == 80 * folder.record_data()["step_seconds"]
     assert_same(result(folder), expected)
 
 
@@ -272,7 +272,7 @@ def test_a_run_that_goes_on_in_another_way_says_so_and_its_seconds_are_no_result
     monkeypatch.setattr(StepTiming, "estimate", lambda timing: 0.01)
     monkeypatch.setattr(training_context, "settle", lambda *arguments, **options: 0.01)
     [folder] = run_here("train", [tiny(*common, "impl.attention=sdpa")])
-    environment, resumed = folder.record()["environment"], folder.record()["resumed_at"][-1]
+    environment, resumed = folder.record_data()["environment"], folder.record_data()["resumed_at"][-1]
     assert environment["attention"] == "sdpa" and [old["attention"] for old in environment["before"]] == ["eager"]
     seconds = {row["step"]: row["model_seconds"] for row in folder.metrics()}
     assert seconds == {step: pytest.approx(min(step, resumed) + max(step - resumed, 0) * 0.01) for step in seconds}
@@ -294,11 +294,11 @@ def test_a_trunk_that_shared_its_device_is_not_taken_for_one_alone(
             del state["pace"], state["seal"]
             path.write_text(json.dumps(state))
     [folder] = run_here("train", [tiny("budget=80 steps")])
-    assert folder.record()["environment"]["per_device"] == 1
-    before = [old["per_device"] for old in folder.record()["environment"]["before"]]
+    assert folder.record_data()["environment"]["per_device"] == 1
+    before = [old["per_device"] for old in folder.record_data()["environment"]["before"]]
     assert before == ([2] if is_known else []), "a state of before this was kept says nothing"
     [last] = run_here("train", [tiny("budget=160 steps")])
-    assert last.record()["environment"]["before"] == folder.record()["environment"]["before"]
+    assert last.record_data()["environment"]["before"] == folder.record_data()["environment"]["before"]
 
 
 def test_a_signal_saves_within_a_step_and_the_cell_is_preempted(
@@ -319,7 +319,7 @@ def test_a_signal_saves_within_a_step_and_the_cell_is_preempted(
     assert folder.status().state is State.PREEMPTED and "SIGUSR1" in (folder.status().error or "")
     assert observed[-1] == 40
     [folder] = run_here("train", [config])
-    assert folder.record()["resumed_at"] == [40]
+    assert folder.record_data()["resumed_at"] == [40]
     assert_same(result(folder), expected)
 
 

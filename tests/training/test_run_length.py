@@ -67,7 +67,7 @@ def test_training_stops_within_a_step_of_the_budget(
 ) -> None:
     short, long = run_here("train", [tiny(*REAL, f"budget={budget} s") for budget in (2, 4)])
     for folder, budget in ((short, 2000), (long, 4000)):
-        record, rows = folder.record(), folder.metrics()
+        record, rows = folder.record_data(), folder.metrics()
         end = record["train_seconds"]
         *before, last = [position for part, position in step_ends if part == branch_part(budget)]
         assert all(position < budget for position in before) and budget <= last <= 1000 * end
@@ -95,7 +95,7 @@ def test_a_real_budget_survives_a_restart(
     monkeypatch.setattr(RunningJob, "check", check)
     first = len(step_ends)
     [folder] = run_here("train", [config])
-    record = folder.record()
+    record = folder.record_data()
     assert record["resumed_at"] and step_ends[first][1] > 1000, "the clock went on from the saved state"
     assert step_ends[-2][1] < 2000 <= step_ends[-1][1] <= 1000 * record["train_seconds"]
     seconds = [row["train_seconds"] for row in folder.metrics()]

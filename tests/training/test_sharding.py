@@ -29,7 +29,7 @@ def test_a_divided_model_is_the_whole_one(two_ranks: TwoRanks) -> None:
 def run_once(run_here: Run, study: Study, configs: list[dict[str, Any]]) -> list[Any]:
     """Weights, curve and record of each cell of a job; the study is empty afterwards."""
     results = [
-        (load_file(folder.checkpoint / "model.safetensors"), folder.metrics(), folder.record())
+        (load_file(folder.checkpoint / "model.safetensors"), folder.metrics(), folder.record_data())
         for folder in run_here("train", configs)
     ]
     shutil.rmtree(study.path)
@@ -77,7 +77,7 @@ def test_a_divided_run_goes_on_from_the_states_of_one_device_and_one_device_from
     for before, after in ((FSDP, ()), ((), FSDP)):
         run_here("train", [tiny(*COMMON, *before, "budget=20 steps")])
         [result] = [
-            (load_file(folder.checkpoint / "model.safetensors"), folder.metrics(), folder.record())
+            (load_file(folder.checkpoint / "model.safetensors"), folder.metrics(), folder.record_data())
             for folder in run_here("train", [tiny(*COMMON, *after, "budget=40 steps")])
         ]
         shutil.rmtree(study.path)

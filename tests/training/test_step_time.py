@@ -82,7 +82,7 @@ def window(seconds: float, share: float = 1.0) -> Window:
 
 def result(folder: CellFolder) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, torch.Tensor]]:
     record, kept = (
-        folder.record(),
+        folder.record_data(),
         ("loss", "accuracy", "step", "flops", "step_seconds", "model_seconds", "branch_step"),
     )
     rows = [{key: value for key, value in row.items() if key not in MEASURED} for row in folder.metrics()]
@@ -188,7 +188,7 @@ def test_a_disturbed_probe_is_corrected_by_the_steps_before_the_first_branch(
     tiny: Tiny, run_here: Run, study: Study, clock: FakeClock
 ) -> None:
     folders = run_here("train", [tiny(*FP32, f"budget={budget} s") for budget in (5, 8)])
-    records = [folder.record() for folder in folders]
+    records = [folder.record_data() for folder in folders]
     assert [record["step"] for record in records] == [320, 512]
     assert [record["step_seconds"] for record in records] == pytest.approx([QUIET] * 2)
     assert [record["budget_missed"] for record in records] == pytest.approx([1.0] * 2)
@@ -219,10 +219,10 @@ def test_a_missed_budget_is_told_left_out_of_seconds_and_made_good_by_the_same_c
     folders = run_here("train", configs)
     missed = budgets_missed(study)
     assert missed == {folder.id: pytest.approx(5) for folder in folders}
-    assert [folder.record()["step"] for folder in folders] == [int(budget / BUSY) for budget in budgets] and all(
+    assert [folder.record_data()["step"] for folder in folders] == [int(budget / BUSY) for budget in budgets] and all(
         one.is_done() for one in folders
     )
-    assert folders[-1].record()["budget_missed"] == pytest.approx(5)
+    assert folders[-1].record_data()["budget_missed"] == pytest.approx(5)
     frames = load_study(study)
     assert list(frames.cells["budget_missed"]) == pytest.approx([5] * len(budgets)) and timed(frames.cells).empty
     assert (
@@ -239,7 +239,7 @@ def test_a_missed_budget_is_told_left_out_of_seconds_and_made_good_by_the_same_c
         [1] * len(budgets)
     )
     if not overrides:
-        assert again[0].record()["resumed_at"] == [82], "the trunk goes on from where its last branch left"
+        assert again[0].record_data()["resumed_at"] == [82], "the trunk goes on from where its last branch left"
 
 
 def test_a_cell_is_told_of_what_another_job_of_its_shape_observes_later(
@@ -248,7 +248,7 @@ def test_a_cell_is_told_of_what_another_job_of_its_shape_observes_later(
     clock.training = lambda step: BUSY
     [first] = run_here("train", [tiny(*FP32, "budget=5 s")])
     [steps] = run_here("train", [tiny(*FP32, "budget=60 steps", "seed=2")])
-    assert budgets_missed(study) == {} and first.record()["budget_missed"] == pytest.approx(1)
+    assert budgets_missed(study) == {} and first.record_data()["budget_missed"] == pytest.approx(1)
     clock.training = lambda step: QUIET
     run_here("train", [tiny(*FP32, "budget=5 s", "seed=1")])
     assert budgets_missed(study) == {first.id: pytest.approx(5)}
@@ -269,7 +269,7 @@ def test_what_was_compressed_of_a_missed_budget_is_compressed_again(
     )
     assert load_study(study).with_losses().compression.empty
     run_here("train", [config])
-    assert folder.record()["step"] == 320 and not packed.is_done()
+    assert folder.record_data()["step"] == 320 and not packed.is_done()
 
 
 def test_a_resume_keeps_the_step_time_that_was_fixed(
@@ -291,7 +291,9 @@ def test_a_resume_keeps_the_step_time_that_was_fixed(
     monkeypatch.setattr(RunningJob, "check", check)
     clock.training = lambda step: 0.9 * QUIET
     [folder] = run_here("train", [config])
-    assert folder.record()["resumed_at"] == [256] and folder.record()["budget_missed"] == pytest.approx(1 / 0.9)
+    assert folder.record_data()["resumed_at"] == [256] and folder.record_data()["budget_missed"] == pytest.approx(
+        1 / 0.9
+    )
     assert_same(folder, expected)
 
 
@@ -303,12 +305,12 @@ def test_cells_of_before_are_neither_missed_nor_trained_again(
     [path] = (study.path / "probes").glob("*.json")
     path.write_text(json.dumps({"key": json.loads(path.read_text())["key"], "step_seconds": BUSY, "steps": 40}))
     shutil.rmtree(study.path / "trunks")
-    record = folder.record()
+    record = folder.record_data()
     del record["budget_missed"], record["cpu_seconds_per_step"]
-    folder.write_record(record)
+    folder.write_record_data(record)
     clock.training = lambda step: QUIET
     run_here("train", [tiny(*FP32, "budget=5 s", "seed=1")])
-    assert folder.is_done() and folder.record() == record and budgets_missed(study) == {}
+    assert folder.is_done() and folder.record_data() == record and budgets_missed(study) == {}
     cells = load_study(study).cells.set_index("cell")
     assert cells.loc[folder.id, "budget_missed"] == 1.0
 

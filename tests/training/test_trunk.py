@@ -57,7 +57,7 @@ def weights(folder: CellFolder) -> dict[str, Tensor]:
 
 def result(folder: CellFolder) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Tensor]]:
     """Record and curve without what was measured of time and machine, and the weights."""
-    record, measured = folder.record(), CLOCKS | {"provenance", "environment", "files"}
+    record, measured = folder.record_data(), CLOCKS | {"provenance", "environment", "files"}
     return {key: record[key] for key in record.keys() - measured}, curve(folder), weights(folder)
 
 
@@ -110,15 +110,15 @@ def test_the_lightning_loop_equals_a_loop_written_by_hand(tiny: Tiny, run_here: 
 
 def test_the_fast_path_follows_the_plain_reference(tiny: Tiny, run_here: Run) -> None:
     [fast] = run_here("train", [tiny()])
-    fast_loss = fast.record()["loss"]
+    fast_loss = fast.record_data()["loss"]
     fast.clear_result()
     [plain] = run_here("train", [tiny("impl=plain")])
-    assert fast_loss == pytest.approx(plain.record()["loss"], abs=0.02)
+    assert fast_loss == pytest.approx(plain.record_data()["loss"], abs=0.02)
 
 
 def test_training_learns_and_the_record_says_what_happened(tiny: Tiny, run_here: Run) -> None:
     [folder] = run_here("train", [tiny("budget=120 steps")])
-    record, rows, step = folder.record(), folder.metrics(), step_of(folder.cell().config)
+    record, rows, step = folder.record_data(), folder.metrics(), step_of(folder.cell().config)
     assert record["loss"] < rows[0]["loss"] - 0.1
     assert record["loss"] < 3.5, "far better than guessing among 300 entries, which is 5.7 nats"
     assert [row["step"] for row in rows] == [25, 50, 100, 120] and rows[-1]["part"] == "branch"
@@ -135,7 +135,7 @@ def test_losses_per_document_and_the_loss_of_token_frequencies_are_kept(
     tiny: Tiny, run_here: Run, study: Study
 ) -> None:
     (folder,) = run_here("train", [tiny()])
-    record, kept = folder.record(), json.loads(folder.document_losses.read_text())
+    record, kept = folder.record_data(), json.loads(folder.document_losses.read_text())
     predictions = sum(kept["predictions"])
     assert predictions == _evaluation_set(folder, study).labels.numel()
     assert sum(kept["loss"]) / predictions == pytest.approx(record["loss"], abs=1e-4)
@@ -169,7 +169,7 @@ def test_executed_flops_follow_the_forward_pass_and_old_rows_do_not_know_them(ti
 def test_a_checkpoint_is_a_plain_hugging_face_folder(tiny: Tiny, run_here: Run, study: Study) -> None:
     [folder] = run_here("train", [tiny()])
     model = AutoModelForMaskedLM.from_pretrained(folder.checkpoint).eval()
-    record, config = folder.record(), folder.cell().config
+    record, config = folder.record_data(), folder.cell().config
     assert sum(parameter.numel() for parameter in model.parameters()) == record["parameters"]
     tokenizer = AutoTokenizer.from_pretrained(folder.checkpoint)
     assert tokenizer.decode(tokenizer("the large model")["input_ids"], skip_special_tokens=True) == "the large model"
@@ -250,7 +250,7 @@ def test_a_device_behind_the_clock_is_waited_for_at_the_ends_of_windows_only(
 
 def test_seeds_differ_and_the_same_seed_repeats(tiny: Tiny, run_here: Run) -> None:
     first, second = run_here("train", [tiny("impl.precision=fp32", f"seed={seed}") for seed in (0, 1)])
-    assert first.record()["loss"] != second.record()["loss"]
+    assert first.record_data()["loss"] != second.record_data()["loss"]
     before = weights(first)
     first.clear_result()
     run_here("train", [tiny("impl.precision=fp32", "seed=0")])
@@ -260,12 +260,15 @@ def test_seeds_differ_and_the_same_seed_repeats(tiny: Tiny, run_here: Run) -> No
 def test_budgets_in_seconds_keep_the_step_time_that_was_fixed(tiny: Tiny, run_here: Run) -> None:
     config = tiny("budget=0.5 s")
     [folder] = run_here("train", [config])
-    record = folder.record()
+    record = folder.record_data()
     assert record["step"] == int(0.5 / record["step_seconds"])
     assert record["model_seconds"] == pytest.approx(record["step"] * record["step_seconds"])
     folder.clear_result()
     run_here("train", [config])
-    assert (folder.record()["step"], folder.record()["step_seconds"]) == (record["step"], record["step_seconds"])
+    assert (folder.record_data()["step"], folder.record_data()["step_seconds"]) == (
+        record["step"],
+        record["step_seconds"],
+    )
 
 
 def test_a_step_is_timed_anew_in_micro_batches_and_by_another_torch(
@@ -288,16 +291,16 @@ def test_a_run_that_diverges_is_a_result_with_its_last_good_weights(tiny: Tiny, 
     config = tiny("optim.clip=0", "impl.precision=fp32", "optim.peak_lr=1e30")
     early, late = run_here("train", [replace(config, budget=budget) for budget in ("20 steps", "60 steps")])
     for folder in (early, late):
-        record = folder.record()
+        record = folder.record_data()
         assert folder.is_done() and record["diverged"] and record["loss"] is None
         assert record["document_standard_error"] is None and not folder.document_losses.exists()
         assert all(torch.isfinite(tensor).all() for tensor in weights(folder).values())
-    assert late.record()["diverged_at"] <= 25
+    assert late.record_data()["diverged_at"] <= 25
 
 
 def test_a_loss_whose_perplexity_is_no_number_is_a_result(tiny: Tiny, run_here: Run, study: Study) -> None:
     [folder] = run_here("train", [tiny("arch.init_std=3000", "optim.clip=0", "budget=1 steps")])
-    record = folder.record()
+    record = folder.record_data()
     assert record["loss"] > 710 and record["perplexity"] is None and not record["diverged"]
     frame = load_study(study).cells
     assert frame["perplexity"].isna().all() and frame["perplexity"].dtype == float
@@ -351,15 +354,15 @@ def test_a_batch_too_large_for_the_cpu_is_taken_in_parts(
 ) -> None:
     monkeypatch.setattr(training_context, "free_memory", lambda: 600_000)
     [folder] = run_here("train", [tiny("budget=5 steps", "workers=2")])
-    assert 1 <= folder.record()["environment"]["micro_batch_rows"] < 16
+    assert 1 <= folder.record_data()["environment"]["micro_batch_rows"] < 16
 
 
 def test_where_memory_runs_out_the_micro_batch_is_halved_and_the_result_stays(
     tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [folder] = run_here("train", [tiny("impl=plain", "budget=10 steps")])
-    loss = folder.record()["loss"]
-    assert folder.record()["environment"]["micro_batch_rows"] == 16
+    loss = folder.record_data()["loss"]
+    assert folder.record_data()["environment"]["micro_batch_rows"] == 16
     folder.clear_result()
     shutil.rmtree(folder.path.parents[1] / "trunks")
 
@@ -370,15 +373,15 @@ def test_where_memory_runs_out_the_micro_batch_is_halved_and_the_result_stays(
 
     monkeypatch.setitem(FORWARDS, "library", Forward(too_large, library_logits))
     run_here("train", [tiny("impl=plain", "budget=10 steps")])
-    assert folder.record()["environment"]["micro_batch_rows"] == 4
-    assert folder.record()["loss"] == pytest.approx(loss, abs=1e-5)
+    assert folder.record_data()["environment"]["micro_batch_rows"] == 4
+    assert folder.record_data()["loss"] == pytest.approx(loss, abs=1e-5)
 
 
 def test_a_checkpoint_is_on_the_disk_before_the_record_says_that_it_is_there(
     tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushed: list[int] = []
-    fsync, write_record = os.fsync, CellFolder.write_record
+    fsync, write_record_data = os.fsync, CellFolder.write_record
 
     def noted(descriptor: int) -> None:
         flushed.append(os.fstat(descriptor).st_ino)
@@ -387,7 +390,7 @@ def test_a_checkpoint_is_on_the_disk_before_the_record_says_that_it_is_there(
     def checked(folder: CellFolder, record: dict[str, Any]) -> None:
         files = {file.stat().st_ino: file.name for file in folder.checkpoint.rglob("*")}
         assert "model.safetensors" in files.values() and files.keys() <= set(flushed)
-        write_record(folder, record)
+        write_record_data(folder, record)
 
     monkeypatch.setattr(os, "fsync", noted)
     monkeypatch.setattr(CellFolder, "write_record", checked)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from trainlarge.commands.step_times import StepTimes
 from trainlarge.compression.cells import recovery_of, recovery_steps
@@ -27,6 +26,7 @@ from trainlarge.models.flops import forward_flops
 from trainlarge.models.shape import Shape, head_of, shape_of
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Job, Plan
+from trainlarge.sweep.records import CompressRecord
 from trainlarge.sweep.step_times import budgets_missed, read_measured
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.step import Step, step_of, steps_in
@@ -311,23 +311,20 @@ def _shape_words(config: TrainConfig) -> str:
 
 def _seconds_of_recipes(study: Study) -> dict[int, tuple[float, str]]:
     """Parameters -> seconds of one recipe without recovery, the median of those that are done, and their device."""
-    found: dict[int, list[dict[str, Any]]] = {}
+    by_parameters: dict[int, list[CompressRecord]] = {}
     for record in _some_records(study):
-        if not record.get("recover_steps"):
-            found.setdefault(record["parameters"], []).append(record)
+        if not record.recover_steps:
+            by_parameters.setdefault(record.parameters, []).append(record)
     return {
-        parameters: (
-            statistics.median(record["seconds"] for record in records),
-            str(records[-1]["environment"]["device_name"]),
-        )
-        for parameters, records in found.items()
+        parameters: (statistics.median(record.seconds for record in records), records[-1].environment.device_name)
+        for parameters, records in by_parameters.items()
     }
 
 
-def _some_records(study: Study) -> Iterable[dict[str, Any]]:
+def _some_records(study: Study) -> Iterable[CompressRecord]:
     """Of cells that are done; damaged ones do not prevent a forecast."""
     done = (folder for folder in study.folders("compress") if folder.is_done() and not folder.damaged_result())
-    return islice((folder.record() for folder in done), LOOKED_AT)
+    return islice((folder.compress_record() for folder in done), LOOKED_AT)
 
 
 _STAGES: dict[str, Callable[[Study, StepTimes], Callable[[Job, list[Cell]], JobEstimate]]] = {

@@ -15,7 +15,7 @@ from trainlarge.errors import UserError
 from trainlarge.results.scores import task_scores
 from trainlarge.results.units import AXES, significant
 from trainlarge.sweep.cell import Cell
-from trainlarge.sweep.proof import FILES, DamagedFileError, damage
+from trainlarge.sweep.proof import FILES, DamagedFileError, damage, digests
 from trainlarge.sweep.records import RECORDS, meanings
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.store import CellFolder, Study, studies_root
@@ -100,7 +100,7 @@ def _record(folder: CellFolder) -> list[str]:
     if not folder.is_done():
         return ["none: the cell is not done"]
     try:
-        record = folder.record()
+        record: dict[str, Any] = folder.record_data()
     except DamagedFileError as error:
         return [str(error)]
     units = _units(folder, record)
@@ -119,7 +119,7 @@ def _files(folder: CellFolder, record: dict[str, Any]) -> list[str]:
     """Whether the files of the cell are what its record says."""
     if FILES not in record:
         return ["files: no digests, written by an older version"]
-    wrong = damage(folder.path, record)
+    wrong = damage(folder.path, digests(record))
     lines = [f"{name}: {what}; to make it again: {folder.redo_command}" for name, what in wrong.items()]
     return [f"files: {len(record[FILES]) - len(wrong)} of {len(record[FILES])} as they were written", *lines]
 
@@ -159,7 +159,7 @@ def _task(folder: CellFolder, record: dict[str, Any]) -> str | None:
         return str(record["config"]["task"]["name"])
     try:
         parent = Study(folder.path.parents[1]).folder("train", record["parent"])
-        return _task(parent, parent.record())
+        return _task(parent, parent.record_data())
     except UserError:
         return None
 

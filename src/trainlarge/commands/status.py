@@ -169,7 +169,7 @@ def _cell_state(folder: CellFolder) -> CellState:
 
 def _done(folder: CellFolder, status: Status) -> CellState:
     try:
-        diverged = folder.record().get("diverged") is True
+        diverged = folder.record_data().get("diverged") is True
     except DamagedFileError as damaged:
         error = f"{damaged.key} is {damaged.value}; to make it again: {folder.redo_command}"
         return CellState(folder.stage, folder.id, str(State.FAILED), status.attempts, status.retries, error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from trainlarge.compression.checkpoint import check_positions, find_checkpoint, weight_bytes
 from trainlarge.config.data import DataConfig
@@ -22,6 +21,7 @@ from trainlarge.machine.resources import Resources
 from trainlarge.models.flops import forward_flops
 from trainlarge.models.shape import head_of, shape_of
 from trainlarge.sweep.cell import ID_LENGTH, Cell, canonical_json
+from trainlarge.sweep.records import TrainRecord
 from trainlarge.sweep.stages import Stage
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.step import step_of
@@ -105,11 +105,11 @@ def recovery_of(config: CompressConfig) -> str | None:
 def recovery_steps(config: CompressConfig) -> int:
     """Optimizer steps of the training in a recipe; 0 where nothing trains."""
     recover = config.recipe.recover
-    return recover.steps(_parent_record(config)["step"]) if isinstance(recover, Recovery) else 0
+    return recover.steps(_parent_record(config).step) if isinstance(recover, Recovery) else 0
 
 
-def _parent_record(config: CompressConfig) -> dict[str, Any]:
-    return Study.named(config.study).folder("train", config.checkpoint).record()
+def _parent_record(config: CompressConfig) -> TrainRecord:
+    return Study.named(config.study).folder("train", config.checkpoint).train_record()
 
 
 def _check_recovery(config: CompressConfig) -> None:
@@ -121,7 +121,7 @@ def _check_recovery(config: CompressConfig) -> None:
     if not checkpoint.is_cell:
         allowed = f"none for a Hugging Face folder ({checkpoint.folder}): only a train cell has data to train on"
         raise UserError("recover", recover.name, allowed)
-    if _parent_record(config).get("diverged"):
+    if _parent_record(config).diverged:
         raise UserError("recover", recover.name, f"none: train cell {checkpoint.id} diverged")
 
 

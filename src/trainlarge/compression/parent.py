@@ -43,8 +43,8 @@ def check_dense(loss: float, data: EvaluationSet, parent: CellFolder) -> None:
     Raises:
         UserError: when they differ by more than ``TOLERANCE``, or the evaluation sets differ.
     """
-    record = parent.record()
-    recorded, known = record.get("loss"), record["data"]["evaluation_fingerprint"]
+    record = parent.train_record()
+    recorded, known = record.scores.get("loss"), record.data.evaluation_fingerprint
     if data.fingerprint != known:
         allowed = f"{known}, that of train cell {parent.id}; to make it again: {parent.redo_command}"
         raise UserError("evaluation_fingerprint", data.fingerprint, allowed)

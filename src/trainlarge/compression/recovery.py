@@ -111,8 +111,8 @@ class StudyTrainer:
         self.config: TrainConfig = checkpoint.as_train
         self.impl = job.cells[0].config.impl
         self.step: Step = step_of(self.config)
-        record = job.study.folder("train", checkpoint.id).record()
-        self.parent = ParentRun(record["step"], self.config.optim.rate)
+        steps = job.study.folder("train", checkpoint.id).train_record().step
+        self.parent = ParentRun(steps, self.config.optim.rate)
 
     def train(self, plan: TrainingPlan, done: tuple[Method, ...], weights: Weights) -> Trained:
         """As ``Trainer.train``, from the newest saved state on."""

@@ -40,9 +40,8 @@ from trainlarge.models.family import Head
 from trainlarge.models.forward import FORWARDS
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import write_json
-from trainlarge.sweep.records import CompressRecord, Environment, EvaluationData, Provenance
+from trainlarge.sweep.records import RECORD_SCHEMAS, CompressRecord, Environment, EvaluationData, Provenance
 from trainlarge.sweep.step_times import PROBES
-from trainlarge.sweep.store import RECORD_SCHEMAS
 from trainlarge.tasks.evaluation import Evaluation, EvaluationSet, perplexity
 from trainlarge.tasks.task import Task, make_task
 from trainlarge.training.document_losses import Documents
@@ -126,7 +125,7 @@ class CheckpointRun:
         write_json(folder.weight_errors, {name: asdict(error) for name, error in errors.items()})
         losses = {"loss": evaluation.losses, "dense_loss": self.dense.losses}
         folder.write_document_losses(self.documents.file(**losses))
-        self.job.finish(cell.id, self._record(cell, compressed, evaluation, errors, started).to_json())
+        self.job.finish(cell.id, self._record(cell, compressed, evaluation, errors, started))
         self.ended.add(cell.id)
         return evaluation.loss
 

@@ -16,6 +16,7 @@ from trainlarge.errors import UserError
 from trainlarge.machine.resources import Resources
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.lease import HEARTBEAT_SECONDS, Lease
+from trainlarge.sweep.records import Record
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -147,7 +148,7 @@ class RunningJob:
         if not self._held[cell_id].lease.is_held():
             raise LostLeaseError(f"cell {cell_id} was taken over by another process")
 
-    def finish(self, cell_id: str, record: dict[str, Any]) -> None:
+    def finish(self, cell_id: str, record: Record) -> None:
         """Write the record of a cell, then say that it is done.
 
         Raises:

@@ -17,7 +17,7 @@ from trainlarge.sweep.records import (
     CompressRecord,
     CurveRow,
     Head,
-    Told,
+    Recorded,
     TrainRecord,
     meanings,
 )
@@ -42,7 +42,7 @@ class Column:
     """What a record without the value means: one from before the key was added."""
 
 
-def recorded(kind: type[Told], path: str = "") -> dict[str, Column]:
+def recorded(kind: type[Recorded], path: str = "") -> dict[str, Column]:
     """The columns that the fields of a record make.
 
     Args:

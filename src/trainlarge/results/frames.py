@@ -121,7 +121,7 @@ def _results(study: Study, stage: str, strict: bool) -> list[_Result]:
 
 def _result(folder: CellFolder, strict: bool) -> _Result | None:
     try:
-        record = folder.record()
+        record = folder.record_data()
         return _Result(record, folder.metrics(record) if folder.stage == "train" else [])
     except UserError as error:
         if strict:

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from trainlarge.config.choices import refuse_keys_of_others
+from trainlarge.config.group import Plain
 from trainlarge.config.plain import from_plain, to_plain
 from trainlarge.config.schema import CONFIGS, StageConfig
 from trainlarge.errors import UserError
@@ -79,10 +80,10 @@ def finished_checkpoints(config: Composed) -> list[str]:
     return found
 
 
-def _record(folder: CellFolder) -> dict[str, Any] | None:
+def _record(folder: CellFolder) -> dict[str, Plain] | None:
     """The record of a done cell; None, with a warning, for a damaged one: the other checkpoints go on."""
     try:
-        return folder.record()
+        return folder.record_data()
     except DamagedFileError as error:
         logging.getLogger(__name__).warning("left out: %s", error)
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
+from trainlarge.config.group import Plain
 from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import Cell, canonical_json
@@ -129,10 +130,10 @@ def _reopen(study: Study, cell_ids: Set[str]) -> None:
         folder.clear_result()
 
 
-def _parent(folder: CellFolder) -> str | None:
+def _parent(folder: CellFolder) -> Plain:
     """The train cell of a compress cell; None where its record is damaged, which has it run again anyway."""
     try:
-        return folder.record().get("parent")
+        return folder.record_data().get("parent")
     except UserError:
         return None
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from trainlarge.config.group import Plain
 from trainlarge.errors import UserError
 from trainlarge.sweep.digest import file_digest
 
@@ -26,31 +26,36 @@ class DamagedFileError(UserError):
 
 def result_digests(cell: Path) -> dict[str, str]:
     """SHA-256 of each result in a cell's folder, by its path there."""
-    found: dict[str, str] = {}
+    digest_by_path: dict[str, str] = {}
     for folder, inner, names in os.walk(cell):
         inner[:] = sorted(name for name in inner if name not in _NO_RESULT_FOLDERS and not name.startswith("."))
         for name in sorted(names):
             path = Path(folder) / name
             relative = path.relative_to(cell).as_posix()
             if relative not in _NO_RESULTS and not name.startswith("."):
-                found[relative] = file_digest(path)
-    return found
+                digest_by_path[relative] = file_digest(path)
+    return digest_by_path
 
 
-def damage(cell: Path, record: Mapping[str, Any], below: str = "") -> dict[str, str]:
+def digests(record: Mapping[str, Plain]) -> Mapping[str, Plain]:
+    """What ``result_digests`` gave when a record was written; nothing for one of an older version."""
+    files = record.get(FILES)
+    return files if isinstance(files, dict) else {}
+
+
+def damage(cell: Path, files: Mapping[str, Plain], below: str = "") -> dict[str, str]:
     """Files of a cell that are not what its record says, each with what is wrong with it.
 
     Args:
         cell: folder of the cell.
-        record: its record; one of an older version proves nothing.
+        files: path of each file in the folder -> its SHA-256.
         below: only files whose path starts like this.
     """
-    files = {name: digest for name, digest in record.get(FILES, {}).items() if name.startswith(below)}
-    found = {name: _wrong(cell / name, digest) for name, digest in files.items()}
-    return {name: wrong for name, wrong in found.items() if wrong}
+    states = {name: _wrong(cell / name, digest) for name, digest in files.items() if name.startswith(below)}
+    return {name: wrong for name, wrong in states.items() if wrong}
 
 
-def _wrong(path: Path, digest: str) -> str:
+def _wrong(path: Path, digest: Plain) -> str:
     try:
         return "" if file_digest(path) == digest else "damaged"
     except FileNotFoundError:

@@ -13,12 +13,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeAlias, cast
 
+from trainlarge.config import typed_json
+from trainlarge.config.group import Plain
+
+RECORD_SCHEMAS = {"train": 1, "compress": 1}
+"""Raised when a key of a stage's record changes its meaning."""
 UNKNOWN = float("nan")
 """What a number is in a record from before it was recorded."""
+_GATHERED = ("scores", "more")
+"""Fields whose entries are keys of the JSON data themselves."""
 
-T = TypeVar("T", bound="Told")
 Scores = Mapping[str, float | None]
 """Metric of a task -> value; None where the loss is not a number."""
 
@@ -55,52 +61,79 @@ def plain(default: Any = None, is_optional: bool = False) -> Any:
     return field(default=default, metadata={"is_optional": is_optional})
 
 
-def meanings(kind: type[Told]) -> dict[str, Meaning]:
+def meanings(kind: type[Recorded]) -> dict[str, Meaning]:
     """Key -> what it means, for the fields that become columns."""
-    return {one.name: known for one in fields(kind) if (known := meaning(one))}
+    return {item.name: known for item in fields(kind) if (known := meaning(item))}
 
 
-def meaning(of: Field[Any]) -> Meaning | None:
+def meaning(item: Field[Any]) -> Meaning | None:
     """What a field means; None where it becomes no column."""
-    found: Meaning | None = of.metadata.get("meaning")
-    return found
+    return cast(Meaning | None, item.metadata.get("meaning"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class Recorded:
     """Keys that are written as JSON."""
 
-    def to_json(self) -> dict[str, object]:
-        """Plain data: one key per field, without optional ones that have no value."""
-        return dict(self._items())
+    groups: ClassVar[Mapping[str, type[Recorded]]] = MappingProxyType({})
+    """Keys that are records of their own."""
 
-    def _items(self) -> Iterator[tuple[str, object]]:
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if one.name == "scores":
+    more: Mapping[str, Plain] = field(default_factory=dict)
+    """Keys that no field describes, as a newer version may write them: kept as they are."""
+
+    def to_json(self) -> dict[str, Plain]:
+        """Plain data: one key per field, without optional ones that have no value."""
+        return {**dict(self._items()), **self.more}
+
+    def _items(self) -> Iterator[tuple[str, Plain]]:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name == "scores":
                 yield from value.items()
-            elif value is not None or not _is_optional(one):
-                yield one.name, value.to_json() if isinstance(value, Told) else value
+            elif item.name != "more" and (value is not None or not _is_optional(item)):
+                yield item.name, value.to_json() if isinstance(value, Recorded) else value
 
     @classmethod
-    def from_json(cls: type[T], data: Mapping[str, Any]) -> T:
-        """The keys that ``data`` has."""
-        return cls(**data)
+    def from_json(cls, data: Plain) -> Self:
+        """The record that ``to_json`` wrote, or that of another version: keys added later have their defaults.
+
+        Raises:
+            ValueError: naming a key that is missing or whose value has another type.
+        """
+        return typed_json.read(cls, _gathered(cls, data))
 
 
-def _is_optional(one: Field[Any]) -> bool:
-    known = meaning(one)
-    return known.is_optional if known else bool(one.metadata.get("is_optional"))
+def _gathered(kind: type[Recorded], data: Plain) -> object:
+    """JSON data with the keys that no field describes under ``scores``, if they can be such, and ``more``."""
+    if not isinstance(data, dict):
+        return data
+    names = {item.name for item in fields(kind)} - {*_GATHERED}
+    known: dict[str, object] = {name: value for name, value in data.items() if name in names}
+    others = {name: value for name, value in data.items() if name not in names}
+    has_scores = any(item.name == "scores" for item in fields(kind))
+    scores = {name: value for name, value in others.items() if has_scores and _is_score(value)}
+    parts = {name: _gathered(group, data[name]) for name, group in kind.groups.items() if name in data}
+    more = {name: value for name, value in others.items() if name not in scores}
+    return {**known, **parts, "scores": scores, "more": more}
+
+
+def _is_score(value: Plain) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def _is_optional(item: Field[Any]) -> bool:
+    known = meaning(item)
+    return known.is_optional if known else bool(item.metadata.get("is_optional"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clocks(Told):
+class Clocks(Recorded):
     """How far training had come, on every clock."""
 
     step: int = key("1", "optimizer steps")
     tokens: int = key("1", "tokens seen in training")
-    flops: int = key("FLOPs", "floating-point operations of training, those of the architecture, by formula")
-    executed_flops: int | None = later(
+    flops: int | float = key("FLOPs", "floating-point operations of training, those of the architecture, by formula")
+    executed_flops: int | float | None = later(
         "FLOPs",
         "those of flops that were computed: forward=fast skips most of the last layer; NaN in records that do not know",
     )
@@ -121,7 +154,7 @@ class CurveRow(Clocks):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationData(Told):
+class EvaluationData(Recorded):
     """Key ``data`` of a record: what the cell was evaluated on."""
 
     fingerprint: str = key(
@@ -153,7 +186,7 @@ class TrainData(EvaluationData):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Environment(Told):
+class Environment(Recorded):
     """Key ``environment`` of a record: how and where the cell was computed."""
 
     device: str = key("text", "kind of device: cpu, cuda")
@@ -171,7 +204,7 @@ class Environment(Told):
     per_device: int | None = later(
         "1", "jobs that shared the device on purpose; from 2 on, times count not", before=1, is_optional=True
     )
-    before: list[dict[str, Any]] | None = plain(is_optional=True)
+    before: list[dict[str, Plain]] | None = plain(is_optional=True)
     """How earlier steps were computed, oldest first: the same keys; empty where all were computed in one way."""
     micro_batch_rows: int | None = plain(is_optional=True)
     """Rows that were computed at once."""
@@ -180,7 +213,7 @@ class Environment(Told):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Provenance(Told):
+class Provenance(Recorded):
     """Key ``provenance`` of a record: where the result comes from."""
 
     commit: str | None = key("text", "git commit of the code; empty outside a checkout")
@@ -192,7 +225,7 @@ class Provenance(Told):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Head(Told):
+class Head(Recorded):
     """What a record begins with."""
 
     schema: int
@@ -207,7 +240,7 @@ class Head(Told):
 class TrainRecord(Head, Clocks):
     """``record.json`` of a train cell. Where the loss stopped being a number, clocks are those of the last good row."""
 
-    groups: ClassVar[Mapping[str, type[Told]]] = MappingProxyType(
+    groups: ClassVar[Mapping[str, type[Recorded]]] = MappingProxyType(
         {"data": TrainData, "environment": Environment, "provenance": Provenance}
     )
     """Keys that are records of their own."""
@@ -252,26 +285,28 @@ class TrainRecord(Head, Clocks):
     data: TrainData
     environment: Environment
     provenance: Provenance
-    config: Mapping[str, Any]
+    config: Mapping[str, Plain]
     """The configuration, as it was frozen."""
+    files: Mapping[str, str] | None = plain(is_optional=True)
+    """Path of each other result in the cell's folder -> SHA-256; None in records of older versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompressRecord(Head):
     """``record.json`` of a compress cell."""
 
-    groups: ClassVar[Mapping[str, type[Told]]] = MappingProxyType(
+    groups: ClassVar[Mapping[str, type[Recorded]]] = MappingProxyType(
         {"data": EvaluationData, "environment": Environment, "provenance": Provenance}
     )
     """Keys that are records of their own."""
 
     parent: str = key("text", "cell id of the train cell whose checkpoint was compressed")
-    recipe: Mapping[str, Any]
+    recipe: Mapping[str, Plain]
     """The recipe, entry by entry."""
     description: str = key("text", "what compression did, such as prune 60 % global, 4 bit row", column="recipe")
-    order: list[str]
+    order: list[str] | None = plain()
     """Slots of the recipe in the order in which they were applied."""
-    structure: Mapping[str, Any]
+    structure: Mapping[str, Plain] | None = plain()
     """What is left of the shapes."""
     unknown_share: float | None = later(
         "1", "share of the predicted tokens that were cut and count as unknown: another task", before=0.0
@@ -315,7 +350,7 @@ class CompressRecord(Head):
     zstd_bytes_without_embeddings: int = key("bytes", "the same without embeddings")
     relative_squared_error: float = key("1", "squared change of the weights over their squared norm")
     recover_steps: int | None = later("1", "optimizer steps of recovery training; 0 where there is none", before=0)
-    recover_flops: int | None = later(
+    recover_flops: int | float | None = later(
         "FLOPs", "floating-point operations of recovery training, those of the checkpoint's shape, by formula", before=0
     )
     recover_seconds: float | None = later(
@@ -327,10 +362,13 @@ class CompressRecord(Head):
     data: EvaluationData
     environment: Environment
     provenance: Provenance
-    config: Mapping[str, Any]
+    config: Mapping[str, Plain]
     """The configuration, as it was frozen."""
+    files: Mapping[str, str] | None = plain(is_optional=True)
+    """Path of each other result in the cell's folder -> SHA-256; None in records of older versions."""
 
 
+Record: TypeAlias = TrainRecord | CompressRecord
 RECORDS: Mapping[str, type[TrainRecord] | type[CompressRecord]] = MappingProxyType(
     {"train": TrainRecord, "compress": CompressRecord}
 )

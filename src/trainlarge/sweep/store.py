@@ -15,30 +15,31 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from trainlarge.config.group import Plain
 from trainlarge.config.plain import from_plain, to_plain
 from trainlarge.config.schema import CONFIGS
+from trainlarge.config.typed_json import JsonTypeError
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import ID_PATTERN, SCHEMA_VERSIONS, Cell, check_cell_id
 from trainlarge.sweep.config_yaml import from_yaml, to_yaml
 from trainlarge.sweep.files import flush, read_bytes, read_json, rows_of, write_json, write_text
 from trainlarge.sweep.lease import is_held
-from trainlarge.sweep.proof import FILES, DamagedFileError, damage, result_digests
+from trainlarge.sweep.proof import FILES, DamagedFileError, damage, digests, result_digests
+from trainlarge.sweep.records import RECORD_SCHEMAS, RECORDS, CompressRecord, Record, TrainRecord
 from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.sweep.status import ENDED, State, Status
 
 METRICS = "metrics.jsonl"
 """File of a cell with its curve."""
-RECORD_SCHEMAS = {"train": 1, "compress": 1}
-"""Raised when a key of a stage's record changes its meaning."""
+_PARTS = (*TrainRecord.groups, "config")
+"""Keys of every record that hold keys themselves."""
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -198,7 +199,7 @@ class CellFolder:
     def _recorded_cell(self) -> Cell | None:
         """The cell that a complete record is about, if it is this one."""
         try:
-            cell = self._cell_of(self.record()["config"])
+            cell = self._cell_of(self.record_data()["config"])
             return cell if cell.id == self.id else None
         except (UserError, TypeError, AttributeError, KeyError):
             return None
@@ -248,7 +249,7 @@ class CellFolder:
     def _has_whole_record(self) -> bool:
         try:
             # Most cells that are asked have none, and that takes less than to miss it when it is read.
-            return os.path.exists(self._file("record.json")) and bool(self.record())  # noqa: PTH110
+            return os.path.exists(self._file("record.json")) and bool(self.record_data())  # noqa: PTH110
         except UserError:
             return False
 
@@ -261,8 +262,34 @@ class CellFolder:
         """Path of ``record.json``."""
         return self.path / "record.json"
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """The one-row result.
+
+        Raises:
+            DamagedFileError: when ``record.json`` is not there or not as it was written.
+            UserError: when another version wrote it.
+        """
+        try:
+            return RECORDS[self.stage].from_json(self.record_data())
+        except JsonTypeError as error:
+            raise self._damaged({"record.json": "damaged"}) from error
+
+    def train_record(self) -> TrainRecord:
+        """``record`` of a train cell. Raises TypeError for a cell of another stage."""
+        record = self.record()
+        if not isinstance(record, TrainRecord):
+            raise TypeError(f"{self.stage} cell {self.id} is no train cell")
+        return record
+
+    def compress_record(self) -> CompressRecord:
+        """``record`` of a compress cell. Raises TypeError for a cell of another stage."""
+        record = self.record()
+        if not isinstance(record, CompressRecord):
+            raise TypeError(f"{self.stage} cell {self.id} is no compress cell")
+        return record
+
+    def record_data(self) -> dict[str, Plain]:
+        """``record`` as plain data, whose values are not checked: for thousands of cells at once.
 
         Raises:
             DamagedFileError: when ``record.json`` is not there or not as it was written.
@@ -272,23 +299,25 @@ class CellFolder:
             record = read_sealed(self._file("record.json"))
             if record["cell"] != self.id:
                 raise ValueError(f"cell {record['cell']}")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError) as error:
             wrong = "gone" if isinstance(error, FileNotFoundError) else "damaged"
             raise self._damaged({"record.json": wrong}) from error
         self._check_schema(record)
+        for name in _PARTS:
+            if type(record.get(name)) is not dict:
+                raise self._damaged({"record.json": "damaged"})
         return record
 
-    def prove(self, below: str = "", record: Mapping[str, Any] | None = None) -> None:
+    def prove(self, below: str = "") -> None:
         """Compare results of the cell with the digests that its record keeps; a record of an older version has none.
 
         Args:
             below: only files whose path in the folder starts like this.
-            record: the cell's record, where the caller has read it.
 
         Raises:
             DamagedFileError: naming those that differ and the command that makes them again.
         """
-        if wrong := damage(self.path, self.record() if record is None else record, below):
+        if wrong := damage(self.path, digests(self.record_data()), below):
             raise self._damaged(wrong)
 
     def _damaged(self, wrong: Mapping[str, str]) -> DamagedFileError:
@@ -306,7 +335,7 @@ class CellFolder:
     def damaged_result(self) -> DamagedFileError | None:
         """What is wrong with the record or the curve of a done cell. Other files are compared when they are opened."""
         try:
-            self._curve(self.record())
+            self._curve(self.record_data())
         except DamagedFileError as error:
             return error
         except UserError:
@@ -314,38 +343,42 @@ class CellFolder:
             return None
         return None
 
-    def _check_schema(self, record: dict[str, Any]) -> None:
+    def _check_schema(self, record: dict[str, Plain]) -> None:
         known = RECORD_SCHEMAS[self.stage]
-        found = record.get("schema", known)
-        if found != known:
+        schema = record.get("schema", known)
+        if schema != known:
             allowed = f"schema {known}; another version of trainlarge wrote this record and can read it"
-            raise UserError(str(self.record_path), f"schema {found}", allowed)
+            raise UserError(str(self.record_path), f"schema {schema}", allowed)
 
-    def write_record(self, record: dict[str, Any]) -> None:
+    def write_record(self, record: Record) -> None:
         """Replace ``record.json``, with the digests of all results that lie in the folder now."""
+        self.write_record_data(record.to_json())
+
+    def write_record_data(self, data: Mapping[str, Plain]) -> None:
+        """As ``write_record``, for a record as plain data."""
         if self._config_path.exists():
             flush(self._config_path)
-        write_sealed(self.record_path, {**record, FILES: result_digests(self.path)})
+        write_sealed(self.record_path, {**data, FILES: result_digests(self.path)})
 
-    def metrics(self, record: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    def metrics(self, record: Mapping[str, Plain] | None = None) -> list[dict[str, Plain]]:
         """Rows of the curve, in the order of steps; none where there is no curve.
 
         Args:
-            record: the cell's record, where the caller has read it.
+            record: the cell's record as plain data, where the caller has read it.
 
         Raises:
             DamagedFileError: when they are not those that the record lists.
         """
         if record is None:
-            record = self.record() if self.record_path.exists() else {}
+            record = self.record_data() if self.record_path.exists() else {}
         try:
             return rows_of(self._curve(record))
         except ValueError as error:
             raise error if isinstance(error, DamagedFileError) else self._damaged({METRICS: "damaged"}) from error
 
-    def _curve(self, record: Mapping[str, Any]) -> bytes:
+    def _curve(self, record: Mapping[str, Plain]) -> bytes:
         """Content of ``metrics.jsonl``, compared with the digest that ``record`` has of it."""
-        digest = record.get(FILES, {}).get(METRICS)
+        digest = digests(record).get(METRICS)
         try:
             content = read_bytes(self._file(METRICS))
         except FileNotFoundError as error:
@@ -356,11 +389,11 @@ class CellFolder:
             raise self._damaged({METRICS: "damaged"})
         return content
 
-    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+    def write_metrics(self, rows: Sequence[Mapping[str, Plain]]) -> None:
         """Replace ``metrics.jsonl``."""
         write_text(self.path / METRICS, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
 
-    def write_document_losses(self, content: dict[str, Any]) -> None:
+    def write_document_losses(self, content: Mapping[str, Plain]) -> None:
         """Replace ``document_losses.json``, on one line: it holds thousands of numbers."""
         write_text(self.document_losses, json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n")
 

@@ -79,7 +79,7 @@ def runs_of(study: Study) -> Iterator[TrackedRun]:
 
 
 def _train_run(folder: CellFolder, name: str) -> TrackedRun:
-    record = folder.record()
+    record: dict[str, Any] = folder.record_data()
     summary = {key: value for key, value in record.items() if key not in _NOT_SUMMARY}
     axes = dict.fromkeys(("loss", "accuracy", "train_loss", "lr"), CURVE_AXIS)
     return TrackedRun(folder.id, name, "train", record["config"], folder.metrics(record), axes, summary)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from trainlarge.config.plain import to_plain
@@ -11,8 +11,7 @@ from trainlarge.machine.provenance import origin, software
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.shape import head_of, shape_of
 from trainlarge.sweep.cell import Cell
-from trainlarge.sweep.records import Clocks, Environment, Provenance, TrainData, TrainRecord
-from trainlarge.sweep.store import RECORD_SCHEMAS
+from trainlarge.sweep.records import RECORD_SCHEMAS, Clocks, Environment, Provenance, TrainData, TrainRecord, meanings
 from trainlarge.tasks.evaluation import perplexity
 from trainlarge.training.context import TrainContext
 
@@ -55,7 +54,7 @@ def diverged_record(cell: Cell, context: TrainContext, last: dict[str, Any], ste
     return _record(cell, context, clocks, run, diverged=True, diverged_at=step, last_good_step=clocks["step"])
 
 
-_CLOCKS = tuple(field.name for field in fields(Clocks))
+_CLOCKS = tuple(meanings(Clocks))
 
 
 def _record(cell: Cell, context: TrainContext, last: dict[str, Any], run: RunFacts, **outcome: Any) -> TrainRecord:

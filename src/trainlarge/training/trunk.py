@@ -252,7 +252,7 @@ class Trunk:
             self.context.loop.module.model.save_pretrained(folder, state_dict=weights)
             hugging_face_tokenizer(self.context.prepared.tokenizer_file).save_pretrained(folder)
 
-        self.writer.cell(cell, CellResult(record.to_json(), self.run.curve.rows, losses, save_checkpoint))
+        self.writer.cell(cell, CellResult(record, self.run.curve.rows, losses, save_checkpoint))
 
     def _cells(self, branch: Branch) -> list[Cell]:
         return [cell for cell in self.job.cells if cell.id in branch.cell_ids]

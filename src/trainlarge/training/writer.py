@@ -13,6 +13,7 @@ from trainlarge.machine.probe import StepTiming
 from trainlarge.machine.step_time import Round
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import replacing_folder
+from trainlarge.sweep.records import TrainRecord
 from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.run_length import RunLength
 from trainlarge.training.trunk_time import TrunkTime
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 class CellResult:
     """What is written of a cell that has ended."""
 
-    record: dict[str, Any]
+    record: TrainRecord
     """Content of ``record.json``."""
     rows: list[dict[str, Any]]
     """The curve."""
