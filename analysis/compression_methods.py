@@ -113,7 +113,7 @@ def _source(record: dict[str, Any]) -> str:
 
 def _stored(folder: CellFolder) -> str:
     """How most matrices are written in the packed file."""
-    notes = packed_header(folder.packed)["tensors"].values()
+    notes = packed_header(folder.packed).tensors.values()
     ways = Counter(note["encoding"] for note in notes)
     [(way, _)] = ways.most_common(1) or [("dense", 0)]
     return ENCODINGS.get(way, way.replace("_", " "))

@@ -184,7 +184,7 @@ def test_a_file_gives_back_the_evaluated_model(
     save_packed(path, compressed)
     assert path.stat().st_size == compressed.sizes.file_bytes
     header = packed_header(path)
-    assert Recipe.from_json(header["recipe"]) == recipe
+    assert Recipe.from_json(header.recipe) == recipe
     with torch.no_grad():
         expected = compressed.model()(tokens).logits
         assert torch.equal(load_packed(path)(tokens).logits, expected)

@@ -19,12 +19,17 @@ from transformers import PreTrainedModel
 
 from trainlarge.compression import (
     Binary,
+    Dynamic,
+    Heads,
     KMeans,
+    LowRank,
     Magnitude,
     MinMax,
     Outliers,
     Recipe,
     Ternary,
+    TokenFacts,
+    TokenList,
     Uniform,
     compress,
     load_packed,
@@ -127,6 +132,43 @@ def test_mutated_data_load_or_are_refused_in_one_line(recipe: Recipe, packed: Ca
     assert tracemalloc.get_traced_memory()[1] < MEMORY
     tracemalloc.stop()
     assert refused > 3
+
+
+TYPED = [
+    Recipe(Magnitude(0.95), Uniform(4, group_size=8), activations=Dynamic(8)),
+    Recipe(Magnitude(0.5, scope="block", m=4), KMeans(3)),
+    Recipe(Magnitude(0.5), Outliers(3), structure=Heads(0.5), factorize=LowRank(0.4)),
+    Recipe(Magnitude(0.6), Ternary(), vocabulary=TokenList((7, 9, 11))),
+]
+"""Recipes whose files together have every key that a reader looks at."""
+OTHER_TYPES: dict[type, Any] = {
+    str: 3, int: "3", float: "0.5", bool: 7, list: "text", dict: [1], type(None): "text"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", TYPED, ids=Recipe.describe)
+def test_a_value_of_another_type_is_named_with_its_file_and_key(
+    recipe: Recipe, tmp_path: Path, modern: PreTrainedModel
+) -> None:
+    path, facts = tmp_path / "packed", TokenFacts(torch.ones(120, dtype=torch.int64), frozenset(range(5)), 3)
+    save_packed(path, compress(modern, recipe, tokens=facts))
+    body, tensors = container.read(path)
+    parts = ("tensors", "structure", "activations")
+    found = [place for place in places(body) if place and (place[0] in parts or len(place) == 1)]
+    # One tensor of each encoding says as much as all of them.
+    examples = {note["encoding"]: name for name, note in body["tensors"].items()}.values()
+    for place in found:
+        if place[0] == "tensors" and len(place) > 1 and place[1] not in examples:
+            continue
+        owner = body
+        for key in place:
+            owner = owner[key]  # type: ignore[index, call-overload, assignment]
+        rewrite(path, changed(body, place, OTHER_TYPES[type(owner)]), tensors)
+        said = refusal(path, most_bytes=MOST)
+        named = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)[1:]
+        assert said.startswith(f"packed={path} is not valid: ")
+        # A shape is read as a whole.
+        assert f"{named.partition('.shape[')[0]}" in said
 
 
 @by_recipe

@@ -116,7 +116,7 @@ def _unpacked(folder: CellFolder):  # type: ignore[no-untyped-def]  # a transfor
     folder.prove(folder.packed.name)
     header = packed_header(folder.packed)
     for part, allowed in _ONLY_PACKED.items():
-        if part in header:
+        if getattr(header, part):
             raise UserError("cell", folder.id, f"{allowed}; this one is read by trainlarge.load_packed")
     return load_packed(folder.packed)
 

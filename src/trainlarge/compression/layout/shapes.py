@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from trainlarge.compression.stored.bits import unpack_mask
+from trainlarge.config.group import Plain
+from trainlarge.config.identity import field_names
+from trainlarge.config.typed_json import read
 from trainlarge.errors import UserError
 
 
@@ -26,7 +28,7 @@ class Tokens:
     unknown: int
     """Number, as in the checkpoint, of the token that replaces removed ones; it is left itself."""
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Plain]:
         """Plain data: one bit per entry, in base64."""
         mask = np.zeros(self.size, dtype=bool)
         mask[list(self.kept)] = True
@@ -34,11 +36,33 @@ class Tokens:
         return {"size": self.size, "unknown": self.unknown, "kept": kept}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Tokens:
+    def from_json(cls, data: Plain) -> Tokens:
         """What ``to_json`` wrote."""
-        packed = np.frombuffer(base64.b64decode(data["kept"]), dtype=np.uint8)
-        mask = unpack_mask(packed, data["size"])
-        return cls(tuple(np.flatnonzero(mask).tolist()), data["size"], data["unknown"])
+        written = read(_TokensJson, data, "tokens")
+        packed = np.frombuffer(base64.b64decode(written.kept), dtype=np.uint8)
+        mask = unpack_mask(packed, written.size)
+        return cls(tuple(np.flatnonzero(mask).tolist()), written.size, written.unknown)
+
+
+@dataclass(frozen=True)
+class _TokensJson:
+    """The JSON data of ``Tokens``."""
+
+    size: int
+    unknown: int
+    kept: str
+    """One bit per entry, in base64."""
+
+
+@dataclass(frozen=True)
+class _StructureJson:
+    """The JSON data of ``Structure``."""
+
+    layers: tuple[int, ...] | None = None
+    heads: tuple[tuple[int, ...], ...] | None = None
+    neurons: tuple[int, ...] | None = None
+    ranks: dict[str, int] = field(default_factory=dict)
+    tokens: dict[str, Plain] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,9 +88,9 @@ class Structure:
         """Whether anything is removed or factorized."""
         return self != Structure()
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Plain]:
         """Plain data, only of what is smaller than in the checkpoint."""
-        data: dict[str, object] = {}
+        data: dict[str, Plain] = {}
         if self.layers is not None:
             data["layers"] = list(self.layers)
         if self.heads is not None:
@@ -80,19 +104,20 @@ class Structure:
         return data
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Structure:
-        """What ``to_json`` wrote. Raises UserError for a part that is not known here."""
-        known = ("layers", "heads", "neurons", "ranks", "tokens")
+    def from_json(cls, data: Mapping[str, Plain]) -> Structure:
+        """What ``to_json`` wrote.
+
+        Raises:
+            UserError: for a part that is not known here.
+            JsonTypeError: for a value of another type.
+        """
         for key in data:
-            if key not in known:
-                raise UserError("packed.structure", key, f"one of {', '.join(known)}")
-        return cls(
-            layers=_numbers(data.get("layers")),
-            heads=tuple(tuple(kept) for kept in data["heads"]) if "heads" in data else None,
-            neurons=_numbers(data.get("neurons")),
-            ranks=dict(data.get("ranks", {})),
-            tokens=Tokens.from_json(data["tokens"]) if "tokens" in data else None,
-        )
+            if key not in field_names(_StructureJson):
+                allowed = f"one of {', '.join(field_names(_StructureJson))}"
+                raise UserError("packed.structure", key, allowed)
+        written = read(_StructureJson, data)
+        tokens = None if written.tokens is None else Tokens.from_json(written.tokens)
+        return cls(written.layers, written.heads, written.neurons, written.ranks, tokens)
 
     def without_layers(self, kept: list[int], old_names: Mapping[str, str]) -> Structure:
         """With only the layers ``kept``, numbered as they are now.
@@ -107,7 +132,3 @@ class Structure:
             neurons=None if self.neurons is None else tuple(self.neurons[index] for index in kept),
             ranks={old_names[name]: rank for name, rank in self.ranks.items() if name in old_names},
         )
-
-
-def _numbers(values: list[int] | None) -> tuple[int, ...] | None:
-    return None if values is None else tuple(values)

@@ -37,16 +37,8 @@ class Affine(Grouped):
         codes = torch.where(is_zero.view_as(self.rows), self.per_weight(self.zero_point), self.rows)
         return replace(self, codes=codes.view(self.shape), nonzero=nonzero_count(~is_zero))
 
-    def slice(self, dimension: int, kept: Tensor, nonzero: int) -> Affine | None:
-        if self.splits_groups(dimension):
-            return None
-        return replace(
-            self,
-            codes=self.codes.index_select(dimension, kept),
-            scale=rows_left(self.scale, dimension, kept),
-            zero_point=rows_left(self.zero_point, dimension, kept),
-            nonzero=nonzero,
-        )
+    def slice_others(self, left: Affine, dimension: int, kept: Tensor, nonzero: int) -> Affine:
+        return replace(left, zero_point=rows_left(self.zero_point, dimension, kept), nonzero=nonzero)
 
 
 class AffineCodes(CodesPayload[Affine]):

@@ -7,14 +7,16 @@ from contextlib import contextmanager
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from trainlarge.compression.stored.note import Note, note_in, shape_in
+from trainlarge.compression.stored.note import Note, encoding_in, keys_below, note_in, shape_in
 from trainlarge.compression.stored.payload import Tensors
+from trainlarge.config.group import Plain
+from trainlarge.config.typed_json import JsonTypeError
 from trainlarge.errors import UserError
 from trainlarge.models.foreign import without_code
 
@@ -31,20 +33,30 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 @contextmanager
-def invalid_file_errors(path: Path) -> Iterator[None]:
+def invalid_file_errors(path: Path, key: str = "") -> Iterator[None]:
     """Report any error in this block as an invalid packed file.
 
+    Args:
+        path: the file.
+        key: the part of its data that is read in this block; empty for all of it.
+
     Raises:
-        UserError: on ``packed``, in place of any other error.
+        UserError: on ``packed``, in place of any other error; it names the file and the key.
     """
     try:
         yield
-    except UserError:
-        raise
+    except JsonTypeError as error:
+        wrong = JsonTypeError(f"{key}.{error.key}".lstrip("."), error.value, error.allowed)
+        raise UserError("packed", path, f"a file as save_packed writes it ({wrong})") from error
+    except UserError as error:
+        if error.key == "packed":
+            raise
+        raise UserError("packed", path, f"a file that fits ({error})") from error
     # Crafted data make each library raise its own errors, also MemoryError, RecursionError and OverflowError.
     except Exception as error:
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise UserError("packed", path, f"a file as save_packed writes it ({cause})") from error
+        where = f"{key}: " if key else ""
+        raise UserError("packed", path, f"a file as save_packed writes it ({where}{cause})") from error
 
 
 def checked_shapes(path: Path, notes: Mapping[str, Note], parts: Mapping[str, Tensors]) -> Shapes:
@@ -54,8 +66,11 @@ def checked_shapes(path: Path, notes: Mapping[str, Note], parts: Mapping[str, Te
         notes: tensor name -> how it is encoded; a tensor without a note is dense.
         parts: tensor name -> its parts.
     """
-    with invalid_file_errors(path):
-        return {name: _shape(notes.get(name), of_tensor) for name, of_tensor in parts.items()}
+    shapes: Shapes = {}
+    for name, of_tensor in parts.items():
+        with invalid_file_errors(path, f"tensors.{name}"):
+            shapes[name] = _shape(notes.get(name), of_tensor)
+    return shapes
 
 
 def check_size(path: Path, asked: int, most_bytes: int | None) -> None:
@@ -73,8 +88,8 @@ def check_size(path: Path, asked: int, most_bytes: int | None) -> None:
 
 def build_model(
     path: Path,
-    architecture: object,
-    config: Mapping[str, object],
+    architecture: str,
+    config: Mapping[str, Plain],
     check_shapes: Callable[[nn.Module], None],
     most_bytes: int | None,
 ) -> nn.Module:
@@ -88,18 +103,19 @@ def build_model(
         check_shapes: called with the same model without memory, before the one with memory is made; raises UserError
             where its shapes are not those of the file.
     """
-    with invalid_file_errors(path):
+    with invalid_file_errors(path, "config"):
         model_class = _model_class(path, architecture)
+        config_class: type[PreTrainedConfig] = model_class.config_class or PreTrainedConfig
         settings = without_code(config)
         # Initialisation draws random numbers that loading replaces: the caller's random state must not notice.
         with torch.random.fork_rng(devices=[]):
             with torch.device("meta"), no_init_weights():
-                empty = model_class(model_class.config_class.from_dict(settings))
+                empty = model_class(config_class.from_dict(settings))
             # Tying is part of the initialisation that was left out.
             empty.tie_weights()
             check_size(path, sum(tensor.nbytes for tensor in (*empty.parameters(), *empty.buffers())), most_bytes)
             check_shapes(empty)
-            return model_class(model_class.config_class.from_dict(settings))
+            return model_class(config_class.from_dict(settings))
 
 
 def bytes_of(shapes: Shapes) -> int:
@@ -110,26 +126,27 @@ def bytes_of(shapes: Shapes) -> int:
 def _shape(note: Note | None, parts: Tensors) -> tuple[int, ...]:
     if note is None:
         return tuple(parts[""].shape)
-    if note["encoding"] != BOTH:
+    if encoding_in(note) != BOTH:
         return shape_in(note)
-    body, rest = (_shape_of_summand(note_in(note, key)) for key in ("body", "rest"))
-    if body != rest:
-        raise ValueError(f"two shapes of one tensor: {body}, {rest}")
-    return body
+    shapes = []
+    for key in ("body", "rest"):
+        summand = note_in(note, key)
+        with keys_below(key):
+            if encoding_in(summand) == BOTH:
+                raise ValueError(f"{BOTH} within {BOTH}")
+            shapes.append(shape_in(summand))
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"two shapes of one tensor: {shapes[0]}, {shapes[1]}")
+    return shapes[0]
 
 
-def _shape_of_summand(note: Note) -> tuple[int, ...]:
-    if note["encoding"] == BOTH:
-        raise ValueError(f"{BOTH} within {BOTH}")
-    return shape_in(note)
-
-
-def _model_class(path: Path, name: object) -> Any:
+def _model_class(path: Path, name: str) -> type[PreTrainedModel]:
     import transformers
 
     if name not in _known_models():
         raise UserError("packed", path, f"a file of a transformers model; for {name} pass the model to load into")
-    return getattr(transformers, str(name))
+    model_class: type[PreTrainedModel] = getattr(transformers, name)
+    return model_class
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -34,6 +34,7 @@ class Coded(Elementwise):
 
 
 C = TypeVar("C", bound=Coded)
+G = TypeVar("G", bound="Grouped")
 
 
 class CodesPayload(Payload[C]):
@@ -53,7 +54,10 @@ class CodesPayload(Payload[C]):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Grouped(Coded):
-    """Codes, and the same scale for all weights of a group."""
+    """Codes, and the same scale for all weights of a group.
+
+    A subclass slices what else it has per group or per weight in ``slice_others``.
+    """
 
     scale: Tensor
     """float32 [rows, groups]; the tensor reshaped to [rows, -1] has ``groups`` scales per row."""
@@ -73,9 +77,16 @@ class Grouped(Coded):
         """What belongs to each weight, broadcast against ``rows``, of ``values`` [rows, groups] or [1, 1]."""
         return per_weight(values, self.group_size, self.rows.shape[1])
 
-    def splits_groups(self, dimension: int) -> bool:
-        """Whether taking indices out of a dimension takes weights out of several groups of a row."""
-        return dimension > 0 and self.scale.shape[1] > 1
+    def slice(self: G, dimension: int, kept: Tensor, nonzero: int) -> G | None:
+        if dimension > 0 and self.scale.shape[1] > 1:
+            # Columns would be taken out of several groups of a row.
+            return None
+        codes, scale = self.codes.index_select(dimension, kept), rows_left(self.scale, dimension, kept)
+        return self.slice_others(replace(self, codes=codes, scale=scale), dimension, kept, nonzero)
+
+    @abstractmethod
+    def slice_others(self: G, left: G, dimension: int, kept: Tensor, nonzero: int) -> G:
+        """``left``, whose codes and scales are sliced, with the other fields of this tensor sliced too."""
 
     def _as_float(self, rows: Tensor) -> Tensor:
         """Float values [rows, weights per row] as the tensor that is evaluated."""
@@ -87,9 +98,9 @@ def rows_left(values: Tensor, dimension: int, kept: Tensor) -> Tensor:
     return values if dimension or len(values) == 1 else values.index_select(0, kept)
 
 
-def grouped_note(tensor: Grouped, facts: Mapping[str, object]) -> Note:
+def grouped_note(tensor: Grouped, facts: Mapping[str, int]) -> Note:
     """The note of a tensor in the packed file, with further ``facts``; a group size only where there is one."""
-    note = {"shape": list(tensor.shape), "bits": tensor.bits, "dtype": dtype_name(tensor.dtype), **facts}
+    note: Note = {"shape": list(tensor.shape), "bits": tensor.bits, "dtype": dtype_name(tensor.dtype), **facts}
     if tensor.group_size is not None:
         note["group_size"] = tensor.group_size
     return note

@@ -14,16 +14,18 @@ import json
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from trainlarge.config.group import Plain
 from trainlarge.errors import UserError
 from trainlarge.sweep.files import replacing
 
@@ -47,10 +49,6 @@ DTYPES = {
 }
 
 
-Body = dict[str, Any]
-"""The JSON data of a packed file as it was read: a file may claim anything."""
-
-
 @dataclass(frozen=True)
 class TensorSpec:
     """Data type and shape of a tensor in the file, known before it is encoded."""
@@ -71,6 +69,16 @@ class TensorSpec:
 
 Layout = dict[str, TensorSpec]
 """Name -> data type and shape of a tensor in the file."""
+
+
+class _OpenFile(Protocol):
+    """What is used of an open file of safetensors, which has no types."""
+
+    def metadata(self) -> dict[str, str] | None: ...
+
+    def keys(self) -> list[str]: ...
+
+    def get_tensor(self, name: str) -> Tensor: ...
 
 
 def file_bytes(body: Mapping[str, object], layout: Mapping[str, TensorSpec]) -> int:
@@ -99,20 +107,22 @@ def write(path: Path, body: Mapping[str, object], layout: Layout, tensors: Itera
             written[name] = TensorSpec.of(tensor)
             file.seek(len(blank) + offsets[name])
             file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        _check_written(layout, written)
+        for name, spec in layout.items():
+            if written.get(name) != spec:
+                raise ValueError(f"{name}: {written.get(name)} is not {spec}")
         file.seek(len(blank))
         checksum = _digest(blank, _chunks(file))
         file.seek(0)
         file.write(_header(body, layout, checksum))
 
 
-def read_body(path: Path) -> Body:
-    """The JSON data of a file, without its tensors and without checking them."""
+def read_body(path: Path) -> dict[str, Plain]:
+    """The JSON data of a file, without its tensors and without checking them. A file may claim anything."""
     with _open(path) as file:
         return _body(path, _metadata(path, file))
 
 
-def read(path: Path) -> tuple[Body, dict[str, Tensor]]:
+def read(path: Path) -> tuple[dict[str, Plain], dict[str, Tensor]]:
     """JSON data and tensors of a file.
 
     Raises UserError for a file that is missing, truncated, damaged, of a newer format or not a packed file.
@@ -159,27 +169,22 @@ def _digest(header: bytes, payload: Iterable[bytes]) -> str:
     return sha.hexdigest()
 
 
-def _check_written(layout: Layout, written: Layout) -> None:
-    for name, spec in layout.items():
-        if written.get(name) != spec:
-            raise ValueError(f"{name}: {written.get(name)} is not {spec}")
-
-
 def _chunks(file: BinaryIO) -> Iterator[bytes]:
     """The rest of a file in pieces."""
     return iter(lambda: file.read(_CHUNK), b"")
 
 
-def _open(path: Path) -> Any:  # safetensors has no types
+def _open(path: Path) -> AbstractContextManager[_OpenFile]:
     if not path.is_file():
         raise UserError("packed", path, "an existing packed file")
     try:
-        return safe_open(path, framework="pt")
+        file: AbstractContextManager[_OpenFile] = safe_open(path, framework="pt")
     except SafetensorError as error:
         raise UserError("packed", path, f"a complete packed file, not a truncated or damaged one ({error})") from error
+    return file
 
 
-def _body(path: Path, metadata: Mapping[str, str]) -> Body:
+def _body(path: Path, metadata: Mapping[str, str]) -> dict[str, Plain]:
     try:
         body = json.loads(metadata["packed"])
     except (ValueError, RecursionError) as error:
@@ -189,15 +194,14 @@ def _body(path: Path, metadata: Mapping[str, str]) -> Body:
     return body
 
 
-def _tensor(path: Path, file: Any, name: str) -> Tensor:
+def _tensor(path: Path, file: _OpenFile, name: str) -> Tensor:
     try:
-        tensor: Tensor = file.get_tensor(name)
+        return file.get_tensor(name)
     except Exception as error:  # by the library's own classes, for types that torch does not have
         raise UserError("packed", path, f"a file of tensors that torch can hold, unlike {name}") from error
-    return tensor
 
 
-def _metadata(path: Path, file: Any) -> dict[str, str]:
+def _metadata(path: Path, file: _OpenFile) -> dict[str, str]:
     metadata = file.metadata() or {}
     if not {"format", "checksum", "packed"} <= set(metadata):
         raise UserError("packed", path, "a file that save_packed wrote")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from math import prod
-from typing import Any, Generic, TypeGuard, TypeVar
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
@@ -16,7 +16,7 @@ from trainlarge.compression.stored.dense import Dense
 from trainlarge.compression.stored.dense_plus_sparse import DensePlusSparse
 from trainlarge.compression.stored.formats import PAYLOADS
 from trainlarge.compression.stored.indexes import INDEXES, Index
-from trainlarge.compression.stored.note import Note, note_in, shape_in
+from trainlarge.compression.stored.note import Note, encoding_in, keys_below, note_in, shape_in
 from trainlarge.compression.stored.payload import Payload, Tensors
 from trainlarge.compression.stored.stored_tensor import Elementwise, StoredTensor
 from trainlarge.errors import UserError
@@ -89,7 +89,7 @@ class IndexedEncoding(Encoding[Any], Generic[E]):
         self.name = "_".join(filter(None, (index.name, payload.name)))
 
     def fits(self, tensor: StoredTensor) -> bool:
-        if not self._has_format(tensor) or not self.index.fits(tensor.pattern):
+        if not isinstance(tensor, self.payload.tensor_class) or not self.index.fits(tensor.pattern):
             return False
         return self.payload.fits(tensor, self.index.count(tensor.pattern))
 
@@ -105,9 +105,6 @@ class IndexedEncoding(Encoding[Any], Generic[E]):
 
     def decode(self, note: Note, parts: Tensors) -> E:
         return self.payload.decode(note, parts, self.index.decode(note, parts, prod(shape_in(note))))
-
-    def _has_format(self, tensor: StoredTensor) -> TypeGuard[E]:
-        return isinstance(tensor, self.payload.tensor_class)
 
 
 class SumEncoding(Encoding[DensePlusSparse]):
@@ -136,8 +133,13 @@ class SumEncoding(Encoding[DensePlusSparse]):
         return {key: smallest(summand).full_note(summand) for key, summand in _summands(tensor).items()}
 
     def decode(self, note: Note, parts: Tensors) -> DensePlusSparse:
-        body, rest = (decoded(note_in(note, key), _parts_under(key, parts)) for key in ("body", "rest"))
-        return DensePlusSparse(body, rest)
+        summands = []
+        for key in ("body", "rest"):
+            inner, prefix = note_in(note, key), f"{key}."
+            of_summand = {name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)}
+            with keys_below(key):
+                summands.append(decoded(inner, of_summand))
+        return DensePlusSparse(*summands)
 
 
 _ALL: list[Encoding[Any]] = [
@@ -160,22 +162,18 @@ def smallest(tensor: StoredTensor) -> Encoding[Any]:
     return min(fitting(tensor), key=lambda encoding: encoding.bytes(tensor))
 
 
-def encoding_named(name: object) -> Encoding[Any]:
+def encoding_named(name: str) -> Encoding[Any]:
     """The encoding of a packed file. Raises UserError for a name that is not known here."""
     if name not in ENCODINGS:
         raise UserError("packed.encoding", name, f"one of {', '.join(ENCODINGS)}")
-    return ENCODINGS[str(name)]
+    return ENCODINGS[name]
 
 
 def decoded(note: Note, parts: Tensors) -> StoredTensor:
     """The stored tensor of a note with its encoding's name, and of its parts."""
-    tensor: StoredTensor = encoding_named(note["encoding"]).decode(note, parts)
+    tensor: StoredTensor = encoding_named(encoding_in(note)).decode(note, parts)
     return tensor
 
 
 def _summands(tensor: DensePlusSparse) -> dict[str, StoredTensor]:
     return {"body": tensor.body, "rest": tensor.rest}
-
-
-def _parts_under(key: str, parts: Tensors) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{key}."): part for name, part in parts.items() if name.startswith(f"{key}.")}

@@ -46,16 +46,9 @@ class Offset(Grouped):
     def with_zeros(self, is_zero: Tensor) -> Offset:
         return replace(self, kept=pack_bools(~is_zero))
 
-    def slice(self, dimension: int, kept: Tensor, nonzero: int) -> Offset | None:
-        if self.splits_groups(dimension):
-            return None
-        return replace(
-            self,
-            codes=self.codes.index_select(dimension, kept),
-            scale=rows_left(self.scale, dimension, kept),
-            offset=rows_left(self.offset, dimension, kept),
-            kept=bits_unless_all(self.mask().view(self.shape).index_select(dimension, kept)),
-        )
+    def slice_others(self, left: Offset, dimension: int, kept: Tensor, nonzero: int) -> Offset:
+        is_left = self.mask().view(self.shape).index_select(dimension, kept)
+        return replace(left, offset=rows_left(self.offset, dimension, kept), kept=bits_unless_all(is_left))
 
 
 def bits_unless_all(is_kept: Tensor) -> Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,13 +22,15 @@ from trainlarge.compression.stored.checked import (
     checked_shapes,
     invalid_file_errors,
 )
-from trainlarge.compression.stored.container import Body, Layout
+from trainlarge.compression.stored.container import Layout
 from trainlarge.compression.stored.encodings import Encoding, decoded, smallest
 from trainlarge.compression.stored.note import Note
 from trainlarge.compression.stored.payload import Tensors
 from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.compression.weights import Weights, adopt_dtypes, check_same_shapes, load_reshaped, load_weights
+from trainlarge.config.group import Plain
 from trainlarge.config.recipe import Recipe
+from trainlarge.config.typed_json import read
 from trainlarge.errors import UserError
 from trainlarge.models.fake_quantize import FakeQuantizer, fake_quantize_inputs
 from trainlarge.sweep.store import cell_of_result
@@ -124,6 +126,39 @@ class Packed:
         return body
 
 
+@dataclass(frozen=True)
+class PackedHeader:
+    """What a packed file says of itself: its JSON data, which ``Packed.body`` describes."""
+
+    tensors: dict[str, dict[str, Plain]]
+    """Tensor name -> how it is encoded; one without a note is dense."""
+
+    recipe: dict[str, Plain] = field(default_factory=dict)
+    """How the weights were made, for ``Recipe.from_json``."""
+
+    architecture: str = ""
+    """Class name of the model."""
+
+    config: dict[str, Plain] = field(default_factory=dict)
+    """The Hugging Face configuration of the checkpoint."""
+
+    parent: str = ""
+    """Id of the train cell that the checkpoint comes from."""
+
+    structure: dict[str, Plain] = field(default_factory=dict)
+    """What is left of the shapes, for ``Structure.from_json``; empty where nothing was removed."""
+
+    activations: dict[str, tuple[float, float] | None] = field(default_factory=dict)
+    """Layers that quantize their inputs -> fixed range, or None."""
+
+    @property
+    def quantizers(self) -> dict[str, FakeQuantizer]:
+        """Name of a layer -> how its inputs are quantized."""
+        if not self.activations:
+            return {}
+        return quantizers_of(Recipe.from_json(self.recipe).activations, self.activations)
+
+
 def save_packed(path: str | Path, compressed: Compressed, parent: str = "") -> None:
     """Write a compressed model to ``path``, whole or not at all: an error leaves an older file untouched.
 
@@ -148,8 +183,8 @@ def load_packed_weights(path: str | Path, most_bytes: int | None = None) -> dict
     that asks for more memory, before any is taken.
     """
     path = Path(path)
-    body, tensors = _read(path)
-    return _decoded(path, *_checked(path, body, tensors, most_bytes)[:2])
+    header, tensors = _read(path)
+    return _decoded(path, header, _checked(path, header, tensors, most_bytes)[0])
 
 
 def load_packed(path: str | Path, model: nn.Module | None = None, most_bytes: int | None = None) -> nn.Module:
@@ -167,38 +202,41 @@ def load_packed(path: str | Path, model: nn.Module | None = None, most_bytes: in
         most_bytes: as in ``load_packed_weights``; it limits the model before its shapes were cut, too.
     """
     path = Path(path)
-    body, tensors = _read(path)
-    notes, parts, shapes = _checked(path, body, tensors, most_bytes)
+    header, tensors = _read(path)
+    parts, shapes = _checked(path, header, tensors, most_bytes)
+    with invalid_file_errors(path, "structure"):
+        structure = Structure.from_json(header.structure)
     with invalid_file_errors(path):
-        structure, quantizers = Structure.from_json(body.get("structure", {})), _quantizers(body)
+        quantizers = header.quantizers
         if model is None:
-            model = _built(path, body, structure, shapes, most_bytes)
-            weights = _decoded(path, notes, parts)
+            model = _built(path, header, structure, shapes, most_bytes)
+            weights = _decoded(path, header, parts)
             reshape(model, structure)
             adopt_dtypes(model, weights)
             load_weights(model, weights)
         else:
-            load_reshaped(model, structure, _decoded(path, notes, parts))
+            load_reshaped(model, structure, _decoded(path, header, parts))
         fake_quantize_inputs(model, quantizers)
     return model.eval()
 
 
-def packed_header(path: str | Path) -> Body:
-    """What a packed file says of itself, without reading its weights.
-
-    That is parent, recipe, architecture, config, tensors, structure where shapes were changed, and activations where
-    inputs of layers are quantized.
-    """
-    body = container.read_body(Path(path))
-    with invalid_file_errors(Path(path)):
-        return {**body, "parent": body["parent"].rstrip()}
+def packed_header(path: str | Path) -> PackedHeader:
+    """What a packed file says of itself, without reading its weights."""
+    return _header(Path(path), container.read_body(Path(path)))
 
 
-def _read(path: Path) -> tuple[Body, dict[str, Tensor]]:
+def _header(path: Path, body: dict[str, Plain]) -> PackedHeader:
+    with invalid_file_errors(path):
+        header = read(PackedHeader, body)
+    return replace(header, parent=header.parent.rstrip())
+
+
+def _read(path: Path) -> tuple[PackedHeader, dict[str, Tensor]]:
     """Data and tensors of a file. In the folder of a finished cell the file must be that of the record."""
     if (cell := cell_of_result(path)) is not None:
         cell.prove(cell.packed.name)
-    return container.read(path)
+    body, tensors = container.read(path)
+    return _header(path, body), tensors
 
 
 def _names_in_file(name: str, parts: Mapping[str, V]) -> dict[str, V]:
@@ -207,35 +245,31 @@ def _names_in_file(name: str, parts: Mapping[str, V]) -> dict[str, V]:
 
 
 def _checked(
-    path: Path, body: Body, tensors: Tensors, most_bytes: int | None
-) -> tuple[Mapping[str, Note], dict[str, dict[str, Tensor]], Shapes]:
-    """Notes, parts and shapes of the tensors of a file, which fit into the memory that they may take."""
+    path: Path, header: PackedHeader, tensors: Tensors, most_bytes: int | None
+) -> tuple[dict[str, dict[str, Tensor]], Shapes]:
+    """Parts and shapes of the tensors of a file, which fit into the memory that they may take."""
     parts: dict[str, dict[str, Tensor]] = {}
     for entry, tensor in tensors.items():
         name, _, part = entry.partition(":")
         parts.setdefault(name, {})[part] = tensor
-    with invalid_file_errors(path):
-        notes = dict(body["tensors"])
-    shapes = checked_shapes(path, notes, parts)
+    shapes = checked_shapes(path, header.tensors, parts)
     check_size(path, bytes_of(shapes), most_bytes)
-    return notes, parts, shapes
+    return parts, shapes
 
 
-def _decoded(path: Path, notes: Mapping[str, Note], parts: Mapping[str, Tensors]) -> dict[str, Tensor]:
+def _decoded(path: Path, header: PackedHeader, parts: Mapping[str, Tensors]) -> dict[str, Tensor]:
     """Tensor name -> float tensor."""
     dense: Note = {"encoding": "dense"}
-    with invalid_file_errors(path):
-        return {name: decoded(notes.get(name, dense), of_tensor).dense() for name, of_tensor in parts.items()}
+    weights: dict[str, Tensor] = {}
+    for name, of_tensor in parts.items():
+        with invalid_file_errors(path, f"tensors.{name}"):
+            weights[name] = decoded(header.tensors.get(name, dense), of_tensor).dense()
+    return weights
 
 
-def _quantizers(body: Body) -> dict[str, FakeQuantizer]:
-    ranges = body.get("activations", {})
-    return quantizers_of(Recipe.from_json(body["recipe"]).activations, ranges) if ranges else {}
-
-
-def _built(path: Path, body: Body, structure: Structure, shapes: Shapes, most_bytes: int | None) -> nn.Module:
+def _built(path: Path, header: PackedHeader, structure: Structure, shapes: Shapes, most_bytes: int | None) -> nn.Module:
     def check_shapes(empty: nn.Module) -> None:
         reshape(empty, structure)
         check_same_shapes(empty, shapes)
 
-    return build_model(path, body["architecture"], body["config"], check_shapes, most_bytes)
+    return build_model(path, header.architecture, header.config, check_shapes, most_bytes)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainlarge.compression.stored import bits as bit
-from trainlarge.compression.stored.coded import Grouped, check_groups, grouped_note, rows_left
+from trainlarge.compression.stored.coded import Grouped, check_groups, grouped_note
 from trainlarge.compression.stored.container import Layout, TensorSpec
 from trainlarge.compression.stored.note import Note, dtype_in, integer, optional_integer, shape_in
 from trainlarge.compression.stored.packed_bits import bytes_spec, pack_bools, unpack_bools
@@ -33,11 +33,8 @@ class Signs(Grouped):
     def with_zeros(self, is_zero: Tensor) -> Signs:
         return replace(self, codes=self.codes.masked_fill(is_zero, 0), nonzero=nonzero_count(~is_zero))
 
-    def slice(self, dimension: int, kept: Tensor, nonzero: int) -> Signs | None:
-        if self.splits_groups(dimension):
-            return None
-        scale = rows_left(self.scale, dimension, kept)
-        return replace(self, codes=self.codes.index_select(dimension, kept), scale=scale, nonzero=nonzero)
+    def slice_others(self, left: Signs, dimension: int, kept: Tensor, nonzero: int) -> Signs:
+        return replace(left, nonzero=nonzero)
 
 
 class _SignPayload(Payload[Signs]):
