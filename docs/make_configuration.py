@@ -21,14 +21,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from trainlarge.config.choices import ChosenGroup
-from trainlarge.config.launcher import LauncherConfig
-from trainlarge.config.method import METHODS
+from trainlarge.config.method import METHODS, Method
 from trainlarge.config.register import register_schema
-from trainlarge.config.schema import CompressConfig, TrainConfig
+from trainlarge.config.schema import CHOSEN_GROUPS, CompressConfig, TrainConfig
 from trainlarge.config.share import share_folder
 from trainlarge.config.sweep import SweepConfig
-from trainlarge.config.task import TASKS
-from trainlarge.config.tracking import TrackingConfig
 
 PAGE = Path(__file__).with_name("configuration.md")
 HEAD = """# Configuration
@@ -51,8 +48,7 @@ def page() -> str:
     assert isinstance(train, dict) and isinstance(compress, dict)
     parts = [HEAD, "## Keys of both stages, and of `train`\n", _table(TrainConfig, "", train)]
     parts += [_section(name, kind, train[name]) for name, kind in _groups(TrainConfig)]
-    parts += [_section(f"task={name}", kind, {"name": name}, "task.") for name, kind in TASKS.items()]
-    parts += [*_choices("tracking", TrackingConfig), *_choices("launcher", LauncherConfig)]
+    parts += [section for group in CHOSEN_GROUPS.items() for section in _choices(*group)]
     parts += [_section("sweep", SweepConfig, train["sweep"])]
     only = {name for name, _ in _groups(TrainConfig)} | {field.name for field in fields(TrainConfig)} | {"recipe"}
     parts += ["## Keys of `compress` alone\n", _table(CompressConfig, "", compress, leave_out=only - {"checkpoint"})]
@@ -73,12 +69,12 @@ def _section(name: str, kind: type, defaults: Mapping[str, Any], prefix: str = "
     return f"## `{name}`: {_first_line(kind)}\n\n{_table(kind, prefix or f'{name}.', defaults)}"
 
 
-def _slot(slot: str, methods: Mapping[str, type]) -> str:
+def _slot(slot: str, methods: Mapping[str, type[Method]]) -> str:
     names = ", ".join(f"`{name}`" for name in methods)
     parts = [f"## `{slot}`\n\n`{slot}=none` leaves it out; the methods are {names}.\n"]
     for name, kind in methods.items():
         text = _paragraph(inspect.getdoc(kind) or "")
-        parts.append(f"### `{slot}={name}`\n\n{text}\n\n{_table(kind, f'{slot}.', {})}")
+        parts.append(f"### `{slot}={name}`\n\n{text}\n\n{_table(kind, f'{slot}.', kind.disabled_by)}")
     return "\n".join(parts)
 
 

@@ -18,7 +18,6 @@ EITHER = [
     (["launcher.max_failures=-2"], "launcher.max_failures=-2", "at least 0"),
     (["launcher.fail_fast=perhaps"], "launcher.fail_fast=perhaps", "true or false"),
     (["launcher.wait=no way"], "launcher.wait=no way", "true or false"),
-    (["launcher.per_device=x"], "launcher.per_device=x", "a whole number"),
     (["--retries", "-1"], "launcher.retries=-1", "at least 0"),
     (["--max-failures", "few"], "launcher.max_failures=few", "a whole number"),
     (["--retries"], "--retries=", "must be followed by a whole number"),
@@ -26,8 +25,9 @@ EITHER = [
     (["-m", "study=tiny,other"], "study=tiny,other", "one value"),
 ]
 LOCAL = [
+    (["launcher.per_device=x"], "launcher.per_device=x", "a whole number"),
     (["launcher.partition=gpu"], "launcher.partition=gpu", "must not be set with launcher=local"),
-    (["launcher.sbatch=[--hold]"], "launcher.sbatch=['--hold']", "must not be set with launcher=local"),
+    (["launcher.sbatch=[--hold]"], "launcher.sbatch=[--hold]", "must not be set with launcher=local"),
     (["launcher.per_device=0"], "launcher.per_device=0", "at least 1"),
     (["launcher.per_device=2", "impl.device=cpu"], "launcher.per_device=2", "no GPUs to share"),
     (["workers=0"], "workers=0", "at least 1"),

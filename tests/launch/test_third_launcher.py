@@ -28,7 +28,7 @@ def inline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """The third launcher, registered, with its yaml in the working directory."""
     monkeypatch.setitem(LAUNCHERS, "inline", InlineConfig)
     (tmp_path / "launcher").mkdir()
-    (tmp_path / "launcher" / "inline.yaml").write_text("name: inline\n")
+    (tmp_path / "launcher" / "inline.yaml").write_text("defaults: [/schema/launcher/inline]\nname: inline\n")
     monkeypatch.chdir(tmp_path)
     for cached in (text_keys, hydra_schema):
         cached.cache_clear()

@@ -23,7 +23,9 @@ from trainlarge.config.task import MaskedLMConfig
 from trainlarge.sweep.cell import Cell, canonical_json
 
 DATA = DataConfig("text", files=("x.txt",), split="documents", fingerprint="0123456789abcdef")
-CONFIG = TrainConfig(study="a", data=DATA, arch=ArchConfig("modern", width=64), budget="2e+12 FLOPs", workers=1)
+CONFIG = TrainConfig(
+    study="a", data=DATA, arch=ArchConfig("modern", width=64, ffn_ratio=4.0), budget="2e+12 FLOPs", workers=1
+)
 LATER = replace(
     CONFIG,
     clock="real",

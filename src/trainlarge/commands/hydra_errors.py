@@ -8,7 +8,10 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
+from trainlarge.config.choices import ChosenGroup, key_of_another
+from trainlarge.config.identity import field_names
 from trainlarge.config.register import hydra_schema
+from trainlarge.config.schema import CHOSEN_GROUPS
 from trainlarge.errors import UserError
 from trainlarge.sweep.compose import NOT_NULL
 
@@ -46,7 +49,11 @@ def _unknown_choice(found: re.Match[str], text: str, _stage: str, _arguments: li
 
 def _unknown_key(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
     key = _full_key(text) or found[1]
-    names = _fields_beside(hydra_schema(stage), key.split("."))
+    group, _, name = key.rpartition(".")
+    chosen = _chosen(group, text)
+    if chosen and (error := key_of_another(chosen, name, _value_of(key, arguments))):
+        return error
+    names = list(field_names(chosen)) if chosen else _fields_beside(hydra_schema(stage), key.split("."))
     close = difflib.get_close_matches(key.rpartition(".")[2], names, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     return UserError(
@@ -92,6 +99,13 @@ def _ambiguous(found: re.Match[str], _text: str, _stage: str, arguments: list[st
         _value_of(key, arguments),
         f"one value, or a list {key}=[...] where the key takes one; to sweep over values add -m",
     )
+
+
+def _chosen(group: str, text: str) -> type[ChosenGroup] | None:
+    """The dataclass of the choice of a group that OmegaConf names; None for other groups."""
+    kinds = CHOSEN_GROUPS[group].by_name().values() if group in CHOSEN_GROUPS else ()
+    named = re.search(r"object_type=(\w+)", text)
+    return next((kind for kind in kinds if named and kind.__name__ == named[1]), None)
 
 
 def _fields_beside(schema: type, path: list[str]) -> list[str]:

@@ -127,7 +127,7 @@ def _check_recovery(config: CompressConfig) -> None:
 
 def _refuse_text(config: CompressConfig) -> None:
     given: tuple[Group | None, ...] = (config.data, config.task)
-    for group, default in zip(given, (DataConfig(name="stdlib"), DEFAULT_TASK()), strict=True):
+    for group, default in zip(given, (DataConfig(), DEFAULT_TASK()), strict=True):
         for key in default.plain if group and group != default else ():
             value = getattr(group, key)
             if value != getattr(default, key):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from omegaconf import MISSING
-
 from trainlarge.config.group import Group
 
 
@@ -16,7 +14,7 @@ class ArchConfig(Group):
 
     key: ClassVar[str] = "arch"
 
-    name: str = MISSING
+    name: str = "modern"
     """``modern`` (ModernBERT: rotary, pre-norm, gated FFN), ``roberta`` (with pre-norm, as in the paper) or ``llama``
     (a causal decoder: rotary, pre-norm, gated FFN)."""
     width: int = 128
@@ -25,7 +23,7 @@ class ArchConfig(Group):
     """Number of layers."""
     heads: int | None = None
     """Attention heads; null: one for every 64 of width, at least two."""
-    ffn_ratio: float = 4.0
+    ffn_ratio: float = 2.0
     """Inner width of the feed-forward network, in widths."""
     positions: int | None = None
     """Positions the model can address; null: as many as a row needs."""

@@ -1,32 +1,34 @@
-"""Groups with one dataclass per ``name``: each launcher and each tracker has keys of its own.
+"""Groups with one dataclass per ``name``: tasks, launchers and trackers have keys of their own.
 
-Hydra composes such a group with the keys of all choices, each at its default unless it is set. Read back, the group is
-the dataclass of the choice that it names. In a command, a key of another choice that was set is refused; files from
-before each choice had its own keys have them all, so there such keys are left out.
+Hydra composes such a group with the keys of the choice alone: ``conf/<group>/<name>.yaml`` takes them from
+``/schema/<group>/<name>``, which is registered for every dataclass of ``by_name``. Read back, the group is the
+dataclass of the choice that it names. A key of another choice is refused in a command. Files from before each choice
+had its own keys have them all, so there such keys are left out.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields
-from typing import Any, get_type_hints
+from typing import Any
 
-from trainlarge.config.group import Group, Plain, as_plain
+from trainlarge.config.group import Group, Plain, as_plain, groups_of
 from trainlarge.config.identity import field_names, once_per_class
 from trainlarge.errors import UserError
 
 
 @dataclass(frozen=True)
-class ChosenGroup(Group):
+class ChosenGroup(Group, ABC):
     """A group whose ``name`` says which subclass describes it."""
 
     name: str = ""
     """Which one."""
 
     @classmethod
+    @abstractmethod
     def by_name(cls) -> Mapping[str, type[ChosenGroup]]:
         """The dataclass of each choice by its name."""
-        raise NotImplementedError
 
     @classmethod
     def kind(cls, data: Mapping[str, Plain]) -> type[ChosenGroup]:
@@ -35,24 +37,25 @@ class ChosenGroup(Group):
         Raises:
             UserError: for a name that there is not.
         """
-        name, known = data.get("name", cls.name), cls.by_name()
-        if name not in known:
-            raise UserError(f"{cls.key}.name", name, f"one of {', '.join(known)}")
-        return known[str(name)]
+        name, choices = data.get("name", cls.name), cls.by_name()
+        if name not in choices:
+            raise UserError(f"{cls.key}.name", name, f"one of {', '.join(choices)}")
+        return choices[str(name)]
 
     @classmethod
-    def own(cls, data: Mapping[str, Plain]) -> dict[str, Plain]:
+    def known(cls, data: Mapping[str, Plain]) -> dict[str, Plain]:
         """Plain data without keys that only other choices have."""
-        others = cls.keys_of_others()
+        others = _keys_of_others(cls)
         return {key: value for key, value in data.items() if key not in others}
 
-    @classmethod
-    def keys_of_others(cls) -> dict[str, tuple[str, Plain]]:
-        """Key that only other choices have -> the name of one that has it, and its default there."""
-        return _keys_of_others(cls)
+
+@once_per_class
+def chosen_groups(kind: type) -> dict[str, type[ChosenGroup]]:
+    """Key -> group, for the groups of a whole configuration that have one dataclass per name."""
+    return {key: group for key, group in groups_of(kind).items() if issubclass(group, ChosenGroup)}
 
 
-def refuse_keys_of_others(kind: type, data: Mapping[str, Any]) -> None:
+def refuse_keys_of_others(kind: type, data: Mapping[str, Plain]) -> None:
     """Refuse keys of a command that mean nothing with what it chooses, unless they have their default.
 
     Args:
@@ -62,29 +65,35 @@ def refuse_keys_of_others(kind: type, data: Mapping[str, Any]) -> None:
     Raises:
         UserError: naming the key and the choice that it is for.
     """
-    for key, group in _chosen_groups(kind).items():
-        given = data.get(key, {})
-        for name, (owner, default) in group.kind(given).keys_of_others().items():
-            if given.get(name, default) != default:
-                allowed = f"must not be set with {key}={given['name']}, only with {key}={owner}"
-                raise UserError(f"{key}.{name}", given[name], allowed)
+    for key, group in chosen_groups(kind).items():
+        given = data.get(key)
+        if not isinstance(given, dict):
+            continue
+        chosen = group.kind(given)
+        for name, value in given.items():
+            error = key_of_another(chosen, name, value)
+            if error and value != _keys_of_others(chosen)[name][1]:
+                raise error
+
+
+def key_of_another(kind: type[ChosenGroup], name: str, value: object) -> UserError | None:
+    """The error of a key that ``kind`` does not have and another choice has; None for a key that none has."""
+    if name not in _keys_of_others(kind):
+        return None
+    owner, _ = _keys_of_others(kind)[name]
+    allowed = f"must not be set with {kind.key}={kind.name}, only with {kind.key}={owner}"
+    return UserError(f"{kind.key}.{name}", value, allowed)
 
 
 @once_per_class
-def _chosen_groups(kind: type) -> dict[str, type[ChosenGroup]]:
-    hints = get_type_hints(kind)
-    return {key: hint for key, hint in hints.items() if isinstance(hint, type) and issubclass(hint, ChosenGroup)}
-
-
-@once_per_class
-def _keys_of_others(kind: type) -> dict[str, tuple[str, Plain]]:
-    own = field_names(kind)
-    found: dict[str, tuple[str, Plain]] = {}
-    for name, other in kind.by_name().items() if issubclass(kind, ChosenGroup) else ():
+def _keys_of_others(kind: type[ChosenGroup]) -> dict[str, tuple[str, Plain]]:
+    """Key that only other choices have -> the name of one that has it, and its default there."""
+    keys: dict[str, tuple[str, Plain]] = {}
+    for name, other in kind.by_name().items():
         for item in fields(other):
-            if item.name not in own:
-                found.setdefault(item.name, (name, default_of(item)))
-    return found
+            if item.name not in field_names(kind):
+                keys.setdefault(item.name, (name, default_of(item)))
+    return keys
 
 
 def default_of(item: Field[Any]) -> Plain:

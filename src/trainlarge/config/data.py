@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from omegaconf import MISSING
-
 from trainlarge.config.group import Group
 from trainlarge.config.identity import NOT_IDENTITY, added_with
 
@@ -17,7 +15,7 @@ class DataConfig(Group):
 
     key: ClassVar[str] = "data"
 
-    name: str = MISSING
+    name: str = "stdlib"
     """``stdlib`` (source text of the running Python's standard library) or ``text`` (your files)."""
     files: tuple[str, ...] = field(default=(), metadata=NOT_IDENTITY)
     """``text``: paths, folders or glob patterns of .txt, .md, .jsonl, .json, .csv, .tsv and .parquet files, all but the

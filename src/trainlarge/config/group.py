@@ -33,7 +33,7 @@ class Group:
         return cls
 
     @classmethod
-    def own(cls, data: Mapping[str, Plain]) -> dict[str, Plain]:
+    def known(cls, data: Mapping[str, Plain]) -> dict[str, Plain]:
         """Plain data of the group as far as this dataclass reads them: all, unless the group has one per name."""
         return dict(data)
 
@@ -101,6 +101,14 @@ def as_plain(value: Any) -> Plain:
     return [as_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
-def is_group(hint: Any) -> bool:
+@once_per_class
+def groups_of(kind: type) -> dict[str, type[Group]]:
+    """Key -> group, for the fields of a whole configuration that are groups, or are groups where they are not null."""
+    hints = {name: (hint, *get_args(hint)) for name, hint in get_type_hints(kind).items()}
+    groups = {name: [part for part in parts if is_group(part)] for name, parts in hints.items()}
+    return {name: parts[0] for name, parts in groups.items() if parts}
+
+
+def is_group(hint: object) -> bool:
     """Whether a type is that of a group."""
     return isinstance(hint, type) and issubclass(hint, Group)

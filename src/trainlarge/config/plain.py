@@ -14,7 +14,7 @@ from functools import lru_cache
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from trainlarge.config.group import Group, Plain, as_plain, is_group
+from trainlarge.config.group import Group, Plain, as_plain, groups_of, is_group
 from trainlarge.config.identity import added_fields, identifying, names_not_identity, omitted_where_none, once_per_class
 from trainlarge.config.recipe import SLOTS, Recipe
 from trainlarge.errors import UserError
@@ -71,7 +71,7 @@ def with_added(kind: type, data: dict[str, Any]) -> dict[str, Any]:
 
 def not_identity(kind: type) -> dict[str, frozenset[str]]:
     """Group, or "" for the whole configuration -> its keys that are no part of an id."""
-    groups = {name: names_not_identity(group) for name, group in _groups(kind).items()}
+    groups = {name: names_not_identity(group) for name, group in groups_of(kind).items()}
     return {"": names_not_identity(kind), **groups}
 
 
@@ -109,7 +109,7 @@ def _group(kind: type[Group], marshalled: bytes, key: str) -> Any:
     if not isinstance(data, dict):
         return from_plain(kind, data, key)
     chosen = kind.kind(data)
-    return from_plain(chosen, chosen.own(data), key)
+    return from_plain(chosen, chosen.known(data), key)
 
 
 @once_per_class
@@ -119,14 +119,7 @@ def _added_in_group(kind: type) -> dict[str, Plain]:
 
 @once_per_class
 def _added_in_groups(kind: type) -> dict[str, dict[str, Plain]]:
-    return {name: added for name, group in _groups(kind).items() if (added := _added_in_group(group))}
-
-
-def _groups(kind: type) -> dict[str, type]:
-    """Group -> its dataclass."""
-    hints = {name: (hint, *get_args(hint)) for name, hint in get_type_hints(kind).items()}
-    found = {name: [part for part in parts if is_group(part)] for name, parts in hints.items()}
-    return {name: parts[0] for name, parts in found.items() if parts}
+    return {name: added for name, group in groups_of(kind).items() if (added := _added_in_group(group))}
 
 
 @once_per_class

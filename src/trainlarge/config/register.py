@@ -2,35 +2,36 @@
 
 The schema is made of the dataclasses of the configuration. Hydra changes it while it composes, so it is not frozen.
 OmegaConf has no literals and no tuples: they are text and lists there. A recipe is the groups of its slots, each with
-the keys of the chosen method. The group ``sweep`` is in the schema only: it makes the cells and is no part of them.
+the keys of the chosen method; a group with one dataclass per name has the keys of the chosen one. The group ``sweep``
+is in the schema only: it makes the cells and is no part of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import MISSING, Field, field, fields, is_dataclass, make_dataclass
+from dataclasses import field, fields, make_dataclass
 from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 
-from trainlarge.config.choices import ChosenGroup
+from trainlarge.config.group import is_group
 from trainlarge.config.identity import once_per_class
 from trainlarge.config.recipe import SLOTS, Recipe
-from trainlarge.config.schema import CONFIGS
+from trainlarge.config.schema import CHOSEN_GROUPS, CONFIGS
 from trainlarge.config.sweep import SweepConfig
-from trainlarge.config.task import TASKS
 
-ANY = ("budget", "task")
-"""A key that may also be a list, each of whose values makes a cell, and a group whose keys are those of its name."""
+MAY_BE_LISTS = ("budget",)
+"""Keys that may also be a list, each of whose values makes a cell."""
 
 
 def register_schema() -> None:
-    """Store the root schemas as ``schema/train`` and ``schema/compress``."""
+    """Store the root schemas as ``schema/train`` and ``schema/compress``, that of a choice as ``schema/task/mlm``."""
     store = ConfigStore.instance()
-    for name, task in TASKS.items():
-        store.store(group="task", name=f"keys_of_{name}", node=_schema(task))
+    for key, group in CHOSEN_GROUPS.items():
+        for name, kind in group.by_name().items():
+            store.store(group=f"schema/{key}", name=name, node=_schema(kind), package=key)
     for stage in CONFIGS:
         store.store(group="schema", name=stage, node=hydra_schema(stage), package="_global_")
 
@@ -48,34 +49,20 @@ def _schema(kind: type) -> type:
     return make_dataclass(kind.__name__, list(_fields(kind)))
 
 
-def _schema_of_all(group: type[ChosenGroup]) -> type:
-    """The keys of all choices of a group."""
-    items: dict[str, tuple[str, Any, Any]] = {}
-    for kind in (group, *group.by_name().values()):
-        for item in _fields(kind):
-            items.setdefault(item[0], item)
-    return make_dataclass(group.__name__, list(items.values()))
-
-
 def _fields(kind: type) -> Iterator[tuple[str, Any, Any]]:
     hints = get_type_hints(kind)
     for item in fields(kind):
         hint = hints[item.name]
         if hint is Recipe:
             yield from ((key, Any, field(default=None)) for key in (*SLOTS, "order"))
-        elif item.name in ANY:
-            yield item.name, Any, field(default=None if isinstance(item.default, type(MISSING)) else item.default)
-        elif group := next((part for part in (hint, *get_args(hint)) if is_dataclass(part)), None):
-            schema = _schema_of_all(group) if issubclass(group, ChosenGroup) else _schema(group)  # type: ignore[arg-type]
-            yield item.name, schema, field(default_factory=schema)
+        elif item.name in CHOSEN_GROUPS:
+            yield item.name, Any, field(default=None)
+        elif group := next((part for part in (hint, *get_args(hint)) if is_group(part)), None):
+            yield item.name, _schema(group), field(default_factory=_schema(group))
         else:
-            yield item.name, _hydra_type(hint), _default(item)
-
-
-def _default(item: Field[Any]) -> Any:
-    if isinstance(item.default, tuple):
-        return field(default_factory=list)
-    return field(default=item.default) if item.default is not MISSING else field()
+            default = list if isinstance(item.default, tuple) else None
+            value = field(default_factory=default) if default else field(default=item.default)
+            yield item.name, Any if item.name in MAY_BE_LISTS else _hydra_type(hint), value
 
 
 def _hydra_type(hint: Any) -> Any:

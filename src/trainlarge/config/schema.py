@@ -12,6 +12,7 @@ from omegaconf import MISSING
 
 from trainlarge.config.arch import ArchConfig
 from trainlarge.config.budget import SECONDS, parse_budget
+from trainlarge.config.choices import ChosenGroup, chosen_groups
 from trainlarge.config.data import DataConfig
 from trainlarge.config.identity import NOT_IDENTITY, OMITTED_WHERE_NONE, added_with, stands_for
 from trainlarge.config.impl import ImplConfig
@@ -123,3 +124,7 @@ StageConfig = TrainConfig | CompressConfig
 """The configuration of a cell of any stage."""
 CONFIGS: dict[str, type[TrainConfig] | type[CompressConfig]] = {"train": TrainConfig, "compress": CompressConfig}
 """Stage -> the type of its cells' configurations."""
+CHOSEN_GROUPS: dict[str, type[ChosenGroup]] = {
+    key: group for config in CONFIGS.values() for key, group in chosen_groups(config).items()
+}
+"""The groups that have one dataclass per name."""

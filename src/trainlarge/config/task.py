@@ -5,24 +5,25 @@ Imports nothing heavy. What a task computes is in ``trainlarge.tasks``, one file
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from trainlarge.config.choices import ChosenGroup
 from trainlarge.config.data import DataConfig
-from trainlarge.config.group import Group, Plain
 from trainlarge.config.metric import Metric
 from trainlarge.errors import UserError
 
 
 @dataclass(frozen=True)
-class TaskConfig(Group):
-    """What all tasks have in common."""
+class TaskConfig(ChosenGroup):
+    """What a model learns: the keys of every task."""
 
     key: ClassVar[str] = "task"
 
     name: str = "mlm"
-    """``mlm``: masked language modelling."""
+    """``mlm`` (masked language modelling), ``causal_lm`` (next token) or ``classification`` (one label per row)."""
     evaluation_rows: int = 1024
     """Rows of the evaluation set, spread evenly over the validation data."""
     evaluations_per_doubling: int = 1
@@ -36,16 +37,9 @@ class TaskConfig(Group):
     """What the task is scored by, ``loss`` first."""
 
     @classmethod
-    def kind(cls, data: Mapping[str, Plain]) -> type[Group]:
-        """The dataclass of the task that a group ``task`` names.
-
-        Raises:
-            UserError: there is no such task.
-        """
-        name = data.get("name", cls.name)
-        if name not in TASKS:
-            raise UserError("task", name, f"one of {', '.join(TASKS)}")
-        return TASKS[str(name)]
+    def by_name(cls) -> Mapping[str, type[TaskConfig]]:
+        """All tasks."""
+        return TASKS
 
     def check(self) -> None:
         for name in ("evaluation_rows", "evaluations_per_doubling"):
@@ -63,9 +57,9 @@ class TaskConfig(Group):
         """Different labels that a row may have; of tasks that label no rows, the least."""
         return 2
 
+    @abstractmethod
     def predictions(self, sequence_length: int) -> int:
         """Predictions per training row of ``sequence_length`` tokens: what FLOPs, and so budgets, are counted with."""
-        raise NotImplementedError
 
     def evaluation_predictions(self, sequence_length: int) -> int:
         """Predictions per row of the evaluation set."""
@@ -108,7 +102,6 @@ class CausalLMConfig(TaskConfig):
     """Causal language modelling: predicting the next token (Radford et al. 2018)."""
 
     name: str = "causal_lm"
-    """``causal_lm``: causal language modelling."""
 
     computed_by: ClassVar[str] = "trainlarge.tasks.causal_lm:CausalLM"
     head: ClassVar[str] = "causal_lm"
@@ -131,7 +124,6 @@ class ClassificationConfig(TaskConfig):
     """Classification: labelling whole rows, sentences or pairs of sentences, from the tables of ``data=text``."""
 
     name: str = "classification"
-    """``classification``: one label per row."""
     label_column: str = "label"
     """Column that holds the label: text, or a whole number. Rows without a label or a text are left out."""
     second_text_column: str | None = None

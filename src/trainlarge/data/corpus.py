@@ -96,4 +96,4 @@ def check_keys(data: DataConfig) -> None:
 @cache
 def _defaults() -> dict[str, Any]:
     """The keys that a corpus may not look at, with their defaults."""
-    return {key: value for key, value in DataConfig(name="").plain.items() if key not in ALWAYS_READ}
+    return {key: value for key, value in DataConfig().plain.items() if key not in ALWAYS_READ}

@@ -10,6 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from trainlarge.config.choices import key_of_another
+from trainlarge.config.schema import CHOSEN_GROUPS
 from trainlarge.errors import UserError
 from trainlarge.sweep.grid import Point
 from trainlarge.sweep.text_keys import as_written
@@ -106,6 +108,11 @@ def _updated(base: DictConfig, values: Point) -> DictConfig:
 
 def _update(config: DictConfig, key: str, value: Any) -> None:
     if not key_exists(config, key):
+        group, _, name = key.rpartition(".")
+        if group in CHOSEN_GROUPS:
+            chosen = CHOSEN_GROUPS[group].kind({"name": config[group].name})
+            if error := key_of_another(chosen, name, value):
+                raise error
         raise UserError(key, value, f"no such key: must be one of the keys {', '.join(siblings(config, key))}")
     try:
         OmegaConf.update(config, key, value)

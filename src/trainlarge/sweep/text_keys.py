@@ -25,8 +25,7 @@ from omegaconf._utils import get_yaml_loader
 from trainlarge.config.method import METHODS
 from trainlarge.config.recipe import SLOTS
 from trainlarge.config.register import hydra_schema
-from trainlarge.config.schema import CONFIGS
-from trainlarge.config.task import TASKS
+from trainlarge.config.schema import CHOSEN_GROUPS, CONFIGS
 
 BLOCKS = "sweep.blocks"
 """A list of mappings whose keys are those of the whole configuration."""
@@ -42,12 +41,13 @@ _MAY_BE_LOST = re.compile(r"\d|true|false|inf|nan", re.IGNORECASE)
 @cache
 def text_keys() -> frozenset[str]:
     """The keys, in full, whose values are text or lists of text, and the groups, whose values are names of files."""
-    found = {key for stage in CONFIGS for key in _text_fields(hydra_schema(stage), "")}
+    keys = {key for stage in CONFIGS for key in _text_fields(hydra_schema(stage), "")}
     for slot, methods in METHODS.items():
-        found |= {f"{slot}.name", *(key for kind in methods.values() for key in _text_fields(kind, f"{slot}."))}
-    found |= {key for task in TASKS.values() for key in _text_fields(task, "task.")}
+        keys |= {f"{slot}.name", *(key for kind in methods.values() for key in _text_fields(kind, f"{slot}."))}
+    for name, group in CHOSEN_GROUPS.items():
+        keys |= {key for kind in group.by_name().values() for key in _text_fields(kind, f"{name}.")}
     groups = {name for stage in CONFIGS for name, kind in _hints(hydra_schema(stage)) if is_dataclass(kind)}
-    return frozenset(found | groups | {*SLOTS, "task", "sweeps"})
+    return frozenset(keys | groups | {*SLOTS, *CHOSEN_GROUPS, "sweeps"})
 
 
 @lru_cache(maxsize=4096)

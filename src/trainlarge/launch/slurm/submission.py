@@ -87,7 +87,7 @@ class Submission:
         arrays = tuple(SlurmArray(**array) for array in data["arrays"])
         command = data.get("command")
         jobs = tuple(tuple(cell_ids) for cell_ids in data["jobs"])
-        launcher = from_plain(SlurmConfig, SlurmConfig.own(data["launcher"]), SlurmConfig.key)
+        launcher = from_plain(SlurmConfig, SlurmConfig.known(data["launcher"]), SlurmConfig.key)
         return cls(path, data["stage"], jobs, launcher, tuple(data["sbatch"]), data["created"], arrays, command)
 
     def write(self) -> Submission:
