@@ -26,9 +26,9 @@ from trainlarge.commands.show import show_cell
 from trainlarge.compression import Dynamic, Magnitude, Recipe, Uniform, compress, load_packed, save_packed
 from trainlarge.compression.cells import STAGE
 from trainlarge.compression.checkpoint import folder_digest
-from trainlarge.compression.own_tokenizer import own_tokenizer
 from trainlarge.config.data import DataConfig
 from trainlarge.config.task import MaskedLMConfig
+from trainlarge.data.model_tokenizer import model_tokenizer
 from trainlarge.errors import UserError
 from trainlarge.models.build import load_model
 from trainlarge.models.forward import FORWARDS
@@ -276,7 +276,7 @@ def test_a_tokenizer_without_a_mask(folder: Path) -> None:
     config.pop("mask_token")
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     (folder / "special_tokens_map.json").unlink(missing_ok=True)
-    own = own_tokenizer(folder, 1000)
+    own = model_tokenizer(folder, 1000)
     assert own.mask_id is None
     with pytest.raises(UserError, match=rf"^checkpoint={folder} is not valid: .* whose tokenizer has a mask token"):
         make_task(MaskedLMConfig(), DataConfig(name="stdlib"), FORWARDS["library"]).prepare(folder, own)

@@ -27,7 +27,7 @@ KINDS_OF_MODEL = {
 SPECIAL_TOKENS = {
     "data/tokenizer.py": "every tokenizer that is made has the special token",
     "data/prepare.py": "prepared data name the special tokens of their tokenizer",
-    "compression/own_tokenizer.py": "as do those of a checkpoint's tokenizer",
+    "compression/model_tokenizer.py": "as do those of a checkpoint's tokenizer",
     "config/vocabulary.py": "a cut vocabulary may have no unknown token",
     "compression/layout/tokens.py": "a cut vocabulary may have no unknown token",
 }

@@ -105,7 +105,7 @@ def is_folder(text: str) -> bool:
 def folder_digest(folder: Path) -> str:
     """First 16 hex digits of SHA-256 over all files of a Hugging Face folder that its loss depends on, by name.
 
-    Those are the files that ``load_model`` and ``own_tokenizer`` read: configuration, weights, tokenizer.
+    Those are the files that ``load_model`` and ``model_tokenizer`` read: configuration, weights, tokenizer.
 
     Raises:
         UserError: when one of them is missing.

@@ -17,7 +17,6 @@ from trainlarge.compression.evaluated_model import EvaluatedModel, is_large
 from trainlarge.compression.grid import Compressed, compress_grid
 from trainlarge.compression.layout.shapes import Structure
 from trainlarge.compression.layout.tokens import removed_share, renumbered
-from trainlarge.compression.own_tokenizer import own_tokenizer
 from trainlarge.compression.parent import check_dense, proven_parent
 from trainlarge.compression.recovery import StudyTrainer
 from trainlarge.compression.stored.packing import save_packed
@@ -29,6 +28,7 @@ from trainlarge.compression.weight_error import WeightError, total_relative_squa
 from trainlarge.compression.weights import Weights
 from trainlarge.config.method import MatrixMethod, Method
 from trainlarge.config.plain import to_plain
+from trainlarge.data.model_tokenizer import model_tokenizer
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine.device import Implementation, choose, is_shared
@@ -73,7 +73,7 @@ class CheckpointRun:
         model = load_model(
             self.parent.folder, attention=self.implementation.attention, head=Head(self.parent.task.head)
         )
-        own = None if self.parent.is_cell else own_tokenizer(self.parent.folder, _entries(model))
+        own = None if self.parent.is_cell else model_tokenizer(self.parent.folder, _entries(model))
         self.task: Task = make_task(self.parent.task, self.parent.data, FORWARDS[self.implementation.forward])
         prepared = self.task.prepare(job.study.data_root, own)
         self.evaluation_set: EvaluationSet = self.task.evaluation_set(prepared)

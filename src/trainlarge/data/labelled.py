@@ -17,7 +17,8 @@ from tokenizers import Tokenizer
 from trainlarge.config.data import DataConfig
 from trainlarge.data.fingerprint import fingerprint
 from trainlarge.data.kept import META, TOKENIZER, check_digest, damage_named, kept, read_meta
-from trainlarge.data.prepare import OwnTokenizer, PreparedData, check_text, kept_tokenizer, versions
+from trainlarge.data.model_tokenizer import ModelTokenizer
+from trainlarge.data.prepare import PreparedData, check_text, kept_tokenizer, versions
 from trainlarge.data.rows import RowCounts
 from trainlarge.data.split import SPLITS, Split
 from trainlarge.data.text import TextFiles, read_entries
@@ -103,7 +104,7 @@ def cut_lengths(first: int, second: int, room: int) -> tuple[int, int]:
     return (shorter, min(second, room - shorter)) if first < second else (min(first, room - shorter), shorter)
 
 
-def prepare_labelled(data: DataConfig, columns: Columns, root: Path, own: OwnTokenizer | None = None) -> LabelledData:
+def prepare_labelled(data: DataConfig, columns: Columns, root: Path, own: ModelTokenizer | None = None) -> LabelledData:
     """Prepared rows of a ``data`` group, built below ``root`` unless they are there already.
 
     The tokenizer is trained on the texts of the training split, or it is ``own``.
@@ -149,7 +150,7 @@ def labelled_rows(files: TextFiles, columns: Columns, split: Split) -> Iterator[
 
 
 def _build(
-    files: TextFiles, columns: Columns, vocab_size: int, content: str, folder: Path, own: OwnTokenizer | None
+    files: TextFiles, columns: Columns, vocab_size: int, content: str, folder: Path, own: ModelTokenizer | None
 ) -> None:
     texts = (text for row in labelled_rows(files, columns, "train") for text in (row.text, row.second) if text)
     tokenizer = kept_tokenizer(folder, texts, vocab_size, own)

@@ -20,6 +20,7 @@ from trainlarge.data.corpus import Corpus, corpus, corpus_type
 from trainlarge.data.facts import TextFacts, facts_of, write_splits
 from trainlarge.data.fingerprint import fingerprint
 from trainlarge.data.kept import META, TOKENIZER, check_digest, damage_named, kept, read_meta
+from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.data.split import SPLITS, Split
 from trainlarge.data.tokenizer import (
     CLS_ID,
@@ -41,41 +42,6 @@ log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 """Part of every key: raise it when the same text would give other files."""
-
-
-@dataclass(frozen=True)
-class OwnTokenizer:
-    """A tokenizer that comes with a model and was not trained on the corpus."""
-
-    file: Path
-    """Its ``tokenizer.json``."""
-    vocab_size: int
-    """Entries."""
-    pad_id: int
-    """Id of the padding token."""
-    cls_id: int
-    """Id of the token before a sentence."""
-    sep_id: int
-    """Id of the token after a document."""
-    mask_id: int | None
-    """Id of the mask token; None where there is none."""
-    unknown_id: int
-    """Id of the unknown token; where there is none, of the mask token or else of the token after a document."""
-    special_ids: frozenset[int]
-    """Ids of all special tokens."""
-
-    @property
-    def ids(self) -> dict[str, Any]:
-        """What prepared data must know of it; any token may be put in the place of a masked one, as in BERT."""
-        return {
-            "pad_id": self.pad_id,
-            "cls_id": self.cls_id,
-            "sep_id": self.sep_id,
-            "mask_id": self.sep_id if self.mask_id is None else self.mask_id,
-            "unknown_id": self.unknown_id,
-            "special_ids": self.special_ids,
-            "first_regular_id": 0,
-        }
 
 
 @dataclass(frozen=True)
@@ -112,7 +78,7 @@ class PreparedData:
     """Ids of all special tokens."""
 
 
-def prepare(data: DataConfig, root: Path, own: OwnTokenizer | None = None) -> PreparedData:
+def prepare(data: DataConfig, root: Path, own: ModelTokenizer | None = None) -> PreparedData:
     """Prepared data of a ``data`` group, built below ``root`` unless it is there already.
 
     Any number of processes may call it at the same time: one builds, the others wait for it. A builder that dies
@@ -152,7 +118,7 @@ def prepared_key(content: str, vocab_size: int, reader: int = FORMAT_VERSION) ->
     return hashlib.sha256(f"{reader} {content} {vocab_size}".encode()).hexdigest()[:16]
 
 
-def _own_key(content: str, own: OwnTokenizer, reader: int) -> str:
+def _own_key(content: str, own: ModelTokenizer, reader: int) -> str:
     text = f"{reader} {content} {file_digest(own.file)} {own.sep_id}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -182,7 +148,7 @@ def _open_split(folder: Path, split: Split, meta: dict[str, Any]) -> np.memmap:
     return tokens
 
 
-def _build(source: Corpus, vocab_size: int, content: str, folder: Path, own: OwnTokenizer | None) -> None:
+def _build(source: Corpus, vocab_size: int, content: str, folder: Path, own: ModelTokenizer | None) -> None:
     tokenizer = kept_tokenizer(folder, source.documents("train"), vocab_size, own)
     vocab_size = vocab_size if own is None else own.vocab_size
     dtype = token_dtype(vocab_size)
@@ -195,7 +161,7 @@ def _build(source: Corpus, vocab_size: int, content: str, folder: Path, own: Own
     write_sealed(folder / META, meta)
 
 
-def kept_tokenizer(folder: Path, texts: Iterable[str], vocab_size: int, own: OwnTokenizer | None) -> Tokenizer:
+def kept_tokenizer(folder: Path, texts: Iterable[str], vocab_size: int, own: ModelTokenizer | None) -> Tokenizer:
     """The tokenizer of prepared data, which it puts into ``folder``: trained on the texts, or the model's own."""
     if own is None:
         train_tokenizer(texts, vocab_size).save(str(folder / TOKENIZER))

@@ -17,7 +17,7 @@ from trainlarge.config.task import ClassificationConfig
 from trainlarge.data.blocks import RowOrder, check_fraction, spread_indices
 from trainlarge.data.documents import frequency_loss
 from trainlarge.data.labelled import LABEL, Columns, LabelledData, prepare_labelled
-from trainlarge.data.prepare import OwnTokenizer
+from trainlarge.data.prepare import ModelTokenizer
 from trainlarge.data.split import Split
 from trainlarge.errors import UserError
 from trainlarge.models.forward import Forward
@@ -36,7 +36,7 @@ class Classification:
     forward: Forward
     """The forward pass."""
 
-    def prepare(self, root: Path, own: OwnTokenizer | None = None) -> LabelledData:
+    def prepare(self, root: Path, own: ModelTokenizer | None = None) -> LabelledData:
         """Tokenizer, tokens and labels of the table.
 
         Raises:

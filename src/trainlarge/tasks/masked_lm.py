@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.data.blocks import packed, spread, step_seed
-from trainlarge.data.prepare import OwnTokenizer, PreparedData
+from trainlarge.data.model_tokenizer import ModelTokenizer
+from trainlarge.data.prepare import PreparedData
 from trainlarge.errors import UserError
 from trainlarge.tasks.evaluation import Evaluation, EvaluationSet, evaluate_predictions, tensor_fingerprint
 from trainlarge.tasks.packed_text import CALIBRATION_ROWS, CALIBRATION_SEED, IGNORED, PackedText
@@ -34,7 +35,7 @@ class MaskedLM(PackedText[MaskedLMConfig]):
     shapes are static.
     """
 
-    def prepare(self, root: Path, own: OwnTokenizer | None = None) -> PreparedData:
+    def prepare(self, root: Path, own: ModelTokenizer | None = None) -> PreparedData:
         """Tokenizer and token files of the text.
 
         Raises:

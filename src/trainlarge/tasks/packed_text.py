@@ -14,7 +14,8 @@ from trainlarge.config.data import DataConfig
 from trainlarge.config.task import TaskConfig
 from trainlarge.data.blocks import Blocks, check_fraction, packed, spread_indices
 from trainlarge.data.documents import documents_at, frequency_loss, token_counts
-from trainlarge.data.prepare import OwnTokenizer, PreparedData, prepare
+from trainlarge.data.model_tokenizer import ModelTokenizer
+from trainlarge.data.prepare import PreparedData, prepare
 from trainlarge.models.forward import Forward
 from trainlarge.tasks.evaluation import EvaluationSet
 
@@ -44,7 +45,7 @@ class PackedText(Generic[C]):
         """Tokens per row."""
         return self.data.sequence_length
 
-    def prepare(self, root: Path, own: OwnTokenizer | None = None) -> PreparedData:
+    def prepare(self, root: Path, own: ModelTokenizer | None = None) -> PreparedData:
         """Tokenizer and token files of the text."""
         return prepare(self.data, root, own)
 

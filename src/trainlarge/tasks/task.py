@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 
 from trainlarge.config.data import DataConfig
 from trainlarge.config.task import TaskConfig
-from trainlarge.data.prepare import OwnTokenizer, PreparedData
+from trainlarge.data.model_tokenizer import ModelTokenizer
+from trainlarge.data.prepare import PreparedData
 from trainlarge.models.forward import Forward
 from trainlarge.tasks.evaluation import Evaluation, EvaluationSet
 
@@ -27,7 +28,7 @@ class Task(Protocol):
     ``trainlarge.config.task``, which imports nothing heavy.
     """
 
-    def prepare(self, root: Path, own: OwnTokenizer | None = None) -> PreparedData:
+    def prepare(self, root: Path, own: ModelTokenizer | None = None) -> PreparedData:
         """The data of the cell, built below ``root`` unless it is there already; with ``own``, read by that tokenizer.
 
         Raises:

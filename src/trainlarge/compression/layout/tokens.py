@@ -22,8 +22,7 @@ class TokenFacts:
     """Numbers of the special tokens, which always stay."""
 
     unknown: int
-    """Number of the special token that replaces removed ones: the unknown token, or the mask token where there is
-    none."""
+    """Number of the special token that replaces removed ones: the unknown token, where the tokenizer has one."""
 
 
 def renumbered(ids: Tensor, tokens: Tokens | None) -> Tensor:

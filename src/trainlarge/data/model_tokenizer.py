@@ -1,18 +1,51 @@
-"""The tokenizer of a Hugging Face folder."""
+"""The tokenizer that comes with a model, in its Hugging Face folder."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
-from trainlarge.compression.checkpoint import TOKENIZER
-from trainlarge.data.prepare import OwnTokenizer
+from trainlarge.data.kept import TOKENIZER
 from trainlarge.errors import UserError
 
 
-def own_tokenizer(folder: Path, entries: int) -> OwnTokenizer:
+@dataclass(frozen=True)
+class ModelTokenizer:
+    """A tokenizer that comes with a model and was not trained on the corpus."""
+
+    file: Path
+    """Its ``tokenizer.json``."""
+    vocab_size: int
+    """Entries."""
+    pad_id: int
+    """Id of the padding token."""
+    cls_id: int
+    """Id of the token before a sentence."""
+    sep_id: int
+    """Id of the token after a document."""
+    mask_id: int | None
+    """Id of the mask token; None where there is none."""
+    unknown_id: int
+    """Id of the unknown token; where there is none, of the mask token or else of the token after a document."""
+    special_ids: frozenset[int]
+    """Ids of all special tokens."""
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        """What prepared data must know of it; any token may be put in the place of a masked one, as in BERT."""
+        return {
+            "pad_id": self.pad_id,
+            "cls_id": self.cls_id,
+            "sep_id": self.sep_id,
+            "mask_id": self.sep_id if self.mask_id is None else self.mask_id,
+            "unknown_id": self.unknown_id,
+            "special_ids": self.special_ids,
+            "first_regular_id": 0,
+        }
+
+
+def model_tokenizer(folder: Path, entries: int) -> ModelTokenizer:
     """What must be known of the tokenizer of a folder.
 
     Args:
@@ -23,6 +56,8 @@ def own_tokenizer(folder: Path, entries: int) -> OwnTokenizer:
         UserError: on ``checkpoint``, when there is none, it has no token that ends a text, or it has tokens beyond the
             model's.
     """
+    from transformers import AutoTokenizer
+
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
@@ -37,7 +72,7 @@ def own_tokenizer(folder: Path, entries: int) -> OwnTokenizer:
     if not ends:
         raise UserError("checkpoint", folder, "a folder whose tokenizer has a token that ends a text")
     separator = int(ends[0])
-    return OwnTokenizer(
+    return ModelTokenizer(
         file=folder / TOKENIZER,
         vocab_size=len(tokenizer),
         pad_id=_first(tokenizer.pad_token_id, separator),
