@@ -27,9 +27,8 @@ KINDS_OF_MODEL = {
 SPECIAL_TOKENS = {
     "data/tokenizer.py": "every tokenizer that is made has the special token",
     "data/prepare.py": "prepared data name the special tokens of their tokenizer",
-    "compression/model_tokenizer.py": "as do those of a checkpoint's tokenizer",
+    "data/model_tokenizer.py": "as do those of a checkpoint's tokenizer",
     "config/vocabulary.py": "a cut vocabulary may have no unknown token",
-    "compression/layout/tokens.py": "a cut vocabulary may have no unknown token",
 }
 WORDS_IN_FILES = {
     "tasks/step.py": "the JSON key of predictions per row in files of step times",
