@@ -29,7 +29,7 @@ from trainlarge.config.register import register_schema
 from trainlarge.config.schema import StageConfig, TrainConfig
 from trainlarge.config.share import share_folder
 from trainlarge.launch.job import RunningJob
-from trainlarge.machine import probe
+from trainlarge.machine import probe, step_time
 from trainlarge.machine.resources import Resources
 from trainlarge.results.frames import StudyFrames, load_study
 from trainlarge.sweep.compose import Composer
@@ -183,6 +183,26 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyt
     # The steady-state step time is not what these tests are about.
     monkeypatch.setattr(probe, "ROUND_SECONDS", 0.02)
     return Study.named("tiny")
+
+
+@pytest.fixture
+def steps_take(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Has every step of this process take so many seconds, as far as step times are measured, however busy it is here.
+
+    Budgets in seconds then buy as many steps each time.
+    """
+    now = 0.0
+
+    def set_seconds(seconds: float) -> None:
+        def clocks() -> tuple[float, float, float]:
+            nonlocal now
+            # Asked once per step.
+            now += seconds
+            return now, now, now
+
+        monkeypatch.setattr(step_time, "clocks", clocks)
+
+    return set_seconds
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._inductor import codecache
 
 from trainlarge.config.schema import TrainConfig
 from trainlarge.config.task import MaskedLMConfig
@@ -35,10 +36,22 @@ LOSS = MaskedLM(MaskedLMConfig(), {}, FORWARDS["fast"]).loss
 SHAPE = Shape("modern", 32, 2, 2, 2.0, vocab_size=60, positions=12, dropout=0.1)
 
 
+@pytest.fixture(scope="session")
+def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of compiled headers of this process's own.
+
+    inductor keeps them in ``/tmp``, whatever its cache folder is, and takes any file there for a whole one: a process
+    that was killed while it compiled a header leaves all others on the machine with errors of the compiler.
+    """
+    return tmp_path_factory.mktemp("headers")
+
+
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path: Path, headers: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of compiled code of the test's own, so that nothing is found there."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(codecache, "_HEADER_DIR", str(headers))
+    monkeypatch.setattr(codecache, "_HEADER_LOCK_DIR", str(headers / "locks"))
     torch._dynamo.reset()
     return tmp_path
 

@@ -48,6 +48,7 @@ from trainlarge.training.schedule import Cooldown, make_schedule
 
 Tiny = Callable[..., TrainConfig]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
+StepsTake = Callable[[float], None]
 CLOCKS = {"train_seconds", "model_seconds", "wall_seconds", "step_seconds", "cpu_seconds_per_step"}
 
 
@@ -257,18 +258,17 @@ def test_seeds_differ_and_the_same_seed_repeats(tiny: Tiny, run_here: Run) -> No
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(first).items())
 
 
-def test_budgets_in_seconds_keep_the_step_time_that_was_fixed(tiny: Tiny, run_here: Run) -> None:
+def test_budgets_in_seconds_keep_the_step_time_that_was_fixed(tiny: Tiny, run_here: Run, steps_take: StepsTake) -> None:
     config = tiny("budget=0.5 s")
+    steps_take(0.011)
     [folder] = run_here("train", [config])
-    record = folder.record_data()
-    assert record["step"] == int(0.5 / record["step_seconds"])
-    assert record["model_seconds"] == pytest.approx(record["step"] * record["step_seconds"])
+    record = folder.train_record()
+    assert record.step == 45 and record.step_seconds == pytest.approx(0.011)
+    assert record.model_seconds == pytest.approx(45 * 0.011)
     folder.clear_result()
+    steps_take(0.01)
     run_here("train", [config])
-    assert (folder.record_data()["step"], folder.record_data()["step_seconds"]) == (
-        record["step"],
-        record["step_seconds"],
-    )
+    assert (folder.train_record().step, folder.train_record().step_seconds) == (45, record.step_seconds)
 
 
 def test_a_step_is_timed_anew_in_micro_batches_and_by_another_torch(
