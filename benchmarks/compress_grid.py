@@ -123,21 +123,21 @@ def _one_round(study: Study, configs: list[StageConfig], grid: Grid, sample: Gri
 
 def _seconds_of_an_evaluation(run: CheckpointRun, count: int) -> float:
     """Mean of ``count`` ones of the dense model, which is in place before the first."""
-    with run.evaluated.holding(run.weights.as_stored()):
+    with run.checkpoint.evaluated.holding(run.checkpoint.weights.as_stored()):
         started = time.perf_counter()
         for _ in range(count):
-            run._evaluate()
+            run.checkpoint.evaluate()
         return (time.perf_counter() - started) / count
 
 
 def _loop(study: Study, run: CheckpointRun, grid: Grid, sample: Grid) -> dict[str, float]:
     from user_loop import full_labels, losses
 
-    inputs, positions, picked = run.evaluation_set.batch.values()
+    inputs, positions, picked = run.checkpoint.evaluation_set.batch.values()
     labels = full_labels(inputs, positions, picked)
     started = time.perf_counter()
-    rows = batch_rows(run.model, inputs.shape[1])
-    found = losses(run.parent.folder, sample, inputs, labels, rows)
+    rows = batch_rows(run.checkpoint.model, inputs.shape[1])
+    found = losses(run.checkpoint.parent.folder, sample, inputs, labels, rows)
     seconds = (time.perf_counter() - started) / len(sample) * len(grid)
     records = [folder.record_data() for folder in study.folders("compress")]
     ours = {(record["sparsity"], record["bits"]): record["loss"] for record in records}
@@ -165,8 +165,8 @@ def _memory_of(root: str, checkpoint: str, recipes: int, kind: str) -> None:
     make_plan(study, "compress", make_cells("compress", configs))
     before = _peak_bytes()
     run = _run(study, "compress", configs) if recipes else CheckpointRun(_claimed(study, configs))
-    batches = sum(tensor.nbytes for tensor in run.evaluation_set.batch.values())
-    least = sum(tensor.nbytes for tensor in run.weights.tensors.values()) + batches
+    batches = sum(tensor.nbytes for tensor in run.checkpoint.evaluation_set.batch.values())
+    least = sum(tensor.nbytes for tensor in run.checkpoint.weights.tensors.values()) + batches
     print(json.dumps({"peak": _peak_bytes() - before, "least": least}))
 
 

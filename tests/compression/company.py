@@ -16,7 +16,7 @@ from torch import Tensor
 from trainlarge.compression import Compressed, Recipe, Weights, compress_grid
 from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.layout.tokens import TokenFacts, renumbered
-from trainlarge.compression.recovery import DataTrainer, TrainingData
+from trainlarge.compression.training_data import DataTrainer, TrainingData
 from trainlarge.config.method import METHODS, Method
 from trainlarge.config.schema import ImplConfig
 from trainlarge.errors import UserError

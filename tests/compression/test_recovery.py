@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import shutil
 import time
@@ -20,8 +21,10 @@ from trainlarge.launch.worker import Assignment, run_job
 from trainlarge.machine.resources import Resources
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.plan import make_cells, make_plan
+from trainlarge.sweep.proof import DamagedFileError
+from trainlarge.sweep.records import RecoveryRow
 from trainlarge.sweep.status import State
-from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.sweep.store import METRICS, CellFolder, Study
 from trainlarge.training.loop import Loop
 
 Run = Callable[..., list[CellFolder]]
@@ -30,6 +33,7 @@ EXACT = ("impl.threads=1", "impl.precision=fp32")
 PRUNED = (*EXACT, "prune.sparsity=0.6")
 RETRAIN = (*EXACT, "recover=retrain", "recover.budget=30 steps", "recover.lr=0.003")
 RETRAINED = (*RETRAIN, "prune.sparsity=0.6")
+FOUR_BITS = ("quantize.bits=4",)
 
 
 class Stopped(Exception):
@@ -52,6 +56,10 @@ def config(compose: Compose, parent: CellFolder) -> Compose:
 
 def packed(folder: CellFolder) -> bytes:
     return folder.packed.read_bytes()
+
+
+def without_clock(folder: CellFolder) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "train_seconds"} for row in folder.metrics()]
 
 
 def forgotten(folder: CellFolder, study: Study) -> None:
@@ -85,6 +93,35 @@ def test_the_record_tells_what_recovery_took(config: Compose, run_here: Run, par
     assert (none["recover"], none["recover_steps"], none["recover_flops"], none["recover_seconds"]) == ("none", 0, 0, 0)
 
 
+def test_the_curve_of_recovery_is_kept_and_proven(config: Compose, run_here: Run, parent: CellFolder) -> None:
+    pruned, first, second = run_here("compress", [config(*PRUNED), config(*RETRAINED), config(*RETRAINED, *FOUR_BITS)])
+    rows = [RecoveryRow.from_json(row) for row in first.metrics()]
+    assert [row.step for row in rows] == list(range(1, 31))
+    assert [row.lr for row in rows] == pytest.approx([0.003 * (1 - step / 30) for step in range(30)])
+    assert all(row.train_loss is not None and 0 < row.train_loss < 20 for row in rows)
+    record = first.record_data()
+    assert rows[-1].flops == record["recover_flops"]
+    assert rows[-1].train_seconds == pytest.approx(record["recover_seconds"], abs=0.05)
+    assert second.metrics() == first.metrics(), "recipes that share the training have the same curve"
+    assert pruned.metrics() == [] and not (pruned.path / METRICS).exists()
+    content = (first.path / METRICS).read_bytes()
+    assert record["files"][METRICS] == hashlib.sha256(content).hexdigest()
+    for damage in (lambda path: path.unlink(), lambda path: path.write_bytes(content[:-9] + content[-8:])):
+        damage(first.path / METRICS)
+        assert first.damaged_result() is not None
+        with pytest.raises(DamagedFileError, match=f"redo {first.id}"):
+            first.metrics()
+        [again] = run_here("compress", [config(*RETRAINED)])
+        assert again.damaged_result() is None and again.metrics() == second.metrics(), "it is made again"
+
+
+def test_a_long_recovery_has_a_short_curve(config: Compose, run_here: Run, parent: CellFolder) -> None:
+    budget = ("recover=retrain", "recover.budget=230 steps")
+    [folder] = run_here("compress", [config(*PRUNED, *budget)])
+    steps = [row["step"] for row in folder.metrics()]
+    assert steps == [*range(3, 230, 3), 230]
+
+
 def test_recovery_continues_the_data_of_its_parent_from_its_peak_rate_to_0(
     config: Compose, run_here: Run, parent: CellFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +147,7 @@ def test_a_stopped_recovery_goes_on_to_the_same_bits(
     configs = [config(*RETRAINED, "quantize.bits=4", "impl.save_seconds=0")]
     [folder] = run_here("compress", configs)
     expected, seconds = packed(folder), folder.record_data()["recover_seconds"]
+    curve = without_clock(folder)
     forgotten(folder, study)
     check, checked = RunningJob.check, []
 
@@ -125,7 +163,7 @@ def test_a_stopped_recovery_goes_on_to_the_same_bits(
             run_here("compress", configs)
     assert [path.name for path in sorted((study.path / "trunks").glob("*/recover-*"))][-1] == f"recover-{step:09d}"
     [folder] = run_here("compress", configs)
-    assert packed(folder) == expected
+    assert packed(folder) == expected and without_clock(folder) == curve
     assert 0 < folder.record_data()["recover_seconds"] < 100 * seconds
 
 

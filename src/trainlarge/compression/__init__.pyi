@@ -3,11 +3,11 @@ from trainlarge.compression.grid import Compressed as Compressed
 from trainlarge.compression.grid import compress as compress
 from trainlarge.compression.grid import compress_grid as compress_grid
 from trainlarge.compression.layout.tokens import TokenFacts as TokenFacts
-from trainlarge.compression.recovery import TrainingData as TrainingData
 from trainlarge.compression.stored.packing import load_packed as load_packed
 from trainlarge.compression.stored.packing import load_packed_weights as load_packed_weights
 from trainlarge.compression.stored.packing import save_packed as save_packed
 from trainlarge.compression.stored.sizes import Sizes as Sizes
+from trainlarge.compression.training_data import TrainingData as TrainingData
 from trainlarge.compression.weights import Weights as Weights
 from trainlarge.config.activations import Dynamic as Dynamic
 from trainlarge.config.activations import Static as Static

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from trainlarge.compression.activation_quantization import Ranges
 from trainlarge.compression.calibration import Batch, Calibration
-from trainlarge.compression.layout.tokens import TokenFacts, renumbered_batch
-from trainlarge.compression.recovery import DataTrainer, TrainingData
+from trainlarge.compression.layout.tokens import TokenFacts, renumbered, renumbered_batch
 from trainlarge.compression.registry import (
     Applies,
     Apply,
@@ -30,6 +29,7 @@ from trainlarge.compression.stored.packing import Packed
 from trainlarge.compression.stored.sizes import Sizes
 from trainlarge.compression.stored.stored_tensor import DenseWeights, StoredTensor
 from trainlarge.compression.training import Trainer, TrainingCost
+from trainlarge.compression.training_data import DataTrainer, TrainingData
 from trainlarge.compression.weights import Weights, load_reshaped
 from trainlarge.config.method import MatrixMethod, Method
 from trainlarge.config.prune import Pruning
@@ -293,6 +293,8 @@ def _calibration_of(weights: Weights, state: _State) -> Calibration | None:
     is_cut = weights.structure.tokens != state.weights.structure.tokens
     tokens = weights.structure.tokens if is_cut else None
     batches = before.batches
-    return Calibration(
-        weights, weights.model().to(device), lambda: (renumbered_batch(batch, tokens) for batch in batches())
-    )
+
+    def in_vocabulary(batch: Batch) -> Batch:
+        return renumbered(batch, tokens) if isinstance(batch, Tensor) else renumbered_batch(batch, tokens)
+
+    return Calibration(weights, weights.model().to(device), lambda: map(in_vocabulary, batches()))

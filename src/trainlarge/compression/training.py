@@ -8,6 +8,7 @@ from typing import Protocol
 
 from trainlarge.compression.weights import Weights
 from trainlarge.config.method import Method
+from trainlarge.sweep.records import RecoveryRow
 from trainlarge.training.modifier import Modifier
 
 
@@ -37,7 +38,7 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """What the training inside a recipe took; recipes that share it each count all of it."""
+    """What the training inside a recipe took, and its curve; recipes that share it each count all of it."""
 
     steps: int
     """Optimizer steps."""
@@ -47,6 +48,8 @@ class TrainingCost:
     """Time in training, as measured."""
     precision: str | None
     """``fp32`` or ``bf16``; None where nothing was trained."""
+    curve: tuple[RecoveryRow, ...] = ()
+    """Training loss and learning rate over the steps."""
 
 
 NO_TRAINING = TrainingCost(steps=0, flops=0, seconds=0.0, precision=None)

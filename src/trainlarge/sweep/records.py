@@ -154,6 +154,17 @@ class CurveRow(Clocks):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecoveryRow(Recorded):
+    """One row of ``metrics.jsonl`` of a compress cell whose recipe trains: a point of the curve of recovery."""
+
+    step: int = key("1", "optimizer steps of recovery")
+    flops: int | float = key("FLOPs", "floating-point operations of recovery so far, as in recover_flops")
+    train_seconds: float = key("s", "time in recovery so far, as measured")
+    train_loss: float | None = key("loss", "training loss, mean since the row before; null where it is no number")
+    lr: float = key("1", "learning rate of this step")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationData(Recorded):
     """Key ``data`` of a record: what the cell was evaluated on."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from trainlarge.compression.calibration import Batch
 from trainlarge.compression.layout.shapes import Tokens
 
 
@@ -35,14 +35,12 @@ def renumbered(ids: Tensor, tokens: Tokens | None) -> Tensor:
     return torch.where(ids < 0, ids, places[ids.clamp(min=0)])
 
 
-def renumbered_batch(batch: Batch, tokens: Tokens | None) -> Batch:
-    """A batch of inputs, with labels or without, in the vocabulary that is left.
+def renumbered_batch(batch: Mapping[str, Tensor], tokens: Tokens | None) -> dict[str, Tensor]:
+    """A batch of inputs by name, with labels or without, in the vocabulary that is left.
 
     Labels are tokens where a row has several or ``predicted`` says where they stand; one label per row is a class, and
     stays.
     """
-    if isinstance(batch, Tensor):
-        return renumbered(batch, tokens)
     keys = {"", "input_ids"}
     if "predicted" in batch or ("labels" in batch and batch["labels"][:1].numel() > 1):
         keys.add("labels")

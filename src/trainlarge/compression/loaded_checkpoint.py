@@ -1,0 +1,100 @@
+"""The checkpoint of a compress job: loaded once, with its data and the model on which all recipes are evaluated."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from trainlarge.compression.calibration import Calibration
+from trainlarge.compression.checkpoint import Checkpoint
+from trainlarge.compression.evaluated_model import EvaluatedModel, is_large
+from trainlarge.compression.grid import Compressed
+from trainlarge.compression.layout.shapes import Structure
+from trainlarge.compression.layout.tokens import renumbered
+from trainlarge.compression.weights import Weights
+from trainlarge.data.model_tokenizer import model_tokenizer
+from trainlarge.errors import UserError
+from trainlarge.machine.device import Implementation
+from trainlarge.models.build import load_model
+from trainlarge.models.fake_quantize import fake_quantized_inputs
+from trainlarge.models.family import Head
+from trainlarge.models.forward import FORWARDS
+from trainlarge.tasks.evaluation import Evaluation, EvaluationSet
+from trainlarge.tasks.task import make_task
+from trainlarge.training.document_losses import Documents
+
+
+class LoadedCheckpoint:
+    """A checkpoint in memory, ready to be compressed and evaluated.
+
+    Args:
+        parent: the checkpoint.
+        implementation: how it is computed.
+        data_root: where prepared data is kept.
+    """
+
+    def __init__(self, parent: Checkpoint, implementation: Implementation, data_root: Path) -> None:
+        self.parent, self.implementation = parent, implementation
+        model = load_model(parent.folder, attention=implementation.attention, head=Head(parent.task.head))
+        # First what can be wrong and is quick to find: preparing data may take minutes.
+        entries = len(cast(nn.Embedding, model.get_input_embeddings()).weight)
+        tokenizer = None if parent.is_cell else model_tokenizer(parent.folder, entries)
+        self.task = make_task(parent.task, parent.data, FORWARDS[implementation.forward])
+        self.prepared = self.task.prepare(data_root, tokenizer)
+        self.evaluation_set = self.task.evaluation_set(self.prepared)
+        self.documents = Documents.of(self.evaluation_set)
+        self.weights = Weights.of(model, on_disk=is_large(model))
+        # The model itself is not kept: next to the one that takes its place its weights would be in memory twice.
+        self.evaluated = EvaluatedModel(model, self.weights, implementation.device)
+        self.model = cast(PreTrainedModel, self.evaluated.model)
+        self.calibration = Calibration(self.weights, self.model, lambda: self.task.calibration(self.prepared))
+
+    @cached_property
+    def dense(self) -> Evaluation:
+        """The evaluation of the checkpoint itself.
+
+        Raises:
+            UserError: its loss is no number.
+        """
+        with self.evaluated.holding(self.weights.as_stored()):
+            evaluation = self.evaluate()
+        if not math.isfinite(evaluation.loss):
+            raise no_number(evaluation.loss, "checkpoint", self.parent.folder)
+        return evaluation
+
+    def evaluate(self) -> Evaluation:
+        """Evaluate the weights that the model holds."""
+        return self.task.evaluate(self.model, self.evaluation_set)
+
+    def evaluate_compressed(self, compressed: Compressed) -> Evaluation:
+        """On the checkpoint's model where the weights fit into it, else on one of their own.
+
+        Where the vocabulary was cut, tokens that are not left are read, and are to be predicted, as the unknown token;
+        the record's ``unknown_share`` says how many. Such a loss is not that of the whole vocabulary.
+        """
+        if not compressed.has_other_shapes:
+            packed = compressed.packed
+            with self.evaluated.holding(packed.stored), fake_quantized_inputs(self.model, packed.quantizers):
+                return self.evaluate()
+        model = cast(PreTrainedModel, compressed.model().to(self.implementation.device))
+        return self.task.evaluate(model, _renumbered(self.evaluation_set, compressed.left.structure))
+
+
+def no_number(loss: float, key: str, value: object) -> UserError:
+    """The error of a key that leads to a loss which is no number."""
+    return UserError(key, value, f"one whose model has a finite loss: this one's is {loss}")
+
+
+def _renumbered(data: EvaluationSet, structure: Structure) -> EvaluationSet:
+    """The evaluation set in the vocabulary that is left."""
+    ids = {"input_ids", "labels"} if data.predicts_tokens else {"input_ids"}
+    batch = {
+        name: renumbered(tensor, structure.tokens) if name in ids else tensor for name, tensor in data.batch.items()
+    }
+    return replace(data, batch=batch)

@@ -1,0 +1,196 @@
+"""The record of a compress cell."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypedDict
+
+from torch import Tensor
+
+from trainlarge.compression.grid import Compressed
+from trainlarge.compression.layout.shapes import Structure
+from trainlarge.compression.layout.tokens import removed_share
+from trainlarge.compression.loaded_checkpoint import LoadedCheckpoint
+from trainlarge.compression.stored.sizes import Sizes
+from trainlarge.compression.stored.zstd import zstd_bytes
+from trainlarge.compression.training import NO_TRAINING
+from trainlarge.compression.weight_error import WeightError, total_relative_squared_error
+from trainlarge.config.group import Plain
+from trainlarge.config.method import MatrixMethod, Method
+from trainlarge.config.plain import to_plain
+from trainlarge.config.recipe import Recipe
+from trainlarge.launch.job import RunningJob
+from trainlarge.machine.provenance import origin, software
+from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.records import RECORD_SCHEMAS, CompressRecord, Environment, EvaluationData, Provenance
+from trainlarge.tasks.evaluation import Evaluation, perplexity
+
+
+@dataclass(frozen=True, eq=False)
+class RecipeResult:
+    """What one recipe gave."""
+
+    cell: Cell
+    """Its cell."""
+    compressed: Compressed
+    """The compressed model; its packed file is written."""
+    evaluation: Evaluation
+    """Its evaluation."""
+    errors: Mapping[str, WeightError]
+    """Name of a matrix -> how much it was changed."""
+    started: float
+    """When the job began with it, in seconds since 1970."""
+
+
+class _Recipe(TypedDict):
+    recipe: Mapping[str, Plain]
+    description: str
+    order: list[str]
+    sparsity: float
+    bits: float
+    embedding_bits: float
+    activation_bits: float
+
+
+class _Losses(TypedDict):
+    perplexity: float | None
+    dense_loss: float
+    loss_increase: float
+    loss_standard_error: float
+    increase_standard_error: float
+    document_standard_error: float
+    increase_document_standard_error: float
+
+
+class _Counts(TypedDict):
+    parameters: int
+    embedding_parameters: int
+    nonzero_parameters: int
+    nonzero_parameters_without_embeddings: int
+    ideal_bytes: int
+    ideal_bytes_without_embeddings: int
+    file_bytes: int
+    file_bytes_without_embeddings: int
+
+
+class _Origin(TypedDict):
+    data: EvaluationData
+    environment: Environment
+    provenance: Provenance
+
+
+def compress_record(
+    job: RunningJob, checkpoint: LoadedCheckpoint, result: RecipeResult, was_shared: bool
+) -> CompressRecord:
+    """The result of a compress cell.
+
+    Args:
+        job: the job that computed it.
+        checkpoint: what was compressed.
+        result: what the recipe gave.
+        was_shared: whether other work ran on the device.
+    """
+    cell, compressed = result.cell, result.compressed
+    structure, recovery = compressed.left.structure, compressed.training or NO_TRAINING
+    whole, body = zstd_bytes(job.folder(cell.id).packed, compressed.left.embeddings)
+    return CompressRecord(
+        schema=RECORD_SCHEMAS["compress"],
+        stage="compress",
+        cell=cell.id,
+        study=job.study.name,
+        parent=checkpoint.parent.id,
+        **_recipe(compressed.recipe),
+        structure=_left(structure),
+        unknown_share=removed_share(checkpoint.evaluation_set.tokens, structure.tokens),
+        scores=result.evaluation.metrics,
+        **_losses(checkpoint, result.evaluation),
+        **_counts(compressed.sizes),
+        zstd_bytes=whole,
+        zstd_bytes_without_embeddings=body,
+        relative_squared_error=total_relative_squared_error(result.errors.values()),
+        recover_steps=recovery.steps,
+        recover_flops=recovery.flops,
+        recover_seconds=recovery.seconds,
+        recover_precision=recovery.precision,
+        seconds=time.time() - result.started,
+        **_origin(job, checkpoint, result, was_shared),
+        config=to_plain(cell.config),
+    )
+
+
+def _recipe(recipe: Recipe) -> _Recipe:
+    """The recipe, and what its methods do in numbers."""
+    return {
+        "recipe": recipe.to_json(),
+        "description": recipe.describe(),
+        "order": list(recipe.order or ()),
+        "sparsity": getattr(recipe.prune, "sparsity", 0.0),
+        "bits": getattr(recipe.quantize, "bits", 32),
+        "embedding_bits": _embedding_bits(recipe.quantize),
+        "activation_bits": getattr(recipe.activations, "bits", 32),
+    }
+
+
+def _losses(checkpoint: LoadedCheckpoint, evaluation: Evaluation) -> _Losses:
+    """Losses of the compressed model and of the checkpoint, with their standard errors."""
+    dense, documents = checkpoint.dense, checkpoint.documents
+    return {
+        "perplexity": perplexity(evaluation.loss),
+        "dense_loss": dense.loss,
+        "loss_increase": evaluation.loss - dense.loss,
+        "loss_standard_error": standard_error(evaluation.row_losses),
+        "increase_standard_error": standard_error(evaluation.row_losses - dense.row_losses),
+        "document_standard_error": documents.standard_error(evaluation.losses),
+        "increase_document_standard_error": documents.standard_error(evaluation.losses - dense.losses),
+    }
+
+
+def standard_error(row_values: Tensor) -> float:
+    """Standard error of the mean of values of rows [rows], which are drawn independently; 0 for a single row."""
+    return float(row_values.double().std() / math.sqrt(len(row_values))) if len(row_values) > 1 else 0.0
+
+
+def _counts(sizes: Sizes) -> _Counts:
+    """Parameters and bytes, each with and without embeddings."""
+    return {
+        "parameters": sizes.parameters,
+        "embedding_parameters": sizes.parameters - sizes.parameters_without_embeddings,
+        "nonzero_parameters": sizes.nonzero_parameters,
+        "nonzero_parameters_without_embeddings": sizes.nonzero_parameters_without_embeddings,
+        "ideal_bytes": sizes.ideal_bytes,
+        "ideal_bytes_without_embeddings": sizes.ideal_bytes_without_embeddings,
+        "file_bytes": sizes.file_bytes,
+        "file_bytes_without_embeddings": sizes.file_bytes_without_embeddings,
+    }
+
+
+def _origin(job: RunningJob, checkpoint: LoadedCheckpoint, result: RecipeResult, was_shared: bool) -> _Origin:
+    """What it was evaluated on, how and where it was computed, and by what."""
+    # Recipes are evaluated in fp32, whatever the precision of recovery training is.
+    implementation = {**checkpoint.implementation.to_json(), "precision": "fp32"}
+    return {
+        "data": EvaluationData(
+            fingerprint=checkpoint.parent.data.known_fingerprint,
+            evaluation_fingerprint=checkpoint.evaluation_set.fingerprint,
+            **checkpoint.documents.facts(),
+        ),
+        "environment": Environment(
+            **implementation, shared=was_shared, per_device=job.resources.jobs_per_device, software=software()
+        ),
+        "provenance": Provenance(**origin(job.command), started=result.started, ended=time.time()),
+    }
+
+
+def _left(structure: Structure) -> dict[str, Plain]:
+    """What is left of the shapes: the vocabulary as its size."""
+    left = structure.to_json()
+    return left if structure.tokens is None else {**left, "tokens": len(structure.tokens.kept)}
+
+
+def _embedding_bits(quantize: Method | None) -> float:
+    if not isinstance(quantize, MatrixMethod) or not quantize.embeddings:
+        return 32
+    return getattr(quantize.of_embeddings(), "bits", 32)

@@ -1,0 +1,108 @@
+"""One recovery training: the training loop over the steps of a plan, with a clock, a curve and states to save."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from trainlarge.compression.training import Trained, TrainingCost, TrainingPlan
+from trainlarge.compression.weights import Weights
+from trainlarge.errors import UserError
+from trainlarge.sweep.records import RecoveryRow
+from trainlarge.training.clocks import Clock
+from trainlarge.training.curve import LossBuffer
+from trainlarge.training.loop import Loop
+from trainlarge.training.resume import TrainState
+
+CURVE_POINTS = 100
+"""Most rows of a curve, spread evenly over the steps."""
+
+
+class RecoveryRun:
+    """Runs the steps of one plan.
+
+    Args:
+        loop: the model ready to train.
+        plan: how.
+        first_step: number of the first step, which says what its batch is.
+        step_flops: FLOPs of a step.
+    """
+
+    def __init__(self, loop: Loop, plan: TrainingPlan, first_step: int, step_flops: int) -> None:
+        self.loop, self.plan, self.first_step, self.step_flops = loop, plan, first_step, step_flops
+        self.clock = Clock()
+        self.step = 0
+        self.curve: list[RecoveryRow] = []
+        self._losses = LossBuffer()
+
+    def run(self, after_step: Callable[[], None]) -> None:
+        """Train to the end of the plan.
+
+        Args:
+            after_step: called after each step.
+        """
+
+        def observe(steps: int, loss: Tensor) -> None:
+            self.step = steps - self.first_step
+            self._losses.append(loss)
+            if self.step % math.ceil(self.plan.steps / CURVE_POINTS) == 0 or self.step == self.plan.steps:
+                self._add_to_curve()
+            after_step()
+
+        if self.step >= self.plan.steps:
+            return
+        self.clock.start()
+        try:
+            start, stop = self.first_step + self.step, self.first_step + self.plan.steps
+            self.loop.run(start, stop, lambda step: self.plan.rate(step - self.first_step), observe)
+        finally:
+            self.pause()
+
+    def _add_to_curve(self) -> None:
+        loss = float(self._losses.values().mean())
+        row = RecoveryRow(
+            step=self.step,
+            flops=self.step * self.step_flops,
+            train_seconds=self.clock.seconds(),
+            train_loss=loss if math.isfinite(loss) else None,
+            lr=self.plan.peak_lr * self.plan.rate(self.step - 1),
+        )
+        self.curve.append(row)
+        self._losses.clear()
+
+    def pause(self) -> None:
+        """Stop the clock when the device has done all that was asked of it."""
+        self.loop.implementation.synchronize()
+        self.clock.stop()
+
+    def state(self) -> TrainState:
+        """Everything that the rest of the run depends on."""
+        rows = [row.to_json() for row in self.curve]
+        return TrainState(self.step, self.loop.snapshot(), rows, self._losses.values(), self.clock.snapshot())
+
+    def restore(self, state: TrainState) -> None:
+        """Go on from a state."""
+        self.loop.restore(state.snapshot)
+        self.clock = Clock.restored(state.clock)
+        self.step, self.curve = state.step, [RecoveryRow.from_json(row) for row in state.rows]
+        self._losses = LossBuffer(state.losses)
+
+    def result(self, weights: Weights) -> Trained:
+        """The weights at the end, and what they took.
+
+        Args:
+            weights: those at the start.
+
+        Raises:
+            UserError: a weight is not finite.
+        """
+        self.loop.finish()
+        trained = weights.taken_from(self.loop.module.model)
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in trained.tensors.values()):
+            raise UserError("recover.lr", self.plan.peak_lr, "smaller: training diverges at this rate")
+        steps, precision = self.plan.steps, self.loop.implementation.precision
+        flops, seconds = steps * self.step_flops, self.clock.train_seconds
+        return Trained(trained, TrainingCost(steps, flops, seconds, precision, tuple(self.curve)))
