@@ -87,9 +87,13 @@ def test_the_record_tells_what_recovery_took(config: Compose, run_here: Run, par
     given = frame.loc["prune 60 % global, retrain 30 steps"]
     assert (given["recover"], given["recover_steps"], given["recover_flops"]) == ("retrain", 30, 30 * flops)
     assert given["recover_seconds"] > 0
+    before = parent.record_data()
+    assert given["total_flops"] == before["flops"] + 30 * flops
+    assert given["total_seconds"] == before["train_seconds"] + given["recover_seconds"]
     share = frame.loc["prune 60 % global, retrain 0.1 parent"]
     assert share["recover_steps"] == 10, "a tenth of 100"
     none = frame.loc["prune 60 % global"]
+    assert (none["total_flops"], none["total_seconds"]) == (before["flops"], before["train_seconds"])
     assert (none["recover"], none["recover_steps"], none["recover_flops"], none["recover_seconds"]) == ("none", 0, 0, 0)
 
 

@@ -156,6 +156,10 @@ COMPRESSION = {
         missing="none",
     ),
     "recover": Column("config.recover.name", "text", "training after pruning: retrain; none", missing="none"),
+    "total_flops": Column(COMPUTED, "FLOPs", "flops + recover_flops: all training of the compressed model, by formula"),
+    "total_seconds": Column(
+        COMPUTED, "s", "train_seconds + recover_seconds: all training of the compressed model, as measured"
+    ),
     "software": CELLS["software"],
     "study": _HEAD["study"],
 }

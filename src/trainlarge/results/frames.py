@@ -160,6 +160,8 @@ def _compression(records: list[Record], cells: pd.DataFrame) -> pd.DataFrame:
     frame = _frame(records, COMPRESSION)
     taken = [*PARENT, "seed"]
     frame[taken] = cells.set_index("cell")[taken].reindex(frame["parent"]).set_axis(frame.index)
+    frame["total_flops"] = frame["flops"] + frame["recover_flops"].astype(float)
+    frame["total_seconds"] = frame["train_seconds"] + frame["recover_seconds"].astype(float)
     return frame.sort_values(["parameters", "parent", "recipe", "cell"], ignore_index=True)
 
 
