@@ -92,17 +92,25 @@ def test_every_verb_refuses_it_with_status_2(arguments: list[str], capsys: pytes
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
+        ("name", "web", "one of stdlib, text"),
+        ("validation_share", 1.0, "a number above 0 and below 1"),
+        ("fraction", 0.0, "a number above 0 and at most 1"),
+        ("vocab_size", 100, "a whole number of at least 260: 256 bytes and the special tokens"),
+        ("sequence_length", 1, "a whole number of at least 2"),
         ("encoding", "no-such", "an encoding of text"),
         ("encoding", "base64", "an encoding of text"),
         ("encoding", "rot13", "an encoding of text"),
         ("separator", "ab", "one character"),
         ("separator", '"', "one character"),
-        ("split", "random", "documents, grouped"),
+        ("separator", "\n", "one character"),
+        ("split", "random", "one of documents, grouped, null"),
+        ("validation_files", ["b.txt"], "null with data.validation_files"),
     ],
 )
-def test_wrong_values_are_refused(folder: Path, key: str, value: str, message: str) -> None:
-    with pytest.raises(UserError, match=f"data.{key}=.*{message}"):
-        check_keys(data_group({"name": "text", "files": [str(folder / "d.csv")], key: value}))
+def test_the_group_itself_refuses_wrong_values(key: str, value: Any, message: str) -> None:
+    named = "split=grouped" if key == "validation_files" else f"{key}="
+    with pytest.raises(UserError, match=f"^data.{named}.* is not valid: must be {message}"):
+        data_group({"name": "text", "files": ["d.csv"], "split": "grouped", key: value})
 
 
 def test_resolving_fills_in_the_rule_and_one_name_for_the_encoding(folder: Path) -> None:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainlarge.config.data import DataConfig
-from trainlarge.data.split import grouped_split, split_of, training_documents, validation_share
+from groups import data_group
+from trainlarge.data.split import grouped_split, split_of, training_documents
 from trainlarge.errors import UserError
 
 
@@ -29,7 +29,7 @@ def test_split_of_known_keys_does_not_change():
 @pytest.mark.parametrize("share", [0, 1, -0.1, "a", None, True, float("nan")])
 def test_wrong_share_is_refused(share):
     with pytest.raises(UserError, match="data.validation_share"):
-        validation_share(DataConfig(validation_share=share))
+        data_group({"validation_share": share})
 
 
 def test_a_long_file_is_cut_at_one_place() -> None:

@@ -4,6 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from groups import data_group
+from trainlarge.config.data import LEAST_VOCABULARY
 from trainlarge.data.tokenizer import (
     FIRST_REGULAR_ID,
     MASK_ID,
@@ -50,10 +52,19 @@ def test_training_is_deterministic():
     assert train_tokenizer(TEXTS, 290).to_str() == train_tokenizer(iter(TEXTS), 290).to_str()
 
 
-@pytest.mark.parametrize("size", [259, 0, -1, 300.0, "300", None, True])
-def test_too_small_or_no_integer(size):
+@pytest.mark.parametrize("size", [259, 0, -1])
+def test_a_vocabulary_that_could_not_hold_every_byte_is_refused(size: int) -> None:
+    assert 256 + len(SPECIAL_TOKENS) == LEAST_VOCABULARY
     with pytest.raises(UserError, match="data.vocab_size=.*at least 260"):
         train_tokenizer(TEXTS, size)
+    with pytest.raises(UserError, match="data.vocab_size=.*at least 260"):
+        data_group({"vocab_size": size})
+
+
+@pytest.mark.parametrize("size", [300.0, "300", None, True])
+def test_a_vocabulary_has_a_whole_number_of_entries(size: object) -> None:
+    with pytest.raises(UserError, match=r"data.vocab_size=.* is not valid: must be a whole number"):
+        data_group({"vocab_size": size})
 
 
 def test_too_large_tells_the_most():

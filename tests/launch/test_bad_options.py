@@ -45,6 +45,7 @@ SLURM = [
     (["launcher.max_requeues=-1"], "launcher.max_requeues=-1", "at least 0"),
     (["launcher.signal_lead=0"], "launcher.signal_lead=0", "at least 1"),
     (["launcher.time=soon"], "launcher.time=soon", "a time with its unit"),
+    (["launcher.sbatch=['--comment=\"a b']"], 'launcher.sbatch=--comment="a b', "options as a shell reads them"),
     (["launcher.sbatch=--hold"], "launcher.sbatch=--hold", "a list"),
     (["launcher.setup={a: b}"], "launcher.setup={a: b}", "a list"),
     (["launcher.setup=[{a: b}]"], "launcher.setup={'a': 'b'}", "text"),

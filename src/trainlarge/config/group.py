@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from types import UnionType
-from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import ClassVar, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from trainlarge.config.identity import field_names, identifying, once_per_class
 from trainlarge.errors import UserError
@@ -39,7 +39,7 @@ class Group:
 
     def __post_init__(self) -> None:
         for name, allowed in choices(type(self)).items():
-            self.require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
+            self.require(name, getattr(self, name) in allowed, one_of(allowed))
         self.check()
 
     def check(self) -> None:
@@ -69,6 +69,11 @@ class Group:
         for name in names:
             self.require(name, getattr(self, name) >= least, f"a number of at least {least}")
 
+    def require_whole(self, least: int, *names: str) -> None:
+        """Raise a UserError unless each of these whole numbers is at least ``least``."""
+        for name in names:
+            self.require(name, getattr(self, name) >= least, f"a whole number of at least {least}")
+
 
 def with_values(group: G, **values: object) -> G:
     """The group with other values: one object for equal groups and values.
@@ -84,21 +89,25 @@ def _with_values(group: Group, values: tuple[tuple[str, object], ...]) -> Group:
 
 
 @once_per_class
-def choices(kind: type) -> dict[str, tuple[str, ...]]:
+def choices(kind: type) -> dict[str, tuple[str | None, ...]]:
     """The fields of a dataclass that take one of a few values, with these values: those of their ``Literal`` types."""
-    hints = {name: _literal(hint) for name, hint in get_type_hints(kind).items()}
-    return {name: get_args(hint) for name, hint in hints.items() if hint is not None}
+    allowed = {}
+    for name, hint in get_type_hints(kind).items():
+        parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        values = [value for part in parts if get_origin(part) is Literal for value in get_args(part)]
+        if values:
+            allowed[name] = (*values, None) if NoneType in parts else tuple(values)
+    return allowed
 
 
-def _literal(hint: Any) -> Any:
-    """The ``Literal`` that a type is, or of which it is the union with None; None for other types."""
-    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    return next((part for part in parts if get_origin(part) is Literal), None)
+def one_of(allowed: tuple[str | None, ...]) -> str:
+    """Values as they are listed in an error: ``one of documents, grouped, null``."""
+    return f"one of {', '.join('null' if value is None else value for value in allowed)}"
 
 
-def as_plain(value: Any) -> Plain:
+def as_plain(value: object) -> Plain:
     """A value of a field as plain data: a tuple becomes a list."""
-    return [as_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+    return [as_plain(item) for item in value] if isinstance(value, (tuple, list)) else cast(Plain, value)
 
 
 @once_per_class

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,10 +11,11 @@ from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.config.choices import ChosenGroup
 from trainlarge.errors import UserError
 
-RESERVED_OPTIONS = frozenset(
-    ("array", "a", "job-name", "J", "output", "o", "error", "e", "open-mode", "signal", "requeue", "no-requeue",
-     "export", "export-file", "wrap", "parsable", "test-only", "wait", "W", "ntasks", "n", "nodes", "N")
-)  # fmt: skip
+RESERVED_OPTIONS = (
+    frozenset("aeJnNoW")
+    | {"array", "error", "export", "export-file", "job-name", "no-requeue", "nodes", "ntasks", "open-mode", "output"}
+    | {"parsable", "requeue", "signal", "test-only", "wait", "wrap"}
+)
 """Options of sbatch on which resuming, logs and states rest."""
 TIME_ALLOWED = "a time with its unit: '30 min', '4 h', '2 d'"
 
@@ -47,11 +49,6 @@ class LauncherConfig(ChosenGroup):
     def check(self) -> None:
         """Refuse negative numbers."""
         self.require_whole(0, "retries", "max_failures")
-
-    def require_whole(self, least: int, *names: str) -> None:
-        """Raise a UserError unless each of these numbers is at least ``least``."""
-        for name in names:
-            self.require(name, getattr(self, name) >= least, f"a whole number of at least {least}")
 
     def stop_reason(self, failed: int) -> str | None:
         """Why no job is started any more once ``failed`` cells have failed for good; None while jobs may start."""
@@ -127,6 +124,10 @@ class SlurmConfig(LauncherConfig):
             if not _option_name(line) or _option_name(line) in RESERVED_OPTIONS:
                 allowed = f"options of sbatch other than {', '.join(sorted(RESERVED_OPTIONS))}"
                 raise UserError("launcher.sbatch", line, allowed)
+            try:
+                shlex.split(line)
+            except ValueError as error:
+                raise UserError("launcher.sbatch", line, f"options as a shell reads them ({error})") from None
         for line in self.setup:
             if "\n" in line:
                 raise UserError("launcher.setup", line, "a list of single shell lines")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import ClassVar, Literal, TypeGuard, TypeVar, get_args
 
-from trainlarge.config.group import Plain, as_plain, choices
+from trainlarge.config.group import Plain, as_plain, choices, one_of
 from trainlarge.config.identity import without_added
 from trainlarge.errors import UserError
 
@@ -70,7 +70,7 @@ class Method:
     def require_one_of(self, name: str, *values: str) -> None:
         """Raise a UserError unless the field has one of these values; where none are given, of its ``Literal`` type."""
         allowed = values or choices(type(self))[name]
-        self.require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
+        self.require(name, getattr(self, name) in allowed, one_of(allowed))
 
     def without(self, *names: str) -> Hashable:
         """Its class and all fields except ``names``: equal for methods that differ in nothing else.

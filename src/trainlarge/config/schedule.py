@@ -30,7 +30,7 @@ class ScheduleConfig(Group):
     """Budget at which the schedule of ``fixed`` ends; no budget may be larger."""
 
     def check(self) -> None:
-        self.require("warmup_steps", self.warmup_steps >= 0, "a whole number of at least 0")
+        self.require_whole(0, "warmup_steps")
         is_known = self.name != "fixed" or self.horizon is not None
         self.require("horizon", is_known, "set: the budget at which schedule=fixed ends, as in '1e15 FLOPs'")
         self.require("decay_share", 0 < self.decay_share < 1, "a number in (0, 1)")

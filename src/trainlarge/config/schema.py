@@ -80,8 +80,6 @@ class TrainConfig(CommonConfig):
             raise UserError("seed", self.seed, "a whole number of at least 0")
         if self.checkpoint is not None:
             raise UserError("checkpoint", self.checkpoint, "null in the train stage: training starts from new weights")
-        if self.data.sequence_length < 2:
-            raise UserError("data.sequence_length", self.data.sequence_length, "a whole number of at least 2")
         self._check_clock()
         self._check_horizon()
 

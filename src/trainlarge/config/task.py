@@ -42,8 +42,7 @@ class TaskConfig(ChosenGroup):
         return TASKS
 
     def check(self) -> None:
-        for name in ("evaluation_rows", "evaluations_per_doubling"):
-            self.require(name, getattr(self, name) >= 1, "a whole number of at least 1")
+        self.require_whole(1, "evaluation_rows", "evaluations_per_doubling")
 
     def check_data(self, data: DataConfig) -> None:
         """Refuse a group ``data`` that the task cannot use.
@@ -140,7 +139,7 @@ class ClassificationConfig(TaskConfig):
 
     def check(self) -> None:
         super().check()
-        self.require("labels", self.labels >= 2, "a whole number of at least 2")
+        self.require_whole(2, "labels")
 
     def check_data(self, data: DataConfig) -> None:
         """Refuse data without columns, and rows that are too short for the special tokens."""

@@ -6,10 +6,9 @@ from collections.abc import Callable, Hashable, Iterator
 from functools import cache
 from typing import Any, ClassVar, Protocol
 
-from trainlarge.config.data import DataConfig
+from trainlarge.config.data import DataConfig, Split
 from trainlarge.data.hub import HubText
 from trainlarge.data.rows import RowCounts
-from trainlarge.data.split import Split
 from trainlarge.data.stdlib import Stdlib
 from trainlarge.data.text import TextFiles
 from trainlarge.errors import UserError
@@ -60,19 +59,13 @@ def corpus(data: DataConfig) -> Corpus:
     """Corpus that a cell's ``data`` group describes.
 
     Raises:
-        UserError: the name is unknown, or a setting is wrong for that corpus.
+        UserError: a setting is wrong for that corpus.
     """
     return corpus_type(data).from_data(data)
 
 
 def corpus_type(data: DataConfig) -> CorpusType:
-    """Class of the corpus that a ``data`` group describes; no file is looked at.
-
-    Raises:
-        UserError: the name is unknown.
-    """
-    if data.name not in CORPORA:
-        raise UserError("data.name", data.name, "one of " + ", ".join(sorted(CORPORA)))
+    """Class of the corpus that a ``data`` group describes; no file is looked at."""
     return CORPORA[data.name](data)
 
 

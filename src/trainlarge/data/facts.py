@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from trainlarge.config.data import Split
 from trainlarge.data.corpus import Corpus
 from trainlarge.data.overlap import Overlap, OverlapCounter
 from trainlarge.data.rows import RowCounts
-from trainlarge.data.split import Split
 from trainlarge.data.tokens import TokenCounts, write_tokens
 
 

@@ -10,8 +10,6 @@ from functools import lru_cache
 from trainlarge.config.data import DataConfig
 from trainlarge.config.group import with_values
 from trainlarge.data.corpus import Corpus, check_keys, corpus
-from trainlarge.data.split import split_rule
-from trainlarge.data.text import encoding_name
 
 HEX_DIGITS = 16
 
@@ -20,10 +18,10 @@ def resolved_data(data: DataConfig) -> DataConfig:
     """The ``data`` group of a new cell in full: the rule of the split, the one name of the encoding, the fingerprint.
 
     Raises:
-        UserError: a key is set that the corpus does not read, a setting is wrong, or a file cannot be read.
+        UserError: a key is set that the corpus does not read, or a file cannot be read.
     """
     check_keys(data)
-    resolved = with_values(data, split=split_rule(data), encoding=encoding_name(data))
+    resolved = with_values(data, split=data.rule, encoding=data.codec)
     return with_values(resolved, fingerprint=fingerprint(resolved))
 
 

@@ -9,9 +9,9 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any, ClassVar
 
-from trainlarge.config.data import DataConfig
+from trainlarge.config.data import GROUPED, DataConfig, Split, SplitRule
 from trainlarge.data.rows import RowCounts, texts
-from trainlarge.data.split import GROUPED, Split, normalized, split_of, split_rule, validation_share
+from trainlarge.data.split import normalized, split_of
 from trainlarge.errors import UserError
 
 TIMEOUT_SECONDS = 10.0
@@ -37,8 +37,8 @@ class HubText:
     """Column that holds the text."""
     validation_share: float
     """Expected share of the documents that validate, in (0, 1)."""
-    rule: str
-    """One of ``split.RULES``."""
+    rule: SplitRule
+    """The rule that divides it."""
 
     @classmethod
     def from_data(cls, data: DataConfig) -> HubText:
@@ -47,7 +47,7 @@ class HubText:
             raise UserError("data.hub", data.hub, "null with data.files")
         name, _, configuration = str(data.hub).partition(":")
         column = data.text_column or "text"
-        return cls(name, configuration or None, column, validation_share(data), split_rule(data))
+        return cls(name, configuration or None, column, data.validation_share, data.rule)
 
     def documents(self, split: Split, counts: RowCounts | None = None) -> Iterator[str]:
         """Documents of the split, none of them blank.

@@ -14,15 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
-from trainlarge.config.data import DataConfig
+from trainlarge.config.data import SPLITS, DataConfig, Split
 from trainlarge.data.fingerprint import fingerprint
 from trainlarge.data.kept import META, TOKENIZER, check_digest, damage_named, kept, read_meta
 from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.data.prepare import PreparedData, check_text, kept_tokenizer, versions
 from trainlarge.data.rows import RowCounts
-from trainlarge.data.split import SPLITS, Split
 from trainlarge.data.text import TextFiles, read_entries
-from trainlarge.data.tokenizer import check_vocab_size
 from trainlarge.data.tokens import open_tokens, token_dtype
 from trainlarge.errors import UserError
 from trainlarge.sweep.digest import file_digest
@@ -113,8 +111,6 @@ def prepare_labelled(data: DataConfig, columns: Columns, root: Path, own: ModelT
         UserError: a setting is wrong, a file cannot be read or has no such column, a split has no row, or a label of
             the validation split is not among those of the training split.
     """
-    if own is None:
-        check_vocab_size(data.vocab_size)
     content = data.fingerprint or fingerprint(data)
     tokenizer = data.vocab_size if own is None else [file_digest(own.file), own.sep_id]
     names = [columns.label, columns.second_text]

@@ -15,20 +15,18 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from trainlarge.config.data import DataConfig
+from trainlarge.config.data import SPLITS, DataConfig, Split
 from trainlarge.data.corpus import Corpus, corpus, corpus_type
 from trainlarge.data.facts import TextFacts, facts_of, write_splits
 from trainlarge.data.fingerprint import fingerprint
 from trainlarge.data.kept import META, TOKENIZER, check_digest, damage_named, kept, read_meta
 from trainlarge.data.model_tokenizer import ModelTokenizer
-from trainlarge.data.split import SPLITS, Split
 from trainlarge.data.tokenizer import (
     CLS_ID,
     FIRST_REGULAR_ID,
     MASK_ID,
     PAD_ID,
     SEP_ID,
-    check_vocab_size,
     load_tokenizer,
     train_tokenizer,
 )
@@ -91,8 +89,6 @@ def prepare(data: DataConfig, root: Path, own: ModelTokenizer | None = None) -> 
             fingerprint was frozen while its prepared data is damaged or not there.
         filelock.Timeout: another process has been building the same data for hours.
     """
-    if own is None:
-        check_vocab_size(data.vocab_size)
     content = data.fingerprint or fingerprint(data)
     reader = corpus_type(data).VERSION
     key = prepared_key(content, data.vocab_size, reader) if own is None else _own_key(content, own, reader)

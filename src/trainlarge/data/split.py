@@ -1,53 +1,24 @@
-"""The rules that divide text into training and validation: all of them, old and new, in one place."""
+"""The rules that divide text into training and validation: all of them, old and new, in one place.
+
+Which of them a cell uses is ``data.split``: see ``trainlarge.config.data``.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import numpy as np
 
-from trainlarge.config.data import DataConfig
-from trainlarge.errors import UserError
+from trainlarge.config.data import Split
 
-Split = Literal["train", "validation"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-DEFAULT_VALIDATION_SHARE = 0.05
-
-DOCUMENTS = "documents"
-"""The first rule, fixed for ever: the hash of each document alone decides. Near duplicates and neighbouring paragraphs
-of one book fall on both sides. What is true of a configuration that is older than the key ``data.split``."""
-GROUPED = "grouped"
-"""Documents that resemble each other stay together: files of the standard library that are near duplicates, rows that
-differ in white space only, and the paragraphs of a text file, which is cut at one place."""
-RULES = (DOCUMENTS, GROUPED)
-NEWEST = GROUPED
 SHORTEST_END = 4_000
 """Characters that a text file must be able to give for validation to be cut: fewer are hardly one document."""
 LARGEST_GROUP = 0.02
 """Share of a corpus that one group of near duplicates may be; what is beyond it is left out."""
 SMALLEST_NUMBER = 10
 """Groups that validation has at least, where the corpus has enough small ones: one large group is one topic."""
-
-
-def split_rule(data: DataConfig) -> str:
-    """The rule of a ``data`` group: ``data.split``, the newest where that is null, the first where it has no such key.
-
-    Beside ``data.validation_files`` no rule is needed, and cells keep the ids that they had before there were several.
-
-    Raises:
-        UserError: there is no such rule, or files are given that validate.
-    """
-    rule = data.split
-    if rule not in (None, *RULES):
-        raise UserError("data.split", rule, f"one of {', '.join(RULES)}")
-    if data.validation_files:
-        if rule not in (None, DOCUMENTS):
-            raise UserError("data.split", rule, "null with data.validation_files, which are the validation text")
-        return DOCUMENTS
-    return rule or NEWEST
 
 
 def split_of(key: str, validation_share: float) -> Split:
@@ -67,18 +38,6 @@ def hashed(key: str) -> int:
 def normalized(text: str) -> str:
     """The text with every run of white space as one space: documents that agree in it are the same one."""
     return " ".join(text.split())
-
-
-def validation_share(data: DataConfig) -> float:
-    """``data.validation_share`` as a float in (0, 1).
-
-    Raises:
-        UserError: it is no number between 0 and 1.
-    """
-    share = data.validation_share
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
-        raise UserError("data.validation_share", share, "a number above 0 and below 1")
-    return float(share)
 
 
 def grouped_split(groups: Sequence[Sequence[tuple[str, int]]], validation_share: float) -> dict[str, Split]:

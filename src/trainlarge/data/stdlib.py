@@ -10,10 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from trainlarge.config.data import DataConfig
+from trainlarge.config.data import GROUPED, DataConfig, Split, SplitRule
 from trainlarge.data.near_duplicates import near_duplicates
 from trainlarge.data.rows import RowCounts, texts
-from trainlarge.data.split import GROUPED, Split, grouped_split, split_of, split_rule, validation_share
+from trainlarge.data.split import grouped_split, split_of
 from trainlarge.errors import UserError
 from trainlarge.sweep.digest import file_digest
 
@@ -45,17 +45,17 @@ class Stdlib:
     """Folder of the standard library."""
     validation_share: float
     """Expected share of the text that validates, in (0, 1)."""
-    rule: str
-    """One of ``split.RULES``."""
+    rule: SplitRule
+    """The rule that divides it."""
 
     @classmethod
     def from_data(cls, data: DataConfig) -> Stdlib:
         """Standard library of the running Python, split as ``data.validation_share`` says.
 
         Raises:
-            UserError: the share is wrong, or this Python comes without source text.
+            UserError: this Python comes without source text.
         """
-        library = cls(_root(), validation_share(data), split_rule(data))
+        library = cls(_root(), data.validation_share, data.rule)
         if not source_files(library.root):
             raise UserError("data.name", "stdlib", f"another corpus: {library.root} holds no Python source text")
         return library

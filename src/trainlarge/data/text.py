@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import glob
 import os
 import zlib
@@ -16,23 +15,14 @@ from typing import Any, ClassVar
 import numpy as np
 from zstandard import ZstdError
 
-from trainlarge.config.data import DataConfig
+from trainlarge.config.data import GROUPED, SPLITS, DataConfig, Split, SplitRule
 from trainlarge.data.csv_rows import CSV, TSV
 from trainlarge.data.formats import PLAIN, Reading
 from trainlarge.data.json_rows import JSON
 from trainlarge.data.paragraphs import CUT_RULE, LONGEST_LINE, PARAGRAPH_RULE
 from trainlarge.data.parquet_rows import PARQUET
 from trainlarge.data.rows import RowCounts, texts
-from trainlarge.data.split import (
-    GROUPED,
-    SPLITS,
-    Split,
-    normalized,
-    split_of,
-    split_rule,
-    training_documents,
-    validation_share,
-)
+from trainlarge.data.split import normalized, split_of, training_documents
 from trainlarge.errors import UserError
 from trainlarge.sweep.digest import Stamp, file_digest, stamp
 
@@ -66,8 +56,8 @@ class TextFiles:
     """How the files are read."""
     validation_share: float
     """Expected share of the text that validates, in (0, 1); unused with ``validation_files``."""
-    rule: str
-    """One of ``split.RULES``."""
+    rule: SplitRule
+    """The rule that divides ``files``."""
 
     @classmethod
     def from_data(cls, data: DataConfig) -> TextFiles:
@@ -85,8 +75,9 @@ class TextFiles:
         for path in held_out:
             if path.resolve() in in_training:
                 raise UserError("data.validation_files", path, _HELD_OUT)
-        rule = split_rule(data)
-        return cls(files, held_out, _reading(data, rule), validation_share(data), rule)
+        longest = LONGEST_LINE if data.rule == GROUPED else None
+        reading = Reading(data.text_column or "text", data.codec, data.delimiter, longest)
+        return cls(files, held_out, reading, data.validation_share, data.rule)
 
     def documents(self, split: Split, counts: RowCounts | None = None) -> Iterator[str]:
         """Documents of the split, none of them blank.
@@ -205,30 +196,6 @@ def read_entries(path: Path, reading: Reading, counts: RowCounts) -> Iterator[st
         raise UserError("data.files", path, allowed) from error
     except _UNREADABLE as error:
         raise UserError("data.files", path, f"a readable {_ending(path)} file ({_reason(error)})") from error
-
-
-def encoding_name(data: DataConfig) -> str:
-    """``data.encoding`` by the one name that Python gives it; a byte-order mark is left out with any of them.
-
-    Raises:
-        UserError: it is no encoding of text.
-    """
-    try:
-        codec = codecs.lookup(data.encoding or "utf-8")
-        "".encode(codec.name)
-    except (LookupError, ValueError) as error:
-        allowed = "an encoding of text, such as utf-8, utf-16, latin-1 or cp1252"
-        raise UserError("data.encoding", data.encoding, allowed) from error
-    return "utf-8" if codec.name == "utf-8-sig" else codec.name
-
-
-def _reading(data: DataConfig, rule: str) -> Reading:
-    separator = data.separator
-    separator = "\t" if separator in ("tab", "\\t") else separator
-    if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
-        raise UserError("data.separator", separator, 'one character other than a quote or a line end, or "tab"')
-    column, longest = data.text_column or "text", LONGEST_LINE if rule == GROUPED else None
-    return Reading(column, encoding_name(data), separator, longest)
 
 
 @lru_cache(maxsize=4096)

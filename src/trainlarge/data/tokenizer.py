@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from trainlarge.config.data import LEAST_VOCABULARY
 from trainlarge.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 PAD_ID, CLS_ID, SEP_ID, MASK_ID = range(4)
 FIRST_REGULAR_ID = len(SPECIAL_TOKENS)
-MIN_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS)
 TRAINING_CHARACTERS = 50_000_000
 """The tokenizer is trained on the documents that hold the first so many characters; merges change little beyond."""
 
@@ -29,7 +29,8 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
     Raises:
         UserError: ``vocab_size`` is below 260, or above what the text has merges for.
     """
-    check_vocab_size(vocab_size)
+    if vocab_size < LEAST_VOCABULARY:
+        raise UserError("data.vocab_size", vocab_size, f"a whole number of at least {LEAST_VOCABULARY}")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -38,17 +39,6 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
     if tokenizer.get_vocab_size() < vocab_size:
         raise UserError("data.vocab_size", vocab_size, f"at most {tokenizer.get_vocab_size()} for this text")
     return tokenizer
-
-
-def check_vocab_size(vocab_size: int) -> None:
-    """Refuse a vocabulary that could not hold every byte.
-
-    Raises:
-        UserError: ``vocab_size`` is no integer or below 260.
-    """
-    if isinstance(vocab_size, bool) or not isinstance(vocab_size, int) or vocab_size < MIN_VOCAB_SIZE:
-        allowed = f"an integer of at least {MIN_VOCAB_SIZE}: 256 bytes and {len(SPECIAL_TOKENS)} special tokens"
-        raise UserError("data.vocab_size", vocab_size, allowed)
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
+from trainlarge.config.data import DOCUMENTS
 from trainlarge.config.group import Group
 from trainlarge.config.schema import StageConfig, TrainConfig
-from trainlarge.data.split import DOCUMENTS
 from trainlarge.errors import UserError
 from trainlarge.launch.launcher import Launcher
 from trainlarge.launch.registry import launcher_class

@@ -12,13 +12,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from trainlarge.config.data import DataConfig
+from trainlarge.config.data import DataConfig, Split
 from trainlarge.config.task import ClassificationConfig
 from trainlarge.data.blocks import RowOrder, check_fraction, spread_indices
 from trainlarge.data.documents import frequency_loss
 from trainlarge.data.labelled import LABEL, Columns, LabelledData, prepare_labelled
-from trainlarge.data.prepare import ModelTokenizer
-from trainlarge.data.split import Split
+from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.errors import UserError
 from trainlarge.models.forward import Forward
 from trainlarge.tasks.evaluation import Evaluation, EvaluationSet, evaluate_predictions, tensor_fingerprint

@@ -13,7 +13,6 @@ from trainlarge.config.optim import OptimConfig
 from trainlarge.config.plain import identity_of
 from trainlarge.config.schema import TrainConfig
 from trainlarge.data.fingerprint import resolved_data
-from trainlarge.data.tokenizer import check_vocab_size
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine.resources import Resources
@@ -45,7 +44,6 @@ class TrainStage:
         """
         config.check()
         config.task.check_data(config.data)
-        check_vocab_size(config.data.vocab_size)
         arch, optim = _arch(config), _optim(config.optim, config.arch.width)
         resolved = replace(config, arch=arch, optim=optim, budget=str(parse_budget(config.budget)))
         _check_steps(resolved)
