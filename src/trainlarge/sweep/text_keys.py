@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache, lru_cache
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
@@ -100,8 +100,8 @@ def _hints(schema: type) -> list[tuple[str, Any]]:
 
 
 def _is_text(kind: Any) -> bool:
-    if get_origin(kind) in (Union, UnionType, list):
-        return all(part is type(None) or _is_text(part) for part in get_args(kind))
+    if get_origin(kind) in (Union, UnionType, list, tuple):
+        return all(part in (NoneType, Ellipsis) or _is_text(part) for part in get_args(kind))
     if get_origin(kind) is Literal:
         return all(isinstance(value, str) for value in get_args(kind))
     return kind is str
