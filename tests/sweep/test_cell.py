@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, get_args, get_type_hints
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainlarge.config.arch import ArchConfig
+from trainlarge.config.canonical import canonical_json
 from trainlarge.config.data import DataConfig
 from trainlarge.config.group import as_plain, is_group
 from trainlarge.config.identity import added_fields, field_names
@@ -20,7 +22,7 @@ from trainlarge.config.quantize import Uniform
 from trainlarge.config.recipe import Recipe
 from trainlarge.config.schema import CONFIGS, CompressConfig, StageConfig, TrainConfig
 from trainlarge.config.task import MaskedLMConfig
-from trainlarge.sweep.cell import Cell, canonical_json
+from trainlarge.sweep.cell import Cell
 
 DATA = DataConfig("text", files=("x.txt",), split="documents", fingerprint="0123456789abcdef")
 CONFIG = TrainConfig(
@@ -48,6 +50,11 @@ PLAIN = st.recursive(
 def test_ids_are_pinned() -> None:
     assert Cell("train", CONFIG).id == "9f4ca5d6ebfd" and Cell("train", LATER).id == "793463c45096"
     assert Cell("compress", COMPRESS).id == "2e1b8a21c8e8" and Cell("compress", FOLDER).id == "22fecd749a7a"
+
+
+@pytest.mark.parametrize("cell", [Cell("train", LATER), Cell("compress", COMPRESS), Cell("compress", FOLDER)])
+def test_an_id_is_the_hash_of_the_canonical_json_of_the_whole_identity(cell: Cell) -> None:
+    assert hashlib.sha256(canonical_json(cell.identity).encode()).hexdigest().startswith(cell.id)
 
 
 @pytest.mark.parametrize("key", ["study", "impl", "tracking", "launcher", "workers", "redo"])

@@ -6,6 +6,7 @@ a context variable, and the results of the action are collected here.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from trainlarge.commands.hydra_errors import explained
 from trainlarge.commands.hydra_keys import check_command_line, search_path_override
+from trainlarge.commands.hydra_loader import hydra_checks
 from trainlarge.config.register import register_schema
 from trainlarge.config.schema import StageConfig
 from trainlarge.config.share import share_folder
@@ -65,8 +67,9 @@ def act_on_cells(stage: str, arguments: list[str], action: Action[T]) -> list[T]
     composed: list[DictConfig] = []
     app = hydra.main(version_base="1.3", config_path=str(share_folder() / "conf"), config_name=stage)(composed.append)
     try:
-        check_command_line(stage, given, folders)
-        with _hydra_reads([f"trainlarge {stage}", *given, search_path_override(folders)]), _chosen(collect):
+        flags = check_command_line(given)
+        program = [f"trainlarge {stage}", *given, search_path_override(folders)]
+        with _hydra_reads(program), _chosen(collect), hydra_checks(stage, flags.multirun):
             app()
         configs = [plain(config) for config in composed]
     except CellsFailedError:
@@ -105,11 +108,14 @@ def _chosen(action: Action[Any]) -> Iterator[None]:
 def _hydra_reads(arguments: list[str]) -> Iterator[None]:
     """Have Hydra take ``arguments`` as the command line, and raise its errors instead of printing them."""
     before, sys.argv = sys.argv, arguments
+    handlers = [*logging.root.handlers]
     try:
         with variables({"HYDRA_FULL_ERROR": "1"}):
             yield
     finally:
         sys.argv = before
+        # Hydra adds one for `--info`, which writes to where standard output is now.
+        logging.root.handlers[:] = handlers
 
 
 def _overrides_last(arguments: list[str]) -> list[str]:

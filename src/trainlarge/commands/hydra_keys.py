@@ -1,7 +1,7 @@
 """Checks of Hydra's own keys on a command line or in a file: none may make Hydra run code.
 
 Hydra calls whatever ``hydra.callbacks``, nested ``_target_`` keys, logging factories and some parameters of plugins
-name, and ``--experimental-rerun`` unpickles a file. So the configuration is composed once before Hydra acts on it, and
+name, and ``--experimental-rerun`` unpickles a file. So what Hydra has composed is checked before Hydra acts on it:
 its node ``hydra`` must be the one that comes with trainlarge and the installed plugins, but for a few keys.
 """
 
@@ -14,11 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobRuntime
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -41,34 +41,48 @@ _REFUSED_FLAGS = {
     "config_name": "must not be set: the verb (train or compress) chooses the configuration",
 }
 _WRITTEN_BY_HYDRA = frozenset({"hydra.runtime", "hydra.job.override_dirname", "hydra.searchpath"})
-_ONLY = f"must not be set: of Hydra's keys only {', '.join(HARMLESS)} can be, to plain values"
+ONLY = f"must not be set: of Hydra's keys only {', '.join(HARMLESS)} can be, to plain values"
+"""What is wrong with a key of Hydra, as an error says it."""
 _SHOWN = 80
 
 
-def check_command_line(stage: str, arguments: list[str], search_path: list[Path]) -> None:
-    """Refuse a command line by which Hydra would run code, before Hydra acts on it.
+def check_command_line(arguments: list[str]) -> argparse.Namespace:
+    """Refuse a command line that tells Hydra to run code; what its files say is for ``check_composed``.
 
     Args:
-        stage: ``train`` or ``compress``.
         arguments: Hydra flags and overrides.
-        search_path: folders in which configurations are searched as well as in ``conf/``.
+
+    Returns:
+        The flags.
 
     Raises:
-        UserError: for a flag or key that may not be set, also where a file sets it.
+        UserError: for a flag or key that may not be set.
     """
     given = get_args_parser().parse_args(arguments)
     _check_flags(given)
-    overrides = OverridesParser.create().parse_overrides(given.overrides)
-    for override in overrides:
+    for override in OverridesParser.create().parse_overrides(given.overrides):
         _check_override(override)
-    folders = [Path(given.config_dir).absolute()] if given.config_dir else []
-    added = search_path_override([*folders, *search_path])
-    with initialize_config_dir(version_base="1.3", config_dir=str(share_folder() / "conf")):
-        found = _plain(_composed(stage, [*given.overrides, added]))
-    expected = dict(_trusted_node(stage, tuple(filter(_is_plugin, given.overrides))))
+    return given
+
+
+def check_composed(stage: str, overrides: list[str], composed: DictConfig) -> None:
+    """Refuse a configuration by which Hydra would run code.
+
+    Args:
+        stage: ``train`` or ``compress``.
+        overrides: with which it was composed: of the command line, and ``search_path_override``.
+        composed: before Hydra acts on it.
+
+    Raises:
+        UserError: for a key that may not be set, wherever it is set.
+    """
+    found = _plain(composed)
+    expected = dict(_trusted_node(stage, tuple(filter(_is_plugin, overrides))))
+    expected["job"] = {**expected["job"], "name": JobRuntime.instance().get("name")}
+    parsed = OverridesParser.create().parse_overrides(overrides)
     expected["overrides"] = {
-        "hydra": [*(override.input_line for override in overrides if override.is_hydra_override()), added],
-        "task": [override.input_line for override in overrides if not override.is_hydra_override()],
+        "hydra": [override.input_line for override in parsed if override.is_hydra_override()],
+        "task": [override.input_line for override in parsed if not override.is_hydra_override()],
     }
     for key, value in _changed("hydra", found.pop("hydra"), expected):
         _check_value(key, value)
@@ -81,20 +95,11 @@ def search_path_override(folders: list[Path]) -> str:
     return f"hydra.searchpath=[{places}]"
 
 
-def _composed(stage: str, overrides: list[str]) -> DictConfig:
-    """The configuration with which Hydra begins: values of a sweep are not in it, the sweep file is."""
-    loader = GlobalHydra.instance().config_loader()
-    try:
-        return loader.load_configuration(stage, overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
-    except KeyError as error:
-        raise UserError("hydra.job.env_copy", error, _ONLY) from error
-
-
 @cache
 def _trusted_node(stage: str, plugins: tuple[str, ...]) -> dict[str, Any]:
     """The node ``hydra`` that trainlarge and the installed plugins make, from no other folder; never changed."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(share_folder() / "conf")):
-        return dict(_plain(compose(stage, list(plugins), return_hydra_config=True))["hydra"])
+    loader = ConfigLoaderImpl(create_config_search_path(str(share_folder() / "conf")))
+    return dict(_plain(loader.load_configuration(stage, list(plugins), RunMode.RUN))["hydra"])
 
 
 def _check_flags(given: argparse.Namespace) -> None:
@@ -141,7 +146,7 @@ def _changed(key: str, found: Any, expected: Any) -> Iterator[tuple[str, Any]]:
 def _check_value(key: str, value: Any) -> None:
     is_allowed = any(key == name or key.startswith(f"{name}.") for name in HARMLESS) and TARGET not in key
     if not is_allowed or not _is_plain_value(value):
-        raise UserError(key, _text(value), _ONLY)
+        raise UserError(key, _text(value), ONLY)
 
 
 def _is_plain_value(value: Any) -> bool:

@@ -16,13 +16,13 @@ from trainlarge.commands.hydra_entry import act_on_cells
 from trainlarge.commands.launch_flags import with_keys
 from trainlarge.commands.step_times import StepTimes
 from trainlarge.commands.terminal import console, table
+from trainlarge.config.canonical import canonical_json
 from trainlarge.errors import UserError
 from trainlarge.launch.check import launcher_for
 from trainlarge.launch.launcher import Forecast
 from trainlarge.machine.environment import make_threads_yield
 from trainlarge.machine.resources import Resources
 from trainlarge.results.units import counted_text, prefixed_text, seconds_text
-from trainlarge.sweep.cell import canonical_json
 from trainlarge.sweep.plan import NO_CELLS, Plan, look_ahead, make_cells
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.step_times import budgets_missed, missed_in_words

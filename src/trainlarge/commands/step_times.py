@@ -7,10 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from trainlarge.config.canonical import canonical_json
 from trainlarge.config.impl import ImplConfig
 from trainlarge.config.schema import TrainConfig
 from trainlarge.machine.probe import PRECISIONS
-from trainlarge.sweep.cell import canonical_json
 from trainlarge.sweep.step_times import PROBES, read_measured
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.step import forward_in, step_of

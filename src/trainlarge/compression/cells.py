@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from trainlarge.compression.checkpoint import check_positions, find_checkpoint, weight_bytes
+from trainlarge.config.canonical import canonical_json
 from trainlarge.config.data import DataConfig
 from trainlarge.config.group import Group, Plain
 from trainlarge.config.method import Method
@@ -20,7 +21,7 @@ from trainlarge.launch.job import RunningJob
 from trainlarge.machine.resources import Resources
 from trainlarge.models.flops import forward_flops
 from trainlarge.models.shape import head_of, shape_of
-from trainlarge.sweep.cell import ID_LENGTH, Cell, canonical_json
+from trainlarge.sweep.cell import ID_LENGTH, Cell
 from trainlarge.sweep.records import TrainRecord
 from trainlarge.sweep.stages import Stage
 from trainlarge.sweep.store import Study

@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 from types import NoneType, UnionType
 from typing import ClassVar, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from trainlarge.config.canonical import canonical_json
 from trainlarge.config.identity import field_names, identifying, once_per_class
 from trainlarge.errors import UserError
 
@@ -58,6 +59,11 @@ class Group:
     def identity(self) -> dict[str, Plain]:
         """What of the group the id of a cell is made of, never changed."""
         return {name: as_plain(value) for name, value in identifying(self).items()}
+
+    @cached_property
+    def identity_json(self) -> str:
+        """``identity`` as canonical JSON."""
+        return canonical_json(self.identity)
 
     def require(self, name: str, is_valid: bool, allowed: str) -> None:
         """Raise the UserError of the key ``<group>.<name>`` unless its value is valid."""

@@ -14,6 +14,7 @@ from functools import lru_cache
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from trainlarge.config.canonical import canonical_json
 from trainlarge.config.group import Group, Plain, as_plain, groups_of, is_group
 from trainlarge.config.identity import added_fields, identifying, names_not_identity, omitted_where_none, once_per_class
 from trainlarge.config.recipe import SLOTS, Recipe
@@ -40,6 +41,18 @@ def identity_of(config: object) -> dict[str, Plain]:
     for name, value in _values(config, identifying(config)):
         written |= value.to_config() if isinstance(value, Recipe) else {name: _identity(value)}
     return written
+
+
+def identity_json(config: object) -> str:
+    """``canonical_json(identity_of(config))``, from the text of each group, which is made once for all its cells."""
+    texts: dict[str, str] = {}
+    for name, value in _values(config, identifying(config)):
+        if isinstance(value, Recipe):
+            texts |= {key: canonical_json(part) for key, part in value.to_config().items()}
+        else:
+            texts[name] = value.identity_json if isinstance(value, Group) else canonical_json(as_plain(value))
+    # Names of fields, which JSON writes as they are.
+    return "{" + ",".join([f'"{name}":{texts[name]}' for name in sorted(texts)]) + "}"
 
 
 def from_plain(kind: type[T], data: Any, key: str = "") -> T:

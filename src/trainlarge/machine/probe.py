@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from trainlarge.config.canonical import canonical_json
 from trainlarge.machine.step_time import (
     LEAST_ROUNDS,
     WINDOW_SECONDS,
@@ -26,7 +27,6 @@ from trainlarge.machine.step_time import (
     estimated,
     is_settled,
 )
-from trainlarge.sweep.cell import canonical_json
 from trainlarge.sweep.files import make_folder
 from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.step_times import read_measured

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
+from trainlarge.config.canonical import canonical_json
 from trainlarge.config.group import Plain
 from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
-from trainlarge.sweep.cell import Cell, canonical_json
+from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.proof import DamagedFileError
 from trainlarge.sweep.stages import stage_named
 from trainlarge.sweep.step_times import budgets_missed

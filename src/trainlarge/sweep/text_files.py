@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
@@ -23,8 +25,14 @@ class FileConfigSource(file_config_source.FileConfigSource):
             raise ConfigLoadError(f"Config not found : {path}")
         text = path.read_text(encoding="utf-8")
         header = ConfigSource._get_header_dict(text[:512])
-        config = OmegaConf.create(read_yaml(text, _package(config_path, header.get("package"))) or {})
+        config = OmegaConf.create(_parsed(text, _package(config_path, header.get("package"))) or {})
         return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str, package: str) -> Any:
+    """``read_yaml``, once for the times that Hydra reads a file in one command; OmegaConf copies the result."""
+    return read_yaml(text, package)
 
 
 def keep_text_in_files() -> None:

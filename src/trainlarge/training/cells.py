@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from trainlarge.config.arch import ArchConfig
 from trainlarge.config.budget import SECONDS, parse_budget
+from trainlarge.config.canonical import canonical_json
 from trainlarge.config.group import Plain, with_values
 from trainlarge.config.impl import ImplConfig
 from trainlarge.config.optim import OptimConfig
@@ -20,7 +21,7 @@ from trainlarge.models.counts import parameter_counts
 from trainlarge.models.families import FAMILIES
 from trainlarge.models.family import Head
 from trainlarge.models.shape import Shape, check_sequence_length, head_of, shape_of
-from trainlarge.sweep.cell import ID_LENGTH, Cell, canonical_json
+from trainlarge.sweep.cell import ID_LENGTH, Cell
 from trainlarge.sweep.stages import Stage
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.step import step_of, steps_in
