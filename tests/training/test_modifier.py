@@ -16,6 +16,7 @@ from trainlarge.config.schema import ImplConfig, OptimConfig
 from trainlarge.machine.device import choose
 from trainlarge.models.build import build_model
 from trainlarge.models.shape import Shape
+from trainlarge.training.clocks import Seconds
 from trainlarge.training.loop import Loop
 from trainlarge.training.modifier import HoldZeros, Modifier
 from trainlarge.training.module import Objective
@@ -122,8 +123,7 @@ def test_a_run_with_modifiers_goes_on_from_a_saved_state_to_the_same_bits(
     expected = weights_of(loop)
     first = loop_of(build_model(SHAPE, init_std=0.1, seed=0, attention="eager"), HoldZeros(frozenset()), Recorder())
     first.run(0, 3, constant, nothing)
-    clock = {"train_seconds": 1.0, "wall_seconds": 2.0}
-    TrunkStates(tmp_path).save("trunk", TrainState(3, first.snapshot(), [], torch.empty(0), clock), 3)
+    TrunkStates(tmp_path).save("trunk", TrainState(3, first.snapshot(), [], torch.empty(0), Seconds(1.0, 2.0)), 3)
     saved = TrunkStates(tmp_path).newest("trunk", at_most=3)
     assert saved and [sorted(state) for state in saved.snapshot.modifiers] == [[], ["mean"]]
     other = loop_of(build_model(SHAPE, init_std=0.1, seed=1, attention="eager"), HoldZeros(frozenset()), Recorder())

@@ -32,8 +32,10 @@ from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import context as training_context
 from trainlarge.training import resume
+from trainlarge.training.clocks import Seconds
 from trainlarge.training.loop import Snapshot
 from trainlarge.training.resume import TrainState, TrunkStates
+from trainlarge.training.run_timing import RunTiming
 from trainlarge.training.trunk_folder import TRUNK
 from trainlarge.training.trunk_time import TrunkTime
 
@@ -160,7 +162,7 @@ def two_states(tmp_path: Path) -> TrunkStates:
 
 def a_state(step: int) -> TrainState:
     snapshot = Snapshot({"a": torch.randn(3)}, {0: {"exp_avg": torch.randn(2)}})
-    return TrainState(step, snapshot, [], torch.randn(4), {"train_seconds": 1.5, "wall_seconds": 2.5})
+    return TrainState(step, snapshot, [], torch.randn(4), Seconds(1.5, 2.5))
 
 
 @pytest.mark.parametrize("linked", [".", ".."])
@@ -363,13 +365,24 @@ def test_a_full_disk_while_saving_does_not_stop_the_run(
     assert folder.is_done()
 
 
+def test_a_state_of_before_keys_were_added_is_read(tmp_path: Path) -> None:
+    states = TrunkStates(tmp_path / "trunk")
+    states.save(TRUNK, a_state(5), 5)
+    path = states.folder / "trunk-000000005" / "state.json"
+    data = json.loads(path.read_text())
+    del data["modifiers"], data["seal"]
+    path.write_text(json.dumps(data | {"pace": {"environments": [{"device": "cpu"}], "model_seconds": 2.0}}))
+    state = states.newest(TRUNK, at_most=9)
+    assert state and state.timing and state.snapshot.modifiers == []
+    later = RunTiming({"device": "cpu"}, 0.1).resumed(state.timing, state.step)
+    assert (later.before, later.since, later.seconds_before) == ((), 5, 2.0)
+
+
 def test_states_come_back_exactly_and_only_two_of_a_part_are_kept(tmp_path: Path) -> None:
     states = TrunkStates(tmp_path / "trunk")
     for step in (5, 10, 15):
         snapshot = Snapshot({"a": torch.randn(3)}, {0: {"step": torch.tensor(1.0), "exp_avg": torch.randn(2, 2)}})
-        state = TrainState(
-            step, snapshot, [{"step": step}], torch.randn(4), {"train_seconds": 1.5, "wall_seconds": 2.5}
-        )
+        state = TrainState(step, snapshot, [{"step": step}], torch.randn(4), Seconds(1.5, 2.5))
         states.save(TRUNK, state, step)
     back = states.newest(TRUNK, at_most=99)
     assert back and (back.step, back.rows, back.clock) == (state.step, state.rows, state.clock)

@@ -32,6 +32,7 @@ from trainlarge.models.build import build_model
 from trainlarge.models.forward import FORWARDS, Forward, library_logits, library_loss
 from trainlarge.models.shape import shape_of
 from trainlarge.results.frames import load_study
+from trainlarge.sweep.records import CurveRow
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.tasks.evaluation import Evaluation, EvaluationSet, perplexity
 from trainlarge.tasks.masked_lm import MaskedLM
@@ -158,13 +159,17 @@ def test_executed_flops_follow_the_forward_pass_and_old_rows_do_not_know_them(ti
     fast, library = step_of(STAGE.resolve(tiny())), step_of(STAGE.resolve(tiny("impl.forward=library")))
     assert library.executed_flops == library.flops == fast.flops > fast.executed_flops
     timing, evaluation = RunTiming({}, 0.1), Evaluation({"loss": 1.0, "accuracy": 0.5}, torch.ones(2, 1))
-    curve = Curve(fast, timing, [{"step": 25, "executed_flops": 100}])
+    first = CurveRow(
+        step=25, tokens=10, flops=200, executed_flops=100, train_seconds=1.0, model_seconds=1.0, wall_seconds=2.0,
+        train_loss=1.0, scores={}, lr=0.1, part="trunk",
+    )  # fmt: skip
+    curve = Curve(fast, timing, [first])
     curve.add(30, 0.1, "trunk", evaluation, Clock())
-    assert curve.rows[-1]["executed_flops"] == 100 + 5 * fast.executed_flops
-    old = Curve(fast, timing, [{"step": 25, "flops": 100}])
+    assert curve.rows[-1].executed_flops == 100 + 5 * fast.executed_flops
+    old = Curve(fast, timing, [replace(first, executed_flops=None)])
     old.add(30, 0.1, "trunk", evaluation, Clock())
     old.add(50, 0.1, "trunk", evaluation, Clock())
-    assert [row.get("executed_flops") for row in old.rows] == [None, None, None]
+    assert [row.executed_flops for row in old.rows] == [None, None, None]
 
 
 def test_a_checkpoint_is_a_plain_hugging_face_folder(tiny: Tiny, run_here: Run, study: Study) -> None:

@@ -175,7 +175,8 @@ def _origin(job: RunningJob, checkpoint: LoadedCheckpoint, result: RecipeResult,
         "data": EvaluationData(
             fingerprint=checkpoint.parent.data.known_fingerprint,
             evaluation_fingerprint=checkpoint.evaluation_set.fingerprint,
-            **checkpoint.documents.facts(),
+            evaluation_documents=checkpoint.documents.count,
+            effective_documents=checkpoint.documents.effective,
         ),
         "environment": Environment(
             **implementation, shared=was_shared, per_device=job.resources.jobs_per_device, software=software()

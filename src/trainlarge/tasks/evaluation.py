@@ -67,10 +67,10 @@ class Evaluation:
         return self.losses.double().mean(1).float()
 
 
-def perplexity(loss: float) -> float | None:
-    """exp(loss) of a loss in nats per token; None where that is no finite number, as above 709 nats."""
+def perplexity(loss: float | None) -> float | None:
+    """exp(loss) of a loss in nats per token; None where there is no loss, or that is no finite number (above 709)."""
     try:
-        result = math.exp(loss)
+        result = math.nan if loss is None else math.exp(loss)
     except OverflowError:
         return None
     return result if math.isfinite(result) else None

@@ -6,12 +6,21 @@ import time
 from dataclasses import dataclass, field
 
 
+@dataclass(frozen=True)
+class Seconds:
+    """What a clock showed, from which one continues after a branch or a restart."""
+
+    train_seconds: float
+    """Seconds of training."""
+    wall_seconds: float
+    """Seconds of everything."""
+
+
 @dataclass
 class Clock:
     """Seconds of training, stopped while anything else is done.
 
     ``train_seconds`` counts training alone: no evaluation, checkpoint, compilation, preparation of data or time lost.
-    A snapshot continues it after a branch or a restart.
     """
 
     train_seconds: float = 0.0
@@ -34,7 +43,7 @@ class Clock:
 
     def seconds(self) -> float:
         """Seconds of training so far, those since the last start included."""
-        return self.snapshot()["train_seconds"]
+        return self.snapshot().train_seconds
 
     @property
     def is_running(self) -> bool:
@@ -45,12 +54,12 @@ class Clock:
         """Seconds of everything so far."""
         return self.wall_seconds + time.perf_counter() - self._born
 
-    def snapshot(self) -> dict[str, float]:
-        """The state, to continue from later."""
+    def snapshot(self) -> Seconds:
+        """What it shows now, to continue from later."""
         running = time.perf_counter() - self._started if self._started is not None else 0.0
-        return {"train_seconds": self.train_seconds + running, "wall_seconds": self.wall()}
+        return Seconds(self.train_seconds + running, self.wall())
 
     @classmethod
-    def restored(cls, snapshot: dict[str, float]) -> Clock:
+    def restored(cls, snapshot: Seconds) -> Clock:
         """A stopped clock that continues from ``snapshot``."""
-        return cls(snapshot["train_seconds"], snapshot["wall_seconds"])
+        return cls(snapshot.train_seconds, snapshot.wall_seconds)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -76,8 +75,8 @@ class Curve:
     """What a step takes in."""
     timing: RunTiming
     """How its steps are computed."""
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    """Plain data, in the order of steps."""
+    rows: list[CurveRow] = field(default_factory=list)
+    """Points so far, in the order of steps."""
     losses: LossBuffer = field(default_factory=LossBuffer)
     """Training losses since the last row."""
 
@@ -85,11 +84,11 @@ class Curve:
         """Continue with ``timing``, and give the rows that were computed in its way their modelled seconds by it."""
         self.timing = timing
         self.rows = [
-            row | {"model_seconds": timing.model_seconds(row["step"])} if row["step"] > timing.since else row
+            replace(row, model_seconds=timing.model_seconds(row.step)) if row.step > timing.since else row
             for row in self.rows
         ]
 
-    def add(self, steps: int, rate: float, part: str, evaluation: Evaluation, clock: Clock) -> dict[str, Any]:
+    def add(self, steps: int, rate: float, part: str, evaluation: Evaluation, clock: Clock) -> None:
         """Append the row after ``steps`` steps.
 
         Raises:
@@ -99,11 +98,12 @@ class Curve:
         train_loss = losses.mean().item() if len(losses) else None
         if not math.isfinite(evaluation.loss) or not math.isfinite(train_loss or 0.0):
             raise DivergedError(steps)
+        last = self.rows[-1] if self.rows else None
         row = CurveRow(
             step=steps,
             tokens=steps * self.step.tokens,
             flops=steps * self.step.flops,
-            executed_flops=self._executed_flops(steps),
+            executed_flops=executed_flops(last, steps, self.step),
             train_seconds=clock.train_seconds,
             model_seconds=self.timing.model_seconds(steps),
             wall_seconds=clock.wall(),
@@ -111,13 +111,15 @@ class Curve:
             scores=evaluation.metrics,
             lr=rate,
             part=part,
-        ).to_json()
+        )
         self.rows.append(row)
         self.losses.clear()
-        return row
 
-    def _executed_flops(self, steps: int) -> int | None:
-        """FLOPs computed so far, the steps since the last row as they are now; None behind rows that do not know."""
-        last = self.rows[-1] if self.rows else {"step": 0, "executed_flops": 0}
-        before = last.get("executed_flops")
-        return None if before is None else before + (steps - last["step"]) * self.step.executed_flops
+
+def executed_flops(last: CurveRow | None, steps: int, step: Step) -> int | float | None:
+    """FLOPs computed in ``steps`` steps, those since the row ``last`` as now; None behind a row that does not know."""
+    if last is None:
+        return steps * step.executed_flops
+    if last.executed_flops is None:
+        return None
+    return last.executed_flops + (steps - last.step) * step.executed_flops

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from trainlarge.config.group import Plain
 from trainlarge.tasks.evaluation import EvaluationSet
 
 DIGITS = 4
@@ -39,6 +39,11 @@ class Documents:
         return cls(ids, predictions, index)
 
     @property
+    def count(self) -> int:
+        """Number of documents."""
+        return len(self.ids)
+
+    @property
     def effective(self) -> float:
         """Number of equally long documents that would tell as much: (sum n)^2 / sum n^2 (Kish 1965, section 8.2)."""
         counts = self.predictions.double()
@@ -54,18 +59,15 @@ class Documents:
 
         The mean is a ratio of two sums over documents: sqrt(G / (G - 1) * sum (S_d - n_d * mean)^2) / sum n_d.
         """
-        count = len(self.ids)
-        if count < 2:
+        if self.count < 2:
             return 0.0
         sums, predictions = self.sums(losses), self.predictions.double()
         rest = sums - predictions * (sums.sum() / predictions.sum())
-        return math.sqrt(count / (count - 1) * float((rest**2).sum())) / float(predictions.sum())
+        return math.sqrt(self.count / (self.count - 1) * float((rest**2).sum())) / float(predictions.sum())
 
-    def file(self, **losses: Tensor) -> dict[str, Any]:
+    def file(self, **losses: Tensor) -> dict[str, Plain]:
         """Content of ``document_losses.json``: numbers, predictions and, for each of ``losses``, sums of documents."""
-        sums = {name: [round(value, DIGITS) for value in self.sums(some).tolist()] for name, some in losses.items()}
-        return {"documents": self.ids.tolist(), "predictions": self.predictions.tolist(), **sums}
-
-    def facts(self) -> dict[str, Any]:
-        """What a record keeps of them."""
-        return {"evaluation_documents": len(self.ids), "effective_documents": self.effective}
+        content: dict[str, Plain] = {"documents": self.ids.tolist(), "predictions": self.predictions.tolist()}
+        for name, values in losses.items():
+            content[name] = [round(total, DIGITS) for total in self.sums(values).tolist()]
+        return content

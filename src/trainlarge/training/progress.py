@@ -35,7 +35,7 @@ class Progress:
             branch.cell_ids[0],
             step=run.step,
             steps=run.length.steps(run.step, run.position, branch.stop),
-            loss=run.curve.rows[-1]["loss"] if run.curve.rows else None,
+            loss=run.curve.rows[-1].scores["loss"] if run.curve.rows else None,
             tokens_per_second=(run.step - self.first_step) / elapsed * run.context.step.tokens,
             seconds_left=max(branch.stop - run.position + later, 0) / speed,
         )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
+from trainlarge.config.group import Plain
 from trainlarge.config.plain import to_plain
 from trainlarge.machine.provenance import origin, software
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.shape import head_of, shape_of
 from trainlarge.sweep.cell import Cell
-from trainlarge.sweep.records import RECORD_SCHEMAS, Clocks, Environment, Provenance, TrainData, TrainRecord, meanings
+from trainlarge.sweep.records import RECORD_SCHEMAS, Clocks, CurveRow, Environment, Provenance, TrainData, TrainRecord
 from trainlarge.tasks.evaluation import perplexity
 from trainlarge.training.context import TrainContext
 
@@ -24,52 +24,74 @@ class RunFacts:
     """When the job started, in seconds since 1970."""
     command: str | None
     """The command that runs the cell; None where Python code does."""
-    before: tuple[dict[str, Any], ...]
+    before: tuple[dict[str, Plain], ...]
     """How earlier steps were computed: see ``RunTiming``."""
     branch_step: int | None
     resumed_at: list[int]
     budget_missed: float | None
-    train_set_loss: float | None = None
-    document_standard_error: float | None = None
 
 
-def finished_record(cell: Cell, context: TrainContext, last: dict[str, Any], run: RunFacts) -> TrainRecord:
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """What was evaluated at the end of a cell."""
+
+    last: CurveRow
+    """The last row of its curve."""
+    train_set_loss: float
+    """Loss on fixed rows of the training data."""
+    document_standard_error: float
+    """Standard error of the loss over the documents of the evaluation set."""
+
+
+def finished_record(cell: Cell, context: TrainContext, run: RunFacts, ending: Ending) -> TrainRecord:
     """The result of a cell that trained to the end of its budget.
 
     Args:
         cell: the cell.
         context: what it was trained with.
-        last: the last row of its curve.
-        run: what else is known of the run.
+        run: what is known of the run.
+        ending: what was evaluated at its end.
     """
-    return _record(cell, context, last, run, diverged=False, perplexity=perplexity(last["loss"]))
+    scores = ending.last.scores
+    return replace(
+        _record(cell, context, run, ending.last),
+        diverged=False,
+        scores={name: scores.get(name) for name in cell.as_train.task.metrics},
+        perplexity=perplexity(scores["loss"]),
+        document_standard_error=ending.document_standard_error,
+        train_set_loss=ending.train_set_loss,
+    )
 
 
-def diverged_record(cell: Cell, context: TrainContext, last: dict[str, Any], step: int, run: RunFacts) -> TrainRecord:
+def diverged_record(cell: Cell, context: TrainContext, run: RunFacts, last: CurveRow | None, step: int) -> TrainRecord:
     """The result of a cell whose loss stopped being a number at ``step``: a result, not a crash.
 
     Scores are null; clocks and counts are those of the last good row of the curve, 0 where there is none.
     """
-    clocks = dict.fromkeys(_CLOCKS, 0) | {name: last[name] for name in _CLOCKS if name in last}
-    return _record(cell, context, clocks, run, diverged=True, diverged_at=step, last_good_step=clocks["step"])
+    clocks = last or NOTHING_TRAINED
+    return replace(_record(cell, context, run, clocks), diverged=True, diverged_at=step, last_good_step=clocks.step)
 
 
-_CLOCKS = tuple(meanings(Clocks))
+NOTHING_TRAINED = Clocks(step=0, tokens=0, flops=0, executed_flops=0, train_seconds=0, model_seconds=0, wall_seconds=0)
+"""Clocks of a run without a row of the curve."""
 
 
-def _record(cell: Cell, context: TrainContext, last: dict[str, Any], run: RunFacts, **outcome: Any) -> TrainRecord:
+def _record(cell: Cell, context: TrainContext, run: RunFacts, last: Clocks) -> TrainRecord:
+    """The record of a cell without what was evaluated at its end."""
     counts = parameter_counts(shape_of(cell.as_train), head_of(cell.as_train))
-    clocks: dict[str, Any] = {name: last.get(name) for name in _CLOCKS}
     return TrainRecord(
         schema=RECORD_SCHEMAS["train"],
         stage="train",
         cell=cell.id,
         study=cell.config.study,
-        **clocks,
-        scores={name: last.get(name) for name in cell.as_train.task.metrics},
-        **outcome,
-        document_standard_error=run.document_standard_error,
-        train_set_loss=run.train_set_loss,
+        step=last.step,
+        tokens=last.tokens,
+        flops=last.flops,
+        executed_flops=last.executed_flops,
+        train_seconds=last.train_seconds,
+        model_seconds=last.model_seconds,
+        wall_seconds=last.wall_seconds,
+        scores=dict.fromkeys(cell.as_train.task.metrics),
         branch_step=run.branch_step,
         resumed_at=run.resumed_at,
         budget_missed=run.budget_missed,
@@ -80,29 +102,37 @@ def _record(cell: Cell, context: TrainContext, last: dict[str, Any], run: RunFac
         parameters=counts.total,
         embedding_parameters=counts.embedding,
         non_embedding_parameters=counts.non_embedding,
-        data=_data(context, last["tokens"]),
-        environment=Environment(
-            **context.run_timing.environment,
-            before=list(run.before),
-            micro_batch_rows=context.loop.module.micro_batch_rows or context.step.rows,
-            shared=context.was_shared,
-            software=software(),
-        ),
+        data=_data(context, last.tokens),
+        environment=_environment(context, run),
         provenance=Provenance(**origin(run.command), started=run.started, ended=time.time()),
         config=to_plain(cell.config),
     )
 
 
+def _environment(context: TrainContext, run: RunFacts) -> Environment:
+    return Environment.from_json(
+        {
+            **context.run_timing.environment,
+            "before": list(run.before),
+            "micro_batch_rows": context.loop.module.micro_batch_rows or context.step.rows,
+            "shared": context.was_shared,
+            "software": {**software()},
+        }
+    )
+
+
 def _data(context: TrainContext, tokens: int) -> TrainData:
     prepared, train_tokens = context.prepared, context.training_rows * context.step.sequence_length
-    overlap: dict[str, Any] = prepared.facts.overlap.shares() if prepared.facts else {}
+    overlap = prepared.facts.overlap.shares() if prepared.facts else {}
     return TrainData(
         fingerprint=prepared.fingerprint,
         evaluation_fingerprint=context.evaluation_set.fingerprint,
         train_tokens=train_tokens,
         validation_tokens=len(prepared.validation),
-        **overlap,
+        overlap_documents=overlap.get("overlap_documents"),
+        overlap_passages=overlap.get("overlap_passages"),
         token_frequency_loss=context.baseline_loss,
-        **context.documents.facts(),
+        evaluation_documents=context.documents.count,
+        effective_documents=context.documents.effective,
         epochs=tokens / train_tokens,
     )

@@ -16,16 +16,19 @@ import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from trainlarge.config import typed_json
+from trainlarge.config.group import Plain
 from trainlarge.sweep.digest import file_digest
 from trainlarge.sweep.files import remove
 from trainlarge.sweep.sealed import read_sealed, write_sealed
+from trainlarge.training.clocks import Seconds
 from trainlarge.training.loop import Snapshot
+from trainlarge.training.run_timing import SavedTiming
 from trainlarge.training.trunk_folder import link_in, position_of, state_folders
 
 log = logging.getLogger(__name__)
@@ -45,14 +48,34 @@ class TrainState:
     """Steps done."""
     snapshot: Snapshot
     """Weights and optimizer state."""
-    rows: list[dict[str, Any]]
-    """The curve so far."""
+    rows: list[dict[str, Plain]]
+    """The curve so far, as plain data."""
     losses: Tensor
     """Training losses since the last row of the curve, [steps]."""
-    clock: dict[str, float]
-    """Seconds so far, see ``Clock.snapshot``."""
-    pace: dict[str, Any] | None = None
-    """How the steps were computed, see ``RunTiming.to_json``; None in a state of before it was kept."""
+    clock: Seconds
+    """Seconds so far."""
+    timing: SavedTiming | None = None
+    """How the steps were computed; None in a state of before it was kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateFile:
+    """Content of ``state.json``: a state without its tensors."""
+
+    format: int
+    """Version of the file and of the names of tensors."""
+    step: int
+    """Steps done."""
+    rows: list[dict[str, Plain]]
+    """The curve so far."""
+    clock: Seconds
+    """Seconds so far."""
+    pace: SavedTiming | None = None
+    """How the steps were computed."""
+    modifiers: int = 0
+    """Number of modifiers of the loop."""
+    sha256: str
+    """SHA-256 of ``tensors.safetensors``."""
 
 
 class TrunkStates:
@@ -60,7 +83,7 @@ class TrunkStates:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._own = set[Path]()
+        self._written = set[Path]()
         """States that this process has written."""
 
     def save(self, part: str, state: TrainState, position: int) -> None:
@@ -71,10 +94,10 @@ class TrunkStates:
         temporary = self.folder / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
         temporary.mkdir(parents=True)
         try:
-            self._remove_abandoned(temporary)
+            self._remove_abandoned(now=temporary.stat().st_mtime)
             _write(temporary, state)
             temporary.rename(target)
-            self._own.add(target)
+            self._written.add(target)
         finally:
             remove(temporary)
         for old in state_folders(self.folder, part)[:-KEPT]:
@@ -101,14 +124,17 @@ class TrunkStates:
     def _remove(self, state: Path) -> None:
         """Remove a state; of a folder behind a link only what this process itself has put there."""
         link = link_in(self.folder)
-        if link is None or state in self._own:
+        if link is None or state in self._written:
             remove(state)
         else:
             log.warning("%s is left where it is: %s is a link", state, link)
 
-    def _remove_abandoned(self, own: Path) -> None:
-        """Remove what killed processes left half written; ages are those that the file system gives."""
-        now = own.stat().st_mtime
+    def _remove_abandoned(self, now: float) -> None:
+        """Remove what killed processes left half written.
+
+        Args:
+            now: time of the file system, which may have another clock than this machine.
+        """
         for folder in self.folder.glob(".*.tmp"):
             with suppress(FileNotFoundError):
                 if now - folder.lstat().st_mtime > ABANDONED_SECONDS:
@@ -128,22 +154,29 @@ def _write(folder: Path, state: TrainState) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    facts = {"step": state.step, "rows": state.rows, "clock": state.clock, "pace": state.pace}
-    if state.snapshot.modifiers:
-        facts["modifiers"] = len(state.snapshot.modifiers)
-    write_sealed(folder / "state.json", {"format": FORMAT, **facts, "sha256": file_digest(path)})
+    content = StateFile(
+        format=FORMAT,
+        step=state.step,
+        rows=state.rows,
+        clock=state.clock,
+        pace=state.timing,
+        modifiers=len(state.snapshot.modifiers),
+        sha256=file_digest(path),
+    )
+    write_sealed(folder / "state.json", typed_json.plain(content))
 
 
 def _checked(folder: Path) -> TrainState | None:
     path = folder / "tensors.safetensors"
     # Whole numbers of any size, as FLOPs are: rows go on to the curve as they are.
-    meta = read_sealed(folder / "state.json", json.loads)
-    if meta["format"] != FORMAT:
+    data = read_sealed(folder / "state.json", json.loads)
+    if data["format"] != FORMAT:
         log.warning("%s is of another version; looking for the state before it", folder)
         return None
-    if meta["sha256"] != file_digest(path):
+    content = typed_json.read(StateFile, data)
+    if content.sha256 != file_digest(path):
         raise ValueError("checksum")
-    return _unflat(load_file(path), meta)
+    return _unflat(load_file(path), content)
 
 
 def _flat(state: TrainState) -> dict[str, Tensor]:
@@ -158,19 +191,19 @@ def _flat(state: TrainState) -> dict[str, Tensor]:
     }
 
 
-def _unflat(tensors: dict[str, Tensor], meta: dict[str, Any]) -> TrainState:
+def _unflat(tensors: dict[str, Tensor], content: StateFile) -> TrainState:
     model = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
     modifiers = _numbered("modifier", tensors)
-    kept = [modifiers.get(index, {}) for index in range(meta.get("modifiers", 0))]
-    snapshot = Snapshot(model, _numbered("optimizer", tensors), kept)
-    return TrainState(meta["step"], snapshot, meta["rows"], tensors["losses"], meta["clock"], meta.get("pace"))
+    of_modifiers = [modifiers.get(index, {}) for index in range(content.modifiers)]
+    snapshot = Snapshot(model, _numbered("optimizer", tensors), of_modifiers)
+    return TrainState(content.step, snapshot, content.rows, tensors["losses"], content.clock, content.pace)
 
 
 def _numbered(kind: str, tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     """Number -> name -> tensor, of the tensors ``<kind>.<number>.<name>``."""
-    found: dict[int, dict[str, Tensor]] = {}
+    numbered: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith(f"{kind}."):
             _, index, entry = name.split(".", 2)
-            found.setdefault(int(index), {})[entry] = tensor
-    return found
+            numbered.setdefault(int(index), {})[entry] = tensor
+    return numbered

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+
+from trainlarge.config.group import Plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedTiming:
+    """Key ``pace`` of a saved state: how its steps were computed."""
+
+    environments: list[dict[str, Plain]]
+    """How steps were computed, oldest first: ``before`` and ``environment`` of the run."""
+    since: int | None = None
+    """Step from which on they were computed as in the last one; None in a state of before it was kept."""
+    model_seconds: float
+    """Modelled seconds of all steps."""
+    seconds_before: float = 0.0
+    """Modelled seconds of the steps until ``since``."""
 
 
 @dataclass(frozen=True)
 class RunTiming:
     """The present device and implementation, and those of the steps before a resume."""
 
-    environment: dict[str, Any]
+    environment: dict[str, Plain]
     """How steps are computed now: plain data of device, implementation and sharing."""
     step_seconds: float
     """Steady-state step time now."""
-    before: tuple[dict[str, Any], ...] = ()
+    before: tuple[dict[str, Plain], ...] = ()
     """How earlier steps were computed, oldest first; empty where all were computed in one way."""
     since: int = 0
     """Step from which on they are computed as now."""
@@ -25,23 +40,26 @@ class RunTiming:
         """Modelled seconds after so many steps, at least ``since``, each counted as it was computed."""
         return self.seconds_before + (steps - self.since) * self.step_seconds
 
-    def to_json(self, steps: int) -> dict[str, Any]:
-        """Plain data for the state after ``steps`` steps."""
-        seconds = {"model_seconds": self.model_seconds(steps), "seconds_before": self.seconds_before}
-        return {"environments": [*self.before, self.environment], "since": self.since, **seconds}
+    def saved(self, steps: int) -> SavedTiming:
+        """What the state after ``steps`` steps keeps of it."""
+        return SavedTiming(
+            environments=[*self.before, self.environment],
+            since=self.since,
+            model_seconds=self.model_seconds(steps),
+            seconds_before=self.seconds_before,
+        )
 
-    def resumed(self, saved: dict[str, Any] | None, steps: int) -> RunTiming:
+    def resumed(self, saved: SavedTiming | None, steps: int) -> RunTiming:
         """This timing after the ``steps`` of a saved state; a better step time counts for all that was computed as now.
 
         Args:
-            saved: from ``to_json``; None in a state that is older than it: taken to be computed as now.
+            saved: of the state; None in one of before it was kept: taken to be computed as now.
         """
         if saved is None:
             return replace(self, before=(), since=0, seconds_before=0.0)
-        past = saved["environments"]
+        past = saved.environments
         is_same = past[-1] == self.environment
-        if is_same and "since" in saved:
-            since, seconds = saved["since"], saved["seconds_before"]
-        else:
-            since, seconds = steps, saved["model_seconds"]
-        return replace(self, before=tuple(past[:-1] if is_same else past), since=since, seconds_before=seconds)
+        before = tuple(past[:-1] if is_same else past)
+        if is_same and saved.since is not None:
+            return replace(self, before=before, since=saved.since, seconds_before=saved.seconds_before)
+        return replace(self, before=before, since=steps, seconds_before=saved.model_seconds)

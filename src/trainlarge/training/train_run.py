@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from trainlarge.machine.step_time import Round, StepTimer
+from trainlarge.sweep.records import CurveRow
 from trainlarge.tasks.evaluation import Evaluation
 from trainlarge.training.clocks import Clock
 from trainlarge.training.context import TrainContext
@@ -95,17 +96,18 @@ class TrainRun:
 
     def state(self) -> TrainState:
         """Everything that the rest of the run depends on."""
-        losses, timing = self.curve.losses.values().clone(), self.curve.timing.to_json(self.step)
-        snapshot = self.context.loop.snapshot()
-        return TrainState(self.step, snapshot, list(self.curve.rows), losses, self.clock.snapshot(), timing)
+        rows = [row.to_json() for row in self.curve.rows]
+        losses, timing = self.curve.losses.values().clone(), self.curve.timing.saved(self.step)
+        return TrainState(self.step, self.context.loop.snapshot(), rows, losses, self.clock.snapshot(), timing)
 
     def restore(self, state: TrainState) -> None:
         """Return to a state."""
         self.context.loop.restore(state.snapshot)
         self.last_good_weights = self._weights()
         self.step = state.step
-        timing = self.context.run_timing.resumed(state.pace, state.step)
-        self.curve = Curve(self.context.step, timing, list(state.rows), LossBuffer(state.losses))
+        timing = self.context.run_timing.resumed(state.timing, state.step)
+        rows = [CurveRow.from_json(row) for row in state.rows]
+        self.curve = Curve(self.context.step, timing, rows, LossBuffer(state.losses))
         self.curve.retime(timing)
         self.clock = Clock.restored(state.clock)
         self.position = self.length.position(self.step, self.clock)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from trainlarge.config.budget import parse_budget
+from trainlarge.config.group import Plain
 from trainlarge.config.schema import TrainConfig
 from trainlarge.data.tokenizer import hugging_face_tokenizer
 from trainlarge.launch.job import RunningJob
@@ -26,7 +26,7 @@ from trainlarge.training.context import TrainContext
 from trainlarge.training.curve import DivergedError, is_curve_step
 from trainlarge.training.progress import Progress
 from trainlarge.training.ranks import of_rank_0, ranks
-from trainlarge.training.record import RunFacts, diverged_record, finished_record
+from trainlarge.training.record import Ending, RunFacts, diverged_record, finished_record
 from trainlarge.training.resume import TrunkStates
 from trainlarge.training.run_length import RunLength, make_run_length
 from trainlarge.training.saver import Saver
@@ -210,30 +210,30 @@ class Trunk:
 
     def _finish(self, branch: Branch) -> None:
         """Evaluate the end of a branch and write its cells."""
-        run, context = self.run, self.context
+        run, context, model = self.run, self.context, self.context.loop.module.model
         rate = run.length.rate(run.step - 1, branch.stop - 1, branch.stop)
-        last = run.evaluate(rate, "branch" if branch.start < branch.stop else TRUNK)
-        seen = context.task.evaluate(context.loop.module.model, context.training_sample)
-        weights = whole_weights(context.loop.module.model)
-        error = context.documents.standard_error(last.losses)
-        losses = context.documents.file(loss=last.losses)
+        evaluation = run.evaluate(rate, "branch" if branch.start < branch.stop else TRUNK)
+        ending = Ending(
+            last=run.curve.rows[-1],
+            train_set_loss=context.task.evaluate(model, context.training_sample).loss,
+            document_standard_error=context.documents.standard_error(evaluation.losses),
+        )
+        weights, losses = whole_weights(model), context.documents.file(loss=evaluation.losses)
         for cell in self._cells(branch):
-            facts = self._run_facts(branch, train_set_loss=seen.loss, document_standard_error=error)
-            record = finished_record(cell, context, run.curve.rows[-1], facts)
-            self._write(cell, record, losses, weights)
+            self._write(cell, finished_record(cell, context, self._run_facts(branch), ending), losses, weights)
 
     def _record_divergence(self, error: DivergedError, left: list[Branch]) -> None:
         """Record the cells of branches that diverged, or whose trunk did, with the last weights that were good."""
-        last = self.run.curve.rows[-1] if self.run.curve.rows else {}
+        last = self.run.curve.rows[-1] if self.run.curve.rows else None
         model = self.context.loop.module.model
         model.load_state_dict(self.run.last_good_weights)
         weights = whole_weights(model)
         for branch in left:
             for cell in self._cells(branch):
-                record = diverged_record(cell, self.context, last, error.step, self._run_facts(branch))
+                record = diverged_record(cell, self.context, self._run_facts(branch), last, error.step)
                 self._write(cell, record, None, weights)
 
-    def _run_facts(self, branch: Branch, **of_its_end: float) -> RunFacts:
+    def _run_facts(self, branch: Branch) -> RunFacts:
         missed = self.step_seconds / (self.context.timing.estimate() or self.step_seconds)
         return RunFacts(
             started=self.started,
@@ -242,11 +242,10 @@ class Trunk:
             branch_step=self.branched_at.get(branch.stop),
             resumed_at=self.run.resumed_at,
             budget_missed=missed if self.config.counts_seconds else None,
-            **of_its_end,
         )
 
     def _write(
-        self, cell: Cell, record: TrainRecord, losses: dict[str, Any] | None, weights: dict[str, Tensor]
+        self, cell: Cell, record: TrainRecord, losses: dict[str, Plain] | None, weights: dict[str, Tensor]
     ) -> None:
         def save_checkpoint(folder: Path) -> None:
             self.context.loop.module.model.save_pretrained(folder, state_dict=weights)

@@ -6,14 +6,15 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from trainlarge.config.group import Plain
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine.probe import StepTiming
 from trainlarge.machine.step_time import Round
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import replacing_folder
-from trainlarge.sweep.records import TrainRecord
+from trainlarge.sweep.records import CurveRow, TrainRecord
 from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.run_length import RunLength
 from trainlarge.training.trunk_time import TrunkTime
@@ -27,9 +28,9 @@ class CellResult:
 
     record: TrainRecord
     """Content of ``record.json``."""
-    rows: list[dict[str, Any]]
+    rows: list[CurveRow]
     """The curve."""
-    document_losses: dict[str, Any] | None
+    document_losses: dict[str, Plain] | None
     """Content of ``document_losses.json``; None where the run diverged."""
     save_checkpoint: Callable[[Path], None]
     """Writes model and tokenizer into a folder that is there."""
@@ -83,7 +84,7 @@ class StudyWriter:
         # Asked again at the end: a copy that wakes from a long pause must not replace what the new holder has written.
         with replacing_folder(folder.checkpoint, check=lambda: self.job.require_lease(cell.id)) as temporary:
             result.save_checkpoint(temporary)
-        folder.write_metrics(result.rows)
+        folder.write_metrics([row.to_json() for row in result.rows])
         if result.document_losses is None:
             folder.document_losses.unlink(missing_ok=True)
         else:
