@@ -61,8 +61,21 @@ ENVIRONMENT = {
 }
 
 
+TASKS = {
+    "mlm": ("task.mask_rate=0.4",),
+    "causal_lm": ("task=causal_lm", "arch=llama"),
+    "classification": ("task=classification", "data=text", "data.files=[sentences.jsonl]"),
+}
+"""Task -> the overrides of its train cells. Those of classification read a file of the working directory."""
+
+
 def make_study(
-    path: Path, budgets: tuple[float, ...] = BUDGETS, compressed: bool = True, seed: int = 0, documents: bool = True
+    path: Path,
+    budgets: tuple[float, ...] = BUDGETS,
+    compressed: bool = True,
+    seed: int = 0,
+    documents: bool = True,
+    task: str = "mlm",
 ) -> Study:
     """Write the made study to ``path``; ``compressed`` makes its compress cells too.
 
@@ -70,7 +83,7 @@ def make_study(
     """
     study = Study(path)
     for shape, budget in product(SHAPES, budgets):
-        folder = make_train_cell(study, shape, budget, seed)
+        folder = make_train_cell(study, shape, budget, seed, task)
         if compressed:
             for sparsity, bits in product(SPARSITIES, BITS):
                 make_compress_cell(study, folder, sparsity, bits)
@@ -86,9 +99,12 @@ def make_study(
     return study
 
 
-def make_train_cell(study: Study, shape: tuple[int, int], budget: float, seed: int = 0, **changes: Any) -> CellFolder:
+def make_train_cell(
+    study: Study, shape: tuple[int, int], budget: float, seed: int = 0, task: str = "mlm", **changes: Any
+) -> CellFolder:
     """Freeze and finish one train cell; ``changes`` go into its record."""
-    return finish_train_cell(study, train_cell(study.name, shape, f"{budget:g} s", seed), shape, budget, **changes)
+    cell = train_cell(study.name, shape, f"{budget:g} s", seed, task)
+    return finish_train_cell(study, cell, shape, budget, **changes)
 
 
 def finish_train_cell(study: Study, cell: Cell, shape: tuple[int, int], budget: float, **changes: Any) -> CellFolder:
@@ -147,21 +163,18 @@ def document_file(trained: dict[str, Any], **means: float) -> dict[str, Any]:
 
 
 @cache
-def default_config(stage: str) -> StageConfig:
-    """The configuration of a stage without overrides."""
+def default_config(stage: str, task: str = "mlm") -> StageConfig:
+    """The configuration of a stage as made cells have it."""
     register_schema()
-    overrides = (
-        ["checkpoint=0"]
-        if stage == "compress"
-        else ["data.vocab_size=2048", "data.sequence_length=64", "task.mask_rate=0.4"]
-    )
+    data = ["data.vocab_size=2048", "data.sequence_length=64"]
+    overrides = ["checkpoint=0"] if stage == "compress" else [*data, *TASKS[task]]
     with initialize_config_dir(str(share_folder() / "conf"), version_base="1.3"):
         return read_config(stage, plain(compose(stage, overrides)))
 
 
-def train_cell(study: str, shape: tuple[int, int], budget: str, seed: int = 0) -> Cell:
+def train_cell(study: str, shape: tuple[int, int], budget: str, seed: int = 0, task: str = "mlm") -> Cell:
     """The resolved cell of a shape and a budget."""
-    config = replace(default_config("train"), study=study, seed=seed, budget=budget)
+    config = replace(default_config("train", task), study=study, seed=seed, budget=budget)
     return make_cells("train", [replace(config, arch=replace(config.arch, width=shape[0], depth=shape[1]))])[0]
 
 
@@ -247,6 +260,7 @@ def compress_record(cell: Cell, parent: dict[str, Any], sparsity: float, bits: i
         "ideal_bytes_without_embeddings": round(ideal * 0.6), "file_bytes": file_bytes,
         "file_bytes_without_embeddings": round(file_bytes * 0.6), "parameters": parameters,
         "embedding_parameters": parent["embedding_parameters"], "relative_squared_error": increase / 10, "seconds": 0.4,
+        **recovery_keys(recipe, parent),
         "data": {key: parent["data"][key] for key in ("fingerprint", "evaluation_fingerprint")},
         "environment": ENVIRONMENT, "provenance": provenance("compress"), "config": to_plain(cell.config),
     }  # fmt: skip
@@ -255,6 +269,16 @@ def compress_record(cell: Cell, parent: dict[str, Any], sparsity: float, bits: i
 def bare_record(cell_id: str, **values: Plain) -> dict[str, Plain]:
     """As little as a record must have."""
     return {"cell": cell_id, **values, "data": {}, "environment": {}, "provenance": {}, "config": {}}
+
+
+def recovery_keys(recipe: Recipe, parent: dict[str, Any]) -> dict[str, Any]:
+    """What a record says of recovery: each step of it takes as long as one of the checkpoint."""
+    steps = recipe.recover.steps(parent["step"]) if isinstance(recipe.recover, Retrain) else 0
+    return {
+        "recover_steps": steps,
+        "recover_flops": steps * parent["flops"] // parent["step"],
+        "recover_seconds": steps * parent["train_seconds"] / parent["step"],
+    }
 
 
 def provenance(stage: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 import made
 from trainlarge.results.analysis.seed_lines import SeedLines
-from trainlarge.results.document_losses import Sample
+from trainlarge.results.document_losses import DocumentSums, Sample
 
 AXIS = "model_seconds"
 
@@ -39,7 +39,7 @@ def simulated_lines(
                 losses = predictions * (3 + above + hard + own + noise)
                 cell = f"{name}-{seed}-{budget:g}"
                 rows.append(_row(cell, name, size, seed, budget, losses.sum() / predictions.sum()))
-                sample.add(cell, {"documents": list(range(count)), "predictions": predictions, "loss": losses.tolist()})
+                sample.add(cell, DocumentSums(list(range(count)), predictions, losses))
     return SeedLines(pd.DataFrame(rows), AXIS, sample)
 
 

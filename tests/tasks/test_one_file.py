@@ -32,7 +32,6 @@ SPECIAL_TOKENS = {
 }
 WORDS_IN_FILES = {
     "tasks/step.py": "the JSON key of predictions per row in files of step times",
-    "results/columns.py": "the column of the task's key",
     "compression/grid.py": "a mask of units is meant",
     "config/structure.py": "a mask of units is meant",
 }

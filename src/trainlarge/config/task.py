@@ -35,6 +35,10 @@ class TaskConfig(ChosenGroup):
     """What its models predict, a ``trainlarge.models.family.Head``."""
     metrics: ClassVar[Mapping[str, Metric]]
     """What the task is scored by, ``loss`` first."""
+    frequencies: ClassVar[str] = "token frequencies"
+    """What a model learns first, from the predictions alone: how often each occurs. Its loss is that of a plateau."""
+    columns: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """Keys of the task that become columns of results -> unit and meaning."""
 
     @classmethod
     def by_name(cls) -> Mapping[str, type[TaskConfig]]:
@@ -75,6 +79,7 @@ class MaskedLMConfig(TaskConfig):
     evaluation_mask_rate: float = 0.15
     """Share of positions masked in the fixed evaluation set, in (0, 1)."""
 
+    columns: ClassVar[Mapping[str, tuple[str, str]]] = {"mask_rate": ("1", "share of positions masked in training")}
     computed_by: ClassVar[str] = "trainlarge.tasks.masked_lm:MaskedLM"
     head: ClassVar[str] = "masked_lm"
     metrics: ClassVar[Mapping[str, Metric]] = {
@@ -130,6 +135,7 @@ class ClassificationConfig(TaskConfig):
     labels: int = 2
     """Number of different labels."""
 
+    frequencies: ClassVar[str] = "label frequencies"
     computed_by: ClassVar[str] = "trainlarge.tasks.classification:Classification"
     head: ClassVar[str] = "sequence_label"
     metrics: ClassVar[Mapping[str, Metric]] = {

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainlarge.config.metric import Metric
+from trainlarge.config.task import TASKS
 from trainlarge.results.scores import ANY_TASK, all_scores
 from trainlarge.sweep.records import (
     UNKNOWN,
@@ -80,7 +81,7 @@ _SHAPE = {
     "ffn_ratio": Column("config.arch.ffn_ratio", "1", "inner width of the feed-forward network, in widths"),
 }
 _TRAINING = {
-    "seed": Column("config.seed", "1", "seed of initial weights, data order and masks"),
+    "seed": Column("config.seed", "1", "seed of initial weights, data order and all that the task draws"),
     "schedule": Column("config.schedule.name", "text", "learning-rate schedule: cooldown, matched, fixed"),
     "budget": Column("config.budget", "text", "the training budget, with its unit"),
     "budget_value": Column(COMPUTED, "1", "the budget as a number, in budget_unit"),
@@ -98,7 +99,11 @@ _TRAINING = {
     "split": Column("config.data.split", "text", "rule that divides training and validation text", missing="documents"),
     "fraction": Column("config.data.fraction", "1", "share of the training blocks that is used", missing=1.0),
     "task": Column("config.task.name", "text", "what the model learns"),
-    "mask_rate": Column("config.task.mask_rate", "1", "share of positions masked in training"),
+    **{
+        name: Column(f"config.task.{name}", unit, text)
+        for task in TASKS.values()
+        for name, (unit, text) in task.columns.items()
+    },
 }
 _SCORES = {name: _score(name, ANY_TASK.get(name, metric)) for name, metric in all_scores().items()}
 _HEAD = recorded(Head)
@@ -138,7 +143,7 @@ PARENT = tuple(name for name in (*_SHAPE, *_TRAINING) if name != "seed")
 COMPRESSION = {
     "cell": _HEAD["cell"],
     **{name: Column(COMPUTED, CELLS[name].unit, f"of the train cell: {CELLS[name].description}") for name in PARENT},
-    "seed": Column(COMPUTED, "1", "of the train cell: seed of initial weights, data order and masks"),
+    "seed": Column(COMPUTED, "1", "of the train cell: seed of initial weights, data order and all that the task draws"),
     "recipe_seed": Column("config.seed", "1", "seed of the recipe"),
     **_SCORES,
     **{name: column for name, column in _with_groups(CompressRecord).items() if name not in _HEAD},

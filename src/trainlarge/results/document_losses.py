@@ -6,10 +6,11 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from trainlarge.config.group import Plain
 from trainlarge.errors import UserError
 from trainlarge.sweep.files import read_json
 from trainlarge.sweep.store import CellFolder, Study
@@ -19,8 +20,37 @@ DRAWS = 2000
 SEED = 2002_11794
 """Seed of the resampling: equal studies give equal intervals."""
 
+Floats = NDArray[np.float64]
 Weights = Sequence[tuple[str, float]]
 """Cells and their weights in a mean: two cells where a value is between them."""
+
+
+@dataclass(frozen=True)
+class DocumentSums:
+    """What a cell keeps per document of the evaluation set: all lists have one number per document."""
+
+    documents: list[Plain]
+    """Numbers of the documents."""
+    predictions: Floats
+    """Predictions in each."""
+    loss: Floats
+    """Sum of the losses of its predictions."""
+    dense_loss: Floats | None = None
+    """The same of the checkpoint as it was, for a compress cell."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Plain]) -> DocumentSums:
+        """From the content of the file.
+
+        Raises:
+            KeyError, TypeError, ValueError: where that is something else.
+        """
+        documents = data["documents"]
+        predictions, loss = (np.array(data[name], float) for name in ("predictions", "loss"))
+        if not isinstance(documents, list) or not predictions.shape == loss.shape == (len(documents),):
+            raise ValueError("lists of unequal length")
+        dense_loss = np.array(data["dense_loss"], float) if "dense_loss" in data else None
+        return cls(documents, predictions, loss, dense_loss)
 
 
 @dataclass(frozen=True)
@@ -28,44 +58,45 @@ class DocumentLosses:
     """The losses per document of a study's cells; nothing is read before ``sample``."""
 
     study: Study | None = None
-    """Where the cells lie; None: nothing is known per document."""
+    """Where the cells are; None: nothing is known per document."""
 
     def sample(self, stage: str, cells: Iterable[str]) -> Sample:
         """Losses of those of the cells that kept them, over the documents of the first.
 
         Cells with other documents or a damaged file are left out, the latter with a warning.
         """
-        found = Sample()
-        for cell in cells if self.study else ():
-            content = _content(self.study.folder(stage, cell)) if self.study else None
-            if content is not None:
-                found.add(cell, content)
-        return found
+        sample = Sample()
+        if self.study is None:
+            return sample
+        for cell in cells:
+            sums = _document_sums(self.study.folder(stage, cell))
+            if sums is not None:
+                sample.add(cell, sums)
+        return sample
 
 
 @dataclass
 class Sample:
     """Per-document losses of some cells, and what resampling the documents makes of their means."""
 
-    documents: list[int] = field(default_factory=list)
+    documents: list[Plain] = field(default_factory=list)
     """Numbers of the documents."""
-    predictions: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    predictions: Floats = field(default_factory=lambda: np.zeros(0))
     """Predictions in each, [documents]."""
-    sums: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    sums: dict[str, dict[str, Floats]] = field(default_factory=dict)
     """Kind (``loss``, ``increase``) -> cell -> sums over documents, in ``unit``, [documents]."""
     unit: str = "nats"
     """Unit of the losses."""
 
-    def add(self, cell: str, content: Mapping[str, Any]) -> None:
-        """Take in the file of a cell if it is over the same documents."""
+    def add(self, cell: str, sums: DocumentSums) -> None:
+        """Take in what a cell kept, if it is over the same documents."""
         if not self.documents:
-            self.documents, self.predictions = content["documents"], np.array(content["predictions"], float)
-        if content["documents"] != self.documents or len(content["predictions"]) != len(self.documents):
+            self.documents, self.predictions = sums.documents, sums.predictions
+        if sums.documents != self.documents:
             return
-        loss = np.array(content["loss"], float)
-        self.sums.setdefault("loss", {})[cell] = loss
-        if "dense_loss" in content:
-            self.sums.setdefault("increase", {})[cell] = loss - np.array(content["dense_loss"], float)
+        self.sums.setdefault("loss", {})[cell] = sums.loss
+        if sums.dense_loss is not None:
+            self.sums.setdefault("increase", {})[cell] = sums.loss - sums.dense_loss
 
     @property
     def effective(self) -> float:
@@ -82,7 +113,7 @@ class Sample:
         """What the variance over resamplings is to be multiplied by: it falls short by (documents - 1) / documents."""
         return len(self.documents) / (len(self.documents) - 1)
 
-    def draws(self, kind: str, means: Sequence[Weights]) -> np.ndarray | None:
+    def draws(self, kind: str, means: Sequence[Weights]) -> Floats | None:
         """Weighted means of cells under resampled documents (cluster bootstrap), less their values as measured.
 
         Returns:
@@ -94,37 +125,33 @@ class Sample:
             return None
         sums = np.array([sum(weight * known[cell] for cell, weight in weights) for weights in means])
         resampled, predictions = self._resampled
-        values: np.ndarray = (sums @ resampled) / predictions - (sums.sum(1) / self.predictions.sum())[:, None]
+        values: Floats = (sums @ resampled) / predictions - (sums.sum(1) / self.predictions.sum())[:, None]
         return values
 
     @cached_property
-    def _resampled(self) -> tuple[np.ndarray, np.ndarray]:
+    def _resampled(self) -> tuple[Floats, Floats]:
         """How often each document was drawn, [documents, draws], and the predictions of each draw, [draws]."""
         drawn = _drawn(len(self.documents))
         return drawn, self.predictions @ drawn
 
 
 @lru_cache(maxsize=4)
-def _drawn(count: int) -> np.ndarray:
+def _drawn(count: int) -> Floats:
     """How often each of ``count`` documents is drawn, with replacement, [documents, draws]."""
     return np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), DRAWS).T.astype(float)
 
 
-def _content(folder: CellFolder) -> dict[str, Any] | None:
+def _document_sums(folder: CellFolder) -> DocumentSums | None:
     """What a cell kept per document; None where it kept nothing, or where that is damaged, with a warning."""
     try:
         folder.prove(folder.document_losses.name)
-        content = dict(read_json(folder.document_losses))
-        if len({len(content[key]) for key in ("documents", "predictions", "loss")}) != 1:
-            raise ValueError("lists of unequal length")
+        return DocumentSums.from_json(read_json(folder.document_losses))
     except FileNotFoundError:
         return None
     except UserError as error:
         warnings.warn(f"an order is not tested: {error}", stacklevel=2)
-        return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         # Of a cell whose record keeps no digests.
         hint = f"losses per document of cell {folder.id}; to make them again: {folder.redo_command}"
         warnings.warn(str(UserError(str(folder.document_losses), type(error).__name__, hint)), stacklevel=2)
-        return None
-    return content
+    return None

@@ -18,6 +18,7 @@ from trainlarge.results.comparable import check_comparable, missed
 from trainlarge.results.document_losses import DocumentLosses
 from trainlarge.results.nested import as_array, columns_of
 from trainlarge.results.series import name_series
+from trainlarge.results.training_cost import training_cost
 from trainlarge.sweep.collection import collection_paused
 from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study
@@ -160,8 +161,7 @@ def _compression(records: list[Record], cells: pd.DataFrame) -> pd.DataFrame:
     frame = _frame(records, COMPRESSION)
     taken = [*PARENT, "seed"]
     frame[taken] = cells.set_index("cell")[taken].reindex(frame["parent"]).set_axis(frame.index)
-    frame["total_flops"] = frame["flops"] + frame["recover_flops"].astype(float)
-    frame["total_seconds"] = frame["train_seconds"] + frame["recover_seconds"].astype(float)
+    frame["total_flops"], frame["total_seconds"] = (training_cost(frame, name) for name in ("flops", "train_seconds"))
     return frame.sort_values(["parameters", "parent", "recipe", "cell"], ignore_index=True)
 
 

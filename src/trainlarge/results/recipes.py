@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Hashable, Mapping
 
 import pandas as pd
 
 SHAPE_SLOTS = ("vocabulary", "structure", "factorize")
 """Slots of a recipe that change the shapes of a model."""
+DENSE = "dense"
+"""Description of the recipe that does nothing."""
 
 
 def is_dense(compression: pd.DataFrame) -> pd.Series:
     """Whether a row is the checkpoint itself, under the recipe that does nothing."""
-    return compression["recipe"].eq("dense")
+    return compression["recipe"].eq(DENSE)
 
 
 def keeps_shapes(compression: pd.DataFrame) -> pd.Series:
     """Whether a row only prunes and quantizes weights: no other shape, no training, no quantized activation."""
-    own = [compression[name].eq("none") for name in (*SHAPE_SLOTS, "recover", "activations")]
-    return pd.concat(own, axis=1).all(axis=1)
+    unused = [compression[name].eq("none") for name in (*SHAPE_SLOTS, "recover", "activations")]
+    return pd.concat(unused, axis=1).all(axis=1)
 
 
 def same_task(compression: pd.DataFrame) -> pd.DataFrame:
@@ -27,11 +28,12 @@ def same_task(compression: pd.DataFrame) -> pd.DataFrame:
     return compression[compression["unknown_share"].eq(0)]
 
 
-def recipe_family(row: Mapping[Any, Any]) -> str:
+def recipe_family(row: Mapping[Hashable, object]) -> str:
     """What a recipe does, apart from how: ``4 bit``, ``prune 60 %``, else the names of the slots it uses."""
+    bits, sparsity = float(str(row["bits"])), float(str(row["sparsity"]))
     used = [slot for slot in (*SHAPE_SLOTS, "prune", "recover", "quantize", "activations") if row[slot] != "none"]
     if used == ["quantize"]:
-        return f"{row['bits']:g} bit"
+        return f"{bits:g} bit"
     if used in (["prune"], ["prune", "recover"]):
-        return f"prune {100 * row['sparsity']:g} %" + (f", {row['recover']}" if "recover" in used else "")
+        return f"prune {100 * sparsity:g} %" + (f", {row['recover']}" if "recover" in used else "")
     return " + ".join(used) or "other"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from trainlarge.config.metric import Metric
-from trainlarge.config.task import TASKS
+from trainlarge.config.task import TASKS, TaskConfig
 
 ANY_TASK: Mapping[str, Metric] = {
     "loss": Metric("nats per prediction", "evaluation loss", tie=0.1, negligible=0.02, broken=1.0),
@@ -16,20 +16,32 @@ ANY_TASK: Mapping[str, Metric] = {
 """What holds for every task: for frames of several, or of one that this version does not know."""
 
 
-def scores(frame: pd.DataFrame) -> Mapping[str, Metric]:
-    """The metrics of the task of these cells, ``loss`` first.
+def task_of(frame: pd.DataFrame) -> type[TaskConfig] | None:
+    """The task of these cells; None where they have several, or one that is not known.
 
     Args:
-        frame: rows of any frame of a study; without a column ``task``, what holds for every task.
+        frame: rows of any frame of a study.
     """
     names = set(frame["task"].dropna()) if "task" in frame else set[str]()
-    return task_scores(names.pop() if len(names) == 1 else None)
+    return TASKS.get(names.pop()) if len(names) == 1 else None
+
+
+def scores(frame: pd.DataFrame) -> Mapping[str, Metric]:
+    """The metrics of the task of these cells, ``loss`` first; without one task, what holds for every task."""
+    task = task_of(frame)
+    return task.metrics if task else ANY_TASK
 
 
 def task_scores(name: str | None) -> Mapping[str, Metric]:
     """The metrics of a task by its name; None, or a task that is not known: what holds for every task."""
     task = TASKS.get(name) if name else None
     return task.metrics if task else ANY_TASK
+
+
+def frequencies_of(frame: pd.DataFrame) -> str:
+    """What a model of the task of these cells learns first, such as ``token frequencies``."""
+    task = task_of(frame)
+    return task.frequencies if task else "frequencies"
 
 
 def all_scores() -> dict[str, Metric]:

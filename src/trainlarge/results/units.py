@@ -68,6 +68,8 @@ AXES = {
     "flops": Axis("training FLOPs", "FLOPs", prefixed_text("FLOPs")),
     "tokens": Axis("training tokens", "tokens", prefixed_text("tokens")),
     "step": Axis("training steps", "steps", counted_text("steps")),
+    "total_flops": Axis("training FLOPs, recovery included", "FLOPs", prefixed_text("FLOPs")),
+    "total_seconds": Axis("training time as measured, recovery included (s)", "measured training time", seconds_text),
     "parameters": Axis("parameters, embeddings included", "parameters", prefixed_text("")),
     "file_bytes": Axis("packed file (bytes)", "file size", prefixed_text("B")),
     "ideal_bytes": Axis("bits of the non-zero parameters (bytes)", "ideal size", prefixed_text("B")),

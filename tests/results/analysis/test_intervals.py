@@ -10,7 +10,7 @@ import pytest
 from simulated import AXIS, simulated_lines
 from trainlarge.results.analysis.intervals import NO_DOCUMENTS, ONE_SEED, Difference, Estimate, Family, difference
 from trainlarge.results.analysis.seed_lines import SeedLines, pair_comparisons
-from trainlarge.results.document_losses import Sample
+from trainlarge.results.document_losses import DocumentSums, Sample
 
 STUDIES = 200
 
@@ -108,6 +108,6 @@ def test_equal_studies_give_equal_intervals() -> None:
 
 def test_cells_over_other_documents_have_no_losses() -> None:
     sample = Sample()
-    sample.add("a", {"documents": [0, 1], "predictions": [2, 3], "loss": [1.0, 2.0]})
-    sample.add("b", {"documents": [0, 2], "predictions": [2, 3], "loss": [1.0, 2.0]})
+    sample.add("a", DocumentSums([0, 1], np.array([2.0, 3.0]), np.array([1.0, 2.0])))
+    sample.add("b", DocumentSums([0, 2], np.array([2.0, 3.0]), np.array([1.0, 2.0])))
     assert set(sample.sums["loss"]) == {"a"} and sample.draws("loss", [[("b", 1.0)]]) is None

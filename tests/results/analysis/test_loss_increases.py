@@ -11,7 +11,7 @@ import pytest
 
 from trainlarge.config.recipe import SLOTS
 from trainlarge.results.analysis.loss_increases import DENSE_LOSS, STEPS, TIME, Increases, increases
-from trainlarge.results.document_losses import Sample
+from trainlarge.results.document_losses import DocumentSums, Sample
 from trainlarge.results.recipes import keeps_shapes, recipe_family
 
 SIZES = {"small": 1_000, "middle": 4_000, "large": 16_000}
@@ -50,6 +50,7 @@ def _row(
         "step": step, "recipe": recipe, "dense_loss": base, "loss_increase": cost, "loss": base + cost,
         "vocabulary": "none", "structure": "none", "factorize": "none", "recover": "none", "activations": "none",
         "prune": "magnitude" if "prune" in recipe else "none", "quantize": "uniform" if "bit" in recipe else "none",
+        "recover_steps": 0, "model_seconds": float(value),
         "bits": float(recipe[0]) if "bit" in recipe else 32, "sparsity": 0.6 if "prune" in recipe else 0.0,
     }  # fmt: skip
 
@@ -58,8 +59,7 @@ def _add(sample: Sample, row: dict[str, Any]) -> None:
     own = np.random.default_rng(list(row["cell"].encode())).normal(0, 0.02, 30)
     base = 10 * np.full(30, row["dense_loss"])
     loss = base + 10 * (row["loss_increase"] + own - own.mean())
-    content = {"documents": list(range(30)), "predictions": [10] * 30, "loss": loss, "dense_loss": base}
-    sample.add(row["cell"], content)
+    sample.add(row["cell"], DocumentSums(list(range(30)), np.full(30, 10.0), loss, base))
 
 
 def answers(compression: pd.DataFrame, sample: Sample) -> dict[str, Increases]:

@@ -10,7 +10,7 @@ import pytest
 
 import made
 from trainlarge.results.analysis.evidence import Evidence
-from trainlarge.results.document_losses import DocumentLosses, Sample
+from trainlarge.results.document_losses import DocumentLosses, DocumentSums, Sample
 from trainlarge.results.frames import StudyFrames, load_study
 from trainlarge.results.report.caveats import caveats
 from trainlarge.results.report.finding import Finding, listed
@@ -57,7 +57,7 @@ class Known(DocumentLosses):
             own = np.random.default_rng(list(name.encode())).normal(0, self.noise, 40)
             own -= own.mean()
             content = {key: 10 * (row[key] + own) for key in ("loss", "dense_loss") if key in row}
-            found.add(row["cell"], {"documents": list(range(40)), "predictions": [10] * 40, **content})
+            found.add(row["cell"], DocumentSums(list(range(40)), np.full(40, 10.0), **content))
         return found
 
 
@@ -279,7 +279,7 @@ def test_a_larger_model_within_the_noise_is_not_found(frames: StudyFrames) -> No
 def test_what_costs_nothing_is_said_first(frames: StudyFrames, evidence: Evidence) -> None:
     free, paid = nearest_to_dense(evidence)
     assert free.found and "8 bit row costs it less than 0.02 nats at 3.9 times fewer bytes (230 kB)" in free.text
-    assert paid.text.startswith("Of files of d64/L2 after 60 s below 230 kB, ")
+    assert paid.text.startswith("Among files of d64/L2 after 60 s below 230 kB, ")
     eight = frames.compression["bits"].eq(8) & frames.compression["sparsity"].eq(0)
     lossless = frames.compression.assign(
         loss=frames.compression["loss"].mask(eight, frames.compression["dense_loss"]),

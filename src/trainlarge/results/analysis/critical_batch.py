@@ -12,18 +12,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from trainlarge.errors import UserError
+from trainlarge.results.analysis.intervals import LEVEL
+from trainlarge.results.analysis.t_distribution import quantile
 from trainlarge.results.frames import StudyFrames
 
+Floats = NDArray[np.float64]
 LEAST_BATCHES = 3
 """Different batches that a fit of two numbers needs, for one to be left over."""
 SEARCHED = 12.0
 """The critical batch is looked for from exp(-12) of the smallest batch to exp(12) of the largest."""
 GRID = 4001
 REFINEMENTS = 60
-_T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""97.5 % points of Student's t for 1 to 10 degrees of freedom."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def fit_critical_batch(batches: Sequence[float], steps: Sequence[float]) -> Crit
     """Fit by least squares of log steps; the interval is where the profile likelihood allows the critical batch to be.
 
     Args:
-        batches: tokens in a step, one a run.
+        batches: tokens per step of each run.
         steps: optimizer steps with which each run reached the loss.
     """
     batch, log_steps = np.asarray(batches, float), np.log(np.asarray(steps, float))
@@ -60,10 +62,13 @@ def fit_critical_batch(batches: Sequence[float], steps: Sequence[float]) -> Crit
     errors = np.array([_squared_error(point, batch, log_steps) for point in grid])
     best = _minimum(grid, int(errors.argmin()), batch, log_steps)
     least = _squared_error(best, batch, log_steps)
-    limit = least * (1 + _t_95(len(batch) - 2) ** 2 / (len(batch) - 2))
+    limit = least * (1 + quantile(LEVEL, len(batch) - 2) ** 2 / (len(batch) - 2))
+    # Where the squared error is above the limit on either side; if nowhere in the grid, the interval has no end there.
+    outside = grid[errors > limit]
+    below, above = outside[outside < best], outside[outside > best]
     interval = (
-        _low_end(grid, errors, best, limit, batch, log_steps),
-        _high_end(grid, errors, best, limit, batch, log_steps),
+        _end(float(below[-1]), best, limit, batch, log_steps) if len(below) else 0.0,
+        _end(float(above[0]), best, limit, batch, log_steps) if len(above) else float("inf"),
     )
     least_steps = float(np.exp(np.mean(log_steps - _excess(best, batch))))
     status = "ok" if interval[0] > 0 and np.isfinite(interval[1]) else "one-sided"
@@ -81,7 +86,7 @@ def steps_to_loss(frames: StudyFrames, target: float, without_warmup: bool = Fal
 
     Args:
         frames: a study that varies ``optim.batch``.
-        target: evaluation loss in nats.
+        target: evaluation loss, in the unit of the task's loss.
         without_warmup: count the steps of the warm-up, whose rate rises from 0, as half as many. Every run has the same
             number of them, so that they lengthen the runs of large batches most and make the critical batch too small.
 
@@ -91,8 +96,8 @@ def steps_to_loss(frames: StudyFrames, target: float, without_warmup: bool = Fal
     """
     described = frames.cells.set_index("cell")[["width", "depth", "series", "seed", "batch", "peak_lr", "warmup_steps"]]
     trunks = frames.curves[frames.curves["part"] == "trunk"].sort_values("step")
-    found = {cell: _crossing(rows, target) for cell, rows in trunks.groupby("cell")}
-    reached = {cell: steps for cell, steps in found.items() if steps is not None}
+    steps_of = {cell: _crossing(rows, target) for cell, rows in trunks.groupby("cell")}
+    reached = {cell: steps for cell, steps in steps_of.items() if steps is not None}
     frame = described.loc[list(reached)].assign(steps=list(reached.values())).reset_index()
     frame["length"] = frame["cell"].map(trunks.groupby("cell")["step"].max())
     frame = frame.sort_values(["batch", "peak_lr", "length"]).drop_duplicates(["series", "seed"], keep="last")
@@ -140,12 +145,11 @@ def critical_batches(
         raise UserError(
             "target", target, f"a loss that a trunk reaches after its first point; the lowest is {lowest:.3f}"
         )
-    best = best_rates(reached)
-    found = {}
-    for _, own in best.groupby(["width", "depth"]):
-        width, depth = own[["width", "depth"]].iloc[0].tolist()
-        found[width, depth] = fit_critical_batch(own["batch"].tolist(), own["steps"].tolist())
-    return found
+    fits = {}
+    for _, rows in best_rates(reached).groupby(["width", "depth"]):
+        width, depth = rows[["width", "depth"]].iloc[0].tolist()
+        fits[width, depth] = fit_critical_batch(rows["batch"].tolist(), rows["steps"].tolist())
+    return fits
 
 
 def _crossing(rows: pd.DataFrame, target: float) -> float | None:
@@ -159,19 +163,19 @@ def _crossing(rows: pd.DataFrame, target: float) -> float | None:
     return float(np.exp(steps[before] + share * (steps[after] - steps[before])))
 
 
-def _excess(log_critical: float, batch: np.ndarray) -> np.ndarray:
+def _excess(log_critical: float, batch: Floats) -> Floats:
     """log(1 + B_crit / B) of each batch."""
-    excess: np.ndarray = np.log1p(np.exp(log_critical) / batch)
+    excess: Floats = np.log1p(np.exp(log_critical) / batch)
     return excess
 
 
-def _squared_error(log_critical: float, batch: np.ndarray, log_steps: np.ndarray) -> float:
-    """Of the best S_min for that critical batch, which is a mean."""
+def _squared_error(log_critical: float, batch: Floats, log_steps: Floats) -> float:
+    """Squared error of the best S_min for that critical batch, which is a mean."""
     residual = log_steps - _excess(log_critical, batch)
     return float(((residual - residual.mean()) ** 2).sum())
 
 
-def _minimum(grid: np.ndarray, index: int, batch: np.ndarray, log_steps: np.ndarray) -> float:
+def _minimum(grid: Floats, index: int, batch: Floats, log_steps: Floats) -> float:
     """The least squared error around a point of the grid, by thirds."""
     low, high = float(grid[max(index - 1, 0)]), float(grid[min(index + 1, len(grid) - 1)])
     for _ in range(REFINEMENTS):
@@ -183,21 +187,7 @@ def _minimum(grid: np.ndarray, index: int, batch: np.ndarray, log_steps: np.ndar
     return (low + high) / 2
 
 
-def _low_end(
-    grid: np.ndarray, errors: np.ndarray, best: float, limit: float, batch: np.ndarray, log_steps: np.ndarray
-) -> float:
-    outside = [float(point) for point, error in zip(grid, errors, strict=True) if point < best and error > limit]
-    return _end(outside[-1], best, limit, batch, log_steps) if outside else 0.0
-
-
-def _high_end(
-    grid: np.ndarray, errors: np.ndarray, best: float, limit: float, batch: np.ndarray, log_steps: np.ndarray
-) -> float:
-    outside = [float(point) for point, error in zip(grid, errors, strict=True) if point > best and error > limit]
-    return _end(outside[0], best, limit, batch, log_steps) if outside else float("inf")
-
-
-def _end(outside: float, inside: float, limit: float, batch: np.ndarray, log_steps: np.ndarray) -> float:
+def _end(outside: float, inside: float, limit: float, batch: Floats, log_steps: Floats) -> float:
     """Where the squared error crosses ``limit``, by halves."""
     for _ in range(REFINEMENTS):
         middle = (outside + inside) / 2
@@ -206,8 +196,3 @@ def _end(outside: float, inside: float, limit: float, batch: np.ndarray, log_ste
         else:
             inside = middle
     return float(np.exp(inside))
-
-
-def _t_95(freedom: int) -> float:
-    """97.5 % point of Student's t; beyond the table by its expansion in 1 / freedom, to 0.01."""
-    return _T_95[freedom - 1] if freedom <= len(_T_95) else 1.96 + 2.37 / freedom + 2.82 / freedom**2

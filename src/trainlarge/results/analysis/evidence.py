@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import pandas as pd
 
 from trainlarge.config.metric import Metric
-from trainlarge.results.analysis.intervals import Difference, Family
+from trainlarge.results.analysis.intervals import Comparison, Difference, Family
 from trainlarge.results.analysis.loss_increases import Increases, increases
 from trainlarge.results.analysis.plateau import on_plateau
 from trainlarge.results.analysis.seed_lines import SeedLines, pair_comparisons
@@ -17,7 +16,8 @@ from trainlarge.results.comparable import CLOCK_COLUMNS, CLOCKS, differences, on
 from trainlarge.results.document_losses import Sample
 from trainlarge.results.frames import StudyFrames
 from trainlarge.results.recipes import same_task
-from trainlarge.results.scores import loss_of
+from trainlarge.results.scores import frequencies_of, loss_of
+from trainlarge.results.training_cost import at_last_budget
 
 TRAINING_AXES = ("model_seconds", "flops", "step")
 """What sizes are compared against."""
@@ -41,9 +41,18 @@ class Evidence:
         return loss_of(self.cells)
 
     @cached_property
+    def frequencies(self) -> str:
+        """What models of the task learn first, such as ``token frequencies``."""
+        return frequencies_of(self.cells)
+
+    @cached_property
     def axes(self) -> tuple[str, ...]:
         """Axes on which cells of at least two series can be compared."""
-        return tuple(x for x in TRAINING_AXES if _is_comparable(self.cells, x))
+        return tuple(x for x in TRAINING_AXES if self._is_comparable(x))
+
+    def _is_comparable(self, x: str) -> bool:
+        cells = on_axis(self.cells, x)
+        return cells["series"].nunique() > 1 and not (x in CLOCK_COLUMNS and differences(cells, CLOCKS))
 
     def lines(self, x: str) -> SeedLines:
         """The lines of all series along ``x``."""
@@ -65,8 +74,13 @@ class Evidence:
 
     @cached_property
     def compressed(self) -> pd.DataFrame:
-        """Those of ``known`` whose checkpoint has left the plateau of token frequencies."""
+        """Those of ``known`` whose checkpoint has learned more than the frequencies of what it predicts."""
         return self.known[~on_plateau(self.known["dense_loss"], self.known["token_frequency_loss"], self.loss)]
+
+    @cached_property
+    def compressed_equally(self) -> pd.DataFrame:
+        """Those of ``compressed`` whose training, recovery included, is what the last common budget gives."""
+        return at_last_budget(self.compressed)
 
     @cached_property
     def compressed_sample(self) -> Sample:
@@ -82,18 +96,12 @@ class Evidence:
     @cached_property
     def family(self) -> Family:
         """Every comparison whose order the report tests."""
-        found: dict[Any, Difference] = {}
+        differences: dict[Comparison, Difference] = {}
         for x in self.axes:
-            found.update(pair_comparisons(self.lines(x)))
-        for some in self.increases:
-            found.update(some.comparisons(self.compressed_sample))
-        return Family(found)
+            differences |= pair_comparisons(self.lines(x))
+        for answer in self.increases:
+            differences |= answer.comparisons(self.compressed_sample)
+        return Family(differences)
 
     def _sample(self, stage: str, cells: pd.DataFrame) -> Sample:
         return replace(self.frames.documents.sample(stage, cells["cell"]), unit=self.loss.short_unit)
-
-
-def _is_comparable(cells: pd.DataFrame, x: str) -> bool:
-    if x not in CLOCK_COLUMNS:
-        return cells["series"].nunique() > 1
-    return timed(cells)["series"].nunique() > 1 and not differences(timed(cells), CLOCKS)

@@ -6,13 +6,16 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from trainlarge.results.scores import direction, loss_of
+from trainlarge.results.training_cost import SAME_COST, training_cost
 
-SAME_POINT = 0.02
-"""Points closer than this share along an axis are one: a budget in seconds becomes a whole number of steps."""
+SAME_POINT = SAME_COST
+"""Points closer than this share along an axis are one."""
 
-Line = tuple[np.ndarray, np.ndarray]
+Floats = NDArray[np.float64]
+Line = tuple[Floats, Floats]
 Lines = dict[str, Line]
 """Series -> (log x ascending, value), each of shape (points,)."""
 
@@ -21,7 +24,8 @@ def frontier(frame: pd.DataFrame, x: str, y: str = "loss") -> pd.DataFrame:
     """The rows that no other row beats on both axes: less of ``x``, better ``y``.
 
     A row is beaten by one that is at least as good on both axes and better on one. Of rows that are equal on both, the
-    first by ``cell`` stays. Rows without a value are left out.
+    first by ``cell`` stays. Rows without a value are left out. Where ``x`` counts training, that of a compressed model
+    is the one of its checkpoint and its recovery training together (``trainlarge.results.training_cost``).
 
     Args:
         frame: rows with a column ``cell``.
@@ -32,10 +36,10 @@ def frontier(frame: pd.DataFrame, x: str, y: str = "loss") -> pd.DataFrame:
         Its rows in ascending order of ``x``.
     """
     sign = direction(frame, y)
-    rows = frame.dropna(subset=[x, y]).assign(_y=lambda some: sign * some[y])
-    rows = rows.sort_values([x, "_y", "cell"], kind="stable")
+    rows = frame.dropna(subset=[x, y]).assign(_y=lambda rows: sign * rows[y], _x=lambda rows: training_cost(rows, x))
+    rows = rows.sort_values(["_x", "_y", "cell"], kind="stable")
     best_before = rows["_y"].cummin().shift(fill_value=np.inf)
-    return rows[rows["_y"] < best_before].drop(columns="_y")
+    return rows[rows["_y"] < best_before].drop(columns=["_x", "_y"])
 
 
 def envelope(cells: pd.DataFrame, x: str, y: str = "loss") -> pd.DataFrame:
@@ -51,7 +55,7 @@ def envelope(cells: pd.DataFrame, x: str, y: str = "loss") -> pd.DataFrame:
 
 
 def lines(cells: pd.DataFrame, x: str, y: str = "loss") -> Lines:
-    """Each series against log ``x``: one point a budget, the mean over seeds; series in order of size.
+    """Each series against log ``x``: one point per budget, the mean over seeds; series in order of size.
 
     Cells that diverged have no value, and so no point.
     """
@@ -61,11 +65,11 @@ def lines(cells: pd.DataFrame, x: str, y: str = "loss") -> Lines:
         .agg(x=(x, "mean"), y=(y, "mean"), parameters=("parameters", "first"))
     )
     points = points.sort_values(["parameters", "series", "x"])
-    found = {}
-    for name, own in points.groupby("series", sort=False):
-        values = own.groupby("x")["y"].mean()
-        found[str(name)] = (np.log(values.index.to_numpy(float)), values.to_numpy(float))
-    return found
+    made: Lines = {}
+    for name, rows in points.groupby("series", sort=False):
+        values = rows.groupby("x")["y"].mean()
+        made[str(name)] = (np.log(values.index.to_numpy(float)), values.to_numpy(float))
+    return made
 
 
 def leaders(cells: pd.DataFrame, x: str, tie: float | None = None) -> pd.DataFrame:
@@ -123,32 +127,25 @@ def _changes(series: Lines, pair: tuple[str, str], tie: float) -> list[tuple[obj
         if gaps[left] * gaps[right] < 0:
             before, after = (first, second) if gaps[left] > 0 else (second, first)
             change = points[left] + (points[right] - points[left]) * gaps[left] / (gaps[left] - gaps[right])
-            low, high = _bracket(gaps, left, right, tie)
+            # The nearest clear leads around the change, while the signs last; else the ends of the change itself.
+            low, high = _clear(gaps, left, -1, tie), _clear(gaps, right, 1, tie)
             margins = abs(float(gaps[low])), abs(float(gaps[high]))
-            of_best = _is_best(series, before, after, change)
+            level = _value(series[before], change)
+            others = [_value_at(line, change) for name, line in series.items() if name not in pair]
+            of_best = all(loss is None or loss >= level for loss in others)
             place = (float(np.exp(change)), float(np.exp(points[low])), float(np.exp(points[high])))
             rows.append((before, after, *place, *margins, min(margins) >= tie, of_best))
     return rows
 
 
-def _bracket(gaps: np.ndarray, left: int, right: int, tie: float) -> tuple[int, int]:
-    """Indices of the nearest clear leads around a change, while the signs last; else of the change itself."""
-    return _clear(gaps, left, -1, tie), _clear(gaps, right, 1, tie)
-
-
-def _clear(gaps: np.ndarray, start: int, direction: int, tie: float) -> int:
+def _clear(gaps: Floats, start: int, direction: int, tie: float) -> int:
+    """The next index at which the lead is at least a tie; ``start`` where its sign changes before."""
     index = start
     while 0 <= index < len(gaps) and gaps[index] * gaps[start] > 0:
         if abs(gaps[index]) >= tie:
             return index
         index += direction
     return start
-
-
-def _is_best(series: Lines, before: str, after: str, point: float) -> bool:
-    level = _value(series[before], point)
-    others = (line for name, line in series.items() if name not in (before, after))
-    return all((loss := _value_at(line, point)) is None or loss >= level for line in others)
 
 
 def grid_points(series: Lines) -> list[float]:

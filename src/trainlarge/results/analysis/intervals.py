@@ -11,15 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainlarge.results.analysis.t_distribution import quantile, two_sided_p
 from trainlarge.results.document_losses import Sample
 
 LEVEL = 0.95
 """Probability that an interval covers the true difference; 1 - this is the error rate of all tests of a report."""
+Comparison: TypeAlias = tuple[str | float, ...]
+"""What is compared: along which axis or at what equal, two series, and where."""
 ONE_SEED = "one seed"
 NO_DOCUMENTS = "no losses per document were kept"
 
@@ -30,7 +33,7 @@ class Estimate:
 
     seeds: tuple[float, ...]
     """The value of each seed."""
-    draws: np.ndarray | None
+    draws: NDArray[np.float64] | None
     """Deviation of the mean under each resampling of the documents, [draws]; None: not known."""
 
     @property
@@ -126,18 +129,18 @@ def above_zero(estimate: Estimate, sample: Sample) -> Difference:
 class Family:
     """All comparisons of a report, and which are clear (Holm 1979): at most 5 % of reports call one so by chance."""
 
-    def __init__(self, differences: Mapping[Any, Difference]) -> None:
-        tested = sorted((found.p, str(key), key) for key, found in differences.items() if found.p is not None)
+    def __init__(self, differences: Mapping[Comparison, Difference]) -> None:
+        tested = sorted((gap.p, str(key), key) for key, gap in differences.items() if gap.p is not None)
         clear = set()
         for rank, (p, _, key) in enumerate(tested):
             if p * (len(tested) - rank) >= 1 - LEVEL:
                 break
             clear.add(key)
         self.tested = len(tested)
-        self._differences = {key: replace(found, is_clear=key in clear) for key, found in differences.items()}
+        self._differences = {key: replace(gap, is_clear=key in clear) for key, gap in differences.items()}
 
-    def __getitem__(self, key: Any) -> Difference:
+    def __getitem__(self, key: Comparison) -> Difference:
         return self._differences[key]
 
-    def __contains__(self, key: Any) -> bool:
+    def __contains__(self, key: Comparison) -> bool:
         return key in self._differences

@@ -2,7 +2,8 @@
 
 These are three questions. An increase grows with training, so a larger model that has learned less in the same time
 may lose less for that reason alone. Recipes of one checkpoint are no independent observations: of each family of
-recipes the median is taken per seed, of the families the mean; seeds and documents are what is counted.
+recipes the median is taken per seed, of the families the mean; seeds and documents are what is counted. Recovery is
+training, too: at equal training time or steps, a recipe counts only if it trained all sizes equally long.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from trainlarge.results.analysis.frontier import SAME_POINT
-from trainlarge.results.analysis.intervals import Difference, Estimate, difference
+from trainlarge.results.analysis.intervals import Comparison, Difference, Estimate, difference
 from trainlarge.results.document_losses import Sample, Weights
 from trainlarge.results.recipes import is_dense, recipe_family
 from trainlarge.results.scores import loss_of
 from trainlarge.results.series import by_size
+from trainlarge.results.training_cost import SAME_COST, has_recovery, training_cost
 from trainlarge.results.units import axis
 
 DESTROYED = 2.0
@@ -30,8 +32,13 @@ then says nothing."""
 TIME, STEPS, DENSE_LOSS = "training time", "steps", "dense loss"
 """What is equal."""
 
-Places = Mapping[tuple[str, int], Weights]
-"""(Series, seed) -> checkpoints and their weights: two where a value is between them."""
+Floats = NDArray[np.float64]
+Place = tuple[str, int]
+"""Series and seed."""
+Places = Mapping[Place, Weights]
+"""Place -> checkpoints and their weights: two where a value is between them."""
+Choice = tuple[str, pd.DataFrame] | str
+"""Where sizes are compared, and the rows there; or why they cannot be."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Increases:
     overall: dict[str, Estimate] = field(default_factory=dict)
     """Series -> mean over the families."""
 
-    def comparisons(self, sample: Sample) -> dict[tuple[str, str, str], Difference]:
+    def comparisons(self, sample: Sample) -> dict[Comparison, Difference]:
         """(what is equal, smaller, larger) -> smaller - larger, for neighbours in size."""
         return {
             (self.equal, small, large): difference(self.overall[small], self.overall[large], sample)
@@ -68,13 +75,13 @@ def increases(compression: pd.DataFrame, timed: set[str], sample: Sample) -> lis
         sample: losses per document of the compress cells.
     """
     return [
-        _at(compression, TIME, _by_time(compression[compression["parent"].isin(timed)]), sample),
-        _at(compression, STEPS, _by_steps(compression), sample),
+        _at(compression, TIME, "model_seconds", _by_time(compression[compression["parent"].isin(timed)]), sample),
+        _at(compression, STEPS, "step", _by_steps(compression), sample),
         *_by_dense_loss(compression, sample),
     ]
 
 
-def _by_time(rows: pd.DataFrame) -> tuple[str, pd.DataFrame] | str:
+def _by_time(rows: pd.DataFrame) -> Choice:
     """The largest budget in seconds that the most sizes have."""
     rows = rows[rows["budget_unit"] == "s"]
     sizes = rows.groupby("budget_value")["shape"].nunique()
@@ -85,65 +92,73 @@ def _by_time(rows: pd.DataFrame) -> tuple[str, pd.DataFrame] | str:
     return str(chosen["budget"].iloc[0]), chosen
 
 
-def _by_steps(rows: pd.DataFrame) -> tuple[str, pd.DataFrame] | str:
+def _by_steps(rows: pd.DataFrame) -> Choice:
     """The largest number of steps, with one batch, after which the most sizes were compressed."""
     best: tuple[int, float, pd.DataFrame] | None = None
-    for _, own in rows.groupby("batch"):
-        for step in own["step"].unique():
-            near = own[(np.log(own["step"].astype(float)) - np.log(float(step))).abs() < SAME_POINT / 2]
-            found = near["shape"].nunique(), float(step), near
-            best = found if best is None or found[:2] > best[:2] else best
+    for _, of_batch in rows.groupby("batch"):
+        log_steps = np.log(of_batch["step"].astype(float))
+        for step in of_batch["step"].unique():
+            near = of_batch[(log_steps - np.log(float(step))).abs() < SAME_POINT / 2]
+            candidate = near["shape"].nunique(), float(step), near
+            best = candidate if best is None or candidate[:2] > best[:2] else best
     if best is None or best[0] < 2:
         return "no two sizes were compressed after the same number of steps of one batch"
     return axis("step").write(best[1]), best[2]
 
 
-def _at(compression: pd.DataFrame, equal: str, chosen: tuple[str, pd.DataFrame] | str, sample: Sample) -> Increases:
-    if isinstance(chosen, str):
-        return Increases(equal, why_not=chosen)
-    where, rows = chosen
+def _at(compression: pd.DataFrame, equal: str, cost: str, choice: Choice, sample: Sample) -> Increases:
+    """The answer where ``cost``, a column that counts training, is equal."""
+    if isinstance(choice, str):
+        return Increases(equal, why_not=choice)
+    where, rows = choice
     rows = rows[rows["series"].isin(_one_series_per_size(rows))]
     places = {
-        key: [(parent, 1 / own["parent"].nunique()) for parent in own["parent"].unique()]
-        for key, own in _by_seed(rows).items()
+        place: [(parent, 1 / of_place["parent"].nunique()) for parent in of_place["parent"].unique()]
+        for place, of_place in _by_place(rows).items()
     }
-    return _answer(compression, equal, where, places, sample)
+    recovered = compression[compression["parent"].isin(rows["parent"]) & has_recovery(compression)]
+    costs = training_cost(recovered, cost).astype(float).groupby(recovered["recipe"])
+    ratio = costs.max() / costs.min()
+    unequal = ratio.index[ratio > 1 + SAME_COST]
+    return _answer(compression[~compression["recipe"].isin(unequal)], equal, where, places, sample)
 
 
 def _by_dense_loss(compression: pd.DataFrame, sample: Sample) -> list[Increases]:
     """All sizes at one dense loss if there is one that all reach, else neighbours in size that share one."""
     order = _one_series_per_size(compression)
-    found = [_at_dense_loss(compression, group, sample) for group in ([order] if len(order) > 1 else [])]
-    if found and found[0].why_not and len(order) > 2:
-        found = [_at_dense_loss(compression, list(pair), sample) for pair in pairwise(order)]
-        answered = [some for some in found if not some.why_not]
-        found = answered or [Increases(DENSE_LOSS, why_not=found[0].why_not)]
-    return found or [Increases(DENSE_LOSS, why_not="only one size was compressed")]
+    if len(order) < 2:
+        return [Increases(DENSE_LOSS, why_not="only one size was compressed")]
+    whole = _at_dense_loss(compression, order, sample)
+    if not whole.why_not or len(order) == 2:
+        return [whole]
+    pairs = [_at_dense_loss(compression, list(pair), sample) for pair in pairwise(order)]
+    return [pair for pair in pairs if not pair.why_not] or [Increases(DENSE_LOSS, why_not=pairs[0].why_not)]
 
 
 def _at_dense_loss(compression: pd.DataFrame, names: list[str], sample: Sample) -> Increases:
     """The lowest dense loss that every seed of all of ``names`` reaches between two of its checkpoints."""
     parents = compression[compression["series"].isin(names)].drop_duplicates("parent")
-    lines = {key: own.sort_values("dense_loss") for key, own in _by_seed(parents).items()}
-    if any(len(own) < 2 for own in lines.values()):
+    lines = {place: rows.sort_values("dense_loss") for place, rows in _by_place(parents).items()}
+    if any(len(line) < 2 for line in lines.values()):
         return Increases(DENSE_LOSS, why_not="that takes two checkpoints of each size and seed, of unequal training")
-    low = max(own["dense_loss"].min() for own in lines.values())
-    high = min(own["dense_loss"].max() for own in lines.values())
+    low = max(line["dense_loss"].min() for line in lines.values())
+    high = min(line["dense_loss"].max() for line in lines.values())
     if low > high:
         return Increases(DENSE_LOSS, why_not="the ranges of their dense losses do not overlap")
-    places = {key: _between(own, low) for key, own in lines.items()}
+    places = {place: _between(line, low) for place, line in lines.items()}
     return _answer(compression, DENSE_LOSS, f"{low:.2f} {loss_of(compression).short_unit}", places, sample)
 
 
-def _by_seed(rows: pd.DataFrame) -> dict[tuple[str, int], pd.DataFrame]:
-    return {(str(name), int(cast(int, seed))): own for (name, seed), own in rows.groupby(["series", "seed"])}
+def _by_place(rows: pd.DataFrame) -> dict[Place, pd.DataFrame]:
+    return {(str(name), int(str(seed))): of_place for (name, seed), of_place in rows.groupby(["series", "seed"])}
 
 
-def _between(own: pd.DataFrame, dense_loss: float) -> Weights:
-    place = float(np.interp(dense_loss, own["dense_loss"], np.arange(len(own))))
-    left = min(int(place), len(own) - 1)
-    share, cells = place - left, list(own["parent"])
-    return [(cells[left], 1 - share), *([(cells[left + 1], share)] if share else [])]
+def _between(line: pd.DataFrame, dense_loss: float) -> Weights:
+    """The one or two checkpoints of a line whose weighted mean has this dense loss."""
+    place = float(np.interp(dense_loss, line["dense_loss"], np.arange(len(line))))
+    left = min(int(place), len(line) - 1)
+    share, parents = place - left, list(line["parent"])
+    return [(parents[left], 1 - share), *([(parents[left + 1], share)] if share else [])]
 
 
 def _one_series_per_size(rows: pd.DataFrame) -> list[str]:
@@ -153,57 +168,78 @@ def _one_series_per_size(rows: pd.DataFrame) -> list[str]:
     return [name for name in by_size(rows) if name in kept]
 
 
+@dataclass(frozen=True)
+class _SharedRecipe:
+    """A recipe by which the checkpoints of all places were compressed."""
+
+    family: str
+    """What it does, apart from how."""
+    cells: Mapping[Place, Weights]
+    """Place -> compress cells and their weights."""
+    costs: Mapping[Place, float]
+    """Place -> loss increase."""
+
+
 def _answer(compression: pd.DataFrame, equal: str, where: str, places: Places, sample: Sample) -> Increases:
     sizes = tuple(name for name in by_size(compression) if name in {series for series, _ in places})
-    changed = compression[~is_dense(compression)]
-    cells = {key: list(own["cell"]) for key, own in changed.groupby(["parent", "recipe"])}
-    wanted = {parent for weights in places.values() for parent, _ in weights}
-    recipes = changed[changed["parent"].isin(wanted)].drop_duplicates("recipe")
-    shared = [
-        row
-        for row in recipes.to_dict("records")
-        if all((parent, row["recipe"]) in cells for weights in places.values() for parent, _ in weights)
-    ]
-    increase = changed.set_index("cell")["loss_increase"].to_dict()
-    values = {key: [_mean(weights, row["recipe"], cells) for row in shared] for key, weights in places.items()}
-    costs = {key: np.array([sum(w * increase[c] for c, w in some) for some in means]) for key, means in values.items()}
     destroyed = DESTROYED * loss_of(compression).broken
-    alive = [place for place in range(len(shared)) if min(cost[place] for cost in costs.values()) < destroyed]
-    if not alive:
+    recipes = [recipe for recipe in _shared_recipes(compression, places) if min(recipe.costs.values()) < destroyed]
+    if not recipes:
         return Increases(equal, why_not="the sizes share no recipe under which any of them still works")
-    names = [recipe_family(shared[place]) for place in alive]
-    costs = {key: cost[alive] for key, cost in costs.items()}
-    draws = {key: sample.draws("increase", [means[place] for place in alive]) for key, means in values.items()}
-    members = {family: [i for i, name in enumerate(names) if name == family] for family in dict.fromkeys(names)}
-    families = {family: {size: _median(size, own, costs, draws) for size in sizes} for family, own in members.items()}
-    overall = {size: _mean_of([some[size] for some in families.values()]) for size in sizes}
+    costs = {place: np.array([recipe.costs[place] for recipe in recipes]) for place in places}
+    draws = {place: sample.draws("increase", [recipe.cells[place] for recipe in recipes]) for place in places}
+    members: dict[str, list[int]] = {}
+    for index, recipe in enumerate(recipes):
+        members.setdefault(recipe.family, []).append(index)
+    families = {
+        family: {size: _median(size, chosen, costs, draws) for size in sizes} for family, chosen in members.items()
+    }
+    overall = {size: _mean_of([medians[size] for medians in families.values()]) for size in sizes}
     return Increases(equal, where, "", sizes, families, overall)
 
 
-def _mean(weights: Weights, recipe: str, cells: Mapping[Any, list[str]]) -> Weights:
+def _shared_recipes(compression: pd.DataFrame, places: Places) -> list[_SharedRecipe]:
+    """The recipes, but for the dense one, that all checkpoints of ``places`` have."""
+    changed = compression[~is_dense(compression)]
+    increase = {str(cell): float(value) for cell, value in changed.set_index("cell")["loss_increase"].items()}
+    cells = {
+        (str(parent), str(recipe)): [str(cell) for cell in made["cell"]]
+        for (parent, recipe), made in changed.groupby(["parent", "recipe"])
+    }
+    parents = {parent for weights in places.values() for parent, _ in weights}
+    recipes = []
+    for row in changed[changed["parent"].isin(parents)].drop_duplicates("recipe").to_dict("records"):
+        recipe = str(row["recipe"])
+        if all((parent, recipe) in cells for parent in parents):
+            means = {place: _compressed(weights, recipe, cells) for place, weights in places.items()}
+            costs = {place: sum(share * increase[cell] for cell, share in mean) for place, mean in means.items()}
+            recipes.append(_SharedRecipe(recipe_family(row), means, costs))
+    return recipes
+
+
+def _compressed(weights: Weights, recipe: str, cells: Mapping[tuple[str, str], list[str]]) -> Weights:
     """Compress cells and their weights: a recipe may have been run with several seeds."""
-    return [(cell, weight / len(own)) for parent, weight in weights for own in [cells[parent, recipe]] for cell in own]
+    by_parent = [(cells[parent, recipe], weight) for parent, weight in weights]
+    return [(cell, weight / len(made)) for made, weight in by_parent for cell in made]
 
 
 def _median(
-    size: str,
-    members: list[int],
-    costs: Mapping[tuple[str, int], np.ndarray],
-    draws: Mapping[tuple[str, int], np.ndarray | None],
+    size: str, members: list[int], costs: Mapping[Place, Floats], draws: Mapping[Place, Floats | None]
 ) -> Estimate:
     """Median increase of some recipes for one size: per seed, then the mean of the seeds."""
-    keys = [key for key in costs if key[0] == size]
-    seeds = tuple(float(np.median(costs[key][members])) for key in keys)
+    places = [place for place in costs if place[0] == size]
+    seeds = tuple(float(np.median(costs[place][members])) for place in places)
     moved = []
-    for key, value in zip(keys, seeds, strict=True):
-        drawn = draws[key]
+    for place, value in zip(places, seeds, strict=True):
+        drawn = draws[place]
         if drawn is None:
             return Estimate(seeds, None)
-        moved.append(np.median(costs[key][members][:, None] + drawn[members], axis=0) - value)
+        moved.append(np.median(costs[place][members][:, None] + drawn[members], axis=0) - value)
     return Estimate(seeds, np.mean(moved, axis=0))
 
 
 def _mean_of(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean of estimates of equally many seeds."""
     seeds = tuple(float(value) for value in np.mean([estimate.seeds for estimate in estimates], axis=0))
     draws = [estimate.draws for estimate in estimates if estimate.draws is not None]
     return Estimate(seeds, np.mean(draws, axis=0) if len(draws) == len(estimates) else None)

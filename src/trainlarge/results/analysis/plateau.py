@@ -1,4 +1,7 @@
-"""Which models have learned more than how often tokens occur."""
+"""Which models have learned more than how often each token, or label, occurs.
+
+Such frequencies are what a model learns first; its loss then rests for a while on that of predicting by them alone.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from trainlarge.config.metric import Metric
 
 
 def on_plateau(losses: pd.Series, frequency_losses: pd.Series, loss: Metric) -> pd.Series:
-    """Whether each loss shows no more than token frequencies; False where their loss was not recorded.
+    """Whether each loss shows no more than frequencies; False where the loss of these was not recorded.
 
     A model has left the plateau when its loss is below theirs by what counts as a tie of the metric ``loss``.
     """
@@ -16,6 +19,6 @@ def on_plateau(losses: pd.Series, frequency_losses: pd.Series, loss: Metric) -> 
 
 
 def frequency_loss_of(cells: pd.DataFrame) -> float | None:
-    """Loss of token frequencies on the evaluation set of the cells; None where no cell recorded it."""
+    """Loss of predicting by frequencies alone on the cells' evaluation set; None where no cell recorded it."""
     known = cells["token_frequency_loss"].dropna()
     return float(known.iloc[0]) if len(known) else None

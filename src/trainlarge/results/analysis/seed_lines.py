@@ -7,22 +7,26 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from trainlarge.results.analysis.frontier import SAME_POINT, grid_points, lines
-from trainlarge.results.analysis.intervals import Difference, Estimate, difference
+from trainlarge.results.analysis.intervals import Comparison, Difference, Estimate, difference
 from trainlarge.results.document_losses import Sample, Weights
 from trainlarge.results.series import by_size
-
-Key = tuple[str, str, str, float]
-"""Axis, two series in order of size, and a point of the axis: what is compared."""
 
 
 @dataclass(frozen=True)
 class _Line:
-    x: np.ndarray
+    x: NDArray[np.float64]
     """log x of the cells of one seed, ascending."""
-    losses: np.ndarray
+    losses: NDArray[np.float64]
     cells: tuple[str, ...]
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, x: str) -> _Line:
+        """The line through the cells of one seed."""
+        rows = rows.sort_values([x, "cell"]).drop_duplicates(x)
+        return cls(np.log(rows[x].to_numpy(float)), rows["loss"].to_numpy(float), tuple(rows["cell"]))
 
     def covers(self, point: float) -> bool:
         return bool(self.x[0] - SAME_POINT <= point <= self.x[-1] + SAME_POINT)
@@ -43,7 +47,8 @@ class SeedLines:
         self.order = by_size(cells)
         self.points = grid_points(lines(cells, x))
         self._lines = {
-            name: [_line(own, x) for _, own in rows.groupby("seed")] for name, rows in cells.groupby("series")
+            str(name): [_Line.of(of_seed, x) for _, of_seed in rows.groupby("seed")]
+            for name, rows in cells.groupby("series")
         }
         self._estimates: dict[tuple[str, float], Estimate | None] = {}
 
@@ -80,19 +85,23 @@ class SeedLines:
 
 def spans(lines_of: SeedLines) -> list[tuple[tuple[str, ...], list[float]]]:
     """Where the most series can be compared: their names and the points, for each run of points of equal names."""
-    found: list[tuple[tuple[str, ...], list[float]]] = []
+    stretches: list[tuple[tuple[str, ...], list[float]]] = []
     for point in lines_of.points:
         names = lines_of.compared(point)
-        if found and found[-1][0] == names:
-            found[-1][1].append(point)
+        if stretches and stretches[-1][0] == names:
+            stretches[-1][1].append(point)
         else:
-            found.append((names, [point]))
-    most = max((len(names) for names, _ in found), default=0)
-    return [(names, points) for names, points in found if len(names) == most > 1]
+            stretches.append((names, [point]))
+    most = max((len(names) for names, _ in stretches), default=0)
+    return [(names, points) for names, points in stretches if len(names) == most > 1]
 
 
-def pair_comparisons(lines_of: SeedLines) -> dict[Key, Difference]:
-    """Every pair of series at the first and the last point that both have, and at the end of each of ``spans``."""
+def pair_comparisons(lines_of: SeedLines) -> dict[Comparison, Difference]:
+    """Every pair of series at the first and the last point that both have, and at the end of each of ``spans``.
+
+    Returns:
+        (axis, series, series, point of the axis) -> difference, the series in order of size.
+    """
     wanted = {
         (*pair, point)
         for pair in combinations(lines_of.order, 2)
@@ -101,8 +110,3 @@ def pair_comparisons(lines_of: SeedLines) -> dict[Key, Difference]:
     }
     wanted |= {(*pair, points[-1]) for names, points in spans(lines_of) for pair in combinations(names, 2)}
     return {(lines_of.x, *place): lines_of.difference(*place) for place in sorted(wanted)}
-
-
-def _line(rows: pd.DataFrame, x: str) -> _Line:
-    rows = rows.sort_values([x, "cell"]).drop_duplicates(x)
-    return _Line(np.log(rows[x].to_numpy(float)), rows["loss"].to_numpy(float), tuple(rows["cell"]))

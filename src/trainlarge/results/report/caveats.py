@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pandas as pd
-
 from trainlarge.results.analysis.evidence import Evidence
 from trainlarge.results.analysis.intervals import number
 from trainlarge.results.analysis.plateau import frequency_loss_of, on_plateau
@@ -21,21 +19,22 @@ def caveats(evidence: Evidence) -> list[Finding]:
 
 
 def plateau(evidence: Evidence) -> list[Finding]:
-    """Which models have learned no more than token frequencies; that none has is the first thing to know."""
-    cells, frequency = evidence.cells, frequency_loss_of(evidence.cells)
-    if frequency is None or cells.empty:
+    """Which models have learned no more than frequencies; that none has learned more is the first thing to know."""
+    cells, frequency_loss = evidence.cells, frequency_loss_of(evidence.cells)
+    if frequency_loss is None or cells.empty:
         return []
-    loss = evidence.loss
-    level = f"the loss of token frequencies alone is {number(frequency, 2)} {loss.short_unit}"
+    loss, frequencies = evidence.loss, evidence.frequencies
+    level = f"the loss of {frequencies} alone is {number(frequency_loss, 2)} {loss.short_unit}"
     stuck = cells[on_plateau(cells["loss"], cells["token_frequency_loss"], loss)]
     if len(stuck) == len(cells):
         lowest = number(float(cells["loss"].min()), 2)
-        text = f"No model has learned more than token frequencies, so no size is better: {level}, the lowest {lowest}."
+        text = f"No model has learned more than {frequencies}, so no size is better: {level}, the lowest {lowest}."
         return [Finding(text, found=False)]
     if stuck.empty:
         return []
-    names = listed(_shapes_and_budgets(stuck))
-    text = f"{names}: not {loss.amount(loss.tie)} below what token frequencies give ({level}), so not yet comparable."
+    budgets = stuck.groupby("series", sort=False)["budget"].unique()
+    names = listed(f"{name} after {listed(budgets[name])}" for name in by_size(stuck))
+    text = f"{names}: not {loss.amount(loss.tie)} below what {frequencies} give ({level}), so not yet comparable."
     return [Finding(text, found=False)]
 
 
@@ -48,8 +47,8 @@ def seeds(evidence: Evidence) -> list[Finding]:
     single = [name for name in by_size(cells) if counts[name] == 1]
     if not single:
         return []
-    who = "One seed per size" if len(single) == len(counts) else f"One seed only of {listed(single)}"
-    text = f"{who}: which size is better was not tested, since how much runs differ by their seed is not known."
+    seeds = "One seed per size" if len(single) == len(counts) else f"Only one seed of {listed(single)}"
+    text = f"{seeds}: which size is better was not tested, since how much runs differ by their seed is not known."
     return [Finding(text, found=False)]
 
 
@@ -75,8 +74,3 @@ def times(evidence: Evidence) -> list[Finding]:
 
 CAVEATS: tuple[Callable[[Evidence], list[Finding]], ...] = (times, plateau, disturbed, seeds, documents)
 """What is looked at, in the order in which it is said."""
-
-
-def _shapes_and_budgets(cells: pd.DataFrame) -> list[str]:
-    own = cells.groupby("series", sort=False)["budget"].unique()
-    return [f"{name} after {listed(own[name])}" for name in by_size(cells)]

@@ -26,12 +26,13 @@ from trainlarge.results.report.style import (
     log_axis,
     note,
 )
-from trainlarge.results.scores import axis_label, direction, loss_of, scores
+from trainlarge.results.scores import axis_label, direction, frequencies_of, loss_of, scores
 from trainlarge.results.series import last_budget
+from trainlarge.results.training_cost import at_last_budget, has_recovery
 from trainlarge.results.units import axis
 
 NEAR = 0.35
-"""The loss of token frequencies is drawn if it is at most this share of the axis above it."""
+"""The loss of frequencies alone is drawn if it is at most this share of the axis above it."""
 
 
 def training_figure(
@@ -69,8 +70,9 @@ def training_figure(
         last = cells.sort_values(x).groupby("series", sort=False).tail(1).to_dict("records")
         label_ends(axes, [(row[x], row[y], row["series"], colour[row["shape"]]) for row in last])
         left_out = len(frames.cells) - len(cells)
-        remark = f" · left out: {left_out} whose seconds are no result" if left_out else ""
-        note(axes, f"grey: frontier · thin: curve of the longest run{remark}{_frequency_line(axes, cells, y)}")
+        remarks = ["grey: frontier", "thin: curve of the longest run"]
+        remarks += [f"left out: {left_out} whose seconds are no result"] if left_out else []
+        note(axes, " · ".join([*remarks, *filter(None, [_frequency_line(axes, cells, y)])]))
     return figure
 
 
@@ -79,69 +81,62 @@ def size_figure(cells: pd.DataFrame, y: str = "loss", allow_mixed: bool = False)
     cells = cells[~missed(cells)]
     if not allow_mixed:
         check_comparable(cells)
-    budgets = (
-        cells[["budget_unit", "budget_value", "budget"]].drop_duplicates().sort_values(["budget_unit", "budget_value"])
-    )
-    shades = [colormaps["viridis_r"](place) for place in np.linspace(0.15, 0.95, len(budgets))]
+    lines = _best_by_size(cells, y)
+    shades = [colormaps["viridis_r"](place) for place in np.linspace(0.15, 0.95, len(lines))]
     with figure_of() as (figure, (axes,)):
-        ends = []
-        for budget, shade in zip(budgets["budget"], shades, strict=True):
-            rows = (
-                cells[cells["budget"] == budget]
-                .groupby("series")
-                .agg(parameters=("parameters", "first"), y=(y, "mean"))
-            )
-            rows = rows.groupby("parameters")["y"].agg("max" if direction(cells, y) < 0 else "min").reset_index()
-            axes.plot(
-                rows["parameters"], rows["y"], "o-", color=shade, linewidth=2, markersize=7.5, markeredgecolor="white"
-            )
-            ends.append((rows["parameters"].iloc[-1], rows["y"].iloc[-1], budget, shade))
+        for line, shade in zip(lines.values(), shades, strict=True):
+            axes.plot(line.index, line, "o-", color=shade, linewidth=2, markersize=7.5, markeredgecolor="white")
         axes.margins(x=0.06)
         log_axis(axes, "parameters", cells["parameters"])
         _score_axis(axes, cells, y)
-        label_ends(axes, ends)
+        ends = zip(lines.items(), shades, strict=True)
+        label_ends(axes, [(line.index[-1], line.iloc[-1], budget, shade) for (budget, line), shade in ends])
         _name_shapes(axes, cells)
-        remark = _frequency_line(axes, cells, y).removeprefix(" · ")
-        if remark:
-            label = axes.text(
-                0.98, 0.98, remark, transform=axes.transAxes, ha="right", va="top", fontsize=8.5, color=QUIET
-            )
-            # The dotted line may pass behind it.
-            label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 2})
+        if remark := _frequency_line(axes, cells, y):
+            # Above the names of the shapes.
+            note(axes, remark, pad=20)
     return figure
+
+
+def _best_by_size(cells: pd.DataFrame, y: str) -> dict[str, pd.Series]:
+    """Budget, the smallest first -> best score of each number of parameters, a mean over seeds."""
+    best = "max" if direction(cells, y) < 0 else "min"
+    lines = {}
+    for _, rows in cells.groupby(["budget_unit", "budget_value"]):
+        means = rows.groupby("series").agg(parameters=("parameters", "first"), score=(y, "mean"))
+        lines[str(rows["budget"].iloc[0])] = means.groupby("parameters")["score"].agg(best)
+    return lines
 
 
 def bytes_figure(compression: pd.DataFrame, size: str = "file_bytes", allow_mixed: bool = False) -> Figure:
     """Loss against the size of every checkpoint under every recipe: dots by shape, squares dense, a black frontier.
 
-    Checkpoints of the last common budget stand out; results worse than every dense model are above the figure.
+    Those with the training of the last common budget stand out, recovery included; results worse than every dense model
+    are above the figure.
     """
     if not allow_mixed:
         check_comparable(compression)
     rows = _known(compression)
-    colour, top, last = colours(rows), _worth_showing(rows), last_budget(rows).index
-    hidden = int((rows["loss"] > top).sum())
+    lowest = float(rows["loss"].min())
+    # A little above the worst dense model.
+    top = lowest + 1.12 * max(float(rows["dense_loss"].max()) - lowest, 0.5)
+    colour, equal, hidden = colours(rows), at_last_budget(rows).index, int((rows["loss"] > top).sum())
     with figure_of(width=7.4, height=4.7) as (figure, (axes,)):
         for shape, points in _by_shape(rows):
-            _dots(axes, points[~points.index.isin(last)], size, colour[shape], alpha=0.25)
-            _dots(axes, points[points.index.isin(last)], size, colour[shape], alpha=0.95, label=shape)
+            _dots(axes, points[~points.index.isin(equal)], size, colour[shape], alpha=0.25)
+            _dots(axes, points[points.index.isin(equal)], size, colour[shape], alpha=0.95, label=shape)
         best = frontier(rows, size)
         axes.plot(best[size], best["loss"], color=INK, linewidth=1.1, drawstyle="steps-post", zorder=2)
         axes.scatter(best[size], best["loss"], s=62, facecolor="none", edgecolor=INK, linewidth=1.1, zorder=4)
-        axes.set_ylim(rows["loss"].min() - 0.06 * (top - rows["loss"].min()), top)
+        axes.set_ylim(lowest - 0.06 * (top - lowest), top)
         log_axis(axes, size, rows[size])
         _score_axis(axes, rows, "loss")
-        axes.legend(
-            loc="upper right",
-            title="shape",
-            handletextpad=0.2,
-            frameon=True,
-            facecolor="white",
-            edgecolor="none",
-            framealpha=0.9,
-        )
+        legend = axes.legend(loc="upper right", title="shape", handletextpad=0.2, frameon=True, framealpha=0.9)
+        legend.get_frame().set(facecolor="white", edgecolor="none")
+        recovery = ", recovery included" if has_recovery(rows).any() else ""
         remark = f" · {hidden} worse results above" if hidden else ""
-        note(axes, f"strong: after {rows.loc[last[0], 'budget']} · squares: dense · black: frontier{remark}")
+        budget = last_budget(rows)["budget"].iloc[0]
+        note(axes, f"strong: after {budget}{recovery} · squares: dense · black: frontier{remark}")
     return figure
 
 
@@ -197,16 +192,16 @@ def _zoom(axes: Axes, cells: pd.DataFrame, x: str, y: str) -> None:
 
 
 def _frequency_line(axes: Axes, cells: pd.DataFrame, y: str) -> str:
-    """Draw the loss of token frequencies alone where it is near the cells; the remark that says what or where it is."""
-    frequency = frequency_loss_of(cells)
-    if y != "loss" or frequency is None:
+    """Draw the loss of frequencies alone where it is near the cells; the remark that says what or where it is."""
+    loss = frequency_loss_of(cells)
+    if y != "loss" or loss is None:
         return ""
-    unit, (low, high) = loss_of(cells).short_unit, axes.get_ylim()
-    if frequency > high + NEAR * (high - low):
-        return f" · token frequencies alone: {frequency:.2f} {unit}, above the figure"
-    axes.axhline(frequency, color=INK, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-    axes.set_ylim(min(low, frequency - 0.05 * (high - low)), max(high, frequency + 0.05 * (high - low)))
-    return f" · dotted: token frequencies alone, {frequency:.2f} {unit}"
+    words, unit, (low, high) = f"{frequencies_of(cells)} alone", loss_of(cells).short_unit, axes.get_ylim()
+    if loss > high + NEAR * (high - low):
+        return f"{words}: {loss:.2f} {unit}, above the figure"
+    axes.axhline(loss, color=INK, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+    axes.set_ylim(min(low, loss - 0.05 * (high - low)), max(high, loss + 0.05 * (high - low)))
+    return f"dotted: {words}, {loss:.2f} {unit}"
 
 
 def _score_axis(axes: Axes, rows: pd.DataFrame, y: str) -> None:
@@ -231,12 +226,6 @@ def _name_shapes(axes: Axes, cells: pd.DataFrame) -> None:
             fontsize=8.5,
             color=QUIET,
         )
-
-
-def _worth_showing(rows: pd.DataFrame) -> float:
-    """Upper end of the loss axis: a little above the worst dense model."""
-    best = rows["loss"].min()
-    return float(best + 1.12 * max(rows["dense_loss"].max() - best, 0.5))
 
 
 def _dots(axes: Axes, rows: pd.DataFrame, size: str, colour: str, alpha: float, label: str | None = None) -> None:

@@ -25,6 +25,11 @@ def listed(words: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def counted(count: int, one: str, several: str) -> str:
+    """``1 family``, ``2 families``."""
+    return f"{count} {one if count == 1 else several}"
+
+
 def seeds_in_words(count: int) -> str:
     """``one seed``, ``2 seeds``."""
     return "one seed" if count == 1 else f"{count} seeds"
@@ -32,10 +37,10 @@ def seeds_in_words(count: int) -> str:
 
 def runs(labels: Sequence[str]) -> list[tuple[str, int, int]]:
     """Label, first and last index of every run of equal labels."""
-    found: list[tuple[str, int, int]] = []
+    ends: list[tuple[str, int, int]] = []
     for index, label in enumerate(labels):
-        if found and found[-1][0] == label:
-            found[-1] = (label, found[-1][1], index)
+        if ends and ends[-1][0] == label:
+            ends[-1] = (label, ends[-1][1], index)
         else:
-            found.append((label, index, index))
-    return found
+            ends.append((label, index, index))
+    return ends

@@ -24,14 +24,14 @@ def findings(frames: StudyFrames, evidence: Evidence | None = None) -> list[Find
     if mixed:
         return [Finding(f"Losses are not compared: cells differ in {mixed}.", found=False)]
     evidence = evidence or Evidence(frames)
-    found = [
+    sentences = [
         *caveats(evidence),
         *_diverged(frames),
         *training_findings(evidence),
         *compression_findings(evidence),
         *method(evidence),
     ]
-    return list({finding.text: finding for finding in found}.values())
+    return list({finding.text: finding for finding in sentences}.values())
 
 
 def summary(frames: StudyFrames, evidence: Evidence | None = None) -> str:
@@ -67,8 +67,8 @@ def method(evidence: Evidence) -> list[Finding]:
 
 def _diverged(frames: StudyFrames) -> list[Finding]:
     """Cells whose loss stopped being a number: they are in no figure."""
-    shapes = frames.cells.loc[frames.cells["diverged"], "series"]
-    if shapes.empty:
+    diverged = frames.cells.loc[frames.cells["diverged"], "series"]
+    if diverged.empty:
         return []
-    listed = ", ".join(f"{name} ({count})" for name, count in shapes.value_counts(sort=False).items())
-    return [Finding(f"Training diverged in {len(shapes)} of {len(frames.cells)} cells: {listed}.", found=False)]
+    counts = ", ".join(f"{name} ({count})" for name, count in diverged.value_counts(sort=False).items())
+    return [Finding(f"Training diverged in {len(diverged)} of {len(frames.cells)} cells: {counts}.", found=False)]

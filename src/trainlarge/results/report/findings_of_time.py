@@ -1,4 +1,4 @@
-"""What a study must say of its budgets before anything else: which seconds are none, and where all is warm-up."""
+"""Which budgets in seconds cannot be trusted, and which cells were trained in their warm-up alone."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ DISTURBED_SHARE = 0.8
 def budgets_missed(cells: pd.DataFrame) -> list[Finding]:
     """Which cells got too few steps for their seconds: what holds at equal training time holds for the others only."""
     ratio = cells.loc[missed(cells), "budget_missed"].max()
-    return _said_of(
-        cells,
-        missed(cells),
+    text = (
         f"{{}} got too few steps: their budgets in seconds buy up to {ratio:.1f} times as many, since other work "
-        f"disturbed the device while the step time was measured. What is said of seconds leaves them out; their "
-        f"command, run again, trains them on",
+        "disturbed the device while the step time was measured. Findings about seconds leave them out; their command, "
+        "run again, trains them to the end"
     )
+    return _sentence(cells, missed(cells), text)
 
 
 def never_undisturbed(cells: pd.DataFrame) -> list[Finding]:
     """Cells whose step time was only measured while other work ran: it may really be smaller."""
     shares = cells["thread_share"].astype(float)
-    return _said_of(
+    return _sentence(
         cells,
         shares < DISTURBED_SHARE,
         f"In {{}} the step time was never measured undisturbed (the training thread had {shares.min():.0%} of a core): "
@@ -36,7 +35,7 @@ def never_undisturbed(cells: pd.DataFrame) -> list[Finding]:
 
 def all_warm_up(cells: pd.DataFrame) -> list[Finding]:
     """Cells all of whose steps lie inside the warm-up: their learning rate never reached its peak."""
-    return _said_of(
+    return _sentence(
         cells,
         cells["step"] <= cells["warmup_steps"],
         "In {} all steps lie inside the warm-up (schedule.warmup_steps), so that the learning rate never reached its "
@@ -44,8 +43,8 @@ def all_warm_up(cells: pd.DataFrame) -> list[Finding]:
     )
 
 
-def _said_of(cells: pd.DataFrame, which: pd.Series, text: str) -> list[Finding]:
-    """``text`` on some of the cells, with their number in place of ``{}``, and their names; nothing of none."""
+def _sentence(cells: pd.DataFrame, which: pd.Series, text: str) -> list[Finding]:
+    """``text`` about some of the cells: their number in place of ``{}``, and their names. Nothing about none."""
     those = cells[which]
     if those.empty:
         return []

@@ -20,8 +20,6 @@ from trainlarge.results.units import Axis, axis
 
 DISTURBED = 1.15
 """Ratio between the largest and the smallest ``disturbance`` of cells from which on their clocks are doubtful."""
-NONE = "none (token frequencies alone do as well)"
-"""Stands for the best size where no size has left the plateau."""
 NAMED_PAIRS = 4
 """Pairs that one sentence names."""
 MOST_SIZES = 6
@@ -45,21 +43,23 @@ def training_findings(evidence: Evidence) -> list[Finding]:
 def best_sizes(evidence: Evidence, x: str) -> list[Finding]:
     """Which series has the lowest loss at equal ``x``: a sentence for each run of points with the same sizes."""
     lines_of, place = evidence.lines(x), axis(x)
-    found = spans(lines_of)
-    if not found:
+    stretches = spans(lines_of)
+    if not stretches:
         return [Finding(f"No two sizes were trained for equal {place.words}.", found=False)]
-    return [_best_of(evidence, x, names, points) for names, points in found]
+    return [_best_of(evidence, x, names, points) for names, points in stretches]
 
 
 def _best_of(evidence: Evidence, x: str, names: tuple[str, ...], points: list[float]) -> Finding:
     lines_of, place = evidence.lines(x), axis(x)
     labels = [_leader(evidence, lines_of, names, point) for point in points]
-    parts = [f"{label} {_span(points, first, last, place)}" for label, first, last in runs(labels)]
-    some = f", {len(names)} of {len(lines_of.order)} sizes" if len(names) < len(lines_of.order) else ""
-    end = points[-1]
-    text = f"At equal {place.words} ({_names(names)}{some}), lowest measured loss: {'; '.join(parts)}."
-    if labels[-1] == NONE:
+    none = f"none ({evidence.frequencies} alone do as well)"
+    parts = [f"{label or none} {_span(points, first, last, place)}" for label, first, last in runs(labels)]
+    sizes = listed(names) if len(names) <= MOST_SIZES else f"{len(names)} sizes from {names[0]} to {names[-1]}"
+    share = f", {len(names)} of {len(lines_of.order)} sizes" if len(names) < len(lines_of.order) else ""
+    text = f"At equal {place.words} ({sizes}{share}), lowest measured loss: {'; '.join(parts)}."
+    if not labels[-1]:
         return Finding(text, found=False)
+    end = points[-1]
     best, second = _ranked(lines_of, names, end)[:2]
     lead = _gap(evidence, x, second, best, end)
     return Finding(f"{text} At {_write(place, end)}, {best} is ahead of {second} by {lead}.")
@@ -131,8 +131,8 @@ def trunk_losses(evidence: Evidence) -> pd.DataFrame:
     if cells["batch"].nunique() > 1:
         return pd.DataFrame()
     rows = curves[(curves["part"] == "trunk") & curves["loss"].notna()].drop_duplicates(["series", "seed", "step"])
-    frequency = rows["cell"].map(cells.set_index("cell")["token_frequency_loss"])
-    table = rows.assign(learned=~on_plateau(rows["loss"], frequency, evidence.loss)).groupby(["step", "series"])
+    frequency_loss = rows["cell"].map(cells.set_index("cell")["token_frequency_loss"])
+    table = rows.assign(learned=~on_plateau(rows["loss"], frequency_loss, evidence.loss)).groupby(["step", "series"])
     losses, learned = table["loss"].mean().unstack(), table["learned"].any().unstack()
     if losses.shape[1] < 2:
         return pd.DataFrame()
@@ -154,24 +154,28 @@ def shared_devices(cells: pd.DataFrame) -> list[Finding]:
 def clocks(cells: pd.DataFrame) -> list[Finding]:
     """Why training times are not compared, or how far they can be trusted, where the device was disturbed."""
     cells = timed(cells)
-    found, ratio = differences(cells, CLOCKS), cells["disturbance"]
-    if found:
-        return [Finding(f"Training times are not compared: cells differ in {found}.", found=False)]
+    mixed, ratio = differences(cells, CLOCKS), cells["disturbance"]
+    if mixed:
+        return [Finding(f"Training times are not compared: cells differ in {mixed}.", found=False)]
     if ratio.empty or ratio.max() < DISTURBED * ratio.min():
         return []
     span = f"{ratio.min():.2f} to {ratio.max():.2f} times"
     text = (
         f"Measured training time is {span} the modelled one: other work disturbed the device, and what holds at equal "
+        "training time is uncertain by as much."
     )
-    return [Finding(f"{text}training time is uncertain by as much.", found=False)]
+    return [Finding(text, found=False)]
 
 
 def _leader(evidence: Evidence, lines_of: SeedLines, names: tuple[str, ...], point: float) -> str:
-    """The series of lowest loss at ``point``; two where the interval of their difference covers 0."""
+    """The series of lowest loss at ``point``; two where the interval of their difference covers 0.
+
+    Empty where no size has learned more than frequencies.
+    """
     best, second = _ranked(lines_of, names, point)[:2]
-    frequency = frequency_loss_of(evidence.cells)
-    if frequency is not None and _loss(lines_of, best, point) > frequency - evidence.loss.tie:
-        return NONE
+    frequency_loss = frequency_loss_of(evidence.cells)
+    if frequency_loss is not None and _loss(lines_of, best, point) > frequency_loss - evidence.loss.tie:
+        return ""
     if lines_of.difference(second, best, point).covers_zero:
         return " or ".join(sorted((best, second), key=lines_of.order.index))
     return best
@@ -215,10 +219,6 @@ def _standing(gap: Difference) -> str:
 
 def _untested(gap: Difference) -> str:
     return f", order not tested: {gap.why_not}" if gap.why_not else ""
-
-
-def _names(names: Sequence[str]) -> str:
-    return listed(names) if len(names) <= MOST_SIZES else f"{len(names)} sizes from {names[0]} to {names[-1]}"
 
 
 def _span(points: list[float], first: int, last: int, place: Axis) -> str:

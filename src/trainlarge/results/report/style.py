@@ -102,14 +102,17 @@ def log_axis(axes: Axes, column: str, values: pd.Series) -> None:
     place = axis(column)
     axes.set_xscale("log")
     axes.set_xlabel(place.label)
-    own = _groups(values)
-    axes.xaxis.set_major_locator(FixedLocator(own if _are_few(own) else log_ticks(*axes.get_xlim())))
+    marked = _distinct(values)
+    gaps = np.diff(np.log(marked))
+    # Labels at all values have room where these are few and far apart.
+    has_room = 1 < len(marked) <= 7 and gaps.min() > 0.09 * gaps.sum()
+    axes.xaxis.set_major_locator(FixedLocator(marked if has_room else log_ticks(*axes.get_xlim())))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: place.write(value)))
     axes.xaxis.set_minor_locator(NullLocator())
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers in [low, high]: as few a decade as give three or more."""
+    """Round numbers in [low, high]: as few per decade as give three or more."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for digits in _TICKS_A_DECADE:
         ticks = [digit * 10.0**decade for decade in decades for digit in digits if low <= digit * 10.0**decade <= high]
@@ -118,17 +121,11 @@ def log_ticks(low: float, high: float) -> list[float]:
     return ticks
 
 
-def _groups(values: pd.Series) -> list[float]:
+def _distinct(values: pd.Series) -> list[float]:
     """Distinct values, those that count as one replaced by their mean."""
     ordered = np.sort(values.unique().astype(float))
     starts = np.flatnonzero(np.diff(np.log(ordered)) > SAME_POINT) + 1
     return [float(group.mean()) for group in np.split(ordered, starts)]
-
-
-def _are_few(values: list[float]) -> bool:
-    """Whether labels at all values have room on a logarithmic axis."""
-    steps = np.diff(np.log(values))
-    return 1 < len(values) <= 7 and steps.min() > 0.09 * steps.sum()
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
@@ -156,6 +153,6 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
     return [float(place) for place in result]
 
 
-def note(axes: Axes, text: str) -> None:
-    """A quiet remark above the plot."""
-    axes.set_title(text, loc="right", fontsize=8.5, fontweight="normal", color=QUIET)
+def note(axes: Axes, text: str, pad: float | None = None) -> None:
+    """A quiet remark above the plot, ``pad`` points above it."""
+    axes.set_title(text, loc="right", fontsize=8.5, fontweight="normal", color=QUIET, pad=pad)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,13 @@ from trainlarge.results.series import by_size
 from trainlarge.results.units import AXES, significant
 
 _FACTS = (
-    "device_name", "precision", "threads", "attention", "forward", "compile", "strategy", "data", "data_fingerprint",
-    "evaluation_fingerprint", "vocab_size", "sequence_length", "schedule", "host", "commit", "software",
-)  # fmt: skip
+    *("device_name", "precision", "threads", "attention", "forward", "compile", "strategy"),
+    *("data", "data_fingerprint", "evaluation_fingerprint", "vocab_size", "sequence_length", "schedule"),
+    *("host", "commit", "software"),
+)
 """Columns of the cells that say where the numbers come from."""
+Row = Mapping[Hashable, Any]
+"""A row of a frame: column -> value, of the type that pandas gives it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def tables(frames: StudyFrames, evidence: Evidence) -> list[Table]:
     made = [_best_per_budget(evidence)]
     if frames.compression["series"].notna().any():
         made.append(_compression_frontier(frames.compression))
-        made += [_increases(some, evidence.loss.unit) for some in evidence.increases if not some.why_not]
+        made += [_increases(answer, evidence.loss.unit) for answer in evidence.increases if not answer.why_not]
     return [*made, _all_cells(frames.cells)]
 
 
@@ -70,7 +73,7 @@ def _best_per_budget(evidence: Evidence) -> Table:
     return Table("Best size at each budget", note, header, rows)
 
 
-def _texts(others: Mapping[str, Metric], row: Mapping[Any, Any]) -> list[str]:
+def _texts(others: Mapping[str, Metric], row: Row) -> list[str]:
     return [score_text(metric, row[name]) for name, metric in others.items()]
 
 
@@ -79,20 +82,20 @@ def _gap(evidence: Evidence, budget: str, left: str, right: str) -> Difference:
     cells, sample = evidence.cells[evidence.cells["budget"] == budget], evidence.trained
     sides = []
     for name in (left, right):
-        own = cells[cells["series"] == name]
-        draws = sample.draws("loss", [[(cell, 1 / len(own)) for cell in own["cell"]]])
-        sides.append(Estimate(tuple(own["loss"]), None if draws is None else draws[0]))
+        rows = cells[cells["series"] == name]
+        draws = sample.draws("loss", [[(cell, 1 / len(rows)) for cell in rows["cell"]]])
+        sides.append(Estimate(tuple(rows["loss"]), None if draws is None else draws[0]))
     return difference(sides[0], sides[1], sample)
 
 
-def _increases(some: Increases, unit: str) -> Table:
+def _increases(answer: Increases, unit: str) -> Table:
     """What each family of recipes costs each size."""
     rows = [
-        [family, *(f"{estimates[size].value:+.3f}" for size in some.sizes)]
-        for family, estimates in some.families.items()
+        [family, *(f"{medians[size].value:+.3f}" for size in answer.sizes)]
+        for family, medians in answer.families.items()
     ]
     note = f"Median over the recipes of a family, mean over seeds, in {unit}."
-    return Table(f"Loss increase at equal {some.equal} ({some.where})", note, ["recipes", *some.sizes], rows)
+    return Table(f"Loss increase at equal {answer.equal} ({answer.where})", note, ["recipes", *answer.sizes], rows)
 
 
 def _compression_frontier(compression: pd.DataFrame) -> Table:
@@ -103,7 +106,7 @@ def _compression_frontier(compression: pd.DataFrame) -> Table:
         [
             write(row["file_bytes"]),
             row["series"],
-            row["budget"],
+            _trained_for(row),
             row["recipe"],
             f"{row['loss']:.3f}",
             f"{row['loss_increase']:+.3f}",
@@ -115,58 +118,41 @@ def _compression_frontier(compression: pd.DataFrame) -> Table:
     return Table("Frontier of compression", "Nothing else is both smaller and better.", header, rows)
 
 
+def _trained_for(row: Row) -> str:
+    """The budget of the checkpoint, and the steps of recovery."""
+    return (
+        f"{row['budget']} + {AXES['step'].write(row['recover_steps'])}" if row["recover_steps"] else str(row["budget"])
+    )
+
+
 def _all_cells(cells: pd.DataFrame) -> Table:
-    own, others = set(timed(cells)["cell"]), other_scores(cells)
-    rows = [
-        [
-            row["series"],
-            str(row["seed"]),
-            row["budget"],
-            f"{row['parameters']:,}",
-            f"{row['step']:,}",
-            AXES["flops"].write(row["flops"]),
-            *(significant(row[name]) if row["cell"] in own else "–" for name in ("model_seconds", "train_seconds")),
-            f"{row['loss']:.3f}",
-            *_texts(others, row),
-            row["cell"],
-        ]
-        for row in cells.to_dict("records")
-    ]
-    header = [
-        "size",
-        "seed",
-        "budget",
-        "parameters",
-        "steps",
-        "FLOPs",
-        "model seconds",
-        "train seconds",
-        f"loss ({loss_of(cells).short_unit})",
-        *others,
-        "cell",
-    ]
-    return Table("All checkpoints", "One row per train cell; trainlarge show says more of a cell.", header, rows)
+    has_times, others = set(timed(cells)["cell"]), other_scores(cells)
+    rows = []
+    for row in cells.to_dict("records"):
+        sizes = [f"{row['parameters']:,}", f"{row['step']:,}", AXES["flops"].write(row["flops"])]
+        times = [significant(row[name]) for name in ("model_seconds", "train_seconds")]
+        times = times if row["cell"] in has_times else ["–", "–"]
+        scores = [f"{row['loss']:.3f}", *_texts(others, row)]
+        rows.append([row["series"], str(row["seed"]), row["budget"], *sizes, *times, *scores, row["cell"]])
+    loss = f"loss ({loss_of(cells).short_unit})"
+    header = ["size", "seed", "budget", "parameters", "steps", "FLOPs", "model seconds", "train seconds"]
+    note = "One row per train cell; trainlarge show says more of a cell."
+    return Table("All checkpoints", note, [*header, loss, *others, "cell"], rows)
 
 
 def facts(frames: StudyFrames) -> list[tuple[str, str]]:
     """Where the numbers come from, as name and value."""
     cells = frames.cells
-    facts = [(name.replace("_", " "), _distinct(cells[name])) for name in _FACTS]
+    ratio = timed(cells)["disturbance"]
+    disturbance = f"{ratio.median():.2f} (from {ratio.min():.2f} to {ratio.max():.2f}); 1 on a quiet machine"
     return [
-        *facts,
+        *((name.replace("_", " "), _distinct(cells[name])) for name in _FACTS),
         ("device was shared", _distinct(cells["shared"])),
         ("jobs on a device at once", _distinct(cells["per_device"])),
         ("resumed in another way", _distinct(cells["mixed"])),
-        ("measured over modelled training time", _disturbance(timed(cells))),
+        ("measured over modelled training time", "not known" if ratio.empty else disturbance),
         ("sizes", ", ".join(by_size(cells))),
     ]
-
-
-def _disturbance(cells: pd.DataFrame) -> str:
-    ratio = cells["disturbance"]
-    if ratio.empty:
-        return "not known"
-    return f"{ratio.median():.2f} (from {ratio.min():.2f} to {ratio.max():.2f}); 1 on a quiet machine"
 
 
 def _distinct(column: pd.Series) -> str:
