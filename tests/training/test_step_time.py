@@ -322,7 +322,7 @@ def test_a_step_time_that_was_never_measured_undisturbed_is_told(
     monkeypatch.setattr(step_time, "clocks", lambda: (clock.now, 0.5 * clock.now, clock.now))
     clock.probe = QUIET
     run_here("train", [tiny("budget=2 s")])
-    told = "the step time was never measured undisturbed (the training thread had 50% of a core)"
+    told = "the step time was never measured undisturbed (the training thread had 50 % of a core)"
     assert any(told in str(finding) for finding in findings(load_study(study)))
     monkeypatch.setattr(step_time, "clocks", lambda: (clock.now, 0.99 * clock.now, clock.now))
     run_here("train", [tiny("budget=3 s")])

@@ -25,12 +25,12 @@ def budgets_missed(cells: pd.DataFrame) -> list[Finding]:
 def never_undisturbed(cells: pd.DataFrame) -> list[Finding]:
     """Cells whose step time was only measured while other work ran: it may really be smaller."""
     shares = cells["thread_share"].astype(float)
-    return _sentence(
-        cells,
-        shares < DISTURBED_SHARE,
-        f"In {{}} the step time was never measured undisturbed (the training thread had {shares.min():.0%} of a core): "
-        f"their seconds were measured while other work ran; trainlarge plan --calibrate measures again",
+    share = 100 * shares.min()
+    text = (
+        f"In {{}} the step time was never measured undisturbed (the training thread had {share:.0f} % of a core): "
+        "their seconds were measured while other work ran; trainlarge plan --calibrate measures again"
     )
+    return _sentence(cells, shares < DISTURBED_SHARE, text)
 
 
 def all_warm_up(cells: pd.DataFrame) -> list[Finding]:
