@@ -9,6 +9,7 @@ import pytest
 
 from trainlarge.config.tracking import WandbConfig
 from trainlarge.errors import UserError
+from trainlarge.machine.precision import Precision
 from trainlarge.machine.probe import StepTiming, kept
 from trainlarge.machine.step_time import Round
 from trainlarge.results.report.page import write_report
@@ -41,5 +42,5 @@ def test_measurements_are_not_written_through_a_link(tmp_path: Path, elsewhere: 
     with pytest.raises(UserError, match="probes=a link"):
         StepTiming(tmp_path / "probes", {"shape": 1}).add(some)
     with pytest.raises(UserError, match="probes=a link"):
-        kept(tmp_path / "probes" / "precision", {"device": 1}, lambda: {"precision": "fp32"})
+        kept(tmp_path / "probes" / "precision", {"device": 1}, Precision, lambda: Precision("fp32"))
     assert not list(elsewhere.iterdir())

@@ -20,7 +20,7 @@ from trainlarge.commands.status_view import view, watch
 from trainlarge.launch.launcher import JobState
 from trainlarge.sweep.history import last_commands, remember_command
 from trainlarge.sweep.lease import LEASE_SECONDS, Lease
-from trainlarge.sweep.status import State, Status
+from trainlarge.sweep.status import CellProgress, State, Status
 from trainlarge.sweep.store import CellFolder, Study
 
 SHAPE = (64, 1)
@@ -44,7 +44,7 @@ def mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
 PROGRESS = {"step": 120, "steps": 4000, "loss": 3.25, "seconds_left": 95.0}
 STATUSES = [
     Status(State.QUEUED),
-    Status(State.RUNNING, attempts=1, progress=PROGRESS),
+    Status(State.RUNNING, attempts=1, progress=CellProgress(**PROGRESS)),
     Status(State.FAILED, attempts=3, error="RuntimeError: [oom] out of memory"),
     Status(State.PREEMPTED, attempts=1),
 ]

@@ -23,7 +23,7 @@ from trainlarge.results.frames import load_study
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.proof import DamagedFileError
 from trainlarge.sweep.records import RecoveryRow
-from trainlarge.sweep.status import State
+from trainlarge.sweep.status import CellProgress, State
 from trainlarge.sweep.store import METRICS, CellFolder, Study
 from trainlarge.training.loop import Loop
 
@@ -174,8 +174,8 @@ def test_a_stopped_recovery_goes_on_to_the_same_bits(
 def test_a_job_that_is_asked_to_stop_saves_within_a_step(
     config: Compose, run_here: Run, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop_at_7(job: RunningJob, cell_id: str, **fields: Any) -> None:
-        if fields["step"] == 7:
+    def stop_at_7(job: RunningJob, cell_id: str, progress: CellProgress) -> None:
+        if progress.step == 7:
             job.request_stop("stopped")
 
     with monkeypatch.context() as patched:

@@ -66,9 +66,7 @@ def _watched(process: subprocess.Popen[bytes], study: Study) -> dict[str, list[f
 
 def _seconds_left(study: Study) -> list[float]:
     running = (folder.status() for folder in study.folders("compress"))
-    return [status.progress["seconds_left"] for status in running if status.state is State.RUNNING and status.progress][
-        :1
-    ]
+    return [status.progress.seconds_left for status in running if status.state is State.RUNNING and status.progress][:1]
 
 
 def _resident(processes: list[psutil.Process]) -> list[float]:

@@ -45,7 +45,7 @@ def folders_of(study: Study, configs: list[StageConfig]) -> list[CellFolder]:
 def kill_holder(folder: CellFolder) -> None:
     """Kill, with -9, the process that trains the cell, once it does."""
     deadline = time.monotonic() + 200
-    while folder.status().progress.get("step", 0) < 10:
+    while (folder.status().progress.step or 0) < 10:
         assert time.monotonic() < deadline, "it never trained"
         time.sleep(0.02)
     lease = max((folder.path / "lease").glob("*.json"))

@@ -50,7 +50,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
 
 def holder_of(folder: CellFolder) -> int:
     """Number of the process that trains the cell, once it does."""
-    wait_for(lambda: folder.status().progress.get("step", 0) > 10)
+    wait_for(lambda: (folder.status().progress.step or 0) > 10)
     return int(json.loads(max((folder.path / "lease").glob("*.json")).read_text())["pid"])
 
 

@@ -104,7 +104,7 @@ def slurm_word(folder: CellFolder, study: Study) -> str:
 
 
 def trains(folder: CellFolder) -> bool:
-    return folder.status().state is State.RUNNING and folder.status().progress.get("step", 0) > 10
+    return folder.status().state is State.RUNNING and (folder.status().progress.step or 0) > 10
 
 
 def is_claimable(folder: CellFolder) -> bool:

@@ -41,7 +41,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 150) -> None:
 
 
 def training(study: Study) -> list[CellFolder]:
-    return [folder for folder in study.folders("train") if folder.status().progress.get("step", 0) > 10]
+    return [folder for folder in study.folders("train") if (folder.status().progress.step or 0) > 10]
 
 
 @pytest.mark.long

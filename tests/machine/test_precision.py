@@ -14,7 +14,7 @@ import torch
 from trainlarge.config.schema import TrainConfig
 from trainlarge.machine import device, precision
 from trainlarge.machine.device import choose
-from trainlarge.machine.precision import PAYS, faster_precision
+from trainlarge.machine.precision import PAYS, Precision, faster_precision
 from trainlarge.machine.probe import kept
 from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.sweep.store import CellFolder, Study
@@ -80,11 +80,11 @@ def test_all_jobs_of_a_study_take_what_was_kept(
     assert second.record_data()["environment"]["precision"] == other
 
 
-@pytest.mark.parametrize("damage", ["{", '{"precision": "bf16", "seal": "sha256:0"}', "[]"])
+@pytest.mark.parametrize("damage", ["{", '{"precision": "bf16", "seal": "sha256:0"}', "[]", "{}", '{"precision": 16}'])
 def test_a_damaged_measurement_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str) -> None:
     key = {"device": "cpu"}
-    first = kept(tmp_path, key, lambda: {"precision": "fp32"})
+    first = kept(tmp_path, key, Precision, lambda: Precision("fp32"))
     [path] = tmp_path.glob("*.json")
     path.write_text(damage)
-    assert kept(tmp_path, key, lambda: {"precision": "fp32"}) == first and "measured again" in caplog.text
-    assert kept(tmp_path, key, lambda: pytest.fail("measured twice")) == first
+    assert kept(tmp_path, key, Precision, lambda: Precision("fp32")) == first and "measured again" in caplog.text
+    assert kept(tmp_path, key, Precision, lambda: pytest.fail("measured twice")) == first

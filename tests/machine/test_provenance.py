@@ -80,7 +80,7 @@ def test_cells_are_of_the_commit_that_was_loaded_when_their_command_began(
     number = commit(project, "first")
     command = [sys.executable, "-m", "trainlarge.cli", "train", "-m", *tiny_overrides, "seed=0,1"]
     process = subprocess.Popen([*command, "clock=real", "budget=2 s"], env=environment)
-    while not any(folder.status().progress.get("step", 0) > 10 for folder in study.folders("train")):
+    while not any((folder.status().progress.step or 0) > 10 for folder in study.folders("train")):
         assert process.poll() is None
         time.sleep(0.02)
     assert not any(folder.is_done() for folder in study.folders("train"))

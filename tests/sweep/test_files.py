@@ -104,3 +104,9 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, foreign: Path) -> Non
     link.symlink_to(foreign / "mine")
     write_text(link, "ours")
     assert not link.is_symlink() and [path.read_text() for path in foreign.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("foreign", [b"1\n2\n", b'[]\n{"step": 1}\n', b'{"step": 1}\n"text"', b"null\n"])
+def test_rows_that_are_no_mappings_are_refused(foreign: bytes) -> None:
+    with pytest.raises(ValueError, match="no mapping"):
+        rows_of(foreign)

@@ -28,7 +28,7 @@ from trainlarge.results.comparable import timed
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.sealed import read_sealed, write_sealed
-from trainlarge.sweep.status import State
+from trainlarge.sweep.status import CellProgress, State
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training import context as training_context
 from trainlarge.training import resume
@@ -126,7 +126,7 @@ def test_a_damaged_state_is_noticed_and_the_one_before_is_used(
     [expected] = untouched([config])
 
     def die(job: RunningJob) -> None:
-        if next(iter(job._held.values())).status.progress["step"] == 30:
+        if next(iter(job._held.values())).status.progress.step == 30:
             raise Stopped
 
     with monkeypatch.context() as patched:
@@ -256,7 +256,7 @@ def test_a_larger_budget_later_continues_the_trunk(tiny: Tiny, run_here: Run, un
 
 def stopped_after(steps: int, run: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def die(job: RunningJob) -> None:
-        if next(iter(job._held.values())).status.progress["step"] == steps:
+        if next(iter(job._held.values())).status.progress.step == steps:
             raise Stopped
 
     with monkeypatch.context() as patched, pytest.raises(Stopped):
@@ -308,11 +308,11 @@ def test_a_signal_saves_within_a_step_and_the_cell_is_preempted(
 ) -> None:
     config = tiny(FP32, "budget=300 steps")
     [expected] = untouched([config])
-    observed: list[int] = []
+    observed: list[int | None] = []
 
-    def signal_at_40(job: RunningJob, cell_id: str, **fields: Any) -> None:
-        observed.append(fields["step"])
-        if fields["step"] == 40:
+    def signal_at_40(job: RunningJob, cell_id: str, progress: CellProgress) -> None:
+        observed.append(progress.step)
+        if progress.step == 40:
             os.kill(os.getpid(), signal.SIGUSR1)
 
     with pytest.MonkeyPatch.context() as patched:

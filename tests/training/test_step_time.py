@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from trainlarge.commands.status import read_state
+from trainlarge.config import typed_json
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine import step_time
 from trainlarge.machine.probe import StepTiming, settle
@@ -123,7 +124,7 @@ def test_the_estimate_is_the_second_lowest_window_and_only_falls() -> None:
         rounds.append(Round.of("training", [window(draw.uniform(0.01, 0.2)) for _ in range(draw.randint(1, 5))]))
         assert estimated(rounds) <= before
         before = estimated(rounds)
-    assert [Round.from_json(json.loads(json.dumps(some.to_json()))) for some in rounds] == rounds
+    assert [typed_json.read(Round, json.loads(json.dumps(typed_json.plain(some)))) for some in rounds] == rounds
 
 
 def busy_steps(seconds: float, quiet: float, draw: random.Random) -> list[float]:
@@ -282,7 +283,7 @@ def test_a_resume_keeps_the_step_time_that_was_fixed(
     check = RunningJob.check
 
     def die(job: RunningJob) -> None:
-        if next(iter(job._held.values())).status.progress["step"] == 300:
+        if next(iter(job._held.values())).status.progress.step == 300:
             raise Stopped
 
     monkeypatch.setattr(RunningJob, "check", die)

@@ -27,7 +27,7 @@ from trainlarge.config.schema import TrainConfig
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.data.prepare import prepare
 from trainlarge.launch.job import LostLeaseError
-from trainlarge.machine.device import Implementation
+from trainlarge.machine.implementation import Implementation
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import FORWARDS, Forward, library_logits, library_loss
 from trainlarge.models.shape import shape_of

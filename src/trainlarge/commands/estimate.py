@@ -27,7 +27,7 @@ from trainlarge.models.shape import Shape, head_of, shape_of
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.records import CompressRecord
-from trainlarge.sweep.step_times import budgets_missed, read_measured
+from trainlarge.sweep.step_times import CellSteps, budgets_missed, read_measured
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.step import Step, step_of, steps_in
 from trainlarge.training.cells import trunk_id
@@ -153,9 +153,9 @@ class _TrainEstimates:
 
     def _steps(self, cell: Cell, step: Step, step_seconds: float | None) -> int | None:
         """Steps of a cell: those that were fixed for it, unless that proved wrong, or those that its budget gives."""
-        fixed = read_measured(self._study.folder(cell.stage, cell.id).path / "steps.json")
-        if fixed and cell.id not in self._missed:
-            return int(fixed["steps"])
+        fixed = read_measured(CellSteps, self._study.folder(cell.stage, cell.id).path / "steps.json")
+        if fixed is not None and cell.id not in self._missed:
+            return fixed.steps
         budget = parse_budget(cell.as_train.budget)
         return None if budget.unit == SECONDS and step_seconds is None else steps_in(budget, step, step_seconds)
 

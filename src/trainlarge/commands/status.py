@@ -6,13 +6,15 @@ import argparse
 import json
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trainlarge.commands.call import Call
 from trainlarge.commands.studies import existing_study
 from trainlarge.commands.terminal import console
+from trainlarge.config import typed_json
+from trainlarge.config.group import Plain
 from trainlarge.errors import UserError
 from trainlarge.launch.launcher import ON_ITS_WAY, JobState
 from trainlarge.launch.registry import submitted_jobs
@@ -21,7 +23,7 @@ from trainlarge.sweep.history import last_commands
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.proof import DamagedFileError
 from trainlarge.sweep.stages import STAGES
-from trainlarge.sweep.status import State, Status
+from trainlarge.sweep.status import NO_PROGRESS, CellProgress, State, Status
 from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -69,8 +71,8 @@ class CellState:
     """Last line of the error of the last attempt, or why the cell was not run."""
     diverged: bool = False
     """Done, with the result that its loss stopped being a number."""
-    progress: dict[str, Any] = field(default_factory=dict)
-    """Of a running cell: ``step``, ``steps``, ``loss`` (nats per token), ``tokens_per_second``, ``seconds_left``."""
+    progress: CellProgress = NO_PROGRESS
+    """Of a running cell: how far it is."""
     heartbeat_age: float | None = None
     """Of a running cell: seconds since its last heartbeat, by this machine's clock."""
 
@@ -136,8 +138,8 @@ class StudyState:
         }
         return {
             "study": self.study.name, "path": str(self.study.path), "done": self.is_done, "stages": stages,
-            "running": [asdict(cell) for cell in self.those(State.RUNNING, STALE)],
-            "failed": [asdict(cell) for cell in self.those(State.FAILED)],
+            "running": [_plain(cell) for cell in self.those(State.RUNNING, STALE)],
+            "failed": [_plain(cell) for cell in self.those(State.FAILED)],
             "diverged": [cell.cell for cell in self.cells if cell.diverged],
             "budget_missed": self.missed,
             "not_run": dict(self.not_run()), "commands": self.commands(),
@@ -156,6 +158,10 @@ def read_state(study: Study) -> StudyState:
     done = {cell.cell for cell in cells if cell.stage == "train" and cell.state == State.DONE}
     missed = {cell: ratio for cell, ratio in budgets_missed(study).items() if cell in done}
     return StudyState(study, cells, submitted_jobs(study), missed)
+
+
+def _plain(cell: CellState) -> dict[str, Plain]:
+    return typed_json.plain(cell) | {"progress": cell.progress.to_json()}
 
 
 def _cell_state(folder: CellFolder) -> CellState:

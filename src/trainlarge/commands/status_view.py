@@ -96,8 +96,8 @@ def _running(cells: list[CellState], is_terminal: bool) -> RenderableType:
         [
             f"{cell.cell} ({STALE})" if cell.state == STALE else cell.cell, cell.stage,
             str(cell.attempts), str(cell.retries),
-            _number(cell, "step", "{:,}"), _number(cell, "steps", "{:,}"), _number(cell, "loss", "{:.3f}"),
-            _time(cell.progress.get("seconds_left")), _time(cell.heartbeat_age),
+            _number(cell.progress.step, "{:,}"), _number(cell.progress.steps, "{:,}"),
+            _number(cell.progress.loss, "{:.3f}"), _time(cell.progress.seconds_left), _time(cell.heartbeat_age),
         ]
         for cell in cells
     ]  # fmt: skip
@@ -113,8 +113,7 @@ def _more(count: int) -> list[RenderableType]:
     return [Text(f"... and {count} more")] if count > 0 else []
 
 
-def _number(cell: CellState, name: str, template: str) -> str:
-    value = cell.progress.get(name)
+def _number(value: float | None, template: str) -> str:
     return NOTHING if value is None else template.format(value)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 
+from trainlarge.config import typed_json
 from trainlarge.config.canonical import canonical_json
+from trainlarge.config.group import Plain
 from trainlarge.config.impl import ImplConfig
 from trainlarge.config.schema import TrainConfig
+from trainlarge.machine.implementation import Implementation
 from trainlarge.machine.probe import PRECISIONS
 from trainlarge.sweep.step_times import PROBES, read_measured
 from trainlarge.sweep.store import Study
@@ -32,6 +35,29 @@ class StepTime:
     """CPU threads."""
 
 
+@dataclass(frozen=True)
+class _Probe:
+    """What is read of a file of ``probes/``."""
+
+    key: Mapping[str, Plain]
+    """How a step was computed, and which."""
+    step_seconds: float
+    """Steady-state step time."""
+
+    def __post_init__(self) -> None:
+        typed_json.read(Implementation, self.key.get("implementation"), "key.implementation")
+
+    @cached_property
+    def implementation(self) -> Implementation:
+        """How it was computed."""
+        return typed_json.read(Implementation, self.key["implementation"])
+
+    @property
+    def step(self) -> str:
+        """Names the step, however it was computed."""
+        return canonical_json({name: value for name, value in self.key.items() if name not in _MADE})
+
+
 class StepTimes:
     """The kept times of a study.
 
@@ -42,10 +68,11 @@ class StepTimes:
     def __init__(self, study: Study, is_here: bool, cores: int) -> None:
         self._is_here, self._cores = is_here, cores
         self._precisions = study.path / PROBES / PRECISIONS
-        self._probes: dict[str, list[dict[str, Any]]] = {}
-        for path in sorted((study.path / PROBES).glob("*.json"), key=_changed):
-            if probe := read_measured(path):
-                self._keep(probe)
+        self._probes: dict[str, list[_Probe]] = {}
+        for path in sorted((study.path / PROBES).glob("*.json"), key=lambda path: path.stat().st_mtime):
+            probe = read_measured(_Probe, path)
+            if probe is not None:
+                self._probes.setdefault(probe.step, []).append(probe)
 
     def find(self, config: TrainConfig) -> StepTime | None:
         """The time of a step of a train cell's configuration; None where it was not measured."""
@@ -56,29 +83,25 @@ class StepTimes:
         probes = [probe for probe in measured if self._fits(probe, impl)]
         if not probes:
             return None
-        implementation = probes[-1]["key"]["implementation"]
-        return StepTime(probes[-1]["step_seconds"], implementation["device_name"], implementation["threads"])
+        implementation = probes[-1].implementation
+        return StepTime(probes[-1].step_seconds, implementation.device_name, implementation.threads)
 
-    def _keep(self, probe: dict[str, Any]) -> None:
-        key = {name: value for name, value in probe["key"].items() if name not in _MADE}
-        self._probes.setdefault(canonical_json(key), []).append(probe)
-
-    def _fits(self, probe: dict[str, Any], impl: ImplConfig) -> bool:
-        measured, threads = probe["key"]["implementation"], impl.threads or self._cores
+    def _fits(self, probe: _Probe, impl: ImplConfig) -> bool:
+        measured, threads = probe.implementation, impl.threads or self._cores
         if self._is_here:
             chosen = _chosen_here(replace(impl, threads=threads), self._precisions)
-            return bool({name: probe["key"].get(name) for name in _MADE} == chosen)
+            return {name: probe.key.get(name) for name in _MADE} == chosen
         return (
-            measured["threads"] == threads
-            and all(getattr(impl, name) in ("auto", measured[name]) for name in _NAMED)
-            and measured["forward"] == impl.chosen_forward
-            and measured.get("compile", "none") == impl.compile
-            and measured.get("strategy", "ddp") == impl.chosen_strategy
+            measured.threads == threads
+            and all(getattr(impl, name) in ("auto", getattr(measured, name)) for name in _NAMED)
+            and measured.forward == impl.chosen_forward
+            and measured.compile == impl.compile
+            and measured.strategy == impl.chosen_strategy
         )
 
 
 @lru_cache(maxsize=256)
-def _chosen_here(impl: ImplConfig, precisions: Path) -> dict[str, Any]:
+def _chosen_here(impl: ImplConfig, precisions: Path) -> dict[str, Plain]:
     """What ``impl`` means on this machine: the ``_MADE`` part of a probe's key."""
     # Imported only where there is a time to compare with: torch takes seconds to import.
     import torch
@@ -95,7 +118,3 @@ def _shape_key(config: TrainConfig) -> str:
     parts = config.impl.micro_batch_rows
     divided = {"micro_batch_rows": parts} if parts else {}
     return canonical_json({"arch": arch, "vocab_size": config.data.vocab_size, "step": sizes, **divided})
-
-
-def _changed(path: Path) -> float:
-    return path.stat().st_mtime

@@ -20,7 +20,7 @@ from trainlarge.compression.layout.tokens import renumbered
 from trainlarge.compression.weights import Weights
 from trainlarge.data.model_tokenizer import model_tokenizer
 from trainlarge.errors import UserError
-from trainlarge.machine.device import Implementation
+from trainlarge.machine.implementation import Implementation
 from trainlarge.models.build import load_model
 from trainlarge.models.fake_quantize import fake_quantized_inputs
 from trainlarge.models.family import Head

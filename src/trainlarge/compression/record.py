@@ -170,7 +170,8 @@ def _counts(sizes: Sizes) -> _Counts:
 def _origin(job: RunningJob, checkpoint: LoadedCheckpoint, result: RecipeResult, was_shared: bool) -> _Origin:
     """What it was evaluated on, how and where it was computed, and by what."""
     # Recipes are evaluated in fp32, whatever the precision of recovery training is.
-    implementation = {**checkpoint.implementation.to_json(), "precision": "fp32"}
+    computed = {**checkpoint.implementation.to_json(), "precision": "fp32"}
+    sharing = {"shared": was_shared, "per_device": job.resources.jobs_per_device}
     return {
         "data": EvaluationData(
             fingerprint=checkpoint.parent.data.known_fingerprint,
@@ -178,9 +179,7 @@ def _origin(job: RunningJob, checkpoint: LoadedCheckpoint, result: RecipeResult,
             evaluation_documents=checkpoint.documents.count,
             effective_documents=checkpoint.documents.effective,
         ),
-        "environment": Environment(
-            **implementation, shared=was_shared, per_device=job.resources.jobs_per_device, software=software()
-        ),
+        "environment": Environment.from_json({**computed, **sharing, "software": {**software()}}),
         "provenance": Provenance(**origin(job.command), started=result.started, ended=time.time()),
     }
 

@@ -22,6 +22,7 @@ from trainlarge.compression.weights import Weights
 from trainlarge.config.method import Method
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine.memory import free_memory
+from trainlarge.sweep.status import CellProgress
 from trainlarge.tasks.step import step_of
 from trainlarge.tasks.task import Batch
 from trainlarge.training.loop import Loop
@@ -101,10 +102,12 @@ class StudyTrainer:
     def _report(self, run: RecoveryRun, steps_per_second: float) -> None:
         self.job.progress(
             self.job.cells[-1].id,
-            step=run.step,
-            steps=run.plan.steps,
-            tokens_per_second=steps_per_second * self.step.tokens,
-            seconds_left=(run.plan.steps - run.step) / steps_per_second,
+            CellProgress(
+                run.step,
+                run.plan.steps,
+                tokens_per_second=steps_per_second * self.step.tokens,
+                seconds_left=(run.plan.steps - run.step) / steps_per_second,
+            ),
         )
 
 

@@ -23,6 +23,7 @@ from trainlarge.machine.device import choose, is_shared
 from trainlarge.machine.probe import PRECISIONS
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import write_json
+from trainlarge.sweep.status import CellProgress
 from trainlarge.sweep.step_times import PROBES
 
 log = logging.getLogger(__name__)
@@ -114,8 +115,5 @@ class CheckpointRun:
         self.job.progress(
             # Of the cell that is running to the end: the next one may be done before anybody reads its status.
             left[-1] if left else cell.id,
-            step=done,
-            steps=len(self.cells),
-            loss=loss,
-            seconds_left=seconds / done * len(left),
+            CellProgress(done, len(self.cells), loss, seconds_left=seconds / done * len(left)),
         )

@@ -70,7 +70,10 @@ def read_meta(folder: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in expected.items():
         if meta[key] != value:
             raise ValueError(f"{META} says {key} {meta[key]} and not {value}")
-    check_digest(folder / TOKENIZER, meta.get("tokenizer", {}))
+    tokenizer = meta.get("tokenizer", {})
+    if not isinstance(tokenizer, dict):
+        raise ValueError(f"{META} says nothing of the tokenizer")
+    check_digest(folder / TOKENIZER, tokenizer)
     return meta
 
 

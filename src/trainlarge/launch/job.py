@@ -17,7 +17,7 @@ from trainlarge.machine.resources import Resources
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.lease import HEARTBEAT_SECONDS, Lease
 from trainlarge.sweep.records import Record
-from trainlarge.sweep.status import State, Status
+from trainlarge.sweep.status import CellProgress, State, Status
 from trainlarge.sweep.store import CellFolder, Study
 
 log = logging.getLogger(__name__)
@@ -113,12 +113,12 @@ class RunningJob:
         """The folder of one of the job's cells."""
         return self.study.folder(self.stage, cell_id)
 
-    def progress(self, cell_id: str, **fields: Any) -> None:
-        """Say how far the job is: ``step`` of ``steps`` in all, ``loss``, ``tokens_per_second``, ``seconds_left``."""
+    def progress(self, cell_id: str, progress: CellProgress) -> None:
+        """Say how far the job is."""
         with self._lock:
             held = self._held.get(cell_id)
             if held:
-                held.status = replace(held.status, progress=fields, updated=time.time())
+                held.status = replace(held.status, progress=progress, updated=time.time())
                 self._is_dirty = True
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -11,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from trainlarge.config.schema import CompressConfig
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Job, Plan
-from trainlarge.sweep.status import State, Status
+from trainlarge.sweep.status import CellProgress, State, Status
 from trainlarge.sweep.store import Study
 
 BAR_SECONDS = 0.5
@@ -93,8 +92,8 @@ class ProgressWatcher:
         bar = self._bars.get(job)
         if bar is None:
             bar = self._bars[job] = self._progress.add_task(text, total=None, note="")
-        step, steps = status.progress.get("step", 0), status.progress.get("steps")
-        self._progress.update(bar, description=text, completed=step, total=steps, note=_note(status.progress))
+        done, total = status.progress.step or 0, status.progress.steps
+        self._progress.update(bar, description=text, completed=done, total=total, note=_note(status.progress))
 
     def _current(self, job: Job) -> tuple[str, Status]:
         statuses = [(cell_id, self._study.folder(job.stage, cell_id).status()) for cell_id in job.cell_ids]
@@ -110,11 +109,11 @@ def describe(cell: Cell) -> str:
     return f"{config.arch.name} {config.arch.width}x{config.arch.depth} {config.budget}"
 
 
-def _note(progress: dict[str, Any]) -> str:
+def _note(progress: CellProgress) -> str:
     parts = [
-        ("step {:,}", progress.get("step")),
-        ("loss {:.3f}", progress.get("loss")),
-        ("{:,.0f} tokens/s", progress.get("tokens_per_second")),
-        ("{:.0f} s left", progress.get("seconds_left")),
+        ("step {:,}", progress.step),
+        ("loss {:.3f}", progress.loss),
+        ("{:,.0f} tokens/s", progress.tokens_per_second),
+        ("{:.0f} s left", progress.seconds_left),
     ]
     return ", ".join(template.format(value) for template, value in parts if value is not None)

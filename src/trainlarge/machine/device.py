@@ -3,55 +3,19 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
 
-from trainlarge.config.identity import added_with, without_added
 from trainlarge.config.impl import ImplConfig
 from trainlarge.errors import UserError
 from trainlarge.machine.cores import cores_here
+from trainlarge.machine.implementation import Implementation
 from trainlarge.machine.precision import faster_precision
 
 BUSY_LOAD = 0.5
 """Load of other programs from which the machine counts as shared."""
-
-
-@dataclass(frozen=True)
-class Implementation:
-    """How a job computes: every choice made."""
-
-    device: str
-    """``cpu`` or ``cuda``."""
-    device_name: str
-    """The processor's name: seconds of different names are not compared."""
-    precision: str
-    """``fp32`` or ``bf16`` (autocast; weights, optimizer and evaluation stay fp32)."""
-    attention: str
-    """``eager`` or ``sdpa``."""
-    forward: str
-    """``fast`` or ``library``."""
-    threads: int
-    """CPU threads."""
-    compile: str = field(default="none", metadata=added_with("none"))
-    """``none``, ``inductor`` or ``graphs``."""
-    strategy: str = field(default="ddp", metadata=added_with("ddp"))
-    """``ddp`` or ``fsdp``: how several devices share the work."""
-
-    def synchronize(self) -> None:
-        """Wait until all that was asked of the device is done: a GPU works behind the clock."""
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for records and keys of the probe cache.
-
-        A value that is the one of files older than its key is left out.
-        """
-        return without_added(self)
 
 
 def choose(impl: ImplConfig, measured: Path | None = None, cores: int | None = None) -> Implementation:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Literal
 
 import torch
 
+from trainlarge.config.group import Plain
 from trainlarge.machine.probe import kept
 
 SHAPES = {"cpu": (2048, 256, 1024), "cuda": (16384, 1024, 4096)}
@@ -20,6 +22,16 @@ PRODUCTS = 4
 """Forward and backward passes of a turn."""
 PAYS = 1.1
 """Ratio of the times from which bf16 is taken: a step also casts weights and activations, which is not measured."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What was measured for one device."""
+
+    precision: Literal["fp32", "bf16"]
+    """The faster one."""
+    speedup: float = 1.0
+    """Time of fp32 over that of bf16."""
 
 
 def faster_precision(folder: Path, device: str, device_name: str, threads: int) -> str:
@@ -36,11 +48,11 @@ def faster_precision(folder: Path, device: str, device_name: str, threads: int) 
         device_name: name of the processor.
         threads: CPU threads.
     """
-    key = {"device_name": device_name, "threads": threads, "torch": str(torch.__version__)}
-    return str(kept(folder, key, lambda: _measured(device, threads))["precision"])
+    key: dict[str, Plain] = {"device_name": device_name, "threads": threads, "torch": str(torch.__version__)}
+    return kept(folder, key, Precision, lambda: _measured(device, threads)).precision
 
 
-def _measured(device: str, threads: int) -> dict[str, Any]:
+def _measured(device: str, threads: int) -> Precision:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -48,14 +60,16 @@ def _measured(device: str, threads: int) -> dict[str, Any]:
     finally:
         torch.set_num_threads(before)
     ratio = median(fp32 / bf16 for fp32, bf16 in zip(turns[2::2], turns[3::2], strict=True))
-    return {"precision": "bf16" if ratio >= PAYS else "fp32", "speedup": ratio}
+    return Precision("bf16" if ratio >= PAYS else "fp32", ratio)
 
 
 def _turn(device: str, dtype: torch.dtype) -> float:
     """Seconds of some forward and backward passes."""
-    options: dict[str, Any] = {"device": device, "dtype": dtype, "requires_grad": True}
     tokens, width, inner = SHAPES[device]
-    x, up, down = (torch.full(size, 0.01, **options) for size in ((tokens, width), (width, inner), (inner, width)))
+    x, up, down = (
+        torch.full(size, 0.01, device=device, dtype=dtype, requires_grad=True)
+        for size in ((tokens, width), (width, inner), (inner, width))
+    )
     _wait_for(device)
     began = time.perf_counter()
     for _ in range(PRODUCTS):

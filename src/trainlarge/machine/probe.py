@@ -11,13 +11,16 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from filelock import FileLock
 
+from trainlarge.config import typed_json
 from trainlarge.config.canonical import canonical_json
+from trainlarge.config.group import Plain
 from trainlarge.machine.step_time import (
     LEAST_ROUNDS,
     WINDOW_SECONDS,
@@ -31,6 +34,8 @@ from trainlarge.sweep.files import make_folder
 from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.step_times import read_measured
 
+T = TypeVar("T")
+
 PRECISIONS = "precision"
 """Folder next to the step times in which the precision of each device is kept."""
 WARM_UP_STEPS = 5
@@ -42,21 +47,60 @@ TimeSteps = Callable[[int], list[Window]]
 """Runs so many training steps, takes them back, and returns their windows, at least one."""
 
 
+@dataclass(frozen=True)
+class StepTimes:
+    """Content of a file of ``probes/``."""
+
+    key: Mapping[str, Plain] = field(default_factory=dict)
+    """Device, implementation, shape and batch."""
+    rounds: tuple[Round, ...] | None = None
+    """What was observed, the oldest first; None in files from before there were rounds."""
+    step_seconds: float | None = None
+    """The estimate that the rounds give, in seconds; None where nothing was observed."""
+    steps: int = 0
+    """In files from before there were rounds: steps that were timed."""
+    cells: Mapping[str, float] = field(default_factory=dict)
+    """Train cell -> step time by which its budget became steps."""
+
+    def __post_init__(self) -> None:
+        if self.step_seconds is not None and self.step_seconds <= 0:
+            raise typed_json.JsonTypeError("step_seconds", self.step_seconds, "above 0")
+
+    @property
+    def observed(self) -> tuple[Round, ...]:
+        """The rounds; for a file from before there were any, one that stands for what it says."""
+        if self.rounds is None and self.step_seconds is not None:
+            return (Round.of_before(self.step_seconds, self.steps),)
+        return self.rounds or ()
+
+    def with_round(self, observed: Round) -> StepTimes:
+        """With one more round; of many, the fastest and the newest stay."""
+        rounds = (*self.observed, observed)
+        fastest = sorted(rounds, key=lambda known: known.fastest[0])[: KEPT_ROUNDS // 2]
+        newest = rounds[-KEPT_ROUNDS // 2 :]
+        kept = tuple(known for known in rounds if known in fastest or known in newest)
+        return replace(self, rounds=kept, step_seconds=estimated(kept), steps=0)
+
+    def to_json(self) -> dict[str, Plain]:
+        """Plain data, without what is not known."""
+        return {name: value for name, value in typed_json.plain(self).items() if value or name == "key"}
+
+
 class StepTiming:
     """The step times of one shape on one device, computed in one way.
 
     Args:
-        folder: where the times of a study lie; writing into a link raises UserError.
+        folder: where the times of a study are; writing into a link raises UserError.
         key: plain data that names device, implementation, shape and batch.
     """
 
-    def __init__(self, folder: Path, key: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, key: Mapping[str, Plain]) -> None:
         self.path, self.key = _path(folder, key), key
 
     @classmethod
     def of_file(cls, path: Path) -> StepTiming:
         """The step times that another device or implementation has kept in ``path``, if it is there."""
-        timing = cls(path.parent, read_measured(path).get("key", {}))
+        timing = cls(path.parent, _times(path).key)
         timing.path = path
         return timing
 
@@ -65,9 +109,9 @@ class StepTiming:
         """Name of the file, without its suffix."""
         return self.path.stem
 
-    def rounds(self) -> list[Round]:
+    def rounds(self) -> tuple[Round, ...]:
         """What was observed so far, the oldest first."""
-        return _rounds(read_measured(self.path))
+        return _times(self.path).observed
 
     def estimate(self) -> float | None:
         """The steady-state step time as it looks now, in seconds; None where nothing was observed."""
@@ -76,27 +120,28 @@ class StepTiming:
 
     def cpu_seconds(self) -> float | None:
         """CPU seconds per step of the process in the fastest window; None where they were not measured."""
-        measured = [some for some in self.rounds() if some.cpu_seconds is not None]
-        return min(measured, key=lambda some: some.fastest[0]).cpu_seconds if measured else None
+        measured = [observed for observed in self.rounds() if observed.cpu_seconds is not None]
+        return min(measured, key=lambda observed: observed.fastest[0]).cpu_seconds if measured else None
 
     def thread_share(self) -> float | None:
         """The largest of the rounds' shares of CPU time: below 0.8, no round was undisturbed; None: not known."""
-        return max((some.thread_share for some in self.rounds() if some.thread_share is not None), default=None)
+        shares = [observed.thread_share for observed in self.rounds() if observed.thread_share is not None]
+        return max(shares, default=None)
 
-    def add(self, some: Round) -> None:
+    def add(self, observed: Round) -> None:
         """Keep a round."""
-        self._change(lambda data: data | {"rounds": [known.to_json() for known in _trimmed([*_rounds(data), some])]})
+        self._change(lambda times: times.with_round(observed))
 
-    def use_for(self, cells: dict[str, float]) -> None:
+    def use_for(self, cells: Mapping[str, float]) -> None:
         """Keep by which step time the budgets of cells became steps; what other files say of these cells is dropped."""
         for other in self.path.parent.glob("*.json"):
-            if other != self.path and cells.keys() & read_measured(other).get("cells", {}).keys():
-                _change(other, lambda data: data | {"cells": _without(data.get("cells", {}), cells)})
-        self._change(lambda data: data | {"cells": data.get("cells", {}) | cells})
+            if other != self.path and cells.keys() & _times(other).cells.keys():
+                _change(other, lambda times: replace(times, cells=_without(times.cells, cells)))
+        self._change(lambda times: replace(times, cells={**times.cells, **cells}))
 
-    def _change(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    def _change(self, change: Callable[[StepTimes], StepTimes]) -> None:
         make_folder(self.path.parent)
-        _change(self.path, lambda data: change({"key": self.key} | data))
+        _change(self.path, lambda times: change(replace(times, key=times.key or self.key)))
 
 
 def settle(timing: StepTiming, time_steps: TimeSteps, patience: float, least: int = 0) -> float:
@@ -115,57 +160,50 @@ def settle(timing: StepTiming, time_steps: TimeSteps, patience: float, least: in
             return estimated(rounds)
         if not rounds:
             time_steps(WARM_UP_STEPS)
-        timing.add(Round.of("probe", time_steps(_steps_of_a_round(timing.estimate()))))
+        step_seconds = timing.estimate()
+        # As many as take ROUND_SECONDS, and a window at least.
+        steps = 2 * WINDOW_STEPS
+        if step_seconds is not None:
+            window = min(WINDOW_STEPS, math.ceil(WINDOW_SECONDS / step_seconds))
+            steps = max(window, round(ROUND_SECONDS / step_seconds))
+        timing.add(Round.of("probe", time_steps(steps)))
         least -= 1
 
 
-def kept(folder: Path, key: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def kept(folder: Path, key: Mapping[str, Plain], kind: type[T], measure: Callable[[], T]) -> T:
     """What was measured for ``key``, at its first call, and is kept in ``folder``; other processes wait meanwhile.
 
     Args:
         folder: made where it is not there; a link in its place, or of the folder above it, raises UserError.
         key: plain data.
-        measure: gives plain data; called at most once for each ``key``.
+        kind: the dataclass that is kept.
+        measure: called at most once for each ``key``.
     """
     for place in (folder.parent, folder):
         make_folder(place)
     path = _path(folder, key)
     with FileLock(path.with_suffix(".lock")):
-        if found := read_measured(path):
-            return found
-        write_sealed(path, {"key": key, **measure()})
-        return read_measured(path)
+        known = read_measured(kind, path)
+        if known is not None:
+            return known
+        measured = measure()
+        write_sealed(path, {"key": key, **typed_json.plain(measured)})
+        return measured
 
 
-def _path(folder: Path, key: dict[str, Any]) -> Path:
+def _path(folder: Path, key: Mapping[str, Plain]) -> Path:
     return folder / f"{hashlib.sha256(canonical_json(key).encode()).hexdigest()[:16]}.json"
 
 
-def _steps_of_a_round(step_seconds: float | None) -> int:
-    """As many as take ``ROUND_SECONDS``, and a window at least."""
-    if step_seconds is None:
-        return 2 * WINDOW_STEPS
-    window = min(WINDOW_STEPS, math.ceil(WINDOW_SECONDS / step_seconds))
-    return max(window, round(ROUND_SECONDS / step_seconds))
+def _times(path: Path) -> StepTimes:
+    """What a file holds; nothing where it is not there or damaged."""
+    return read_measured(StepTimes, path) or StepTimes()
 
 
-def _rounds(data: dict[str, Any]) -> list[Round]:
-    if "rounds" not in data and "step_seconds" in data:
-        return [Round.of_before(data["step_seconds"], data.get("steps", 0))]
-    return [Round.from_json(some) for some in data.get("rounds", [])]
-
-
-def _trimmed(rounds: list[Round]) -> list[Round]:
-    fastest = sorted(rounds, key=lambda some: some.fastest[0])[: KEPT_ROUNDS // 2]
-    return [some for some in rounds if some in fastest or some in rounds[-KEPT_ROUNDS // 2 :]]
-
-
-def _change(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+def _change(path: Path, change: Callable[[StepTimes], StepTimes]) -> None:
     with FileLock(path.with_suffix(".lock")):
-        data = change(read_measured(path))
-        rounds = _rounds(data)
-        write_sealed(path, data | ({"step_seconds": estimated(rounds)} if rounds else {}))
+        write_sealed(path, change(_times(path)).to_json())
 
 
-def _without(cells: dict[str, float], gone: dict[str, float]) -> dict[str, float]:
+def _without(cells: Mapping[str, float], gone: Mapping[str, float]) -> dict[str, float]:
     return {cell: seconds for cell, seconds in cells.items() if cell not in gone}

@@ -22,8 +22,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -122,7 +122,7 @@ class StepTimer:
 class Round:
     """What one stretch of steps leaves behind; seconds are those of one step."""
 
-    kind: str
+    kind: Literal["probe", "training"]
     """``probe``: timed on purpose; ``training``: steps of a run."""
     ended: float
     """When it ended, since 1970."""
@@ -141,22 +141,17 @@ class Round:
     mean_cpu_seconds: float | None = None
     """CPU time of the process, mean of all windows."""
 
+    def __post_init__(self) -> None:
+        if not self.fastest or self.fastest[0] <= 0:
+            raise ValueError(f"fastest={list(self.fastest)} is not valid: must be seconds above 0, at least one")
+
     @property
     def is_quiet(self) -> bool:
         """Whether CPU time shows that the fastest window was undisturbed."""
         return self.thread_share is not None and self.thread_share >= QUIET_SHARE
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self) | {"fastest": list(self.fastest), "quantiles": list(self.quantiles)}
-
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Round:
-        """The round that ``to_json`` made."""
-        return cls(**{**data, "fastest": tuple(data["fastest"]), "quantiles": tuple(data["quantiles"])})
-
-    @classmethod
-    def of(cls, kind: str, windows: Sequence[Window]) -> Round:
+    def of(cls, kind: Literal["probe", "training"], windows: Sequence[Window]) -> Round:
         """What ``windows``, at least one, leave behind."""
         ordered = sorted(windows, key=lambda window: window.seconds)
         seconds, first = [window.seconds for window in ordered], ordered[0]
@@ -181,7 +176,7 @@ class Round:
 
 def estimated(rounds: Iterable[Round]) -> float:
     """The steady-state step time in seconds: the second-lowest window of all ``rounds``, of which there is one."""
-    windows = sorted(seconds for some in rounds for seconds in some.fastest)
+    windows = sorted(seconds for observed in rounds for seconds in observed.fastest)
     return windows[min(1, len(windows) - 1)]
 
 
@@ -189,6 +184,7 @@ def is_settled(rounds: Sequence[Round]) -> bool:
     """Whether more rounds would tell nothing: enough of them agree, and were undisturbed as far as that can be seen."""
     if len(rounds) < LEAST_ROUNDS:
         return False
-    agreeing = [some for some in rounds if some.fastest[0] <= AGREE * estimated(rounds)]
-    unknown = [some for some in agreeing if some.thread_share is None]
-    return sum(some.is_quiet for some in agreeing) >= QUIET_ROUNDS or len(unknown) >= MANY_ROUNDS
+    limit = AGREE * estimated(rounds)
+    agreeing = [observed for observed in rounds if observed.fastest[0] <= limit]
+    unknown = sum(observed.thread_share is None for observed in agreeing)
+    return sum(observed.is_quiet for observed in agreeing) >= QUIET_ROUNDS or unknown >= MANY_ROUNDS

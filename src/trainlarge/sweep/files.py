@@ -11,13 +11,14 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from trainlarge.config.group import Plain
 from trainlarge.errors import UserError
 
 _PIECE = 1 << 16
@@ -118,7 +119,7 @@ def write_text(path: Path, text: str, durable: bool = True) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any, durable: bool = True) -> None:
+def write_json(path: Path, value: Mapping[str, object], durable: bool = True) -> None:
     """Replace the file ``path`` by ``value`` as indented JSON (no NaN, no infinity)."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n", durable)
 
@@ -136,18 +137,21 @@ def create_exclusively(path: Path, text: str) -> bool:
     return True
 
 
-def rows_of(content: bytes) -> list[dict[str, Any]]:
+def rows_of(content: bytes) -> list[dict[str, Plain]]:
     """The rows of a JSON-lines file; a torn last line, as a crash leaves it, is dropped. See ``read_json`` for numbers.
 
     Raises:
-        ValueError: for any other line that is damaged.
+        ValueError: for any other line that is damaged, or is no mapping from keys to values.
     """
     # One call for all lines: a study has tens of thousands.
     if content.endswith(b"\n") and b"\n\n" not in content and not content.startswith(b"\n"):
-        return list(orjson.loads(b"[%s]" % content[:-1].replace(b"\n", b",")))
-    lines = content.split(b"\n")
-    whole: list[dict[str, Any]] = orjson.loads(b"[%s]" % b",".join(filter(None, lines[:-1])))
-    return whole + _torn_or_whole(lines[-1])
+        rows = orjson.loads(b"[%s]" % content[:-1].replace(b"\n", b","))
+    else:
+        *whole, last = content.split(b"\n")
+        rows = [*orjson.loads(b"[%s]" % b",".join(filter(None, whole))), *_torn_or_whole(last)]
+    if not set(map(type, rows)) <= {dict}:
+        raise ValueError("a row is no mapping from keys to values")
+    return list[dict[str, Plain]](rows)
 
 
 def read_json(path: Path | str) -> Any:
@@ -176,7 +180,7 @@ def read_bytes(path: Path | str) -> bytes:
         os.close(descriptor)
 
 
-def _torn_or_whole(line: bytes) -> list[dict[str, Any]]:
+def _torn_or_whole(line: bytes) -> list[Plain]:
     try:
         return [orjson.loads(line)] if line else []
     except orjson.JSONDecodeError:

@@ -5,54 +5,62 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from trainlarge.config import typed_json
 from trainlarge.sweep.files import open_to_append
 
 if TYPE_CHECKING:
     from trainlarge.sweep.store import Study
 
 
+@dataclass(frozen=True)
+class GivenCommand:
+    """One row of the file."""
+
+    time: float
+    """When it was given, in seconds since 1970."""
+    stage: str
+    """The stage whose cells it ran."""
+    command: str
+    """The command line."""
+    folder: str = ""
+    """The working directory."""
+
+
 def remember_command(study: Study, stage: str, command: str) -> None:
     """Append a command line, unless it is the last one of ``stage`` already."""
     if last_commands(study).get(stage) == command:
         return
-    row = {"time": time.time(), "stage": stage, "command": command, "folder": str(Path.cwd())}
+    row = typed_json.plain(GivenCommand(time.time(), stage, command, str(Path.cwd())))
+    path = _path(study)
     # A row that a crash has torn must not take the next one with it.
-    line = f"{'' if _ends_whole(study) else chr(10)}{json.dumps(row)}\n".encode()
-    descriptor = open_to_append(_path(study))
+    is_torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
+    line = ("\n" if is_torn else "") + json.dumps(row) + "\n"
+    descriptor = open_to_append(path)
     try:
         # One write: rows of two commands do not mix.
-        os.write(descriptor, line)
+        os.write(descriptor, line.encode())
     finally:
         os.close(descriptor)
 
 
 def last_commands(study: Study) -> dict[str, str]:
     """Stage -> the last command that was given for it."""
-    return {row["stage"]: row["command"] for row in _rows(study)}
-
-
-def _ends_whole(study: Study) -> bool:
-    path = _path(study)
-    return not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
-
-
-def _rows(study: Study) -> list[dict[str, Any]]:
     try:
         lines = _path(study).read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
-        return []
-    return [row for line in lines if (row := _row(line))]
+        return {}
+    return {row.stage: row.command for line in lines if (row := _row(line))}
 
 
-def _row(line: str) -> dict[str, Any] | None:
+def _row(line: str) -> GivenCommand | None:
     """The row of a line; None for one that a crash or a full disk has torn."""
     try:
-        row = json.loads(line)
-        return row if isinstance(row["stage"], str) and isinstance(row["command"], str) else None
-    except (ValueError, TypeError, KeyError):
+        return typed_json.read(GivenCommand, json.loads(line))
+    except ValueError:
         return None
 
 

@@ -17,10 +17,11 @@ import uuid
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from trainlarge.config import typed_json
+from trainlarge.config.group import Plain
 from trainlarge.sweep.files import create_exclusively, write_json
 
 LEASE_SECONDS = 60.0
@@ -30,12 +31,59 @@ HEARTBEAT_SECONDS = 5.0
 WATCHED_HEARTBEATS = 2
 """For how many of them a lease that looks expired is watched before it is taken over."""
 _LOOK_SECONDS = 0.05
-_HOLDER = ("released", "space", "pid", "born", "host")
-"""What a lease says of its holder."""
 _DEAD = ("Z", "X")
 """States of the kernel for a process that has ended and whose parent has not asked yet."""
-_silent: set[tuple[Any, ...]] = set()
+_silent: set[_Holder] = set()
 """Holders that this process has watched in vain: their other cells are not watched again."""
+
+
+@dataclass(frozen=True)
+class _Holder:
+    """What a lease file says of the process that holds it."""
+
+    released: bool
+    """Whether it has given the cell back."""
+    host: str
+    """Name of its machine."""
+    pid: int | None
+    """Its number; None where the file is torn."""
+    born: int | float | None
+    """When it was started, see ``_born``."""
+    space: str | None
+    """The set of process numbers that its own is one of, see ``_process_space``."""
+
+    @classmethod
+    def this(cls, released: bool) -> _Holder:
+        """This process."""
+        pid = os.getpid()
+        return cls(released, socket.gethostname(), pid, _born(pid), _process_space())
+
+    @classmethod
+    def of(cls, path: Path) -> _Holder | None:
+        """The holder that a lease file names; None where the file is gone.
+
+        A torn one, as a crashed machine leaves it, is a holder of which nothing is known.
+        """
+        try:
+            return typed_json.read(cls, json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            return cls(released=False, host=f"of the torn file {path.stat().st_ino}", pid=None, born=None, space=None)
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether it gave the cell back or is known to be dead."""
+        return self.released or self._is_known_dead
+
+    @property
+    def _is_known_dead(self) -> bool:
+        """Whether it ran in this very process space and is gone; elsewhere only the heartbeat can tell."""
+        if self.pid is None or self.space != _process_space():
+            return False
+        born = _born(self.pid)
+        # Seconds, as earlier versions wrote them, are no ticks: such a holder is unknown, and watched.
+        return born is None or (type(born) is type(self.born) and born != self.born)
 
 
 @dataclass(frozen=True)
@@ -61,7 +109,7 @@ class Lease:
         token = uuid.uuid4().hex
         path = leases / f"{_number(newest) + 1:06d}.json"
         lease = cls(path, token)
-        if not create_exclusively(path, json.dumps({"token": token, "released": False, **_this_process()})):
+        if not create_exclusively(path, json.dumps(_content(token, released=False))):
             return None
         return lease if lease.is_held() else None
 
@@ -81,7 +129,12 @@ class Lease:
     def release(self) -> None:
         """Give the cell back."""
         if self.is_held():
-            write_json(self.path, {"token": self.token, "released": True, **_this_process()})
+            write_json(self.path, _content(self.token, released=True))
+
+
+def _content(token: str, released: bool) -> dict[str, Plain]:
+    """What a lease file of this process holds."""
+    return {"token": token, **typed_json.plain(_Holder.this(released))}
 
 
 def is_held(folder: Path) -> bool:
@@ -92,8 +145,7 @@ def is_held(folder: Path) -> bool:
 
 def _newest(leases: Path) -> Path | None:
     # A stray file is no lease.
-    found = (path for path in leases.glob("*.json") if path.stem.isdecimal())
-    return max(found, default=None, key=_number)
+    return max((path for path in leases.glob("*.json") if path.stem.isdecimal()), default=None, key=_number)
 
 
 def _number(path: Path | None) -> int:
@@ -101,39 +153,25 @@ def _number(path: Path | None) -> int:
 
 
 def _is_held(path: Path) -> bool:
-    holder = _holder(path)
-    return holder is not None and not _has_given_up(holder) and _is_fresh(path)
+    holder = _Holder.of(path)
+    if holder is None or holder.has_given_up:
+        return False
+    # A heartbeat in the future is one from before the clock was set back.
+    return abs(_server_time(path.parent) - _heartbeat(path)) < LEASE_SECONDS
 
 
 def _beats_again(path: Path) -> bool:
     """Whether the holder of a lease that looks expired renews it after all."""
-    holder = _holder(path)
-    if holder is None or _has_given_up(holder) or (name := _name(holder)) in _silent:
+    holder = _Holder.of(path)
+    if holder is None or holder.has_given_up or holder in _silent:
         return False
     before, end = _heartbeat(path), time.monotonic() + WATCHED_HEARTBEATS * HEARTBEAT_SECONDS
     while time.monotonic() < end:
         time.sleep(_LOOK_SECONDS)
         if _heartbeat(path) != before:
             return True
-    _silent.add(name)
+    _silent.add(holder)
     return False
-
-
-def _holder(path: Path) -> dict[str, Any] | None:
-    """What the lease file says; None where it is gone. A torn one, as a crashed machine leaves it, names no holder."""
-    try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
-        return {key: holder[key] for key in _HOLDER}
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError):
-        return {"released": False, "space": None, "pid": None, "born": None, "host": path.stat().st_ino}
-
-
-def _is_fresh(path: Path) -> bool:
-    # A heartbeat in the future is one from before the clock was set back.
-    age = _server_time(path.parent) - _heartbeat(path)
-    return abs(age) < LEASE_SECONDS
 
 
 def _heartbeat(path: Path) -> float:
@@ -141,14 +179,6 @@ def _heartbeat(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-def _has_given_up(holder: dict[str, Any]) -> bool:
-    return bool(holder["released"]) or _is_known_dead(holder)
-
-
-def _name(holder: dict[str, Any]) -> tuple[Any, ...]:
-    return holder["host"], holder["space"], holder["pid"], holder["born"]
 
 
 def _server_time(folder: Path) -> float:
@@ -159,20 +189,6 @@ def _server_time(folder: Path) -> float:
         return probe.stat().st_mtime
     finally:
         probe.unlink(missing_ok=True)
-
-
-def _is_known_dead(holder: dict[str, Any]) -> bool:
-    """Whether the holder ran in this very process space and is gone; elsewhere only the heartbeat can tell."""
-    if holder["space"] != _process_space():
-        return False
-    born = _born(holder["pid"])
-    # Seconds, as earlier versions wrote them, are no ticks: such a holder is unknown, and watched.
-    return born is None or (type(born) is type(holder["born"]) and born != holder["born"])
-
-
-def _this_process() -> dict[str, Any]:
-    pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "born": _born(pid), "space": _process_space()}
 
 
 def _born(pid: int) -> int | float | None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import orjson
 
+from trainlarge.config.group import Plain
 from trainlarge.sweep.files import read_bytes, write_text
 
 _START = b',\n "seal": "sha256:'
@@ -22,18 +22,18 @@ _LENGTH = len(_START) + 64 + len(_END)
 _SIGNS = (b'"seal"', b'"sha256:')
 
 
-def sealed_text(value: dict[str, Any]) -> str:
+def sealed_text(value: Mapping[str, object]) -> str:
     """``value``, which must not be empty, as indented JSON with its seal (no NaN, no infinity)."""
     body = json.dumps(value, indent=1, allow_nan=False).removesuffix("\n}")
     return f"{body}{_START.decode()}{hashlib.sha256(body.encode()).hexdigest()}{_END.decode()}"
 
 
-def write_sealed(path: Path, value: dict[str, Any], durable: bool = True) -> None:
+def write_sealed(path: Path, value: Mapping[str, object], durable: bool = True) -> None:
     """Replace the file ``path`` by ``value`` and its seal."""
     write_text(path, sealed_text(value), durable)
 
 
-def read_sealed(path: Path | str, loads: Callable[[bytes], Any] = orjson.loads) -> dict[str, Any]:
+def read_sealed(path: Path | str, loads: Callable[[bytes], Plain] = orjson.loads) -> dict[str, Plain]:
     """The content of a sealed file, or of one of an older version, without the seal.
 
     Args:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+
+from trainlarge.config import typed_json
+from trainlarge.config.group import Plain
 
 
 class State(StrEnum):
@@ -24,6 +26,32 @@ ENDED = frozenset({State.DONE, State.FAILED, State.PREEMPTED})
 
 
 @dataclass(frozen=True)
+class CellProgress:
+    """How far the job of a running cell is, as far as known: false where nothing is."""
+
+    step: int | None = None
+    """Steps that are done: of training, or recipes of a compress job."""
+    steps: int | None = None
+    """Steps in all."""
+    loss: float | None = None
+    """Newest evaluation loss, in nats per prediction."""
+    tokens_per_second: float | None = None
+    """Speed of training."""
+    seconds_left: float | None = None
+    """Time until the job ends."""
+
+    def __bool__(self) -> bool:
+        return self != NO_PROGRESS
+
+    def to_json(self) -> dict[str, Plain]:
+        """Plain data: what is known."""
+        return {name: value for name, value in typed_json.plain(self).items() if value is not None}
+
+
+NO_PROGRESS = CellProgress()
+
+
+@dataclass(frozen=True)
 class Status:
     """State of a cell, with what a person wants to know about it."""
 
@@ -33,18 +61,26 @@ class Status:
     """How often it was started."""
     error: str | None = None
     """Last line of the error that ended the last attempt."""
-    progress: dict[str, Any] = field(default_factory=dict)
-    """``step``, ``steps``, ``loss`` (nats per token), ``tokens_per_second``, ``seconds_left``, as far as known."""
+    progress: CellProgress = NO_PROGRESS
+    """How far it is."""
     retries: int = 0
     """How many of these attempts came after a failure."""
     updated: float = field(default_factory=time.time)
     """When this was written, in seconds since 1970."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Plain]:
         """Plain data for ``status.json``."""
-        return asdict(self)
+        return typed_json.plain(self) | {"progress": self.progress.to_json()}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Status:
-        """The status that ``to_json`` described."""
-        return cls(**{**data, "state": State(data["state"])})
+    def from_json(cls, data: Plain) -> Status:
+        """The status that ``to_json`` described.
+
+        Raises:
+            ValueError: for other data.
+        """
+        if isinstance(data, dict) and data.get("progress") == {}:
+            # Of nearly all of ten thousand cells nothing is known: they share one object.
+            data = dict(data)
+            del data["progress"]
+        return typed_json.read(cls, data)

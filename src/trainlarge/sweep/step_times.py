@@ -9,9 +9,12 @@ each cell was turned into steps. The estimate only falls. A cell whose own step 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+from trainlarge.config import typed_json
 from trainlarge.sweep.sealed import read_sealed
 from trainlarge.sweep.store import Study
 
@@ -23,15 +26,46 @@ CONTRADICTED = 1.2
 """Ratio of a cell's step time to the present estimate from which on its budget counts as missed."""
 
 
-def read_measured(path: Path) -> dict[str, Any]:
-    """What was measured and kept in ``path``; nothing where it is not there or damaged: it is measured again."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CellSteps:
+    """Content of a cell's ``steps.json``: how many steps its budget in seconds became."""
+
+    steps: int
+    """Steps of the budget."""
+    step_seconds: float
+    """Step time by which they were counted."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a file of ``probes/`` holds, without its rounds."""
+
+    step_seconds: float
+    """Steady-state step time."""
+    cells: Mapping[str, float] = field(default_factory=dict)
+    """Train cell -> step time by which its budget became steps."""
+
+    def __post_init__(self) -> None:
+        if self.step_seconds <= 0:
+            raise typed_json.JsonTypeError("step_seconds", self.step_seconds, "above 0")
+
+
+def read_measured(kind: type[T], path: Path) -> T | None:
+    """What was measured and kept in ``path``; None where it is not there or damaged: it is measured again.
+
+    Args:
+        kind: the dataclass that the content of the file becomes.
+    """
     try:
-        return read_sealed(path)
+        return typed_json.read(kind, read_sealed(path))
     except FileNotFoundError:
-        return {}
+        return None
     except ValueError as error:
         log.warning("%s is damaged (%s): it is measured again", path, error)
-        return {}
+        return None
 
 
 def is_contradicted(step_seconds: float, estimate: float) -> bool:
@@ -44,11 +78,17 @@ def budgets_missed(study: Study) -> dict[str, float]:
 
     Cells of before this was kept are not known and not named.
     """
-    found: dict[str, float] = {}
+    missed: dict[str, float] = {}
     for path in (study.path / PROBES).glob("*.json"):
-        estimate, cells = _kept(path)
-        found |= {cell: seconds / estimate for cell, seconds in cells.items() if is_contradicted(seconds, estimate)}
-    return found
+        try:
+            kept = typed_json.read(Estimate, read_sealed(path))
+        except (OSError, ValueError):
+            # What is measured next replaces it.
+            continue
+        for cell, seconds in kept.cells.items():
+            if is_contradicted(seconds, kept.step_seconds):
+                missed[cell] = seconds / kept.step_seconds
+    return missed
 
 
 def missed_in_words(missed: dict[str, float]) -> str:
@@ -59,12 +99,3 @@ def missed_in_words(missed: dict[str, float]) -> str:
         f"{cells} got too few steps (their seconds buy up to {worst:.1f} times as many), since other work disturbed "
         f"the device while the step time was measured; the same command trains them on"
     )
-
-
-def _kept(path: Path) -> tuple[float, dict[str, float]]:
-    """Estimate and cells of a file; nothing where it is damaged, since what is measured next replaces it."""
-    try:
-        data = read_sealed(path)
-        return float(data["step_seconds"]), dict(data.get("cells", {}))
-    except (OSError, ValueError, KeyError, TypeError):
-        return 1.0, {}

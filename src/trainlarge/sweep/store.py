@@ -227,7 +227,7 @@ class CellFolder:
             return Status.from_json(read_json(self._file("status.json")))
         except FileNotFoundError:
             rest = Status(State.QUEUED if os.path.exists(self._file("config.yaml")) else State.MISSING)  # noqa: PTH110
-        except (ValueError, KeyError, TypeError):
+        except ValueError:
             rest = Status(State.FAILED, error=f"{self._status_path} is damaged")
         return Status(State.DONE) if self._has_whole_record() else rest
 
@@ -239,9 +239,10 @@ class CellFolder:
     def says_done(self) -> bool:
         """Whether the status says so, even without a record; where it is damaged, whether the record is whole."""
         try:
-            if read_json(self._file("status.json"))["state"] == State.DONE:
+            status = read_json(self._file("status.json"))
+            if isinstance(status, dict) and status.get("state") == State.DONE:
                 return True
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError):
             pass
         # Without a record, no other status stands for a done cell.
         return os.path.exists(self._file("record.json")) and self.status().state is State.DONE  # noqa: PTH110
@@ -296,13 +297,18 @@ class CellFolder:
             UserError: when another version wrote it.
         """
         try:
-            record = read_sealed(self._file("record.json"))
-            if record["cell"] != self.id:
-                raise ValueError(f"cell {record['cell']}")
-        except (OSError, ValueError, KeyError) as error:
+            record = read_sealed(f"{self.location}/record.json")
+        except (OSError, ValueError) as error:
             wrong = "gone" if isinstance(error, FileNotFoundError) else "damaged"
             raise self._damaged({"record.json": wrong}) from error
-        self._check_schema(record)
+        _, stage, cell_id = self.location.rsplit("/", 2)
+        if record.get("cell") != cell_id:
+            raise self._damaged({"record.json": "damaged"})
+        known = RECORD_SCHEMAS[stage]
+        schema = record.get("schema", known)
+        if schema != known:
+            allowed = f"schema {known}; another version of trainlarge wrote this record and can read it"
+            raise UserError(str(self.record_path), f"schema {schema}", allowed)
         for name in _PARTS:
             if type(record.get(name)) is not dict:
                 raise self._damaged({"record.json": "damaged"})
@@ -342,13 +348,6 @@ class CellFolder:
             # Of another version: whole, but not for us to read.
             return None
         return None
-
-    def _check_schema(self, record: dict[str, Plain]) -> None:
-        known = RECORD_SCHEMAS[self.stage]
-        schema = record.get("schema", known)
-        if schema != known:
-            allowed = f"schema {known}; another version of trainlarge wrote this record and can read it"
-            raise UserError(str(self.record_path), f"schema {schema}", allowed)
 
     def write_record(self, record: Record) -> None:
         """Replace ``record.json``, with the digests of all results that lie in the folder now."""

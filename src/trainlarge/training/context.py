@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
+from trainlarge.config.group import Plain
 from trainlarge.config.schema import TrainConfig
 from trainlarge.data.prepare import PreparedData
-from trainlarge.machine.device import Implementation, choose, is_shared
+from trainlarge.machine.device import choose, is_shared
+from trainlarge.machine.implementation import Implementation
 from trainlarge.machine.memory import free_memory, keep_freed_memory
 from trainlarge.machine.probe import PRECISIONS, StepTiming, settle
 from trainlarge.machine.resources import Resources
@@ -119,15 +120,22 @@ class TrainContext:
         free = free_memory() / ((self.config.workers or 1) * devices)
         return least_of_ranks(rows_that_fit(model, self.task.loss, batch, rows, self.implementation.precision, free))
 
-    def _probe_key(self) -> dict[str, Any]:
+    def _probe_key(self) -> dict[str, Plain]:
         arch = {key: value for key, value in self.config.arch.plain.items() if key != "init_std"}
         vocab_size = self.config.data.vocab_size
         devices = self.config.impl.devices
-        made = {"implementation": self.implementation.to_json(), "torch": str(torch.__version__)}
-        key = {**made, "arch": arch, "vocab_size": vocab_size, "step": self.step.sizes}
+        key: dict[str, Plain] = {
+            "implementation": self.implementation.to_json(),
+            "torch": str(torch.__version__),
+            "arch": arch,
+            "vocab_size": vocab_size,
+            "step": {**self.step.sizes},
+        }
         # What is timed on several devices, or next to other jobs of ours, must not be taken for one alone.
-        several = {"devices": devices} if devices > 1 else {}
-        per_device = self.resources.jobs_per_device
-        shared = {"per_device": per_device} if per_device > 1 else {}
-        parts = self.config.impl.micro_batch_rows
-        return {**key, **several, **shared, **({"micro_batch_rows": parts} if parts else {})}
+        if devices > 1:
+            key["devices"] = devices
+        if self.resources.jobs_per_device > 1:
+            key["per_device"] = self.resources.jobs_per_device
+        if self.config.impl.micro_batch_rows:
+            key["micro_batch_rows"] = self.config.impl.micro_batch_rows
+        return key

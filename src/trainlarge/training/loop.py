@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trainlarge.config.optim import OptimConfig
-from trainlarge.machine.device import Implementation
+from trainlarge.machine.implementation import Implementation
 from trainlarge.machine.step_time import StepTimer, Window
 from trainlarge.training.modifier import Modifier
 from trainlarge.training.module import BatchOf, Objective, Observer, StepBatches, TaskModule

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from trainlarge.launch.job import RunningJob
+from trainlarge.sweep.status import CellProgress
 from trainlarge.training.schedule import Branch
 from trainlarge.training.train_run import TrainRun
 
@@ -33,9 +34,11 @@ class Progress:
         later = (ahead[-1].start - branch.start if ahead else 0) + sum(other.stop - other.start for other in ahead)
         self.job.progress(
             branch.cell_ids[0],
-            step=run.step,
-            steps=run.length.steps(run.step, run.position, branch.stop),
-            loss=run.curve.rows[-1].scores["loss"] if run.curve.rows else None,
-            tokens_per_second=(run.step - self.first_step) / elapsed * run.context.step.tokens,
-            seconds_left=max(branch.stop - run.position + later, 0) / speed,
+            CellProgress(
+                step=run.step,
+                steps=run.length.steps(run.step, run.position, branch.stop),
+                loss=run.curve.rows[-1].scores["loss"] if run.curve.rows else None,
+                tokens_per_second=(run.step - self.first_step) / elapsed * run.context.step.tokens,
+                seconds_left=max(branch.stop - run.position + later, 0) / speed,
+            ),
         )

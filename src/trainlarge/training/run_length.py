@@ -14,9 +14,10 @@ from typing import Protocol
 
 from trainlarge.config.budget import SECONDS, Budget, parse_budget
 from trainlarge.config.schema import Clocks, TrainConfig
+from trainlarge.config.typed_json import plain
 from trainlarge.errors import UserError
 from trainlarge.sweep.sealed import write_sealed
-from trainlarge.sweep.step_times import read_measured
+from trainlarge.sweep.step_times import CellSteps, read_measured
 from trainlarge.tasks.step import Step, steps_in
 from trainlarge.training.clocks import Clock
 from trainlarge.training.schedule import Schedule, make_schedule, warmup
@@ -65,15 +66,15 @@ class InSteps:
 
     def total(self, budget: Budget, cell_folder: Path) -> int:
         """By the step time that was fixed for the cell, on whatever device that was; by the present one before."""
-        path = cell_folder / "steps.json"
-        if kept := read_measured(path):
-            return int(kept["steps"])
+        kept = read_measured(CellSteps, cell_folder / "steps.json")
+        if kept is not None:
+            return kept.steps
         return steps_in(budget, self.step, self.step_seconds)
 
     def fix(self, total: int, cell_folder: Path) -> None:
         path = cell_folder / "steps.json"
-        if not read_measured(path):
-            write_sealed(path, {"steps": total, "step_seconds": self.step_seconds})
+        if read_measured(CellSteps, path) is None:
+            write_sealed(path, plain(CellSteps(total, self.step_seconds)))
 
     def position(self, step: int, clock: Clock) -> int:
         return step

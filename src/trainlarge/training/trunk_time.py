@@ -14,8 +14,8 @@ forgets it and measures again. States of the trunk stay, as its rates do not dep
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.config.schema import TrainConfig
@@ -32,6 +32,16 @@ PATIENCE_SECONDS = 20.0
 """At most so long steps are timed on purpose before the first of a run, and again before the step time is fixed, and no
 longer than the largest budget in seconds. Where other programs work and rest, a quiet moment takes so long to come; on
 a quiet machine a second is enough."""
+
+
+@dataclass(frozen=True)
+class FixedTime:
+    """Content of ``step_time.json``; ``steps.json`` of a cell has it too."""
+
+    step_seconds: float
+    """Step time by which seconds become steps."""
+    probe: str | None = None
+    """Name of the step times that it is of; None where it was measured elsewhere, or is older than this key."""
 
 
 class TrunkTime:
@@ -57,18 +67,19 @@ class TrunkTime:
             return None
         for path in (cell.path / "steps.json" for cell in cells):
             # Steps by another time than the trunk's now: those of a cell that is made good after its trunk was.
-            if read_measured(path).get("step_seconds") != kept["step_seconds"]:
+            of_cell = read_measured(FixedTime, path)
+            if of_cell is None or of_cell.step_seconds != kept.step_seconds:
                 path.unlink(missing_ok=True)
-        return kept["step_seconds"], kept.get("probe") in (self.timing.name, None)
+        return kept.step_seconds, kept.probe in (self.timing.name, None)
 
     def is_contradicted(self, cells: list[CellFolder]) -> bool:
         """Whether what was observed since proves the fixed time too large."""
         kept = self._kept([cell.path / "steps.json" for cell in cells])
         if kept is None:
             return False
-        name = kept.get("probe") or self.timing.name
+        name = kept.probe or self.timing.name
         estimate = StepTiming.of_file(self.timing.path.with_name(f"{name}.json")).estimate()
-        return estimate is not None and is_contradicted(kept["step_seconds"], estimate)
+        return estimate is not None and is_contradicted(kept.step_seconds, estimate)
 
     def forget(self, cells: list[CellFolder], with_states: bool) -> None:
         """Open it again, for these cells too.
@@ -85,13 +96,14 @@ class TrunkTime:
 
     def fix(self, step_seconds: float, is_of_this_device: bool) -> None:
         """Keep it with the trunk."""
-        if not read_measured(self._path):
+        if read_measured(FixedTime, self._path) is None:
             self.trunk.mkdir(parents=True, exist_ok=True)
             probe = {"probe": self.timing.name} if is_of_this_device else {}
             write_sealed(self._path, {"step_seconds": step_seconds, **probe})
 
-    def _kept(self, of_cells: list[Path]) -> dict[str, Any] | None:
-        return next(filter(None, map(read_measured, (self._path, self._of_before, *of_cells))), None)
+    def _kept(self, of_cells: list[Path]) -> FixedTime | None:
+        kept = (read_measured(FixedTime, path) for path in (self._path, self._of_before, *of_cells))
+        return next((fixed for fixed in kept if fixed is not None), None)
 
 
 def trunk_counts_seconds(config: TrainConfig) -> bool:

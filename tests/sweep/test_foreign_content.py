@@ -1,0 +1,123 @@
+"""Small files of a study that hold something else, in JSON that is valid: healed, or read as damaged; no traceback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import made
+from trainlarge.commands.status import read_state
+from trainlarge.errors import UserError
+from trainlarge.machine.probe import StepTiming
+from trainlarge.machine.step_time import Round
+from trainlarge.sweep.history import last_commands, remember_command
+from trainlarge.sweep.lease import Lease, is_held
+from trainlarge.sweep.status import State, Status
+from trainlarge.sweep.step_times import CellSteps, budgets_missed, read_measured
+from trainlarge.sweep.store import CellFolder, Study
+
+FOREIGN = ["{}", "[]", "null", "7", '"text"', '{"a": {"b": 1}}']
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    study = Study(tmp_path / "s")
+    made.make_train_cell(study, (64, 1), 7.5)
+    return study
+
+
+@pytest.fixture
+def folder(study: Study) -> CellFolder:
+    return next(study.folders("train"))
+
+
+@pytest.mark.parametrize("content", [*FOREIGN, '{"state": "gone"}', '{"state": "done", "attempts": "two"}'])
+def test_a_whole_record_stands_for_a_foreign_status(study: Study, folder: CellFolder, content: str) -> None:
+    (folder.path / "status.json").write_text(content)
+    assert folder.status().state is State.DONE and folder.is_done() and folder.says_done()
+    folder.record_path.unlink()
+    damaged = folder.status()
+    assert damaged.state is State.FAILED and "status.json is damaged" in str(damaged.error)
+    assert not folder.is_done() and read_state(study).cells[0].state == State.FAILED
+
+
+@pytest.mark.parametrize("progress", ["[]", '"half"', '{"step": "many"}', '{"seconds_left": []}'])
+def test_foreign_progress_is_a_damaged_status(folder: CellFolder, progress: str) -> None:
+    folder.record_path.unlink()
+    (folder.path / "status.json").write_text(f'{{"state": "running", "progress": {progress}}}')
+    assert folder.status().state is State.FAILED
+
+
+def test_keys_of_a_newer_version_do_not_hide_a_status(folder: CellFolder) -> None:
+    status = {**folder.status().to_json(), "mood": "fine", "progress": {"step": 3, "watts": 250}}
+    (folder.path / "status.json").write_text(json.dumps(status))
+    assert folder.status().state is State.DONE and folder.status().progress.step == 3
+    assert folder.status().progress.to_json() == {"step": 3}
+
+
+@pytest.mark.parametrize("content", [*FOREIGN, '{"cell": "ID", "config": []}', '{"cell": "ID"}'])
+def test_a_foreign_record_is_damaged(folder: CellFolder, content: str) -> None:
+    folder.record_path.write_text(content.replace("ID", folder.id))
+    for read in (folder.record, folder.record_data, folder.metrics, folder.prove):
+        with pytest.raises(UserError, match=r"record\.json=damaged.*trainlarge redo"):
+            read()
+    assert folder.damaged_result() is not None
+
+
+def test_a_record_with_foreign_digests_proves_nothing(folder: CellFolder) -> None:
+    folder.record_path.write_text(json.dumps({**folder.record_data(), "files": ["metrics.jsonl"]}))
+    assert folder.metrics() and folder.damaged_result() is None
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+def test_a_lease_of_foreign_content_is_judged_by_its_heartbeat(folder: CellFolder, content: str) -> None:
+    lease = Lease.acquire(folder.path)
+    assert lease is not None
+    lease.path.write_text(content)
+    assert is_held(folder.path), "its heartbeat is new"
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+def test_foreign_rows_of_the_history_are_passed_over(study: Study, content: str) -> None:
+    remember_command(study, "train", "trainlarge train seed=1")
+    with (study.path / "commands.jsonl").open("a") as file:
+        file.write(f'{content}\n{{"stage": "train", "command": 3}}\n')
+    assert last_commands(study) == {"train": "trainlarge train seed=1"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *FOREIGN,
+        '{"rounds": [{}]}',
+        '{"rounds": 1}',
+        '{"step_seconds": "1"}',
+        '{"step_seconds": 0, "cells": {"a": 1}}',
+        '{"rounds": [{"kind": "probe", "ended": 1, "steps": 1, "fastest": [], "thread_share": 1, "cpu_seconds": 1}]}',
+        '{"cells": []}',
+    ],
+)
+def test_foreign_step_times_are_measured_again(study: Study, content: str) -> None:
+    timing = StepTiming(study.path / "probes", {"shape": 1})
+    timing.path.parent.mkdir()
+    timing.path.write_text(content)
+    assert not budgets_missed(study)
+    assert timing.rounds() == () and timing.estimate() is None
+    timing.add(Round.of_before(0.25, 10))
+    assert timing.estimate() == 0.25 and StepTiming.of_file(timing.path).key == {"shape": 1}
+
+
+@pytest.mark.parametrize("content", [*FOREIGN, '{"steps": 1.5, "step_seconds": 1}', '{"steps": "2"}'])
+def test_foreign_steps_of_a_cell_are_counted_again(folder: CellFolder, content: str) -> None:
+    path = folder.path / "steps.json"
+    path.write_text(content)
+    assert read_measured(CellSteps, path) is None
+
+
+def test_a_status_is_written_as_it_always_was(folder: CellFolder) -> None:
+    folder.write_status(Status(State.QUEUED, updated=1.0))
+    assert json.loads((folder.path / "status.json").read_text()) == {
+        "state": "queued", "attempts": 0, "error": None, "progress": {}, "retries": 0, "updated": 1.0
+    }  # fmt: skip
