@@ -28,7 +28,8 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from trainlarge.compression import Magnitude, Recipe, compress_grid
-from trainlarge.compression.weights import Weights, load_weights
+from trainlarge.compression.model_tensors import load_weights
+from trainlarge.compression.weights import Weights
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.machine.device import device_name
 from trainlarge.machine.environment import make_threads_yield

@@ -155,10 +155,10 @@ def test_a_file_with_tied_weights_in_a_model_without(roberta: PreTrainedModel, t
     config.tie_word_embeddings = False
     untied = type(roberta)(config)
     before = Weights.of(untied).tensors
-    _refused(lambda: load_packed(tmp_path / "packed", untied), "weights.lm_head", "as in this model")
+    _refused(lambda: load_packed(tmp_path / "packed", untied), "packed=", "as in this model")
     assert all(torch.equal(tensor, before[name]) for name, tensor in Weights.of(untied).tensors.items())
     save_packed(tmp_path / "packed", compress(untied, Recipe(quantize=Uniform(4))))
-    _refused(lambda: load_packed(tmp_path / "packed", roberta), "weights.lm_head", "no such tensor in this model")
+    _refused(lambda: load_packed(tmp_path / "packed", roberta), "packed=", "no such tensor in this model")
 
 
 def test_tied_weights_are_compressed_once_and_stay_tied(model: PreTrainedModel) -> None:

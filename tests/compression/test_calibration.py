@@ -14,7 +14,7 @@ from transformers import BartConfig, BartForConditionalGeneration, PreTrainedMod
 
 from trainlarge.compression import Magnitude, Recipe, Uniform, Weights, compress, compress_grid
 from trainlarge.compression.calibration import Calibration, first_rows, inverse_factor
-from trainlarge.compression.weights import load_weights
+from trainlarge.compression.model_tensors import load_weights
 from trainlarge.config.prune import SparseGPT, Wanda
 from trainlarge.config.quantize import GPTQ
 from trainlarge.errors import UserError

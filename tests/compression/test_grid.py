@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trainlarge.compression import Compressed, Magnitude, Recipe, Uniform, Weights, compress, compress_grid
+from trainlarge.compression.model_tensors import load_stored
 from trainlarge.compression.stored.dense import Dense
-from trainlarge.compression.weights import load_stored
 from trainlarge.config.prune import Random
 from trainlarge.config.quantize import GPTQ, Outliers
 from trainlarge.errors import UserError

@@ -8,7 +8,8 @@ from torch import nn
 from transformers import PreTrainedModel, ResNetConfig, ResNetForImageClassification
 
 from trainlarge.compression import Frequent, Magnitude, Recipe, Uniform, compress
-from trainlarge.compression.weights import Weights, load_weights
+from trainlarge.compression.model_tensors import load_weights
+from trainlarge.compression.weights import Weights
 from trainlarge.errors import UserError
 
 

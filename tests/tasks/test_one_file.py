@@ -32,7 +32,6 @@ SPECIAL_TOKENS = {
 }
 WORDS_IN_FILES = {
     "tasks/step.py": "the JSON key of predictions per row in files of step times",
-    "compression/grid.py": "a mask of units is meant",
     "config/structure.py": "a mask of units is meant",
 }
 ALLOWED = TASK | KINDS_OF_MODEL | SPECIAL_TOKENS | WORDS_IN_FILES

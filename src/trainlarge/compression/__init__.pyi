@@ -1,5 +1,5 @@
 # The public names of trainlarge.compression, each with the module that defines it. This is the only list of them.
-from trainlarge.compression.grid import Compressed as Compressed
+from trainlarge.compression.compressed import Compressed as Compressed
 from trainlarge.compression.grid import compress as compress
 from trainlarge.compression.grid import compress_grid as compress_grid
 from trainlarge.compression.layout.tokens import TokenFacts as TokenFacts

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from trainlarge.compression.attention_masks import Masks, counted, masks_of
-from trainlarge.compression.weights import Weights, load_weights
+from trainlarge.compression.model_tensors import load_weights
+from trainlarge.compression.weights import Weights
 from trainlarge.config.prune import SparseGPT
 from trainlarge.config.quantize import GPTQ
 from trainlarge.errors import UserError
@@ -140,7 +141,8 @@ def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
     # A layer that never saw anything but zeros: any inverse will do, all weights are alike.
     damped = hessian + torch.eye(len(hessian), dtype=hessian.dtype) * (damping * mean if mean else 1.0)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    return torch.linalg.cholesky(inverse, upper=True).float()
+    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return factor.float()
 
 
 def _damped_factor(name: str, hessian: Tensor, method: SparseGPT | GPTQ) -> Tensor:

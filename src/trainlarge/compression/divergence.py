@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainlarge.compression.attention_masks import counted
 from trainlarge.compression.calibration import Calibration, evaluating, first_rows
-from trainlarge.compression.weights import load_weights
+from trainlarge.compression.model_tensors import load_weights
 from trainlarge.errors import UserError
 
 IGNORED = -100

@@ -9,9 +9,10 @@ from dataclasses import replace
 
 from torch import nn
 
+from trainlarge.compression.model_tensors import load_stored
 from trainlarge.compression.stored.mapped_tensors import release, zeros_in_pages
 from trainlarge.compression.stored.stored_tensor import StoredTensor
-from trainlarge.compression.weights import Weights, load_stored
+from trainlarge.compression.weights import Weights
 
 LARGE_BYTES = 1 << 26
 """Weights from which on memory is saved: to get it back from the system takes a few hundredths of an evaluation."""

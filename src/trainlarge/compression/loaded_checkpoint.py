@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 
 from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.checkpoint import Checkpoint
+from trainlarge.compression.compressed import Compressed
 from trainlarge.compression.evaluated_model import EvaluatedModel, is_large
-from trainlarge.compression.grid import Compressed
 from trainlarge.compression.layout.shapes import Structure
 from trainlarge.compression.layout.tokens import renumbered
 from trainlarge.compression.weights import Weights

@@ -10,7 +10,7 @@ from typing import TypedDict
 
 from torch import Tensor
 
-from trainlarge.compression.grid import Compressed
+from trainlarge.compression.compressed import Compressed
 from trainlarge.compression.layout.shapes import Structure
 from trainlarge.compression.layout.tokens import removed_share
 from trainlarge.compression.loaded_checkpoint import LoadedCheckpoint

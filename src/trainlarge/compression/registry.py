@@ -8,70 +8,72 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from torch import Tensor
 
 from trainlarge.compression.calibration import Calibration
+from trainlarge.compression.input_ranges import Ranges
 from trainlarge.compression.layout.tokens import TokenFacts
 from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.compression.training import ParentRun, Trainer, TrainingPlan
 from trainlarge.compression.weights import Weights
-from trainlarge.config.method import Method
+from trainlarge.config.method import MatrixMethod, Method
 from trainlarge.errors import UserError
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Method)
+X = TypeVar("X", bound=MatrixMethod)
 
 StoredTensors = Mapping[str, StoredTensor]
 """Tensor name -> stored tensor."""
-Apply = Callable[[Any, Mapping[str, Tensor], "Shared"], dict[str, StoredTensor]]
-"""Its dataclass, the matrices it acts on by name (never to be changed in place), and what is shared -> the same names
-with the tensors as they will be stored."""
-Reshape = Callable[[Any, Weights, "Shared"], Weights]
-"""Its dataclass, the weights (never to be changed in place) and what is shared -> the weights that are left. A tensor
-that does not change is the same object."""
-Round = Callable[[Any, Weights, StoredTensors, "Shared"], Mapping[str, tuple[float, float] | None]]
-"""Its dataclass, the weights, their stored tensors and what is shared -> the layers whose inputs are quantized, with
-their fixed range; None where each token has its own."""
-
-Train = Callable[[Any, Weights, ParentRun | None], TrainingPlan]
-"""Its dataclass, the weights at the start and the training that made the checkpoint -> how to train."""
+Apply = Callable[[X, Mapping[str, Tensor], "Shared"], dict[str, StoredTensor]]
+"""The method, the matrices it acts on by name (never to be changed in place), and what is shared -> the same names with
+the tensors as they will be stored."""
+Reshape = Callable[[M, Weights, "Shared"], Weights]
+"""The method, the weights (never to be changed in place) and what is shared -> the weights that are left. A tensor that
+does not change is the same object."""
+Round = Callable[[M, Weights, StoredTensors, "Shared"], Ranges]
+"""The method, the weights, their stored tensors and what is shared -> the layers whose inputs are quantized, with their
+fixed range; None where each token has its own."""
+Train = Callable[[M, Weights, ParentRun | None], TrainingPlan]
+"""The method, the weights at the start and the training that made the checkpoint -> how to train."""
 
 
 @dataclass(frozen=True)
 class Applies:
     """Changes the values of matrices."""
 
-    function: Apply
+    function: Apply[MatrixMethod]
 
 
 @dataclass(frozen=True)
 class Reshapes:
     """Changes shapes."""
 
-    function: Reshape
+    function: Reshape[Method]
 
 
 @dataclass(frozen=True)
 class Rounds:
     """Quantizes the inputs of layers, and changes no weight."""
 
-    function: Round
+    function: Round[Method]
 
 
 @dataclass(frozen=True)
 class Trains:
     """Trains what is left of the checkpoint."""
 
-    function: Train
+    function: Train[Method]
 
 
 Action = Applies | Reshapes | Rounds | Trains
 """How a method is carried out."""
 
 _ACTIONS: dict[type[Method], Action] = {}
-_HOMES = tuple(f"trainlarge.compression.{name}" for name in ("methods", "structure.methods", "activation_quantization"))
-"""Modules that register the methods when they are imported."""
+_HOMES = ("trainlarge.compression.methods", "trainlarge.compression.structure.methods")
+"""Folders that register the methods when they are imported."""
 
 
 @dataclass
@@ -94,7 +96,7 @@ class Shared:
     trainer: Trainer | None = None
     """Trains for methods that need it; None where there is no training data."""
 
-    memory: dict[Hashable, Any] = field(default_factory=dict)
+    memory: dict[Hashable, object] = field(default_factory=dict)
     """What ``once`` has computed."""
 
     def calibrated(self, method: Method) -> Calibration:
@@ -104,6 +106,14 @@ class Shared:
                 "calibration", None, f"batches of inputs, since {method.slot}.name={method.name} looks at them"
             )
         return self.calibration
+
+    def token_facts(self, method: Method) -> TokenFacts:
+        """The facts of a text for a method that needs them. Raises UserError where there are none."""
+        if self.tokens is None:
+            raise UserError(
+                "tokens", None, f"the TokenFacts of a text, since {method.slot}.name={method.name} needs them"
+            )
+        return self.tokens
 
     def trainer_of(self, method: Method) -> Trainer:
         """The trainer of a method that needs it. Raises UserError where there is none."""
@@ -120,27 +130,27 @@ class Shared:
         """
         if key not in self.memory:
             self.memory[key] = compute()
-        return self.memory[key]
+        return cast(T, self.memory[key])
 
 
-def applies(*kinds: type[Method]) -> Callable[[Apply], Apply]:
+def applies(*kinds: type[X]) -> Callable[[Apply[X]], Apply[X]]:
     """Decorator: the function carries out methods of these classes, which change the values of matrices."""
-    return _registering(Applies, kinds)
+    return _registering(kinds, lambda function: Applies(cast("Apply[MatrixMethod]", function)))
 
 
-def reshapes(*kinds: type[Method]) -> Callable[[Reshape], Reshape]:
+def reshapes(*kinds: type[M]) -> Callable[[Reshape[M]], Reshape[M]]:
     """Decorator: the function carries out methods of these classes, which change shapes."""
-    return _registering(Reshapes, kinds)
+    return _registering(kinds, lambda function: Reshapes(cast("Reshape[Method]", function)))
 
 
-def rounds(*kinds: type[Method]) -> Callable[[Round], Round]:
+def rounds(*kinds: type[M]) -> Callable[[Round[M]], Round[M]]:
     """Decorator: the function carries out methods of these classes, which quantize the inputs of layers."""
-    return _registering(Rounds, kinds)
+    return _registering(kinds, lambda function: Rounds(cast("Round[Method]", function)))
 
 
-def trains(*kinds: type[Method]) -> Callable[[Train], Train]:
+def trains(*kinds: type[M]) -> Callable[[Train[M]], Train[M]]:
     """Decorator: the function says how methods of these classes train."""
-    return _registering(Trains, kinds)
+    return _registering(kinds, lambda function: Trains(cast("Train[Method]", function)))
 
 
 def action_of(method: Method) -> Action:
@@ -152,7 +162,7 @@ def action_of(method: Method) -> Action:
     return _ACTIONS[type(method)]
 
 
-def _registering(action: Callable[[T], Action], kinds: tuple[type[Method], ...]) -> Callable[[T], T]:
+def _registering(kinds: tuple[type[Method], ...], action: Callable[[T], Action]) -> Callable[[T], T]:
     def register(function: T) -> T:
         _ACTIONS.update(dict.fromkeys(kinds, action(function)))
         return function

@@ -9,7 +9,8 @@ from dataclasses import asdict, replace
 
 import torch
 
-from trainlarge.compression.grid import Compressed, compress_grid
+from trainlarge.compression.compressed import Compressed
+from trainlarge.compression.grid import compress_grid
 from trainlarge.compression.loaded_checkpoint import LoadedCheckpoint, no_number
 from trainlarge.compression.parent import check_dense, proven_parent
 from trainlarge.compression.record import RecipeResult, compress_record

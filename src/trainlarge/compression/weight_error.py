@@ -50,7 +50,7 @@ class WeightError:
 
 def _sums(before: Tensor, after: Tensor) -> Iterator[tuple[float, float, float]]:
     """Of each piece of two tensors [n]: the sums of |w' - w|, of (w' - w)^2 and of w^2."""
-    for one, other in zip(before.split(_PIECE), after.split(_PIECE), strict=True):
+    for one, other in zip(torch.split(before, _PIECE), torch.split(after, _PIECE), strict=True):
         wide = one.double()
         change = other.double().sub_(wide).abs_()
         yield float(change.sum()), float(torch.dot(change, change)), float(torch.dot(wide, wide))

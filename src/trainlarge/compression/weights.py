@@ -14,6 +14,7 @@ from trainlarge.compression.layout.encoder import Encoder, find_encoder
 from trainlarge.compression.layout.shapes import Structure
 from trainlarge.compression.layout.skeleton import filled, reshape, skeleton_of
 from trainlarge.compression.layout.tables import Tables, find_tables
+from trainlarge.compression.model_tensors import entries_of
 from trainlarge.compression.stored.dense import Dense
 from trainlarge.compression.stored.mapped_tensors import TensorsOnDisk
 from trainlarge.compression.stored.stored_tensor import StoredTensor
@@ -94,19 +95,25 @@ class Weights:
 
         Raises UserError, which names the tensor, where a weight is NaN or infinite.
         """
-        entries = _entries(model)
-        _check_finite(entries)
-        tensors = _copied_to_disk(entries) if on_disk else _copied(entries)
-        parameters = {name for name, tensor in entries.items() if isinstance(tensor, nn.Parameter)}
-        matrices = {name for name in parameters if _is_matrix(entries[name])}
+        entries = entries_of(model)
+        for name, tensor in entries.items():
+            if not torch.isfinite(tensor).all():
+                raise UserError(f"weights.{name}", "NaN or infinite values", "finite numbers")
+        parameters = {name: tensor for name, tensor in entries.items() if isinstance(tensor, nn.Parameter)}
+        matrices = {
+            name
+            for name, tensor in parameters.items()
+            if tensor.ndim >= 2 and tensor.is_floating_point() and tensor.numel() > 0
+        }
+        config = getattr(model, "config", None)
         embedded = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
         return cls(
-            tensors=tensors,
+            tensors=_copied_to_disk(entries) if on_disk else _copied(entries),
             matrices=frozenset(matrices),
             embeddings=frozenset(name for name in matrices if id(entries[name]) in embedded),
-            buffers=frozenset(set(entries) - parameters),
+            buffers=frozenset(entries.keys() - parameters.keys()),
             architecture=type(model).__name__,
-            config=_config(model),
+            config=config.to_diff_dict() if isinstance(config, PreTrainedConfig) else {},
             skeleton=skeleton_of(model),
             encoder=find_encoder(model),
             tables=find_tables(model),
@@ -127,7 +134,7 @@ class Weights:
 
     def taken_from(self, model: nn.Module) -> Weights:
         """The weights of a model of these shapes."""
-        return replace(self, tensors=_copied(_entries(model)))
+        return replace(self, tensors=_copied(entries_of(model)))
 
     def reshaped(self) -> nn.Module:
         """The modules of these shapes, without weights."""
@@ -137,12 +144,12 @@ class Weights:
 
     def names(self) -> list[str]:
         """Names of the tensors of a model of these shapes, tied ones once, in order."""
-        return list(_entries(self.reshaped()))
+        return list(entries_of(self.reshaped()))
 
     def weight_names(self, kind: type[nn.Module]) -> dict[str, str]:
         """Name of each module of a class, tied ones too -> name of its weight in ``tensors``."""
         model = self.reshaped() if self.structure else self.skeleton
-        names = {id(tensor): name for name, tensor in _entries(model).items()}
+        names = {id(tensor): name for name, tensor in entries_of(model).items()}
         modules = model.named_modules()
         return {name: names[id(module.weight)] for name, module in modules if isinstance(module, kind)}
 
@@ -157,20 +164,20 @@ class Weights:
         """
         if not self.structure:
             return tensors
-        entries = _entries(self.skeleton)
-        found: dict[str, Tensor] = {}
+        entries = entries_of(self.skeleton)
+        whole: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
             module, _, factor = name.removesuffix(".weight").rpartition(".")
             origin = self.origin(name)
             if module in self.structure.ranks and factor == "up" and name.endswith(".weight"):
                 other = f"{module}.down.weight"
-                whole = (tensor.double() @ tensors[other].double()).to(tensor.dtype)
+                product = (tensor.double() @ tensors[other].double()).to(tensor.dtype)
                 origin = replace(origin, places={**origin.places, **self.origin(other).places})
-                found[origin.name] = origin.scattered(whole, tuple(entries[origin.name].shape))
+                whole[origin.name] = origin.scattered(product, tuple(entries[origin.name].shape))
             elif module not in self.structure.ranks or factor != "down":
-                found[origin.name] = origin.scattered(tensor, tuple(entries[origin.name].shape))
+                whole[origin.name] = origin.scattered(tensor, tuple(entries[origin.name].shape))
         return {
-            name: found[name] if name in found else torch.zeros(entry.shape, dtype=entry.dtype)
+            name: whole[name] if name in whole else torch.zeros(entry.shape, dtype=entry.dtype)
             for name, entry in entries.items()
         }
 
@@ -191,59 +198,6 @@ class Weights:
         return [name for name in self.tensors if name in self.matrices and (embeddings or name not in self.embeddings)]
 
 
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy ``tensors`` (tied ones once, as in ``Weights``) into ``model``, in place.
-
-    Raises UserError where names or shapes are not exactly those of the model; then nothing is changed.
-    """
-    load_stored(model, {name: Dense(tensor) for name, tensor in tensors.items()})
-
-
-def load_stored(model: nn.Module, stored: Mapping[str, StoredTensor]) -> None:
-    """:func:`load_weights` with the float tensors of ``stored``, of which one is in memory at a time."""
-    entries = _entries(model)
-    _check_same({name: tuple(tensor.shape) for name, tensor in entries.items()}, stored)
-    with torch.no_grad():
-        for name, tensor in stored.items():
-            entries[name].copy_(tensor.dense())
-
-
-def load_reshaped(model: nn.Module, structure: Structure, tensors: Mapping[str, Tensor]) -> None:
-    """Cut a model with the shapes of the checkpoint to ``structure`` and copy ``tensors`` into it, in place.
-
-    Raises UserError where the model is another one; then nothing is changed.
-    """
-    if structure:
-        trial = skeleton_of(model)
-        reshape(trial, structure)
-        _check_same({name: tuple(tensor.shape) for name, tensor in _entries(trial).items()}, tensors)
-        reshape(model, structure)
-    load_weights(model, tensors)
-
-
-def check_same_shapes(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises UserError where names or shapes are not exactly those of ``model`` (tied tensors once)."""
-    _check_shapes({name: tuple(tensor.shape) for name, tensor in _entries(model).items()}, shapes)
-
-
-def adopt_dtypes(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Give every parameter and buffer of ``model`` the data type of its tensor, so that loading rounds nothing."""
-    for name, entry in _entries(model).items():
-        if name in tensors and entry.dtype != tensors[name].dtype:
-            entry.data = entry.data.to(tensors[name].dtype)
-
-
-def _entries(model: nn.Module) -> dict[str, Tensor]:
-    """The live tensors of the model's state dict; one that appears under several names only under the first."""
-    entries: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            entries[name] = tensor
-    return entries
-
-
 def _copied(entries: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in entries.items()}
 
@@ -253,32 +207,3 @@ def _copied_to_disk(entries: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return TensorsOnDisk(entries)
     except OSError:
         return _copied(entries)
-
-
-def _is_matrix(tensor: Tensor) -> bool:
-    return tensor.ndim >= 2 and tensor.is_floating_point() and tensor.numel() > 0
-
-
-def _check_finite(tensors: Mapping[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise UserError(f"weights.{name}", "NaN or infinite values", "finite numbers")
-
-
-def _check_same(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, Tensor | StoredTensor]) -> None:
-    _check_shapes(expected, {name: tuple(tensor.shape) for name, tensor in given.items()})
-
-
-def _check_shapes(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> None:
-    for name in [*expected, *given]:
-        found = given.get(name, "missing")
-        wanted = (
-            f"of shape {list(expected[name])}, as in this model" if name in expected else "no such tensor in this model"
-        )
-        if name not in expected or found != expected[name]:
-            raise UserError(f"weights.{name}", found, wanted)
-
-
-def _config(model: nn.Module) -> Mapping[str, object]:
-    config = getattr(model, "config", None)
-    return config.to_diff_dict() if isinstance(config, PreTrainedConfig) else {}

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainlarge.compression.ranking import zero_in_rows
@@ -34,6 +35,8 @@ class Cut:
     """How many weights of exactly this magnitude are before the cut, too: the first ones by position."""
 
 
+Floats = NDArray[np.floating]
+"""[n] magnitudes in float32 or float64."""
 Cuts = dict[float, list[Cut]]
 """Sparsity -> the cut of each group."""
 
@@ -106,14 +109,14 @@ def _cuts(groups: list[Mapping[str, Tensor]], sparsities: list[float]) -> Cuts:
     return {sparsity: [cuts[i] for cuts in by_group] for i, sparsity in enumerate(sparsities)}
 
 
-def _pieces(tensors: Iterable[Tensor], dtype: torch.dtype) -> Iterator[np.ndarray]:
+def _pieces(tensors: Iterable[Tensor], dtype: torch.dtype) -> Iterator[Floats]:
     """The magnitudes of all weights, ``_PIECE`` of them at a time."""
     for tensor in tensors:
-        for piece in tensor.reshape(-1).split(_PIECE):
+        for piece in torch.split(tensor.reshape(-1), _PIECE):
             yield piece.to(dtype).abs().numpy()
 
 
-def _histogram(pieces: Iterable[np.ndarray]) -> np.ndarray:
+def _histogram(pieces: Iterable[Floats]) -> NDArray[np.int64]:
     """int64 [_LEADING]: how many magnitudes begin with each value of the leading bits."""
     counts = np.zeros(_LEADING, dtype=np.int64)
     for piece in pieces:
@@ -121,13 +124,13 @@ def _histogram(pieces: Iterable[np.ndarray]) -> np.ndarray:
     return counts
 
 
-def _leading(magnitudes: np.ndarray) -> np.ndarray:
+def _leading(magnitudes: Floats) -> NDArray[np.signedinteger]:
     """The 16 leading bits of each: bits of numbers that are not negative are ordered as the numbers are."""
     bits = 8 * magnitudes.itemsize
     return magnitudes.view(f"i{magnitudes.itemsize}") >> (bits - 16)
 
 
-def _sorted_bins(pieces: Iterable[np.ndarray], bins: Sequence[int]) -> dict[int, np.ndarray]:
+def _sorted_bins(pieces: Iterable[Floats], bins: Sequence[int]) -> dict[int, Floats]:
     """Leading bits -> all magnitudes that begin with them, sorted."""
     is_wanted = np.zeros(_LEADING, dtype=bool)
     is_wanted[bins] = True
@@ -136,12 +139,12 @@ def _sorted_bins(pieces: Iterable[np.ndarray], bins: Sequence[int]) -> dict[int,
     return {number: wanted[begin:end] for number, (begin, end) in zip(bins, pairwise(edges), strict=True)}
 
 
-def _before(ends: np.ndarray, number: int) -> int:
+def _before(ends: NDArray[np.int64], number: int) -> int:
     """Weights in the bins before one."""
     return int(ends[number - 1]) if number else 0
 
 
-def _cut(ordered: np.ndarray, count: int) -> Cut:
+def _cut(ordered: Floats, count: int) -> Cut:
     """The cut before which ``count`` of the sorted magnitudes lie."""
     threshold = ordered[count - 1]
     return Cut(threshold=float(threshold), ties=count - int(np.searchsorted(ordered, threshold)))

@@ -56,7 +56,7 @@ def codes_of(values: Tensor, scale: Tensor, zero_point: Tensor, largest: int) ->
 
 def largest_code(method: Uniform) -> int:
     """The largest code: a symmetric range leaves one of the 2^bits unused."""
-    return 2**method.bits - (2 if method.symmetric else 1)
+    return (1 << method.bits) - (2 if method.symmetric else 1)
 
 
 def fitted(values: Tensor, method: Uniform) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+"""[n] uint8."""
 
 
 def packed_bytes(count: int, bits: int) -> int:
@@ -10,7 +14,7 @@ def packed_bytes(count: int, bits: int) -> int:
     return -(-count * bits // 8)
 
 
-def pack(codes: np.ndarray, bits: int) -> np.ndarray:
+def pack(codes: Bytes, bits: int) -> Bytes:
     """[n] uint8 codes below 2^bits -> uint8 [packed_bytes(n, bits)].
 
     Eight codes make ``bits`` bytes: they are put into one 64-bit word, of which the lower bytes are kept.
@@ -25,7 +29,7 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
     return words.view(np.uint8).reshape(-1, 8)[:, :bits].reshape(-1)[: packed_bytes(len(codes), bits)]
 
 
-def unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
+def unpack(packed: Bytes, bits: int, count: int) -> Bytes:
     """The inverse of ``pack``: uint8 [count]. Raises ValueError where ``packed`` are not the bytes of so many codes."""
     _check_length(packed, count, bits)
     groups = -(-count // 8)
@@ -39,32 +43,33 @@ def unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     return lanes.reshape(-1)[:count]
 
 
-def pack_mask(mask: np.ndarray) -> np.ndarray:
+def pack_mask(mask: NDArray[np.bool_]) -> Bytes:
     """[n] bool -> uint8 [packed_bytes(n, 1)]."""
     return np.packbits(mask, bitorder="little")
 
 
-def unpack_mask(packed: np.ndarray, count: int) -> np.ndarray:
+def unpack_mask(packed: Bytes, count: int) -> NDArray[np.bool_]:
     """The inverse of ``pack_mask``: bool [count]. Raises ValueError as ``unpack`` does."""
     _check_length(packed, count, 1)
     return np.unpackbits(packed, count=count, bitorder="little").view(bool)
 
 
-def pack_trits(trits: np.ndarray) -> np.ndarray:
+def pack_trits(trits: Bytes) -> Bytes:
     """[n] uint8 digits 0 to 2 -> uint8 [ceil(n / 5)]: five digits in base 3 per byte."""
     lanes = np.zeros((-(-len(trits) // 5), 5), dtype=np.uint8)
     lanes.reshape(-1)[: len(trits)] = trits
-    return (lanes * _POWERS_OF_THREE).sum(1, dtype=np.uint8)
+    digits: Bytes = (lanes * _POWERS_OF_THREE).sum(1, dtype=np.uint8)
+    return digits
 
 
-def unpack_trits(packed: np.ndarray, count: int) -> np.ndarray:
+def unpack_trits(packed: Bytes, count: int) -> Bytes:
     """The inverse of ``pack_trits``: uint8 [count]. Raises ValueError as ``unpack`` does."""
     if packed.shape != (-(-count // 5),):
         raise ValueError(f"{count} digits in {packed.shape} bytes")
     return (packed[:, None] // _POWERS_OF_THREE % 3).reshape(-1)[:count]
 
 
-def _check_length(packed: np.ndarray, count: int, bits: int) -> None:
+def _check_length(packed: Bytes, count: int, bits: int) -> None:
     """Checked before memory is allocated for ``count`` codes: a file may claim any number of them."""
     if not 1 <= bits <= 8 or count < 0 or packed.shape != (packed_bytes(count, bits),):
         raise ValueError(f"{count} codes of {bits} bits in {packed.shape} bytes")

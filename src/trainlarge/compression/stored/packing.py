@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
 
-from trainlarge.compression.activation_quantization import Ranges, quantizers_of
+from trainlarge.compression.input_ranges import Ranges, quantizers_of
 from trainlarge.compression.layout.shapes import Structure
 from trainlarge.compression.layout.skeleton import reshape
+from trainlarge.compression.model_tensors import adopt_dtypes, check_same_shapes, load_reshaped, load_weights
 from trainlarge.compression.stored import container
 from trainlarge.compression.stored.checked import (
     Shapes,
@@ -27,7 +28,7 @@ from trainlarge.compression.stored.encodings import Encoding, decoded, smallest
 from trainlarge.compression.stored.note import Note
 from trainlarge.compression.stored.payload import Tensors
 from trainlarge.compression.stored.stored_tensor import StoredTensor
-from trainlarge.compression.weights import Weights, adopt_dtypes, check_same_shapes, load_reshaped, load_weights
+from trainlarge.compression.weights import Weights
 from trainlarge.config.group import Plain
 from trainlarge.config.recipe import Recipe
 from trainlarge.config.typed_json import read
@@ -36,7 +37,7 @@ from trainlarge.models.fake_quantize import FakeQuantizer, fake_quantize_inputs
 from trainlarge.sweep.store import cell_of_result
 
 if TYPE_CHECKING:
-    from trainlarge.compression.grid import Compressed
+    from trainlarge.compression.compressed import Compressed
 
 V = TypeVar("V")
 

@@ -23,7 +23,7 @@ def gate_importance(method: Units, weights: Weights, shared: Shared, blocks: tup
 
     L of a row is the mean cross entropy of its labels. Michel et al. 2019, eq. 2; section 4 for the norm.
     """
-    calibration = _calibration(method, shared)
+    calibration = shared.calibrated(method)
     totals = [torch.zeros(block.units, dtype=torch.float64) for block in blocks]
     with _model(weights, calibration) as model, ExitStack() as hooks:
         gates: dict[str, Tensor] = {}
@@ -41,7 +41,7 @@ def layer_similarity(method: Layers, weights: Weights, encoder: Encoder, shared:
 
     The mean is over all tokens that count.
     """
-    calibration = _calibration(method, shared)
+    calibration = shared.calibrated(method)
     sums, tokens = torch.zeros(encoder.depth, dtype=torch.float64), [0]
     current: dict[str, Tensor] = {}
     with _model(weights, calibration) as model, torch.no_grad(), ExitStack() as hooks:
@@ -53,13 +53,6 @@ def layer_similarity(method: Layers, weights: Weights, encoder: Encoder, shared:
             current.update((key, value) for key, value in batch.items() if key != "labels")
             _forward(model, current)
     return sums / max(tokens[0], 1)
-
-
-def _calibration(method: Units | Layers, shared: Shared) -> Calibration:
-    if shared.calibration is None:
-        why = f"batches of inputs, since {method.slot}.name={method.name} looks at them"
-        raise UserError("calibration", None, why)
-    return shared.calibration
 
 
 @contextmanager

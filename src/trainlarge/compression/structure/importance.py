@@ -12,7 +12,7 @@ from trainlarge.compression.weights import Weights
 
 def weight_importance(weights: Weights, kind: Kind, block: Block) -> Tensor:
     """Importance of each unit of a block, float64 [units]: see ``Heads`` and ``Neurons``."""
-    return {"heads": _head_importance, "neurons": _neuron_importance}[kind](weights, block)
+    return _head_importance(weights, block) if kind == "heads" else _neuron_importance(weights, block)
 
 
 def _head_importance(weights: Weights, block: Block) -> Tensor:
@@ -25,8 +25,10 @@ def _head_importance(weights: Weights, block: Block) -> Tensor:
 
 def _neuron_importance(weights: Weights, block: Block) -> Tensor:
     """The product of the norms of the rows that lead into a neuron and of the column that leads out."""
-    into = torch.stack([part.flatten(1).norm(dim=1) for name in block.inputs for part in _rows(weights, block, name)])
-    return into.prod(0) * _columns(weights, block).flatten(1).norm(dim=1)
+    parts = [part for name in block.inputs for part in _rows(weights, block, name)]
+    into = torch.stack([part.flatten(1).norm(dim=1) for part in parts])
+    out_of: Tensor = _columns(weights, block).flatten(1).norm(dim=1)
+    return into.prod(0) * out_of
 
 
 def _rows(weights: Weights, block: Block, module: str) -> Tensor:

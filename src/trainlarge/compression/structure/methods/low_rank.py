@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -32,14 +32,26 @@ class Factors(NamedTuple):
         return Factors(up, down, self.values[:rank])
 
 
-@reshapes(LowRank, FixedRank)
-def low_rank(method: LowRank | FixedRank, weights: Weights, shared: Shared) -> Weights:
+@reshapes(LowRank)
+def low_rank(method: LowRank, weights: Weights, shared: Shared) -> Weights:
     """Factorize every matrix that becomes smaller by it."""
-    several = sum(isinstance(other, (LowRank, FixedRank)) for other in shared.methods) > 1
+    return _factorized(method, weights, shared)
+
+
+@reshapes(FixedRank)
+def fixed_rank(method: FixedRank, weights: Weights, shared: Shared) -> Weights:
+    """Factorize every matrix that becomes smaller by it."""
+    return _factorized(method, weights, shared)
+
+
+def _factorized(method: LowRank | FixedRank, weights: Weights, shared: Shared) -> Weights:
+    # Remembered only where another recipe of the grid will ask: the factors are larger than the matrix.
+    is_shared = sum(isinstance(other, (LowRank, FixedRank)) for other in shared.methods) > 1
     factorized: dict[str, Factors] = {}
     for module in _modules(weights, method.embeddings):
         tensor = weights.tensors[f"{module}.weight"]
-        factors = _once(shared, module, lambda tensor=tensor: decomposed(tensor), several)  # type: ignore[misc]
+        decompose = partial(decomposed, tensor)
+        factors = shared.once(("svd", module), decompose) if is_shared else decompose()
         rank = rank_of(method, factors.values, *tensor.shape)
         if rank * sum(tensor.shape) < tensor.numel():
             factorized[module] = factors.cut(rank)
@@ -61,11 +73,6 @@ def rank_of(method: LowRank | FixedRank, values: Tensor, rows: int, columns: int
         return max(1, int(method.keep * rows * columns / (rows + columns)))
     energy = values.square().cumsum(0)
     return int(torch.count_nonzero(energy < method.keep * energy[-1])) + 1
-
-
-def _once(shared: Shared, module: str, compute: Callable[[], Factors], several: bool) -> Factors:
-    """Remembered only where another recipe of the grid will ask: the factors are larger than the matrix."""
-    return shared.once(("svd", module), compute) if several else compute()
 
 
 def _modules(weights: Weights, embeddings: bool) -> list[str]:

@@ -15,7 +15,7 @@ from trainlarge.errors import UserError
 @reshapes(Frequent)
 def frequent(method: Frequent, weights: Weights, shared: Shared) -> Weights:
     """Keep the special tokens and the most frequent others."""
-    tables, facts = tables_of(weights, "vocabulary.name=frequent"), _facts(method, shared)
+    tables, facts = tables_of(weights, "vocabulary.name=frequent"), shared.token_facts(method)
     always = _always(tables, facts)
     if not len(always) < method.size <= tables.size:
         allowed = f"more than the {len(always)} tokens that always stay and at most the {tables.size} there are"
@@ -28,18 +28,11 @@ def frequent(method: Frequent, weights: Weights, shared: Shared) -> Weights:
 @reshapes(TokenList)
 def token_list(method: TokenList, weights: Weights, shared: Shared) -> Weights:
     """Keep the special tokens and those of the list."""
-    tables, facts = tables_of(weights, "vocabulary.name=token_list"), _facts(method, shared)
+    tables, facts = tables_of(weights, "vocabulary.name=token_list"), shared.token_facts(method)
     if method.tokens[-1] >= tables.size:
         allowed = f"numbers from 0 to {tables.size - 1}, the tokens there are"
         raise UserError("vocabulary.tokens", method.tokens[-1], allowed)
     return _kept(weights, tables, {*_always(tables, facts), *method.tokens}, facts)
-
-
-def _facts(method: Frequent | TokenList, shared: Shared) -> TokenFacts:
-    if shared.tokens is None:
-        why = f"the TokenFacts of a text, since {method.slot}.name={method.name} needs them"
-        raise UserError("tokens", None, why)
-    return shared.tokens
 
 
 def _always(tables: Tables, facts: TokenFacts) -> set[int]:

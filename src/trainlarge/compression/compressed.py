@@ -1,0 +1,67 @@
+"""A compressed model: what ``compress`` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from trainlarge.compression.stored.packing import Packed
+from trainlarge.compression.stored.sizes import Sizes
+from trainlarge.compression.stored.stored_tensor import DenseWeights
+from trainlarge.compression.training import TrainingCost
+from trainlarge.compression.weights import Weights
+from trainlarge.config.recipe import Recipe
+from trainlarge.models.fake_quantize import fake_quantize_inputs
+
+
+@dataclass(frozen=True, eq=False)
+class Compressed:
+    """A compressed model: the float weights to evaluate, what goes to the packed file, and the sizes."""
+
+    recipe: Recipe
+    """How it was made."""
+
+    packed: Packed
+    """What goes to the packed file; quantized weights are held here as codes of one byte."""
+
+    sizes: Sizes
+    """Parameters, ideal bytes and bytes of the packed file."""
+
+    left: Weights
+    """What is left of the checkpoint: names, shapes and modules. Its tensors are those before the last rounding."""
+
+    training: TrainingCost | None = None
+    """What training took, where the recipe trains."""
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Tensor name -> rounded float tensor, tied ones once; ``load_stored`` puts them into a model of these shapes.
+
+        Tensors that were rounded are made whenever they are asked for; those that the recipe left alone are shared with
+        the snapshot: read only.
+        """
+        return DenseWeights(self.packed.stored)
+
+    @property
+    def has_other_shapes(self) -> bool:
+        """Whether the weights no longer fit into a model with the shapes of the checkpoint."""
+        return bool(self.left.structure)
+
+    def model(self) -> nn.Module:
+        """A new model with these weights, ready to use; what was not rounded is held itself, so leave it as it is.
+
+        Where the recipe rounds activations, so does the model.
+        """
+        model = replace(self.left, tensors=self.weights).model()
+        fake_quantize_inputs(model, self.packed.quantizers)
+        return model
+
+    def expanded(self) -> Mapping[str, Tensor]:
+        """The weights in the names and shapes of the checkpoint: 0 where something was removed, factors multiplied.
+
+        Without factors and with the whole vocabulary, a model of the checkpoint's shapes that holds them gives the same
+        logits.
+        """
+        return self.left.expanded(self.weights)

@@ -1,0 +1,156 @@
+"""The steps of a recipe, carried out one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from trainlarge.compression.calibration import Batch, Calibration
+from trainlarge.compression.input_ranges import Ranges
+from trainlarge.compression.layout.tokens import renumbered, renumbered_batch
+from trainlarge.compression.registry import (
+    Applies,
+    Apply,
+    Reshape,
+    Reshapes,
+    Rounds,
+    Shared,
+    StoredTensors,
+    Train,
+    Trains,
+    action_of,
+)
+from trainlarge.compression.stored.keep_codes import TensorState, prune_codes, slice_codes
+from trainlarge.compression.stored.stored_tensor import DenseWeights, StoredTensor
+from trainlarge.compression.training import TrainingCost
+from trainlarge.compression.weights import Weights
+from trainlarge.config.method import MatrixMethod, Method
+from trainlarge.config.prune import Pruning
+from trainlarge.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """A checkpoint after some steps of a recipe."""
+
+    weights: Weights
+    """What is left of it; the tensors are as they were when shapes last changed."""
+
+    stored: StoredTensors
+    """How its tensors are stored now."""
+
+    shared: Shared
+    """What the recipes that continue from here share."""
+
+    unrounded: StoredTensors = field(default_factory=dict)
+    """The quantized matrices as they were before quantization, if no pruning followed."""
+
+    ranges: Ranges = field(default_factory=dict)
+    """The layers whose inputs are quantized, with their ranges."""
+
+    done: tuple[Method, ...] = ()
+    """The steps, in their order."""
+
+    training: TrainingCost | None = None
+    """What training took, where a step trained."""
+
+
+def carried_out(step: Method, state: State) -> State:
+    """The state after one more step.
+
+    Raises:
+        UserError: the step does not fit the model, or cannot be computed on these weights.
+    """
+    try:
+        return replace(_after(step, state), done=(*state.done, step))
+    except torch.linalg.LinAlgError as error:
+        allowed = f"a method that can be computed on these weights: {error}"
+        raise UserError(f"{step.slot}.name", step.name, allowed) from error
+
+
+def _after(step: Method, state: State) -> State:
+    match action_of(step):
+        case Reshapes(reshape):
+            return _reshaped(step, reshape, state)
+        case Rounds(function):
+            return replace(state, ranges=function(step, state.weights, state.stored, state.shared))
+        case Trains(plan_of):
+            return _trained(step, plan_of, state)
+        case Applies(apply):
+            return _with_values(cast(MatrixMethod, step), apply, state)
+
+
+def _with_values(step: MatrixMethod, apply: Apply[MatrixMethod], state: State) -> State:
+    """After a step that changes the values of matrices."""
+    names = state.weights.selected(step.embeddings)
+    if not names:
+        allowed = f"used for a model with matrices{'' if step.embeddings else ' other than its embeddings'}"
+        raise UserError(f"{step.slot}.name={step.name}", state.weights.architecture, allowed)
+    before = {name: state.stored[name] for name in names}
+    after = _applied(step, apply, before, state)
+    if isinstance(step, Pruning) and not any(tensor.nonzero for tensor in after.values()):
+        raise UserError("prune.sparsity", step.sparsity, "a share that leaves weights in the matrices of this model")
+    stored = {**state.stored, **{name: prune_codes(before[name], tensor) for name, tensor in after.items()}}
+    unrounded = {name: tensor for name, tensor in state.unrounded.items() if name not in after}
+    return replace(state, stored=stored, unrounded=unrounded | (before if step.slot == "quantize" else {}))
+
+
+def _applied(
+    step: MatrixMethod, apply: Apply[MatrixMethod], matrices: StoredTensors, state: State
+) -> dict[str, StoredTensor]:
+    """``matrices`` after a method, which may act otherwise on embeddings."""
+    of_embeddings = step.of_embeddings()
+    if of_embeddings == step:
+        return apply(step, DenseWeights(matrices), state.shared)
+    tables = DenseWeights({name: tensor for name, tensor in matrices.items() if name in state.weights.embeddings})
+    body = DenseWeights({name: tensor for name, tensor in matrices.items() if name not in tables})
+    return {**apply(step, body, state.shared), **apply(of_embeddings, tables, state.shared)}
+
+
+def _reshaped(step: Method, reshape: Reshape[Method], state: State) -> State:
+    """After a step that changes shapes, which acts on the rounded weights."""
+    before = replace(state.weights, tensors={name: tensor.dense() for name, tensor in state.stored.items()})
+    after = reshape(step, before, state.shared)
+    states = {name: TensorState(tensor, state.unrounded.get(name)) for name, tensor in state.stored.items()}
+    sliced = slice_codes(before, after, states)
+    return replace(
+        state,
+        weights=after,
+        stored={name: one.stored for name, one in sliced.items()},
+        shared=replace(state.shared, calibration=_calibration_of(after, state)),
+        unrounded={name: one.unrounded for name, one in sliced.items() if one.unrounded is not None},
+    )
+
+
+def _trained(step: Method, plan_of: Train[Method], state: State) -> State:
+    """After a step that trains, from the rounded weights on; the result is floats."""
+    trainer = state.shared.trainer_of(step)
+    before = replace(state.weights, tensors={name: tensor.dense() for name, tensor in state.stored.items()})
+    trained = trainer.train(plan_of(step, before, trainer.parent), (*state.done, step), before)
+    return replace(
+        state,
+        weights=trained.weights,
+        stored=trained.weights.as_stored(),
+        shared=replace(state.shared, calibration=_calibration_of(trained.weights, state)),
+        unrounded={},
+        training=trained.cost,
+    )
+
+
+def _calibration_of(weights: Weights, state: State) -> Calibration | None:
+    """The calibration of a model of the new shapes, which reads the tokens that are left."""
+    before = state.shared.calibration
+    if before is None:
+        return None
+    device = next(before.model.parameters()).device
+    is_cut = weights.structure.tokens != state.weights.structure.tokens
+    tokens = weights.structure.tokens if is_cut else None
+    batches = before.batches
+
+    def in_vocabulary(batch: Batch) -> Batch:
+        return renumbered(batch, tokens) if isinstance(batch, Tensor) else renumbered_batch(batch, tokens)
+
+    return Calibration(weights, weights.model().to(device), lambda: map(in_vocabulary, batches()))
