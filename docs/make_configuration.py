@@ -111,7 +111,7 @@ def _type(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return f"one of {', '.join(map(str, parts))}"
     if get_origin(hint) in (tuple, Sequence):
-        return "list" if parts[0] is Any else f"list of {_type(parts[0])}"
+        return f"list of {_type(parts[0])}" if parts[0] in (str, int, float) else "list"
     return getattr(hint, "__name__", str(hint))
 
 

@@ -65,7 +65,7 @@ def test_the_newest_split_is_not_filled_in_beside_cells_of_the_first(
         assert main([*verb, "+sweeps=old/train"]) == 2
         line = capfd.readouterr().err.strip().splitlines()[-1]
         assert line.startswith(
-            "error: data.split=None is not valid: must be documents, by which the cells of study old"
+            "error: data.split=null is not valid: must be documents, by which the cells of study old"
         )
     assert len(list((old / "train").iterdir())) == 5
 

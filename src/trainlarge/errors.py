@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 
 class UserError(ValueError):
     """A mistake in the configuration, the data or the command line, reported in one line.
@@ -18,17 +16,19 @@ class UserError(ValueError):
             with "must" or "no such" (``must divide arch.width=64``, ``no such key: ...``) is printed as it is.
     """
 
-    def __init__(self, key: str, value: Any, allowed: str) -> None:
+    def __init__(self, key: str, value: object, allowed: str) -> None:
         self.key, self.value, self.allowed = key, value, allowed
         text = _one_line(allowed)
         sentence = text if text.startswith(("must ", "no such ")) else f"must be {text}"
-        super().__init__(f"{key}={_one_line(value)} is not valid: {sentence}")
+        # Keys of a group are those of YAML, where None is null; others may be arguments of a Python function.
+        shown = "null" if value is None and "." in key else _one_line(value)
+        super().__init__(f"{key}={shown} is not valid: {sentence}")
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type[UserError], tuple[str, object, str]]:
         return type(self), (self.key, self.value, self.allowed)
 
 
-def _one_line(value: Any) -> str:
+def _one_line(value: object) -> str:
     """The value as a user would write it: a tuple as a list."""
     value = list(value) if isinstance(value, tuple) else value
     return " ".join(str(value).split())

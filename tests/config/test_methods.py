@@ -159,7 +159,7 @@ def test_describe(text: str, recipe: Recipe) -> None:
     [
         (
             {"name": "magnitude", "sparsity": 0.5, "scope": "block"},
-            "prune.m=None is not valid: must be a whole number from 2",
+            "prune.m=null is not valid: must be a whole number from 2",
         ),
         ({"name": "magnitude", "sparsity": 0.5, "m": 4}, "prune.m=4 is not valid: must be null for prune.scope=global"),
         (

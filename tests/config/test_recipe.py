@@ -97,7 +97,7 @@ def test_absent_groups_are_none() -> None:
             "prune.bits=4 is not valid: no such key: must be a field of magnitude",
         ),
         ({"name": "magnitude", "sparsity": "much"}, None, "prune.sparsity=much"),
-        ({"name": "magnitude"}, None, "prune.sparsity=None"),
+        ({"name": "magnitude"}, None, "prune.sparsity=null"),
         (
             {"name": "magnitude", "sparsity": 0.5, "scope": "layer"},
             None,
@@ -115,7 +115,7 @@ def test_absent_groups_are_none() -> None:
         ),
         ({"name": "magic"}, None, "prune.name=magic is not valid: must be one of none, magnitude"),
         ({"name": ["magnitude"]}, None, "prune.name=['magnitude']"),
-        ({"sparsity": 0.5}, None, "prune.name=None"),
+        ({"sparsity": 0.5}, None, "prune.name=null"),
         (
             {"name": "none", "sparsity": 0.5},
             None,

@@ -48,8 +48,8 @@ SLURM = [
     (["launcher.sbatch=['--comment=\"a b']"], 'launcher.sbatch=--comment="a b', "options as a shell reads them"),
     (["launcher.sbatch=--hold"], "launcher.sbatch=--hold", "a list"),
     (["launcher.setup={a: b}"], "launcher.setup={a: b}", "a list"),
-    (["launcher.setup=[{a: b}]"], "launcher.setup={'a': 'b'}", "text"),
-    (["launcher.sbatch=[[x]]"], "launcher.sbatch=['x']", "text"),
+    (["launcher.setup=[{a: b}]"], "launcher.setup[0]={'a': 'b'}", "text"),
+    (["launcher.sbatch=[[x]]"], "launcher.sbatch[0]=['x']", "text"),
 ]
 COMMANDS = [
     *([name, *wrong] for name in ("local", "slurm") for wrong in EITHER),

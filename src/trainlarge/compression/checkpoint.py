@@ -74,7 +74,7 @@ def find_checkpoint(config: CompressConfig, study: Study | None = None) -> Check
     if is_folder(text):
         folder = Path(text).expanduser().resolve()
         if config.data is None or config.task is None:
-            raise UserError("data", None, "the text that a Hugging Face folder is evaluated on, such as data=stdlib")
+            raise UserError("data", "null", "the text that a Hugging Face folder is evaluated on, such as data=stdlib")
         return Checkpoint(folder_digest(folder), folder, config.data, config.task)
     folder, trained = _train_cell(study or Study.named(config.study), text)
     return Checkpoint(text, folder, trained.data, trained.task, trained)

@@ -6,7 +6,6 @@ import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache, total_ordering
-from typing import Any
 
 from trainlarge.errors import UserError
 
@@ -57,7 +56,7 @@ class Budget:
         return hash((self.value, self.unit))
 
 
-def parse_budget(text: Any, key: str = "budget") -> Budget:
+def parse_budget(text: object, key: str = "budget") -> Budget:
     """Read ``"30 min"`` as ``Budget(1800.0, "s")``.
 
     Raises:
@@ -76,7 +75,7 @@ def _parsed(text: str, key: str) -> Budget:
     return Budget(value, scale[0])
 
 
-def _positive(digits: str, key: str, text: Any) -> float:
+def _positive(digits: str, key: str, text: str) -> float:
     try:
         value = float(digits)
     except ValueError:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields
-from typing import Any
 
 from trainlarge.config.group import Group, Plain, as_plain, groups_of
 from trainlarge.config.identity import field_names, once_per_class
@@ -96,6 +95,6 @@ def _keys_of_others(kind: type[ChosenGroup]) -> dict[str, tuple[str, Plain]]:
     return keys
 
 
-def default_of(item: Field[Any]) -> Plain:
+def default_of(item: Field[object]) -> Plain:
     """The default of a field that has one, as plain data."""
     return as_plain(item.default if item.default_factory is MISSING else item.default_factory())

@@ -106,9 +106,9 @@ def choices(kind: type) -> dict[str, tuple[str | None, ...]]:
     return allowed
 
 
-def one_of(allowed: tuple[str | None, ...]) -> str:
+def one_of(allowed: tuple[object, ...]) -> str:
     """Values as they are listed in an error: ``one of documents, grouped, null``."""
-    return f"one of {', '.join('null' if value is None else value for value in allowed)}"
+    return f"one of {', '.join('null' if value is None else str(value) for value in allowed)}"
 
 
 def as_plain(value: object) -> Plain:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 R = TypeVar("R")
 
@@ -45,7 +45,7 @@ def once_per_class(describe: Callable[[type], R]) -> Callable[[type], R]:
     return cast("Callable[[type], R]", cache(describe))
 
 
-def value_before(item: Field[Any]) -> object:
+def value_before(item: Field[object]) -> object:
     """The value that a field has in data from before it was added; ``NEVER`` where it has always been there."""
     return item.metadata.get("added_with", NEVER)
 
@@ -80,14 +80,14 @@ def _stand_ins(kind: type) -> dict[str, str]:
     return {item.name: item.metadata["stands_for"] for item in fields(kind) if "stands_for" in item.metadata}
 
 
-def without_added(instance: object) -> dict[str, Any]:
+def without_added(instance: object) -> dict[str, object]:
     """The fields of a dataclass instance, but those with the value that they had before they were added."""
     later = added_fields(type(instance))
     values = {name: getattr(instance, name) for name in field_names(type(instance))}
     return {name: value for name, value in values.items() if name not in later or value != later[name]}
 
 
-def identifying(instance: object) -> dict[str, Any]:
+def identifying(instance: object) -> dict[str, object]:
     """The fields of a dataclass instance that its id is made of."""
     kind = type(instance)
     hidden = names_not_identity(kind) | {path for digest, path in _stand_ins(kind).items() if getattr(instance, digest)}

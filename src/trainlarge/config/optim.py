@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from trainlarge.config.group import Group
 from trainlarge.config.identity import added_with
-from trainlarge.config.method import is_real
-from trainlarge.errors import UserError
 
 LrRule = Literal["inverse_sqrt_width", "inverse_width", "constant", "mup"]
 BatchRule = Literal["constant", "sqrt", "linear", "table"]
@@ -37,7 +35,7 @@ class OptimConfig(Group):
     """How the rate follows from the batch: ``constant``, ``sqrt``, ``linear``, or ``table`` (of ``batch_lr``)."""
     base_batch: int = field(default=2048, metadata=added_with(2048))
     """Batch at which ``lr`` holds, in tokens, for ``sqrt`` and ``linear``."""
-    batch_lr: tuple[Any, ...] = field(default=(), metadata=added_with(()))
+    batch_lr: tuple[tuple[int | float, int | float], ...] = field(default=(), metadata=added_with(()))
     """Pairs of a batch in tokens and the base rate that takes the place of ``lr`` there, for ``table``."""
     beta1: float = 0.9
     """Decay of the first moment."""
@@ -64,13 +62,7 @@ class OptimConfig(Group):
             self.require(name, getattr(self, name) >= 0, "0 or a positive number")
         for name in ("beta1", "beta2"):
             self.require(name, 0 <= getattr(self, name) < 1, "a number in [0, 1)")
-        for entry in self.batch_lr:
-            if not _is_pair(entry):
-                allowed = "pairs of a batch in tokens and its rate: [[2048, 3e-3], [8192, 6e-3]]"
-                raise UserError("optim.batch_lr", list(entry) if isinstance(entry, tuple) else entry, allowed)
+        is_table = all(part > 0 for pair in self.batch_lr for part in pair)
+        self.require("batch_lr", is_table, "pairs of a batch in tokens and its rate: [[2048, 3e-3], [8192, 6e-3]]")
         allowed = "a positive number, or null for that of the rule"
         self.require("peak_lr", self.peak_lr is None or self.peak_lr > 0, allowed)
-
-
-def _is_pair(entry: object) -> bool:
-    return isinstance(entry, tuple) and len(entry) == 2 and all(is_real(part) and part > 0 for part in entry)

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import field, fields, make_dataclass
 from functools import cache
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Optional, Union, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 
@@ -65,10 +65,13 @@ def _fields(kind: type) -> Iterator[tuple[str, Any, Any]]:
             yield item.name, Any if item.name in MAY_BE_LISTS else _hydra_type(hint), value
 
 
-def _hydra_type(hint: Any) -> Any:
-    origin, parts = get_origin(hint), get_args(hint)
+def _hydra_type(hint: object) -> object:
+    """The type as OmegaConf knows it: ``Any`` where it has none."""
+    origin, parts = get_origin(hint), [part for part in get_args(hint) if part is not NoneType]
     if origin in (Union, UnionType):
-        return _hydra_type(next(part for part in parts if part is not type(None))) | None
+        return Optional[_hydra_type(parts[0])] if len(parts) == 1 else Any  # noqa: UP045 - not written as a type
     if origin is tuple:
-        return list[_hydra_type(parts[0])]  # type: ignore[misc]
-    return str if origin is Literal else hint
+        return list[_hydra_type(parts[0])] if parts[-1] is Ellipsis else Any  # type: ignore[misc]
+    if origin is Literal:
+        return str
+    return hint if hint in (str, int, float, bool) else Any

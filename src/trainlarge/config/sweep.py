@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+from trainlarge.config.group import Plain
 
 
 @dataclass(frozen=True)
 class SweepConfig:
     """The cells of a sweep."""
 
-    blocks: tuple[Any, ...] = ()
+    blocks: tuple[Plain, ...] = ()
     """Each block maps keys (or groups) to values and stands for their product; the sweep is the union."""
     exclude: tuple[str, ...] = ()
     """Conditions such as ``arch.width == 64 and budget > "30 s"``; cells that meet one are left out."""

@@ -6,18 +6,15 @@ dataclass does not have is left out: a newer version may have written it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from enum import StrEnum
-from types import NoneType, UnionType
-from typing import Any, ForwardRef, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 from trainlarge.config.group import Plain
 from trainlarge.config.identity import once_per_class
+from trainlarge.config.readers import Reader, Readers, taken_as_they_are
 
 T = TypeVar("T")
-_Reader = Callable[[object, str], object]
-_SCALARS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
 
 
 class JsonTypeError(ValueError):
@@ -35,8 +32,7 @@ class JsonTypeError(ValueError):
 def read(kind: type[T], data: object, key: str = "") -> T:
     """The dataclass ``kind`` with the values of ``data``.
 
-    Field types may be text, numbers, true or false, null, ``Literal``, ``StrEnum``, other dataclasses, ``Plain``,
-    ``object``, and tuples, lists, mappings and unions of these.
+    Field types are those of ``Readers.of``.
 
     Args:
         kind: a dataclass.
@@ -65,10 +61,10 @@ def _plain(value: object) -> Plain:
 
 
 @once_per_class
-def _dataclass_reader(kind: type) -> _Reader:
+def _dataclass_reader(kind: type) -> Reader:
     hints = get_type_hints(kind)
     items = [item for item in fields(kind) if item.init]
-    readers = [(item.name, _taken_as_they_are(hints[item.name]), _reader(hints[item.name])) for item in items]
+    readers = [(item.name, taken_as_they_are(hints[item.name]), _READERS.of(hints[item.name])) for item in items]
     needed = [item.name for item in items if item.default is MISSING and item.default_factory is MISSING]
 
     def read_dataclass(data: object, key: str) -> object:
@@ -88,116 +84,4 @@ def _dataclass_reader(kind: type) -> _Reader:
     return read_dataclass
 
 
-def _taken_as_they_are(hint: Any) -> frozenset[type]:
-    """The scalar types of a hint: most values are of these, and asking takes less time than calling a reader."""
-    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    return frozenset(part for part in parts if part in _SCALARS)
-
-
-def _reader(hint: Any) -> _Reader:
-    origin, parts = get_origin(hint), get_args(hint)
-    if hint in (Any, object) or isinstance(hint, ForwardRef) or _is_plain(hint):
-        return lambda value, _key: value
-    if is_dataclass(hint):
-        return _dataclass_reader(cast(type, hint))
-    if origin is Literal:
-        return _one_of(parts)
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        return _member_of(hint)
-    if origin in (Union, UnionType):
-        return _union(parts)
-    if origin is tuple and parts[-1] is not Ellipsis:
-        return _fixed_tuple([_reader(part) for part in parts])
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return _mapping(_reader(parts[1]))
-    if isinstance(origin, type) and issubclass(origin, Sequence):
-        return _sequence(tuple if origin is tuple else list, _reader(parts[0]))
-    return _scalar(hint)
-
-
-def _is_plain(hint: Any) -> bool:
-    """Whether a type is ``Plain``: a union that refers to itself."""
-    return get_origin(hint) in (Union, UnionType) and any(
-        isinstance(inner, ForwardRef) for part in get_args(hint) for inner in get_args(part)
-    )
-
-
-def _scalar(kind: type) -> _Reader:
-    def read_scalar(value: object, key: str) -> object:
-        if type(value) is kind:
-            return value
-        if kind is float and type(value) is int:
-            return float(value)
-        raise JsonTypeError(key, value, _SCALARS[kind])
-
-    return read_scalar
-
-
-def _one_of(allowed: tuple[object, ...]) -> _Reader:
-    def read_choice(value: object, key: str) -> object:
-        if not isinstance(value, (str, int, float, bool, NoneType)) or value not in allowed:
-            raise JsonTypeError(key, value, f"one of {', '.join(map(str, allowed))}")
-        return value
-
-    return read_choice
-
-
-def _member_of(kind: type[StrEnum]) -> _Reader:
-    members = {member.value: member for member in kind}
-
-    def read_member(value: object, key: str) -> object:
-        if not isinstance(value, str) or value not in members:
-            raise JsonTypeError(key, value, f"one of {', '.join(members)}")
-        return members[value]
-
-    return read_member
-
-
-def _union(parts: tuple[Any, ...]) -> _Reader:
-    readers = [_reader(part) for part in parts if part is not NoneType]
-    allows_none = NoneType in parts
-
-    def read_union(value: object, key: str) -> object:
-        if value is None and allows_none:
-            return None
-        for reader in readers[:-1]:
-            try:
-                return reader(value, key)
-            except JsonTypeError:
-                continue
-        return readers[-1](value, key)
-
-    return read_union
-
-
-def _sequence(kind: type, reader: _Reader) -> _Reader:
-    def read_sequence(value: object, key: str) -> object:
-        if not isinstance(value, (list, tuple)):
-            raise JsonTypeError(key, value, "a list")
-        return kind(reader(item, f"{key}[{index}]") for index, item in enumerate(value))
-
-    return read_sequence
-
-
-def _fixed_tuple(readers: list[_Reader]) -> _Reader:
-    def read_tuple(value: object, key: str) -> object:
-        if not isinstance(value, (list, tuple)) or len(value) != len(readers):
-            raise JsonTypeError(key, value, f"a list of {len(readers)}")
-        return tuple(
-            reader(item, f"{key}[{index}]") for index, (reader, item) in enumerate(zip(readers, value, strict=True))
-        )
-
-    return read_tuple
-
-
-def _mapping(reader: _Reader) -> _Reader:
-    def read_mapping(value: object, key: str) -> object:
-        if not isinstance(value, Mapping):
-            raise JsonTypeError(key, value, "a mapping from keys to values")
-        return {str(name): reader(item, _child(key, str(name))) for name, item in value.items()}
-
-    return read_mapping
-
-
-def _child(key: str, name: str) -> str:
-    return f"{key}.{name}" if key else name
+_READERS = Readers(JsonTypeError, _dataclass_reader)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from trainlarge.config.group import Plain
+from trainlarge.config.group import Plain, as_plain
 from trainlarge.config.identity import added_with, without_added
 
 
@@ -42,4 +42,4 @@ class Implementation:
 
         A value that is the one of files older than its key is left out.
         """
-        return without_added(self)
+        return {name: as_plain(value) for name, value in without_added(self).items()}
