@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import cast
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -37,10 +37,10 @@ def masks_of(model: nn.Module) -> Iterator[Masks]:
     if not (isinstance(model, PreTrainedModel) and getattr(model.config, "is_encoder_decoder", False)):
         yield Masks(None)
         return
-    encoder: Any = model.get_encoder()
+    encoder = cast(nn.Module, model.get_encoder())
     masks = Masks(next(name for name, module in model.named_modules() if module is encoder))
 
-    def keep(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
+    def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Sequence[Tensor]) -> None:
         masks.encoded = output[0]
 
     hook = encoder.register_forward_hook(keep)

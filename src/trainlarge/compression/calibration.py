@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -84,8 +83,15 @@ class Calibration:
         """
         if rows not in self._ranges:
             ranges: dict[str, tuple[float, float]] = {}
+
+            def widen(name: str, inputs: Tensor) -> None:
+                if inputs.numel():
+                    lowest, highest = map(float, torch.aminmax(inputs))
+                    before = ranges.get(name, (lowest, highest))
+                    ranges[name] = (min(lowest, before[0]), max(highest, before[1]))
+
             layers = {name: layer for name, layer in self.model.named_modules() if isinstance(layer, nn.Linear)}
-            self._see(rows, layers, lambda name, inputs: _widen(ranges, name, inputs))
+            self._see(rows, layers, widen)
             self._ranges[rows] = ranges
         return self._ranges[rows]
 
@@ -110,7 +116,8 @@ class Calibration:
             for name, layer in layers.items():
                 hooks.callback(layer.register_forward_pre_hook(_seeing(name, see, masks)).remove)
             for batch in first_rows(self.batches(), rows):
-                _forward(self.model, batch, masks)
+                masks.batch, masks.encoded = placed(batch, self.model), None
+                forward(self.model, masks.batch)
 
 
 def first_rows(batches: Iterable[Batch], rows: int) -> Iterator[dict[str, Tensor]]:
@@ -163,30 +170,25 @@ def _linears(model: nn.Module, weights: Weights) -> dict[str, nn.Linear]:
 
 def _seeing(
     name: str, see: Callable[[str, Tensor], None], masks: Masks
-) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
     """A hook before the forward pass of a linear layer that hands on its inputs."""
 
-    def look(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def look(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         see(name, counted(inputs[0], masks.of(name, inputs[0])).float())
 
     return look
 
 
-def _widen(ranges: dict[str, tuple[float, float]], name: str, inputs: Tensor) -> None:
-    if inputs.numel():
-        lowest, highest = map(float, torch.aminmax(inputs))
-        before = ranges.get(name, (lowest, highest))
-        ranges[name] = (min(lowest, before[0]), max(highest, before[1]))
-
-
-def _forward(model: nn.Module, batch: dict[str, Tensor], masks: Masks) -> None:
+def placed(batch: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """A batch on the device of a model."""
     device = next(model.parameters()).device
-    placed = {key: tensor.to(device) for key, tensor in batch.items()}
-    masks.batch, masks.encoded = placed, None
-    if "" in placed:
-        model(placed[""])
-    else:
-        model(**placed)
+    return {key: tensor.to(device) for key, tensor in batch.items()}
+
+
+def forward(model: nn.Module, batch: Mapping[str, Tensor]) -> object:
+    """What a model gives for keyword arguments on its device, or for one tensor with the key ``""``."""
+    output: object = model(batch[""]) if "" in batch else model(**batch)
+    return output
 
 
 @contextmanager

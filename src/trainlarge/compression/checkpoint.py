@@ -7,11 +7,11 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from trainlarge.config.data import DataConfig
 from trainlarge.config.schema import CompressConfig, TrainConfig
 from trainlarge.config.task import TaskConfig
+from trainlarge.config.typed_json import read
 from trainlarge.errors import UserError
 from trainlarge.models.foreign import counts_from_padding
 from trainlarge.sweep.cell import ID_PATTERN
@@ -59,6 +59,25 @@ class Checkpoint:
     def is_cell(self) -> bool:
         """Whether it comes from a train cell."""
         return self.trained is not None
+
+
+@dataclass(frozen=True)
+class _ModelConfig:
+    """What is read of the ``config.json`` of a Hugging Face folder."""
+
+    model_type: str | None = None
+    pad_token_id: int | None = None
+    max_position_embeddings: int | None = None
+    transformers_weights: str | None = None
+    """File of the weights, where it is not called as usual."""
+
+
+@dataclass(frozen=True)
+class _WeightIndex:
+    """The index of weights that are divided between files."""
+
+    weight_map: dict[str, str]
+    """Tensor -> file."""
 
 
 def find_checkpoint(config: CompressConfig, study: Study | None = None) -> Checkpoint:
@@ -133,26 +152,23 @@ def weight_files(folder: Path) -> list[Path]:
     if not first.name.endswith(INDEX_SUFFIX):
         return [first]
     try:
-        names = sorted(set(json.loads(first.read_text(encoding="utf-8"))["weight_map"].values()))
-        shards = [_weight_file(folder, name) for name in names]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise _not_whole(folder, f"{first.name} that can be read ({type(error).__name__})") from error
+        index = read(_WeightIndex, json.loads(first.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise _not_whole(folder, f"{first.name} that can be read ({error})") from error
     # The order of before the index was part of the digest.
-    return [*shards, first]
+    return [*(_weight_file(folder, name) for name in sorted(set(index.weight_map.values()))), first]
 
 
 def _first_weight_file(folder: Path) -> Path:
     """By the rules of ``from_pretrained(..., use_safetensors=True)``."""
-    if name := _config(folder).get("transformers_weights"):
+    if name := _config(folder).transformers_weights:
         return _weight_file(folder, name)
     names = (WEIGHTS, f"{WEIGHTS}.index.json")
     return _weight_file(folder, next((name for name in names if (folder / name).is_file()), WEIGHTS))
 
 
-def _weight_file(folder: Path, name: Any) -> Path:
-    path = PurePosixPath(str(name))
+def _weight_file(folder: Path, name: str) -> Path:
+    path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.name.endswith((".safetensors", INDEX_SUFFIX)):
         raise _not_whole(folder, f"weights in *.safetensors inside of it, and not in {name}")
     if not (folder / path).is_file():
@@ -178,18 +194,20 @@ def check_positions(folder: Path, sequence_length: int) -> None:
         UserError: on ``data.sequence_length``.
     """
     config = _config(folder)
-    first = (config.get("pad_token_id") or 0) + 1 if counts_from_padding(config.get("model_type")) else 0
-    positions = config.get("max_position_embeddings", sequence_length + first) - first
+    if config.max_position_embeddings is None:
+        return
+    first = (config.pad_token_id or 0) + 1 if counts_from_padding(config.model_type) else 0
+    positions = config.max_position_embeddings - first
     if not 1 <= sequence_length <= positions:
         allowed = f"1 to {positions}, the positions that the model of {folder} knows"
         raise UserError("data.sequence_length", sequence_length, allowed)
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _config(folder: Path) -> _ModelConfig:
     try:
-        return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise _not_whole(folder, f"config.json that can be read ({type(error).__name__})") from error
+        return read(_ModelConfig, json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise _not_whole(folder, f"config.json that can be read ({error})") from error
 
 
 @lru_cache(maxsize=4096)

@@ -9,12 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from trainlarge.compression.attention_masks import counted
-from trainlarge.compression.calibration import Calibration, evaluating, first_rows
+from trainlarge.compression.calibration import Calibration, evaluating, first_rows, forward, placed
 from trainlarge.compression.model_tensors import load_weights
 from trainlarge.errors import UserError
-
-IGNORED = -100
-"""Label of a position that is not to be predicted."""
+from trainlarge.tasks.packed_text import IGNORED
 
 Divergence = Callable[[str, Tensor], float]
 """(name of a matrix, what takes its place) -> mean KL(p || p') in nats over the positions that count."""
@@ -46,7 +44,7 @@ def measuring_divergence(calibration: Calibration, rows: int, tensors: Mapping[s
                 """Mean over positions of KL(before || after), in nats, with ``tensor`` in the place of ``name``."""
                 entries[name].copy_(tensor)
                 after = (_logits(model, batch) for batch in batches)
-                sums = [_divergence(*pair) for pair in zip(before, after, strict=True)]
+                sums = [_sum_of_divergences(*pair) for pair in zip(before, after, strict=True)]
                 entries[name].copy_(tensors[name])
                 return sum(sums) / max(1, sum(map(len, before)))
 
@@ -55,7 +53,7 @@ def measuring_divergence(calibration: Calibration, rows: int, tensors: Mapping[s
         load_weights(model, calibration.weights.tensors)
 
 
-def _divergence(before: Tensor, after: Tensor) -> float:
+def _sum_of_divergences(before: Tensor, after: Tensor) -> float:
     """The sum over positions of KL(p || p') of logits; in float64, because it may be far smaller than a logit."""
     log_before, log_after = (logits.double().log_softmax(-1) for logits in (before, after))
     return float(nn.functional.kl_div(log_after, log_before, reduction="sum", log_target=True))
@@ -63,10 +61,8 @@ def _divergence(before: Tensor, after: Tensor) -> float:
 
 def _logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     """float32 [positions, entries], at the positions with a label, or at all where the attention mask is 1."""
-    device = next(model.parameters()).device
-    inputs = {key: tensor.to(device) for key, tensor in batch.items()}
-    output = model(inputs[""]) if "" in inputs else model(**inputs)
-    logits = getattr(output, "logits", None)
+    inputs = placed(batch, model)
+    logits = getattr(forward(model, inputs), "logits", None)
     if logits is None:
         raise UserError("quantize.sensitivity", "model", "layer for a model without logits")
     mask = inputs.get("decoder_attention_mask", inputs.get("attention_mask"))

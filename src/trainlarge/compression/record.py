@@ -11,7 +11,6 @@ from typing import TypedDict
 from torch import Tensor
 
 from trainlarge.compression.compressed import Compressed
-from trainlarge.compression.layout.shapes import Structure
 from trainlarge.compression.layout.tokens import removed_share
 from trainlarge.compression.loaded_checkpoint import LoadedCheckpoint
 from trainlarge.compression.stored.sizes import Sizes
@@ -95,6 +94,10 @@ def compress_record(
     """
     cell, compressed = result.cell, result.compressed
     structure, recovery = compressed.left.structure, compressed.training or NO_TRAINING
+    left = structure.to_json()
+    if structure.tokens is not None:
+        # The vocabulary as its size.
+        left["tokens"] = len(structure.tokens.kept)
     whole, body = zstd_bytes(job.folder(cell.id).packed, compressed.left.embeddings)
     return CompressRecord(
         schema=RECORD_SCHEMAS["compress"],
@@ -103,7 +106,7 @@ def compress_record(
         study=job.study.name,
         parent=checkpoint.parent.id,
         **_recipe(compressed.recipe),
-        structure=_left(structure),
+        structure=left,
         unknown_share=removed_share(checkpoint.evaluation_set.tokens, structure.tokens),
         scores=result.evaluation.metrics,
         **_losses(checkpoint, result.evaluation),
@@ -182,12 +185,6 @@ def _origin(job: RunningJob, checkpoint: LoadedCheckpoint, result: RecipeResult,
         "environment": Environment.from_json({**computed, **sharing, "software": {**software()}}),
         "provenance": Provenance(**origin(job.command), started=result.started, ended=time.time()),
     }
-
-
-def _left(structure: Structure) -> dict[str, Plain]:
-    """What is left of the shapes: the vocabulary as its size."""
-    left = structure.to_json()
-    return left if structure.tokens is None else {**left, "tokens": len(structure.tokens.kept)}
 
 
 def _embedding_bits(quantize: Method | None) -> float:

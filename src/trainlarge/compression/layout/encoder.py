@@ -68,14 +68,14 @@ LAYOUTS = tuple(dict.fromkeys([*(family.layout for family in FAMILIES.values()),
 
 def find_encoder(model: nn.Module) -> Encoder | None:
     """The layers of a model: its one list of layers whose names are known; None where there is none, or several."""
-    found = [
+    encoders = [
         _encoder(name, module, layout)
         for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module)
         for layout in LAYOUTS
         if all(_fits(layout, layer) for layer in module)
     ]
-    return found[0] if len(found) == 1 else None
+    return encoders[0] if len(encoders) == 1 else None
 
 
 def _fits(layout: LayerLayout, layer: nn.Module) -> bool:
@@ -110,16 +110,12 @@ def _has_no_others(attention: nn.Module, layout: LayerLayout) -> bool:
 
 
 def _encoder(name: str, layers: nn.ModuleList, layout: LayerLayout) -> Encoder:
-    named = [(f"{name}.{index}", layer) for index, layer in enumerate(layers)]
-    return Encoder(
-        name,
-        heads=tuple(_block(own, layer, layout.heads, _head_width(layer, layout)) for own, layer in named),
-        neurons=tuple(_block(own, layer, layout.neurons, 1) for own, layer in named),
-    )
-
-
-def _head_width(layer: nn.Module, layout: LayerLayout) -> int:
-    return int(getattr(layer.get_submodule(layout.attention), layout.head_width))
+    heads, neurons = [], []
+    for index, layer in enumerate(layers):
+        width = int(getattr(layer.get_submodule(layout.attention), layout.head_width))
+        heads.append(_block(f"{name}.{index}", layer, layout.heads, width))
+        neurons.append(_block(f"{name}.{index}", layer, layout.neurons, 1))
+    return Encoder(name, tuple(heads), tuple(neurons))
 
 
 def _block(name: str, layer: nn.Module, units: UnitLayout, width: int) -> Block:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from trainlarge.compression.layout.encoder import Block, Encoder, find_encoder
 from trainlarge.compression.layout.shapes import Structure, Tokens
@@ -21,12 +22,12 @@ SPECIAL_IDS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", 
 
 def skeleton_of(model: nn.Module) -> nn.Module:
     """A copy of the modules with parameters that have no values (torch's meta device) and buffers on the CPU."""
-    empty: dict[int, Any] = {
+    empty: dict[int, object] = {
         id(parameter): nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
         for parameter in model.parameters()
     }
     buffers = {id(buffer): buffer.detach().to("cpu", copy=True) for buffer in model.buffers()}
-    return copy.deepcopy(model, empty | buffers)
+    return copy.deepcopy(model, {**empty, **buffers})
 
 
 def filled(skeleton: nn.Module, structure: Structure, tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -71,15 +72,19 @@ def _encoder(model: nn.Module) -> Encoder:
     return encoder
 
 
-def _keep_layers(model: Any, kept: tuple[int, ...]) -> None:
+def _keep_layers(model: nn.Module, kept: tuple[int, ...]) -> None:
     encoder = _encoder(model)
     if kept[-1] >= encoder.depth:
         raise UserError("packed.structure", f"layer {kept[-1]}", f"of a model with more than {encoder.depth} layers")
     owner, leaf = _owner(model, encoder.layers)
     layers = getattr(owner, leaf)
-    setattr(owner, leaf, nn.ModuleList(layers[index] for index in kept))
-    for place, layer in enumerate(getattr(owner, leaf)):
-        _renumber(layer, place)
+    left = nn.ModuleList(layers[index] for index in kept)
+    setattr(owner, leaf, left)
+    for place, layer in enumerate(left):
+        for module in layer.modules():
+            # A decoder finds the keys and values that it has cached by the number of the layer.
+            if hasattr(module, "layer_idx"):
+                vars(module)["layer_idx"] = place
     config = getattr(model, "config", None)
     if config is not None:
         types = getattr(config, "layer_types", None)
@@ -88,20 +93,13 @@ def _keep_layers(model: Any, kept: tuple[int, ...]) -> None:
             config.layer_types = [types[index] for index in kept]
 
 
-def _renumber(layer: nn.Module, place: int) -> None:
-    """A decoder finds the keys and values that it has cached by the number of the layer."""
-    for module in layer.modules():
-        if hasattr(module, "layer_idx"):
-            vars(module)["layer_idx"] = place
-
-
 def _resize_blocks(model: nn.Module, blocks: tuple[Block, ...], counts: list[int]) -> None:
     if len(blocks) != len(counts):
         raise UserError("packed.structure", f"{len(counts)} layers", f"of a model with {len(blocks)} layers")
     for block, count in zip(blocks, counts, strict=True):
         for name in block.inputs:
-            _resize(model.get_submodule(name), rows=block.parts * count * block.width)
-        _resize(model.get_submodule(block.output), columns=count * block.width)
+            _resize(cast(nn.Linear, model.get_submodule(name)), rows=block.parts * count * block.width)
+        _resize(cast(nn.Linear, model.get_submodule(block.output)), columns=count * block.width)
         _set_head_counts(model.get_submodule(block.inputs[0].rpartition(".")[0]), count, block.width)
 
 
@@ -112,14 +110,14 @@ def _set_head_counts(owner: nn.Module, count: int, width: int) -> None:
             setattr(owner, attribute, value)
 
 
-def _resize(layer: Any, rows: int | None = None, columns: int | None = None) -> None:
+def _resize(layer: nn.Linear, rows: int | None = None, columns: int | None = None) -> None:
     layer.out_features, layer.in_features = rows or layer.out_features, columns or layer.in_features
     layer.weight = _empty(layer.weight, layer.out_features, layer.in_features)
     if layer.bias is not None and rows:
         layer.bias = _empty(layer.bias, rows)
 
 
-def _keep_tokens(model: Any, tokens: Tokens) -> None:
+def _keep_tokens(model: nn.Module, tokens: Tokens) -> None:
     tables = find_tables(model)
     if tables is None or tables.size != tokens.size:
         raise UserError("packed.structure", f"{tokens.size} tokens", "of a model with that many tokens")
@@ -129,17 +127,18 @@ def _keep_tokens(model: Any, tokens: Tokens) -> None:
     for name in (f"{tables.embedding}.weight", *outputs, *tables.vectors):
         old, (owner, leaf) = entries[name], _owner(model, name)
         setattr(owner, leaf, smaller.setdefault(id(old), _empty(old, len(tokens.kept), *old.shape[1:])))
-    embedding: Any = model.get_submodule(tables.embedding)
+    embedding = cast(nn.Embedding, model.get_submodule(tables.embedding))
     embedding.num_embeddings = len(tokens.kept)
     if tables.padding is not None:
         embedding.padding_idx = tokens.kept.index(tables.padding)
     if tables.output:
-        model.get_submodule(tables.output).out_features = len(tokens.kept)
+        cast(nn.Linear, model.get_submodule(tables.output)).out_features = len(tokens.kept)
     model.register_buffer("kept_tokens", torch.tensor(tokens.kept), persistent=False)
-    _renumber_config(model.config, tokens)
+    # Only models of transformers have tables.
+    _renumber_config(cast(PreTrainedModel, model).config, tokens)
 
 
-def _renumber_config(config: Any, tokens: Tokens) -> None:
+def _renumber_config(config: PreTrainedConfig, tokens: Tokens) -> None:
     places = {token: place for place, token in enumerate(tokens.kept)}
     config.vocab_size = len(tokens.kept)
     for key in SPECIAL_IDS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -37,10 +36,19 @@ def find_tables(model: nn.Module) -> Tables | None:
 
     None, too, for one with several token embeddings, as an encoder-decoder has, even where they share their weights.
     """
-    embedding: Any = _input_embeddings(model)
-    if not isinstance(embedding, nn.Embedding) or _count_sharing(model, embedding) > 1:
+    if not isinstance(model, PreTrainedModel):
         return None
-    output = cast(Any, model).get_output_embeddings()
+    try:
+        embedding = model.get_input_embeddings()
+    except NotImplementedError:
+        # The library's way to say that it has none, as for models of images.
+        return None
+    if not isinstance(embedding, nn.Embedding):
+        return None
+    modules = [module for _, module in model.named_modules(remove_duplicate=False)]
+    if sum(isinstance(module, nn.Embedding) and module.weight is embedding.weight for module in modules) > 1:
+        return None
+    output: object = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     names = {id(module): name for name, module in model.named_modules()}
     output_name = names[id(output)] if isinstance(output, nn.Linear) else None
     return Tables(
@@ -51,22 +59,6 @@ def find_tables(model: nn.Module) -> Tables | None:
         padding=embedding.padding_idx,
         is_padding_fixed=_is_padding_fixed(model, embedding),
     )
-
-
-def _input_embeddings(model: nn.Module) -> nn.Module | None:
-    if not isinstance(model, PreTrainedModel):
-        return None
-    try:
-        return model.get_input_embeddings()
-    except NotImplementedError:
-        # The library's way to say that it has none, as for models of images.
-        return None
-
-
-def _count_sharing(model: nn.Module, embedding: nn.Embedding) -> int:
-    """How many embeddings of a model share the weights of this one."""
-    modules = (module for _, module in model.named_modules(remove_duplicate=False))
-    return sum(isinstance(module, nn.Embedding) and module.weight is embedding.weight for module in modules)
 
 
 def _is_padding_fixed(model: nn.Module, embedding: nn.Embedding) -> bool:

@@ -38,8 +38,11 @@ def find_values(values: Tensor, method: KMeans) -> Tensor:
     """
     ordered = torch.from_numpy(np.sort(values.numpy(), axis=1))
     sums = torch.cat([torch.zeros((len(ordered), 1), dtype=torch.float64), ordered.double().cumsum(1)], dim=1)
-    book = _evenly_spaced(ordered[:, :1].double(), ordered[:, -1:].double(), 2**method.bits)
-    fixed = _nearest_to_zero(book) & (values == 0).any(1, keepdim=True)
+    count, lowest, highest = 2**method.bits, ordered[:, :1].double(), ordered[:, -1:].double()
+    # The middles of equal parts of the range.
+    book: Tensor = lowest + (highest - lowest) * (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    is_nearest_to_zero = torch.zeros_like(book, dtype=torch.bool).scatter_(1, book.abs().argmin(1, keepdim=True), True)
+    fixed = is_nearest_to_zero & (values == 0).any(1, keepdim=True)
     book.masked_fill_(fixed, 0.0)
     for _ in range(method.iterations):
         moved = _moved(book, ordered, sums).masked_fill_(fixed, 0.0)
@@ -47,16 +50,6 @@ def find_values(values: Tensor, method: KMeans) -> Tensor:
             break
         book = moved
     return book
-
-
-def _evenly_spaced(lowest: Tensor, highest: Tensor, count: int) -> Tensor:
-    """The middles of ``count`` equal parts of the range: [rows, count]."""
-    return lowest + (highest - lowest) * (torch.arange(count, dtype=torch.float64) + 0.5) / count
-
-
-def _nearest_to_zero(book: Tensor) -> Tensor:
-    """bool [rows, k]: the one value of each row that is nearest to 0."""
-    return torch.zeros_like(book, dtype=torch.bool).scatter_(1, book.abs().argmin(1, keepdim=True), True)
 
 
 def _moved(book: Tensor, ordered: Tensor, sums: Tensor) -> Tensor:

@@ -24,6 +24,10 @@ _PIECE = 1 << 20
 """Weights that are processed at a time."""
 
 
+Floats = NDArray[np.floating]
+"""[n] magnitudes in float32 or float64."""
+
+
 @dataclass(frozen=True)
 class Cut:
     """Where the ranking of a group of weights by (magnitude, position) is cut: weights before it become zero."""
@@ -34,9 +38,13 @@ class Cut:
     ties: int
     """How many weights of exactly this magnitude are before the cut, too: the first ones by position."""
 
+    @classmethod
+    def of(cls, ordered: Floats, count: int) -> Cut:
+        """The cut before which ``count`` of the sorted magnitudes lie."""
+        threshold = ordered[count - 1]
+        return cls(threshold=float(threshold), ties=count - int(np.searchsorted(ordered, threshold)))
 
-Floats = NDArray[np.floating]
-"""[n] magnitudes in float32 or float64."""
+
 Cuts = dict[float, list[Cut]]
 """Sparsity -> the cut of each group."""
 
@@ -46,7 +54,11 @@ def magnitude(method: Magnitude, tensors: Mapping[str, Tensor], shared: Shared) 
     """Zero round(sparsity * n) weights of smallest magnitude among the n of each group."""
     if method.scope in ("row", "block"):
         return {name: _pruned_rows(name, tensor, method) for name, tensor in tensors.items()}
-    groups = _groups(method, tensors)
+    if method.scope == "global":
+        # Not copied into a dictionary: each tensor is made when it is used, and none is kept.
+        groups = [tensors] if tensors else []
+    else:
+        groups = [{name: tensor} for name, tensor in tensors.items()]
     cuts = shared.once(method.without("sparsity"), lambda: _cuts(groups, _sparsities(method, shared)))
     return {
         name: pruned
@@ -64,10 +76,14 @@ def find_cuts(tensors: Collection[Tensor], sparsities: Iterable[float]) -> list[
     total = sum(tensor.numel() for tensor in tensors)
     counts = [round(sparsity * total) for sparsity in sparsities]
     dtype = _comparable(tensors)
-    ends = _histogram(_pieces(tensors, dtype)).cumsum()
+    histogram = np.zeros(_LEADING, dtype=np.int64)
+    for piece in _pieces(tensors, dtype):
+        histogram += np.bincount(_leading(piece), minlength=_LEADING)
+    ends = histogram.cumsum()
     bins = {count: int(np.searchsorted(ends, count)) for count in counts if count}
     ordered = _sorted_bins(_pieces(tensors, dtype), sorted(set(bins.values())))
-    cuts = {count: _cut(ordered[number], count - _before(ends, number)) for count, number in bins.items()}
+    before = {number: int(ends[number - 1]) if number else 0 for number in ordered}
+    cuts = {count: Cut.of(ordered[number], count - before[number]) for count, number in bins.items()}
     return [cuts.get(count, Cut(0.0, 0)) for count in counts]
 
 
@@ -90,13 +106,6 @@ def _pruned_rows(name: str, tensor: Tensor, method: Magnitude) -> Dense:
     return zero_in_rows(name, tensor, scores, method.sparsity, method.m)
 
 
-def _groups(method: Magnitude, tensors: Mapping[str, Tensor]) -> list[Mapping[str, Tensor]]:
-    if method.scope == "global":
-        # Not copied into a dictionary: each tensor is made when it is used, and none is kept.
-        return [tensors] if tensors else []
-    return [{name: tensor} for name, tensor in tensors.items()]
-
-
 def _sparsities(method: Magnitude, shared: Shared) -> list[float]:
     """The sparsities of all methods of the grid that differ from ``method`` in nothing else."""
     others = (other for other in shared.methods if isinstance(other, Magnitude))
@@ -116,14 +125,6 @@ def _pieces(tensors: Iterable[Tensor], dtype: torch.dtype) -> Iterator[Floats]:
             yield piece.to(dtype).abs().numpy()
 
 
-def _histogram(pieces: Iterable[Floats]) -> NDArray[np.int64]:
-    """int64 [_LEADING]: how many magnitudes begin with each value of the leading bits."""
-    counts = np.zeros(_LEADING, dtype=np.int64)
-    for piece in pieces:
-        counts += np.bincount(_leading(piece), minlength=_LEADING)
-    return counts
-
-
 def _leading(magnitudes: Floats) -> NDArray[np.signedinteger]:
     """The 16 leading bits of each: bits of numbers that are not negative are ordered as the numbers are."""
     bits = 8 * magnitudes.itemsize
@@ -137,17 +138,6 @@ def _sorted_bins(pieces: Iterable[Floats], bins: Sequence[int]) -> dict[int, Flo
     wanted = np.sort(np.concatenate([piece[is_wanted[_leading(piece)]] for piece in pieces]))
     edges = np.searchsorted(_leading(wanted), [*bins, _LEADING])
     return {number: wanted[begin:end] for number, (begin, end) in zip(bins, pairwise(edges), strict=True)}
-
-
-def _before(ends: NDArray[np.int64], number: int) -> int:
-    """Weights in the bins before one."""
-    return int(ends[number - 1]) if number else 0
-
-
-def _cut(ordered: Floats, count: int) -> Cut:
-    """The cut before which ``count`` of the sorted magnitudes lie."""
-    threshold = ordered[count - 1]
-    return Cut(threshold=float(threshold), ties=count - int(np.searchsorted(ordered, threshold)))
 
 
 def _comparable(tensors: Iterable[Tensor]) -> torch.dtype:

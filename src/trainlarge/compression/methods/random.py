@@ -21,9 +21,8 @@ def random(method: Random, tensors: Mapping[str, Tensor], _shared: Shared) -> di
     # Not the seed itself: weights that were drawn from it would decide which of them are pruned.
     digest = hashlib.sha256(f"random pruning {method.seed}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-    return {name: _pruned(tensor, method.sparsity, generator) for name, tensor in tensors.items()}
-
-
-def _pruned(tensor: Tensor, sparsity: float, generator: torch.Generator) -> Dense:
-    scores = torch.rand((1, tensor.numel()), generator=generator)
-    return Dense.pruned(tensor, smallest(scores, round(sparsity * tensor.numel())))
+    stored: dict[str, StoredTensor] = {}
+    for name, tensor in tensors.items():
+        scores = torch.rand((1, tensor.numel()), generator=generator)
+        stored[name] = Dense.pruned(tensor, smallest(scores, round(method.sparsity * tensor.numel())))
+    return stored

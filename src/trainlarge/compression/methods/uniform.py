@@ -105,16 +105,12 @@ def _least_error_range(values: Tensor, method: Uniform) -> tuple[Tensor, Tensor]
     best = torch.full_like(whole[0], torch.inf)
     share = torch.ones_like(best)
     for candidate in SHARES:
-        error = _squared_error(values, *_of_range(candidate * whole[0], candidate * whole[1], method), method)
+        scale, zero_point = _of_range(candidate * whole[0], candidate * whole[1], method)
+        rounded = codes_of(values, scale, zero_point, largest_code(method)).sub_(zero_point).mul_(scale)
+        error = rounded.sub_(values).square_().sum(1, keepdim=True, dtype=torch.float64)
         share.masked_fill_(error < best, candidate)
         best = torch.minimum(best, error)
     return share * whole[0], share * whole[1]
-
-
-def _squared_error(values: Tensor, scale: Tensor, zero_point: Tensor, method: Uniform) -> Tensor:
-    """float64 [n, 1]: the sum over each group."""
-    rounded = codes_of(values, scale, zero_point, largest_code(method)).sub_(zero_point).mul_(scale)
-    return rounded.sub_(values).square_().sum(1, keepdim=True, dtype=torch.float64)
 
 
 _RANGES: dict[str, Callable[[Tensor, Uniform], tuple[Tensor, Tensor]]] = {

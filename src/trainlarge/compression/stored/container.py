@@ -137,8 +137,11 @@ def _header(body: Mapping[str, object], layout: Mapping[str, TensorSpec], checks
     metadata = {"format": str(FORMAT), "checksum": checksum, "packed": _json(body)}
     entries: dict[str, object] = {"__metadata__": metadata}
     for name, begin in _offsets(layout).items():
-        span = [begin, begin + layout[name].bytes]
-        entries[name] = {"dtype": _dtype_name(layout[name]), "shape": layout[name].shape, "data_offsets": span}
+        spec = layout[name]
+        if spec.dtype not in DTYPES:
+            raise UserError("weights.dtype", spec.dtype, f"one of {', '.join(map(str, DTYPES))}")
+        span = [begin, begin + spec.bytes]
+        entries[name] = {"dtype": DTYPES[spec.dtype], "shape": spec.shape, "data_offsets": span}
     text = _json(entries).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
@@ -149,12 +152,6 @@ def _offsets(layout: Mapping[str, TensorSpec]) -> dict[str, int]:
     names = sorted(layout, key=lambda name: -layout[name].dtype.itemsize)
     ends = accumulate(layout[name].bytes for name in names)
     return {name: end - layout[name].bytes for name, end in zip(names, ends, strict=True)}
-
-
-def _dtype_name(spec: TensorSpec) -> str:
-    if spec.dtype not in DTYPES:
-        raise UserError("weights.dtype", spec.dtype, f"one of {', '.join(map(str, DTYPES))}")
-    return DTYPES[spec.dtype]
 
 
 def _json(data: object) -> str:

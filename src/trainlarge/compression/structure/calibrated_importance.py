@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trainlarge.compression.attention_masks import counted
-from trainlarge.compression.calibration import Calibration, first_rows
+from trainlarge.compression.calibration import Calibration, first_rows, forward, placed
 from trainlarge.compression.layout.encoder import Block, Encoder
 from trainlarge.compression.registry import Shared
 from trainlarge.compression.weights import Weights
 from trainlarge.config.structure import Layers, Units
 from trainlarge.errors import UserError
+from trainlarge.tasks.packed_text import IGNORED
 
 
 def gate_importance(method: Units, weights: Weights, shared: Shared, blocks: tuple[Block, ...]) -> list[Tensor]:
@@ -51,7 +51,7 @@ def layer_similarity(method: Layers, weights: Weights, encoder: Encoder, shared:
         for batch in first_rows(calibration.batches(), method.calibration_rows):
             current.clear()
             current.update((key, value) for key, value in batch.items() if key != "labels")
-            _forward(model, current)
+            forward(model, placed(current, model))
     return sums / max(tokens[0], 1)
 
 
@@ -61,10 +61,10 @@ def _model(weights: Weights, calibration: Calibration) -> Iterator[nn.Module]:
     yield weights.model().to(next(calibration.model.parameters()).device)
 
 
-def _gated(block: Block, gates: dict[str, Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], Any]:
+def _gated(block: Block, gates: dict[str, Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
     """A hook that multiplies each unit's channels by its gate; each row of the batch has its own gate."""
 
-    def multiply(_module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    def multiply(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden = inputs[0]
         gate = torch.ones(len(hidden), block.units, device=hidden.device, requires_grad=True)
         gates[block.output] = gate
@@ -81,17 +81,23 @@ def _gate_gradients(
     if "labels" not in batch:
         raise UserError("calibration", "inputs alone", "batches with labels, where importance is by gradient")
     inputs = {key: tensor for key, tensor in batch.items() if key != "labels"}
-    logits = _forward(model, inputs).logits
+    logits = getattr(forward(model, placed(inputs, model)), "logits", None)
+    if logits is None:
+        raise UserError("structure.importance", "gradient", "weight for a model without logits")
     labels = batch["labels"].to(logits.device)
     losses = nn.functional.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), reduction="none")
-    counted = (labels != -100).sum(-1).clamp(min=1)
-    by_row = losses.view(len(labels), -1).sum(1) / counted.view(len(labels), -1).sum(1)
+    predictions = (labels != IGNORED).sum(-1).clamp(min=1)
+    by_row = losses.view(len(labels), -1).sum(1) / predictions.view(len(labels), -1).sum(1)
     gradients = torch.autograd.grad(by_row.sum(), [gates[block.output] for block in blocks])
     return [gradient.abs().sum(0).double().cpu() for gradient in gradients]
 
 
-def _compared(index: int, sums: Tensor, tokens: list[int], current: dict[str, Tensor]) -> Callable[..., None]:
-    def compare(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+def _compared(
+    index: int, sums: Tensor, tokens: list[int], current: dict[str, Tensor]
+) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor | tuple[Tensor, ...]], None]:
+    """A hook that adds the cosines between input and output of layer ``index`` over the tokens that count."""
+
+    def compare(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
         mask = current.get("attention_mask")
         before = counted(inputs[0], mask).double()
         after = counted(output[0] if isinstance(output, tuple) else output, mask).double()
@@ -100,9 +106,3 @@ def _compared(index: int, sums: Tensor, tokens: list[int], current: dict[str, Te
         tokens[0] += similar.numel() if index == 0 else 0
 
     return compare
-
-
-def _forward(model: nn.Module, inputs: dict[str, Tensor]) -> Any:
-    device = next(model.parameters()).device
-    placed = {key: tensor.to(device) for key, tensor in inputs.items()}
-    return model(placed[""]) if "" in placed else model(**placed)

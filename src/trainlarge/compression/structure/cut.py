@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -67,9 +67,11 @@ def keep_layers(weights: Weights, kept: list[int]) -> Weights:
         place = places.get(int(match[1]))
         return None if place is None else f"{encoder.layers}.{place}.{name[match.end() :]}"
 
-    heads, neurons = (
-        [_renamed(blocks[index], renamed) for index in kept] for blocks in (encoder.heads, encoder.neurons)
-    )
+    def moved(block: Block) -> Block:
+        inputs = tuple(renamed(name) or name for name in block.inputs)
+        return replace(block, inputs=inputs, output=renamed(block.output) or block.output)
+
+    heads, neurons = ([moved(blocks[index]) for index in kept] for blocks in (encoder.heads, encoder.neurons))
     modules = {name: renamed(name) for name in weights.structure.ranks}
     stays = {name: new for name, new in modules.items() if new is not None}
     return replace(
@@ -131,8 +133,3 @@ def _cut(weights: Weights, cuts: Mapping[str, tuple[int, Tensor]]) -> Weights:
     }
     origins = {name: weights.origin(name).cut(*cut, tuple(weights.tensors[name].shape)) for name, cut in cuts.items()}
     return replace(weights, tensors=tensors, origins={**weights.origins, **origins})
-
-
-def _renamed(block: Block, renamed: Callable[[str], str | None]) -> Block:
-    names = tuple(renamed(name) or name for name in block.inputs)
-    return replace(block, inputs=names, output=renamed(block.output) or block.output)

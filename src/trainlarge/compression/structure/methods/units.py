@@ -30,16 +30,14 @@ def neurons(method: Neurons, weights: Weights, shared: Shared) -> Weights:
 
 def _kept(kind: Kind, method: Units, weights: Weights, shared: Shared) -> Weights:
     blocks: tuple[Block, ...] = getattr(encoder_of(weights, f"structure.name={kind}"), kind)
-    importance = shared.once(
-        (kind, method.importance, method.calibration_rows), lambda: _rank(kind, method, weights, shared, blocks)
-    )
+
+    def rank() -> list[Tensor]:
+        if method.importance == "gradient":
+            return gate_importance(method, weights, shared, blocks)
+        return [weight_importance(weights, kind, block) for block in blocks]
+
+    importance = shared.once((kind, method.importance, method.calibration_rows), rank)
     return keep_units(weights, kind, _SCOPES[method.scope](importance, method.keep))
-
-
-def _rank(kind: Kind, method: Units, weights: Weights, shared: Shared, blocks: tuple[Block, ...]) -> list[Tensor]:
-    if method.importance == "gradient":
-        return gate_importance(method, weights, shared, blocks)
-    return [weight_importance(weights, kind, block) for block in blocks]
 
 
 def keep_in_layers(importance: list[Tensor], share: float) -> list[Tensor]:
