@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from trainlarge.config.schema import ImplConfig, OptimConfig
+from trainlarge.errors import UserError
 from trainlarge.machine.device import choose
 from trainlarge.models.build import build_model
 from trainlarge.models.shape import Shape
@@ -66,7 +68,7 @@ def model() -> PreTrainedModel:
     return build_model(SHAPE, init_std=0.1, seed=0, attention="eager")
 
 
-def loop_of(model: PreTrainedModel, *modifiers: Modifier) -> Loop:
+def loop_of(model: PreTrainedModel, *modifiers: Modifier, devices: int = 1, strategy: str = "ddp") -> Loop:
     """Trains a language model on rows that are a function of the step."""
 
     def batch_of(step: int) -> dict[str, Tensor]:
@@ -82,7 +84,10 @@ def loop_of(model: PreTrainedModel, *modifiers: Modifier) -> Loop:
 
     optim = OptimConfig(peak_lr=1e-2, weight_decay=0.1)
     implementation = choose(ImplConfig(device="cpu", precision="fp32", threads=1))
-    return Loop(model, Objective(loss, weight), batch_of, optim, implementation, seed=0, modifiers=modifiers)
+    return Loop(
+        model, Objective(loss, weight), batch_of, optim, replace(implementation, strategy=strategy),
+        seed=0, devices=devices, modifiers=modifiers,
+    )  # fmt: skip
 
 
 def weights_of(loop: Loop) -> dict[str, Tensor]:
@@ -104,6 +109,17 @@ def test_a_modifier_changes_the_loss(model: PreTrainedModel) -> None:
         loop_of(model, *modifiers).run(0, 1, lambda step: 0.0, lambda step, loss: losses.append(float(loss)))
     weight = next(model.parameters()).detach()
     assert losses[1] - losses[0] == pytest.approx(float(weight.mean() ** 2 + weight.square().mean()), abs=1e-6)
+
+
+def test_two_devices_train_with_modifiers_as_one(two_ranks: Callable[[Sequence[str]], list[str]]) -> None:
+    """Each rank runs the modifiers on its whole model; zeros stay, and states are the same on both."""
+    first, second = two_ranks([str(Path(__file__).with_name("modified_model.py"))])
+    assert first == second != ""
+
+
+def test_a_divided_model_is_refused(model: PreTrainedModel) -> None:
+    with pytest.raises(UserError, match=r"^impl\.strategy=fsdp is not valid: must be ddp"):
+        loop_of(model, Recorder(), devices=2, strategy="fsdp")
 
 
 def test_steps_that_are_timed_leave_no_trace_in_a_modifier(model: PreTrainedModel) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trainlarge.config.optim import OptimConfig
+from trainlarge.errors import UserError
 from trainlarge.machine.implementation import Implementation
 from trainlarge.machine.step_time import StepTimer, Window
 from trainlarge.training.modifier import Modifier
@@ -63,7 +64,10 @@ class Loop:
         seed: seed of dropout.
         devices: devices that share the work.
         micro_batch_rows: rows that go through the model at once; 0: the whole batch.
-        modifiers: what compression does to the model while it trains; with one device only.
+        modifiers: what compression does to the model while it trains.
+
+    Raises:
+        UserError: for modifiers of a model that is divided between devices.
     """
 
     def __init__(  # noqa: PLR0913  one for each part of training
@@ -79,6 +83,8 @@ class Loop:
         micro_batch_rows: int = 0,
         modifiers: Sequence[Modifier] = (),
     ) -> None:
+        if modifiers and devices > 1 and implementation.strategy == "fsdp":
+            raise UserError("impl.strategy", "fsdp", "ddp: a method that trains needs the whole model on each device")
         self.batch_of, self.implementation, self.devices, self.modifiers = batch_of, implementation, devices, modifiers
         # Whatever comes before the first fit finds the model here too: a state from the disk, an evaluation.
         model.to(own_device(implementation.device))  # type: ignore[arg-type]

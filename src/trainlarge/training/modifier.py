@@ -14,13 +14,18 @@ from torch import Tensor, nn
 
 
 class Modifier(Protocol):
-    """Changes a model before, while and after it trains. It runs on one device."""
+    """Changes a model before, while and after it trains.
+
+    On several devices (DDP) each rank has the whole model and a modifier of its own, which must come to the same as the
+    others: it may use the model and the step, which are the same everywhere, and from ``batch``, its rank's rows, only
+    what goes into the loss.
+    """
 
     def start(self, model: nn.Module) -> None:
         """Called once, before the optimizer is made: attach masks, parametrize, load a teacher."""
 
     def loss(self, loss: Tensor, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """The loss to train on.
+        """The loss to train on, which is averaged over micro-batches and ranks by their weights.
 
         Args:
             loss: mean loss of ``batch``, [].
