@@ -43,6 +43,7 @@ import torch
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from step_profile import DATA, OPTIMIZER, Marks, step_shares, told
+from trainlarge.config.arch import ArchConfig
 from trainlarge.config.data import DataConfig
 from trainlarge.config.impl import ImplConfig
 from trainlarge.config.optim import OptimConfig
@@ -181,7 +182,7 @@ def shape_of(name: str) -> Shape:
     """Shape of ``width x depth``."""
     width, depth = map(int, name.split("x"))
     arch = {"name": "modern", "width": width, "depth": depth, "heads": None, "ffn_ratio": 2.0, "positions": SEQUENCE}
-    return Shape.from_config(arch, VOCABULARY)
+    return Shape.from_config(ArchConfig(**arch), VOCABULARY)
 
 
 def token_rows(number: int = 4096) -> torch.Tensor:

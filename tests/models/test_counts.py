@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from trainlarge.config.arch import ArchConfig
 from trainlarge.errors import UserError
 from trainlarge.models.build import build_model
 from trainlarge.models.counts import parameter_counts
@@ -100,4 +101,4 @@ def test_papers_models_have_the_counted_parameters_in_the_library(reference: Pat
 def golden_shape(row: dict[str, str]) -> Shape:
     arch = {"name": "roberta", "ffn_ratio": 4.0, "heads": None, "tied": row["tied"] == "true"}
     sizes = {key: int(row[key]) for key in ("width", "depth", "positions")}
-    return Shape.from_config({**arch, **sizes}, int(row["vocab"]))
+    return Shape.from_config(ArchConfig(**arch, **sizes), int(row["vocab"]))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainlarge.config.arch import ArchConfig
 from trainlarge.errors import UserError
 from trainlarge.models.shape import Shape, check_sequence_length, default_heads
 
@@ -16,7 +17,7 @@ ARCH = {"name": "modern", "width": 64, "depth": 2, "heads": None, "ffn_ratio": 2
 
 
 def shape(vocab_size: int = 100, **changes: object) -> Shape:
-    return Shape.from_config({**ARCH, **changes}, vocab_size)
+    return Shape.from_config(ArchConfig(**{**ARCH, **changes}), vocab_size)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor
 
+from trainlarge.config.arch import ArchConfig
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import FORWARDS
 from trainlarge.models.shape import Shape
@@ -19,7 +20,7 @@ POSITIONS = {"modern": 64, "roberta": 66}
 
 def model_of(name: str) -> Any:
     arch = {"name": name, "width": 32, "depth": 2, "heads": 2, "ffn_ratio": 2.0, "positions": POSITIONS[name]}
-    return build_model(Shape.from_config(arch, 101), init_std=0.1, seed=0, attention="eager")
+    return build_model(Shape.from_config(ArchConfig(**arch), 101), init_std=0.1, seed=0, attention="eager")
 
 
 def batch() -> tuple[torch.Tensor, ...]:

@@ -102,7 +102,8 @@ def gradients(batch: dict[str, Tensor], rows: int, ranks: int) -> list[Tensor]:
     module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
     for rank in range(ranks):
         with patch.object(training_module, "rank_and_count", lambda rank=rank: (rank, ranks)):
-            values.append(module._gradient(0, module._own_rows(batch), weight_of(batch)))
+            of_rank = {name: tensor.chunk(ranks)[rank] for name, tensor in batch.items()}
+            values.append(module._gradient(0, of_rank, weight_of(batch)))
     return [torch.stack(values).mean(), *(parameter.grad / ranks for parameter in model.parameters())]
 
 

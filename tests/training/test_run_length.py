@@ -38,13 +38,13 @@ def step_ends(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     ends: list[tuple[str, int]] = []
     train, advance = Trunk._train, TrainRun._advance
 
-    def begun(trunk: Trunk, stop: int, part: str, branch: Branch) -> None:
+    def begun(trunk: Trunk, part: str, stop: int, branch: Branch) -> None:
         def noted(*arguments: Any) -> None:
             advance(trunk.run, *arguments)
             ends.append((part, trunk.run.position))
 
         monkeypatch.setattr(trunk.run, "_advance", noted)
-        train(trunk, stop, part, branch)
+        train(trunk, part, stop, branch)
 
     monkeypatch.setattr(Trunk, "_train", begun)
     return ends

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
 
@@ -87,18 +88,25 @@ def _dropped_attention(dropout: float, scale: float, query: Tensor, key: Tensor,
     return torch.bmm(weights, value)
 
 
+class _Context(FunctionCtx):
+    """What the forward pass keeps for the backward pass."""
+
+    saved_tensors: tuple[Tensor, ...]
+    scale: float
+
+
 class _SoftmaxAttention(Function):
     """Attention with its backward pass by hand: 5 to 8 % off a training step on the CPU against autograd's."""
 
     @staticmethod
-    def forward(ctx: Any, scale: float, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def forward(ctx: _Context, scale: float, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         weights = _scaled_product(query, key.mT, scale).softmax(-1)
         ctx.save_for_backward(query, key, value, weights)
         ctx.scale = scale
         return torch.bmm(weights, value)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of scale (none), query, key and value, from the weights that the forward pass kept."""
         (grad,) = grads
         query, key, value, weights = ctx.saved_tensors

@@ -47,7 +47,9 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model: PreTrainedModel = model_class(config)
-    return _without_unused_gradients(model).train()
+    _freeze_unused_bias(model)
+    model.train()
+    return model
 
 
 class _Loader(NamedTuple):
@@ -110,7 +112,9 @@ def load_model(folder: str | Path, *, attention: str | None = None, head: Head =
     if missing:
         names = ", ".join(sorted(missing)[:3])
         raise UserError("checkpoint", folder, f"a {loader.kind} with all its weights (missing: {names})")
-    return _without_unused_gradients(model).eval()
+    _freeze_unused_bias(model)
+    model.train(False)
+    return model
 
 
 def _loaded(folder: Path, loader: _Loader, attention: str | None) -> tuple[PreTrainedModel, set[str]]:
@@ -142,12 +146,11 @@ def _check_head(folder: Path, loader: _Loader) -> None:
         raise UserError("checkpoint", folder, allowed)
 
 
-def _without_unused_gradients(model: PreTrainedModel) -> PreTrainedModel:
+def _freeze_unused_bias(model: PreTrainedModel) -> None:
     """Freeze a bias that the forward pass never reads: data-parallel training waits for every trained parameter."""
     known = MODEL_CLASSES.get(type(model).__name__)
     if known is None or known[1].unused_bias is None:
-        return model
+        return
     bias = model.get_parameter(known[1].unused_bias)
     if bias is not model.get_submodule(known[1].output).bias:
         bias.requires_grad_(False)
-    return model

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +104,7 @@ def fake_quantized_inputs(model: nn.Module, quantizers: Mapping[str, FakeQuantiz
         fake_quantize_inputs(model, {})
 
 
-def _hook(quantizer: FakeQuantizer) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
+def _hook(quantizer: FakeQuantizer) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
     return lambda _module, inputs: (quantizer(inputs[0]), *inputs[1:])
 
 

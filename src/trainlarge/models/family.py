@@ -9,20 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainlarge.errors import UserError
 from trainlarge.models.layout import LayerLayout
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
     from transformers import PretrainedConfig
 
     from trainlarge.models.shape import Shape
-
-Untyped = Any
-"""A model, a module or a configuration of transformers, whose parts have names but no types."""
 
 PAD_ID = 0
 """Id of the padding token, as our tokenizers have it."""
@@ -99,12 +95,13 @@ class ParameterCounts:
 class FastPath:
     """A forward pass over the library's modules with fewer operations, see :mod:`trainlarge.models.fast`."""
 
-    supports: Callable[[Untyped], bool]
+    supports: Callable[[PretrainedConfig], bool]
     """Whether a Hugging Face configuration is the fixed case that ``features`` computes."""
 
-    features: Callable[[Untyped, Tensor, Tensor, torch.dtype], Tensor]
-    """(model, inputs [rows, sequence], predicted [rows, m], type of the products) to what the output layer reads,
-    [rows * m, width]: ``predicted`` are indices, within its row, of the token at which each prediction is made."""
+    features: Callable[..., Tensor]
+    """(model of the head's class, inputs [rows, sequence], predicted [rows, m], type of the products) to what the
+    output layer reads, [rows * m, width]. ``predicted`` are indices, within their row, of the tokens at which
+    predictions are made."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ neurons is read off the weights, layer by layer.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,16 +23,18 @@ from transformers import PreTrainedModel
 from trainlarge.models.attention import Rotary, attend, join_heads, rotary_tables, rotate, split_heads
 from trainlarge.models.fake_quantize import has_fake_quantized_inputs
 from trainlarge.models.families import MODEL_CLASSES
-from trainlarge.models.family import FastPath, Untyped
-from trainlarge.models.low_rank import last_product
+from trainlarge.models.family import FastPath
+from trainlarge.models.low_rank import LinearLayer, last_product
+
+if TYPE_CHECKING:
+    from transformers.models.modernbert.modeling_modernbert import ModernBertMLP
 
 __all__ = [
     "Tokens", "attend", "fast_path", "feed_forward", "gated_feed_forward", "gelu_layer", "join_heads", "linear",
     "of_joint_layer", "of_three_layers", "places", "rotary_tables", "with_tokens",
 ]  # fmt: skip
 
-Layer = Untyped
-"""A linear or factorized layer, or a module of the library with such parts."""
+L = TypeVar("L")
 
 
 def fast_path(model: PreTrainedModel) -> FastPath | None:
@@ -66,8 +68,8 @@ class Tokens(NamedTuple):
 
 
 def with_tokens(
-    layers: Iterable[Layer], inputs: Tensor, predicted: Tensor, rotary: Rotary | None = None
-) -> list[tuple[Layer, Tokens]]:
+    layers: Iterable[L], inputs: Tensor, predicted: Tensor, rotary: Rotary | None = None
+) -> list[tuple[L, Tokens]]:
     """Each layer with the tokens at which its output is wanted: all, and in the last layer those of predictions.
 
     Args:
@@ -93,7 +95,9 @@ def places(first: int, inputs: Tensor) -> Tensor:
     return torch.arange(first, first + inputs.shape[1], device=inputs.device).unsqueeze(0)
 
 
-def of_joint_layer(normed: Tensor, layer: Layer, tokens: Tokens, head_width: int) -> tuple[Tensor, Tensor, Tensor]:
+def of_joint_layer(
+    normed: Tensor, layer: LinearLayer, tokens: Tokens, head_width: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Query, key and value, each [rows, heads, n, head width], of one layer without biases that makes all three.
 
     Args:
@@ -104,13 +108,13 @@ def of_joint_layer(normed: Tensor, layer: Layer, tokens: Tokens, head_width: int
     """
     normed, weight, _ = last_product(normed, layer)
     inner = len(weight) // 3
-    for_query, for_keys_values = weight.split([inner, 2 * inner])
+    for_query, for_keys_values = torch.split(weight, [inner, 2 * inner])
     query = _query(functional.linear(tokens.of(normed), for_query), tokens, head_width)
     return query, *_key_value(functional.linear(normed, for_keys_values), tokens, head_width)
 
 
 def of_three_layers(
-    normed: Tensor, layers: tuple[Layer, Layer, Layer], tokens: Tokens, head_width: int
+    normed: Tensor, layers: tuple[LinearLayer, LinearLayer, LinearLayer], tokens: Tokens, head_width: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As :func:`of_joint_layer`, of one layer with biases for each of query, key and value."""
     for_query, for_key, for_value = layers
@@ -118,12 +122,12 @@ def of_three_layers(
     return query, *_key_value(_side_by_side(normed, for_key, for_value), tokens, head_width)
 
 
-def feed_forward(normed: Tensor, inner: Layer, output: Layer) -> Tensor:
+def feed_forward(normed: Tensor, inner: LinearLayer, output: LinearLayer) -> Tensor:
     """A feed-forward block with GELU, without its dropout."""
     return linear(functional.gelu(linear(normed, inner)), output)
 
 
-def gated_feed_forward(mlp: Layer, normed: Tensor) -> Tensor:
+def gated_feed_forward(mlp: ModernBertMLP, normed: Tensor) -> Tensor:
     """A block of ModernBERT's names: the gate stands in the lower half of the rows of ``Wi``."""
     # Two products and not the halves of one: activations over every other half row are twice as slow.
     normed, weight, _ = last_product(normed, mlp.Wi)
@@ -132,12 +136,12 @@ def gated_feed_forward(mlp: Layer, normed: Tensor) -> Tensor:
     return linear(mlp.drop(hidden * functional.linear(normed, for_gate)), mlp.Wo)
 
 
-def gelu_layer(x: Tensor, layer: Layer) -> Tensor:
+def gelu_layer(x: Tensor, layer: LinearLayer) -> Tensor:
     """A linear layer and GELU, in the type of ``x``."""
     return functional.gelu(linear(x, layer))
 
 
-def linear(x: Tensor, layer: Layer) -> Tensor:
+def linear(x: Tensor, layer: LinearLayer) -> Tensor:
     """The layer in the type of ``x``."""
     return functional.linear(*last_product(x, layer))
 
@@ -154,13 +158,14 @@ def _key_value(product: Tensor, tokens: Tokens, head_width: int) -> tuple[Tensor
     return rotate(key, tokens.keys), value
 
 
-def _side_by_side(x: Tensor, *layers: Layer) -> Tensor:
+def _side_by_side(x: Tensor, *layers: LinearLayer) -> Tensor:
     """What layers with biases give for one input, joined.
 
     It is one product, in the type of ``x``, where none of them is factorized.
     """
-    if not all(isinstance(layer, nn.Linear) for layer in layers):
+    whole = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    if len(whole) < len(layers):
         return torch.cat([linear(x, layer) for layer in layers], dim=-1)
-    weight = torch.cat([layer.weight for layer in layers]).to(x.dtype)
-    bias = torch.cat([layer.bias for layer in layers]).to(x.dtype)
+    weight = torch.cat([layer.weight for layer in whole]).to(x.dtype)
+    bias = torch.cat([layer.bias for layer in whole]).to(x.dtype)
     return functional.linear(x, weight, bias)

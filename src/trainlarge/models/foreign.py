@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from trainlarge.models.families import FAMILIES
 
@@ -35,7 +34,7 @@ def counts_from_padding(model_type: str | None) -> bool:
     return model_type in POSITIONS_FROM_PADDING or any(family.positions_from_padding for family in families)
 
 
-def without_code(config: Mapping[str, object]) -> dict[str, Any]:
+def without_code(config: Mapping[str, object]) -> dict[str, object]:
     """A Hugging Face configuration (JSON data) without the keys that lead to Python files.
 
     Raises:

@@ -12,10 +12,9 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from trainlarge.models.families import MODEL_CLASSES
-from trainlarge.models.family import Untyped
 from trainlarge.models.fast import fast_path
 from trainlarge.models.loss import output_cross_entropy
-from trainlarge.models.low_rank import last_product
+from trainlarge.models.low_rank import LinearLayer, last_product
 
 
 def logits_at(model: PreTrainedModel, inputs: Tensor, predicted: Tensor) -> Tensor:
@@ -55,6 +54,7 @@ def loss_at(model: PreTrainedModel, inputs: Tensor, predicted: Tensor, labels: T
         return functional.cross_entropy(library_logits(model, inputs, predicted).float(), labels.flatten())
     with _own_casts(model) as dtype:
         hidden, weight, bias = _output_product(model, path.features(model, inputs, predicted, dtype))
+        bias = weight.new_zeros(len(weight)) if bias is None else bias
         return output_cross_entropy(hidden, weight, bias, labels.flatten())
 
 
@@ -101,9 +101,10 @@ def _own_casts(model: PreTrainedModel) -> Iterator[torch.dtype]:
         yield dtype
 
 
-def _output_product(model: PreTrainedModel, hidden: Tensor) -> tuple[Tensor, Tensor, Untyped]:
+def _output_product(model: PreTrainedModel, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """What the last product of the output layer reads, its matrix [vocabulary, width or rank] and its bias."""
-    return last_product(hidden, model.get_output_embeddings())
+    layer: LinearLayer = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return last_product(hidden, layer)
 
 
 def _picked(hidden: Tensor, predicted: Tensor) -> Tensor:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import FunctionCtx
 
 CHUNK_BYTES = 64 * 2**20
 """Most bytes of fp32 logits at once. Parts of 32 and 64 MB took no longer than the whole on a CPU, those of 8 MB
@@ -29,16 +28,25 @@ def output_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, labels: T
     Returns:
         A scalar in fp32, or in the type of ``hidden`` where that is wider.
     """
-    return _OutputCrossEntropy.apply(hidden, weight, bias, labels)
+    loss: Tensor = _OutputCrossEntropy.apply(hidden, weight, bias, labels)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _Context(FunctionCtx):
+    """What the forward pass keeps for the backward pass."""
+
+    saved_tensors: tuple[Tensor, ...]
+    dtypes: tuple[torch.dtype, ...]
 
 
 class _OutputCrossEntropy(Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
+    def forward(ctx: _Context, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
         rows = max(1, CHUNK_BYTES // (4 * len(weight)))
-        losses, grads_hidden, grad_weight = [], [], None
+        losses, grads_hidden = [], []
+        grad_weight: Tensor | None = None
         grad_bias = torch.zeros(bias.shape, dtype=_wide(bias), device=bias.device)
-        for part, wanted in zip(hidden.split(rows), labels.split(rows), strict=True):
+        for part, wanted in zip(torch.split(hidden, rows), torch.split(labels, rows), strict=True):
             loss, residual = _loss_and_residual(part, weight, bias, wanted)
             losses.append(loss)
             narrow = residual.to(hidden.dtype)
@@ -46,12 +54,13 @@ class _OutputCrossEntropy(Function):
             grads_hidden.append((narrow @ weight).div_(len(hidden)))
             grad_weight = _accumulated(grad_weight, narrow.t(), part / len(hidden))
             grad_bias += residual.sum(0)
-        ctx.save_for_backward(torch.cat(grads_hidden), grad_weight, grad_bias / len(hidden))
+        # There is a part at least, so that the weights have a gradient.
+        ctx.save_for_backward(torch.cat(grads_hidden), grad_weight, grad_bias / len(hidden))  # type: ignore[arg-type]
         ctx.dtypes = hidden.dtype, weight.dtype, bias.dtype
         return torch.stack(losses).sum() / len(hidden)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, *grads: Tensor) -> tuple[Tensor | None, ...]:
         scaled = (tensor * grads[0] for tensor in ctx.saved_tensors)
         return *(tensor.to(dtype) for tensor, dtype in zip(scaled, ctx.dtypes, strict=True)), None
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from torch import Tensor, nn
 from torch.nn import functional
-
-from trainlarge.models.family import Untyped
 
 
 class LowRankLinear(nn.Module):
@@ -23,7 +23,8 @@ class LowRankLinear(nn.Module):
         self.up.bias = layer.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.up(self.down(x))
+        product: Tensor = self.up(self.down(x))
+        return product
 
 
 class LowRankEmbedding(nn.Module):
@@ -49,7 +50,11 @@ def tie(layer: LowRankLinear, table: LowRankEmbedding) -> None:
     layer.up.weight, layer.down.weight = table.up.weight, table.down.weight
 
 
-def last_product(x: Tensor, layer: Untyped) -> tuple[Tensor, Tensor, Tensor | None]:
+LinearLayer: TypeAlias = nn.Linear | LowRankLinear
+"""A linear layer, factorized or not."""
+
+
+def last_product(x: Tensor, layer: LinearLayer) -> tuple[Tensor, Tensor, Tensor | None]:
     """The last product of a linear or factorized layer: its input, matrix and bias, in the type of ``x``."""
     if isinstance(layer, LowRankLinear):
         x, layer = functional.linear(x, layer.down.weight.to(x.dtype)), layer.up

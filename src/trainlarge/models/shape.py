@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import cast
 
+from trainlarge.config.arch import ArchConfig
 from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.models.families import FAMILIES
@@ -52,19 +52,35 @@ class Shape:
     """Classes of a head that labels whole rows."""
 
     def __post_init__(self) -> None:
-        _check_family(self)
-        _check_counts(self)
+        if self.name not in FAMILIES:
+            raise UserError("arch.name", self.name, f"one of {', '.join(FAMILIES)}")
+        for key in ("arch.width", "arch.depth", "arch.heads", "arch.positions", "data.vocab_size", "task.labels"):
+            value = getattr(self, key.partition(".")[2])
+            if not _is_count(value):
+                raise UserError(key, value, "a whole number of at least 1")
         _check_heads(self)
         _check_ffn_width(self)
-        _check_dropout(self)
+        if not 0 <= self.dropout < 1:
+            raise UserError("arch.dropout", self.dropout, "a number in [0, 1)")
 
     @classmethod
-    def from_config(cls, arch: Mapping[str, Any], vocab_size: int) -> Shape:
-        """Shape of a configuration's group ``arch``; ``heads: null`` means :func:`default_heads` of the width."""
-        values = dict(arch)
-        if values.get("heads") is None and _is_count(values["width"]):
-            values["heads"] = default_heads(values["width"])
-        return cls(vocab_size=vocab_size, **values)
+    def from_config(cls, arch: ArchConfig, vocab_size: int, labels: int = 2) -> Shape:
+        """Shape of the group ``arch``; ``heads: null`` means :func:`default_heads` of the width.
+
+        ``positions: null`` must have been filled in.
+        """
+        return _shape(
+            arch.name,
+            arch.width,
+            arch.depth,
+            arch.heads,
+            arch.ffn_ratio,
+            vocab_size,
+            arch.positions,
+            arch.dropout,
+            arch.tied,
+            labels,
+        )
 
     @property
     def family(self) -> Family:
@@ -84,8 +100,7 @@ class Shape:
 
 def shape_of(config: TrainConfig) -> Shape:
     """The model shape of a train cell."""
-    arch: dict[str, Any] = {key: value for key, value in config.arch.plain.items() if key != "init_std"}
-    return _shape(config.data.vocab_size, labels=config.task.row_labels, **arch)
+    return Shape.from_config(config.arch, config.data.vocab_size, config.task.row_labels)
 
 
 def head_of(config: TrainConfig) -> Head:
@@ -95,8 +110,23 @@ def head_of(config: TrainConfig) -> Head:
 
 # Asked for several times of each of ten thousand cells, which have few shapes. Typed: 64.0 and True are no widths.
 @lru_cache(maxsize=1024, typed=True)
-def _shape(vocab_size: int, **sizes: Any) -> Shape:
-    return Shape.from_config(sizes, vocab_size)
+def _shape(  # noqa: PLR0913  one for each size
+    name: str,
+    width: int,
+    depth: int,
+    heads: int | None,
+    ffn_ratio: float,
+    vocab_size: int,
+    positions: int | None,
+    dropout: float,
+    tied: bool,
+    labels: int,
+) -> Shape:
+    if heads is None and _is_count(width):
+        heads = default_heads(width)
+    # Where they are null, the shape itself refuses them.
+    counts = cast("tuple[int, int]", (heads, positions))
+    return Shape(name, width, depth, counts[0], ffn_ratio, vocab_size, counts[1], dropout, tied, labels)
 
 
 def default_heads(width: int) -> int:
@@ -123,18 +153,6 @@ def check_sequence_length(shape: Shape, sequence_length: int) -> None:
         )
 
 
-def _check_family(shape: Shape) -> None:
-    if shape.name not in FAMILIES:
-        raise UserError("arch.name", shape.name, f"one of {', '.join(FAMILIES)}")
-
-
-def _check_counts(shape: Shape) -> None:
-    for key in ("arch.width", "arch.depth", "arch.heads", "arch.positions", "data.vocab_size", "task.labels"):
-        value = getattr(shape, key.partition(".")[2])
-        if not _is_count(value):
-            raise UserError(key, value, "a whole number of at least 1")
-
-
 def _check_heads(shape: Shape) -> None:
     channels = 2 if shape.family.rotary else 1
     allowed = [heads for heads in range(1, shape.width + 1) if shape.width % (heads * channels) == 0]
@@ -155,10 +173,5 @@ def _check_ffn_width(shape: Shape) -> None:
         )
 
 
-def _check_dropout(shape: Shape) -> None:
-    if not 0 <= shape.dropout < 1:
-        raise UserError("arch.dropout", shape.dropout, "a number in [0, 1)")
-
-
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1

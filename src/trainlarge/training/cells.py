@@ -9,8 +9,6 @@ from trainlarge.config.arch import ArchConfig
 from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.config.canonical import canonical_json
 from trainlarge.config.group import Plain, with_values
-from trainlarge.config.impl import ImplConfig
-from trainlarge.config.optim import OptimConfig
 from trainlarge.config.plain import identity_of
 from trainlarge.config.schema import TrainConfig
 from trainlarge.data.fingerprint import resolved_data
@@ -19,8 +17,7 @@ from trainlarge.launch.job import RunningJob
 from trainlarge.machine.resources import Resources
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.families import FAMILIES
-from trainlarge.models.family import Head
-from trainlarge.models.shape import Shape, check_sequence_length, head_of, shape_of
+from trainlarge.models.shape import check_sequence_length, head_of, shape_of
 from trainlarge.sweep.cell import ID_LENGTH, Cell
 from trainlarge.sweep.stages import Stage
 from trainlarge.sweep.store import Study
@@ -45,7 +42,9 @@ class TrainStage:
         """
         config.check()
         config.task.check_data(config.data)
-        arch, optim = _arch(config), _optim(config.optim, config.arch.width)
+        arch, optim = _arch(config), config.optim
+        if optim.peak_lr is None:
+            optim = with_values(optim, peak_lr=peak_lr(optim, arch.width))
         resolved = replace(config, arch=arch, optim=optim, budget=str(parse_budget(config.budget)))
         _check_steps(resolved)
         return replace(resolved, data=resolved_data(config.data))
@@ -111,19 +110,11 @@ def _arch(config: TrainConfig) -> ArchConfig:
     arch = with_values(arch, positions=arch.positions or length + FAMILIES[arch.name].first_position)
     shape = shape_of(replace(config, arch=arch))
     check_sequence_length(shape, length)
-    _check_head(shape, head_of(config), config.impl)
-    std = init_std(shape.width) if arch.init_std is None else arch.init_std
-    return with_values(arch, heads=shape.heads, init_std=std)
-
-
-def _check_head(shape: Shape, head: Head, impl: ImplConfig) -> None:
-    if shape.family.head(head).fast is None and impl.forward == "fast":
+    if shape.family.head(head_of(config)).fast is None and config.impl.forward == "fast":
         allowed = f"auto or library: arch.name={shape.name} has no fast forward pass for this task"
         raise UserError("impl.forward", "fast", allowed)
-
-
-def _optim(optim: OptimConfig, width: int) -> OptimConfig:
-    return optim if optim.peak_lr is not None else with_values(optim, peak_lr=peak_lr(optim, width))
+    std = init_std(shape.width) if arch.init_std is None else arch.init_std
+    return with_values(arch, heads=shape.heads, init_std=std)
 
 
 def _check_steps(config: TrainConfig) -> None:

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,7 +48,7 @@ class Compiling:
         keep_compiled_code(self.cache)
         warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
         with_graphs = self.kind == "graphs"
-        options: dict[str, Any] = {
+        options: dict[str, str | int | bool | Callable[..., object]] = {
             "compile_threads": self.threads,
             "fallback_random": True,
             "triton.cudagraphs": with_graphs,

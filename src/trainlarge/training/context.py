@@ -23,7 +23,7 @@ from trainlarge.sweep.step_times import PROBES
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.evaluation import EvaluationSet
 from trainlarge.tasks.step import Step, forward_in, step_of
-from trainlarge.tasks.task import Batch, Task, make_task
+from trainlarge.tasks.task import Task, make_task
 from trainlarge.training.compiling import Compiling
 from trainlarge.training.document_losses import Documents
 from trainlarge.training.loop import Loop
@@ -100,12 +100,15 @@ class TrainContext:
             self.task = make_task(self.config.task, self.config.data, forward)
         objective = Objective(self.compiling.of(self.task.loss), self.task.weight)
         return Loop(
-            model, objective, self._batch_of, self.config.optim, self.implementation,
-            seed=seed, devices=impl.devices, micro_batch_rows=rows,
-        )  # fmt: skip
-
-    def _batch_of(self, step: int) -> Batch:
-        return self.task.batch(self.prepared, self.config.seed, step, self.step.rows)
+            model,
+            objective,
+            lambda step: self.task.batch(self.prepared, seed, step, self.step.rows),
+            self.config.optim,
+            self.implementation,
+            seed=seed,
+            devices=impl.devices,
+            micro_batch_rows=rows,
+        )
 
     def _fitting_rows(self, model: PreTrainedModel) -> int:
         """Rows at once that the memory has room for; 0, the whole batch, where a GPU will tell.

@@ -11,11 +11,11 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Literal
 
 import pytorch_lightning as lightning
 from pytorch_lightning.plugins.environments import LightningEnvironment
-from pytorch_lightning.strategies import ModelParallelStrategy
+from pytorch_lightning.strategies import ModelParallelStrategy, Strategy
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -28,7 +28,7 @@ from trainlarge.training.module import BatchOf, Objective, Observer, StepBatches
 from trainlarge.training.sharding import kept_copy, own_device, placed_like, weights_like, whole
 from trainlarge.training.signals import leave_signals_to_the_job
 
-_PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
+_PRECISIONS: dict[str, Literal["32-true", "bf16-mixed"]] = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
 @dataclass
@@ -54,6 +54,9 @@ class Snapshot:
 
 class Loop:
     """Trains one model segment by segment: steps ``start`` to ``stop`` at rates that a function of the step gives.
+
+    The rates are those of a segment and no part of the loop: one loop trains a trunk and its branches, whose rates
+    differ, and steps that are timed and taken back.
 
     Args:
         model: trained in place, from the weights that it has.
@@ -162,7 +165,7 @@ class Loop:
         self.restore(before)
         return timer.take(at_least_one=True)
 
-    def _strategy(self) -> Any:
+    def _strategy(self) -> str | Strategy:
         """Lightning's strategy; that of one device is its own choice."""
         return STRATEGIES[self.implementation.strategy](self.devices) if self.devices > 1 else "auto"
 
@@ -185,7 +188,7 @@ def _fsdp(devices: int) -> ModelParallelStrategy:
     return ModelParallelStrategy(data_parallel_size=devices, tensor_parallel_size=1)
 
 
-STRATEGIES: dict[str, Callable[[int], Any]] = {"ddp": lambda _devices: "ddp", "fsdp": _fsdp}
+STRATEGIES: dict[str, Callable[[int], str | Strategy]] = {"ddp": lambda _devices: "ddp", "fsdp": _fsdp}
 """Lightning's strategy of so many devices, by the name that ``impl.strategy`` gives it."""
 
 

@@ -6,8 +6,6 @@ system gives a CPU process no such sign, so there the need is measured on a few 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -67,7 +65,7 @@ def saved_row_bytes(model: PreTrainedModel, loss: Loss, batch: dict[str, Tensor]
 
 def _saved_bytes(model: PreTrainedModel, loss: Loss, batch: dict[str, Tensor], count: int, precision: str) -> int:
     sizes: dict[int, int] = {}
-    kept: list[Any] = []
+    kept: list[Tensor] = []
 
     def pack(tensor: Tensor) -> Tensor:
         # Kept, so that no address is used twice while we count.

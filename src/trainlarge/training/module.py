@@ -114,7 +114,12 @@ class TaskModule(lightning.LightningModule):
     def training_step(self, batch: tuple[int, Batch], batch_index: int) -> None:
         """One optimizer step on the rows of all ranks, then the observer."""
         step, whole = batch
-        loss = self._mean_of_ranks(self._gradient(step, self._own_rows(whole), self.objective.weight(whole)))
+        rank, ranks = rank_and_count()
+        # A batch is made as a whole, so that it does not depend on the devices.
+        rows = {name: tensor.chunk(ranks)[rank] for name, tensor in whole.items()}
+        loss = self._gradient(step, rows, self.objective.weight(whole))
+        if ranks > 1:
+            loss = self.trainer.strategy.reduce(loss, reduce_op="mean")
         if self.optim.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.clip)
         optimizer = self.configure_optimizers()
@@ -140,14 +145,6 @@ class TaskModule(lightning.LightningModule):
         if self._optimizer is None:
             self._optimizer = make_optimizer(self.model, self.optim)
         return self._optimizer
-
-    def _own_rows(self, batch: Batch) -> Batch:
-        """This rank's share of a batch, which is made as a whole, so that it does not depend on the devices."""
-        rank, count = rank_and_count()
-        return {name: tensor.chunk(count)[rank] for name, tensor in batch.items()}
-
-    def _mean_of_ranks(self, loss: Tensor) -> Tensor:
-        return loss if rank_and_count()[1] == 1 else self.trainer.strategy.reduce(loss, reduce_op="mean")
 
     def _gradient(self, step: int, rows: Batch, total: Tensor) -> Tensor:
         """Leave the gradient of the loss in the parameters; returns the loss, which is to be averaged over ranks.
@@ -214,9 +211,9 @@ def make_optimizer(model: PreTrainedModel, optim: OptimConfig) -> torch.optim.Ad
     A group's ``scale`` is the factor of its rate by the rule ``optim.lr_rule``; its decay is divided by the factor, so
     that a step takes the same share of every matrix away.
     """
-    parameters, found = dict(model.named_parameters()), scales(model, optim)
+    parameters = dict(model.named_parameters())
     kinds: dict[tuple[bool, float], list[torch.nn.Parameter]] = {}
-    for name, scale in found.items():
+    for name, scale in scales(model, optim).items():
         kinds.setdefault((parameters[name].ndim < 2, scale.rate), []).append(parameters[name])
     groups = [
         {"params": kinds[kind], "scale": kind[1], "weight_decay": 0.0 if kind[0] else optim.weight_decay / kind[1]}

@@ -46,10 +46,9 @@ def ranks(study: Path, cell_ids: list[str], count: int, resources: Resources) ->
         yield
         return
     port = str(_free_port())
-    command = [
-        sys.executable, SAFE_PYTHON, "-m", "trainlarge.training.rank_worker",
-        f"--cores={resources.cores}", f"--jobs-per-device={resources.jobs_per_device}", str(study), *cell_ids,
-    ]  # fmt: skip
+    options = [f"--cores={resources.cores}", f"--jobs-per-device={resources.jobs_per_device}"]
+    worker = ["-m", "trainlarge.training.rank_worker", *options, str(study), *cell_ids]
+    command = [sys.executable, SAFE_PYTHON, *worker]
     environment = safe_environment(os.environ)
     others = [subprocess.Popen(command, env=environment | _rank(rank, count, port)) for rank in range(1, count)]
     try:
@@ -96,7 +95,9 @@ def settled_by_rank_0(settle: Callable[[RunSteps], float], run_steps: RunSteps) 
     if count == 1:
         return settle(run_steps)
     if rank:
-        return _run_as_rank_0_asks(run_steps)
+        while isinstance(answer := _broadcast(None), int):
+            run_steps(answer)
+        return float(answer or 0.0)
 
     def lead(steps: int) -> list[Window]:
         _broadcast(steps)
@@ -131,12 +132,6 @@ def of_rank_0(decide: Callable[[], T]) -> T:
     box = [None if rank else decide()]
     distributed.broadcast_object_list(box, src=0)
     return cast(T, box[0])
-
-
-def _run_as_rank_0_asks(run_steps: RunSteps) -> float:
-    while isinstance(answer := _broadcast(None), int):
-        run_steps(answer)
-    return float(answer or 0.0)
 
 
 def _broadcast(value: float | None) -> float | None:

@@ -21,7 +21,11 @@ class Saver:
 
     def save_if_due(self, part: str, stop: int) -> None:
         """Save the state of ``part``, which trains to the position ``stop``, if it is time for it."""
-        if self._is_due():
+        is_due = time.monotonic() - self.saved_at > self.seconds or self.job.is_asked_to_stop
+        # A divided state is gathered from all ranks at the same step.
+        if self.run.context.is_sharded:
+            is_due = as_rank_0_says(is_due)
+        if is_due:
             self.run.pause()
             self.save(part, stop)
             self.run.clock.start()
@@ -32,9 +36,3 @@ class Saver:
         whole = replace(state, snapshot=state.snapshot.whole())
         self.writer.state(part, whole, min(self.run.position, stop))
         self.saved_at = time.monotonic()
-
-    def _is_due(self) -> bool:
-        is_late = time.monotonic() - self.saved_at > self.seconds
-        is_due = is_late or self.job.is_asked_to_stop
-        # A divided state is gathered from all ranks at the same step.
-        return as_rank_0_says(is_due) if self.run.context.is_sharded else is_due

@@ -10,7 +10,7 @@ States and checkpoints are written whole, as those of one device, so that any nu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +46,8 @@ def shard(model: PreTrainedModel, forward: Forward, device: str) -> Forward:
         The passes to use in place of ``forward``, which all ranks must call together.
     """
     mesh = init_device_mesh(device, (rank_and_count()[1],))
-    for layer in _layers(model):
+    layers = [layer for part in model.modules() if isinstance(part, nn.ModuleList) for layer in part]
+    for layer in layers:
         fully_shard(layer, mesh=mesh)
     # By default the last weights stay after a pass without gradients, and would be found in the place of the shares.
     root = _Root(model)
@@ -106,11 +107,6 @@ def first_rows(tensor: Tensor, count: int) -> Tensor:
     rank, ranks = rank_and_count()
     first = rank * -(-len(tensor) // ranks)
     return cast(DTensor, tensor.detach()).to_local()[: max(0, count - first)]
-
-
-def _layers(model: PreTrainedModel) -> list[Any]:
-    """The encoder's layers: the one list of modules of a model."""
-    return [layer for part in model.modules() if isinstance(part, nn.ModuleList) for layer in part]
 
 
 def _inside(root: nn.Module, compute: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -92,11 +92,14 @@ class Trunk:
             self.branches = []
         for index, branch in enumerate(self.branches):
             try:
-                self._go_to(branch)
+                self._train(TRUNK, branch.start, branch)
             except DivergedError as error:
                 self._record_divergence(error, self.branches[index:])
                 break
-            self._run_branch(branch, is_last=index == len(self.branches) - 1)
+            self.branched_at[branch.stop] = self.run.step
+            if branch.start:
+                self.saver.save(TRUNK, branch.start)
+            self._train_branch(branch, is_last=index == len(self.branches) - 1)
         self.writer.delete_branch_states()
 
     def _take_fixed_time(self) -> bool:
@@ -145,7 +148,7 @@ class Trunk:
         """
         while not self.is_fixed:
             if not trunk_counts_seconds(self.config):
-                self._train_trunk(self.branches[0])
+                self._train(TRUNK, self.branches[0].start, self.branches[0])
             self.step_seconds = min(self.step_seconds, self._settle())
             self.run.length, self.totals, self.branches = self._layout()
             if self.branches[0].start <= NEAR * self.run.position or trunk_counts_seconds(self.config):
@@ -155,41 +158,23 @@ class Trunk:
         fixed = FixedStepTime(self.step_seconds, self.step_seconds == own_step_seconds, self.totals)
         self.writer.step_time(self.time, self.context.timing, self.run.length, fixed)
 
-    def _go_to(self, branch: Branch) -> None:
-        """Bring the trunk to where ``branch`` leaves it, and keep its state there."""
-        self._train_trunk(branch)
-        self.branched_at[branch.stop] = self.run.step
-        if branch.start:
-            self.saver.save(TRUNK, branch.start)
-
-    def _train_trunk(self, branch: Branch) -> None:
-        """Train the trunk to the start of ``branch``, from the newest saved state if that is ahead of us."""
-        saved = self.states.newest(TRUNK, at_most=branch.start)
-        if saved and saved.step > self.run.step:
-            self.run.resume(saved)
-        self._train(branch.start, TRUNK, branch)
-
-    def _run_branch(self, branch: Branch, is_last: bool) -> None:
+    def _train_branch(self, branch: Branch, is_last: bool) -> None:
         """Train a branch, which may diverge alone, and come back to the trunk."""
         trunk, last_good_weights = self.run.state(), self.run.last_good_weights
         try:
-            self._train_branch(branch)
+            self._train(branch_part(branch.stop), branch.stop, branch)
+            self._finish(branch)
         except DivergedError as error:
             self._record_divergence(error, [branch])
         if not is_last:
             self.run.restore(trunk)
             self.run.last_good_weights = last_good_weights
 
-    def _train_branch(self, branch: Branch) -> None:
-        part = branch_part(branch.stop)
-        saved = self.states.newest(part, at_most=branch.stop)
-        if saved:
+    def _train(self, part: str, stop: int, branch: Branch) -> None:
+        """Train to the position ``stop``, on the trunk or on ``branch``, from the newest saved state that is ahead."""
+        saved = self.states.newest(part, at_most=stop)
+        if saved and saved.step > self.run.step:
             self.run.resume(saved)
-        self._train(branch.stop, part, branch)
-        self._finish(branch)
-
-    def _train(self, stop: int, part: str, branch: Branch) -> None:
-        """Train to the position ``stop`` on the trunk or on ``branch``."""
         if self.run.position >= stop:
             return
         self.progress.begin()

@@ -27,7 +27,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,8 +68,8 @@ def scales(model: PreTrainedModel, optim: OptimConfig) -> dict[str, Scale]:
     rule = RULES.get(optim.lr_rule)
     if rule is None:
         return dict.fromkeys(names, PLAIN)
-    parts = _parts(model)
-    return {name: rule(parts[name], model.config, optim.base_width) for name in names}
+    parts, width, heads = _parts(model), model.config.hidden_size, model.config.num_attention_heads
+    return {name: rule(parts[name], width, heads, optim.base_width) for name in names}
 
 
 @torch.no_grad()
@@ -105,8 +104,8 @@ def query_rows(weight: Tensor) -> Tensor:
     return first_rows(weight, len(weight) // 3)
 
 
-def _mup(part: str, config: Any, base_width: int) -> Scale:
-    m, d = config.hidden_size / base_width, config.hidden_size / config.num_attention_heads
+def _mup(part: str, width: int, heads: int, base_width: int) -> Scale:
+    m, d = width / base_width, width / heads
     queries = math.sqrt(HEAD_WIDTH / d)
     return {
         "vector": PLAIN,
@@ -147,5 +146,6 @@ def _hidden_part(name: str, parameter: Tensor, heads: UnitLayout) -> str:
     return "hidden" if parameter.ndim == 2 else "vector"
 
 
-RULES: dict[str, Callable[[str, Any, int], Scale]] = {"mup": _mup}
-"""Rule -> scale of a part of a model; rules that are not here change the peak rate alone."""
+RULES: dict[str, Callable[[str, int, int, int], Scale]] = {"mup": _mup}
+"""Rule -> scale of a part of a model, by (part, width, heads, base width); rules that are not here change the peak rate
+alone."""

@@ -8,15 +8,16 @@ output projections by sqrt(2 depth) (as in Megatron-LM).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from trainlarge.models.family import PAD_ID, ROTARY_BASE, Family, FamilyHead, FastPath, Head, ParameterCounts, Untyped
+from trainlarge.models.family import PAD_ID, ROTARY_BASE, Family, FamilyHead, FastPath, Head, ParameterCounts
 from trainlarge.models.layout import LayerLayout, UnitLayout
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from transformers import ModernBertConfig
+    from transformers import ModernBertConfig, ModernBertForMaskedLM, PretrainedConfig
+    from transformers.models.modernbert.modeling_modernbert import ModernBertEncoderLayer
 
     from trainlarge.models import fast
     from trainlarge.models.shape import Shape
@@ -74,7 +75,7 @@ def _sequence_label_counts(shape: Shape) -> ParameterCounts:
     return ParameterCounts(head=width**2 + width + (width + 1) * shape.labels)
 
 
-def _is_fast(config: Untyped) -> bool:
+def _is_fast(config: PretrainedConfig) -> bool:
     return (
         set(config.layer_types) == {"full_attention"}
         and config.rope_parameters["full_attention"]["rope_type"] == "default"
@@ -84,11 +85,12 @@ def _is_fast(config: Untyped) -> bool:
     )
 
 
-def _features(model: Untyped, inputs: Tensor, predicted: Tensor, dtype: torch.dtype) -> Tensor:
+def _features(model: ModernBertForMaskedLM, inputs: Tensor, predicted: Tensor, dtype: torch.dtype) -> Tensor:
     from trainlarge.models import fast
 
     encoder, config = model.model, model.config
-    base = config.rope_parameters["full_attention"]["rope_theta"]
+    rotary_parameters: Any = config.rope_parameters
+    base = rotary_parameters["full_attention"]["rope_theta"]
     head_width = config.hidden_size // config.num_attention_heads
     rotary = fast.rotary_tables(inputs.shape[1], head_width, base, dtype, inputs.device)
     x = encoder.embeddings(input_ids=inputs).flatten(0, 1)
@@ -96,17 +98,19 @@ def _features(model: Untyped, inputs: Tensor, predicted: Tensor, dtype: torch.dt
         x = tokens.of(x) + _attention(layer, layer.attn_norm(x).to(dtype), tokens)
         x = x + fast.gated_feed_forward(layer.mlp, layer.mlp_norm(x).to(dtype))
     hidden = fast.gelu_layer(encoder.final_norm(x).to(dtype), model.head.dense)
-    return model.head.norm(hidden.to(x.dtype)).to(dtype)
+    normed: Tensor = model.head.norm(hidden.to(x.dtype))
+    return normed.to(dtype)
 
 
-def _attention(layer: Untyped, normed: Tensor, tokens: fast.Tokens) -> Tensor:
+def _attention(layer: ModernBertEncoderLayer, normed: Tensor, tokens: fast.Tokens) -> Tensor:
     from trainlarge.models import fast
 
     attention = layer.attn
     query, key, value = fast.of_joint_layer(normed, attention.Wqkv, tokens, attention.head_dim)
     dropout = attention.attention_dropout if layer.training else 0.0
     context = fast.attend(query, key, value, dropout, attention.config._attn_implementation)
-    return attention.out_drop(fast.linear(fast.join_heads(context), attention.Wo))
+    output: Tensor = attention.out_drop(fast.linear(fast.join_heads(context), attention.Wo))
+    return output
 
 
 FAMILY = Family(

@@ -7,15 +7,17 @@ The library draws every matrix from one normal distribution.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-from trainlarge.models.family import PAD_ID, Family, FamilyHead, FastPath, Head, ParameterCounts, Untyped
+from trainlarge.models.family import PAD_ID, Family, FamilyHead, FastPath, Head, ParameterCounts
 from trainlarge.models.layout import LayerLayout, UnitLayout
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from transformers import RobertaPreLayerNormConfig
+    from transformers import PretrainedConfig, RobertaPreLayerNormConfig, RobertaPreLayerNormForMaskedLM
+    from transformers.models.roberta_prelayernorm.modeling_roberta_prelayernorm import RobertaPreLayerNormAttention
 
     from trainlarge.models import fast
     from trainlarge.models.shape import Shape
@@ -67,25 +69,27 @@ def _sequence_label_counts(shape: Shape) -> ParameterCounts:
     return ParameterCounts(head=(shape.width + 1) * (shape.width + shape.labels))
 
 
-def _is_fast(config: Untyped) -> bool:
+def _is_fast(config: PretrainedConfig) -> bool:
     return config.hidden_act == "gelu" and not config.is_decoder
 
 
-def _features(model: Untyped, inputs: Tensor, predicted: Tensor, dtype: torch.dtype) -> Tensor:
+def _features(model: RobertaPreLayerNormForMaskedLM, inputs: Tensor, predicted: Tensor, dtype: torch.dtype) -> Tensor:
     from trainlarge.models import fast
 
-    encoder, head, first = model.roberta_prelayernorm, model.lm_head, model.config.pad_token_id + 1
-    places = fast.places(first, inputs)
+    encoder, head, padding = model.roberta_prelayernorm, model.lm_head, model.config.pad_token_id or 0
+    places = fast.places(padding + 1, inputs)
     x = encoder.embeddings(input_ids=inputs, position_ids=places).flatten(0, 1)
-    for layer, tokens in fast.with_tokens(encoder.encoder.layer, inputs, predicted):
+    layers: Iterable[Any] = encoder.encoder.layer
+    for layer, tokens in fast.with_tokens(layers, inputs, predicted):
         attention, inner, output = layer.attention, layer.intermediate, layer.output
         x = tokens.of(x) + _attention(attention, attention.LayerNorm(x).to(dtype), tokens)
         x = x + output.dropout(fast.feed_forward(inner.LayerNorm(x).to(dtype), inner.dense, output.dense))
     hidden = fast.gelu_layer(encoder.LayerNorm(x).to(dtype), head.dense)
-    return head.layer_norm(hidden.to(x.dtype)).to(dtype)
+    normed: Tensor = head.layer_norm(hidden.to(x.dtype))
+    return normed.to(dtype)
 
 
-def _attention(attention: Untyped, normed: Tensor, tokens: fast.Tokens) -> Tensor:
+def _attention(attention: RobertaPreLayerNormAttention, normed: Tensor, tokens: fast.Tokens) -> Tensor:
     from trainlarge.models import fast
 
     core = attention.self
@@ -94,7 +98,8 @@ def _attention(attention: Untyped, normed: Tensor, tokens: fast.Tokens) -> Tenso
     )
     dropout = core.dropout.p if attention.training else 0.0
     context = fast.attend(query, key, value, dropout, core.config._attn_implementation)
-    return attention.output.dropout(fast.linear(fast.join_heads(context), attention.output.dense))
+    output: Tensor = attention.output.dropout(fast.linear(fast.join_heads(context), attention.output.dense))
+    return output
 
 
 FAMILY = Family(
