@@ -39,12 +39,15 @@ from trainlarge.config.plain import to_plain
 from trainlarge.config.schema import CONFIGS, CompressConfig, StageConfig
 from trainlarge.launch.engine import run_cells
 from trainlarge.launch.job import RunningJob
+from trainlarge.launch.stage_runner import RUNNERS, StageRunner
+from trainlarge.machine.resources import Resources
 from trainlarge.results.frames import load_study
 from trainlarge.sweep import cell as cells_module
 from trainlarge.sweep import stages
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Plan, look_ahead, make_cells, make_plan
 from trainlarge.sweep.proof import FILES, result_digests
+from trainlarge.sweep.records import TrainRecord
 from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import Study
@@ -162,21 +165,21 @@ class _EmptyStage:
     def to_prepare(self, cells: list[Cell]) -> list[Cell]:
         return []
 
-    def prepare(self, study: Study, cells: list[Cell]) -> None: ...
+    def prepare(self, study: Study, cells: list[Cell], resources: Resources) -> None: ...
 
     def run(self, job: RunningJob) -> None:
         for cell in job.cells:
-            job.finish(cell.id, {"schema": 1, "stage": NOTHING, "cell": cell.id, "config": to_plain(cell.config)})
+            job.finish(cell.id, TrainRecord.from_json(_record(cell, _row(0, 1))))
 
 
 def _register_empty_stage() -> None:
     """Also in the fork server, which imports this file because it is named as the module of a stage."""
-    stages._MODULES[NOTHING] = stages._RUNNERS[NOTHING] = __spec__.name if __spec__ else Path(__file__).stem
+    stages._MODULES[NOTHING] = RUNNERS[NOTHING] = __spec__.name if __spec__ else Path(__file__).stem
     cells_module.SCHEMA_VERSIONS[NOTHING] = 1
     CONFIGS[NOTHING] = CompressConfig
 
 
-STAGE: stages.Stage[CompressConfig] = _EmptyStage()
+STAGE: StageRunner[CompressConfig] = _EmptyStage()
 _register_empty_stage()
 
 

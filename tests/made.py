@@ -28,6 +28,7 @@ from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.compose import plain
 from trainlarge.sweep.expand import read_config
 from trainlarge.sweep.plan import make_cells
+from trainlarge.sweep.records import TrainRecord
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -279,6 +280,17 @@ def recovery_keys(recipe: Recipe, parent: dict[str, Any]) -> dict[str, Any]:
         "recover_flops": steps * parent["flops"] // parent["step"],
         "recover_seconds": steps * parent["train_seconds"] / parent["step"],
     }
+
+
+@cache
+def _any_record() -> dict[str, Any]:
+    shape, budget = (64, 1), 7.5
+    return train_record(train_cell("any", shape, f"{budget:g} s"), shape, curve(shape, budget))
+
+
+def any_record(cell_id: str, **values: Plain) -> TrainRecord:
+    """The record of some train cell, as if it were that of ``cell_id``; ``values`` are further keys."""
+    return TrainRecord.from_json({**_any_record(), "cell": cell_id, **values})
 
 
 def provenance(stage: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -12,9 +12,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from trainlarge.commands.hydra_entry import chosen_action
+from trainlarge.config.group import Plain
 from trainlarge.errors import UserError
 from trainlarge.sweep.compose import Composer
-from trainlarge.sweep.expand import sweep_configs
+from trainlarge.sweep.expand import sweep_configs, sweep_of
+from trainlarge.sweep.grid import Axes
 
 ConfigStore.instance().store(
     group="hydra/sweeper",
@@ -33,7 +35,7 @@ class TrainlargeSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
 
-    def sweep(self, arguments: list[str]) -> Any:
+    def sweep(self, arguments: list[str]) -> object:
         """Expand the sweep and hand its cells to what the verb asked for: run them, or only plan them."""
         overrides = OverridesParser.create(self.hydra_context.config_loader).parse_overrides(arguments)
         fixed = [override for override in overrides if not override.is_sweep_override()]
@@ -55,11 +57,11 @@ class TrainlargeSweeper(Sweeper):
     def _is_group(self, key: str) -> bool:
         return "." not in key and bool(self.hydra_context.config_loader.get_group_options(key))
 
-    def _replaced(self, composer: Composer, fixed: list[Override]) -> dict[str, list[Any]]:
+    def _replaced(self, composer: Composer, fixed: list[Override]) -> Axes:
         """What the command line sets to one value, where a block would set it to another."""
-        blocks = composer.config({})["sweep"]["blocks"]
+        blocks = sweep_of(composer.config({})).blocks
         swept = {str(key) for block in blocks if isinstance(block, dict) for key in block}
-        return {_key(override): [_value(override)] for override in fixed if _key(override) in swept}
+        return {_key(override): [_unquoted(override.value())] for override in fixed if _key(override) in swept}
 
 
 def _stage(config: DictConfig) -> str:
@@ -70,20 +72,17 @@ def _key(override: Override) -> str:
     return override.key_or_group
 
 
-def _values(override: Override) -> list[Any]:
+def _values(override: Override) -> list[Plain]:
     if isinstance(override.value(), Sweep) and not override.is_discrete_sweep():
         asked = (override.input_line or "").partition("=")[2]
         raise UserError(_key(override), asked, "a list of values: a,b,c")
     return [_unquoted(value) for value in override.sweep_iterator()]
 
 
-def _value(override: Override) -> Any:
-    return _unquoted(override.value())
-
-
-def _unquoted(value: Any) -> Any:
+def _unquoted(value: object) -> Plain:
+    """A value of Hydra's grammar as plain data."""
     if isinstance(value, list):
         return [_unquoted(item) for item in value]
     if isinstance(value, dict):
         return {key: _unquoted(item) for key, item in value.items()}
-    return value.text if isinstance(value, QuotedString) else value
+    return value.text if isinstance(value, QuotedString) else cast(Plain, value)

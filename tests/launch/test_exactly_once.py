@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+import made
 from trainlarge.config.schema import TrainConfig
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.status import State
@@ -26,12 +28,13 @@ Tiny = Callable[..., TrainConfig]
 CLOCKS = {"train_seconds", "model_seconds", "wall_seconds"}
 
 WORKER = """
-import os, random, sys, time
+import json, os, random, sys, time
 from trainlarge.launch.job import RunningJob
+from trainlarge.sweep.records import TrainRecord
 from trainlarge.sweep.store import Study
 
 study, journal = Study.named("tiny"), os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-draw, name = random.Random(int(sys.argv[2])), sys.argv[2]
+draw, name, record = random.Random(int(sys.argv[2])), sys.argv[2], json.loads(sys.argv[3])
 folders = list(study.folders("train"))
 while open_cells := [folder.id for folder in folders if not folder.is_done()]:
     draw.shuffle(open_cells)
@@ -40,13 +43,16 @@ while open_cells := [folder.id for folder in folders if not folder.is_done()]:
         with job.running():
             for cell in job.cells:
                 time.sleep(draw.uniform(0, 0.03))
-                job.finish(cell.id, {"cell": cell.id, "by": name})
+                job.finish(cell.id, TrainRecord.from_json({**record, "cell": cell.id, "by": name}))
                 os.write(journal, f"{cell.id} {name}\\n".encode())
 """
 
 
+RECORD = json.dumps(made.any_record("").to_json())
+
+
 def start_worker(journal: Path, number: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", WORKER, str(journal), str(number)])
+    return subprocess.Popen([sys.executable, "-c", WORKER, str(journal), str(number), RECORD])
 
 
 @pytest.mark.parametrize("kills", [12, pytest.param(120, marks=[pytest.mark.long, pytest.mark.timeout(1500)])])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+import made
 from trainlarge.config.launcher import LauncherConfig
 from trainlarge.config.schema import TrainConfig
 from trainlarge.launch.job import RunningJob
@@ -41,7 +42,7 @@ def test_a_held_cell_is_left_to_its_holder_and_not_run_again_once_done(study: St
     queue.ended(mine, was_stopped=False)
     queue.look_elsewhere()
     assert queue.is_open and queue.take() is None and queue.elsewhere[0].cell_ids == (first,)
-    other.finish(first, {"cell": first})
+    other.finish(first, made.any_record(first))
     queue.look_elsewhere()
     assert not queue.is_open and queue.take() is None
 

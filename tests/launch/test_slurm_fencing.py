@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import made
 from trainlarge.config.launcher import SlurmConfig
 from trainlarge.config.schema import TrainConfig
 from trainlarge.launch import early_stop
@@ -59,11 +60,11 @@ def test_a_silent_holder_is_replaced_and_cannot_write_any_more(study: Study, fol
     new = RunningJob.claim(study, "train", [folder.id])
     assert new.cells
     with pytest.raises(LostLeaseError):
-        old.finish(folder.id, {"cell": folder.id, "by": "old"})
+        old.finish(folder.id, made.any_record(folder.id, by="old"))
     assert not folder.record_path.exists() and folder.status().state is State.RUNNING
-    new.finish(folder.id, {"cell": folder.id, "by": "new"})
+    new.finish(folder.id, made.any_record(folder.id, by="new"))
     with pytest.raises(LostLeaseError), old.running():
-        old.finish(folder.id, {"cell": folder.id, "by": "old"})
+        old.finish(folder.id, made.any_record(folder.id, by="old"))
     assert folder.record_data()["by"] == "new" and folder.is_done(), "nor does its end change the state"
 
 
@@ -104,7 +105,7 @@ def test_a_copy_that_finishes_at_the_last_moment_is_not_given_up(
     older = claim_elsewhere(study, folder)
 
     def finish_meanwhile(number: str) -> str:
-        older.finish(folder.id, {"cell": folder.id})
+        older.finish(folder.id, made.any_record(folder.id))
         return "RUNNING"
 
     monkeypatch.setattr(slurm_task, "own_state", finish_meanwhile)

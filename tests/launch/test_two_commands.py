@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import made
 from trainlarge.config.schema import TrainConfig
 from trainlarge.launch.job import RunningJob
 from trainlarge.sweep.plan import make_cells, make_plan
@@ -56,7 +57,7 @@ def test_a_command_does_the_rest_and_waits_for_what_another_process_runs(
         wait_for(lambda: any(folder.is_done() for folder in study.folders("train")))
         time.sleep(2)
         assert command.poll() is None, "it has nothing left to run, and waits"
-        other.finish(held.id, {"cell": held.id})
+        other.finish(held.id, made.any_record(held.id))
     status, printed = end(command)
     assert status == 0 and "waiting for 1 cell that another process runs" in printed
     assert [folder.status().attempts for folder in study.folders("train")] == [1, 1]

@@ -21,11 +21,11 @@ from trainlarge.config.schema import StageConfig, TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.engine import run_cells
 from trainlarge.launch.local.shares import shares
+from trainlarge.launch.stage_runner import RUNNERS
 from trainlarge.machine import devices
 from trainlarge.machine.devices import visible_devices
 from trainlarge.machine.environment import VISIBLE_DEVICES
 from trainlarge.machine.resources import Resources
-from trainlarge.sweep.stages import runner_modules
 from trainlarge.sweep.store import CellFolder, Study
 
 Tiny = Callable[..., TrainConfig]
@@ -178,7 +178,7 @@ def test_cells_that_share_a_device_say_so_and_keep_their_probe_apart(
 
 @pytest.mark.long
 def test_what_the_fork_server_imports_does_not_start_cuda() -> None:
-    modules = ", ".join(["trainlarge.launch.worker", *runner_modules()])
+    modules = ", ".join(["trainlarge.launch.worker", *RUNNERS.values()])
     code = f"""
 import torch
 touched = []

@@ -17,7 +17,7 @@ import trainlarge
 from trainlarge.config.share import share_folder
 from trainlarge.sweep.store import Study
 
-ASK = "import json; from trainlarge.machine.provenance import origin; print(json.dumps(origin()))"
+ASK = "import json; from trainlarge.machine.provenance import origin; print(json.dumps(origin(None, 0.0).to_json()))"
 
 
 def git(folder: Path, *arguments: str) -> str:

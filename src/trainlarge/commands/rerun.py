@@ -76,13 +76,14 @@ def hydra_text(value: Any) -> str:
 
 def _choices(cell: Cell) -> list[str]:
     """Choices of groups in which the cell differs from the defaults."""
-    defaults, folder = compose_config(cell.stage, []), share_folder() / "conf"
+    folder, composed = share_folder() / "conf", compose_config(cell.stage, [])
+    defaults = {key: value.get("name") for key, value in composed.items() if isinstance(value, dict)}
     groups = {key: value for key, value in to_plain(cell.config).items() if key not in _NO_RESULT}
     named = {key: value["name"] for key, value in groups.items() if isinstance(value, dict)}
     return [
         f"{group}={name}"
         for group, name in named.items()
-        if (defaults.get(group) or {}).get("name") != name and (folder / group / f"{name}.yaml").is_file()
+        if defaults.get(group) != name and (folder / group / f"{name}.yaml").is_file()
     ]
 
 

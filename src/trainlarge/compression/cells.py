@@ -18,12 +18,12 @@ from trainlarge.config.task import DEFAULT_TASK
 from trainlarge.data.fingerprint import resolved_data
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
+from trainlarge.launch.stage_runner import StageRunner
 from trainlarge.machine.resources import Resources
 from trainlarge.models.flops import forward_flops
 from trainlarge.models.shape import head_of, shape_of
 from trainlarge.sweep.cell import ID_LENGTH, Cell
 from trainlarge.sweep.records import TrainRecord
-from trainlarge.sweep.stages import Stage
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.step import step_of
 
@@ -83,7 +83,7 @@ class CompressStage:
         run(job)
 
 
-STAGE: Stage[CompressConfig] = CompressStage()
+STAGE: StageRunner[CompressConfig] = CompressStage()
 
 
 def recovery_id(checkpoint_id: str, done: Sequence[Method]) -> str:

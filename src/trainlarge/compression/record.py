@@ -183,7 +183,7 @@ def _origin(job: RunningJob, checkpoint: LoadedCheckpoint, result: RecipeResult,
             effective_documents=checkpoint.documents.effective,
         ),
         "environment": Environment.from_json({**computed, **sharing, "software": {**software()}}),
-        "provenance": Provenance(**origin(job.command), started=result.started, ended=time.time()),
+        "provenance": origin(job.command, result.started),
     }
 
 

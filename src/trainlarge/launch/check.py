@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from trainlarge.config.data import DOCUMENTS
 from trainlarge.config.group import Group
@@ -67,7 +67,7 @@ def _leaves_split_open(config: StageConfig) -> TypeGuard[TrainConfig]:
     return isinstance(config, TrainConfig) and config.data.split is None and not config.data.validation_files
 
 
-def _check_same(key: str, values: list[Any]) -> None:
+def _check_same(key: str, values: Sequence[object]) -> None:
     first = values[0]
     other = next((value for value in values if value != first), first)
     if isinstance(first, Group):

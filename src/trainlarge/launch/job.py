@@ -6,11 +6,10 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
-from typing import Any
 
 from trainlarge.errors import UserError
 from trainlarge.machine.resources import Resources
@@ -236,35 +235,35 @@ def mark_lost(study: Study, stage: str, cell_ids: list[str], state: State, reaso
     for cell_id in cell_ids:
         folder = study.folder(stage, cell_id)
         if folder.status().state in _LEFT_OPEN:
-            change_status(folder, state=state, error=reason)
+            change_status(folder, reason, state)
 
 
-def change_status(folder: CellFolder, **changes: Any) -> None:
+def change_status(folder: CellFolder, error: str, state: State | None = None, is_done_too: bool = False) -> None:
     """Change the status of a cell that no living process holds, unless it is done.
 
     Args:
-        changes: fields of ``Status``.
+        folder: of the cell.
+        error: what its status says from now on.
+        state: its state from now on; None: as it is.
+        is_done_too: change that of a done cell too.
     """
     lease = Lease.acquire(folder.path)
     if lease is None:
         return
     # Looked at now: the holder before us may have finished until we had the lease.
-    if not folder.is_done():
-        folder.write_status(replace(folder.status(), updated=time.time(), **changes))
+    if not folder.is_done() or is_done_too:
+        status = folder.status()
+        folder.write_status(replace(status, state=state or status.state, error=error, updated=time.time()))
     lease.release()
 
 
 def mark_damaged(folder: CellFolder, error: UserError) -> None:
     """Have a done cell, one of whose files is damaged, count as failed, so that the command that made it does again."""
-    lease = Lease.acquire(folder.path)
-    if lease is None:
-        return
-    folder.write_status(replace(folder.status(), state=State.FAILED, error=str(error), updated=time.time()))
-    lease.release()
+    change_status(folder, str(error), State.FAILED, is_done_too=True)
 
 
 @contextmanager
-def _stop_signals(request_stop: Any) -> Iterator[None]:
+def _stop_signals(request_stop: Callable[[str], None]) -> Iterator[None]:
     def handler(number: int, _frame: FrameType | None) -> None:
         request_stop(f"stopped by {signal.Signals(number).name}")
 

@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from rich.console import Console
 
+from trainlarge.config.launcher import LauncherConfig
 from trainlarge.config.schema import StageConfig
 from trainlarge.machine.resources import Resources
 from trainlarge.sweep.plan import Plan
@@ -72,7 +73,7 @@ class Launcher(Protocol):
     label: ClassVar[str]
     """What a person calls it."""
 
-    def __init__(self, config: Any, cells: Sequence[StageConfig]) -> None:
+    def __init__(self, config: LauncherConfig, cells: Sequence[StageConfig]) -> None:
         """The launcher of one command; asks nothing and writes nothing.
 
         Args:

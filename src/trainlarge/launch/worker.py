@@ -11,10 +11,10 @@ from pathlib import Path
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.job_log import log_to_cells, log_to_file
+from trainlarge.launch.stage_runner import runner_named
 from trainlarge.machine.environment import VISIBLE_DEVICES
 from trainlarge.machine.provenance import code
 from trainlarge.machine.resources import Resources
-from trainlarge.sweep.stages import stage_named
 from trainlarge.sweep.store import Study
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def run_job(assignment: Assignment, on_claim: Callable[[RunningJob], None] = lam
         with job.running():
             # Stops at once where that was asked for already, before a model is loaded.
             job.check()
-            stage_named(given.stage).run(job)
+            runner_named(given.stage).run(job)
     except UserError as error:
         log.error("%s", error)
         return FAILED_STATUS
@@ -83,4 +83,4 @@ def prepare_jobs(assignment: Assignment) -> None:
     log_to_file(study.path / f"prepare-{stage}.log", "prepare")
     assignment.resources.enter()
     cells = [study.folder(stage, cell_id).cell() for cell_id in assignment.cell_ids]
-    stage_named(stage).prepare(study, cells, assignment.resources)
+    runner_named(stage).prepare(study, cells, assignment.resources)

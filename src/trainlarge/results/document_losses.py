@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
@@ -39,12 +39,14 @@ class DocumentSums:
     """The same of the checkpoint as it was, for a compress cell."""
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Plain]) -> DocumentSums:
+    def from_json(cls, data: Plain) -> DocumentSums:
         """From the content of the file.
 
         Raises:
             KeyError, TypeError, ValueError: where that is something else.
         """
+        if not isinstance(data, dict):
+            raise ValueError("no mapping from keys to values")
         documents = data["documents"]
         predictions, loss = (np.array(data[name], float) for name in ("predictions", "loss"))
         if not isinstance(documents, list) or not predictions.shape == loss.shape == (len(documents),):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trainlarge.config.choices import key_of_another
+from trainlarge.config.group import Plain
 from trainlarge.config.schema import CHOSEN_GROUPS
 from trainlarge.errors import UserError
 from trainlarge.sweep.grid import Point
@@ -20,7 +21,7 @@ TARGET = "_target_"
 """The key by which a configuration names what Hydra is to call."""
 Compose = Callable[[list[str]], DictConfig]
 """Composes a configuration from Hydra overrides."""
-Composed = dict[str, Any]
+Composed = dict[str, Plain]
 """A configuration as Hydra composed it: plain data with the group ``sweep``, and perhaps several budgets."""
 NOT_NULL = "must have a value: null means none; write 'null' in quotes for the word"
 
@@ -38,8 +39,8 @@ class Composer:
         self._compose, self._is_group = compose, cache(is_group)
         self._bases: dict[tuple[str, ...], DictConfig] = {}
         self._plain: dict[tuple[str, ...], Composed] = {}
-        self._checked: dict[tuple[Any, ...], Any] = {}
-        self._scratch: dict[tuple[Any, ...], DictConfig] = {}
+        self._checked: dict[tuple[tuple[str, ...], str, str], Plain] = {}
+        self._scratch: dict[tuple[tuple[str, ...], str], DictConfig] = {}
 
     def config(self, point: Point) -> Composed:
         """The full configuration of a point, as plain data.
@@ -54,7 +55,7 @@ class Composer:
             return plain(_updated(base, values))
         config = self._plain[choices]
         for key, value in values.items():
-            config = _with(config, key.split("."), self._check(choices, key, value))
+            config = _with(config, key.split("."), self._checked_value(choices, key, value))
         return config
 
     def _base(self, choices: tuple[str, ...]) -> DictConfig:
@@ -64,13 +65,17 @@ class Composer:
                 self._plain[choices] = plain(base)
         return self._bases[choices]
 
-    def _check(self, choices: tuple[str, ...], key: str, value: Any) -> Any:
+    def _checked_value(self, choices: tuple[str, ...], key: str, value: Plain) -> Plain:
+        """``value`` as the schema has it."""
         seen = (choices, key, repr(value))
         if seen not in self._checked:
-            self._checked[seen] = _get(self._set_in_copy(choices, key, value), key)
+            checked = OmegaConf.select(self._set_in_copy(choices, key, value), key)
+            if OmegaConf.is_config(checked):
+                checked = OmegaConf.to_container(checked, resolve=True, enum_to_str=True)
+            self._checked[seen] = checked
         return self._checked[seen]
 
-    def _set_in_copy(self, choices: tuple[str, ...], key: str, value: Any) -> DictConfig:
+    def _set_in_copy(self, choices: tuple[str, ...], key: str, value: Plain) -> DictConfig:
         """The base with ``key`` set; the copy serves the next value of ``key`` too, unless values could merge."""
         if isinstance(value, (dict, list)):
             return _updated(self._bases[choices], {key: value})
@@ -82,12 +87,13 @@ class Composer:
 
 def plain(config: DictConfig) -> Composed:
     """A composed configuration as plain data, everything resolved; a key without a value stays ``"???"``."""
-    container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-    refuse_target({key: value for key, value in dict(container).items() if key != "hydra"})  # type: ignore[arg-type]
-    return {key: value for key, value in dict(container).items() if key != "hydra"}  # type: ignore[arg-type]
+    container = cast(Composed, OmegaConf.to_container(config, resolve=True, enum_to_str=True))
+    composed = {key: value for key, value in container.items() if key != "hydra"}
+    refuse_target(composed)
+    return composed
 
 
-def refuse_target(value: Any, path: str = "") -> None:
+def refuse_target(value: Plain, path: str = "") -> None:
     """Raises UserError where a configuration names something for Hydra to call: no group of ours does."""
     if isinstance(value, dict):
         for key, item in value.items():
@@ -106,7 +112,7 @@ def _updated(base: DictConfig, values: Point) -> DictConfig:
     return config
 
 
-def _update(config: DictConfig, key: str, value: Any) -> None:
+def _update(config: DictConfig, key: str, value: Plain) -> None:
     if not key_exists(config, key):
         group, _, name = key.rpartition(".")
         if group in CHOSEN_GROUPS:
@@ -136,7 +142,7 @@ def siblings(config: DictConfig, key: str) -> list[str]:
     return siblings(config, parent)
 
 
-def _has_interpolation(value: Any) -> bool:
+def _has_interpolation(value: object) -> bool:
     if isinstance(value, dict):
         return any(_has_interpolation(item) for item in value.values())
     if isinstance(value, list):
@@ -144,12 +150,8 @@ def _has_interpolation(value: Any) -> bool:
     return isinstance(value, str) and "${" in value
 
 
-def _with(config: Composed, path: list[str], value: Any) -> Composed:
-    """A copy of ``config`` with another value at ``path``, sharing all that does not lie on it."""
+def _with(config: Composed, path: list[str], value: Plain) -> Composed:
+    """A copy of ``config`` with another value at ``path``, sharing all that is not on it."""
     name, *deeper = path
-    return {**config, name: _with(config[name], deeper, value) if deeper else value}
-
-
-def _get(config: DictConfig, key: str) -> Any:
-    value = OmegaConf.select(config, key)
-    return OmegaConf.to_container(value, resolve=True, enum_to_str=True) if OmegaConf.is_config(value) else value
+    group = config.get(name)
+    return {**config, name: _with(group if isinstance(group, dict) else {}, deeper, value) if deeper else value}

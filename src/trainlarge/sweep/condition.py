@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
-from trainlarge.config.budget import parse_budget
+from trainlarge.config.budget import Budget, parse_budget
+from trainlarge.config.group import Plain
 from trainlarge.errors import UserError
 
 ALLOWED = "made of keys, values, == != < <= > >= in is, and, or, not, as in: arch.width == 64 and budget > '30 s'"
 
-_COMPARISONS: dict[type, Callable[[Any, Any], bool]] = {
+Value: TypeAlias = "str | int | float | bool | Sequence[Value] | Mapping[str, Plain] | Budget | None"
+"""What a part of a condition stands for."""
+
+
+def _is_in(left: object, right: object) -> bool:
+    if not isinstance(right, Iterable):
+        raise TypeError("in: nothing to look in")
+    return any(left == item for item in right)
+
+
+_COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
     ast.Lt: operator.lt,
@@ -23,15 +34,15 @@ _COMPARISONS: dict[type, Callable[[Any, Any], bool]] = {
     ast.GtE: operator.ge,
     ast.Is: operator.is_,
     ast.IsNot: operator.is_not,
-    ast.In: lambda left, right: any(left == item for item in right),
-    ast.NotIn: lambda left, right: all(left != item for item in right),
+    ast.In: _is_in,
+    ast.NotIn: lambda left, right: not _is_in(left, right),
 }
 
 _EQUALITIES = (ast.Eq, ast.NotEq, ast.In, ast.NotIn)
 
 
-def holds(condition: str, config: dict[str, Any], key: str = "where") -> bool:
-    """Whether ``condition`` is true of the nested dictionary ``config``.
+def holds(condition: str, config: Mapping[str, Plain], key: str = "where") -> bool:
+    """Whether ``condition`` is true of a configuration as plain data.
 
     A budget compares as an amount: a bare number in its own base unit, a text with a unit after conversion. What is
     compared with text is text as it is written: an id such as 821e97645060 needs no quotes.
@@ -57,33 +68,31 @@ def _parse(condition: str) -> ast.expr:
     return tree
 
 
-def _evaluate(node: ast.expr, config: dict[str, Any]) -> Any:
-    reader = _READERS.get(type(node))
-    if reader is None:
-        raise SyntaxError(type(node).__name__)
-    return reader(node, config)
+def _evaluate(node: ast.expr, config: Mapping[str, Plain]) -> Value:
+    match node:
+        case ast.BoolOp(op=ast.And()):
+            return all(_evaluate(value, config) for value in node.values)
+        case ast.BoolOp():
+            return any(_evaluate(value, config) for value in node.values)
+        case ast.UnaryOp(op=ast.Not()):
+            return not _evaluate(node.operand, config)
+        case ast.UnaryOp(op=ast.USub()):
+            number = _evaluate(node.operand, config)
+            if isinstance(number, (int, float)):
+                return -number
+        case ast.Compare():
+            sides = pairwise([node.left, *node.comparators])
+            return all(_is_true(op, *pair, config) for op, pair in zip(node.ops, sides, strict=True))
+        case ast.Name() | ast.Attribute():
+            return _value_at(ast.unparse(node), config)
+        case ast.Constant(value=str() | int() | float() | None as value):
+            return value
+        case ast.List() | ast.Tuple():
+            return [_evaluate(item, config) for item in node.elts]
+    raise SyntaxError(type(node).__name__)
 
 
-def _boolean(node: ast.BoolOp, config: dict[str, Any]) -> bool:
-    gather = all if isinstance(node.op, ast.And) else any
-    return gather(_evaluate(value, config) for value in node.values)
-
-
-def _unary(node: ast.UnaryOp, config: dict[str, Any]) -> Any:
-    value = _evaluate(node.operand, config)
-    if isinstance(node.op, ast.Not):
-        return not value
-    if isinstance(node.op, ast.USub):
-        return -value
-    raise SyntaxError("operator")
-
-
-def _compare(node: ast.Compare, config: dict[str, Any]) -> bool:
-    sides = [node.left, *node.comparators]
-    return all(_holds(op, *pair, config) for op, pair in zip(node.ops, pairwise(sides), strict=True))
-
-
-def _holds(op: ast.cmpop, left: ast.expr, right: ast.expr, config: dict[str, Any]) -> bool:
+def _is_true(op: ast.cmpop, left: ast.expr, right: ast.expr, config: Mapping[str, Plain]) -> bool:
     values = [_evaluate(side, config) for side in (left, right)]
     if isinstance(op, _EQUALITIES) and any(isinstance(value, str) for value in values):
         values = [_evaluate(_as_text(side), config) for side in (left, right)]
@@ -99,29 +108,15 @@ def _as_text(node: ast.expr) -> ast.expr:
     return node
 
 
-def _key(node: ast.expr, config: dict[str, Any]) -> Any:
-    path = ast.unparse(node)
-    value: Any = config
+def _value_at(path: str, config: Mapping[str, Plain]) -> Value:
+    """What the configuration has at a dotted key; a budget as an amount."""
+    value: Plain = dict(config)
     for part in path.split("."):
-        if not isinstance(value, dict) or part not in value:
-            raise UserError(
-                "key",
-                path,
-                f"no such key: must be one of {', '.join(sorted(value))}"
-                if isinstance(value, dict)
-                else "no such key: nothing is below a value",
-            )
+        if not isinstance(value, dict):
+            raise UserError("key", path, "no such key: nothing is below a value")
+        if part not in value:
+            raise UserError("key", path, f"no such key: must be one of {', '.join(sorted(value))}")
         value = value[part]
-    return parse_budget(value) if path == "budget" else value
-
-
-_READERS: dict[type, Callable[[Any, dict[str, Any]], Any]] = {
-    ast.BoolOp: _boolean,
-    ast.UnaryOp: _unary,
-    ast.Compare: _compare,
-    ast.Name: _key,
-    ast.Attribute: _key,
-    ast.Constant: lambda node, _config: node.value,
-    ast.List: lambda node, config: [_evaluate(item, config) for item in node.elts],
-    ast.Tuple: lambda node, config: [_evaluate(item, config) for item in node.elts],
-}
+    if path == "budget":
+        return parse_budget(value)
+    return value

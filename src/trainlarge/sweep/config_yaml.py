@@ -5,7 +5,6 @@ from __future__ import annotations
 import marshal
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 
 import yaml
 
@@ -15,13 +14,14 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-def from_yaml(text: str) -> Any:
+def from_yaml(text: str) -> Plain:
     """The configuration that ``to_yaml`` wrote.
 
     Raises:
         yaml.YAMLError: for what is no YAML.
     """
-    return yaml.load(text, Loader=_LOADER)
+    config: Plain = yaml.load(text, Loader=_LOADER)
+    return config
 
 
 def to_yaml(config: Mapping[str, Plain]) -> str:

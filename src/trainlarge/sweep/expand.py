@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from trainlarge.config.choices import refuse_keys_of_others
 from trainlarge.config.group import Plain
 from trainlarge.config.plain import from_plain, to_plain
 from trainlarge.config.schema import CONFIGS, StageConfig
+from trainlarge.config.sweep import SweepConfig
 from trainlarge.errors import UserError
 from trainlarge.sweep.compose import Composed, Composer
 from trainlarge.sweep.condition import holds
-from trainlarge.sweep.grid import points
+from trainlarge.sweep.grid import Axes, points
 from trainlarge.sweep.proof import DamagedFileError
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -23,12 +23,17 @@ NAMED = 5
 """Cells that an error names."""
 
 
-def sweep_configs(composer: Composer, stage: str, command_line: dict[str, list[Any]]) -> list[StageConfig]:
+def sweep_configs(composer: Composer, stage: str, command_line: Axes) -> list[StageConfig]:
     """Configurations of a sweep's cells: its blocks crossed with the command line's axes, less what it excludes."""
-    sweep = composer.config({})["sweep"]
-    found = [config for point in points(sweep["blocks"], command_line) for config in _lists(composer.config(point))]
-    kept = (config for config in found if not any(holds(text, config, "sweep.exclude") for text in sweep["exclude"]))
+    sweep = sweep_of(composer.config({}))
+    composed = (config for point in points(sweep.blocks, command_line) for config in _lists(composer.config(point)))
+    kept = (config for config in composed if not any(holds(text, config, "sweep.exclude") for text in sweep.exclude))
     return [read_config(stage, config) for config in kept]
+
+
+def sweep_of(composed: Composed) -> SweepConfig:
+    """The group ``sweep`` of a composed configuration."""
+    return from_plain(SweepConfig, composed["sweep"], "sweep")
 
 
 def expand_lists(stage: str, composed: Composed) -> list[StageConfig]:
@@ -51,8 +56,9 @@ def read_config(stage: str, composed: Composed) -> StageConfig:
 
 
 def _lists(config: Composed) -> list[Composed]:
-    if isinstance(config.get("budget"), list):
-        return [{**config, "budget": budget} for budget in config["budget"]]
+    budgets = config.get("budget")
+    if isinstance(budgets, list):
+        return [{**config, "budget": budget} for budget in budgets]
     if config.get("checkpoint") == EVERY:
         return [{**config, "checkpoint": checkpoint} for checkpoint in finished_checkpoints(config)]
     return [config]
@@ -64,20 +70,20 @@ def finished_checkpoints(config: Composed) -> list[str]:
     Raises:
         UserError: when there are none.
     """
-    study, where = Study.named(config["study"]), config["sweep"]["where"]
+    study, where = Study.named(str(config["study"])), sweep_of(config).where
     done = [folder for folder in study.folders("train") if folder.says_done()]
     records = {folder.id: record for folder in done if (record := _record(folder))}
     diverged = [cell for cell, record in records.items() if record.get("diverged")]
     trained = [folder for folder in done if folder.id in records and folder.id not in diverged]
-    found = [
+    checkpoints = [
         folder.id for folder in trained if where is None or holds(where, to_plain(folder.cell().config), "sweep.where")
     ]
-    if not found:
+    if not checkpoints:
         has = [f"{study.path} has {len(done)}"]
         has += [f"{len(diverged)} diverged ({', '.join(diverged[:NAMED])})"] if diverged else []
         has += [f"{len(trained)} do not meet sweep.where: {where}"] if trained else []
         raise UserError("checkpoint", EVERY, f"used in a study with finished train cells; {', '.join(has)}")
-    return found
+    return checkpoints
 
 
 def _record(folder: CellFolder) -> dict[str, Plain] | None:

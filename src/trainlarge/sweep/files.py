@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -154,14 +153,15 @@ def rows_of(content: bytes) -> list[dict[str, Plain]]:
     return list[dict[str, Plain]](rows)
 
 
-def read_json(path: Path | str) -> Any:
+def read_json(path: Path | str) -> Plain:
     """The content of a JSON file. Whole numbers beyond 64 bits, as FLOPs may be, are read as floats.
 
     Raises:
         OSError: where it cannot be read.
         ValueError: where it is not JSON in UTF-8.
     """
-    return orjson.loads(read_bytes(path))
+    content: Plain = orjson.loads(read_bytes(path))
+    return content
 
 
 def read_bytes(path: Path | str) -> bytes:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
+from trainlarge.config.group import Plain
 from trainlarge.errors import UserError
 
-Point = dict[str, Any]
+Point = dict[str, Plain]
 """What one cell sets: configuration key (or group) to value."""
+Axes = dict[str, list[Plain]]
+"""Configuration key (or group) to its values."""
 
 
-def points(blocks: list[Any], command_line: dict[str, list[Any]]) -> list[Point]:
+def points(blocks: Sequence[Plain], command_line: Axes) -> list[Point]:
     """Every point of the union of ``blocks``, each crossed with the axes given on the command line.
 
     Args:
@@ -24,27 +26,20 @@ def points(blocks: list[Any], command_line: dict[str, list[Any]]) -> list[Point]
     """
     unique: dict[str, Point] = {}
     for block in blocks or [{}]:
-        for point in _product(_axes(block) | command_line):
+        axes = _axes(block) | command_line
+        for values in product(*axes.values()):
+            point = dict(zip(axes, values, strict=True))
             unique.setdefault(repr(sorted(point.items(), key=lambda item: item[0])), point)
     return list(unique.values())
 
 
-def _axes(block: Any) -> dict[str, list[Any]]:
+def _axes(block: Plain) -> Axes:
     if not isinstance(block, dict):
         raise UserError(
             "sweep.blocks", block, "a list of mappings from a key to its values, as in 'arch.width: [64, 128]'"
         )
-    return {str(key): _values(str(key), values) for key, values in block.items()}
-
-
-def _values(key: str, values: Any) -> list[Any]:
-    if not isinstance(values, list):
-        return [values]
-    if not values:
-        raise UserError(key, values, "must have at least one value")
-    return values
-
-
-def _product(axes: dict[str, list[Any]]) -> Iterator[Point]:
-    for values in product(*axes.values()):
-        yield dict(zip(axes, values, strict=True))
+    axes: Axes = {str(key): values if isinstance(values, list) else [values] for key, values in block.items()}
+    for key, values in axes.items():
+        if not values:
+            raise UserError(key, values, "must have at least one value")
+    return axes

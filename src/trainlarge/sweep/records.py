@@ -46,19 +46,19 @@ class Meaning:
     """Whether the key is written only where it has a value."""
 
 
-def key(unit: str, text: str, **more: Any) -> Any:
+def key(unit: str, text: str, column: str | None = None) -> Any:
     """A key that every record of today has."""
-    return field(metadata={"meaning": Meaning(unit, text, **more)})
+    return field(metadata={"meaning": Meaning(unit, text, column)})
 
 
-def later(unit: str, text: str, before: object = UNKNOWN, **more: Any) -> Any:
+def later(unit: str, text: str, before: object = UNKNOWN, is_optional: bool = False) -> Any:
     """A key that records from before it was added do not have; ``before`` is what that means."""
-    return field(default=None, metadata={"meaning": Meaning(unit, text, before=before, **more)})
+    return field(default=None, metadata={"meaning": Meaning(unit, text, None, before, is_optional)})
 
 
-def plain(default: Any = None, is_optional: bool = False) -> Any:
+def plain(is_optional: bool = False) -> Any:
     """A key that becomes no column."""
-    return field(default=default, metadata={"is_optional": is_optional})
+    return field(default=None, metadata={"is_optional": is_optional})
 
 
 def meanings(kind: type[Recorded]) -> dict[str, Meaning]:
@@ -66,7 +66,7 @@ def meanings(kind: type[Recorded]) -> dict[str, Meaning]:
     return {item.name: known for item in fields(kind) if (known := meaning(item))}
 
 
-def meaning(item: Field[Any]) -> Meaning | None:
+def meaning(item: Field[object]) -> Meaning | None:
     """What a field means; None where it becomes no column."""
     return cast(Meaning | None, item.metadata.get("meaning"))
 
@@ -121,7 +121,7 @@ def _is_score(value: Plain) -> bool:
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
-def _is_optional(item: Field[Any]) -> bool:
+def _is_optional(item: Field[object]) -> bool:
     known = meaning(item)
     return known.is_optional if known else bool(item.metadata.get("is_optional"))
 

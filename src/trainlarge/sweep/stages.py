@@ -14,12 +14,14 @@ C = TypeVar("C", bound=CommonConfig)
 
 _MODULES = {"train": "trainlarge.training.cells", "compress": "trainlarge.compression.cells"}
 """Stage -> the module whose ``STAGE`` is the stage."""
-_RUNNERS = {"train": "trainlarge.training.trunk", "compress": "trainlarge.compression.stage"}
 STAGES = tuple(_MODULES)
 
 
 class Stage(Protocol[C]):
-    """What a stage knows about its cells. Its module imports nothing heavy: ``run`` and ``prepare`` do."""
+    """What a stage knows about its cells. Its module imports nothing heavy.
+
+    What runs them is a ``trainlarge.launch.stage_runner.StageRunner``: the same object.
+    """
 
     def resolve(self, config: C) -> C:
         """The full configuration: rules applied, nothing left to defaults; refuses the impossible with a UserError."""
@@ -31,17 +33,7 @@ class Stage(Protocol[C]):
         """Work of the cell in any unit, to order jobs and to draw progress."""
 
     def to_prepare(self, cells: list[Cell]) -> list[Cell]:
-        """Those of the cells that ``prepare`` wants before any job starts."""
-
-    def prepare(self, study: Any, cells: list[Cell], resources: Any) -> None:
-        """Do what ``to_prepare`` found for the cells of a ``sweep.store.Study``; not called for none.
-
-        Args:
-            resources: the ``machine.resources.Resources`` that each job will have.
-        """
-
-    def run(self, job: Any) -> None:
-        """Finish every cell of the ``launch.job.RunningJob``, one record each."""
+        """Those of the cells for which something is to be done before any job starts."""
 
 
 def stage_named(name: str) -> Stage[Any]:
@@ -54,8 +46,3 @@ def stage_named(name: str) -> Stage[Any]:
         raise UserError("stage", name, " or ".join(_MODULES))
     stage: Stage[Any] = import_module(_MODULES[name]).STAGE
     return stage
-
-
-def runner_modules() -> list[str]:
-    """Modules that a fork server imports once for all jobs."""
-    return list(_RUNNERS.values())

@@ -15,13 +15,14 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from antlr4 import CommonTokenStream, InputStream
+from antlr4 import CommonTokenStream, InputStream, Token
 from hydra.core.override_parser.overrides_visitor import HydraErrorListener
 from hydra.errors import HydraException
 from hydra.grammar.gen.OverrideLexer import OverrideLexer
 from hydra.grammar.gen.OverrideParser import OverrideParser
 from omegaconf._utils import get_yaml_loader
 
+from trainlarge.config.group import Plain
 from trainlarge.config.method import METHODS
 from trainlarge.config.recipe import SLOTS
 from trainlarge.config.register import hydra_schema
@@ -67,7 +68,7 @@ def as_written(argument: str) -> str:
     return argument
 
 
-def read_yaml(text: str, package: str = "") -> Any:
+def read_yaml(text: str, package: str = "") -> Plain:
     """What OmegaConf reads from a file of a configuration, but with text as it is written there.
 
     Args:
@@ -79,11 +80,12 @@ def read_yaml(text: str, package: str = "") -> Any:
     """
 
     class TextLoader(get_yaml_loader()):  # type: ignore[misc]
-        def get_single_node(self) -> Any:
+        def get_single_node(self) -> yaml.Node | None:
             node = super().get_single_node()
             return None if node is None else _retagged(node, package, {})
 
-    return yaml.load(text, Loader=TextLoader)
+    content: Plain = yaml.load(text, Loader=TextLoader)
+    return content
 
 
 def _text_fields(schema: type, prefix: str) -> Iterator[str]:
@@ -94,12 +96,12 @@ def _text_fields(schema: type, prefix: str) -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-def _hints(schema: type) -> list[tuple[str, Any]]:
+def _hints(schema: type) -> list[tuple[str, object]]:
     types = get_type_hints(schema)
     return [(item.name, types[item.name]) for item in fields(schema)]
 
 
-def _is_text(kind: Any) -> bool:
+def _is_text(kind: object) -> bool:
     if get_origin(kind) in (Union, UnionType, list, tuple):
         return all(part in (NoneType, Ellipsis) or _is_text(part) for part in get_args(kind))
     if get_origin(kind) is Literal:
@@ -127,7 +129,7 @@ def _parsed(argument: str) -> Any:
     return parser.override()  # type: ignore[no-untyped-call]
 
 
-def _lost(node: Any, path: str) -> Iterator[Any]:
+def _lost(node: object, path: str) -> Iterator[Token]:
     """The tokens of a value of the key ``path`` that are text and would be read as something else."""
     if isinstance(node, OverrideParser.PrimitiveContext):
         tokens = [child.symbol for child in node.getChildren() if child.symbol.type != OverrideLexer.WS]
@@ -143,7 +145,7 @@ def _lost(node: Any, path: str) -> Iterator[Any]:
             yield from _lost(child, path)
 
 
-def _lost_in_function(node: Any, path: str) -> Iterator[Any]:
+def _lost_in_function(node: Any, path: str) -> Iterator[Token]:
     if node.ID().getText() not in _FUNCTIONS:
         return
     is_option = False

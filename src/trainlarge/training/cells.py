@@ -14,12 +14,12 @@ from trainlarge.config.schema import TrainConfig
 from trainlarge.data.fingerprint import resolved_data
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
+from trainlarge.launch.stage_runner import StageRunner
 from trainlarge.machine.resources import Resources
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.families import FAMILIES
 from trainlarge.models.shape import check_sequence_length, head_of, shape_of
 from trainlarge.sweep.cell import ID_LENGTH, Cell
-from trainlarge.sweep.stages import Stage
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.step import step_of, steps_in
 from trainlarge.training.rules import init_std, peak_lr
@@ -90,7 +90,7 @@ class TrainStage:
         run(job)
 
 
-STAGE: Stage[TrainConfig] = TrainStage()
+STAGE: StageRunner[TrainConfig] = TrainStage()
 
 
 def trunk_id(config: TrainConfig) -> str:

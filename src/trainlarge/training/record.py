@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 
 from trainlarge.config.group import Plain
@@ -11,7 +10,7 @@ from trainlarge.machine.provenance import origin, software
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.shape import head_of, shape_of
 from trainlarge.sweep.cell import Cell
-from trainlarge.sweep.records import RECORD_SCHEMAS, Clocks, CurveRow, Environment, Provenance, TrainData, TrainRecord
+from trainlarge.sweep.records import RECORD_SCHEMAS, Clocks, CurveRow, Environment, TrainData, TrainRecord
 from trainlarge.tasks.evaluation import perplexity
 from trainlarge.training.context import TrainContext
 
@@ -104,7 +103,7 @@ def _record(cell: Cell, context: TrainContext, run: RunFacts, last: Clocks) -> T
         non_embedding_parameters=counts.non_embedding,
         data=_data(context, last.tokens),
         environment=_environment(context, run),
-        provenance=Provenance(**origin(run.command), started=run.started, ended=time.time()),
+        provenance=origin(run.command, run.started),
         config=to_plain(cell.config),
     )
 

@@ -17,11 +17,12 @@ from trainlarge.launch.job import mark_lost
 from trainlarge.launch.local.device_lock import hold_devices
 from trainlarge.launch.local.job_queue import JobQueue
 from trainlarge.launch.safe_path import safe_children
+from trainlarge.launch.stage_runner import RUNNERS
 from trainlarge.launch.worker import PREEMPTED_STATUS, Assignment, prepare_jobs, run_job
 from trainlarge.machine.environment import make_threads_yield
 from trainlarge.machine.resources import Resources
 from trainlarge.sweep.plan import Job, Plan
-from trainlarge.sweep.stages import runner_modules, stage_named
+from trainlarge.sweep.stages import stage_named
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import Study
 
@@ -61,7 +62,7 @@ class JobProcesses:
         make_threads_yield()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(
-            ["trainlarge.launch.loaded_code", "trainlarge.launch.worker", *runner_modules()]
+            ["trainlarge.launch.loaded_code", "trainlarge.launch.worker", *RUNNERS.values()]
         )
 
     def run(self, study: Study, plan: Plan, watcher: Watcher) -> str | None:

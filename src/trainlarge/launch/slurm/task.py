@@ -119,7 +119,7 @@ def _give_up(folders: list[CellFolder], restarts: int) -> int:
     error = f"not finished after {restarts} restarts: raise launcher.time or launcher.max_requeues and run again"
     log.error(error)
     for folder in folders:
-        change_status(folder, state=State.FAILED, error=error)
+        change_status(folder, error, State.FAILED)
     return FAILED_STATUS
 
 
@@ -128,7 +128,7 @@ def _hold_back(folders: list[CellFolder], reason: str) -> int:
     log.info("not run: %s", reason)
     for folder in folders:
         if folder.status().state in UNFINISHED:
-            change_status(folder, error=f"not run: {reason}")
+            change_status(folder, f"not run: {reason}")
     return 0
 
 
