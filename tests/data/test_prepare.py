@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from trainlarge.data.prepare import load_prepared, prepare, prepared_key
 from trainlarge.data.text import TextFiles
 from trainlarge.data.tokenizer import load_tokenizer
 from trainlarge.errors import UserError
+from trainlarge.sweep.sealed import read_sealed, write_sealed
 
 BUILDER = """
 import json, sys
@@ -110,6 +112,29 @@ def test_damaged_folder_is_told(prepared, tmp_path, damage):
     (folder / damage).write_bytes((folder / damage).read_bytes()[:-100])
     with pytest.raises(UserError, match="remove this one"):
         load_prepared(folder)
+
+
+FOREIGN = [
+    ({"vocab_size": "300"}, "vocab_size='300' is not valid: must be a whole number"),
+    ({"dtype": "<f4"}, "dtype='<f4' is not valid: must be one of <u2, <u4"),
+    ({"train": [1]}, "train=[1] is not valid: must be a mapping from keys to values"),
+    ({"validation": {"tokens": None}}, "validation.tokens=None is not valid: must be a whole number"),
+    ({"overlap": {}}, "overlap.validation_documents=None is not valid: must be there"),
+    ({"tokenizer": 1}, "tokenizer=1 is not valid: must be a mapping from keys to values"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), FOREIGN)
+def test_a_foreign_meta_is_named_and_built_again(data, prepared, tmp_path, caplog, changes, message):
+    caplog.set_level("WARNING", "trainlarge")
+    folder = shutil.copytree(prepared.folder, tmp_path / prepared.folder.name)
+    content = (folder / "meta.json").read_bytes()
+    write_sealed(folder / "meta.json", {**read_sealed(folder / "meta.json"), **changes})
+    with pytest.raises(UserError, match=re.escape(f"data={folder} is not valid: must be a whole folder")) as caught:
+        load_prepared(folder)
+    assert f"({message}" in str(caught.value) and "\n" not in str(caught.value)
+    assert prepare(data, tmp_path).folder == folder and (folder / "meta.json").read_bytes() == content
+    assert message in caplog.text
 
 
 def test_two_processes_at_once_build_once(data, prepared, tmp_path):

@@ -6,13 +6,14 @@ from functools import lru_cache
 
 import numpy as np
 
+from trainlarge.data.arrays import Integers, Tokens
 from trainlarge.errors import UserError
 
 SUBSET_SEED = 2002_11794
 """Seed of the order from which subsets are cut: a constant, whatever a cell's seed is."""
 
 
-def packed(tokens: np.ndarray, sequence_length: int) -> np.ndarray:
+def packed(tokens: Tokens, sequence_length: int) -> Tokens:
     """View of a token file as non-overlapping blocks without padding, shape [blocks, sequence_length].
 
     The tokens behind the last whole block are left out.
@@ -27,7 +28,7 @@ def packed(tokens: np.ndarray, sequence_length: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+def epoch_order(seed: int, epoch: int, count: int) -> Integers:
     """Permutation of ``count`` blocks for one epoch, shape [count] int64.
 
     Ranks of the raw output of the counter-based generator Philox4x64 (Salmon et al., SC 2011) keyed by (seed, epoch):
@@ -45,7 +46,7 @@ def step_seed(seed: int, step: int) -> int:
 
 
 @lru_cache(maxsize=4)
-def subset(count: int, fraction: float) -> np.ndarray:
+def subset(count: int, fraction: float) -> Integers:
     """Indices of the blocks that ``data.fraction`` keeps of ``count``, ascending, shape [kept] int64.
 
     The first ``fraction * count`` (rounded) of one fixed order, so that a smaller subset is part of every larger one
@@ -96,25 +97,25 @@ class RowOrder:
         """Rows per epoch."""
         return self.count
 
-    def rows_of(self, step: int, rows: int) -> np.ndarray:
+    def rows_of(self, step: int, rows: int) -> Integers:
         """Indices of the rows of batch ``step``, shape [rows] int64; a batch may cross the end of an epoch."""
         count, first, last = self.count, step * rows, (step + 1) * rows
         epochs = range(first // count, (last - 1) // count + 1)
         orders = (epoch_order(self.seed, epoch, count)[max(first - epoch * count, 0) :] for epoch in epochs)
         return self._in_use(np.concatenate(list(orders))[:rows])
 
-    def spread_rows(self, rows: int) -> np.ndarray:
+    def spread_rows(self, rows: int) -> Integers:
         """Indices of at most ``rows`` of the rows in use at even distances, ascending, int64."""
         return self._in_use(spread_indices(self.count, rows))
 
-    def _in_use(self, order: np.ndarray) -> np.ndarray:
+    def _in_use(self, order: Integers) -> Integers:
         return order if self.used is None else self.used[order]
 
 
 class Blocks(RowOrder):
     """Blocks of a token file in shuffled order, each exactly once per epoch."""
 
-    def __init__(self, tokens: np.ndarray, sequence_length: int, seed: int, fraction: float = 1.0) -> None:
+    def __init__(self, tokens: Tokens, sequence_length: int, seed: int, fraction: float = 1.0) -> None:
         """Cut ``tokens`` [tokens] into blocks, of which ``fraction`` are used.
 
         Raises:
@@ -123,21 +124,21 @@ class Blocks(RowOrder):
         self.blocks = packed(tokens, sequence_length)
         super().__init__(len(self.blocks), seed, fraction)
 
-    def spread(self, rows: int) -> np.ndarray:
+    def spread(self, rows: int) -> Integers:
         """At most ``rows`` of the blocks in use at even distances, in order, [rows, sequence_length] int64."""
         return self.blocks[self.spread_rows(rows)].astype(np.int64)
 
-    def batch(self, step: int, rows: int) -> np.ndarray:
+    def batch(self, step: int, rows: int) -> Integers:
         """Ids of batch ``step``, shape [rows, sequence_length] int64."""
         return self.blocks[self.rows_of(step, rows)].astype(np.int64)
 
 
-def spread_indices(count: int, rows: int) -> np.ndarray:
+def spread_indices(count: int, rows: int) -> Integers:
     """At most ``rows`` of ``count`` indices at even distances, ascending."""
     kept = min(rows, count)
     return np.arange(kept) * count // kept
 
 
-def spread(blocks: np.ndarray, rows: int) -> np.ndarray:
+def spread(blocks: Tokens, rows: int) -> Integers:
     """At most ``rows`` of the blocks [blocks, sequence_length] at even distances, in order, int64."""
     return blocks[spread_indices(len(blocks), rows)].astype(np.int64)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from functools import cache
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from trainlarge.config.data import DataConfig, Split
+from trainlarge.config.group import Plain
 from trainlarge.data.hub import HubText
 from trainlarge.data.rows import RowCounts
 from trainlarge.data.stdlib import Stdlib
@@ -30,7 +31,7 @@ class Corpus(Protocol):
         """
         ...
 
-    def contents(self) -> dict[str, Any]:
+    def contents(self) -> dict[str, Plain]:
         """Plain description (JSON types) of all that determines the documents: the split rule and file digests."""
         ...
 
@@ -87,6 +88,6 @@ def check_keys(data: DataConfig) -> None:
 
 
 @cache
-def _defaults() -> dict[str, Any]:
+def _defaults() -> dict[str, Plain]:
     """The keys that a corpus may not look at, with their defaults."""
     return {key: value for key, value in DataConfig().plain.items() if key not in ALWAYS_READ}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from trainlarge.data.arrays import Integers, Tokens
 from trainlarge.data.prepare import PreparedData
 
 CHUNK = 1 << 24
 """Tokens that are read at a time."""
 
 
-def documents_at(tokens: np.ndarray, sep_id: int, places: np.ndarray) -> np.ndarray:
+def documents_at(tokens: Tokens, sep_id: int, places: Integers) -> Integers:
     """Number of the document of each place in a token file.
 
     Args:
@@ -27,7 +28,7 @@ def documents_at(tokens: np.ndarray, sep_id: int, places: np.ndarray) -> np.ndar
     return np.searchsorted(np.concatenate(ends), places, side="left").astype(np.int64)
 
 
-def token_counts(prepared: PreparedData) -> np.ndarray:
+def token_counts(prepared: PreparedData) -> Integers:
     """How often each token occurs in the training split, [entries of the vocabulary] int64."""
     counts = np.zeros(prepared.vocab_size, np.int64)
     for start in range(0, len(prepared.train), CHUNK):
@@ -35,7 +36,7 @@ def token_counts(prepared: PreparedData) -> np.ndarray:
     return counts
 
 
-def frequency_loss(counts: np.ndarray, labels: np.ndarray) -> float:
+def frequency_loss(counts: Integers, labels: Integers) -> float:
     """Mean loss, in nats per token, of predicting ``labels`` by token frequencies alone.
 
     Every token is counted once more than it occurs (Laplace's rule), so that no loss is infinite. A model whose loss is

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from tokenizers import Tokenizer
 
 from trainlarge.config.data import Split
+from trainlarge.data.arrays import TokenDtype
 from trainlarge.data.corpus import Corpus
 from trainlarge.data.overlap import Overlap, OverlapCounter
 from trainlarge.data.rows import RowCounts
@@ -18,28 +17,31 @@ from trainlarge.data.tokens import TokenCounts, write_tokens
 
 
 @dataclass(frozen=True)
+class RowsBySplit:
+    """What was read for each split: where one set of files gives both, the same twice."""
+
+    train: RowCounts
+    validation: RowCounts
+
+
+@dataclass(frozen=True)
 class TextFacts:
     """Facts of one preparation."""
 
-    tokens: dict[Split, TokenCounts]
-    """What was written, by split."""
-    rows: dict[Split, RowCounts]
-    """What was read for each split: where one set of files gives both, the same twice."""
+    train: TokenCounts
+    """What was written for training."""
+    validation: TokenCounts
+    """What was written for validation."""
+    rows: RowsBySplit
+    """What was read."""
     overlap: Overlap
     """What the validation text has in common with the training text."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Entries of ``meta.json``."""
-        splits: dict[str, Any] = {split: asdict(counts) for split, counts in self.tokens.items()}
-        rows = {split: asdict(counts) for split, counts in self.rows.items()}
-        return {**splits, "rows": rows, "overlap": asdict(self.overlap)}
-
     def lines(self) -> Iterator[str]:
         """What a log should say of it."""
-        train, validation = self.tokens["train"], self.tokens["validation"]
-        yield f"data: {train.documents:,} documents train, {validation.documents:,} validate"
-        kinds = [self.rows["train"]] + [self.rows["validation"]] * (self.rows["validation"] != self.rows["train"])
-        for counts in kinds:
+        yield f"data: {self.train.documents:,} documents train, {self.validation.documents:,} validate"
+        read = [self.rows.train] if self.rows.train == self.rows.validation else [self.rows.train, self.rows.validation]
+        for counts in read:
             if counts.without_text:
                 yield f"data: {counts.without_text:,} of {counts.rows:,} rows have no text and are left out"
             if counts.repaired:
@@ -47,17 +49,8 @@ class TextFacts:
         yield from _overlap_lines(self.overlap)
 
 
-def facts_of(meta: dict[str, Any]) -> TextFacts | None:
-    """Facts that ``meta.json`` holds; None where it is older than they are."""
-    if "overlap" not in meta:
-        return None
-    splits: tuple[Split, ...] = ("train", "validation")
-    rows = {split: RowCounts(**meta["rows"][split]) for split in splits}
-    return TextFacts({split: TokenCounts(**meta[split]) for split in splits}, rows, Overlap(**meta["overlap"]))
-
-
 def write_splits(
-    files: dict[Split, Path], source: Corpus, tokenizer: Tokenizer, dtype: np.dtype, sep_id: int
+    files: dict[Split, Path], source: Corpus, tokenizer: Tokenizer, dtype: TokenDtype, sep_id: int
 ) -> TextFacts:
     """Write the token files of both splits, and look for the validation text in the training text on the way.
 
@@ -65,13 +58,12 @@ def write_splits(
         files: where the tokens of each split go.
         sep_id: id that closes a document.
     """
-    rows: dict[Split, RowCounts] = {"train": RowCounts(), "validation": RowCounts()}
-    counter = OverlapCounter()
-    held_out = counter.validation(source.documents("validation", rows["validation"]))
+    rows, counter = RowsBySplit(RowCounts(), RowCounts()), OverlapCounter()
+    held_out = counter.validation(source.documents("validation", rows.validation))
     validation = write_tokens(files["validation"], held_out, tokenizer, dtype, sep_id)
-    seen = counter.training(source.documents("train", rows["train"]))
+    seen = counter.training(source.documents("train", rows.train))
     train = write_tokens(files["train"], seen, tokenizer, dtype, sep_id)
-    return TextFacts({"train": train, "validation": validation}, rows, counter.result())
+    return TextFacts(train, validation, rows, counter.result())
 
 
 def _overlap_lines(overlap: Overlap) -> Iterator[str]:

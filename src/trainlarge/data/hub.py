@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import ClassVar, cast
 
 from trainlarge.config.data import GROUPED, DataConfig, Split, SplitRule
+from trainlarge.config.group import Plain
 from trainlarge.data.rows import RowCounts, texts
 from trainlarge.data.split import normalized, split_of
 from trainlarge.errors import UserError
@@ -63,14 +64,18 @@ class HubText:
             if split_of(key(text), self.validation_share) == split:
                 yield text
 
-    def contents(self) -> dict[str, Any]:
+    def contents(self) -> dict[str, Plain]:
         """Settings and the commit of the data set, which stands for its content.
 
         Raises:
             UserError: the Hub cannot be reached or does not know the data set.
         """
-        settings = {"name": self.name, "configuration": self.configuration, "column": self.text_column}
-        rule = {"split": self.rule} if self.rule == GROUPED else {}
+        settings: dict[str, Plain] = {
+            "name": self.name,
+            "configuration": self.configuration,
+            "column": self.text_column,
+        }
+        rule: dict[str, Plain] = {"split": self.rule} if self.rule == GROUPED else {}
         commit = hub_commit(self.name)
         return {"corpus": "hub", "commit": commit, "validation_share": self.validation_share, **settings, **rule}
 
@@ -94,13 +99,14 @@ class HubText:
                     raise UserError("data.text_column", self.text_column, allowed)
                 yield entry
 
-    def _batches(self) -> Iterator[dict[str, list[Any]]]:
+    def _batches(self) -> Iterator[Mapping[str, Sequence[object]]]:
         load = _quiet_datasets().load_dataset
         try:
             rows = load(self.name, self.configuration, split="train", revision=hub_commit(self.name))
         except Exception as error:  # each layer of the download has its own error classes
             raise _unreachable(self.name, error) from error
-        return rows.iter(BATCH_ROWS)
+        batches: Iterator[Mapping[str, Sequence[object]]] = rows.iter(BATCH_ROWS)
+        return batches
 
 
 @lru_cache
@@ -125,7 +131,7 @@ def _quiet_datasets() -> ModuleType:
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(logging.CRITICAL + 1)
-    return datasets
+    return cast(ModuleType, datasets)
 
 
 def _unreachable(name: str, error: Exception) -> UserError:

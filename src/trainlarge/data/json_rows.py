@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import orjson
 
+from trainlarge.config.group import Plain
 from trainlarge.data.formats import Reading, TextFormat
 from trainlarge.data.rows import RowCounts, without_lone_surrogates
 from trainlarge.data.streams import open_bytes, open_lines
@@ -29,7 +29,8 @@ def json_entries(path: Path, reading: Reading, counts: RowCounts) -> Iterator[st
     lines = _lines(path, reading.encoding)
     first = next((line for line in lines if line.strip()), b"")
     if first.lstrip().startswith(b"["):
-        rows: Iterable[Any] = _parsed(b"".join([first, *lines]), "the array", counts, reading)
+        parsed = _parsed(b"".join([first, *lines]), "the array", counts, reading)
+        rows: Iterable[Plain] = parsed if isinstance(parsed, list) else [parsed]
     else:
         filled = (line for line in chain([first], lines) if line.strip())
         rows = (_parsed(line, f"row {number}", counts, reading) for number, line in enumerate(filled, 1))
@@ -45,18 +46,19 @@ def _lines(path: Path, encoding: str) -> Iterator[bytes]:
         yield from file
 
 
-def _parsed(text: bytes, where: str, counts: RowCounts, reading: Reading) -> Any:
+def _parsed(text: bytes, where: str, counts: RowCounts, reading: Reading) -> Plain:
     """The value that ``text`` stands for.
 
     What orjson refuses and JSON's grammar allows, or many programs write, is read too: half a surrogate pair, NaN,
     numbers beyond 64 bits.
     """
     try:
-        return orjson.loads(text)
+        read: Plain = orjson.loads(text)
+        return read
     except ValueError:
         pass
     try:
-        value = json.loads(text)
+        value: Plain = json.loads(text)
     except RecursionError as error:
         raise ValueError(f"{where} is nested too deeply") from error
     except UnicodeDecodeError:
@@ -64,13 +66,12 @@ def _parsed(text: bytes, where: str, counts: RowCounts, reading: Reading) -> Any
     except ValueError as error:
         raise ValueError(f"{where} is not JSON: {error}") from error
     for row in value if isinstance(value, list) else [value]:
-        entry = row.get(reading.text_column) if isinstance(row, dict) else None
-        if isinstance(entry, str):
+        if isinstance(row, dict) and isinstance(entry := row.get(reading.text_column), str):
             row[reading.text_column] = without_lone_surrogates(entry, counts)
     return value
 
 
-def _column(rows: Iterable[Any], path: Path, reading: Reading) -> Iterator[str | None]:
+def _column(rows: Iterable[Plain], path: Path, reading: Reading) -> Iterator[str | None]:
     column, columns, is_there = reading.text_column, dict[str, None](), False
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
@@ -89,7 +90,7 @@ def _column(rows: Iterable[Any], path: Path, reading: Reading) -> Iterator[str |
         raise UserError(reading.key, column, f"one of the columns {', '.join(columns)}, of {path}")
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return "a number" if isinstance(value, int | float) else f"a {type(value).__name__}"
 
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from filelock import FileLock
 
 from trainlarge.errors import UserError
-from trainlarge.sweep.digest import file_digest
 from trainlarge.sweep.files import remove
-from trainlarge.sweep.sealed import read_sealed
 
 log = logging.getLogger(__name__)
 
-META, TOKENIZER = "meta.json", "tokenizer.json"
 LOCK_SECONDS = 4 * 3600.0
 """How long to wait for another process that builds the same data."""
 T = TypeVar("T")
@@ -38,16 +35,16 @@ def kept(folder: Path, load: Callable[[Path], T], build: Callable[[Path], None])
         UserError: from ``build``.
         filelock.Timeout: another process has been building the same data for hours.
     """
-    found = _found(folder, load)
-    if found is not None:
-        return found
+    whole = _loaded(folder, load)
+    if whole is not None:
+        return whole
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock", timeout=LOCK_SECONDS):
-        found = _found(folder, load)
-        if found is None:
+        whole = _loaded(folder, load)
+        if whole is None:
             _build(folder, build)
-            found = load(folder)
-    return found
+            whole = load(folder)
+    return whole
 
 
 @contextmanager
@@ -55,35 +52,12 @@ def damage_named(folder: Path) -> Iterator[None]:
     """Raise DamagedDataError for what goes wrong while the files of ``folder`` are read inside the block."""
     try:
         yield
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError) as error:
         allowed = f"a whole folder of prepared data ({error}); remove this one to have it built again"
         raise DamagedDataError("data", folder, allowed) from error
 
 
-def read_meta(folder: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
-    """Content of ``meta.json``, after a look at the tokenizer.
-
-    Raises:
-        ValueError: it does not say what is expected, or the tokenizer is not as it was written.
-    """
-    meta = read_sealed(folder / META)
-    for key, value in expected.items():
-        if meta[key] != value:
-            raise ValueError(f"{META} says {key} {meta[key]} and not {value}")
-    tokenizer = meta.get("tokenizer", {})
-    if not isinstance(tokenizer, dict):
-        raise ValueError(f"{META} says nothing of the tokenizer")
-    check_digest(folder / TOKENIZER, tokenizer)
-    return meta
-
-
-def check_digest(path: Path, facts: Mapping[str, Any]) -> None:
-    """Compare a file with the digest that was kept of it; of an older version's tokenizer none was."""
-    if file_digest(path) != facts.get("sha256", file_digest(path)):
-        raise ValueError(f"{path.name} is not as it was written")
-
-
-def _found(folder: Path, load: Callable[[Path], T]) -> T | None:
+def _loaded(folder: Path, load: Callable[[Path], T]) -> T | None:
     """What is in ``folder`` if it is complete; None where it is to be built."""
     if not folder.is_dir():
         return None

@@ -9,23 +9,25 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from trainlarge.config.data import SPLITS, DataConfig, Split
+from trainlarge.data.arrays import Integers, TokenDtype, Tokens
 from trainlarge.data.fingerprint import fingerprint
-from trainlarge.data.kept import META, TOKENIZER, check_digest, damage_named, kept, read_meta
+from trainlarge.data.kept import damage_named, kept
+from trainlarge.data.meta import FileDigest, LabelledCounts, LabelledMeta, Versions, check_digest, read_meta, write_meta
 from trainlarge.data.model_tokenizer import ModelTokenizer
-from trainlarge.data.prepare import PreparedData, check_text, kept_tokenizer, versions
+from trainlarge.data.prepare import PreparedData, check_text, kept_tokenizer, with_ids_of
 from trainlarge.data.rows import RowCounts
 from trainlarge.data.text import TextFiles, read_entries
-from trainlarge.data.tokens import open_tokens, token_dtype
+from trainlarge.data.tokenizer import TOKENIZER
+from trainlarge.data.tokens import dtype_name, open_tokens
 from trainlarge.errors import UserError
 from trainlarge.sweep.digest import file_digest
 from trainlarge.sweep.files import flush
-from trainlarge.sweep.sealed import write_sealed
 
 VERSION = 1
 """Part of every key: raise it when the same rows would give other files."""
@@ -60,14 +62,14 @@ class LabelledData(PreparedData):
     ``train`` and ``validation`` are the tokens of all rows, without any special token.
     """
 
-    train_rows: np.ndarray
+    train_rows: Integers
     """int64 [rows, 3]: where the tokens of the first and of the second text of a row end, and its class."""
-    validation_rows: np.ndarray
+    validation_rows: Integers
     """int64 [rows, 3], the same of the validation split."""
     labels: tuple[str, ...] = field(default=())
     """The different labels; the place of a label is its class."""
 
-    def rows(self, split: Split, indices: np.ndarray, length: int) -> dict[str, np.ndarray]:
+    def rows(self, split: Split, indices: Integers, length: int) -> dict[str, Integers]:
         """Rows as a model reads them: ``[CLS] a [SEP]`` or ``[CLS] a [SEP] b [SEP]``, padded at the end.
 
         Of texts that are too long the end is cut, token by token of the longer one.
@@ -89,7 +91,7 @@ class LabelledData(PreparedData):
             ids[place, : len(row)], mask[place, : len(row)] = row, 1
         return {"input_ids": ids, "attention_mask": mask, "labels": table[indices, LABEL:]}
 
-    def _sentences(self, first: np.ndarray, second: np.ndarray, length: int) -> np.ndarray:
+    def _sentences(self, first: Tokens, second: Tokens, length: int) -> Integers:
         room = length - 2 - (len(second) > 0)
         kept_first, kept_second = cut_lengths(len(first), len(second), room)
         end = [*second[:kept_second], self.sep_id] if len(second) else []
@@ -122,7 +124,7 @@ def prepare_labelled(data: DataConfig, columns: Columns, root: Path, own: ModelT
         _build(TextFiles.from_data(data), columns, data.vocab_size, content, partial, own)
 
     prepared = kept(folder, lambda there: _load(there, content), build)
-    return prepared if own is None else replace(prepared, **own.ids)
+    return prepared if own is None else with_ids_of(prepared, own)
 
 
 def labelled_rows(files: TextFiles, columns: Columns, split: Split) -> Iterator[LabelledRow]:
@@ -151,15 +153,22 @@ def _build(
     texts = (text for row in labelled_rows(files, columns, "train") for text in (row.text, row.second) if text)
     tokenizer = kept_tokenizer(folder, texts, vocab_size, own)
     vocab_size = vocab_size if own is None else own.vocab_size
-    dtype = token_dtype(vocab_size)
+    dtype = dtype_name(vocab_size)
     labels = sorted_labels({row.label for row in labelled_rows(files, columns, "train")})
-    meta = {"fingerprint": content, "vocab_size": vocab_size, "dtype": dtype.str, "labels": labels}
+    counts = {}
     for split in SPLITS:
         rows = _with_classes(labelled_rows(files, columns, split), labels, columns)
-        meta[split] = _write(folder, split, rows, tokenizer, dtype)
-    meta |= {"versions": versions(), "tokenizer": {"sha256": file_digest(folder / TOKENIZER)}}
-    flush(folder / TOKENIZER)
-    write_sealed(folder / META, meta)
+        counts[split] = _write(folder, split, rows, tokenizer, dtype)
+    meta = LabelledMeta(
+        fingerprint=content,
+        vocab_size=vocab_size,
+        dtype=dtype,
+        versions=Versions(),
+        tokenizer=FileDigest(file_digest(folder / TOKENIZER)),
+        labels=tuple(labels),
+        **counts,
+    )
+    write_meta(folder, meta)
 
 
 def sorted_labels(labels: Iterable[str]) -> list[str]:
@@ -180,8 +189,8 @@ def _with_classes(
 
 
 def _write(
-    folder: Path, split: Split, rows: Iterator[tuple[LabelledRow, int]], tokenizer: Tokenizer, dtype: np.dtype
-) -> dict[str, Any]:
+    folder: Path, split: Split, rows: Iterator[tuple[LabelledRow, int]], tokenizer: Tokenizer, dtype: TokenDtype
+) -> LabelledCounts:
     """Write tokens and table of a split; its entry in ``meta.json``.
 
     Raises:
@@ -201,40 +210,46 @@ def _write(
     for path in (tokens, table):
         flush(path)
     count = sum(map(len, parts))
-    return {"rows": count, "tokens": end, "sha256": file_digest(tokens), "rows_sha256": file_digest(table)}
+    return LabelledCounts(count, end, file_digest(tokens), file_digest(table))
 
 
-def _encoded(rows: list[LabelledRow], tokenizer: Tokenizer, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+def _encoded(rows: list[LabelledRow], tokenizer: Tokenizer, dtype: TokenDtype) -> tuple[Tokens, Integers]:
     """Ids of the texts one after the other, [tokens], and where the texts of each row end.
 
     The ends are those of the first and of the second text, [rows, 2].
     """
     texts = [text for row in rows for text in (row.text, row.second or "")]
-    ids = [np.array(found.ids, dtype) for found in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-    return np.concatenate(ids), np.cumsum([len(some) for some in ids]).reshape(-1, 2)
+    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    ids = [np.array(encoding.ids, dtype) for encoding in encodings]
+    return np.concatenate(ids), np.cumsum([len(one) for one in ids]).reshape(-1, 2)
 
 
 def _load(folder: Path, content: str) -> LabelledData:
     with damage_named(folder):
-        meta = read_meta(folder, {"fingerprint": content})
-        tokens, tables = {}, {}
-        for split in SPLITS:
-            tokens_file, table_file = _files(folder, split)
-            check_digest(tokens_file, meta[split])
-            check_digest(table_file, {"sha256": meta[split]["rows_sha256"]})
-            tokens[split] = open_tokens(tokens_file, np.dtype(meta["dtype"]))
-            tables[split] = np.load(table_file, mmap_mode="r", allow_pickle=False)
+        meta = read_meta(LabelledMeta, folder, content)
+        train, validation = (
+            _open_split(folder, split, counts, meta.dtype)
+            for split, counts in zip(SPLITS, (meta.train, meta.validation), strict=True)
+        )
     return LabelledData(
         folder,
         content,
         folder / TOKENIZER,
-        meta["vocab_size"],
-        tokens["train"],
-        tokens["validation"],
-        train_rows=tables["train"],
-        validation_rows=tables["validation"],
-        labels=tuple(meta["labels"]),
+        meta.vocab_size,
+        train[0],
+        validation[0],
+        train_rows=train[1],
+        validation_rows=validation[1],
+        labels=meta.labels,
     )
+
+
+def _open_split(folder: Path, split: Split, counts: LabelledCounts, dtype: TokenDtype) -> tuple[Tokens, Integers]:
+    """Tokens and table of a split. Raises ValueError where they are not as they were written."""
+    tokens, table = _files(folder, split)
+    check_digest(tokens, counts.sha256)
+    check_digest(table, counts.rows_sha256)
+    return open_tokens(tokens, dtype), np.load(table, mmap_mode="r", allow_pickle=False)
 
 
 def _files(folder: Path, split: Split) -> tuple[Path, Path]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainlarge.data.kept import TOKENIZER
+from trainlarge.data.tokenizer import TOKENIZER
 from trainlarge.errors import UserError
 
 
@@ -30,19 +30,6 @@ class ModelTokenizer:
     """Id of the unknown token; where there is none, of the mask token or else of the token after a document."""
     special_ids: frozenset[int]
     """Ids of all special tokens."""
-
-    @property
-    def ids(self) -> dict[str, Any]:
-        """What prepared data must know of it; any token may be put in the place of a masked one, as in BERT."""
-        return {
-            "pad_id": self.pad_id,
-            "cls_id": self.cls_id,
-            "sep_id": self.sep_id,
-            "mask_id": self.sep_id if self.mask_id is None else self.mask_id,
-            "unknown_id": self.unknown_id,
-            "special_ids": self.special_ids,
-            "first_regular_id": 0,
-        }
 
 
 def model_tokenizer(folder: Path, entries: int) -> ModelTokenizer:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 SHORTEST_LINE = 20
 """Characters of a line that counts: shorter ones stand in documents that have nothing to do with each other."""
@@ -44,7 +45,7 @@ def _owners(documents: Sequence[str]) -> dict[str, list[int]]:
     return owners
 
 
-def _components(linked: np.ndarray) -> list[list[int]]:
+def _components(linked: NDArray[np.bool_]) -> list[list[int]]:
     groups: list[list[int]] = []
     seen = np.zeros(len(linked), bool)
     for start in range(len(linked)):

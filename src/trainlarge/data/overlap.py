@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
+from trainlarge.data.arrays import Integers
 from trainlarge.data.split import normalized
 from trainlarge.data.tokens import batches
 
@@ -18,6 +20,7 @@ MOST_PASSAGES = 50_000
 """Passages that are looked for, at even distances in the validation text: a share of them is exact to 0.005."""
 BATCH_CHARACTERS = 1 << 16
 """Text that is searched at a time: its hashes stay in the cache of a core."""
+Hashes = NDArray[np.uint64]
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 _BETWEEN = b"\x00"
@@ -56,29 +59,29 @@ class OverlapCounter:
     _documents: dict[bytes, int] = field(default_factory=dict)
     """Key of each validation document -> how often it is there."""
     _duplicates: set[bytes] = field(default_factory=set)
-    _passages: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
+    _passages: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
     """The passages to look for, ascending, each once."""
-    _counts: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    _counts: Integers = field(default_factory=lambda: np.empty(0, np.int64))
     """How often each is there."""
-    _are_found: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
-    _filter: np.ndarray = field(default_factory=lambda: np.zeros(1 << _FILTER_BITS, bool))
+    _is_found: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, bool))
+    _filter: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(1 << _FILTER_BITS, bool))
     """Whether a passage with such leading bits is looked for: most of the training text is passed over by it."""
 
     def validation(self, documents: Iterable[str]) -> Iterator[str]:
         """The same documents, taken up as those of validation."""
-        found: list[np.ndarray] = []
+        hashes: list[Hashes] = []
         for batch in batches(documents, BATCH_CHARACTERS):
             contents = _contents(batch)
             for content in contents:
                 key = _key(content)
                 self._documents[key] = self._documents.get(key, 0) + 1
-            found.append(_passages(_BETWEEN.join(contents))[_starts(contents)])
+            hashes.append(_passages(_BETWEEN.join(contents))[_starts(contents)])
             yield from batch
-        passages = np.concatenate([self._passages, *found])
+        passages = np.concatenate([self._passages, *hashes])
         kept = min(len(passages), MOST_PASSAGES)
         sample = passages[np.arange(kept) * len(passages) // max(kept, 1)]
         self._passages, self._counts = np.unique(sample, return_counts=True)
-        self._are_found = np.zeros(len(self._passages), bool)
+        self._is_found = np.zeros(len(self._passages), bool)
         self._filter[_slots(self._passages)] = True
 
     def training(self, documents: Iterable[str]) -> Iterator[str]:
@@ -92,14 +95,14 @@ class OverlapCounter:
     def result(self) -> Overlap:
         """The overlap, when both splits have gone by."""
         duplicates = sum(self._documents[key] for key in self._duplicates)
-        count, in_training = self._counts.sum(), self._counts[self._are_found].sum()
+        count, in_training = self._counts.sum(), self._counts[self._is_found].sum()
         return Overlap(sum(self._documents.values()), duplicates, int(count), int(in_training))
 
-    def _search(self, passages: np.ndarray) -> None:
+    def _search(self, passages: Hashes) -> None:
         likely = passages[self._filter[_slots(passages)]]
         if len(self._passages):
             places = np.minimum(np.searchsorted(self._passages, likely), len(self._passages) - 1)
-            self._are_found[places[self._passages[places] == likely]] = True
+            self._is_found[places[self._passages[places] == likely]] = True
 
 
 def _contents(documents: Iterable[str]) -> list[bytes]:
@@ -110,7 +113,7 @@ def _key(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
-def _passages(text: bytes) -> np.ndarray:
+def _passages(text: bytes) -> Hashes:
     """Hash of the passage that begins at each byte, as far as there are whole ones.
 
     It is a polynomial in ``_BASE``, computed from those of 2, 16 and 32 bytes.
@@ -122,18 +125,18 @@ def _passages(text: bytes) -> np.ndarray:
     return (whole ^ (whole >> np.uint64(32))) * _MIX
 
 
-def _joined(left: np.ndarray, length: int, right: np.ndarray, more: int) -> np.ndarray:
+def _joined(left: Hashes, length: int, right: Hashes, more: int) -> Hashes:
     """Hashes of ``length + more`` bytes from those of ``length`` and of the ``more`` bytes behind."""
     count = max(len(right) - length, 0)
     return left[:count] * np.uint64(pow(int(_BASE), more, 1 << 64)) + right[length : length + count]
 
 
-def _starts(contents: list[bytes]) -> np.ndarray:
+def _starts(contents: list[bytes]) -> Integers:
     """Where passages begin that follow each other within the documents."""
     ends = np.cumsum([0, *(len(content) + len(_BETWEEN) for content in contents)])
     places = [np.arange(end, end + len(content) - PASSAGE + 1, PASSAGE) for end, content in zip(ends, contents)]  # noqa: B905 - one more end
     return np.concatenate([np.empty(0, np.int64), *places])
 
 
-def _slots(passages: np.ndarray) -> np.ndarray:
+def _slots(passages: Hashes) -> Hashes:
     return passages >> np.uint64(64 - _FILTER_BITS)

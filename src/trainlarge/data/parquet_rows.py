@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from trainlarge.data.formats import Reading, TextFormat
 from trainlarge.data.rows import RowCounts
 from trainlarge.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow
 
 BATCH_ROWS = 1_000
 BUFFER_BYTES = 1 << 20
@@ -44,7 +47,7 @@ def _column(path: Path, reading: Reading) -> Iterator[str | None]:
                 yield str(int(value)) if isinstance(value, int) else value
 
 
-def _check_type(reading: Reading, kind: Any, path: Path) -> None:
+def _check_type(reading: Reading, kind: pyarrow.DataType, path: Path) -> None:
     from pyarrow import types
 
     if reading.takes_numbers and (types.is_integer(kind) or types.is_boolean(kind)):

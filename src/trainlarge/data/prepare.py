@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import platform
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-import numpy as np
 from tokenizers import Tokenizer
 
 from trainlarge.config.data import SPLITS, DataConfig, Split
+from trainlarge.data.arrays import TokenDtype, Tokens
 from trainlarge.data.corpus import Corpus, corpus, corpus_type
-from trainlarge.data.facts import TextFacts, facts_of, write_splits
+from trainlarge.data.facts import TextFacts, write_splits
 from trainlarge.data.fingerprint import fingerprint
-from trainlarge.data.kept import META, TOKENIZER, check_digest, damage_named, kept, read_meta
+from trainlarge.data.kept import damage_named, kept
+from trainlarge.data.meta import FORMAT_VERSION, FileDigest, TextMeta, Versions, check_digest, read_meta, write_meta
 from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.data.tokenizer import (
     CLS_ID,
@@ -27,19 +26,15 @@ from trainlarge.data.tokenizer import (
     MASK_ID,
     PAD_ID,
     SEP_ID,
+    TOKENIZER,
     load_tokenizer,
     train_tokenizer,
 )
-from trainlarge.data.tokens import open_tokens, token_dtype
+from trainlarge.data.tokens import TokenCounts, dtype_name, open_tokens
 from trainlarge.errors import UserError
 from trainlarge.sweep.digest import file_digest
-from trainlarge.sweep.files import flush
-from trainlarge.sweep.sealed import write_sealed
 
 log = logging.getLogger(__name__)
-
-FORMAT_VERSION = 1
-"""Part of every key: raise it when the same text would give other files."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +49,9 @@ class PreparedData:
     """``tokenizer.json``, for ``load_tokenizer`` and ``hugging_face_tokenizer``."""
     vocab_size: int
     """Entries of the tokenizer."""
-    train: np.memmap
+    train: Tokens
     """Ids of the training split, shape [tokens], uint16 or uint32."""
-    validation: np.memmap
+    validation: Tokens
     """Ids of the validation split, shape [tokens], uint16 or uint32."""
     facts: TextFacts | None = None
     """Rows without text, and what both splits have in common; None where it was prepared before that was counted."""
@@ -76,6 +71,9 @@ class PreparedData:
     """Ids of all special tokens."""
 
 
+P = TypeVar("P", bound=PreparedData)
+
+
 def prepare(data: DataConfig, root: Path, own: ModelTokenizer | None = None) -> PreparedData:
     """Prepared data of a ``data`` group, built below ``root`` unless it is there already.
 
@@ -92,16 +90,30 @@ def prepare(data: DataConfig, root: Path, own: ModelTokenizer | None = None) -> 
     content = data.fingerprint or fingerprint(data)
     reader = corpus_type(data).VERSION
     key = prepared_key(content, data.vocab_size, reader) if own is None else _own_key(content, own, reader)
-    expected = {"fingerprint": content, "vocab_size": data.vocab_size if own is None else own.vocab_size}
+    vocab_size = data.vocab_size if own is None else own.vocab_size
 
     def build(folder: Path) -> None:
         check_text(data, content)
         _build(corpus(data), data.vocab_size, content, folder, own)
 
-    prepared = kept(root / key, lambda folder: load_prepared(folder, expected), build)
+    prepared = kept(root / key, lambda folder: load_prepared(folder, content, vocab_size), build)
     for line in prepared.facts.lines() if prepared.facts else ():
         log.info("%s", line)
-    return prepared if own is None else replace(prepared, **own.ids)
+    return prepared if own is None else with_ids_of(prepared, own)
+
+
+def with_ids_of(prepared: P, own: ModelTokenizer) -> P:
+    """Prepared data with the ids of a model's tokenizer; any token may take the place of a masked one, as in BERT."""
+    return replace(
+        prepared,
+        pad_id=own.pad_id,
+        cls_id=own.cls_id,
+        sep_id=own.sep_id,
+        mask_id=own.sep_id if own.mask_id is None else own.mask_id,
+        unknown_id=own.unknown_id,
+        special_ids=own.special_ids,
+        first_regular_id=0,
+    )
 
 
 def prepared_key(content: str, vocab_size: int, reader: int = FORMAT_VERSION) -> str:
@@ -119,42 +131,52 @@ def _own_key(content: str, own: ModelTokenizer, reader: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def load_prepared(folder: Path, expected: Mapping[str, Any] | None = None) -> PreparedData:
+def load_prepared(folder: Path, fingerprint: str | None = None, vocab_size: int | None = None) -> PreparedData:
     """Prepared data of a folder that ``prepare`` has made, each file compared with the digest that was kept of it.
 
     Args:
         folder: its folder.
-        expected: what its ``meta.json`` must say.
+        fingerprint: what its ``meta.json`` must say; None: anything.
+        vocab_size: what its ``meta.json`` must say; None: anything.
 
     Raises:
         DamagedDataError: the folder is damaged.
     """
     with damage_named(folder):
-        meta = read_meta(folder, expected or {})
-        train, validation = (_open_split(folder, split, meta) for split in SPLITS)
-        facts = facts_of(meta)
-    return PreparedData(folder, meta["fingerprint"], folder / TOKENIZER, meta["vocab_size"], train, validation, facts)
+        meta = read_meta(TextMeta, folder, fingerprint, vocab_size)
+        train, validation = (
+            _open_split(_token_file(folder, split), counts, meta.dtype)
+            for split, counts in zip(SPLITS, (meta.train, meta.validation), strict=True)
+        )
+    return PreparedData(folder, meta.fingerprint, folder / TOKENIZER, meta.vocab_size, train, validation, meta.facts)
 
 
-def _open_split(folder: Path, split: Split, meta: dict[str, Any]) -> np.memmap:
-    check_digest(_token_file(folder, split), meta[split])
-    tokens = open_tokens(_token_file(folder, split), np.dtype(meta["dtype"]))
-    if len(tokens) != meta[split]["tokens"]:
-        raise ValueError(f"{split} has {len(tokens)} tokens instead of {meta[split]['tokens']}")
+def _open_split(path: Path, counts: TokenCounts, dtype: TokenDtype) -> Tokens:
+    check_digest(path, counts.sha256)
+    tokens = open_tokens(path, dtype)
+    if len(tokens) != counts.tokens:
+        raise ValueError(f"{path.stem} has {len(tokens)} tokens instead of {counts.tokens}")
     return tokens
 
 
 def _build(source: Corpus, vocab_size: int, content: str, folder: Path, own: ModelTokenizer | None) -> None:
     tokenizer = kept_tokenizer(folder, source.documents("train"), vocab_size, own)
     vocab_size = vocab_size if own is None else own.vocab_size
-    dtype = token_dtype(vocab_size)
     sep_id = SEP_ID if own is None else own.sep_id
     files = {split: _token_file(folder, split) for split in SPLITS}
-    facts = write_splits(files, source, tokenizer, dtype, sep_id)
-    meta = {"fingerprint": content, "vocab_size": vocab_size, "dtype": dtype.str, "versions": versions()}
-    meta |= facts.to_json() | {"tokenizer": {"sha256": file_digest(folder / TOKENIZER)}}
-    flush(folder / TOKENIZER)
-    write_sealed(folder / META, meta)
+    facts = write_splits(files, source, tokenizer, dtype_name(vocab_size), sep_id)
+    meta = TextMeta(
+        fingerprint=content,
+        vocab_size=vocab_size,
+        dtype=dtype_name(vocab_size),
+        versions=Versions(),
+        tokenizer=FileDigest(file_digest(folder / TOKENIZER)),
+        train=facts.train,
+        validation=facts.validation,
+        rows=facts.rows,
+        overlap=facts.overlap,
+    )
+    write_meta(folder, meta)
 
 
 def kept_tokenizer(folder: Path, texts: Iterable[str], vocab_size: int, own: ModelTokenizer | None) -> Tokenizer:
@@ -186,8 +208,3 @@ def check_text(data: DataConfig, content: str) -> None:
 
 def _token_file(folder: Path, split: Split) -> Path:
     return folder / f"{split}.bin"
-
-
-def versions() -> dict[str, Any]:
-    """What else the files depend on."""
-    return {"format": FORMAT_VERSION, "python": platform.python_version(), "tokenizers": version("tokenizers")}

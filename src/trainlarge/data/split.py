@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from trainlarge.config.data import Split
+from trainlarge.data.arrays import Integers
 
 SHORTEST_END = 4_000
 """Characters that a text file must be able to give for validation to be cut: fewer are hardly one document."""
@@ -70,7 +71,7 @@ def _capped(group: Sequence[tuple[str, int]], most: float) -> Sequence[tuple[str
     return group[: max(1, int(np.searchsorted(ends, most, side="right")))]
 
 
-def training_documents(files: Sequence[np.ndarray], validation_share: float) -> list[int]:
+def training_documents(files: Sequence[Integers], validation_share: float) -> list[int]:
     """How many documents at the beginning of each plain text file train; its other documents validate.
 
     Of a long file the end validates, as much as the share says, so that one place alone has neighbours on both sides.
@@ -91,7 +92,7 @@ def training_documents(files: Sequence[np.ndarray], validation_share: float) -> 
     return [_trained(lengths, end) for lengths, end in zip(files, taken, strict=True)]
 
 
-def _trained(lengths: np.ndarray, end: float) -> int:
+def _trained(lengths: Integers, end: float) -> int:
     """Documents that come before the last ``end`` characters; the last one does not where ``end`` is above 0."""
     ends = np.cumsum(lengths)
     if not end or not len(lengths):

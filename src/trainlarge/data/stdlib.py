@@ -8,9 +8,10 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from trainlarge.config.data import GROUPED, DataConfig, Split, SplitRule
+from trainlarge.config.group import Plain
 from trainlarge.data.near_duplicates import near_duplicates
 from trainlarge.data.rows import RowCounts, texts
 from trainlarge.data.split import grouped_split, split_of
@@ -71,10 +72,10 @@ class Stdlib:
             if self._split_of(name) == split:
                 yield from texts(_text(self.root / name), counts)
 
-    def contents(self) -> dict[str, Any]:
+    def contents(self) -> dict[str, Plain]:
         """Share and (name, SHA-256) of every file."""
-        files = [(name, file_digest(self.root / name)) for name in source_files(self.root)]
-        rule = {"split": self.rule} if self.rule == GROUPED else {}
+        files: list[Plain] = [[name, file_digest(self.root / name)] for name in source_files(self.root)]
+        rule: dict[str, Plain] = {"split": self.rule} if self.rule == GROUPED else {}
         return {"corpus": "stdlib", "validation_share": self.validation_share, "files": files, **rule}
 
     def needs(self, key: str) -> str | None:

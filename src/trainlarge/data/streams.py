@@ -7,9 +7,13 @@ import io
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from zstandard import ZstdDecompressor
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from zstandard import ZstdDecompressionObj
 
 BUFFER_BYTES = 1 << 18
 FRAME_BYTES = 1 << 12
@@ -30,7 +34,7 @@ class ZstdFrames(io.RawIOBase):
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._decompressor = ZstdDecompressor(max_window_size=LARGEST_WINDOW)
-        self._frame: Any = None
+        self._frame: ZstdDecompressionObj | None = None
         self._ended = 0
         self._rest = b""
         self._content = memoryview(b"")
@@ -39,12 +43,13 @@ class ZstdFrames(io.RawIOBase):
         """Always."""
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: WriteableBuffer) -> int:
         """Fill ``buffer`` as far as there is content; the number of bytes, 0 at the end."""
         while not self._content and self._advance():
             pass
-        count = min(len(buffer), len(self._content))
-        buffer[:count], self._content = self._content[:count], self._content[count:]
+        view = memoryview(buffer)
+        count = min(len(view), len(self._content))
+        view[:count], self._content = self._content[:count], self._content[count:]
         return count
 
     def _advance(self) -> bool:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from zstandard import ZstdError
 
 from trainlarge.config.data import GROUPED, SPLITS, DataConfig, Split, SplitRule
+from trainlarge.config.group import Plain
+from trainlarge.data.arrays import Integers
 from trainlarge.data.csv_rows import CSV, TSV
 from trainlarge.data.formats import PLAIN, Reading
 from trainlarge.data.json_rows import JSON
@@ -91,7 +93,7 @@ class TextFiles:
         counts = counts or RowCounts()
         return chain.from_iterable(self._part(path, split, counts) for path in self.files_of(split))
 
-    def contents(self) -> dict[str, Any]:
+    def contents(self) -> dict[str, Plain]:
         """Rule of the split and, for each split, how its files are read and their digests, sorted.
 
         Raises:
@@ -99,9 +101,9 @@ class TextFiles:
         """
         self._check_held_out()
         share = None if self.validation_files else self.validation_share
-        files = {split: sorted(map(self._describe, self.files_of(split))) for split in SPLITS}
+        files: dict[str, Plain] = {split: self._described(split) for split in SPLITS}
         paragraphs = PARAGRAPH_RULE if self.reading.longest_line is None else CUT_RULE
-        rule = {"split": self.rule} if self.rule == GROUPED else {}
+        rule: dict[str, Plain] = {"split": self.rule} if self.rule == GROUPED else {}
         return {"corpus": "text", "paragraphs": paragraphs, "validation_share": share, "files": files, **rule}
 
     def stamp(self) -> Hashable:
@@ -158,8 +160,10 @@ class TextFiles:
             if self._digest(path) in in_training:
                 raise UserError("data.validation_files", path, _HELD_OUT)
 
-    def _describe(self, path: Path) -> tuple[str, ...]:
-        return *FORMATS[_ending(path)].describe(self.reading), self._digest(path)
+    def _described(self, split: Split) -> list[Plain]:
+        """How each file of a split is read, and its digest, sorted."""
+        files = [[*FORMATS[_ending(path)].describe(self.reading), self._digest(path)] for path in self.files_of(split)]
+        return [list[Plain](file) for file in sorted(files)]
 
     def _digest(self, path: Path) -> str:
         try:
@@ -199,7 +203,7 @@ def read_entries(path: Path, reading: Reading, counts: RowCounts) -> Iterator[st
 
 
 @lru_cache(maxsize=4096)
-def _document_lengths(file: Stamp, reading: Reading) -> np.ndarray:
+def _document_lengths(file: Stamp, reading: Reading) -> Integers:
     """Characters of each document of a file, shape [documents] int64."""
     return np.fromiter(map(len, read_documents(Path(file[0]), reading)), np.int64)
 
@@ -221,8 +225,8 @@ def _matches(key: str, pattern: str) -> list[Path]:
     named = Path(pattern).expanduser().absolute()
     if named.is_dir():
         return _files_below(key, named)
-    found = [named] if named.is_file() else map(Path, glob.glob(str(named), recursive=True))  # noqa: PTH207 - absolute
-    files = [path for path in found if path.is_file()]
+    paths = [named] if named.is_file() else map(Path, glob.glob(str(named), recursive=True))  # noqa: PTH207 - absolute
+    files = [path for path in paths if path.is_file()]
     if not files:
         raise UserError(key, pattern, "an existing file or folder, or a pattern that matches files")
     return files

@@ -14,6 +14,8 @@ from trainlarge.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+TOKENIZER = "tokenizer.json"
+"""Name of the file of a tokenizer."""
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 PAD_ID, CLS_ID, SEP_ID, MASK_ID = range(4)
 FIRST_REGULAR_ID = len(SPECIAL_TOKENS)
@@ -57,7 +59,9 @@ def hugging_face_tokenizer(path: Path) -> PreTrainedTokenizerFast:
 
     pad, cls, sep, mask = SPECIAL_TOKENS
     names = {"pad_token": pad, "cls_token": cls, "sep_token": sep, "mask_token": mask}
-    return PreTrainedTokenizerFast(tokenizer_file=str(path), clean_up_tokenization_spaces=False, **names)
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_file=str(path), clean_up_tokenization_spaces=False, **names
+    )
 
 
 def head(documents: Iterable[str], characters: int) -> Iterator[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
+from trainlarge.data.arrays import TokenDtype, Tokens
 from trainlarge.data.tokenizer import SEP_ID
 
 BATCH_CHARACTERS = 4_000_000
@@ -31,13 +32,13 @@ class TokenCounts:
     """SHA-256 of the file, 64 hex digits."""
 
 
-def token_dtype(vocab_size: int) -> np.dtype:
+def dtype_name(vocab_size: int) -> TokenDtype:
     """Smallest little-endian unsigned type for the ids: uint16 up to a vocabulary of 65535, else uint32."""
-    return np.dtype("<u2") if vocab_size <= np.iinfo(np.uint16).max else np.dtype("<u4")
+    return "<u2" if vocab_size <= np.iinfo(np.uint16).max else "<u4"
 
 
 def write_tokens(
-    path: Path, documents: Iterable[str], tokenizer: Tokenizer, dtype: np.dtype, sep_id: int = SEP_ID
+    path: Path, documents: Iterable[str], tokenizer: Tokenizer, dtype: TokenDtype, sep_id: int = SEP_ID
 ) -> TokenCounts:
     """Encode documents, each followed by ``[SEP]``, and write their ids one after the other; bounded memory."""
     counts, digest = TokenCounts(), hashlib.sha256()
@@ -55,7 +56,7 @@ def write_tokens(
     return counts
 
 
-def open_tokens(path: Path, dtype: np.dtype) -> np.memmap:
+def open_tokens(path: Path, dtype: TokenDtype) -> Tokens:
     """Read-only view of a token file, shape [tokens]; nothing is read yet."""
     return np.memmap(path, dtype=dtype, mode="r")
 
@@ -74,6 +75,6 @@ def batches(documents: Iterable[str], characters: int) -> Iterator[list[str]]:
         yield batch
 
 
-def _encode(texts: list[str], tokenizer: Tokenizer, dtype: np.dtype, sep_id: int) -> np.ndarray:
+def _encode(texts: list[str], tokenizer: Tokenizer, dtype: TokenDtype, sep_id: int) -> Tokens:
     encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
     return np.concatenate([np.array([*encoding.ids, sep_id], dtype) for encoding in encodings])

@@ -1,0 +1,137 @@
+"""``meta.json`` of a folder of prepared data: what was prepared, and the digests of its files.
+
+Files from before a key was added are read without it, so such a key has a default here.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+from trainlarge.config.typed_json import plain, read
+from trainlarge.data.arrays import TokenDtype
+from trainlarge.data.facts import RowsBySplit, TextFacts
+from trainlarge.data.overlap import Overlap
+from trainlarge.data.tokenizer import TOKENIZER
+from trainlarge.data.tokens import TokenCounts
+from trainlarge.sweep.digest import file_digest
+from trainlarge.sweep.files import flush
+from trainlarge.sweep.sealed import read_sealed, write_sealed
+
+META = "meta.json"
+FORMAT_VERSION = 1
+"""Part of every key: raise it when the same text would give other files."""
+
+
+@dataclass(frozen=True)
+class Versions:
+    """What else the files depend on."""
+
+    format: int = FORMAT_VERSION
+    python: str = field(default_factory=platform.python_version)
+    tokenizers: str = field(default_factory=lambda: version("tokenizers"))
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """What is kept of a file."""
+
+    sha256: str | None = None
+    """Its SHA-256, 64 hex digits; None in data of an older version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meta:
+    """What is said of any prepared data."""
+
+    fingerprint: str
+    """Content fingerprint of the corpus."""
+    vocab_size: int
+    """Entries of the tokenizer."""
+    dtype: TokenDtype
+    """Type of the ids in the token files."""
+    versions: Versions | None = None
+    """None where it was prepared before they were kept."""
+    tokenizer: FileDigest = FileDigest()
+    """Digest of ``tokenizer.json``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextMeta(Meta):
+    """What is said of prepared text."""
+
+    train: TokenCounts
+    validation: TokenCounts
+    rows: RowsBySplit | None = None
+    overlap: Overlap | None = None
+
+    @property
+    def facts(self) -> TextFacts | None:
+        """Facts about the text; None where it was prepared before they were counted."""
+        if self.rows is None or self.overlap is None:
+            return None
+        return TextFacts(self.train, self.validation, self.rows, self.overlap)
+
+
+@dataclass(frozen=True)
+class LabelledCounts:
+    """What was written of the rows of a split."""
+
+    rows: int
+    tokens: int
+    sha256: str
+    """SHA-256 of the token file."""
+    rows_sha256: str
+    """SHA-256 of the table of rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledMeta(Meta):
+    """What is said of prepared rows with labels."""
+
+    labels: tuple[str, ...]
+    """The different labels, in the order of their classes."""
+    train: LabelledCounts
+    validation: LabelledCounts
+
+
+M = TypeVar("M", bound=Meta)
+
+
+def write_meta(folder: Path, meta: Meta) -> None:
+    """Write what is said of a folder, after its tokenizer is safely on disk."""
+    flush(folder / TOKENIZER)
+    write_sealed(folder / META, plain(meta))
+
+
+def read_meta(kind: type[M], folder: Path, fingerprint: str | None = None, vocab_size: int | None = None) -> M:
+    """What is said of a folder, after a look at its tokenizer.
+
+    Args:
+        kind: what it must be.
+        folder: the folder.
+        fingerprint: what it must be of; None: any.
+        vocab_size: the entries that its tokenizer must have; None: any number.
+
+    Raises:
+        ValueError: it says something else, or the tokenizer is not as it was written.
+    """
+    meta = read(kind, read_sealed(folder / META))
+    for key, expected in (("fingerprint", fingerprint), ("vocab_size", vocab_size)):
+        if expected is not None and getattr(meta, key) != expected:
+            raise ValueError(f"{META} says {key} {getattr(meta, key)} and not {expected}")
+    check_digest(folder / TOKENIZER, meta.tokenizer.sha256)
+    return meta
+
+
+def check_digest(path: Path, sha256: str | None) -> None:
+    """Compare a file with the digest that was kept of it; with None, none was.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    if sha256 and file_digest(path) != sha256:
+        raise ValueError(f"{path.name} is not as it was written")
