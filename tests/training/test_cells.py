@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from trainlarge.config.budget import parse_budget
+from trainlarge.config.canonical import canonical_json
 from trainlarge.config.optim import OptimConfig
 from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
-from trainlarge.tasks.step import step_of, steps_in
+from trainlarge.tasks.step import step_of, steps_in, timed_step
 from trainlarge.training.cells import STAGE
 from trainlarge.training.rules import init_std, peak_lr
 
@@ -141,3 +142,12 @@ def test_a_width_of_another_type_is_refused_also_after_its_equal_was_taken(tiny:
     assert step_of(config).flops > 0
     with pytest.raises(UserError, match="arch.width"):
         step_of(replace(config, arch=replace(config.arch, width=width)))
+
+
+def test_keys_of_kept_step_times_stay_as_they_are(tiny: Tiny) -> None:
+    """They name the files of studies that were made before."""
+    sizes = '"depth":1,"dropout":0.0,"ffn_ratio":2.0,"heads":2,"name":"modern","positions":16,"tied":true,"width":16'
+    step = '"step":{"masked":2,"rows":16,"sequence_length":16},"vocab_size":300'
+    assert canonical_json(timed_step(STAGE.resolve(tiny()))) == f'{{"arch":{{{sizes}}},{step}}}'
+    divided = timed_step(STAGE.resolve(tiny("impl.devices=2", "impl.micro_batch_rows=4")), jobs_per_device=3)
+    assert (divided["devices"], divided["per_device"], divided["micro_batch_rows"]) == (2, 3, 4)

@@ -16,7 +16,7 @@ from trainlarge.machine.implementation import Implementation
 from trainlarge.machine.probe import PRECISIONS
 from trainlarge.sweep.step_times import PROBES, read_measured
 from trainlarge.sweep.store import Study
-from trainlarge.tasks.step import forward_in, step_of
+from trainlarge.tasks.step import forward_in, timed_step
 
 _MADE = ("implementation", "torch")
 """Parts of a probe's key that say how a step was computed; the others say which step."""
@@ -76,7 +76,7 @@ class StepTimes:
 
     def find(self, config: TrainConfig) -> StepTime | None:
         """The time of a step of a train cell's configuration; None where it was not measured."""
-        measured = self._probes.get(_shape_key(config), []) if self._probes else []
+        measured = self._probes.get(canonical_json(timed_step(config)), []) if self._probes else []
         if not measured:
             return None
         impl = replace(config.impl, forward=forward_in(config))
@@ -109,12 +109,3 @@ def _chosen_here(impl: ImplConfig, precisions: Path) -> dict[str, Plain]:
     from trainlarge.machine.device import choose
 
     return {"implementation": choose(impl, precisions).to_json(), "torch": str(torch.__version__)}
-
-
-def _shape_key(config: TrainConfig) -> str:
-    """As ``trainlarge.training.context`` names a shape, without how it was computed."""
-    arch = {key: value for key, value in config.arch.plain.items() if key != "init_std"}
-    sizes = step_of(config).sizes
-    parts = config.impl.micro_batch_rows
-    divided = {"micro_batch_rows": parts} if parts else {}
-    return canonical_json({"arch": arch, "vocab_size": config.data.vocab_size, "step": sizes, **divided})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -79,13 +79,13 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -
 def batched_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
     """Attention as batched products, the fastest on the CPU, where the fused kernel's backward pass is slow."""
     flat = (x.reshape(-1, *x.shape[-2:]) for x in (query, key, value))
-    core = partial(_dropped_attention, dropout) if dropout else _SoftmaxAttention.apply
-    return core(query.shape[-1] ** -0.5, *flat).view_as(query)
-
-
-def _dropped_attention(dropout: float, scale: float, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    weights = functional.dropout(_scaled_product(query, key.mT, scale).softmax(-1), dropout)
-    return torch.bmm(weights, value)
+    scale = query.shape[-1] ** -0.5
+    if dropout:
+        queries, keys, values = flat
+        weights = functional.dropout(_scaled_product(queries, keys.mT, scale).softmax(-1), dropout)
+        return torch.bmm(weights, values).view_as(query)
+    context: Tensor = _SoftmaxAttention.apply(scale, *flat)  # type: ignore[no-untyped-call]
+    return context.view_as(query)
 
 
 class _Context(FunctionCtx):

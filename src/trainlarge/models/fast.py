@@ -30,9 +30,20 @@ if TYPE_CHECKING:
     from transformers.models.modernbert.modeling_modernbert import ModernBertMLP
 
 __all__ = [
-    "Tokens", "attend", "fast_path", "feed_forward", "gated_feed_forward", "gelu_layer", "join_heads", "linear",
-    "of_joint_layer", "of_three_layers", "places", "rotary_tables", "with_tokens",
-]  # fmt: skip
+    "Tokens",
+    "attend",
+    "fast_path",
+    "feed_forward",
+    "gated_feed_forward",
+    "gelu_layer",
+    "join_heads",
+    "linear",
+    "of_joint_layer",
+    "of_three_layers",
+    "places",
+    "rotary_tables",
+    "with_tokens",
+]
 
 L = TypeVar("L")
 

@@ -23,8 +23,11 @@ def forward_flops(shape: Shape, sequence_length: int, predictions_per_row: int, 
         UserError: on ``arch.name``, when the family has no such head.
     """
     body = shape.depth * (_linear_flops(shape) * sequence_length + _attention_flops(shape, sequence_length))
-    is_everywhere = shape.family.head(head).is_everywhere
-    return body + (sequence_length if is_everywhere else predictions_per_row) * _prediction_flops(shape, head)
+    kind = head or shape.family.pretraining_head
+    predicts = shape.family.head(kind)
+    outputs = shape.labels if kind is Head.SEQUENCE_LABEL else shape.vocab_size
+    prediction = 2 * shape.width * ((shape.width if predicts.has_dense else 0) + outputs)
+    return body + (sequence_length if predicts.is_everywhere else predictions_per_row) * prediction
 
 
 def training_flops(shape: Shape, sequence_length: int, predictions_per_row: int, head: Head | None = None) -> int:
@@ -77,11 +80,3 @@ def _linear_flops(shape: Shape) -> int:
 def _attention_flops(shape: Shape, sequence_length: int) -> int:
     """FLOPs of one layer's scores and weighted sums over a row; the number of heads does not matter."""
     return 2 * 2 * sequence_length**2 * shape.width
-
-
-def _prediction_flops(shape: Shape, head: Head | None) -> int:
-    """FLOPs of the head's dense layer, where it has one, and of the output layer for one position."""
-    kind = head or shape.family.pretraining_head
-    outputs = shape.labels if kind is Head.SEQUENCE_LABEL else shape.vocab_size
-    inner = shape.width if shape.family.head(kind).has_dense else 0
-    return 2 * shape.width * (inner + outputs)

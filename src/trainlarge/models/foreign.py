@@ -7,10 +7,20 @@ from collections.abc import Iterator, Mapping
 
 from trainlarge.models.families import FAMILIES
 
-POSITIONS_FROM_PADDING = frozenset({
-    "camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl",
-    "xmod",
-})  # fmt: skip
+POSITIONS_FROM_PADDING = frozenset(
+    [
+        "camembert",
+        "data2vec-text",
+        "ibert",
+        "longformer",
+        "luke",
+        "mpnet",
+        "roberta",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    ]
+)
 """Other architectures (``model_type``) that count positions from the padding token on."""
 ATTENTIONS = ("eager", "sdpa")
 """Implementations that are part of the libraries. Others may be fetched: a name with a slash is a kernel of the Hub."""

@@ -35,17 +35,17 @@ class Classification:
     forward: Forward
     """The forward pass."""
 
-    def prepare(self, root: Path, own: ModelTokenizer | None = None) -> LabelledData:
+    def prepare(self, root: Path, tokenizer: ModelTokenizer | None = None) -> LabelledData:
         """Tokenizer, tokens and labels of the table.
 
         Raises:
             UserError: on ``task.labels``, when it is not the number of labels that there are.
         """
         columns = Columns(self.config.label_column, self.config.second_text_column)
-        prepared = prepare_labelled(self.data, columns, root, own)
-        found = prepared.labels
-        if len(found) != self.config.labels:
-            allowed = f"{len(found)}, the different labels in column {columns.label}: {', '.join(found[:20])}"
+        prepared = prepare_labelled(self.data, columns, root, tokenizer)
+        labels = prepared.labels
+        if len(labels) != self.config.labels:
+            allowed = f"{len(labels)}, the different labels in column {columns.label}: {', '.join(labels[:20])}"
             raise UserError("task.labels", self.config.labels, allowed)
         return prepared
 

@@ -35,15 +35,15 @@ class MaskedLM(PackedText[MaskedLMConfig]):
     shapes are static.
     """
 
-    def prepare(self, root: Path, own: ModelTokenizer | None = None) -> PreparedData:
+    def prepare(self, root: Path, tokenizer: ModelTokenizer | None = None) -> PreparedData:
         """Tokenizer and token files of the text.
 
         Raises:
             UserError: on ``checkpoint``, when its tokenizer has no mask token.
         """
-        if own is not None and own.mask_id is None:
-            raise UserError("checkpoint", own.file.parent, "a folder whose tokenizer has a mask token")
-        return super().prepare(root, own)
+        if tokenizer is not None and tokenizer.mask_id is None:
+            raise UserError("checkpoint", tokenizer.file.parent, "a folder whose tokenizer has a mask token")
+        return super().prepare(root, tokenizer)
 
     def batch(self, prepared: PreparedData, seed: int, step: int, rows: int) -> dict[str, Tensor]:
         """Rows of the epoch's order, with other masks for every (seed, step), the same for the same."""
@@ -103,9 +103,13 @@ class MaskedLM(PackedText[MaskedLMConfig]):
 
     def _masked(self, prepared: PreparedData, ids: Tensor, count: int, generator: torch.Generator) -> dict[str, Tensor]:
         return mask_tokens(
-            ids, count, generator,
-            mask_id=prepared.mask_id, vocab_size=prepared.vocab_size, first_regular_id=prepared.first_regular_id,
-        )  # fmt: skip
+            ids,
+            count,
+            generator,
+            mask_id=prepared.mask_id,
+            vocab_size=prepared.vocab_size,
+            first_regular_id=prepared.first_regular_id,
+        )
 
 
 def mask_tokens(

@@ -45,9 +45,9 @@ class PackedText(Generic[C]):
         """Tokens per row."""
         return self.data.sequence_length
 
-    def prepare(self, root: Path, own: ModelTokenizer | None = None) -> PreparedData:
+    def prepare(self, root: Path, tokenizer: ModelTokenizer | None = None) -> PreparedData:
         """Tokenizer and token files of the text."""
-        return prepare(self.data, root, own)
+        return prepare(self.data, root, tokenizer)
 
     def training_rows(self, prepared: PreparedData, batch_rows: int) -> int:
         """Training blocks in use."""

@@ -7,7 +7,9 @@ from functools import lru_cache
 from typing import Literal
 
 from trainlarge.config.budget import FLOPS, SECONDS, STEPS, TOKENS, Budget
+from trainlarge.config.group import Plain
 from trainlarge.config.schema import TrainConfig
+from trainlarge.config.task import TaskConfig
 from trainlarge.errors import UserError
 from trainlarge.models.family import Head
 from trainlarge.models.flops import executed_training_flops, training_flops
@@ -28,19 +30,11 @@ class Step:
     """FLOPs of forward and backward, those of the architecture."""
     executed_flops: int
     """Those of them that are computed: the fast forward pass leaves some out."""
-    task: str = "mlm"
-    """Name of the task."""
 
     @property
     def tokens(self) -> int:
         """Tokens of the effective batch."""
         return self.rows * self.sequence_length
-
-    @property
-    def sizes(self) -> dict[str, int | str]:
-        """What its time depends on, by the names that keys of step times have had since there was one task."""
-        task = {} if self.task == "mlm" else {"task": self.task}
-        return {"rows": self.rows, "sequence_length": self.sequence_length, "masked": self.predictions, **task}
 
 
 def step_of(config: TrainConfig) -> Step:
@@ -58,7 +52,32 @@ def step_of(config: TrainConfig) -> Step:
     predictions = task.predictions(length)
     flops, executed = _row_flops(shape_of(config), head_of(config), length, predictions, forward_in(config))
     rows = batch // length
-    return Step(rows, length, predictions, rows * flops, rows * executed, task.name)
+    return Step(rows, length, predictions, rows * flops, rows * executed)
+
+
+def timed_step(config: TrainConfig, jobs_per_device: int = 1) -> dict[str, Plain]:
+    """Names a step whose time is kept, whatever computes it: a part of the key of its file below ``probes/``.
+
+    A step on several devices, or next to other jobs of ours, is not taken for one alone.
+    """
+    step, impl = step_of(config), config.impl
+    # The key of predictions is from when there was one task.
+    sizes: dict[str, Plain] = {
+        "rows": step.rows,
+        "sequence_length": step.sequence_length,
+        "masked": step.predictions,
+    }
+    if config.task.name != TaskConfig.name:
+        sizes["task"] = config.task.name
+    arch = {name: value for name, value in config.arch.plain.items() if name != "init_std"}
+    key: dict[str, Plain] = {"arch": arch, "vocab_size": config.data.vocab_size, "step": sizes}
+    if impl.devices > 1:
+        key["devices"] = impl.devices
+    if jobs_per_device > 1:
+        key["per_device"] = jobs_per_device
+    if impl.micro_batch_rows:
+        key["micro_batch_rows"] = impl.micro_batch_rows
+    return key
 
 
 def forward_in(config: TrainConfig) -> Literal["fast", "library"]:

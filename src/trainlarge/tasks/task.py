@@ -28,8 +28,8 @@ class Task(Protocol):
     ``trainlarge.config.task``, which imports nothing heavy.
     """
 
-    def prepare(self, root: Path, own: ModelTokenizer | None = None) -> PreparedData:
-        """The data of the cell, built below ``root`` unless it is there already; with ``own``, read by that tokenizer.
+    def prepare(self, root: Path, tokenizer: ModelTokenizer | None = None) -> PreparedData:
+        """The data of the cell, built below ``root`` unless it is there already, read by ``tokenizer`` if one is given.
 
         Raises:
             UserError: a setting is wrong, a file cannot be read, or the task cannot use that tokenizer.

@@ -22,7 +22,7 @@ from trainlarge.models.shape import head_of, shape_of
 from trainlarge.sweep.step_times import PROBES
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.evaluation import EvaluationSet
-from trainlarge.tasks.step import Step, forward_in, step_of
+from trainlarge.tasks.step import Step, forward_in, step_of, timed_step
 from trainlarge.tasks.task import Task, make_task
 from trainlarge.training.compiling import Compiling
 from trainlarge.training.document_losses import Documents
@@ -124,21 +124,9 @@ class TrainContext:
         return least_of_ranks(rows_that_fit(model, self.task.loss, batch, rows, self.implementation.precision, free))
 
     def _probe_key(self) -> dict[str, Plain]:
-        arch = {key: value for key, value in self.config.arch.plain.items() if key != "init_std"}
-        vocab_size = self.config.data.vocab_size
-        devices = self.config.impl.devices
-        key: dict[str, Plain] = {
+        """Names the step and how it is computed: the key of its file of step times."""
+        return {
             "implementation": self.implementation.to_json(),
             "torch": str(torch.__version__),
-            "arch": arch,
-            "vocab_size": vocab_size,
-            "step": {**self.step.sizes},
+            **timed_step(self.config, self.resources.jobs_per_device),
         }
-        # What is timed on several devices, or next to other jobs of ours, must not be taken for one alone.
-        if devices > 1:
-            key["devices"] = devices
-        if self.resources.jobs_per_device > 1:
-            key["per_device"] = self.resources.jobs_per_device
-        if self.config.impl.micro_batch_rows:
-            key["micro_batch_rows"] = self.config.impl.micro_batch_rows
-        return key

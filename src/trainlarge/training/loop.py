@@ -184,11 +184,10 @@ class Loop:
         return trainer
 
 
-def _fsdp(devices: int) -> ModelParallelStrategy:
-    return ModelParallelStrategy(data_parallel_size=devices, tensor_parallel_size=1)
-
-
-STRATEGIES: dict[str, Callable[[int], str | Strategy]] = {"ddp": lambda _devices: "ddp", "fsdp": _fsdp}
+STRATEGIES: dict[str, Callable[[int], str | Strategy]] = {
+    "ddp": lambda _devices: "ddp",
+    "fsdp": lambda devices: ModelParallelStrategy(data_parallel_size=devices, tensor_parallel_size=1),
+}
 """Lightning's strategy of so many devices, by the name that ``impl.strategy`` gives it."""
 
 

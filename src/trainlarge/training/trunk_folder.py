@@ -31,7 +31,8 @@ def position_of(state: Path) -> int:
 
 def saved_position(trunk: Path, part: str, at_most: int) -> int:
     """Position of the newest state of ``part`` no further than ``at_most``; 0 where there is none."""
-    return max((found for found in map(position_of, state_folders(trunk, part)) if found <= at_most), default=0)
+    positions = [position_of(state) for state in state_folders(trunk, part)]
+    return max((position for position in positions if position <= at_most), default=0)
 
 
 def link_in(trunk: Path) -> Path | None:
