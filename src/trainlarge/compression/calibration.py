@@ -41,6 +41,11 @@ class Calibration:
         self._factors: dict[tuple[int, float], dict[str, Tensor]] = {}
         self._ranges: dict[int, dict[str, tuple[float, float]]] = {}
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(self.model.parameters()).device
+
     def mean_squares(self, rows: int) -> Mapping[str, Tensor]:
         """Name -> float64 [in]: mean of X_j^2 over the tokens of the first ``rows`` rows."""
         if rows not in self._squares:

@@ -51,8 +51,8 @@ class CompressStage:
             return replace(config, checkpoint=checkpoint.id, checkpoint_digest=None, data=None, task=None)
         checkpoint.task.check_data(checkpoint.data)
         check_positions(checkpoint.folder, checkpoint.data.sequence_length)
-        found = replace(config, checkpoint=str(checkpoint.folder), checkpoint_digest=checkpoint.id)
-        return replace(found, data=resolved_data(checkpoint.data))
+        data = resolved_data(checkpoint.data)
+        return replace(config, checkpoint=str(checkpoint.folder), checkpoint_digest=checkpoint.id, data=data)
 
     def shared_work(self, config: CompressConfig) -> Plain:
         """What recipes share in one job: the loaded model, the evaluation set, the calibration, the pruned weights."""

@@ -21,9 +21,16 @@ from trainlarge.sweep.store import Study
 DIGEST_LENGTH = 16
 TOKENIZER = "tokenizer.json"
 TOKENIZER_EXTRAS = (
-    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
-    "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
-)  # fmt: skip
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
 """Files next to ``tokenizer.json`` that say, where they are there, which tokens are special."""
 WEIGHTS = "model.safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import cast
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -16,8 +17,9 @@ from trainlarge.compression.checkpoint import Checkpoint
 from trainlarge.compression.compressed import Compressed
 from trainlarge.compression.evaluated_model import EvaluatedModel, is_large
 from trainlarge.compression.layout.shapes import Structure
-from trainlarge.compression.layout.tokens import renumbered
+from trainlarge.compression.layout.tokens import TokenFacts, renumbered
 from trainlarge.compression.weights import Weights
+from trainlarge.data.documents import token_counts
 from trainlarge.data.model_tokenizer import model_tokenizer
 from trainlarge.errors import UserError
 from trainlarge.machine.implementation import Implementation
@@ -67,6 +69,11 @@ class LoadedCheckpoint:
         if not math.isfinite(evaluation.loss):
             raise no_number(evaluation.loss, "checkpoint", self.parent.folder)
         return evaluation
+
+    def token_facts(self) -> TokenFacts:
+        """How often each token occurs in the training split, and which are special."""
+        counts = torch.from_numpy(token_counts(self.prepared))
+        return TokenFacts(counts, self.prepared.special_ids, self.prepared.unknown_id)
 
     def evaluate(self) -> Evaluation:
         """Evaluate the weights that the model holds."""

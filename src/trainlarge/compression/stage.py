@@ -16,7 +16,6 @@ from trainlarge.compression.parent import check_dense, proven_parent
 from trainlarge.compression.record import RecipeResult, compress_record
 from trainlarge.compression.recovery import StudyTrainer
 from trainlarge.compression.stored.packing import save_packed
-from trainlarge.compression.token_counts import token_facts
 from trainlarge.compression.weight_error import weight_errors
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
@@ -61,8 +60,8 @@ class CheckpointRun:
         dense, parent = self.checkpoint.dense, self.checkpoint.parent
         if parent.is_cell:
             check_dense(dense.loss, self.checkpoint.evaluation_set, job.study.folder("train", parent.id))
-        prepared = self.checkpoint.prepared
-        self.tokens = token_facts(prepared) if any(recipe.vocabulary for recipe in self.recipes) else None
+        is_cutting = any(recipe.vocabulary for recipe in self.recipes)
+        self.tokens = self.checkpoint.token_facts() if is_cutting else None
         self.trainer = StudyTrainer(job, self.checkpoint) if is_training else None
         self.ended: set[str] = set()
 

@@ -145,7 +145,6 @@ def _calibration_of(weights: Weights, state: State) -> Calibration | None:
     before = state.shared.calibration
     if before is None:
         return None
-    device = next(before.model.parameters()).device
     is_cut = weights.structure.tokens != state.weights.structure.tokens
     tokens = weights.structure.tokens if is_cut else None
     batches = before.batches
@@ -153,4 +152,4 @@ def _calibration_of(weights: Weights, state: State) -> Calibration | None:
     def in_vocabulary(batch: Batch) -> Batch:
         return renumbered(batch, tokens) if isinstance(batch, Tensor) else renumbered_batch(batch, tokens)
 
-    return Calibration(weights, weights.model().to(device), lambda: map(in_vocabulary, batches()))
+    return Calibration(weights, weights.model().to(before.device), lambda: map(in_vocabulary, batches()))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 
 from trainlarge.compression.attention_masks import counted
-from trainlarge.compression.calibration import Calibration, first_rows, forward, placed
+from trainlarge.compression.calibration import first_rows, forward, placed
 from trainlarge.compression.layout.encoder import Block, Encoder
 from trainlarge.compression.registry import Shared
 from trainlarge.compression.weights import Weights
@@ -25,7 +25,8 @@ def gate_importance(method: Units, weights: Weights, shared: Shared, blocks: tup
     """
     calibration = shared.calibrated(method)
     totals = [torch.zeros(block.units, dtype=torch.float64) for block in blocks]
-    with _model(weights, calibration) as model, ExitStack() as hooks:
+    model = weights.model().to(calibration.device)
+    with ExitStack() as hooks:
         gates: dict[str, Tensor] = {}
         for block in blocks:
             hook = model.get_submodule(block.output).register_forward_pre_hook(_gated(block, gates))
@@ -42,23 +43,22 @@ def layer_similarity(method: Layers, weights: Weights, encoder: Encoder, shared:
     The mean is over all tokens that count.
     """
     calibration = shared.calibrated(method)
-    sums, tokens = torch.zeros(encoder.depth, dtype=torch.float64), [0]
-    current: dict[str, Tensor] = {}
-    with _model(weights, calibration) as model, torch.no_grad(), ExitStack() as hooks:
+    model = weights.model().to(calibration.device)
+    sums, tokens = torch.zeros(encoder.depth, dtype=torch.float64), 0
+    inputs: dict[str, Tensor] = {}
+    cosines: dict[int, Tensor] = {}
+    with torch.no_grad(), ExitStack() as hooks:
         for index in range(encoder.depth):
             layer = model.get_submodule(f"{encoder.layers}.{index}")
-            hooks.callback(layer.register_forward_hook(_compared(index, sums, tokens, current)).remove)
+            hooks.callback(layer.register_forward_hook(_compared(index, inputs, cosines)).remove)
         for batch in first_rows(calibration.batches(), method.calibration_rows):
-            current.clear()
-            current.update((key, value) for key, value in batch.items() if key != "labels")
-            forward(model, placed(current, model))
-    return sums / max(tokens[0], 1)
-
-
-@contextmanager
-def _model(weights: Weights, calibration: Calibration) -> Iterator[nn.Module]:
-    """The model of these weights, where the calibration computes."""
-    yield weights.model().to(next(calibration.model.parameters()).device)
+            inputs.clear()
+            inputs.update((key, value) for key, value in batch.items() if key != "labels")
+            forward(model, placed(inputs, model))
+            for index, similar in cosines.items():
+                sums[index] += float(similar.sum())
+            tokens += cosines[0].numel()
+    return sums / max(tokens, 1)
 
 
 def _gated(block: Block, gates: dict[str, Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
@@ -93,16 +93,14 @@ def _gate_gradients(
 
 
 def _compared(
-    index: int, sums: Tensor, tokens: list[int], current: dict[str, Tensor]
+    index: int, batch: Mapping[str, Tensor], cosines: dict[int, Tensor]
 ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor | tuple[Tensor, ...]], None]:
-    """A hook that adds the cosines between input and output of layer ``index`` over the tokens that count."""
+    """A hook that keeps the cosine between input and output of layer ``index`` of each token that counts."""
 
     def compare(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
-        mask = current.get("attention_mask")
+        mask = batch.get("attention_mask")
         before = counted(inputs[0], mask).double()
         after = counted(output[0] if isinstance(output, tuple) else output, mask).double()
-        similar = nn.functional.cosine_similarity(before, after, dim=-1)
-        sums[index] += float(similar.sum())
-        tokens[0] += similar.numel() if index == 0 else 0
+        cosines[index] = nn.functional.cosine_similarity(before, after, dim=-1)
 
     return compare
