@@ -12,7 +12,7 @@ from trainlarge.config.choices import ChosenGroup
 from trainlarge.config.data import DataConfig
 from trainlarge.config.group import Group, Plain, as_plain, groups_of
 from trainlarge.config.method import METHODS, Method
-from trainlarge.config.plain import from_plain
+from trainlarge.config.plain import from_plain, value_before
 from trainlarge.config.register import register_schema
 from trainlarge.config.schema import CONFIGS, CompressConfig, TrainConfig
 from trainlarge.config.share import share_folder
@@ -91,3 +91,19 @@ def test_a_stage_composes_the_defaults_of_its_dataclass() -> None:
     assert read_config("compress", composed("compress", "checkpoint=0")) == CompressConfig(checkpoint="0", **text)
     for stage in CONFIGS:
         assert composed(stage, "checkpoint=0")["sweep"] == {"blocks": [], "exclude": [], "where": None}
+
+
+@pytest.mark.parametrize(
+    ("key", "before"),
+    [
+        ("data.split", "documents"),
+        ("data.fraction", 1.0),
+        ("clock", "modelled"),
+        ("structure.name", "none"),
+        ("prune.scope", None),
+        ("arch.width", None),
+        ("seed", None),
+    ],
+)
+def test_what_a_file_means_that_is_older_than_a_key(key: str, before: Plain) -> None:
+    assert value_before(TrainConfig, key) == before

@@ -24,7 +24,7 @@ from trainlarge.config.identity import (
     once_per_class,
 )
 from trainlarge.config.readers import Reader, Readers, child
-from trainlarge.config.recipe import SLOTS, Recipe
+from trainlarge.config.recipe import NO_METHOD, SLOTS, Recipe
 from trainlarge.errors import UserError
 
 T = TypeVar("T")
@@ -95,6 +95,17 @@ def with_added(kind: type, data: dict[str, Plain]) -> dict[str, Plain]:
     added = {name: (later, data.get(name)) for name, later in _added_in_groups(kind).items()}
     groups = {name: {**later, **group} for name, (later, group) in added.items() if isinstance(group, dict)}
     return {**_added_in_group(kind), **data, **groups}
+
+
+def value_before(kind: type, key: str) -> Plain:
+    """What it means that a file does not have ``key``: its value from before it was added.
+
+    None for a key that has always been there. A slot of a recipe that is absent is one that is ``none``.
+    """
+    group, _, name = key.rpartition(".")
+    if group in SLOTS:
+        return NO_METHOD if name == "name" else None
+    return _added_in_group(groups_of(kind)[group] if group else kind).get(name)
 
 
 def not_identity(kind: type) -> dict[str, frozenset[str]]:

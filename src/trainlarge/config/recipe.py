@@ -42,6 +42,9 @@ RECIPE_VERSION = 1
 SLOTS = tuple(METHODS)
 """All slots in the natural order: vocabulary, structure, factorize, prune, recover, quantize, activations."""
 
+NO_METHOD = "none"
+"""The name of a slot that is left out, in a configuration."""
+
 FIRST_SLOTS = ("prune", "quantize")
 """The slots that are always written, in the order that is not."""
 
@@ -160,7 +163,7 @@ class Recipe:
             if method is not None:
                 config[slot] = {key: value for key, value in method.to_json().items() if key != "version"}
             elif slot in CONFIG_GROUPS:
-                config[slot] = {"name": "none"}
+                config[slot] = {"name": NO_METHOD}
         if not self.has_first_form:
             config["order"] = list(self.order or ())
         return config
@@ -194,7 +197,7 @@ def _method_from_config(slot: str, data: Mapping[str, Plain] | None) -> Method |
         return None
     group = _checked_group(slot, data)
     given = {key: value for key, value in group.items() if key != "name"}
-    if group.get("name") == "none":
+    if group.get("name") == NO_METHOD:
         for key in given:
             raise UserError(f"{slot}.{key}", given[key], f"must not be set with {slot}.name=none")
         return None

@@ -7,9 +7,10 @@ follows from other columns, is stated here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from trainlarge.config.metric import Metric
+from trainlarge.config.plain import value_before
+from trainlarge.config.schema import TrainConfig
 from trainlarge.config.task import TASKS
 from trainlarge.results.scores import ANY_TASK, all_scores
 from trainlarge.sweep.records import (
@@ -39,7 +40,7 @@ class Column:
     """Unit of the values; ``text``, ``yes or no``, or ``1`` for a plain number or share."""
     description: str
     """What the value means."""
-    missing: Any = None
+    missing: object = None
     """What a record without the value means: one from before the key was added."""
 
 
@@ -61,6 +62,11 @@ def _score(name: str, metric: Metric) -> Column:
     return Column(name, metric.unit, metric.meaning, missing=UNKNOWN)
 
 
+def _configured(key: str, unit: str, text: str) -> Column:
+    """A key of the configuration; what a record without it means is said at the field of the key."""
+    return Column(f"config.{key}", unit, text, value_before(TrainConfig, key))
+
+
 def _with_groups(kind: type[TrainRecord] | type[CompressRecord]) -> dict[str, Column]:
     columns = recorded(kind)
     for name, group in kind.groups.items():
@@ -74,33 +80,31 @@ _SHAPE = {
         COMPUTED, "text", "other keys that the study varies (not shape, budget, seed), such as optim.lr=0.001"
     ),
     "series": Column(COMPUTED, "text", "shape and variant: cells of one series differ in budget and seed only"),
-    "arch": Column("config.arch.name", "text", "family: modern (ModernBERT), roberta, llama"),
-    "width": Column("config.arch.width", "1", "hidden size"),
-    "depth": Column("config.arch.depth", "1", "number of layers"),
-    "heads": Column("config.arch.heads", "1", "attention heads of a layer"),
-    "ffn_ratio": Column("config.arch.ffn_ratio", "1", "inner width of the feed-forward network, in widths"),
+    "arch": _configured("arch.name", "text", "family: modern (ModernBERT), roberta, llama"),
+    "width": _configured("arch.width", "1", "hidden size"),
+    "depth": _configured("arch.depth", "1", "number of layers"),
+    "heads": _configured("arch.heads", "1", "attention heads of a layer"),
+    "ffn_ratio": _configured("arch.ffn_ratio", "1", "inner width of the feed-forward network, in widths"),
 }
 _TRAINING = {
-    "seed": Column("config.seed", "1", "seed of initial weights, data order and all that the task draws"),
-    "schedule": Column("config.schedule.name", "text", "learning-rate schedule: cooldown, matched, fixed"),
-    "budget": Column("config.budget", "text", "the training budget, with its unit"),
+    "seed": _configured("seed", "1", "seed of initial weights, data order and all that the task draws"),
+    "schedule": _configured("schedule.name", "text", "learning-rate schedule: cooldown, matched, fixed"),
+    "budget": _configured("budget", "text", "the training budget, with its unit"),
     "budget_value": Column(COMPUTED, "1", "the budget as a number, in budget_unit"),
     "budget_unit": Column(COMPUTED, "text", "FLOPs, tokens, steps or s"),
-    "clock": Column(
-        "config.clock", "text", "what a budget in seconds was counted on: modelled, real", missing="modelled"
-    ),
+    "clock": _configured("clock", "text", "what a budget in seconds was counted on: modelled, real"),
     **{name: column for name, column in recorded(Clocks).items() if name != "executed_flops"},
-    "lr": Column("config.optim.lr", "1", "base learning rate"),
-    "peak_lr": Column("config.optim.peak_lr", "1", "peak learning rate of this shape"),
-    "batch": Column("config.optim.batch", "tokens", "tokens in a step"),
-    "vocab_size": Column("config.data.vocab_size", "1", "entries of the tokenizer"),
-    "sequence_length": Column("config.data.sequence_length", "tokens", "tokens in a row"),
-    "data": Column("config.data.name", "text", "corpus: stdlib, text"),
-    "split": Column("config.data.split", "text", "rule that divides training and validation text", missing="documents"),
-    "fraction": Column("config.data.fraction", "1", "share of the training blocks that is used", missing=1.0),
-    "task": Column("config.task.name", "text", "what the model learns"),
+    "lr": _configured("optim.lr", "1", "base learning rate"),
+    "peak_lr": _configured("optim.peak_lr", "1", "peak learning rate of this shape"),
+    "batch": _configured("optim.batch", "tokens", "tokens in a step"),
+    "vocab_size": _configured("data.vocab_size", "1", "entries of the tokenizer"),
+    "sequence_length": _configured("data.sequence_length", "tokens", "tokens in a row"),
+    "data": _configured("data.name", "text", "corpus: stdlib, text"),
+    "split": _configured("data.split", "text", "rule that divides training and validation text"),
+    "fraction": _configured("data.fraction", "1", "share of the training blocks that is used"),
+    "task": _configured("task.name", "text", "what the model learns"),
     **{
-        name: Column(f"config.task.{name}", unit, text)
+        name: _configured(f"task.{name}", unit, text)
         for task in TASKS.values()
         for name, (unit, text) in task.columns.items()
     },
@@ -114,7 +118,7 @@ CELLS = {
     **_TRAINING,
     **_SCORES,
     **{name: column for name, column in _with_groups(TrainRecord).items() if name not in _HEAD},
-    "warmup_steps": Column("config.schedule.warmup_steps", "1", "steps of linear warm-up from zero, counted in step"),
+    "warmup_steps": _configured("schedule.warmup_steps", "1", "steps of linear warm-up from zero, counted in step"),
     "mixed": Column(
         COMPUTED,
         "yes or no",
@@ -144,23 +148,22 @@ COMPRESSION = {
     "cell": _HEAD["cell"],
     **{name: Column(COMPUTED, CELLS[name].unit, f"of the train cell: {CELLS[name].description}") for name in PARENT},
     "seed": Column(COMPUTED, "1", "of the train cell: seed of initial weights, data order and all that the task draws"),
-    "recipe_seed": Column("config.seed", "1", "seed of the recipe"),
+    "recipe_seed": _configured("seed", "1", "seed of the recipe"),
     **_SCORES,
     **{name: column for name, column in _with_groups(CompressRecord).items() if name not in _HEAD},
-    "vocabulary": Column("config.vocabulary.name", "text", "cut of the vocabulary; none", missing="none"),
-    "structure": Column("config.structure.name", "text", "what was removed: heads, ...; none", missing="none"),
-    "factorize": Column("config.factorize.name", "text", "factorization of matrices; none", missing="none"),
-    "prune": Column("config.prune.name", "text", "pruning method; none"),
-    "scope": Column("config.prune.scope", "text", "where weights are ranked for pruning: global, tensor, row, block"),
-    "quantize": Column("config.quantize.name", "text", "quantization method; none"),
-    "granularity": Column("config.quantize.granularity", "text", "what shares one range: tensor, row, group"),
-    "activations": Column(
-        "config.activations.name",
+    "vocabulary": _configured("vocabulary.name", "text", "cut of the vocabulary; none"),
+    "structure": _configured("structure.name", "text", "what was removed: heads, ...; none"),
+    "factorize": _configured("factorize.name", "text", "factorization of matrices; none"),
+    "prune": _configured("prune.name", "text", "pruning method; none"),
+    "scope": _configured("prune.scope", "text", "where weights are ranked for pruning: global, tensor, row, block"),
+    "quantize": _configured("quantize.name", "text", "quantization method; none"),
+    "granularity": _configured("quantize.granularity", "text", "what shares one range: tensor, row, group"),
+    "activations": _configured(
+        "activations.name",
         "text",
         "rounding of the inputs of linear layers: dynamic, static",
-        missing="none",
     ),
-    "recover": Column("config.recover.name", "text", "training after pruning: retrain; none", missing="none"),
+    "recover": _configured("recover.name", "text", "training after pruning: retrain; none"),
     "total_flops": Column(COMPUTED, "FLOPs", "flops + recover_flops: all training of the compressed model, by formula"),
     "total_seconds": Column(
         COMPUTED, "s", "train_seconds + recover_seconds: all training of the compressed model, as measured"

@@ -44,16 +44,18 @@ class Meaning:
     """What a record without the value means: one from before the key was added."""
     is_optional: bool = False
     """Whether the key is written only where it has a value."""
+    in_table: bool = False
+    """Whether the table of recipes in a mirror shows it."""
 
 
-def key(unit: str, text: str, column: str | None = None) -> Any:
+def key(unit: str, text: str, column: str | None = None, in_table: bool = False) -> Any:
     """A key that every record of today has."""
-    return field(metadata={"meaning": Meaning(unit, text, column)})
+    return field(metadata={"meaning": Meaning(unit, text, column, in_table=in_table)})
 
 
-def later(unit: str, text: str, before: object = UNKNOWN, is_optional: bool = False) -> Any:
+def later(unit: str, text: str, before: object = UNKNOWN, is_optional: bool = False, in_table: bool = False) -> Any:
     """A key that records from before it was added do not have; ``before`` is what that means."""
-    return field(default=None, metadata={"meaning": Meaning(unit, text, None, before, is_optional)})
+    return field(default=None, metadata={"meaning": Meaning(unit, text, None, before, is_optional, in_table)})
 
 
 def plain(is_optional: bool = False) -> Any:
@@ -314,7 +316,9 @@ class CompressRecord(Head):
     parent: str = key("text", "cell id of the train cell whose checkpoint was compressed")
     recipe: Mapping[str, Plain]
     """The recipe, entry by entry."""
-    description: str = key("text", "what compression did, such as prune 60 % global, 4 bit row", column="recipe")
+    description: str = key(
+        "text", "what compression did, such as prune 60 % global, 4 bit row", "recipe", in_table=True
+    )
     order: list[str] | None = plain()
     """Slots of the recipe in the order in which they were applied."""
     structure: Mapping[str, Plain] | None = plain()
@@ -324,9 +328,9 @@ class CompressRecord(Head):
     )
     scores: Scores
     """The task's metrics of the compressed model, each a key of the record."""
-    perplexity: float | None = later("1", "exp(loss)")
+    perplexity: float | None = later("1", "exp(loss)", in_table=True)
     dense_loss: float = key("loss", "loss of the train cell's checkpoint, evaluated in the same job")
-    loss_increase: float = key("loss", "loss - dense_loss")
+    loss_increase: float = key("loss", "loss - dense_loss", in_table=True)
     loss_standard_error: float = key(
         "loss",
         "standard error of loss as if evaluation rows were independent: too small, see document_standard_error",
@@ -341,8 +345,8 @@ class CompressRecord(Head):
     increase_document_standard_error: float | None = later(
         "loss", "standard error of loss_increase over documents, paired"
     )
-    sparsity: float = key("1", "share of weights set to zero")
-    bits: float = key("bits", "bits of a weight; 32 where none")
+    sparsity: float = key("1", "share of weights set to zero", in_table=True)
+    bits: float = key("bits", "bits of a weight; 32 where none", in_table=True)
     embedding_bits: float | None = later(
         "bits", "bits of a weight of an embedding; 32 where none, empty in records of before"
     )
@@ -351,11 +355,11 @@ class CompressRecord(Head):
     )
     parameters: int = key("1", "parameters, embeddings included")
     embedding_parameters: int = key("1", "parameters of embeddings")
-    nonzero_parameters: int = key("1", "parameters that are not zero")
+    nonzero_parameters: int = key("1", "parameters that are not zero", in_table=True)
     nonzero_parameters_without_embeddings: int = key("1", "the same without embeddings")
-    ideal_bytes: int = key("bytes", "bits of the non-zero parameters, no overhead")
+    ideal_bytes: int = key("bytes", "bits of the non-zero parameters, no overhead", in_table=True)
     ideal_bytes_without_embeddings: int = key("bytes", "the same without embeddings")
-    file_bytes: int = key("bytes", "size of the packed file")
+    file_bytes: int = key("bytes", "size of the packed file", in_table=True)
     file_bytes_without_embeddings: int = key("bytes", "the same without embeddings")
     zstd_bytes: int = key("bytes", "packed file after zstd at level 3")
     zstd_bytes_without_embeddings: int = key("bytes", "the same without embeddings")

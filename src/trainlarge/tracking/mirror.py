@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, cast
@@ -18,26 +19,27 @@ import pandas as pd
 from trainlarge.config.plain import to_plain
 from trainlarge.config.tracking import TrackingConfig
 from trainlarge.results.frames import load_study
+from trainlarge.results.scores import all_scores
 from trainlarge.sweep.files import write_json
+from trainlarge.sweep.records import CompressRecord, meaning
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.tracking.tracker import TrackedRun, Tracker
 
 CURVE_AXIS = "model_seconds"
 """The x-axis that charts of a train run open with."""
-RECIPE_COLUMNS = [
-    "recipe",
-    "sparsity",
-    "bits",
-    "loss",
-    "loss_increase",
-    "accuracy",
-    "perplexity",
-    "file_bytes",
-    "ideal_bytes",
-    "nonzero_parameters",
-    "cell",
-]
 _NOT_SUMMARY = frozenset({"schema", "config", "files"})
+
+
+def recipe_columns() -> list[str]:
+    """The columns of the table of recipes: the scores, and what ``CompressRecord`` says at its fields."""
+    columns: list[str] = []
+    for item in fields(CompressRecord):
+        known = meaning(item)
+        if item.name == "scores":
+            columns += all_scores()
+        elif known and known.in_table:
+            columns.append(known.column or item.name)
+    return [*columns, "cell"]
 
 
 def mirror_study(study: Study, config: TrackingConfig) -> int:
@@ -86,7 +88,7 @@ def _train_run(folder: CellFolder, name: str) -> TrackedRun:
 
 
 def _compress_run(folder: CellFolder, name: str, recipes: pd.DataFrame) -> TrackedRun:
-    table = recipes.sort_values(["file_bytes", "cell"])[RECIPE_COLUMNS].reset_index(drop=True)
+    table = recipes.sort_values(["file_bytes", "cell"])[recipe_columns()].reset_index(drop=True)
     curve = ["file_bytes", "loss", "accuracy", "loss_increase"]
     rows = json.loads(table[curve].to_json(orient="records", double_precision=15))
     axes = dict.fromkeys(curve[1:], "file_bytes")
