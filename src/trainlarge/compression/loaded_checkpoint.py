@@ -16,8 +16,7 @@ from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.checkpoint import Checkpoint
 from trainlarge.compression.compressed import Compressed
 from trainlarge.compression.evaluated_model import EvaluatedModel, is_large
-from trainlarge.compression.layout.shapes import Structure
-from trainlarge.compression.layout.tokens import TokenFacts, renumbered
+from trainlarge.compression.layout.tokens import TokenFacts, renumbered_batch
 from trainlarge.compression.weights import Weights
 from trainlarge.data.documents import token_counts
 from trainlarge.data.model_tokenizer import model_tokenizer
@@ -27,7 +26,7 @@ from trainlarge.models.build import load_model
 from trainlarge.models.fake_quantize import fake_quantized_inputs
 from trainlarge.models.family import Head
 from trainlarge.models.forward import FORWARDS
-from trainlarge.tasks.evaluation import Evaluation, EvaluationSet
+from trainlarge.tasks.evaluation import Evaluation
 from trainlarge.tasks.task import make_task
 from trainlarge.training.document_losses import Documents
 
@@ -90,18 +89,11 @@ class LoadedCheckpoint:
             with self.evaluated.holding(packed.stored), fake_quantized_inputs(self.model, packed.quantizers):
                 return self.evaluate()
         model = cast(PreTrainedModel, compressed.model().to(self.implementation.device))
-        return self.task.evaluate(model, _renumbered(self.evaluation_set, compressed.left.structure))
+        data, tokens = self.evaluation_set, compressed.left.structure.tokens
+        batch = renumbered_batch(data.batch, tokens, data.predicts_tokens)
+        return self.task.evaluate(model, replace(data, batch=batch))
 
 
 def no_number(loss: float, key: str, value: object) -> UserError:
     """The error of a key that leads to a loss which is no number."""
     return UserError(key, value, f"one whose model has a finite loss: this one's is {loss}")
-
-
-def _renumbered(data: EvaluationSet, structure: Structure) -> EvaluationSet:
-    """The evaluation set in the vocabulary that is left."""
-    ids = {"input_ids", "labels"} if data.predicts_tokens else {"input_ids"}
-    batch = {
-        name: renumbered(tensor, structure.tokens) if name in ids else tensor for name, tensor in data.batch.items()
-    }
-    return replace(data, batch=batch)

@@ -27,6 +27,12 @@ def zero_in_rows(name: str, tensor: Tensor, scores: Tensor, sparsity: float, m: 
     return Dense.pruned(tensor, smallest(groups, round(sparsity * groups.shape[1])))
 
 
+def zero_small_in_rows(name: str, tensor: Tensor, sparsity: float, m: int | None) -> Dense:
+    """:func:`zero_in_rows` by magnitude."""
+    magnitudes = tensor.to(torch.promote_types(tensor.dtype, torch.float32)).abs()
+    return zero_in_rows(name, tensor, magnitudes.reshape(len(tensor), -1), sparsity, m)
+
+
 def smallest(scores: Tensor, count: int) -> Tensor:
     """bool [rows, columns]: the ``count`` smallest scores of each row, among equals by position.
 

@@ -75,10 +75,12 @@ class StudyTrainer:
 
     def _loop(self, plan: TrainingPlan, weights: Weights) -> Loop:
         task, seed = self.checkpoint.task, self.config.seed
+        predicts_tokens = self.checkpoint.evaluation_set.predicts_tokens
         model, tokens = cast(PreTrainedModel, weights.trainable()), weights.structure.tokens
 
         def batch_of(step: int, rows: int = self.step.rows) -> Batch:
-            return renumbered_batch(task.batch(self.checkpoint.prepared, seed, step, rows), tokens)
+            batch = task.batch(self.checkpoint.prepared, seed, step, rows)
+            return renumbered_batch(batch, tokens, predicts_tokens)
 
         return Loop(
             model,

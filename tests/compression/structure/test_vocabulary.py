@@ -151,14 +151,15 @@ def _padded(name: str, padding: int) -> PreTrainedModel:
     ("batch", "labels"),
     [
         ({"labels": torch.tensor([[5, -100], [-100, 7]])}, [[1, -100], [-100, 2]]),
-        ({"labels": torch.tensor([[5], [7]]), "predicted": torch.tensor([[0], [1]])}, [[1], [2]]),
+        ({"labels": torch.tensor([[5], [7]]), "is_token": True}, [[1], [2]]),
         ({"labels": torch.tensor([5, 7])}, [5, 7]),
         ({"labels": torch.tensor([[5], [7]])}, [[5], [7]]),
     ],
     ids=["tokens", "one token per row", "classes", "classes in a column"],
 )
-def test_labels_that_are_classes_are_no_tokens(batch: dict[str, torch.Tensor], labels: list[Any]) -> None:
+def test_labels_that_are_classes_are_no_tokens(batch: dict[str, Any], labels: list[Any]) -> None:
     tokens = Tokens(size=9, kept=(0, 5, 7), unknown=0)
-    changed = renumbered_batch({"input_ids": torch.tensor([[5, 3], [7, 0]]), **batch}, tokens)
+    is_token = batch.pop("is_token", None)
+    changed = renumbered_batch({"input_ids": torch.tensor([[5, 3], [7, 0]]), **batch}, tokens, is_token)
     assert changed["input_ids"].tolist() == [[1, 0], [2, 0]]
     assert changed["labels"].tolist() == labels

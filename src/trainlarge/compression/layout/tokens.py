@@ -35,15 +35,20 @@ def renumbered(ids: Tensor, tokens: Tokens | None) -> Tensor:
     return torch.where(ids < 0, ids, places[ids.clamp(min=0)])
 
 
-def renumbered_batch(batch: Mapping[str, Tensor], tokens: Tokens | None) -> dict[str, Tensor]:
+def renumbered_batch(
+    batch: Mapping[str, Tensor], tokens: Tokens | None, predicts_tokens: bool | None = None
+) -> dict[str, Tensor]:
     """A batch of inputs by name, with labels or without, in the vocabulary that is left.
 
-    Labels are tokens where a row has several or ``predicted`` says where they stand; one label per row is a class, and
-    stays.
+    Args:
+        batch: its tensors, rows first.
+        tokens: the vocabulary that is left; None: all of it.
+        predicts_tokens: whether labels are tokens; None: they are where a row has several. Other labels are classes,
+            and stay.
     """
-    keys = {"", "input_ids"}
-    if "predicted" in batch or ("labels" in batch and batch["labels"][:1].numel() > 1):
-        keys.add("labels")
+    if predicts_tokens is None:
+        predicts_tokens = "labels" in batch and batch["labels"][:1].numel() > 1
+    keys = {"", "input_ids", "labels"} if predicts_tokens else {"", "input_ids"}
     return {key: renumbered(tensor, tokens) if key in keys else tensor for key, tensor in batch.items()}
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainlarge.compression.ranking import zero_in_rows
+from trainlarge.compression.ranking import zero_small_in_rows
 from trainlarge.compression.registry import Shared, applies
 from trainlarge.compression.stored.dense import Dense
 from trainlarge.compression.stored.stored_tensor import StoredTensor
@@ -53,13 +53,19 @@ Cuts = dict[float, list[Cut]]
 def magnitude(method: Magnitude, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
     """Zero round(sparsity * n) weights of smallest magnitude among the n of each group."""
     if method.scope in ("row", "block"):
-        return {name: _pruned_rows(name, tensor, method) for name, tensor in tensors.items()}
+        return {name: zero_small_in_rows(name, tensor, method.sparsity, method.m) for name, tensor in tensors.items()}
     if method.scope == "global":
         # Not copied into a dictionary: each tensor is made when it is used, and none is kept.
         groups = [tensors] if tensors else []
     else:
         groups = [{name: tensor} for name, tensor in tensors.items()]
-    cuts = shared.once(method.without("sparsity"), lambda: _cuts(groups, _sparsities(method, shared)))
+
+    def cuts_of_all() -> Cuts:
+        sparsities = _sparsities(method, shared)
+        by_group = [find_cuts(group.values(), sparsities) for group in groups]
+        return {sparsity: [cuts[i] for cuts in by_group] for i, sparsity in enumerate(sparsities)}
+
+    cuts = shared.once(method.without("sparsity"), cuts_of_all)
     return {
         name: pruned
         for group, cut in zip(groups, cuts[method.sparsity], strict=True)
@@ -101,21 +107,11 @@ def zero_before(cut: Cut, tensors: Mapping[str, Tensor]) -> dict[str, Dense]:
     return pruned
 
 
-def _pruned_rows(name: str, tensor: Tensor, method: Magnitude) -> Dense:
-    scores = tensor.to(_comparable([tensor])).abs().reshape(len(tensor), -1)
-    return zero_in_rows(name, tensor, scores, method.sparsity, method.m)
-
-
 def _sparsities(method: Magnitude, shared: Shared) -> list[float]:
     """The sparsities of all methods of the grid that differ from ``method`` in nothing else."""
     others = (other for other in shared.methods if isinstance(other, Magnitude))
     alike = {other.sparsity for other in others if other.without("sparsity") == method.without("sparsity")}
     return sorted({method.sparsity, *alike})
-
-
-def _cuts(groups: list[Mapping[str, Tensor]], sparsities: list[float]) -> Cuts:
-    by_group = [find_cuts(group.values(), sparsities) for group in groups]
-    return {sparsity: [cuts[i] for cuts in by_group] for i, sparsity in enumerate(sparsities)}
 
 
 def _pieces(tensors: Iterable[Tensor], dtype: torch.dtype) -> Iterator[Floats]:

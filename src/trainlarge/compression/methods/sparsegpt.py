@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from trainlarge.compression.ranking import smallest, zero_in_rows
+from trainlarge.compression.ranking import smallest, zero_small_in_rows
 from trainlarge.compression.registry import Shared, applies
 from trainlarge.compression.stored.dense import Dense
 from trainlarge.compression.stored.stored_tensor import StoredTensor
@@ -56,6 +56,5 @@ def _prune_block(block: Tensor, factor: Tensor, count: int, method: SparseGPT) -
 def _pruned(name: str, tensor: Tensor, factor: Tensor | None, method: SparseGPT) -> Dense:
     columns = tensor[0].numel()
     if factor is None or (method.m is not None and columns % method.m):
-        scores = tensor.to(torch.promote_types(tensor.dtype, torch.float32)).abs().reshape(-1, columns)
-        return zero_in_rows(name, tensor, scores, method.sparsity, method.m)
+        return zero_small_in_rows(name, tensor, method.sparsity, method.m)
     return Dense(prune(tensor, factor, method).to(tensor.dtype))
