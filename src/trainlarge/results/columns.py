@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainlarge.config.metric import Metric
 from trainlarge.config.plain import value_before
 from trainlarge.config.schema import TrainConfig
 from trainlarge.config.task import TASKS
@@ -58,10 +57,6 @@ def recorded(kind: type[Recorded], path: str = "") -> dict[str, Column]:
     return columns
 
 
-def _score(name: str, metric: Metric) -> Column:
-    return Column(name, metric.unit, metric.meaning, missing=UNKNOWN)
-
-
 def _configured(key: str, unit: str, text: str) -> Column:
     """A key of the configuration; what a record without it means is said at the field of the key."""
     return Column(f"config.{key}", unit, text, value_before(TrainConfig, key))
@@ -109,7 +104,8 @@ _TRAINING = {
         for name, (unit, text) in task.columns.items()
     },
 }
-_SCORES = {name: _score(name, ANY_TASK.get(name, metric)) for name, metric in all_scores().items()}
+_METRICS = {name: ANY_TASK.get(name, metric) for name, metric in all_scores().items()}
+_SCORES = {name: Column(name, metric.unit, metric.meaning, missing=UNKNOWN) for name, metric in _METRICS.items()}
 _HEAD = recorded(Head)
 
 CELLS = {

@@ -6,26 +6,26 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from trainlarge.config.budget import parse_budget
+from trainlarge.config.group import Plain
 from trainlarge.errors import UserError
 from trainlarge.results.columns import CELLS, COMPRESSION, CURVES, PARENT, Column
 from trainlarge.results.comparable import check_comparable, missed
 from trainlarge.results.document_losses import DocumentLosses
-from trainlarge.results.nested import as_array, columns_of
+from trainlarge.results.nested import Columns, Nested, Values, as_array, columns_of
 from trainlarge.results.series import name_series
 from trainlarge.results.training_cost import training_cost
 from trainlarge.sweep.collection import collection_paused
 from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study
 
-Record = dict[str, Any]
-Columns = dict[str, list[Any]]
-"""Key -> its value in each record or row."""
+Row = dict[str, Plain]
+"""A record, or a row of a curve."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class StudyFrames:
     """A study as tidy frames; ``trainlarge.results.columns.COLUMNS`` gives unit and meaning of every column."""
 
     cells: pd.DataFrame
-    """One row a train cell that is done."""
+    """One row per train cell that is done."""
     curves: pd.DataFrame
-    """One row a metrics row of those cells."""
+    """One row per metrics row of those cells."""
     compression: pd.DataFrame
-    """One row a compress cell that is done; empty, with all columns, where nothing was compressed."""
+    """One row per compress cell that is done; empty, with all columns, where nothing was compressed."""
     documents: DocumentLosses = DocumentLosses()
     """Losses per document of the cells, read where a comparison needs them."""
 
@@ -50,11 +50,11 @@ class StudyFrames:
 
         And without what was compressed of cells whose budget was missed: it is grouped by budgets.
         """
-        good = self.cells[self.cells["loss"].notna()].reset_index(drop=True)
-        curves = self.curves[self.curves["cell"].isin(good["cell"])].reset_index(drop=True)
+        cells = self.cells[self.cells["loss"].notna()].reset_index(drop=True)
+        curves = self.curves[self.curves["cell"].isin(cells["cell"])].reset_index(drop=True)
         short = self.cells.loc[missed(self.cells), "cell"]
         compression = self.compression[~self.compression["parent"].isin(short)].reset_index(drop=True)
-        return replace(self, cells=good, curves=curves, compression=compression)
+        return replace(self, cells=cells, curves=curves, compression=compression)
 
 
 def load_study(study: str | Path | Study, strict: bool = True, allow_mixed: bool = False) -> StudyFrames:
@@ -100,24 +100,24 @@ def find_study(study: str | Path | Study) -> Study:
     folders = [folder / study for folder in (Path.cwd(), *Path.cwd().parents)]
     if isinstance(study, str) and "/" not in study:
         folders.insert(0, Study.named(study).path)
-    found = [folder for folder in folders if folder.is_dir()]
-    if not found:
+    existing = next((folder for folder in folders if folder.is_dir()), None)
+    if existing is None:
         raise UserError("study", study, "the name or the folder of a study")
-    return Study(found[0].resolve())
+    return Study(existing.resolve())
 
 
 class _Result(NamedTuple):
     """What a done cell has."""
 
-    record: Record
+    record: Row
     """Its one row."""
-    curve: list[Record]
+    curve: list[Row]
     """Rows of its curve; a compress cell has none."""
 
 
 def _results(study: Study, stage: str, strict: bool) -> list[_Result]:
-    found = (_result(folder, strict) for folder in study.folders(stage) if folder.says_done())
-    return [result for result in found if result]
+    results = (_result(folder, strict) for folder in study.folders(stage) if folder.says_done())
+    return [result for result in results if result]
 
 
 def _result(folder: CellFolder, strict: bool) -> _Result | None:
@@ -131,48 +131,48 @@ def _result(folder: CellFolder, strict: bool) -> _Result | None:
         return None
 
 
-def _cells(records: list[Record]) -> pd.DataFrame:
-    frame = _frame(records, CELLS)
-    frame[["shape", "variant", "series"]] = name_series(record["config"] for record in records)
+def _cells(records: list[Row]) -> pd.DataFrame:
+    nested = Nested(records)
+    frame = _frame(nested, CELLS)
+    frame[["shape", "variant", "series"]] = name_series(nested.values("config"))
     parsed = {text: parse_budget(text) for text in frame["budget"].unique()}
     budgets = [parsed[text] for text in frame["budget"]]
     frame["budget_value"] = [budget.value for budget in budgets]
     frame["budget_unit"] = [budget.unit for budget in budgets]
     # Records of before the key existed do not know.
-    frame["mixed"] = [bool(record["environment"].get("before")) for record in records]
+    frame["mixed"] = [bool(before) for before in nested.values("environment.before")]
     frame["disturbance"] = frame["train_seconds"] / frame["model_seconds"]
     frame["train_validation_gap"] = frame["train_set_loss"] - frame["loss"]
     return frame.sort_values(["parameters", "series", "seed", "step", "cell"], ignore_index=True)
 
 
 def _curves(train: Iterable[_Result], cells: pd.DataFrame) -> pd.DataFrame:
-    by_id = {result.record["cell"]: result.curve for result in train}
-    found = [by_id[cell] for cell in cells["cell"]]
-    rows = [row for curve in found for row in curve]
-    columns, nothing = columns_of(rows), [None] * len(rows)
-    owners = np.repeat(np.arange(len(found)), [len(curve) for curve in found])
+    by_id = {str(result.record["cell"]): result.curve for result in train}
+    curves = [by_id[cell] for cell in cells["cell"]]
+    rows = [row for curve in curves for row in curve]
+    columns: Columns = columns_of(rows)
+    nothing: list[object] = [None] * len(rows)
+    owners = np.repeat(np.arange(len(curves)), [len(curve) for curve in curves])
     of_the_cell = ("cell", "shape", "variant", "series", "seed", "budget")
     taken = {name: cells[name].array.take(owners) for name in of_the_cell}
     measured = {name: as_array(columns.get(name, nothing)) for name in CURVES if name not in taken}
     return _with_float_flops(pd.DataFrame(taken | measured, columns=list(CURVES)))
 
 
-def _compression(records: list[Record], cells: pd.DataFrame) -> pd.DataFrame:
-    frame = _frame(records, COMPRESSION)
+def _compression(records: list[Row], cells: pd.DataFrame) -> pd.DataFrame:
+    frame = _frame(Nested(records), COMPRESSION)
     taken = [*PARENT, "seed"]
     frame[taken] = cells.set_index("cell")[taken].reindex(frame["parent"]).set_axis(frame.index)
     frame["total_flops"], frame["total_seconds"] = (training_cost(frame, name) for name in ("flops", "train_seconds"))
     return frame.sort_values(["parameters", "parent", "recipe", "cell"], ignore_index=True)
 
 
-def _frame(records: list[Record], table: dict[str, Column]) -> pd.DataFrame:
-    groups = {"": columns_of(records)}
-    nothing = [None] * len(records)
-    found = {name: _values(column, groups, nothing) for name, column in table.items()}
-    frame = pd.DataFrame(found, columns=list(table))
+def _frame(records: Nested, table: dict[str, Column]) -> pd.DataFrame:
+    """The columns of ``table`` that are in the records; those that are computed are empty."""
+    frame = pd.DataFrame({name: _values(column, records) for name, column in table.items()}, columns=list(table))
     frame["software"] = [
-        ", ".join(f"{name} {version}" for name, version in record["environment"]["software"].items())
-        for record in records
+        ", ".join(f"{name} {version}" for name, version in software.items()) if isinstance(software, dict) else ""
+        for software in records.values("environment.software")
     ]
     return _with_float_flops(frame)
 
@@ -185,18 +185,8 @@ def _with_float_flops(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _values(column: Column, groups: dict[str, Columns], nothing: list[None]) -> Any:
-    """What the column's dotted path leads to in each record; None where the path ends early."""
-    path, _, key = column.source.rpartition(".")
-    values = _group(path, groups).get(key, nothing)
+def _values(column: Column, records: Nested) -> Values:
+    values = records.values(column.source)
     if column.missing is not None:
         values = [column.missing if value is None else value for value in values]
     return as_array(values)
-
-
-def _group(path: str, groups: dict[str, Columns]) -> Columns:
-    """The columns of the dictionaries at a dotted path, made once."""
-    if path not in groups:
-        parents, _, key = path.rpartition(".")
-        groups[path] = columns_of(_group(parents, groups).get(key, []))
-    return groups[path]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import pandas as pd
 
 from trainlarge.config.plain import not_identity, with_added
 from trainlarge.config.schema import TrainConfig
-from trainlarge.results.nested import columns_of
+from trainlarge.results.nested import Columns, columns_of
 
 _SHAPE_KEYS = ["arch.width", "arch.depth"]
 _NOT_IDENTITY = not_identity(TrainConfig)
@@ -19,14 +18,16 @@ _PLAIN = frozenset({bool, int, float, str})
 _ABSENT = object()
 
 
-def name_series(configs: Iterable[dict[str, Any]]) -> pd.DataFrame:
+def name_series(configs: Iterable[object]) -> pd.DataFrame:
     """Columns ``shape``, ``variant`` and ``series`` for train configurations, one row each, in their order.
 
     A key is named only where it tells cells apart that would otherwise have one name: a learning rate that follows from
     the width, or heads that do, need not be said.
     """
-    found = _leaves([with_added(TrainConfig, config) for config in configs])
-    leaves = pd.DataFrame({key: column for key, column in found.items() if key in _SHAPE_KEYS or len(set(column)) > 1})
+    columns = _leaves([with_added(TrainConfig, config) for config in configs if isinstance(config, dict)])
+    leaves = pd.DataFrame(
+        {key: column for key, column in columns.items() if key in _SHAPE_KEYS or len(set(column)) > 1}
+    )
     names = _telling_keys(leaves)
     shape = "d" + leaves["arch.width"].astype(str) + "/L" + leaves["arch.depth"].astype(str)
     shape = _join(shape, _label(leaves, [name for name in names if name.startswith("arch.")]))
@@ -48,14 +49,14 @@ def last_budget(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[is_last]
 
 
-def _leaves(values: list[Any], path: str = "", hidden: frozenset[str] = _NOT_COMPARED) -> dict[str, list[Any]]:
+def _leaves(values: list[object], path: str = "", hidden: frozenset[str] = _NOT_COMPARED) -> Columns:
     """Dotted path -> the value of each configuration there, NaN where it has none; paths in the order of the first.
 
     Only of paths with several values, and of width and depth.
 
     Column by column, since most of ten thousand configurations have the same keys.
     """
-    leaves: dict[str, list[Any]] = {}
+    leaves: Columns = {}
     for key, column in columns_of(values, _ABSENT).items():
         # Nearly all keys have one value, and then it is quicker to see that than to look at types.
         if path + key not in _SHAPE_KEYS and type(column[0]) in _PLAIN and column.count(column[0]) == len(column):
@@ -68,7 +69,8 @@ def _leaves(values: list[Any], path: str = "", hidden: frozenset[str] = _NOT_COM
     return leaves
 
 
-def _leaf(value: Any) -> Any:
+def _leaf(value: object) -> object:
+    """A value as pandas groups it."""
     if value is _ABSENT or isinstance(value, dict):
         return math.nan
     return value if isinstance(value, (int, float, str)) else str(value)

@@ -58,12 +58,11 @@ def training_figure(
         axes.plot(best["x"], best["y"], color=FRONTIER, linewidth=11, zorder=1)
         for _, rows in cells.groupby(["series", "seed"], sort=False):
             rows, first = rows.sort_values(x), rows.iloc[0]
-            look = {"color": colour[first["shape"]], "linestyle": style[first["variant"]]}
+            shade, dashes = colour[first["shape"]], style[first["variant"]]
             curve = curves[curves["cell"] == rows["cell"].iloc[-1]]
-            axes.plot(curve[x], curve[y], **look, linewidth=0.9, alpha=0.45, zorder=2)
-            axes.plot(
-                rows[x], rows[y], **look, marker="o", linewidth=2, markersize=7.5, markeredgecolor="white", zorder=3
-            )
+            axes.plot(curve[x], curve[y], color=shade, linestyle=dashes, linewidth=0.9, alpha=0.45, zorder=2)
+            (line,) = axes.plot(rows[x], rows[y], color=shade, linestyle=dashes, marker="o", linewidth=2, zorder=3)
+            line.set(markersize=7.5, markeredgecolor="white")
         _zoom(axes, cells, x, y)
         log_axis(axes, x, cells[x])
         _score_axis(axes, cells, y)

@@ -25,7 +25,8 @@ from trainlarge.sweep.files import replacing
 
 INK, QUIET, GRID = "#222222", "#6b6b6b", "#e6e6e6"
 FRONTIER = "#d0d3d9"
-LINE_STYLES = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)))
+LineStyle = str | tuple[float, tuple[float, ...]]
+LINE_STYLES: tuple[LineStyle, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)))
 _COLOURS = ("plasma", 0.80, 0.0)
 """Colour map, its place for the smallest shape (orange) and for the largest (dark blue): lightness falls with size."""
 _TICKS_A_DECADE = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
@@ -69,7 +70,7 @@ def figure_of(columns: int = 1, width: float = 6.4, height: float = 4.1) -> Iter
 
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write ``path`` with the suffixes .png and .svg; equal figures give equal files."""
-    metadata: dict[str, dict[str, Any]] = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
+    metadata: dict[str, dict[str, None]] = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
     paths = [path.with_suffix(suffix) for suffix in metadata]
     with matplotlib.rc_context(_RC):
         for target in paths:
@@ -89,7 +90,7 @@ def colours(frame: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def line_styles(frame: pd.DataFrame) -> dict[str, Any]:
+def line_styles(frame: pd.DataFrame) -> dict[str, LineStyle]:
     """Variant -> line style, in order of first appearance; they repeat after four."""
     return {
         variant: LINE_STYLES[index % len(LINE_STYLES)]
