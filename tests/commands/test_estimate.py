@@ -181,7 +181,7 @@ def _resolved(config: TrainConfig) -> TrainConfig:
 
 
 def job_of(seconds: float) -> JobEstimate:
-    return JobEstimate("", (), 1, 1, 0, 1, 1, seconds, None, 1, 1)
+    return JobEstimate(what="", cells=(), parameters=1, tokens=1, flops=1, seconds=seconds, disk_bytes=1)
 
 
 @pytest.mark.parametrize(("at_once", "elapsed"), [(1, 12.0), (2, 6.0), (3, 5.0), (None, 5.0)])

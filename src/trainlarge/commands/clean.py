@@ -51,23 +51,23 @@ def clean(study: Study, wanted: Wanted, console: Console, is_wanted: bool) -> No
     """
     if wanted.keep is not None and not (wanted.checkpoints or wanted.packed):
         raise UserError("--keep", wanted.keep, "must be used with --checkpoints or --packed, which it restricts")
-    found = find_removable(study, wanted)
+    items = find_removable(study, wanted)
     if left := links(study):
         console.print(f"left alone, since they are links: {', '.join(map(str, left))}", soft_wrap=True, markup=False)
-    if not found:
+    if not items:
         console.print("nothing to remove")
         return
-    console.print(table(("what", "kind", "files", "size"), _rows(found), console.is_terminal, texts=2))
+    console.print(table(("what", "kind", "files", "size"), _rows(items), console.is_terminal, texts=2))
     if not is_wanted:
-        console.print(f"nothing was removed; --yes frees {_bytes(sum(item.size for item in found))}")
+        console.print(f"nothing was removed; --yes frees {_bytes(sum(item.size for item in items))}")
         return
-    freed, kept = remove(found)
+    freed, kept = remove(items)
     stays = f"; {len(kept)} stay, because a process holds their cells" if kept else ""
     console.print(f"freed {_bytes(freed)}{stays}")
 
 
-def _rows(found: list[Removable]) -> list[list[str]]:
-    groups = {kind: [item for item in found if item.kind == kind] for kind in KINDS}
+def _rows(items: list[Removable]) -> list[list[str]]:
+    groups = {kind: [item for item in items if item.kind == kind] for kind in KINDS}
     return [
         [_WORDS[kind], kind, str(sum(len(item.paths) for item in items)), _bytes(sum(item.size for item in items))]
         for kind, items in groups.items()

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from trainlarge.compression.cells import recovery_of
+from trainlarge.config.group import Plain
 from trainlarge.config.plain import to_plain
 from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
@@ -31,6 +31,8 @@ OLD_CHECKPOINT = ".checkpoint.old"
 _LEFTOVERS = (".*.tmp", OLD_CHECKPOINT)
 """What a process that was killed while it wrote leaves in a cell's folder."""
 _LEASES = "[0-9]*.json"
+_UNCOMPRESSED: dict[str, dict[str, Plain]] = {"prune": {"sparsity": 0.0}, "quantize": {"bits": 32}}
+"""What a condition reads of a group where the recipe has no such method."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def find_removable(study: Study, wanted: Wanted | None = None) -> list[Removable
         allowed = f"a folder, not a link: TRAINLARGE_STUDIES={real.parent} trainlarge clean {real.name} cleans it"
         raise UserError("study", study.path, allowed)
     look = _Look(study, wanted or Wanted())
-    return [found for finder in KINDS.values() for found in finder(look)]
+    return [item for finder in KINDS.values() for item in finder(look)]
 
 
 def links(study: Study) -> list[Path]:
@@ -88,14 +90,14 @@ def links(study: Study) -> list[Path]:
     return [path for path in (*tops, *cells, *(path / "lease" for path in cells)) if path.is_symlink()]
 
 
-def remove(found: list[Removable]) -> tuple[int, list[Removable]]:
+def remove(items: list[Removable]) -> tuple[int, list[Removable]]:
     """Remove it, each under the leases of its cells.
 
     Returns:
         The bytes that were freed, and what stays because a cell is held now.
     """
-    kept = [item for item in found if not _removed(item)]
-    return sum(item.size for item in found) - sum(item.size for item in kept), kept
+    kept = [item for item in items if not _removed(item)]
+    return sum(item.size for item in items) - sum(item.size for item in kept), kept
 
 
 def _removed(item: Removable) -> bool:
@@ -103,17 +105,14 @@ def _removed(item: Removable) -> bool:
     taken = [lease for lease in leases if lease]
     try:
         if len(taken) == len(leases):
-            for path in (*item.paths, *(path for lease in taken for path in _older(lease))):
+            # Of each lease the newest file stays, because its number is what fences off an old holder.
+            older = [path for lease in taken for path in lease.path.parent.glob(_LEASES) if path.name < lease.path.name]
+            for path in (*item.paths, *older):
                 _remove(path)
         return len(taken) == len(leases)
     finally:
         for lease in taken:
             lease.release()
-
-
-def _older(lease: Lease) -> list[Path]:
-    """The leases before this one; this one stays, because its number is what fences off an old holder."""
-    return [path for path in lease.path.parent.glob(_LEASES) if path.name < lease.path.name]
 
 
 class _Look:
@@ -123,11 +122,9 @@ class _Look:
         self.study, self.wanted = study, wanted
         folders = [folder for stage in STAGES for folder in study.folders(stage)]
         self.links = set(links(study))
-        self.free = [folder for folder in folders if not is_held(folder.path) and not self._is_behind_link(folder)]
+        places = {folder: (folder.path.parent, folder.path, folder.path / "lease") for folder in folders}
+        self.free = [folder for folder in folders if not is_held(folder.path) and self.links.isdisjoint(places[folder])]
         self.done = {folder: folder.is_done() for folder in folders}
-
-    def _is_behind_link(self, folder: CellFolder) -> bool:
-        return not self.links.isdisjoint((folder.path.parent, folder.path, folder.path / "lease"))
 
     def done_cells(self, stage: str) -> Iterator[CellFolder]:
         """Free cells of a stage that are done."""
@@ -136,12 +133,12 @@ class _Look:
     @cached_property
     def trunks(self) -> dict[str, list[CellFolder]]:
         """Id of a trunk, or of training inside of recipes -> all its cells."""
-        found: dict[str, list[CellFolder]] = {}
+        by_name: dict[str, list[CellFolder]] = {}
         for folder in self.done:
             config = folder.cell().config
             if name := trunk_id(config) if isinstance(config, TrainConfig) else recovery_of(config):
-                found.setdefault(name, []).append(folder)
-        return found
+                by_name.setdefault(name, []).append(folder)
+        return by_name
 
     @cached_property
     def needed_by_compress(self) -> set[str]:
@@ -153,15 +150,15 @@ class _Look:
         """Whether the condition says that a cell keeps its weights."""
         return self.wanted.keep is not None and holds(self.wanted.keep, self._conditioned(folder), "--keep")
 
-    def _conditioned(self, folder: CellFolder) -> dict[str, Any]:
+    def _conditioned(self, folder: CellFolder) -> dict[str, Plain]:
         config = folder.cell().config
-        written: dict[str, Any] = to_plain(config)
+        written = to_plain(config)
         if isinstance(config, TrainConfig):
             return written
         is_folder = config.checkpoint_digest is not None
         parent = {} if is_folder else to_plain(self.study.folder("train", config.checkpoint).cell().config)
-        nothing: dict[str, dict[str, Any]] = {"prune": {"sparsity": 0.0}, "quantize": {"bits": 32}}
-        return {**parent, **written, **{group: {**none, **written[group]} for group, none in nothing.items()}}
+        groups = {name: value for name in _UNCOMPRESSED if isinstance(value := written[name], dict)}
+        return {**parent, **written, **{name: {**_UNCOMPRESSED[name], **group} for name, group in groups.items()}}
 
 
 def _states(look: _Look) -> Iterator[Removable]:

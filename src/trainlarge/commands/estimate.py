@@ -63,7 +63,7 @@ class CellEstimate:
     """FLOPs of its record."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class JobEstimate:
     """What one job will take. Work that its cells share counts once; None stands for what cannot be known yet."""
 
@@ -73,21 +73,21 @@ class JobEstimate:
     """Its cells."""
     parameters: int
     """Parameters of the model, embeddings included."""
-    steps: int | None
+    steps: int | None = None
     """Optimizer steps of trunk and branches, less those that saved states spare."""
-    spared_steps: int
+    spared_steps: int = 0
     """Steps that need not be done again, because a state after them is saved."""
     tokens: int | None
     """Tokens that go through the model: in training, or in the evaluations of a compress job."""
     flops: int | None
     """FLOPs of those tokens."""
-    seconds: float | None
+    seconds: float | None = None
     """Of training at the steady-state step time, without evaluation and data; or of compressing as it took before."""
-    timed_on: str | None
+    timed_on: str | None = None
     """Device whose time was taken."""
     disk_bytes: int
     """Checkpoints with their tokenizers, or packed files."""
-    state_bytes: int
+    state_bytes: int = 0
     """At most, of the saved states for resuming; ``trainlarge clean`` frees them."""
 
 
@@ -143,13 +143,18 @@ class _TrainEstimates:
         parameters = parameter_counts(shape_of(config), head_of(config)).total
         checkpoint = FLOAT_BYTES * parameters + self._tokenizer_bytes(config.data)
         return JobEstimate(
-            what=_train_words(cells), cells=tuple(_cell(cell_id, total, step) for cell_id, total in totals.items()),
-            parameters=parameters, spared_steps=spared,
-            steps=steps, tokens=None if steps is None else steps * step.tokens,
+            what=_train_words(cells),
+            cells=tuple(_cell(cell_id, total, step) for cell_id, total in totals.items()),
+            parameters=parameters,
+            spared_steps=spared,
+            steps=steps,
+            tokens=None if steps is None else steps * step.tokens,
             flops=None if steps is None else steps * step.flops,
-            seconds=seconds, timed_on=f"{timed.device_name}, {timed.threads} threads" if timed else None,
-            disk_bytes=len(cells) * checkpoint, state_bytes=STATES * STATE_BYTES * parameters,
-        )  # fmt: skip
+            seconds=seconds,
+            timed_on=f"{timed.device_name}, {timed.threads} threads" if timed else None,
+            disk_bytes=len(cells) * checkpoint,
+            state_bytes=STATES * STATE_BYTES * parameters,
+        )
 
     def _steps(self, cell: Cell, step: Step, step_seconds: float | None) -> int | None:
         """Steps of a cell: those that were fixed for it, unless that proved wrong, or those that its budget gives."""
@@ -190,37 +195,49 @@ class _CompressEstimates:
         parent = checkpoint.trained
         if parent is None:
             return self._of_folder(checkpoint, cells)
-        parameters = parameter_counts(shape_of(parent), head_of(parent)).total
-        length, rows = parent.data.sequence_length, parent.task.evaluation_rows
-        predictions = parent.task.evaluation_predictions(length)
-        passes = (len(cells) + 1) * rows
-        seconds, device = self._seconds.get(parameters, (None, None))
-        recoveries = {
-            name: recovery_steps(cell.as_compress) for cell in cells if (name := recovery_of(cell.as_compress))
-        }
-        step, steps, timed = step_of(parent), sum(recoveries.values()), self._times.find(parent)
-        recovering = (steps * timed.seconds if timed else None) if steps else 0.0
+        shape, head, length = shape_of(parent), head_of(parent), parent.data.sequence_length
+        parameters, step = parameter_counts(shape, head).total, step_of(parent)
+        passes = (len(cells) + 1) * parent.task.evaluation_rows
+        pass_flops = forward_flops(shape, length, parent.task.evaluation_predictions(length), head)
+        names = {recovery_of(cell.as_compress): recovery_steps(cell.as_compress) for cell in cells}
+        recoveries = {name: steps for name, steps in names.items() if name}
+        steps = sum(recoveries.values())
+        seconds, device = self._seconds_and_device(parameters, len(cells) + 1, steps, parent)
         return JobEstimate(
             what=f"{_shape_words(parent)}, {parent.budget}",
             cells=tuple(CellEstimate(cell.id) for cell in cells),
-            parameters=parameters, steps=None, spared_steps=0, tokens=passes * length + steps * step.tokens,
-            flops=passes * forward_flops(shape_of(parent), length, predictions, head_of(parent)) + steps * step.flops,
-            seconds=None if seconds is None or recovering is None else seconds * (len(cells) + 1) + recovering,
+            parameters=parameters,
+            tokens=passes * length + steps * step.tokens,
+            flops=passes * pass_flops + steps * step.flops,
+            seconds=seconds,
             timed_on=device,
-            disk_bytes=sum(packed_bytes(shape_of(parent), cell.as_compress.recipe, head_of(parent)) for cell in cells),
+            disk_bytes=sum(packed_bytes(shape, cell.as_compress.recipe, head) for cell in cells),
             state_bytes=len(recoveries) * STATES * STATE_BYTES * parameters,
-        )  # fmt: skip
+        )
+
+    def _seconds_and_device(
+        self, parameters: int, evaluations: int, steps: int, parent: TrainConfig
+    ) -> tuple[float | None, str | None]:
+        """Seconds of recipes and steps of recovery, None where one is not measured; and where recipes were timed."""
+        seconds, device = self._seconds.get(parameters, (None, None))
+        timed = self._times.find(parent) if steps else None
+        if seconds is None or (steps and timed is None):
+            return None, device
+        return seconds * evaluations + (steps * timed.seconds if timed else 0.0), device
 
     def _of_folder(self, checkpoint: Checkpoint, cells: list[Cell]) -> JobEstimate:
-        """Of a Hugging Face folder, whose shape is not known: FLOPs are 2 a parameter and token, files uncompressed."""
+        """Of a Hugging Face folder, whose shape is not known: 2 FLOPs per parameter and token, files uncompressed."""
         parameters = weight_bytes(checkpoint.folder) // FLOAT_BYTES
         length, rows = checkpoint.data.sequence_length, checkpoint.task.evaluation_rows
         tokens = (len(cells) + 1) * rows * length
         return JobEstimate(
-            what=checkpoint.folder.name, cells=tuple(CellEstimate(cell.id) for cell in cells),
-            parameters=parameters, steps=None, spared_steps=0, tokens=tokens, flops=2 * parameters * tokens,
-            seconds=None, timed_on=None, disk_bytes=len(cells) * FLOAT_BYTES * parameters, state_bytes=0,
-        )  # fmt: skip
+            what=checkpoint.folder.name,
+            cells=tuple(CellEstimate(cell.id) for cell in cells),
+            parameters=parameters,
+            tokens=tokens,
+            flops=2 * parameters * tokens,
+            disk_bytes=len(cells) * FLOAT_BYTES * parameters,
+        )
 
 
 def packed_bytes(shape: Shape, recipe: Recipe, head: Head | None = None) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import hydra
 import yaml
@@ -37,7 +37,7 @@ from trainlarge.sweep.text_keys import as_written
 T = TypeVar("T")
 Action = Callable[[str, list[StageConfig]], T]
 """What a command does with its cells: is given the stage and one configuration for each cell."""
-_CHOSEN: ContextVar[Action[Any]] = ContextVar("action")
+_CHOSEN: ContextVar[Action[object]] = ContextVar("action")
 
 
 def act_on_cells(stage: str, arguments: list[str], action: Action[T]) -> list[T]:
@@ -83,7 +83,7 @@ def act_on_cells(stage: str, arguments: list[str], action: Action[T]) -> list[T]
     return [*results, *(action(stage, expand_lists(stage, config)) for config in configs)]
 
 
-def chosen_action() -> Action[Any]:
+def chosen_action() -> Action[object]:
     """The action of the command that is running.
 
     Raises:
@@ -96,7 +96,7 @@ def chosen_action() -> Action[Any]:
 
 
 @contextmanager
-def _chosen(action: Action[Any]) -> Iterator[None]:
+def _chosen(action: Action[object]) -> Iterator[None]:
     token = _CHOSEN.set(action)
     try:
         yield

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 from trainlarge.config.choices import ChosenGroup, key_of_another
 from trainlarge.config.identity import field_names
@@ -25,21 +25,21 @@ def explained(error: Exception, stage: str, arguments: list[str]) -> UserError:
     """
     text = "\n".join(str(part) for part in (error, error.__cause__) if part)
     for pattern, explain in _EXPLANATIONS:
-        if found := pattern.search(text):
-            return explain(found, text, stage, arguments)
+        if match := pattern.search(text):
+            return explain(match, text, stage, arguments)
     key = _culprit(text, arguments)
     return UserError(key, _value_of(key, arguments), f"what Hydra can read ({_first_sentence(text)})")
 
 
-def _unknown_choice(found: re.Match[str], text: str, _stage: str, _arguments: list[str]) -> UserError:
-    group, _, choice = found[1].rpartition("/")
+def _unknown_choice(match: re.Match[str], text: str, _stage: str, _arguments: list[str]) -> UserError:
+    group, _, choice = match[1].rpartition("/")
     options = re.findall(
         r"^\t(\S+)$", text.partition("Available options")[2].partition("Config search path")[0], re.MULTILINE
     )
     if group.startswith("sweeps"):
         return UserError(
             "+sweeps",
-            found[1].removeprefix("sweeps/"),
+            match[1].removeprefix("sweeps/"),
             "a file STUDY/STAGE.yaml in the folder sweeps/ here or of trainlarge",
         )
     return UserError(
@@ -47,8 +47,8 @@ def _unknown_choice(found: re.Match[str], text: str, _stage: str, _arguments: li
     )
 
 
-def _unknown_key(found: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
-    key = _full_key(text) or found[1]
+def _unknown_key(match: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+    key = _full_key(text) or match[1]
     group, _, name = key.rpartition(".")
     chosen = _chosen(group, text)
     if chosen and (error := key_of_another(chosen, name, _value_of(key, arguments))):
@@ -63,37 +63,37 @@ def _unknown_key(found: re.Match[str], text: str, stage: str, arguments: list[st
     )
 
 
-def _wrong_type(found: re.Match[str], text: str, _stage: str, _arguments: list[str]) -> UserError:
-    key = _full_key(text) or (re.search(r"override (?:\S* )?([\w.]+)=", text) or found)[1]
-    return UserError(key, found[1], _TYPES.get(found[2], found[2]))
+def _wrong_type(match: re.Match[str], text: str, _stage: str, _arguments: list[str]) -> UserError:
+    key = _full_key(text) or (re.search(r"override (?:\S* )?([\w.]+)=", text) or match)[1]
+    return UserError(key, match[1], _TYPES.get(match[2], match[2]))
 
 
-def _no_truth_value(found: re.Match[str], text: str, _stage: str, _arguments: list[str]) -> UserError:
-    return UserError(_full_key(text), found[1], _TYPES["Boolean"])
+def _no_truth_value(match: re.Match[str], text: str, _stage: str, _arguments: list[str]) -> UserError:
+    return UserError(_full_key(text), match[1], _TYPES["Boolean"])
 
 
-def _no_null(found: re.Match[str], _text: str, _stage: str, _arguments: list[str]) -> UserError:
-    return UserError(found[1], "null", NOT_NULL)
+def _no_null(match: re.Match[str], _text: str, _stage: str, _arguments: list[str]) -> UserError:
+    return UserError(match[1], "null", NOT_NULL)
 
 
-def _no_list(_found: re.Match[str], text: str, _stage: str, arguments: list[str]) -> UserError:
+def _no_list(_match: re.Match[str], text: str, _stage: str, arguments: list[str]) -> UserError:
     key = _full_key(text)
     return UserError(key, _value_of(key, arguments), f"a list: {key}=[...]")
 
 
-def _no_such_reference(found: re.Match[str], text: str, _stage: str, arguments: list[str]) -> UserError:
+def _no_such_reference(match: re.Match[str], text: str, _stage: str, arguments: list[str]) -> UserError:
     key = _full_key(text)
-    return UserError(key, _value_of(key, arguments), f"a reference to a key that exists; {found[1]} does not")
+    return UserError(key, _value_of(key, arguments), f"a reference to a key that exists; {match[1]} does not")
 
 
 def _full_key(text: str) -> str:
     """The key that OmegaConf names; empty where it names none."""
-    found = re.search(r"full_key: (\S+)", text)
-    return found[1] if found else ""
+    match = re.search(r"full_key: (\S+)", text)
+    return match[1] if match else ""
 
 
-def _ambiguous(found: re.Match[str], _text: str, _stage: str, arguments: list[str]) -> UserError:
-    key = found[1].lstrip("+~")
+def _ambiguous(match: re.Match[str], _text: str, _stage: str, arguments: list[str]) -> UserError:
+    key = match[1].lstrip("+~")
     return UserError(
         key,
         _value_of(key, arguments),
@@ -115,7 +115,7 @@ def _fields_beside(schema: type, path: list[str]) -> list[str]:
     return [field.name for field in fields(schema)]
 
 
-def _value_of(key: str, arguments: list[str]) -> Any:
+def _value_of(key: str, arguments: list[str]) -> str:
     values = [argument.partition("=")[2] for argument in arguments if argument.partition("=")[0].lstrip("+~") == key]
     return values[-1] if values else "(set in a file)"
 

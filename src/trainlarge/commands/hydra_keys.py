@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path, get_args_parser
@@ -22,15 +22,13 @@ from hydra.core.utils import JobRuntime
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from trainlarge.config.group import Plain
 from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
 from trainlarge.sweep.compose import TARGET, refuse_target
 
-HARMLESS = (
-    "hydra.verbose", "hydra.sweeper.params", "hydra.sweeper.max_batch_size", "hydra.sweeper.n_trials",
-    "hydra.sweeper.n_jobs", "hydra.sweeper.direction", "hydra.sweeper.study_name", "hydra.sweeper.seed",
-    "hydra.sweeper.sampler.seed",
-)  # fmt: skip
+_OF_SWEEPERS = ("params", "max_batch_size", "n_trials", "n_jobs", "direction", "study_name", "seed", "sampler.seed")
+HARMLESS = ("hydra.verbose", *(f"hydra.sweeper.{name}" for name in _OF_SWEEPERS))
 """Keys of Hydra that may be set, to plain values: how much it logs, and what sweepers such as Optuna's try."""
 PLUGINS = re.compile(r"hydra/(sweeper|launcher)(/\w+)*")
 """Groups of Hydra from which an installed plugin may be chosen."""
@@ -76,17 +74,17 @@ def check_composed(stage: str, overrides: list[str], composed: DictConfig) -> No
     Raises:
         UserError: for a key that may not be set, wherever it is set.
     """
-    found = _plain(composed)
+    config = _plain(composed)
     expected = dict(_trusted_node(stage, tuple(filter(_is_plugin, overrides))))
-    expected["job"] = {**expected["job"], "name": JobRuntime.instance().get("name")}
+    expected["job"] = {**cast(dict[str, Plain], expected["job"]), "name": JobRuntime.instance().get("name")}
     parsed = OverridesParser.create().parse_overrides(overrides)
     expected["overrides"] = {
         "hydra": [override.input_line for override in parsed if override.is_hydra_override()],
         "task": [override.input_line for override in parsed if not override.is_hydra_override()],
     }
-    for key, value in _changed("hydra", found.pop("hydra"), expected):
+    for key, value in _changed("hydra", config.pop("hydra"), expected):
         _check_value(key, value)
-    refuse_target(found)
+    refuse_target(config)
 
 
 def search_path_override(folders: list[Path]) -> str:
@@ -96,10 +94,10 @@ def search_path_override(folders: list[Path]) -> str:
 
 
 @cache
-def _trusted_node(stage: str, plugins: tuple[str, ...]) -> dict[str, Any]:
+def _trusted_node(stage: str, plugins: tuple[str, ...]) -> dict[str, Plain]:
     """The node ``hydra`` that trainlarge and the installed plugins make, from no other folder; never changed."""
     loader = ConfigLoaderImpl(create_config_search_path(str(share_folder() / "conf")))
-    return dict(_plain(loader.load_configuration(stage, list(plugins), RunMode.RUN))["hydra"])
+    return _plain(loader.load_configuration(stage, list(plugins), RunMode.RUN)["hydra"])
 
 
 def _check_flags(given: argparse.Namespace) -> None:
@@ -126,30 +124,29 @@ def _is_plugin(line: str) -> bool:
     return bool(PLUGINS.fullmatch(line.partition("=")[0].lstrip("+~")))
 
 
-def _plain(config: DictConfig) -> dict[str, Any]:
+def _plain(config: DictConfig) -> dict[str, Plain]:
     """Everything as written, references too."""
-    container = OmegaConf.to_container(config, resolve=False, enum_to_str=True)
-    return {str(key): value for key, value in dict(container).items()}  # type: ignore[arg-type]
+    return cast(dict[str, Plain], OmegaConf.to_container(config, resolve=False, enum_to_str=True))
 
 
-def _changed(key: str, found: Any, expected: Any) -> Iterator[tuple[str, Any]]:
-    """The keys at which ``found`` is not as expected, with their values."""
-    if key in _WRITTEN_BY_HYDRA or found == expected:
+def _changed(key: str, value: object, expected: object) -> Iterator[tuple[str, object]]:
+    """The keys at which ``value`` is not as expected, with what stands there."""
+    if key in _WRITTEN_BY_HYDRA or value == expected:
         return
-    if key in HARMLESS or not (isinstance(found, dict) and isinstance(expected, dict)):
-        yield key, found
+    if key in HARMLESS or not (isinstance(value, dict) and isinstance(expected, dict)):
+        yield key, value
         return
-    for name in [*expected, *(name for name in found if name not in expected)]:
-        yield from _changed(f"{key}.{name}", found.get(name), expected.get(name))
+    for name in [*expected, *(name for name in value if name not in expected)]:
+        yield from _changed(f"{key}.{name}", value.get(name), expected.get(name))
 
 
-def _check_value(key: str, value: Any) -> None:
+def _check_value(key: str, value: object) -> None:
     is_allowed = any(key == name or key.startswith(f"{name}.") for name in HARMLESS) and TARGET not in key
     if not is_allowed or not _is_plain_value(value):
         raise UserError(key, _text(value), ONLY)
 
 
-def _is_plain_value(value: Any) -> bool:
+def _is_plain_value(value: object) -> bool:
     """Whether Hydra makes nothing of it: no ``_target_`` or the like, and no reference, behind which one may stand."""
     if isinstance(value, dict):
         return all(not str(key).startswith("_") and _is_plain_value(item) for key, item in value.items())
@@ -158,6 +155,6 @@ def _is_plain_value(value: Any) -> bool:
     return "${" not in str(value)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     text = str(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

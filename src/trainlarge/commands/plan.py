@@ -6,12 +6,11 @@ import argparse
 import json
 import shlex
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from rich.console import Console
 
 from trainlarge.commands.call import Call
-from trainlarge.commands.estimate import Estimate, JobEstimate, estimate
+from trainlarge.commands.estimate import Estimate, estimate
 from trainlarge.commands.hydra_entry import act_on_cells
 from trainlarge.commands.launch_flags import with_keys
 from trainlarge.commands.step_times import StepTimes
@@ -36,10 +35,12 @@ _SWEEP_FLAGS = ("-m", "--multirun")
 SAVED_STEPS = "spared_steps"
 _FIELDS = ("parameters", "steps", "tokens", "flops", "seconds", "disk_bytes", "state_bytes")
 _WRITERS = {
-    "parameters": prefixed_text(""), "steps": counted_text(""), "tokens": prefixed_text(""),
-    "flops": prefixed_text("FLOPs"), "seconds": seconds_text,
-    "disk_bytes": prefixed_text("B"), "state_bytes": prefixed_text("B"),
-}  # fmt: skip
+    **dict.fromkeys(("parameters", "tokens"), prefixed_text("")),
+    **dict.fromkeys(("disk_bytes", "state_bytes"), prefixed_text("B")),
+    "steps": counted_text(""),
+    "flops": prefixed_text("FLOPs"),
+    "seconds": seconds_text,
+}
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,22 @@ class CommandForecast:
     launch: Forecast
     """How it would run the jobs."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain data; null stands for what is not measured."""
         return {
-            "study": self.study.name, "path": str(self.study.path), "stage": self.plan.stage,
-            "launcher": self.launcher, "workers": self.launch.jobs_at_once if self.launch.runs_here else None,
-            "cells": len(self.plan.cells), "done": self.plan.done, "arrays": list(map(list, self.launch.commands)),
+            "study": self.study.name,
+            "path": str(self.study.path),
+            "stage": self.plan.stage,
+            "launcher": self.launcher,
+            "workers": self.launch.jobs_at_once if self.launch.runs_here else None,
+            "cells": len(self.plan.cells),
+            "done": self.plan.done,
+            "arrays": list(map(list, self.launch.commands)),
             "on_their_way": self.launch.on_their_way,
             "total": {name: self.estimate.total(name) for name in (*_FIELDS, SAVED_STEPS)},
             "elapsed_seconds": self.estimate.elapsed_seconds,
             "jobs": [asdict(job) for job in self.estimate.jobs],
-        }  # fmt: skip
+        }
 
 
 def main(call: Call) -> int:
@@ -105,8 +111,8 @@ def forecast_command(arguments: list[str], calibrate: bool = False) -> CommandFo
     """
     stage, overrides = _stage_of(arguments)
     # As a sweep always: one of a single point is a single cell.
-    found = act_on_cells(stage, ["-m", *overrides], lambda _, configs: configs)
-    configs = [config for some in found for config in some]
+    sweeps = act_on_cells(stage, ["-m", *overrides], lambda _, configs: configs)
+    configs = [config for sweep in sweeps for config in sweep]
     if not configs:
         raise UserError("sweep", "no cells", NO_CELLS)
     launcher = launcher_for(configs)
@@ -139,21 +145,17 @@ def print_text(forecast: CommandForecast, console: Console) -> None:
     if not jobs:
         return
     header = ("job", "cells", "parameters", "steps", "tokens", "FLOPs", "time", "disk", "saved states")
-    rows = [[job.what, str(len(job.cells)), *_row(job)] for job in jobs[:SHOWN_JOBS]]
+    rows = [
+        [job.what, str(len(job.cells)), *(_text(name, getattr(job, name)) for name in _FIELDS)]
+        for job in jobs[:SHOWN_JOBS]
+    ]
     if len(jobs) > SHOWN_JOBS:
         rows.append([f"... and {len(jobs) - SHOWN_JOBS} more", *[""] * (len(header) - 1)])
-    rows.append(["total", str(sum(len(job.cells) for job in jobs)), *_totals(forecast.estimate)])
+    totals = [_text(name, forecast.estimate.total(name)) for name in _FIELDS]
+    rows.append(["total", str(sum(len(job.cells) for job in jobs)), *totals])
     console.print(table(header, rows, console.is_terminal))
     for line in _notes(forecast):
         console.print(line, soft_wrap=True, markup=False)
-
-
-def _row(job: JobEstimate) -> list[str]:
-    return [_text(name, getattr(job, name)) for name in _FIELDS]
-
-
-def _totals(whole: Estimate) -> list[str]:
-    return [_text(name, whole.total(name)) for name in _FIELDS]
 
 
 def _text(name: str, value: float | None) -> str:
@@ -181,8 +183,8 @@ def _notes_of_steps(forecast: CommandForecast) -> list[str]:
     """On budgets that were missed, and on those that are all warm-up."""
     cells = {cell.id: cell.as_train for cell in forecast.plan.cells} if forecast.plan.stage == "train" else {}
     missed = {cell: ratio for cell, ratio in budgets_missed(forecast.study).items() if cell in cells}
-    some = [cell for job in forecast.estimate.jobs for cell in job.cells if cell.cell in cells and cell.steps]
-    short = [cell for cell in some if (cell.steps or 0) <= cells[cell.cell].schedule.warmup_steps]
+    planned = [cell for job in forecast.estimate.jobs for cell in job.cells if cell.cell in cells and cell.steps]
+    short = [cell for cell in planned if (cell.steps or 0) <= cells[cell.cell].schedule.warmup_steps]
     warning = f"all steps of {len(short)} cells lie inside the warm-up (schedule.warmup_steps)"
     return [*([missed_in_words(missed)] if missed else []), *([warning] if short else [])]
 

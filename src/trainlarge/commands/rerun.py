@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from hydra import compose, initialize_config_dir
 
+from trainlarge.config.group import Plain
 from trainlarge.config.identity import names_not_identity
 from trainlarge.config.plain import to_plain
 from trainlarge.config.register import register_schema
@@ -61,7 +61,7 @@ def compose_config(stage: str, arguments: list[str]) -> Composed:
         return plain(compose(stage, arguments))
 
 
-def hydra_text(value: Any) -> str:
+def hydra_text(value: Plain) -> str:
     """A value in the grammar of Hydra's overrides; text is quoted unless it is a plain word."""
     if isinstance(value, list):
         return f"[{','.join(map(hydra_text, value))}]"
@@ -87,7 +87,7 @@ def _choices(cell: Cell) -> list[str]:
     ]
 
 
-def _leaves(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(config: Mapping[str, Plain], prefix: str = "") -> Iterator[tuple[str, Plain]]:
     for key, value in config.items():
         path = prefix + key
         if path in _NO_RESULT or path in _FOUND_AGAIN:
@@ -98,7 +98,7 @@ def _leaves(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield path, value
 
 
-def _override(key: str, value: Any, is_known: bool) -> str:
+def _override(key: str, value: Plain, is_known: bool) -> str:
     return f"{'' if is_known else '+'}{key}={hydra_text(value)}"
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -15,8 +14,8 @@ from trainlarge.errors import UserError
 from trainlarge.results.scores import task_scores
 from trainlarge.results.units import AXES, significant
 from trainlarge.sweep.cell import Cell
-from trainlarge.sweep.proof import FILES, DamagedFileError, damage, digests
-from trainlarge.sweep.records import RECORDS, meanings
+from trainlarge.sweep.proof import DamagedFileError, damage
+from trainlarge.sweep.records import Record, TrainRecord, meanings
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.store import CellFolder, Study, studies_root
 
@@ -55,11 +54,12 @@ def show_cell(text: str, study: str | None = None) -> str:
     """
     folder = find_cell(text, study)
     cell = folder.cell()
+    log = folder.log.read_text(encoding="utf-8", errors="replace").splitlines() if folder.log.exists() else []
     sections = {
         _headline(folder, cell): [f"folder: {folder.path}"],
         "configuration": yaml.safe_dump(cell.identity["config"], sort_keys=False, allow_unicode=True).splitlines(),
         "record": _record(folder),
-        f"log (last {LOG_LINES} lines)": _log_tail(folder.log),
+        f"log (last {LOG_LINES} lines)": log[-LOG_LINES:] or ["empty"],
         "run it again": [rerun_command(cell, redo=folder.is_done())],
     }
     return "\n\n".join("\n".join([title, *(f"  {line}" for line in lines)]) for title, lines in sections.items())
@@ -75,17 +75,14 @@ def find_cell(text: str, study: str | None = None) -> CellFolder:
         return Study.named(study).find(text)
     root = studies_root()
     studies = [Study(path) for path in sorted(root.glob("[!.]*")) if path.is_dir()]
-    found = [
-        folder for each in studies for stage in STAGES for folder in each.folders(stage) if folder.id.startswith(text)
-    ]
-    if len(found) != 1:
-        where = ", ".join(dict.fromkeys(f"{folder.id} in {folder.path.parents[1].name}" for folder in found[:5]))
-        raise UserError(
-            "cell",
-            text,
-            f"the start of one cell id only; it fits {where}" if found else f"a cell id of a study in {root}",
-        )
-    return found[0]
+    folders = [folder for each in studies for stage in STAGES for folder in each.folders(stage)]
+    fitting = [folder for folder in folders if folder.id.startswith(text)]
+    if not fitting:
+        raise UserError("cell", text, f"a cell id of a study in {root}")
+    if len(fitting) > 1:
+        where = ", ".join(dict.fromkeys(f"{folder.id} in {folder.path.parents[1].name}" for folder in fitting[:5]))
+        raise UserError("cell", text, f"the start of one cell id only; it fits {where}")
+    return fitting[0]
 
 
 def _headline(folder: CellFolder, cell: Cell) -> str:
@@ -100,72 +97,57 @@ def _record(folder: CellFolder) -> list[str]:
     if not folder.is_done():
         return ["none: the cell is not done"]
     try:
-        record: dict[str, Any] = folder.record_data()
+        record = folder.record()
     except DamagedFileError as error:
         return [str(error)]
-    units = _units(folder, record)
-    numbers = [f"{name}: {_number(name, record[name], units[name])}" for name in units if _is_number(record.get(name))]
+    values, units = record.to_json(), _units(folder, record)
+    numbers = {name: value for name in units if isinstance(value := values.get(name), int | float)}
+    environment, provenance = record.environment, record.provenance
+    software = ", ".join(f"{name} {version}" for name, version in environment.software.items())
+    times = {name: datetime.fromtimestamp(getattr(provenance, name)).astimezone() for name in ("started", "ended")}
     return [
-        *_told(record, ("parent", "description")),
-        *numbers,
-        *_told(record["data"], record["data"]),
-        *_environment(record["environment"]),
-        *_provenance(record["provenance"]),
-        *_files(folder, record),
+        *_lines({name: values.get(name) for name in ("parent", "description")}),
+        *(f"{name}: {_number(name, value, units[name])}" for name, value in numbers.items()),
+        *_lines(record.data.to_json()),
+        *_lines({name: value for name, value in environment.to_json().items() if name != "software"}),
+        f"software: {software}",
+        *_lines({name: getattr(provenance, name) for name in ("commit", "dirty", "host")}),
+        *_lines({name: time.isoformat(timespec="seconds") for name, time in times.items()}),
+        f"study's command: {provenance.command}",
+        *_files(folder, record.files),
     ]
 
 
-def _files(folder: CellFolder, record: dict[str, Any]) -> list[str]:
+def _files(folder: CellFolder, digests: Mapping[str, str] | None) -> list[str]:
     """Whether the files of the cell are what its record says."""
-    if FILES not in record:
+    if digests is None:
         return ["files: no digests, written by an older version"]
-    wrong = damage(folder.path, digests(record))
+    wrong = damage(folder.path, digests)
     lines = [f"{name}: {what}; to make it again: {folder.redo_command}" for name, what in wrong.items()]
-    return [f"files: {len(record[FILES]) - len(wrong)} of {len(record[FILES])} as they were written", *lines]
+    return [f"files: {len(digests) - len(wrong)} of {len(digests)} as they were written", *lines]
 
 
-def _told(values: dict[str, Any], names: Any) -> list[str]:
-    return [f"{name}: {values[name]}" for name in names if name in values]
+def _lines(values: Mapping[str, object]) -> list[str]:
+    """A line for each value that is known."""
+    return [f"{name}: {value}" for name, value in values.items() if value is not None]
 
 
-def _environment(environment: dict[str, Any]) -> list[str]:
-    software = ", ".join(f"{name} {version}" for name, version in environment["software"].items())
-    return [*_told(environment, [name for name in environment if name != "software"]), f"software: {software}"]
-
-
-def _provenance(provenance: dict[str, Any]) -> list[str]:
-    times = {
-        name: datetime.fromtimestamp(provenance[name]).astimezone().isoformat(timespec="seconds")
-        for name in ("started", "ended")
-    }
-    return [
-        *_told(provenance, ("commit", "dirty", "host")),
-        *_told(times, times),
-        f"study's command: {provenance['command']}",
-    ]
-
-
-def _units(folder: CellFolder, record: dict[str, Any]) -> dict[str, str]:
+def _units(folder: CellFolder, record: Record) -> dict[str, str]:
     """Number of a record -> its unit in a sentence; the scores of the task first."""
     units = {name: metric.short_unit for name, metric in task_scores(_task(folder, record)).items()}
-    units |= {name: known.unit for name, known in meanings(RECORDS[folder.stage]).items()}
+    units |= {name: known.unit for name, known in meanings(type(record)).items()}
     plain = {"1": "", "loss": units["loss"]}
-    return {name: plain.get(unit, unit) for name, unit in units.items()}
+    return {name: plain.get(unit, unit) for name, unit in units.items() if unit != "yes or no"}
 
 
-def _task(folder: CellFolder, record: dict[str, Any]) -> str | None:
+def _task(folder: CellFolder, record: Record) -> str | None:
     """Name of the task of a cell, or of a compress cell's checkpoint; None where that is no cell of the study."""
-    if folder.stage == "train":
-        return str(record["config"]["task"]["name"])
+    if isinstance(record, TrainRecord):
+        return folder.cell().as_train.task.name
     try:
-        parent = Study(folder.path.parents[1]).folder("train", record["parent"])
-        return _task(parent, parent.record_data())
+        return Study(folder.path.parents[1]).folder("train", record.parent).cell().as_train.task.name
     except UserError:
         return None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _number(name: str, value: float, unit: str) -> str:
@@ -173,8 +155,3 @@ def _number(name: str, value: float, unit: str) -> str:
         return AXES[name].write(value)
     text = f"{value:,}" if isinstance(value, int) else significant(value, digits=5)
     return f"{text} {unit}".rstrip()
-
-
-def _log_tail(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    return lines[-LOG_LINES:] or ["empty"]

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from trainlarge.commands.call import Call
 from trainlarge.commands.studies import existing_study
@@ -130,21 +129,25 @@ class StudyState:
         """Whether submitted jobs wait or run, or may do so."""
         return any(not ON_ITS_WAY.isdisjoint(jobs) for jobs in self.submitted.values())
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain data: numbers of all cells, and every cell that is running, stale or failed."""
         stages = {
             stage: {"cells": counts.total(), **{kind: counts[kind] for kind in KINDS}, "diverged": self.diverged(stage)}
             for stage, counts in self.counts().items()
         }
         return {
-            "study": self.study.name, "path": str(self.study.path), "done": self.is_done, "stages": stages,
+            "study": self.study.name,
+            "path": str(self.study.path),
+            "done": self.is_done,
+            "stages": stages,
             "running": [_plain(cell) for cell in self.those(State.RUNNING, STALE)],
             "failed": [_plain(cell) for cell in self.those(State.FAILED)],
             "diverged": [cell.cell for cell in self.cells if cell.diverged],
             "budget_missed": self.missed,
-            "not_run": dict(self.not_run()), "commands": self.commands(),
+            "not_run": dict(self.not_run()),
+            "commands": self.commands(),
             **{launcher: dict(jobs) for launcher, jobs in self.submitted.items()},
-        }  # fmt: skip
+        }
 
     def diverged(self, stage: str) -> int:
         """How many done cells of a stage have diverged."""

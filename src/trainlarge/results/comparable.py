@@ -27,9 +27,11 @@ def check_comparable(frame: pd.DataFrame, axes: Collection[str] = (), columns: C
     Raises:
         UserError: saying what differs.
     """
-    found = differences(frame, [column for column in columns if column not in axes])
-    if found:
-        raise UserError("cells", f"they differ in {found}", "must agree in it; allow_mixed=True compares them anyway")
+    differing = differences(frame, [column for column in columns if column not in axes])
+    if differing:
+        raise UserError(
+            "cells", f"they differ in {differing}", "must agree in it; allow_mixed=True compares them anyway"
+        )
 
 
 def check_clocks(frame: pd.DataFrame, x: str) -> None:

@@ -12,15 +12,16 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, cast
+from typing import cast
 
 import pandas as pd
 
+from trainlarge.config.group import Plain
 from trainlarge.config.plain import to_plain
 from trainlarge.config.tracking import TrackingConfig
 from trainlarge.results.frames import load_study
 from trainlarge.results.scores import all_scores
-from trainlarge.sweep.files import write_json
+from trainlarge.sweep.files import read_json, write_json
 from trainlarge.sweep.records import CompressRecord, meaning
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.tracking.tracker import TrackedRun, Tracker
@@ -81,10 +82,13 @@ def runs_of(study: Study) -> Iterator[TrackedRun]:
 
 
 def _train_run(folder: CellFolder, name: str) -> TrackedRun:
-    record: dict[str, Any] = folder.record_data()
+    record = folder.record_data()
     summary = {key: value for key, value in record.items() if key not in _NOT_SUMMARY}
     axes = dict.fromkeys(("loss", "accuracy", "train_loss", "lr"), CURVE_AXIS)
-    return TrackedRun(folder.id, name, "train", record["config"], folder.metrics(record), axes, summary)
+    config = record["config"]
+    return TrackedRun(
+        folder.id, name, "train", config if isinstance(config, dict) else {}, folder.metrics(record), axes, summary
+    )
 
 
 def _compress_run(folder: CellFolder, name: str, recipes: pd.DataFrame) -> TrackedRun:
@@ -92,7 +96,7 @@ def _compress_run(folder: CellFolder, name: str, recipes: pd.DataFrame) -> Track
     curve = ["file_bytes", "loss", "accuracy", "loss_increase"]
     rows = json.loads(table[curve].to_json(orient="records", double_precision=15))
     axes = dict.fromkeys(curve[1:], "file_bytes")
-    summary = {
+    summary: dict[str, Plain] = {
         "recipes": len(table),
         "best_loss": float(table["loss"].min()),
         "smallest_file_bytes": int(table["file_bytes"].min()),
@@ -113,9 +117,10 @@ def _write_if_new(tracker: Tracker, config: TrackingConfig, study: Study, run: T
     return True
 
 
-def _read_marker(path: Path) -> dict[str, Any]:
+def _read_marker(path: Path) -> dict[str, Plain]:
     """What was mirrored; nothing, so that all is mirrored again, where the marker cannot be read."""
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        content = read_json(path)
+    except (OSError, ValueError):
         return {}
+    return content if isinstance(content, dict) else {}

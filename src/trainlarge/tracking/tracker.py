@@ -9,10 +9,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import pandas as pd
 
+from trainlarge.config.group import Plain
+from trainlarge.config.tracking import TrackingConfig
 from trainlarge.sweep.store import Study
 
 
@@ -26,13 +28,13 @@ class TrackedRun:
     """What a person reads."""
     stage: str
     """``train`` or ``compress``."""
-    config: Mapping[str, Any]
+    config: Mapping[str, Plain]
     """The train cell's configuration."""
-    rows: list[dict[str, Any]]
+    rows: list[dict[str, Plain]]
     """History, in order; None stands for a number that is not known."""
     axes: dict[str, str]
     """Metric (or pattern) -> its x-axis."""
-    summary: dict[str, Any]
+    summary: dict[str, Plain]
     """Numbers of the record."""
     table: pd.DataFrame | None = None
     """Recipes, for a compress run."""
@@ -51,7 +53,7 @@ class Tracker(Protocol):
     label: ClassVar[str]
     """What a person calls it."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: TrackingConfig) -> None:
         """A tracker with its own dataclass of ``trainlarge.config.tracking``."""
 
     def write(self, study: Study, run: TrackedRun) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from trainlarge.config.tracking import WandbConfig
 from trainlarge.errors import UserError
@@ -10,6 +10,9 @@ from trainlarge.machine.environment import send_no_crash_reports
 from trainlarge.sweep.files import make_folder
 from trainlarge.sweep.store import Study
 from trainlarge.tracking.tracker import TrackedRun
+
+if TYPE_CHECKING:
+    import wandb
 
 AXES = ("step", "tokens", "flops", "train_seconds", "model_seconds")
 """Columns of a train run that its charts may have as x-axis."""
@@ -66,7 +69,7 @@ class WandbTracker:
             writer.summary.update(run.summary)
 
 
-def _quiet_settings() -> Any:
+def _quiet_settings() -> wandb.Settings:
     """Settings that print nothing and record nothing but what is logged: a run takes hundredths of a second."""
     import wandb
 

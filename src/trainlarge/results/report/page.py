@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 from matplotlib.figure import Figure
 
 from trainlarge.results.analysis.evidence import Evidence
@@ -122,8 +121,8 @@ def drawings(frames: StudyFrames) -> list[Drawing]:
     """
     if frames.cells.empty or differences(frames.cells, LOSS):
         return []
-    own = timed(frames.cells)
-    seconds = [] if own.empty or differences(own, CLOCKS) else [_SECONDS]
+    with_times = timed(frames.cells)
+    seconds = [] if with_times.empty or differences(with_times, CLOCKS) else [_SECONDS]
     known = same_task(frames.compression).dropna(subset=["series"])
     sizes = [] if known.empty else [_BYTES]
     increases = [_INCREASE] if keeps_shapes(known).any() else []
@@ -139,8 +138,8 @@ def count_states(study: Study) -> dict[str, Counter[State]]:
     return {stage: Counter(folder.status().state for folder in study.folders(stage)) for stage in STAGES}
 
 
-def _context(study: Study, frames: StudyFrames, folder: Path) -> dict[str, Any]:
-    evidence, good = Evidence(frames), frames.with_losses()
+def _context(study: Study, frames: StudyFrames, folder: Path) -> dict[str, object]:
+    evidence, trained = Evidence(frames), frames.with_losses()
     all_findings = findings(frames, evidence)
     return {
         "study": study.name,
@@ -150,8 +149,8 @@ def _context(study: Study, frames: StudyFrames, folder: Path) -> dict[str, Any]:
         "not_found": [finding.text for finding in all_findings if not finding.found],
         "states": _states(study),
         "errors": _errors(study),
-        "figures": [(drawing, _embedded(drawing, good, folder)) for drawing in drawings(good)],
-        "tables": tables(good, evidence),
+        "figures": [(drawing, _embedded(drawing, trained, folder)) for drawing in drawings(trained)],
+        "tables": tables(trained, evidence),
         "facts": facts(frames),
         "commands": list(dict.fromkeys([*frames.cells["command"], *frames.compression["command"]])),
     }
@@ -179,7 +178,7 @@ def _errors(study: Study) -> list[str]:
     return [f"{folder.stage} {folder.id}: {status.error}" for folder, status in failed[:SHOWN_ERRORS]]
 
 
-def _template() -> Any:
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("trainlarge.results.report", "."),
         autoescape=select_autoescape(("html", "j2")),
