@@ -162,7 +162,7 @@ def weight_files(folder: Path) -> list[Path]:
         index = read(_WeightIndex, json.loads(first.read_text(encoding="utf-8")))
     except ValueError as error:
         raise _not_whole(folder, f"{first.name} that can be read ({error})") from error
-    # The order of before the index was part of the digest.
+    # The shards first: digests were made before the index was part of them.
     return [*(_weight_file(folder, name) for name in sorted(set(index.weight_map.values()))), first]
 
 

@@ -70,11 +70,13 @@ def compress_grid(
     A recipe that does not fit the model (a layer that is not there, nothing left) or needs calibration data where there
     is none is passed to ``refused`` with its position, and the others continue; without ``refused`` it raises.
 
-    Recipes with the same first steps come one after the other, whatever their order in ``recipes``: each first step is
-    carried out once for all of them, and weights are ranked once for all sparsities. Beside ``weights`` it holds, for
-    the recipe at hand, a bit of each weight where it prunes and a byte of each where it quantizes. Methods that correct
-    weights (SparseGPT, GPTQ; half of it for ``Mixed``) hold more: H and its factor [in, in] of every linear layer in
-    float32, of one number of rows and one damping at a time, 1 GB at width 768 and depth 12; SparseGPT a pruned copy.
+    Recipes with the same first steps come one after the other, in any order of ``recipes``: each first step is carried
+    out once for all of them, and weights are ranked once for all sparsities.
+
+    Memory, in addition to ``weights``: for the current recipe one bit per weight where it prunes, one byte per weight
+    where it quantizes. Methods that correct weights (SparseGPT, GPTQ) hold H and its factor [in, in] of every linear
+    layer in float32, of one number of rows and one damping at a time: 1 GB at width 768 and depth 12, by formula; half
+    of it for ``Mixed``. SparseGPT also holds a pruned copy.
     """
     everything = tuple(step for recipe in recipes for step in recipe.steps)
     shared = Shared(methods=everything, calibration=calibration, tokens=tokens, trainer=trainer)
@@ -96,11 +98,11 @@ def _branches(
             packed = Packed.of(recipe, state.weights, state.stored, state.ranges)
             sizes = Sizes.of(state.weights, packed)
             yield position, Compressed(recipe, packed, sizes, state.weights, state.training)
-    going_on = [branch for branch in branches if branch[2]]
+    unfinished = [branch for branch in branches if branch[2]]
     # Only what is asked of this very state: what another one remembers is about other weights.
-    shared = replace(state.shared, methods=tuple(steps[0] for _, _, steps in going_on), memory={})
+    shared = replace(state.shared, methods=tuple(steps[0] for _, _, steps in unfinished), memory={})
     for step in sorted(dict.fromkeys(shared.methods), key=_statistics):
-        alike = [(position, recipe, steps[1:]) for position, recipe, steps in going_on if steps[0] == step]
+        alike = [(position, recipe, steps[1:]) for position, recipe, steps in unfinished if steps[0] == step]
         try:
             after = carried_out(step, replace(state, shared=shared))
         except UserError as error:

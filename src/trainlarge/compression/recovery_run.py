@@ -84,7 +84,7 @@ class RecoveryRun:
         return TrainState(self.step, self.loop.snapshot(), rows, self._losses.values(), self.clock.snapshot())
 
     def restore(self, state: TrainState) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         self.loop.restore(state.snapshot)
         self.clock = Clock.restored(state.clock)
         self.step, self.curve = state.step, [RecoveryRow.from_json(row) for row in state.rows]

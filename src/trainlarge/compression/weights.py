@@ -74,7 +74,7 @@ class Weights:
     """The checkpoint's modules without their weights."""
 
     encoder: Encoder | None
-    """Where its layers, heads and neurons lie now; None for a model without known layers."""
+    """Where its layers, heads and neurons are now; None for a model without known layers."""
 
     tables: Tables | None
     """Where its vocabulary is now; None for a model without one."""

@@ -120,7 +120,7 @@ class SparseGPT(InLayers):
     With H = X X^T / n + damping * mean(diag) * I over the n tokens and U the upper Cholesky factor of its inverse,
     columns are taken in blocks from left to right: in each block of W [out, in] the weights of smallest w^2 / U_jj^2
     become zero (or those of every m), and the error w / U_jj times row j of U is taken from the columns to the right.
-    Source: Frantar and Alistarh 2023 (arXiv 2301.00774), algorithm 1, with masks chosen a block at a time.
+    Source: Frantar and Alistarh 2023 (arXiv 2301.00774), algorithm 1, with masks chosen block by block.
     """
 
     damping: float = 0.01

@@ -17,7 +17,7 @@ Importance = Literal["weight", "gradient"]
 
 @dataclass(frozen=True)
 class Units(Method):
-    """What heads and neurons share: units that lie side by side in each layer, the least important removed.
+    """What heads and neurons share: units that are side by side in each layer, the least important removed.
 
     ``importance: weight`` is the product of the norms of what leads into a unit and out of it, which needs no data.
     ``importance: gradient`` is I = mean over rows |dL / d gate| with a gate of 1 on the unit's output, over calibration

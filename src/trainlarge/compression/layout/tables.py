@@ -72,8 +72,8 @@ def _biases(model: nn.Module, output: str | None, size: int) -> tuple[str, ...]:
     if output is None:
         return ()
     parent = output.rpartition(".")[0]
-    beside = f"{parent}.bias" if parent else "bias"
+    of_parent = f"{parent}.bias" if parent else "bias"
     parameters = dict(model.named_parameters(remove_duplicate=False))
     return tuple(
-        name for name in (f"{output}.bias", beside) if name in parameters and parameters[name].shape == (size,)
+        name for name in (f"{output}.bias", of_parent) if name in parameters and parameters[name].shape == (size,)
     )

@@ -40,7 +40,7 @@ class Cut:
 
     @classmethod
     def of(cls, ordered: Floats, count: int) -> Cut:
-        """The cut before which ``count`` of the sorted magnitudes lie."""
+        """The cut with ``count`` of the sorted magnitudes before it."""
         threshold = ordered[count - 1]
         return cls(threshold=float(threshold), ties=count - int(np.searchsorted(ordered, threshold)))
 
