@@ -20,11 +20,12 @@ from trainlarge.launch.job import RunningJob
 from trainlarge.launch.worker import Assignment, run_job
 from trainlarge.machine.resources import Resources
 from trainlarge.results.frames import load_study
+from trainlarge.sweep.cell_results import METRICS
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.proof import DamagedFileError
 from trainlarge.sweep.records import RecoveryRow
 from trainlarge.sweep.status import CellProgress, State
-from trainlarge.sweep.store import METRICS, CellFolder, Study
+from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.loop import Loop
 
 Run = Callable[..., list[CellFolder]]

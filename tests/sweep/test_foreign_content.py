@@ -10,6 +10,7 @@ import pytest
 import made
 from trainlarge.commands.status import read_state
 from trainlarge.errors import UserError
+from trainlarge.launch.slurm.submission import Submission, submissions
 from trainlarge.machine.probe import StepTiming
 from trainlarge.machine.step_time import Round
 from trainlarge.sweep.history import last_commands, remember_command
@@ -121,3 +122,22 @@ def test_a_status_is_written_as_it_always_was(folder: CellFolder) -> None:
     assert json.loads((folder.path / "status.json").read_text()) == {
         "state": "queued", "attempts": 0, "error": None, "progress": {}, "retries": 0, "updated": 1.0
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [*FOREIGN, '{"schema": 1, "stage": "train", "created": 1, "launcher": []}'])
+def test_a_foreign_submission_is_left_out(study: Study, content: str) -> None:
+    path = study.path / "slurm" / "a.json"
+    path.parent.mkdir()
+    path.write_text(content)
+    assert submissions(study) == []
+    with pytest.raises(ValueError, match="must be"):
+        Submission.read(path)
+
+
+def test_a_frozen_configuration_that_is_no_text_is_frozen_again(folder: CellFolder) -> None:
+    cell = folder.cell()
+    folder.record_path.unlink()
+    whole = folder.config_path.read_bytes()
+    folder.config_path.write_bytes(b"\xff\xfe" + whole)
+    folder.freeze(cell)
+    assert folder.config_path.read_bytes() == whole

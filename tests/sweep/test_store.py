@@ -12,7 +12,7 @@ from trainlarge.config.impl import ImplConfig
 from trainlarge.config.plain import to_plain
 from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
-from trainlarge.sweep import cell, files, store
+from trainlarge.sweep import cell, files, records
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
@@ -52,7 +52,7 @@ def test_an_edited_frozen_configuration_is_refused(folder: CellFolder, edit: tup
 def test_a_cell_and_a_record_of_an_older_schema_are_named(folder: CellFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.write_record_data({"cell": CELL.id, "schema": 1})
     monkeypatch.setitem(cell.SCHEMA_VERSIONS, "train", 3)
-    monkeypatch.setitem(store.RECORD_SCHEMAS, "train", 2)
+    monkeypatch.setitem(records.RECORD_SCHEMAS, "train", 2)
     with pytest.raises(UserError, match=r"config\.yaml=schema 1 is not valid: must be schema 3"):
         folder.cell()
     with pytest.raises(UserError, match=r"record\.json=schema 1 is not valid: must be schema 2"):

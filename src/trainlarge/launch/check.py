@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeGuard
 
 from trainlarge.config.data import DOCUMENTS
 from trainlarge.config.group import Group
@@ -48,7 +47,12 @@ def _check_split(configs: Sequence[StageConfig]) -> None:
 
     All of it would be trained again, and its losses could not be compared.
     """
-    data = next((config.data for config in configs if _leaves_split_open(config)), None)
+    open_splits = (
+        config.data
+        for config in configs
+        if isinstance(config, TrainConfig) and config.data.split is None and not config.data.validation_files
+    )
+    data = next(open_splits, None)
     study = Study.named(configs[0].study)
     before = next(study.folders("train"), None)
     if data is None or before is None:
@@ -60,11 +64,6 @@ def _check_split(configs: Sequence[StageConfig]) -> None:
     if kept.name == data.name and kept.split == DOCUMENTS and not kept.validation_files:
         allowed = f"{DOCUMENTS}, by which the cells of study {study.name} were split before this key; or another study"
         raise UserError("data.split", data.split, allowed)
-
-
-def _leaves_split_open(config: StageConfig) -> TypeGuard[TrainConfig]:
-    """Whether it is a train cell's, and the newest rule would be filled in."""
-    return isinstance(config, TrainConfig) and config.data.split is None and not config.data.validation_files
 
 
 def _check_same(key: str, values: Sequence[object]) -> None:

@@ -105,20 +105,15 @@ def run_plan(study: Study, plan: Plan, launcher: Launcher, console: Console) -> 
     ending = launcher.run(study, plan, console) if plan.jobs else Ending()
     if ending.is_submitted:
         return Outcome(study, plan, (), is_submitted=True)
-    _report_missed(study, plan, console)
+    asked = {cell.id for cell in plan.cells} if stage == "train" else set()
+    missed = {cell_id: ratio for cell_id, ratio in budgets_missed(study).items() if cell_id in asked}
+    if missed:
+        console.print(missed_in_words(missed), highlight=False, soft_wrap=True)
     failed = tuple(cell.id for cell in plan.cells if not study.folder(stage, cell.id).is_done())
     outcome = Outcome(study, plan, failed, stop_reason=ending.stop_reason)
     if failed:
         raise CellsFailedError(outcome)
     return outcome
-
-
-def _report_missed(study: Study, plan: Plan, console: Console) -> None:
-    """Say which budgets in seconds were missed, as far as it is known now."""
-    asked = {cell.id for cell in plan.cells} if plan.stage == "train" else set()
-    missed = {cell_id: ratio for cell_id, ratio in budgets_missed(study).items() if cell_id in asked}
-    if missed:
-        console.print(missed_in_words(missed), highlight=False, soft_wrap=True)
 
 
 def report_failures(outcome: Outcome, console: Console) -> None:

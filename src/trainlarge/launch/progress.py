@@ -34,10 +34,14 @@ class ProgressWatcher:
         self._has_said_why = False
         self._bars: dict[Job, TaskID] = {}
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(), console=console, transient=True,
-        )  # fmt: skip
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
         self._total = self._progress.add_task(
             f"[bold]{plan.stage}", total=len(plan.cells), completed=plan.done, note="cells"
         )

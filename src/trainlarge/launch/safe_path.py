@@ -2,7 +2,7 @@
 
 ``python -c`` (as which the fork server of multiprocessing starts), ``python -m`` and an empty entry in ``PYTHONPATH``
 (as ``export PYTHONPATH=$PYTHONPATH:/more`` leaves it) put the working directory on ``sys.path``, before the standard
-library. A ``random.py`` that happens to lie there would be run by every job.
+library. A ``random.py`` that is there by chance would be run by every job.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ def _left_in_groups(root: Path = _GROUPS, membership: Path = _MEMBERSHIP) -> lis
         lines = membership.read_text().splitlines()
     except OSError:
         return []
-    found = (_left_along(root, *line.split(":", 2)[1:]) for line in lines if line.count(":") >= 2)
-    return [left for lefts in found for left in lefts]
+    groups = (line.split(":", 2)[1:] for line in lines if line.count(":") >= 2)
+    return [left for controllers, path in groups for left in _left_along(root, controllers, path)]
 
 
 def _left_along(root: Path, controllers: str, path: str) -> list[int]:

@@ -134,9 +134,14 @@ class StepTiming:
 
     def use_for(self, cells: Mapping[str, float]) -> None:
         """Keep by which step time the budgets of cells became steps; what other files say of these cells is dropped."""
+
+        def without_cells(times: StepTimes) -> StepTimes:
+            others = {cell: seconds for cell, seconds in times.cells.items() if cell not in cells}
+            return replace(times, cells=others)
+
         for other in self.path.parent.glob("*.json"):
             if other != self.path and cells.keys() & _times(other).cells.keys():
-                _change(other, lambda times: replace(times, cells=_without(times.cells, cells)))
+                _change(other, without_cells)
         self._change(lambda times: replace(times, cells={**times.cells, **cells}))
 
     def _change(self, change: Callable[[StepTimes], StepTimes]) -> None:
@@ -203,7 +208,3 @@ def _times(path: Path) -> StepTimes:
 def _change(path: Path, change: Callable[[StepTimes], StepTimes]) -> None:
     with FileLock(path.with_suffix(".lock")):
         write_sealed(path, change(_times(path)).to_json())
-
-
-def _without(cells: Mapping[str, float], gone: Mapping[str, float]) -> dict[str, float]:
-    return {cell: seconds for cell, seconds in cells.items() if cell not in gone}

@@ -1,7 +1,7 @@
 """Writing so that a reader sees the old file or the new one, never a part, also after a crash or on a full disk.
 
-Flushing costs milliseconds a file, on a network disk tens of them: half a minute to freeze ten thousand cells. So what
-cannot be had again is *durable*, flushed before it is renamed; what the same command writes again (frozen
+Flushing costs milliseconds per file, on a network disk tens of them: half a minute to freeze ten thousand cells. So
+what cannot be made again is *durable*, flushed before it is renamed; what the same command writes again (frozen
 configurations, queued and running states) is only renamed, and survives every crash but that of the machine.
 """
 

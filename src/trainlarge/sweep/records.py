@@ -89,10 +89,11 @@ class Recorded:
 
     def _items(self) -> Iterator[tuple[str, Plain]]:
         for item in fields(self):
-            value = getattr(self, item.name)
+            value, known = getattr(self, item.name), meaning(item)
+            is_optional = known.is_optional if known else bool(item.metadata.get("is_optional"))
             if item.name == "scores":
                 yield from value.items()
-            elif item.name != "more" and (value is not None or not _is_optional(item)):
+            elif item.name != "more" and (value is not None or not is_optional):
                 yield item.name, value.to_json() if isinstance(value, Recorded) else value
 
     @classmethod
@@ -121,11 +122,6 @@ def _gathered(kind: type[Recorded], data: Plain) -> object:
 
 def _is_score(value: Plain) -> bool:
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
-
-
-def _is_optional(item: Field[object]) -> bool:
-    known = meaning(item)
-    return known.is_optional if known else bool(item.metadata.get("is_optional"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,7 +278,7 @@ class TrainRecord(Head, Clocks):
     )
     step_seconds: float = key("s", "steady-state step time on this device")
     cpu_seconds_per_step: float | None = later(
-        "s", "CPU time of a step, over all threads, where steps were fastest; empty before"
+        "s", "CPU time per step, over all threads, where steps were fastest; empty before"
     )
     thread_share: float | None = later(
         "1",

@@ -2,7 +2,7 @@
 
 ``<study>/probes/<key>.json`` belongs to one shape on one device, computed in one way: its ``key``, the ``rounds``
 that were observed, the estimate ``step_seconds`` that they give, and ``cells``: the step time by which the budget of
-each cell was turned into steps. The estimate only falls. A cell whose own step time lies above it by more than
+each cell was turned into steps. The estimate only falls. A cell whose own step time is above it by more than
 ``CONTRADICTED`` got fewer steps than its seconds buy, since other work disturbed the device while it was measured.
 """
 

@@ -68,9 +68,9 @@ def _opened_folder(path: Path, mode: int) -> int:
     except FileExistsError:
         is_new = False
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    found = os.fstat(folder)
+    state = os.fstat(folder)
     # One of mode 0777 that is ours was made by an older version: others could put their files in the place of ours.
-    if found.st_uid == os.getuid() and (is_new or stat.S_IMODE(found.st_mode) == 0o777):
+    if state.st_uid == os.getuid() and (is_new or stat.S_IMODE(state.st_mode) == 0o777):
         os.fchmod(folder, mode)
     return folder
 

@@ -70,7 +70,8 @@ class JobQueue:
         jobs, self.elsewhere = self.elsewhere, []
         for job in jobs:
             free = self._free(job)
-            failed = [cell_id for cell_id in free.cell_ids if self._has_failed(job, cell_id)]
+            states = {cell_id: self._folder(job, cell_id).status().state for cell_id in free.cell_ids}
+            failed = [cell_id for cell_id, state in states.items() if state is State.FAILED]
             self._count_failed(job, failed)
             self._wait(job, [cell_id for cell_id in free.cell_ids if cell_id not in failed])
 
@@ -95,9 +96,6 @@ class JobQueue:
     def _leave_elsewhere(self, job: Job, cell_ids: list[str]) -> None:
         if cell_ids and self._config.wait:
             self.elsewhere.append(replace(job, cell_ids=tuple(cell_ids)))
-
-    def _has_failed(self, job: Job, cell_id: str) -> bool:
-        return self._folder(job, cell_id).status().state is State.FAILED
 
     def _folder(self, job: Job, cell_id: str) -> CellFolder:
         return self._study.folder(job.stage, cell_id)

@@ -29,7 +29,9 @@ def shares(config: LocalConfig, cells: Sequence[StageConfig]) -> tuple[Resources
         raise UserError("workers", workers, "a whole number of at least 1")
     devices = visible_devices() if any(cell.impl.device != "cpu" for cell in cells) else ()
     if not devices:
-        _refuse_sharing_nothing(per_device)
+        if per_device > 1:
+            allowed = "1 where there are no GPUs to share; workers=N runs N jobs at once"
+            raise UserError("launcher.per_device", per_device, allowed)
         return tuple(divide(workers or 1, (), devices_per_job, per_device))
     if devices_per_job > len(devices):
         raise UserError("impl.devices", devices_per_job, f"at most {len(devices)}, the GPUs that are visible here")
@@ -42,13 +44,6 @@ def shares(config: LocalConfig, cells: Sequence[StageConfig]) -> tuple[Resources
 def _reckoning(devices: int, devices_per_job: int, per_device: int) -> str:
     each = f"impl.devices={devices_per_job} per job" if devices_per_job > 1 else "one per job"
     return f"{devices} GPUs, {each}, launcher.per_device={per_device}"
-
-
-def _refuse_sharing_nothing(per_device: int) -> None:
-    if per_device > 1:
-        raise UserError(
-            "launcher.per_device", per_device, "1 where there are no GPUs to share; workers=N runs N jobs at once"
-        )
 
 
 def _check_sharing(per_device: int, cells: Sequence[StageConfig]) -> None:

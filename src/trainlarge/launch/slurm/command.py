@@ -35,9 +35,14 @@ def slurm_command(*arguments: str, timeout: float = TIMEOUT_SECONDS) -> str:
     """
     try:
         done = subprocess.run(
-            arguments, env=clean_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=timeout, check=False,
-        )  # fmt: skip
+            arguments,
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
     except FileNotFoundError:
         raise UserError("launcher", "slurm", f"used on a machine with SLURM: {arguments[0]} is not here") from None
     except subprocess.TimeoutExpired:
@@ -52,10 +57,8 @@ def slurm_command(*arguments: str, timeout: float = TIMEOUT_SECONDS) -> str:
 def clean_environment() -> dict[str, str]:
     """This environment without what an enclosing job says of itself, which sbatch would take for options."""
     return {
-        name: value
-        for name, value in os.environ.items()
-        if name == _CONFIGURATION or not name.startswith(_INHERITED)
-    }  # fmt: skip
+        name: value for name, value in os.environ.items() if name == _CONFIGURATION or not name.startswith(_INHERITED)
+    }
 
 
 def first_complaint(errors: str) -> str:

@@ -90,14 +90,17 @@ class SlurmLauncher:
         except (SlurmRefusedError, UserError):
             allowed, left = None, list(plan.jobs)
         slices = array_slices(len(left), largest_array(self._config, allowed))
-        on_their_way = None if allowed is None else len(plan.jobs) - len(left)
+        on_their_way = len(plan.jobs) - len(left)
+        notes = [f"{on_their_way} jobs are on their way and not submitted again"] if on_their_way else []
+        if allowed is None:
+            notes = ["no SLURM answers here: its largest array, and jobs that it may have already, are not known"]
         return Forecast(
             Resources(self._config.cpus),
             jobs_at_once=self._config.array_parallelism or None,
             runs_here=False,
             commands=tuple(("sbatch", array_option(self._config, count), *self._options) for _, count in slices),
-            on_their_way=on_their_way,
-            notes=_notes(on_their_way),
+            on_their_way=None if allowed is None else on_their_way,
+            notes=tuple(notes),
         )
 
     @staticmethod
@@ -118,10 +121,15 @@ class SlurmLauncher:
     def _sbatch(self, submission: Submission, first: int, count: int) -> int:
         logs = str(submission.logs).replace("%", "%%")
         answer = self._ask(
-            "sbatch", "--parsable", *self._options, array_option(self._config, count),
-            f"--job-name={submission.study.name}-{submission.stage}", f"--output={logs}/%A_%a.txt",
-            str(submission.script), str(first),
-        )  # fmt: skip
+            "sbatch",
+            "--parsable",
+            *self._options,
+            array_option(self._config, count),
+            f"--job-name={submission.study.name}-{submission.stage}",
+            f"--output={logs}/%A_%a.txt",
+            str(submission.script),
+            str(first),
+        )
         return int(answer.partition(";")[0])
 
     def _ask(self, *command: str) -> str:
@@ -138,27 +146,20 @@ def max_array_size(ask: Callable[..., str] = slurm_command) -> int:
         UserError: where SLURM is not installed or does not answer.
         SlurmRefusedError: where it has no controller.
     """
-    found = _MAX_ARRAY_SIZE.search(ask("scontrol", "show", "config"))
-    return int(found[1]) if found else 1
+    line = _MAX_ARRAY_SIZE.search(ask("scontrol", "show", "config"))
+    return int(line[1]) if line else 1
 
 
 def not_on_their_way(study: Study, jobs: tuple[Job, ...]) -> list[Job]:
     """The jobs without the cells that are in SLURM's queue or held by a living process."""
     submitted = {cell_id for job in slurm_jobs(study) if job.state in ON_ITS_WAY for cell_id in job.cell_ids}
-    rest = [replace(job, cell_ids=tuple(_free(study, job, submitted))) for job in jobs]
-    return [job for job in rest if job.cell_ids]
-
-
-def _free(study: Study, job: Job, submitted: set[str]) -> Iterator[str]:
-    for cell_id in job.cell_ids:
-        if cell_id not in submitted and not is_held(study.folder(job.stage, cell_id).path):
-            yield cell_id
-
-
-def _notes(on_their_way: int | None) -> tuple[str, ...]:
-    if on_their_way is None:
-        return ("no SLURM answers here: its largest array, and jobs that it may have already, are not known",)
-    return (f"{on_their_way} jobs are on their way and not submitted again",) if on_their_way else ()
+    left: list[Job] = []
+    for job in jobs:
+        waiting = [cell_id for cell_id in job.cell_ids if cell_id not in submitted]
+        free = [cell_id for cell_id in waiting if not is_held(study.folder(job.stage, cell_id).path)]
+        if free:
+            left.append(replace(job, cell_ids=tuple(free)))
+    return left
 
 
 def _script_head(config: SlurmConfig) -> str:

@@ -13,10 +13,15 @@ _DIRECT = {"partition": "--partition", "memory": "--mem", "account": "--account"
 _COMPLAINTS = [
     (re.compile(pattern, re.IGNORECASE), key)
     for pattern, key in (
-        ("partition", "partition"), ("time", "time"), ("mem", "memory"), ("account", "account"), ("qos", "qos"),
-        ("gres|gpu|tres", "gpus"), ("option|feature|constraint|specification", "sbatch"),
+        ("partition", "partition"),
+        ("time", "time"),
+        ("mem", "memory"),
+        ("account", "account"),
+        ("qos", "qos"),
+        ("gres|gpu|tres", "gpus"),
+        ("option|feature|constraint|specification", "sbatch"),
     )
-]  # fmt: skip
+]
 
 
 def sbatch_options(config: SlurmConfig) -> list[str]:
@@ -26,10 +31,16 @@ def sbatch_options(config: SlurmConfig) -> list[str]:
     options += [] if limit is None else [f"--time={math.ceil(limit / 60)}"]
     options += [f"--gres=gpu:{config.gpus}"] if config.gpus else []
     return [
-        *options, "--nodes=1", "--ntasks=1", f"--cpus-per-task={config.cpus}",
-        "--requeue", "--open-mode=append", "--export=ALL", f"--signal=B:USR1@{config.signal_lead}",
+        *options,
+        "--nodes=1",
+        "--ntasks=1",
+        f"--cpus-per-task={config.cpus}",
+        "--requeue",
+        "--open-mode=append",
+        "--export=ALL",
+        f"--signal=B:USR1@{config.signal_lead}",
         *(word for line in config.sbatch for word in shlex.split(line)),
-    ]  # fmt: skip
+    ]
 
 
 def largest_array(config: SlurmConfig, allowed: int | None) -> int | None:

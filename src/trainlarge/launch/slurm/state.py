@@ -25,9 +25,20 @@ UNFINISHED = frozenset({State.MISSING, State.QUEUED, State.RUNNING, State.PREEMP
 """States of a cell that a process still has to end."""
 _WAITING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"})
 _ENDED = frozenset(
-    ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
-     "SPECIAL_EXIT", "TIMEOUT")
-)  # fmt: skip
+    (
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "PREEMPTED",
+        "REVOKED",
+        "SPECIAL_EXIT",
+        "TIMEOUT",
+    )
+)
 
 Task = tuple[int, int]
 """Number of an array and index in it."""
@@ -120,22 +131,18 @@ def _queue(numbers: Iterable[int]) -> dict[Task, str] | None:
     except UserError:
         return None
     rows = (line.split("|", 3) for line in lines)
-    return {(int(array), int(index)): _says(state, reason) for array, index, state, reason in rows if index.isdigit()}
-
-
-def _says(state: str, reason: str) -> str:
-    return state if reason in ("None", "") else f"{state} ({reason})"
+    return {
+        (int(array), int(index)): state if reason in ("None", "") else f"{state} ({reason})"
+        for array, index, state, reason in rows
+        if index.isdigit()
+    }
 
 
 def _with_accounting(jobs: list[SlurmJob]) -> list[SlurmJob]:
     """The jobs with sacct's word where squeue has none any more."""
     forgotten = sorted({job.array for job in jobs if not job.slurm_says and job.state is JobState.LOST})
     ended = _accounting(forgotten) if forgotten else {}
-    return [_with_word(job, ended.get((job.array, job.index), "")) for job in jobs]
-
-
-def _with_word(job: SlurmJob, word: str) -> SlurmJob:
-    return job if job.slurm_says or not word else replace(job, slurm_says=word)
+    return [replace(job, slurm_says=job.slurm_says or ended.get((job.array, job.index), "")) for job in jobs]
 
 
 def _accounting(numbers: list[int]) -> dict[Task, str]:
@@ -143,8 +150,8 @@ def _accounting(numbers: list[int]) -> dict[Task, str]:
         lines = _ask("sacct", "-X", "-n", "-P", "-j", ",".join(map(str, numbers)), "-o", "JobID,State")
     except (UserError, SlurmRefusedError):
         return {}
-    found = (line.split("|", 1) for line in lines if "|" in line)
-    tasks = ((job.partition("_"), state) for job, state in found)
+    rows = (line.split("|", 1) for line in lines if "|" in line)
+    tasks = ((job.partition("_"), state) for job, state in rows)
     return {(int(array), int(index)): state for (array, _, index), state in tasks if index.isdigit()}
 
 

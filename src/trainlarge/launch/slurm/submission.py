@@ -7,16 +7,17 @@ array as soon as SLURM has given it. In the same folder are the batch script ``<
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from trainlarge.config import typed_json
+from trainlarge.config.group import Plain
 from trainlarge.config.launcher import SlurmConfig
 from trainlarge.config.plain import from_plain
 from trainlarge.sweep.cell import ID_PATTERN
-from trainlarge.sweep.files import write_json
+from trainlarge.sweep.files import read_json, write_json
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.store import Study
 
@@ -35,6 +36,20 @@ class SlurmArray:
     """The job that the array task of index 0 runs."""
     count: int
     """Array tasks."""
+
+
+@dataclass(frozen=True)
+class _Content:
+    """Content of the file of a submission; the fields of ``Submission`` say what they mean."""
+
+    schema: int
+    stage: str
+    created: float
+    launcher: dict[str, Plain]
+    sbatch: tuple[str, ...]
+    arrays: tuple[SlurmArray, ...]
+    jobs: tuple[tuple[str, ...], ...]
+    command: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,30 +92,24 @@ class Submission:
         """The submission that ``write`` wrote to ``path``.
 
         Raises:
-            OSError, ValueError, KeyError: for a file that is not there, not JSON, or not a submission.
+            OSError: for a file that is not there.
+            ValueError: for one that is not JSON, or not a submission.
         """
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data["schema"] != SCHEMA:
-            raise ValueError(f"{path} has schema {data['schema']}, not {SCHEMA}")
-        if data["stage"] not in STAGES or not all(ID_PATTERN.fullmatch(cell) for job in data["jobs"] for cell in job):
+        kept = typed_json.read(_Content, read_json(path))
+        if kept.schema != SCHEMA:
+            raise ValueError(f"{path} has schema {kept.schema}, not {SCHEMA}")
+        if kept.stage not in STAGES or not all(ID_PATTERN.fullmatch(cell) for job in kept.jobs for cell in job):
             raise ValueError(f"{path} names something else than cells")
-        arrays = tuple(SlurmArray(**array) for array in data["arrays"])
-        command = data.get("command")
-        jobs = tuple(tuple(cell_ids) for cell_ids in data["jobs"])
-        launcher = from_plain(SlurmConfig, SlurmConfig.known(data["launcher"]), SlurmConfig.key)
-        return cls(path, data["stage"], jobs, launcher, tuple(data["sbatch"]), data["created"], arrays, command)
+        launcher = from_plain(SlurmConfig, SlurmConfig.known(kept.launcher), SlurmConfig.key)
+        return cls(path, kept.stage, kept.jobs, launcher, kept.sbatch, kept.created, kept.arrays, kept.command)
 
     def write(self) -> Submission:
         """Write the file whole."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        write_json(
-            self.path,
-            {
-                "schema": SCHEMA, "stage": self.stage, "created": self.created, "launcher": self.launcher.plain,
-                "sbatch": self.sbatch, "arrays": [asdict(array) for array in self.arrays], "jobs": self.jobs,
-                "command": self.command,
-            },
-        )  # fmt: skip
+        content = _Content(
+            SCHEMA, self.stage, self.created, self.launcher.plain, self.sbatch, self.arrays, self.jobs, self.command
+        )
+        write_json(self.path, typed_json.plain(content))
         return self
 
     def with_array(self, array: SlurmArray) -> Submission:
@@ -130,12 +139,12 @@ class Submission:
 
 def submissions(study: Study) -> list[Submission]:
     """All submissions of a study, the newest first; a file that cannot be read is left out."""
-    found = [_read_or_none(path) for path in (study.path / FOLDER).glob("*.json")]
-    return sorted((entry for entry in found if entry), key=lambda entry: entry.created, reverse=True)
+    entries = [_read_or_none(path) for path in (study.path / FOLDER).glob("*.json")]
+    return sorted((entry for entry in entries if entry), key=lambda entry: entry.created, reverse=True)
 
 
 def _read_or_none(path: Path) -> Submission | None:
     try:
         return Submission.read(path)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return None

@@ -96,7 +96,7 @@ def _patient_own_state() -> str:
     """SLURM's word for the state of this job; empty where it stays silent.
 
     A job that SLURM is ending does not outlive the silence, since SLURM kills it half a minute (KillWait) after the
-    signal: what is still here has to see after itself.
+    signal: what still runs has to requeue itself.
     """
     deadline = time.monotonic() + ANSWER_SECONDS
     while not (state := own_state(os.environ["SLURM_JOB_ID"])) and time.monotonic() < deadline:
