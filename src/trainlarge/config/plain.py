@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Mapping
-from dataclasses import fields
 from functools import lru_cache
 from typing import TypeVar, cast, get_type_hints
 
@@ -23,7 +22,7 @@ from trainlarge.config.identity import (
     omitted_where_none,
     once_per_class,
 )
-from trainlarge.config.readers import Reader, Readers, child
+from trainlarge.config.readers import Reader, Readers, taken_as_they_are
 from trainlarge.config.recipe import NO_METHOD, SLOTS, Recipe
 from trainlarge.errors import UserError
 
@@ -74,16 +73,17 @@ def from_plain(kind: type[T], data: object, key: str = "") -> T:
     """
     if not isinstance(data, dict):
         raise UserError(key or "configuration", data, "a mapping from keys to values")
-    readers, values = _readers(kind), dict[str, object]()
+    readers, values, prefix = _readers(kind), dict[str, object](), f"{key}." if key else ""
     slots = _RECIPE if "recipe" in field_names(kind) else ()
     if slots:
         values["recipe"] = _recipe(marshal.dumps({name: data[name] for name in slots if name in data}, 2))
     for name, value in data.items():
         if name in readers:
-            values[name] = readers[name](value, child(key, name))
+            scalars, reader = readers[name]
+            values[name] = value if type(value) in scalars else reader(value, prefix + name)
         elif name not in slots:
             allowed = f"no such key: must be one of the keys {', '.join(keys(kind))}"
-            raise UserError(child(key, str(name)), value, allowed)
+            raise UserError(f"{prefix}{name}", value, allowed)
     return kind(**{**added_fields(kind), **values})
 
 
@@ -150,15 +150,17 @@ def _added_in_groups(kind: type) -> dict[str, dict[str, Plain]]:
 
 
 @once_per_class
-def _readers(kind: type) -> dict[str, Reader]:
-    """Field -> what reads its value."""
-    hints = get_type_hints(kind)
-    return {item.name: _READERS.of(hints[item.name]) for item in fields(kind) if item.name != "recipe"}
+def _readers(kind: type) -> dict[str, tuple[frozenset[type], Reader]]:
+    """Field -> types of values that are taken as they are, and what reads others."""
+    hints = {
+        name: hint for name, hint in get_type_hints(kind).items() if name in field_names(kind) and name != "recipe"
+    }
+    return {name: (taken_as_they_are(hint), _READERS.of(hint)) for name, hint in hints.items()}
 
 
 def _group_reader(kind: type) -> Reader:
     # Of version 2, marshalled data are the same bytes for equal values; JSON takes several times as long.
-    return lambda value, key: _group(kind, marshal.dumps(cast(Plain, value), 2), key)
+    return lambda value, key: _group(kind, marshal.dumps(value, 2), key)  # type: ignore[arg-type]
 
 
 _READERS = Readers(UserError, _group_reader)
