@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -65,7 +66,7 @@ class CausalLM(PackedText[CausalLMConfig]):
         return self.forward.logits(model, batch["input_ids"], _predicted(batch["labels"]))
 
 
-def _with_next_tokens(rows: np.ndarray) -> dict[str, Tensor]:
+def _with_next_tokens(rows: NDArray[np.int64]) -> dict[str, Tensor]:
     ids = torch.from_numpy(rows)
     return {"input_ids": ids, "labels": ids[:, 1:].contiguous()}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
@@ -106,7 +107,7 @@ class Classification:
     def _order(self, prepared: LabelledData, seed: int) -> RowOrder:
         return RowOrder(len(prepared.train_rows), seed, self.data.fraction)
 
-    def _rows(self, prepared: LabelledData, split: Split, indices: np.ndarray) -> dict[str, Tensor]:
+    def _rows(self, prepared: LabelledData, split: Split, indices: NDArray[np.int64]) -> dict[str, Tensor]:
         rows = prepared.rows(split, indices, self.data.sequence_length)
         return {name: torch.from_numpy(values) for name, values in rows.items()}
 

@@ -99,7 +99,7 @@ def evaluate_predictions(
     """Cross entropy and accuracy of predictions of one class each.
 
     Args:
-        model: evaluated in fp32 and without dropout, whatever autocast is on; its mode is left as it was.
+        model: evaluated in fp32 and without dropout, also under autocast; its mode is left as it was.
         data: what is to be predicted.
         logits: ``(model, batch) -> [rows * predictions, classes]``, in the order of ``labels.flatten()``.
     """

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -23,7 +24,7 @@ MASK_SHARE = 0.8
 RANDOM_SHARE = 0.1
 """The rest, 10 %, stay as they are."""
 EVALUATION_SEED = 2002_11794
-"""Seed of the evaluation masks: a constant, whatever a cell's seed is."""
+"""Seed of the evaluation masks, the same for all cells."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,15 @@ class MaskedLM(PackedText[MaskedLMConfig]):
     def batch(self, prepared: PreparedData, seed: int, step: int, rows: int) -> dict[str, Tensor]:
         """Rows of the epoch's order, with other masks for every (seed, step), the same for the same."""
         ids = torch.from_numpy(self.blocks(prepared, seed).batch(step, rows))
-        # On the CPU whatever computes the step: the generator of a GPU gives other numbers for the same seed.
+        # On the CPU, also where a GPU computes the step: the generator of a GPU gives other numbers for the same seed.
         generator = torch.Generator().manual_seed(step_seed(seed, step))
         return self._masked(prepared, ids, self.config.predictions(self.length), generator)
 
     def loss(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Sum of the cross entropies in nats, and the number of masked positions.
 
-        The product of a mean in fp32 and a count is exact in fp64, and so is its quotient by the same count: whoever
-        divides has the mean, and its gradient, to the bit.
+        The product of a mean in fp32 and a count is exact in fp64, and so is its quotient by the same count:
+        dividing gives the mean and its gradient bit by bit.
         """
         mean = self.forward.loss(model, batch["input_ids"], batch["predicted"], batch["labels"])
         return mean.double() * batch["labels"].numel(), self.weight(batch)
@@ -95,7 +96,7 @@ class MaskedLM(PackedText[MaskedLMConfig]):
     def _logits(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
         return self.forward.logits(model, batch["input_ids"], batch["predicted"])
 
-    def _masked_as_evaluated(self, prepared: PreparedData, rows: np.ndarray) -> dict[str, Tensor]:
+    def _masked_as_evaluated(self, prepared: PreparedData, rows: NDArray[np.int64]) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(EVALUATION_SEED)
         return self._masked(
             prepared, torch.from_numpy(rows), self.config.evaluation_predictions(self.length), generator

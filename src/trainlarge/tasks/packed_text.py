@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainlarge.config.data import DataConfig
@@ -22,7 +23,7 @@ from trainlarge.tasks.evaluation import EvaluationSet
 IGNORED = -100
 """Label of a position that is not to be predicted, as Hugging Face models read it."""
 CALIBRATION_SEED = 2306_11695
-"""Seed of the choice of calibration rows: a constant, whatever a cell's seed is."""
+"""Seed of the choice of calibration rows, the same for all cells."""
 CALIBRATION_ROWS = 16
 """Rows of a calibration batch."""
 
@@ -67,7 +68,7 @@ class PackedText(Generic[C]):
         """The training blocks in the order of a seed."""
         return Blocks(prepared.train, self.length, seed, self.data.fraction)
 
-    def documents(self, prepared: PreparedData, predicted: np.ndarray) -> Tensor:
+    def documents(self, prepared: PreparedData, predicted: NDArray[np.int64]) -> Tensor:
         """Document of each token ``predicted`` [rows, m] of the evaluation rows, [rows, m] int64.
 
         A document may be longer than a row, and a row may hold parts of several documents.

@@ -56,12 +56,12 @@ def step_of(config: TrainConfig) -> Step:
 
 
 def timed_step(config: TrainConfig, jobs_per_device: int = 1) -> dict[str, Plain]:
-    """Names a step whose time is kept, whatever computes it: a part of the key of its file below ``probes/``.
+    """What a step computes, as plain data: a part of the key under which its time is kept below ``probes/``.
 
-    A step on several devices, or next to other jobs of ours, is not taken for one alone.
+    A step on several devices, or next to other jobs of ours, has another key than one alone.
     """
     step, impl = step_of(config), config.impl
-    # The key of predictions is from when there was one task.
+    # "masked" are the predictions: files of before there was another task say so.
     sizes: dict[str, Plain] = {
         "rows": step.rows,
         "sequence_length": step.sequence_length,

@@ -49,7 +49,7 @@ class Task(Protocol):
         """Sum of the losses of a batch or a part of one, fp64 [], and its weight: ``weight(batch)``.
 
         The loss of a whole batch is the sum of the sums over the sum of the weights, so that parts of it, on one device
-        or on several, average exactly, whatever the number of predictions in each.
+        or on several, average exactly, also where they have different numbers of predictions.
         """
 
     def weight(self, batch: Batch) -> Tensor:
@@ -62,7 +62,7 @@ class Task(Protocol):
         """Training rows in the form of the evaluation set: the model loses less there by what it has memorized."""
 
     def evaluate(self, model: PreTrainedModel, data: EvaluationSet) -> Evaluation:
-        """Evaluate in fp32, without dropout and whatever autocast is on; the model's mode is left as it was."""
+        """Evaluate in fp32 and without dropout, also under autocast; the model's mode is left as it was."""
 
     def calibration(self, prepared: PreparedData) -> Iterator[Batch]:
         """Batches of the training split for methods that look at activations or gradients.

@@ -79,9 +79,9 @@ class TrainStage:
 
     def prepare(self, study: Study, cells: list[Cell], resources: Resources) -> None:
         """Time the shapes of the cells in turns, and keep the times with the study."""
-        from trainlarge.training.trunk import prepare
+        from trainlarge.training.turns import time_in_turns
 
-        prepare(study, cells, resources)
+        time_in_turns(study, cells, resources)
 
     def run(self, job: RunningJob) -> None:
         """Train all cells of a job."""

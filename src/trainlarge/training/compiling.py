@@ -22,8 +22,8 @@ Loss = Callable[[PreTrainedModel, dict[str, Tensor]], tuple[Tensor, Tensor]]
 class Compiling:
     """What ``impl.compile`` makes of a loss.
 
-    Compiled code is kept on disk, so that a shape costs its seconds once. Compiled and plain loss agree but for
-    rounding; dropout draws the same numbers in both.
+    Compiled code is kept on disk, so that a shape costs its seconds once. Compiled and plain loss agree apart
+    from rounding; dropout draws the same numbers in both.
 
     Args:
         kind: ``none``, ``inductor`` or ``graphs`` (inductor with CUDA graphs).
@@ -99,7 +99,7 @@ class Compiling:
 def _copied(compiled: Loss) -> Loss:
     def loss(model: PreTrainedModel, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        # The results of a graph lie in memory that its next run overwrites.
+        # The results of a graph are in memory that its next run overwrites.
         total, weight = compiled(model, batch)
         return total.clone(), weight.clone()
 

@@ -44,7 +44,7 @@ class TrainContext:
     """A model ready to train, on data that is ready to be trained on.
 
     Args:
-        study: where prepared data and probes lie.
+        study: where prepared data and step times are kept.
         config: of any of the job's cells, since they differ in their budgets only.
         resources: cores and GPUs of the job; None: the whole machine.
     """
@@ -111,9 +111,9 @@ class TrainContext:
         )
 
     def _fitting_rows(self, model: PreTrainedModel) -> int:
-        """Rows at once that the memory has room for; 0, the whole batch, where a GPU will tell.
+        """Rows at once that the memory has room for; 0 (the whole batch) on a GPU, where running out raises an error.
 
-        Every rank sees other free memory at its moment, and must take as many backward passes as the others.
+        Ranks see different amounts of free memory, and must all take the same number of backward passes.
         """
         devices = self.config.impl.devices
         rows = self.step.rows // devices

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 BatchOf = Callable[[int], Batch]
 """The batch of a step, on the CPU."""
 Observer = Callable[[int, Tensor], None]
-"""Told, after each optimizer step, how many steps are done and the loss of the last one."""
+"""Called after each optimizer step with the number of steps done and the loss of the last one."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,9 @@ class TaskModule(lightning.LightningModule):
     """Trains a Hugging Face model on a task; one instance serves a whole job, trunk and branches.
 
     Optimization is manual in Lightning's sense: one batch is one optimizer step, taken in as many micro-batches as the
-    memory asks for. Where memory runs out, the micro-batch is halved and the step taken again: the effective batch, and
-    so the gradient but for rounding, stays. Not so on several devices: the others wait in the middle of the same step.
+    memory asks for. Where memory runs out, the micro-batch is halved and the step taken again: the effective batch
+    stays, and so does the gradient, apart from rounding. Several devices cannot do that, since the others wait in the
+    middle of the same step: there it is an error.
 
     Args:
         model: the model, whose parameters are trained in place.
@@ -103,7 +104,7 @@ class TaskModule(lightning.LightningModule):
         self.rate: Callable[[int], float] = lambda _step: 1.0
         """Learning rate of a step as a share of ``optim.peak_lr``; set for each segment of training."""
         self.observer: Observer = lambda _step, _loss: None
-        """Told after each step."""
+        """Called after each step."""
         self._has_dropout = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in model.modules())
         parameters = dict(model.named_parameters())
         self._query_factors = [
@@ -159,7 +160,7 @@ class TaskModule(lightning.LightningModule):
                 return self._accumulate(step, rows, total)
             except torch.OutOfMemoryError:
                 pass
-            # Behind the handler, since the error's traceback keeps the activations that did not fit.
+            # Outside the handler, since the error's traceback keeps the activations that did not fit.
             self._halve_micro_batch(row_count(rows))
             self.configure_optimizers().zero_grad(set_to_none=True)
             torch.cuda.empty_cache()

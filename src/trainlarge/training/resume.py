@@ -55,7 +55,7 @@ class TrainState:
     clock: Seconds
     """Seconds so far."""
     timing: SavedTiming | None = None
-    """How the steps were computed; None in a state of before it was kept."""
+    """How the steps were computed; None in older states."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +168,7 @@ def _write(folder: Path, state: TrainState) -> None:
 
 def _checked(folder: Path) -> TrainState | None:
     path = folder / "tensors.safetensors"
-    # Whole numbers of any size, as FLOPs are: rows go on to the curve as they are.
+    # FLOPs are whole numbers beyond 64 bits, which the usual reader would turn into floats.
     data = read_sealed(folder / "state.json", json.loads)
     if data["format"] != FORMAT:
         log.warning("%s is of another version; looking for the state before it", folder)

@@ -48,7 +48,7 @@ class RunLength(Protocol):
         """Share of the peak rate of the step taken at ``position``: on the trunk, or on the branch to ``total``."""
 
     def last_step(self, stop: int) -> int:
-        """Step after which a segment to the position ``stop`` ends by itself."""
+        """Step after which a segment to the position ``stop`` ends, unless something else ends it before."""
 
     def steps(self, step: int, position: int, total: int) -> int:
         """Steps that a run to ``total`` will have, as it looks after ``step`` steps."""
@@ -65,7 +65,7 @@ class InSteps:
     """Steady-state step time."""
 
     def total(self, budget: Budget, cell_folder: Path) -> int:
-        """By the step time that was fixed for the cell, on whatever device that was; by the present one before."""
+        """By the step time that was fixed for the cell, on any device; before that by the present one."""
         kept = read_measured(CellSteps, cell_folder / "steps.json")
         if kept is not None:
             return kept.steps

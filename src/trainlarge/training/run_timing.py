@@ -14,7 +14,7 @@ class SavedTiming:
     environments: list[dict[str, Plain]]
     """How steps were computed, oldest first: ``before`` and ``environment`` of the run."""
     since: int | None = None
-    """Step from which on they were computed as in the last one; None in a state of before it was kept."""
+    """Step from which on they were computed as in the last one; None in older states."""
     model_seconds: float
     """Modelled seconds of all steps."""
     seconds_before: float = 0.0
@@ -53,7 +53,7 @@ class RunTiming:
         """This timing after the ``steps`` of a saved state; a better step time counts for all that was computed as now.
 
         Args:
-            saved: of the state; None in one of before it was kept: taken to be computed as now.
+            saved: from the state; None in older ones, which count as computed as now.
         """
         if saved is None:
             return replace(self, before=(), since=0, seconds_before=0.0)

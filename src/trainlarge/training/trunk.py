@@ -16,10 +16,9 @@ from trainlarge.config.group import Plain
 from trainlarge.config.schema import TrainConfig
 from trainlarge.data.tokenizer import hugging_face_tokenizer
 from trainlarge.launch.job import RunningJob
-from trainlarge.machine.resources import Resources
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.records import TrainRecord
-from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.sweep.store import CellFolder
 from trainlarge.training.cells import trunk_id
 from trainlarge.training.clocks import Clock
 from trainlarge.training.context import TrainContext
@@ -45,7 +44,7 @@ MakeWriter = Callable[[RunningJob, TrunkStates], Writer]
 
 
 def run(job: RunningJob) -> None:
-    """Train the cells of a job, which differ in their budgets only, going on from saved states where there are any."""
+    """Train the cells of a job, which differ in their budgets only, from saved states where there are any."""
     cell_ids, devices = [cell.id for cell in job.cells], job.cells[0].config.impl.devices
     with ranks(job.study.path, cell_ids, devices, job.resources):
         Trunk(job, StudyWriter).train()
@@ -54,13 +53,6 @@ def run(job: RunningJob) -> None:
 def compute_only(job: RunningJob) -> None:
     """Compute what ``run`` does, as one of several ranks, and write nothing."""
     Trunk(job, lambda _job, _states: NoWriter()).train()
-
-
-def prepare(study: Study, cells: list[Cell], resources: Resources) -> None:
-    """Time the steps of several shapes in turns; cells as ``trainlarge.training.cells.to_prepare`` gives them."""
-    from trainlarge.training.turns import time_in_turns
-
-    time_in_turns(study, cells, resources)
 
 
 class Trunk:
@@ -105,7 +97,7 @@ class Trunk:
     def _take_fixed_time(self) -> bool:
         """Take over the step time that this trunk was trained by before; whether there is one, and it still holds.
 
-        Where it does not, the steps of the cells are counted again and the trunk continues: the budget is made good.
+        Where it does not, the steps of the cells are counted again, and the trunk continues to their end.
         """
         cells = [self.job.folder(cell.id) for cell in self.job.cells]
         fixed = of_rank_0(lambda: self._fixed_time(cells))

@@ -66,7 +66,7 @@ class TrunkTime:
         if kept is None:
             return None
         for path in (cell.path / "steps.json" for cell in cells):
-            # Steps by another time than the trunk's now: those of a cell that is made good after its trunk was.
+            # Steps by another time than the trunk's now: its cell was not corrected yet when the trunk was.
             of_cell = read_measured(FixedTime, path)
             if of_cell is None or of_cell.step_seconds != kept.step_seconds:
                 path.unlink(missing_ok=True)
@@ -85,7 +85,7 @@ class TrunkTime:
         """Open it again, for these cells too.
 
         Raises:
-            UserError: where states would have to be removed that lie behind a link.
+            UserError: where states would have to be removed through a link.
         """
         if with_states:
             if link := link_in(self.trunk):

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def time_in_turns(study: Study, cells: list[Cell], resources: Resources | None = None, least: int = 0) -> None:
-    """A round of each shape, again and again until all are settled or the patience for their budgets is at its end.
+    """Time a round of each shape in turn until all are settled or the time that their budgets allow is used up.
 
     Args:
         cells: one for each shape, all of this process's device.
@@ -39,7 +39,7 @@ def _turn(contexts: list[TrainContext]) -> None:
 
 
 def _context(study: Study, cell: Cell, resources: Resources | None) -> TrainContext | None:
-    """What the cell's job will set up; None where that cannot be, which the job will tell."""
+    """What the cell's job will set up; None where it cannot, which will be the error of that job."""
     try:
         return TrainContext(study, cell.as_train, resources)
     except UserError as error:
