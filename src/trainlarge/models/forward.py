@@ -33,7 +33,7 @@ def logits_at(model: PreTrainedModel, inputs: Tensor, predicted: Tensor) -> Tens
     path = fast_path(model)
     if path is None:
         return library_logits(model, inputs, predicted)
-    with _own_casts(model) as dtype:
+    with _explicit_casts(model) as dtype:
         return functional.linear(*_output_product(model, path.features(model, inputs, predicted, dtype)))
 
 
@@ -52,7 +52,7 @@ def loss_at(model: PreTrainedModel, inputs: Tensor, predicted: Tensor, labels: T
     path = fast_path(model)
     if path is None:
         return functional.cross_entropy(library_logits(model, inputs, predicted).float(), labels.flatten())
-    with _own_casts(model) as dtype:
+    with _explicit_casts(model) as dtype:
         hidden, weight, bias = _output_product(model, path.features(model, inputs, predicted, dtype))
         bias = weight.new_zeros(len(weight)) if bias is None else bias
         return output_cross_entropy(hidden, weight, bias, labels.flatten())
@@ -93,8 +93,8 @@ def row_logits(model: PreTrainedModel, inputs: Tensor, mask: Tensor) -> Tensor:
 
 
 @contextmanager
-def _own_casts(model: PreTrainedModel) -> Iterator[torch.dtype]:
-    """Type of the products that is in force, with autocast's cast of every operation switched off."""
+def _explicit_casts(model: PreTrainedModel) -> Iterator[torch.dtype]:
+    """The type that products have now; autocast itself is off inside, so that casts are those that are written."""
     device = model.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
     with torch.autocast(device, enabled=False):

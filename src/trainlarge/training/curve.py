@@ -38,10 +38,10 @@ def is_curve_step(step: int, points_per_doubling: int) -> bool:
 
 
 class LossBuffer:
-    """Training losses, one a step, in one piece of memory on the device of the last.
+    """Training losses, one per step, in one piece of memory on the device of the last.
 
-    Kept as tensors of their own, so many small lasting blocks between the large short-lived ones of each step would
-    keep freed memory from being used again: the process of a model of 200,000 parameters grew to 5 GB.
+    Kept as one tensor each, small lasting blocks between the large short-lived ones of each step would keep freed
+    memory from being used again: the process of a model of 200,000 parameters grew to 5 GB.
     """
 
     def __init__(self, losses: Tensor | None = None) -> None:

@@ -25,7 +25,7 @@ from trainlarge.machine.implementation import Implementation
 from trainlarge.machine.step_time import StepTimer, Window
 from trainlarge.training.modifier import Modifier
 from trainlarge.training.module import BatchOf, Objective, Observer, StepBatches, TaskModule
-from trainlarge.training.sharding import kept_copy, own_device, placed_like, weights_like, whole
+from trainlarge.training.sharding import device_of_rank, kept_copy, placed_like, weights_like, whole
 from trainlarge.training.signals import leave_signals_to_the_job
 
 _PRECISIONS: dict[str, Literal["32-true", "bf16-mixed"]] = {"fp32": "32-true", "bf16": "bf16-mixed"}
@@ -90,7 +90,7 @@ class Loop:
             raise UserError("impl.strategy", "fsdp", "ddp: a method that trains needs the whole model on each device")
         self.batch_of, self.implementation, self.devices, self.modifiers = batch_of, implementation, devices, modifiers
         # Whatever comes before the first fit finds the model here too: a state from the disk, an evaluation.
-        model.to(own_device(implementation.device))  # type: ignore[arg-type]
+        model.to(device_of_rank(implementation.device))  # type: ignore[arg-type]
         for modifier in modifiers:
             modifier.start(model)
         self.module = TaskModule(

@@ -24,7 +24,7 @@ from trainlarge.training.ranks import rank_and_count
 
 
 class _Root(nn.Module):
-    """Runs what computes with a model inside a forward pass of its own, during which the model's weights are there."""
+    """Calls a function of the model inside a forward pass, during which the model's weights are whole."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -49,13 +49,13 @@ def shard(model: PreTrainedModel, forward: Forward, device: str) -> Forward:
     layers = [layer for part in model.modules() if isinstance(part, nn.ModuleList) for layer in part]
     for layer in layers:
         fully_shard(layer, mesh=mesh)
-    # By default the last weights stay after a pass without gradients, and would be found in the place of the shares.
+    # By default weights stay whole after a pass without gradients, where shares are expected.
     root = _Root(model)
     fully_shard(root, mesh=mesh, reshard_after_forward=True)
     return Forward(*(_inside(root, run) for run in (forward.loss, forward.logits, forward.row_logits)))
 
 
-def own_device(kind: str) -> torch.device:
+def device_of_rank(kind: str) -> torch.device:
     """The device of this rank among those of a kind: ``cpu`` or ``cuda``."""
     return torch.device(kind, rank_and_count()[0]) if kind == "cuda" else torch.device(kind)
 
