@@ -65,3 +65,29 @@ def test_no_module_is_imported_by_what_it_imports() -> None:
     graph = {name: set(imported(file, everywhere=False)) - {name} for name, file in modules.items()}
     # Raises CycleError, which names the modules.
     assert len(list(TopologicalSorter(graph).static_order())) >= len(modules)
+
+
+HYDRA = {
+    "commands/hydra_entry.py": "runs it",
+    "commands/hydra_keys.py": "which of its own keys may be set",
+    "commands/hydra_loader.py": "checks what it composes",
+    "commands/rerun.py": "composes the defaults of today",
+    "config/register.py": "tells it the dataclasses",
+    "sweep/text_files.py": "how it reads our files",
+    "sweep/text_keys.py": "how it reads overrides",
+}
+"""Files that import Hydra, each with its one reason."""
+
+
+def test_only_a_few_files_know_hydra_and_one_alone_changes_the_command_line() -> None:
+    known, argv = set(), set()
+    for file in (SOURCE / "trainlarge").rglob("*.py"):
+        tree, name = ast.parse(file.read_text(encoding="utf-8")), file.relative_to(SOURCE / "trainlarge").as_posix()
+        for node in ast.walk(tree):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            known |= {name for module in modules if module.split(".")[0] == "hydra"}
+            if isinstance(node, ast.Attribute) and node.attr == "argv" and isinstance(node.ctx, ast.Store):
+                argv.add(name)
+    assert known == HYDRA.keys()
+    assert argv == {"commands/hydra_entry.py"}

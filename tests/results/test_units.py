@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from trainlarge.errors import UserError
-from trainlarge.results.units import axis, significant
+from trainlarge.results.units import scale_of, significant
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from trainlarge.results.units import axis, significant
     ],
 )
 def test_values_are_written_with_units(column: str, value: float, text: str) -> None:
-    assert axis(column).write(value) == text
+    assert scale_of(column).write(value) == text
 
 
 @pytest.mark.parametrize(
@@ -36,4 +36,4 @@ def test_significant_digits(value: float, text: str) -> None:
 
 def test_an_unknown_axis_is_refused() -> None:
     with pytest.raises(UserError, match="x=colour is not valid: must be one of model_seconds"):
-        axis("colour")
+        scale_of("colour")

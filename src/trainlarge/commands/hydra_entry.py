@@ -1,4 +1,4 @@
-"""Hydra's plumbing, all of it: the ``sys.argv`` that Hydra reads, and how its sweeper is given what to do with cells.
+"""How a command runs Hydra: the ``sys.argv`` that Hydra reads, and how its sweeper is given what to do with cells.
 
 Hydra makes the sweeper itself and drops its result. So the action of a command reaches the sweeper through
 a context variable, and the results of the action are collected here.

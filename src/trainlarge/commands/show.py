@@ -12,7 +12,7 @@ from trainlarge.commands.call import Call
 from trainlarge.commands.rerun import rerun_command
 from trainlarge.errors import UserError
 from trainlarge.results.scores import task_scores
-from trainlarge.results.units import AXES, significant
+from trainlarge.results.units import SCALES, significant
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.proof import DamagedFileError, damage
 from trainlarge.sweep.records import Record, TrainRecord, meanings
@@ -151,7 +151,7 @@ def _task(folder: CellFolder, record: Record) -> str | None:
 
 
 def _number(name: str, value: float, unit: str) -> str:
-    if name in AXES and name != "parameters":
-        return AXES[name].write(value)
+    if name in SCALES and name != "parameters":
+        return SCALES[name].write(value)
     text = f"{value:,}" if isinstance(value, int) else significant(value, digits=5)
     return f"{text} {unit}".rstrip()

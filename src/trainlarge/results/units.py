@@ -15,7 +15,7 @@ _LONG_TIME = 5
 
 
 @dataclass(frozen=True)
-class Axis:
+class Scale:
     """A column that can be an axis."""
 
     label: str
@@ -60,30 +60,30 @@ def significant(value: float, digits: int = 3) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-AXES = {
-    "model_seconds": Axis(
+SCALES = {
+    "model_seconds": Scale(
         "training time on this device (s, steps × steady-state step time)", "training time", seconds_text
     ),
-    "train_seconds": Axis("training time as measured (s)", "measured training time", seconds_text),
-    "flops": Axis("training FLOPs", "FLOPs", prefixed_text("FLOPs")),
-    "tokens": Axis("training tokens", "tokens", prefixed_text("tokens")),
-    "step": Axis("training steps", "steps", counted_text("steps")),
-    "total_flops": Axis("training FLOPs, recovery included", "FLOPs", prefixed_text("FLOPs")),
-    "total_seconds": Axis("training time as measured, recovery included (s)", "measured training time", seconds_text),
-    "parameters": Axis("parameters, embeddings included", "parameters", prefixed_text("")),
-    "file_bytes": Axis("packed file (bytes)", "file size", prefixed_text("B")),
-    "ideal_bytes": Axis("bits of the non-zero parameters (bytes)", "ideal size", prefixed_text("B")),
-    "nonzero_parameters": Axis("non-zero parameters", "non-zero parameters", prefixed_text("")),
+    "train_seconds": Scale("training time as measured (s)", "measured training time", seconds_text),
+    "flops": Scale("training FLOPs", "FLOPs", prefixed_text("FLOPs")),
+    "tokens": Scale("training tokens", "tokens", prefixed_text("tokens")),
+    "step": Scale("training steps", "steps", counted_text("steps")),
+    "total_flops": Scale("training FLOPs, recovery included", "FLOPs", prefixed_text("FLOPs")),
+    "total_seconds": Scale("training time as measured, recovery included (s)", "measured training time", seconds_text),
+    "parameters": Scale("parameters, embeddings included", "parameters", prefixed_text("")),
+    "file_bytes": Scale("packed file (bytes)", "file size", prefixed_text("B")),
+    "ideal_bytes": Scale("bits of the non-zero parameters (bytes)", "ideal size", prefixed_text("B")),
+    "nonzero_parameters": Scale("non-zero parameters", "non-zero parameters", prefixed_text("")),
 }
 """Column -> axis."""
 
 
-def axis(column: str) -> Axis:
+def scale_of(column: str) -> Scale:
     """The axis of a column.
 
     Raises:
         UserError: for a column that is none.
     """
-    if column not in AXES:
-        raise UserError("x", column, f"one of {', '.join(AXES)}")
-    return AXES[column]
+    if column not in SCALES:
+        raise UserError("x", column, f"one of {', '.join(SCALES)}")
+    return SCALES[column]

@@ -23,7 +23,7 @@ from trainlarge.results.recipes import is_dense, recipe_family
 from trainlarge.results.scores import loss_of
 from trainlarge.results.series import by_size
 from trainlarge.results.training_cost import SAME_COST, has_recovery, training_cost
-from trainlarge.results.units import axis
+from trainlarge.results.units import scale_of
 
 DESTROYED = 2.0
 """A model counts as destroyed when its increase is this many times what breaks it (``Metric.broken``): who loses less
@@ -103,7 +103,7 @@ def _by_steps(rows: pd.DataFrame) -> Choice:
             best = candidate if best is None or candidate[:2] > best[:2] else best
     if best is None or best[0] < 2:
         return "no two sizes were compressed after the same number of steps of one batch"
-    return axis("step").write(best[1]), best[2]
+    return scale_of("step").write(best[1]), best[2]
 
 
 def _at(compression: pd.DataFrame, equal: str, cost: str, choice: Choice, sample: Sample) -> Increases:

@@ -29,7 +29,7 @@ from trainlarge.results.report.style import (
 from trainlarge.results.scores import axis_label, direction, frequencies_of, loss_of, scores
 from trainlarge.results.series import last_budget
 from trainlarge.results.training_cost import at_last_budget, has_recovery
-from trainlarge.results.units import axis
+from trainlarge.results.units import scale_of
 
 NEAR = 0.35
 """The loss of frequencies alone is drawn if it is at most this share of the axis above it."""
@@ -48,7 +48,7 @@ def training_figure(
             ``allow_mixed``; for an axis in seconds where every cell shared its device.
     """
     cells, curves = _on_axis(frames.cells, x), frames.curves
-    axis(x)
+    scale_of(x)
     if not allow_mixed:
         check_comparable(cells)
         check_clocks(cells, x)

@@ -15,7 +15,7 @@ from trainlarge.results.recipes import is_dense
 from trainlarge.results.report.finding import Finding, counted, listed, runs, seeds_in_words
 from trainlarge.results.series import by_size, last_budget
 from trainlarge.results.training_cost import has_recovery, recovery_share
-from trainlarge.results.units import axis
+from trainlarge.results.units import scale_of
 
 Costs = list[tuple[Model, Difference]]
 """Compressed models and what compression costs each."""
@@ -99,7 +99,7 @@ def _increase(evidence: Evidence, answer: Increases) -> Finding:
 
 def equal_bytes(evidence: Evidence, size: str = "file_bytes") -> list[Finding]:
     """Which series has the lowest loss at every file size, among models of equal training that still work."""
-    loss, place = evidence.loss, axis(size)
+    loss, place = evidence.loss, scale_of(size)
     cost, budget = f"a cost below {loss.amount(loss.broken)}", _budget(last_budget(evidence.compressed))
     rows = evidence.compressed_equally
     rows = rows[rows["loss_increase"] < loss.broken]
@@ -194,7 +194,7 @@ def _next_smaller(evidence: Evidence, best: Model, costs: Costs, free: Costs, si
     if not paid:
         return []
     model, cost = min(paid, key=lambda pair: pair[0].loss_increase)
-    below = f"below {axis(size).write(limit)}" if free else "that are smaller"
+    below = f"below {scale_of(size).write(limit)}" if free else "that are smaller"
     source = f"{best.series} after {best.budget}"
     text = (
         f"Among files of {source} {below}, {model.recipe} costs least, at {_factor(best, model, size)}: {_cost(cost)}."
@@ -210,7 +210,7 @@ def _cost(cost: Difference) -> str:
 def _factor(best: Model, model: Model, size: str) -> str:
     """How much smaller a model is, and what training that took on top of that of the checkpoint."""
     more = f" and {_percent(model.recovery, model.recovery)} more training" if model.recovery else ""
-    return f"{best.size / model.size:.1f} times fewer bytes ({axis(size).write(model.size)}){more}"
+    return f"{best.size / model.size:.1f} times fewer bytes ({scale_of(size).write(model.size)}){more}"
 
 
 def _percent(low: float, high: float) -> str:
@@ -219,7 +219,7 @@ def _percent(low: float, high: float) -> str:
 
 
 def _loss_at(model: Model, size: str, unit: str) -> str:
-    return f"{model.loss:.2f} {unit} at {axis(size).write(model.size)}"
+    return f"{model.loss:.2f} {unit} at {scale_of(size).write(model.size)}"
 
 
 def _limits(models: list[Model]) -> list[float]:

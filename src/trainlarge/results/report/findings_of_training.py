@@ -16,7 +16,7 @@ from trainlarge.results.analysis.seed_lines import SeedLines, spans
 from trainlarge.results.comparable import CLOCKS, differences, on_axis, timed
 from trainlarge.results.report.finding import Finding, listed, runs, seeds_in_words
 from trainlarge.results.series import by_size
-from trainlarge.results.units import Axis, axis
+from trainlarge.results.units import Scale, scale_of
 
 DISTURBED = 1.15
 """Ratio between the largest and the smallest ``disturbance`` of cells from which on their clocks are doubtful."""
@@ -42,7 +42,7 @@ def training_findings(evidence: Evidence) -> list[Finding]:
 
 def best_sizes(evidence: Evidence, x: str) -> list[Finding]:
     """Which series has the lowest loss at equal ``x``: a sentence for each run of points with the same sizes."""
-    lines_of, place = evidence.lines(x), axis(x)
+    lines_of, place = evidence.lines(x), scale_of(x)
     stretches = spans(lines_of)
     if not stretches:
         return [Finding(f"No two sizes were trained for equal {place.words}.", found=False)]
@@ -50,10 +50,10 @@ def best_sizes(evidence: Evidence, x: str) -> list[Finding]:
 
 
 def _best_of(evidence: Evidence, x: str, names: tuple[str, ...], points: list[float]) -> Finding:
-    lines_of, place = evidence.lines(x), axis(x)
+    lines_of, place = evidence.lines(x), scale_of(x)
     labels = [_leader(evidence, lines_of, names, point) for point in points]
     none = f"none ({evidence.frequencies} alone do as well)"
-    parts = [f"{label or none} {_span(points, first, last, place)}" for label, first, last in runs(labels)]
+    parts = [f"{label or none} {_span(place, points[first], points[last])}" for label, first, last in runs(labels)]
     sizes = listed(names) if len(names) <= MOST_SIZES else f"{len(names)} sizes from {names[0]} to {names[-1]}"
     share = f", {len(names)} of {len(lines_of.order)} sizes" if len(names) < len(lines_of.order) else ""
     text = f"At equal {place.words} ({sizes}{share}), lowest measured loss: {'; '.join(parts)}."
@@ -67,7 +67,7 @@ def _best_of(evidence: Evidence, x: str, names: tuple[str, ...], points: list[fl
 
 def changed_places(evidence: Evidence, x: str) -> list[Finding]:
     """One sentence for each pair of series that changes places clearly; one for all whose lines cross otherwise."""
-    place = axis(x)
+    place = scale_of(x)
     table = crossings(on_axis(evidence.cells, x), x, tie=0.0)
     sentences, unclear = [], []
     for (before, after), rows in table.groupby(["before", "after"], sort=False):
@@ -87,7 +87,7 @@ def changed_places(evidence: Evidence, x: str) -> list[Finding]:
 
 def not_overtaken(evidence: Evidence, x: str) -> list[Finding]:
     """Which larger series stay behind the best smaller one to the end, and how far."""
-    lines_of, place = evidence.lines(x), axis(x)
+    lines_of, place = evidence.lines(x), scale_of(x)
     sentences = []
     for index, larger in enumerate(lines_of.order[1:], start=1):
         rival = _rival(evidence, x, lines_of.order[:index], larger)
@@ -109,7 +109,7 @@ def per_step(evidence: Evidence) -> list[Finding]:
         return []
     order = [name for name in by_size(evidence.cells) if name in table]
     falls = [all(low > high for low, high in pairwise(row)) for row in table[order].to_numpy()]
-    last, steps = table[order].iloc[-1], [axis("step").write(float(step)) for step in table.index]
+    last, steps = table[order].iloc[-1], [scale_of("step").write(float(step)) for step in table.index]
     losses = listed(f"{number(last[name], 2)} ({name})" for name in order)
     seeds = evidence.cells.groupby("series")["seed"].nunique().reindex(order).min()
     where = f"at {steps[0]}" if len(steps) == 1 else f"from {steps[0]} to {steps[-1]}"
@@ -221,10 +221,12 @@ def _untested(gap: Difference) -> str:
     return f", order not tested: {gap.why_not}" if gap.why_not else ""
 
 
-def _span(points: list[float], first: int, last: int, place: Axis) -> str:
-    low, high = _write(place, points[first]), _write(place, points[last])
+def _span(place: Scale, first: float, last: float) -> str:
+    """Where something holds: ``at 60 s``, ``from 15 s to 60 s``."""
+    low, high = _write(place, first), _write(place, last)
     return f"at {low}" if low == high else f"from {low} to {high}"
 
 
-def _write(place: Axis, point: float) -> str:
+def _write(place: Scale, point: float) -> str:
+    """A point of an axis, which is a logarithm, with its unit."""
     return place.write(math.exp(point))

@@ -23,9 +23,8 @@ from trainlarge.results.scores import scores
 from trainlarge.sweep.files import make_folder, replacing, write_text
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.status import State
-from trainlarge.sweep.store import Study
+from trainlarge.sweep.store import CellFolder, Study
 
-STATES_IN_ORDER = tuple(State)
 SHOWN_ERRORS = 10
 
 
@@ -148,7 +147,7 @@ def _context(study: Study, frames: StudyFrames, folder: Path) -> dict[str, objec
         "found": [finding.text for finding in all_findings if finding.found],
         "not_found": [finding.text for finding in all_findings if not finding.found],
         "states": _states(study),
-        "errors": _errors(study),
+        "errors": [f"{folder.stage} {folder.id}: {error}" for folder, error in _failures(study)[:SHOWN_ERRORS]],
         "figures": [(drawing, _embedded(drawing, trained, folder)) for drawing in drawings(trained)],
         "tables": tables(trained, evidence),
         "facts": facts(frames),
@@ -166,16 +165,17 @@ def _states(study: Study) -> list[str]:
     """A phrase for each stage, such as ``train: 11 done, 1 failed``."""
     counts = count_states(study)
     phrases = {
-        stage: ", ".join(f"{states[state]} {state}" for state in STATES_IN_ORDER if states[state])
+        stage: ", ".join(f"{states[state]} {state}" for state in State if states[state])
         for stage, states in counts.items()
     }
     return [f"{stage}: {phrase or 'no cells yet'}" for stage, phrase in phrases.items()]
 
 
-def _errors(study: Study) -> list[str]:
+def _failures(study: Study) -> list[tuple[CellFolder, str | None]]:
+    """Cells that failed, with the error of the last attempt."""
     folders = [folder for stage in STAGES for folder in study.folders(stage)]
-    failed = [(folder, status) for folder in folders if (status := folder.status()).state is State.FAILED]
-    return [f"{folder.stage} {folder.id}: {status.error}" for folder, status in failed[:SHOWN_ERRORS]]
+    statuses = [(folder, folder.status()) for folder in folders]
+    return [(folder, status.error) for folder, status in statuses if status.state is State.FAILED]
 
 
 def _template() -> Template:

@@ -20,7 +20,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from trainlarge.results.analysis.frontier import SAME_POINT
-from trainlarge.results.units import axis
+from trainlarge.results.units import scale_of
 from trainlarge.sweep.files import replacing
 
 INK, QUIET, GRID = "#222222", "#6b6b6b", "#e6e6e6"
@@ -100,7 +100,7 @@ def line_styles(frame: pd.DataFrame) -> dict[str, LineStyle]:
 
 def log_axis(axes: Axes, column: str, values: pd.Series) -> None:
     """Make the x axis logarithmic, with its label and ticks with units: at ``values`` where they are few."""
-    place = axis(column)
+    place = scale_of(column)
     axes.set_xscale("log")
     axes.set_xlabel(place.label)
     marked = _distinct(values)

@@ -18,7 +18,7 @@ from trainlarge.results.frames import StudyFrames
 from trainlarge.results.recipes import same_task
 from trainlarge.results.scores import loss_of, other_scores, score_text
 from trainlarge.results.series import by_size
-from trainlarge.results.units import AXES, significant
+from trainlarge.results.units import SCALES, significant
 
 _FACTS = (
     *("device_name", "precision", "threads", "attention", "forward", "compile", "strategy"),
@@ -101,7 +101,7 @@ def _increases(answer: Increases, unit: str) -> Table:
 def _compression_frontier(compression: pd.DataFrame) -> Table:
     best = frontier(same_task(compression).dropna(subset=["series"]), "file_bytes")
     unit, others = loss_of(compression).short_unit, other_scores(compression)
-    write = AXES["file_bytes"].write
+    write = SCALES["file_bytes"].write
     rows = [
         [
             write(row["file_bytes"]),
@@ -120,16 +120,15 @@ def _compression_frontier(compression: pd.DataFrame) -> Table:
 
 def _trained_for(row: Row) -> str:
     """The budget of the checkpoint, and the steps of recovery."""
-    return (
-        f"{row['budget']} + {AXES['step'].write(row['recover_steps'])}" if row["recover_steps"] else str(row["budget"])
-    )
+    recovery = f" + {SCALES['step'].write(row['recover_steps'])}" if row["recover_steps"] else ""
+    return f"{row['budget']}{recovery}"
 
 
 def _all_cells(cells: pd.DataFrame) -> Table:
     has_times, others = set(timed(cells)["cell"]), other_scores(cells)
     rows = []
     for row in cells.to_dict("records"):
-        sizes = [f"{row['parameters']:,}", f"{row['step']:,}", AXES["flops"].write(row["flops"])]
+        sizes = [f"{row['parameters']:,}", f"{row['step']:,}", SCALES["flops"].write(row["flops"])]
         times = [significant(row[name]) for name in ("model_seconds", "train_seconds")]
         times = times if row["cell"] in has_times else ["–", "–"]
         scores = [f"{row['loss']:.3f}", *_texts(others, row)]
