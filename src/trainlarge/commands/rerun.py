@@ -11,9 +11,9 @@ from hydra import compose, initialize_config_dir
 
 from trainlarge.config.group import Plain
 from trainlarge.config.identity import names_not_identity
-from trainlarge.config.plain import to_plain
+from trainlarge.config.plain import digest_keys, to_plain
 from trainlarge.config.register import register_schema
-from trainlarge.config.schema import CommonConfig
+from trainlarge.config.schema import CommonConfig, CompressConfig, TrainConfig
 from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import Cell
@@ -25,7 +25,7 @@ _PLAIN_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NOT_TEXT = frozenset({"true", "false", "null", "inf", "nan", "yes", "no", "on", "off"})
 _NO_RESULT = names_not_identity(CommonConfig) | {"sweep"}
 """Keys that cannot change a result."""
-_FOUND_AGAIN = frozenset({"data.fingerprint", "checkpoint_digest"})
+_FOUND_AGAIN = digest_keys(TrainConfig) | digest_keys(CompressConfig)
 """Keys that are read off the data, whatever they are set to."""
 
 

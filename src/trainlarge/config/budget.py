@@ -11,17 +11,18 @@ from trainlarge.errors import UserError
 
 FLOPS, TOKENS, STEPS, SECONDS = "FLOPs", "tokens", "steps", "s"
 
+_PREFIXES = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18}
 _SCALES: dict[str, tuple[str, float]] = {
     **dict.fromkeys(("flop", "flops"), (FLOPS, 1.0)),
-    **{f"{letter}flop{s}": (FLOPS, scale) for s in ("", "s")
-       for letter, scale in (("k", 1e3), ("m", 1e6), ("g", 1e9), ("t", 1e12), ("p", 1e15), ("e", 1e18))},
+    **{f"{letter}flop": (FLOPS, scale) for letter, scale in _PREFIXES.items()},
+    **{f"{letter}flops": (FLOPS, scale) for letter, scale in _PREFIXES.items()},
     **dict.fromkeys(("token", "tokens"), (TOKENS, 1.0)),
     **dict.fromkeys(("step", "steps"), (STEPS, 1.0)),
     **dict.fromkeys(("s", "sec", "second", "seconds"), (SECONDS, 1.0)),
     **dict.fromkeys(("min", "minute", "minutes"), (SECONDS, 60.0)),
     **dict.fromkeys(("h", "hour", "hours"), (SECONDS, 3600.0)),
     **dict.fromkeys(("d", "day", "days"), (SECONDS, 86400.0)),
-}  # fmt: skip
+}
 _NUMBER_AND_UNIT = re.compile(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]+)\s*")
 ALLOWED = "a positive number with its unit, FLOPs (also kFLOPs to EFLOPs), tokens, steps, s, min, h or d: '2e12 FLOPs'"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 from trainlarge.config.group import Group
-from trainlarge.config.identity import NOT_IDENTITY, added_with
+from trainlarge.config.identity import NOT_IDENTITY, added_with, stands_for
 from trainlarge.errors import UserError
 
 Split = Literal["train", "validation"]
@@ -61,7 +61,7 @@ class DataConfig(Group):
     """Entries of the byte-level BPE vocabulary, special tokens included."""
     sequence_length: int = 128
     """Tokens in a row."""
-    fingerprint: str | None = None
+    fingerprint: str | None = field(default=None, metadata=stands_for("files"))
     """Content hash of the corpus; filled in when a cell is frozen. It stands for ``files`` and ``validation_files``."""
 
     @property

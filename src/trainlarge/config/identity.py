@@ -75,7 +75,7 @@ def field_names(kind: type) -> tuple[str, ...]:
 
 
 @once_per_class
-def _stand_ins(kind: type) -> dict[str, str]:
+def stand_ins(kind: type) -> dict[str, str]:
     """Field that holds a digest -> the field that it stands for."""
     return {item.name: item.metadata["stands_for"] for item in fields(kind) if "stands_for" in item.metadata}
 
@@ -90,5 +90,5 @@ def without_added(instance: object) -> dict[str, object]:
 def identifying(instance: object) -> dict[str, object]:
     """The fields of a dataclass instance that its id is made of."""
     kind = type(instance)
-    hidden = names_not_identity(kind) | {path for digest, path in _stand_ins(kind).items() if getattr(instance, digest)}
+    hidden = names_not_identity(kind) | {path for digest, path in stand_ins(kind).items() if getattr(instance, digest)}
     return {name: value for name, value in without_added(instance).items() if name not in hidden}

@@ -29,12 +29,12 @@ class ImplConfig(Group):
     """torch.compile of the training loss: ``none``, ``inductor``, or ``graphs`` (with CUDA graphs, for small models
     on a GPU). Its seconds are the column ``compile_seconds``. Evaluation is never compiled."""
     threads: int = 0
-    """CPU threads a job; 0: the cores divided by ``workers``."""
+    """CPU threads per job; 0: the cores divided by ``workers``."""
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     """Lightning strategy of several devices: ``auto`` or ``ddp``, which are the same (a copy of the model on each), or
     ``fsdp``: each device keeps its share of weights, gradients and optimizer state, for models too large for one."""
     devices: int = 1
-    """Devices a job, which sees its own only: GPUs of one machine, or processes on the CPU. Each takes an equal share
+    """Devices per job, which sees its own only: GPUs of one machine, or processes on the CPU. Each takes an equal share
     of the batch."""
     micro_batch_rows: int = 0
     """Rows that go through the model at once; 0: as many of the batch as fit in the memory, on the CPU measured before
@@ -58,18 +58,11 @@ class ImplConfig(Group):
     def check(self) -> None:
         self.require_least(0, "threads", "micro_batch_rows", "save_seconds")
         self.require_least(1, "devices")
-        self._check_compile()
-        self._check_strategy()
-
-    def _check_compile(self) -> None:
         is_alone = self.compile == "none" or self.devices == 1
         self.require("compile", is_alone, f"none with impl.devices={self.devices}")
         is_whole = self.compile != "graphs" or not self.micro_batch_rows
-        self.require(
-            "compile", is_whole, "none or inductor with micro-batches: each run overwrites the gradients before it"
-        )
-
-    def _check_strategy(self) -> None:
+        allowed = "none or inductor with micro-batches: each run overwrites the gradients before it"
+        self.require("compile", is_whole, allowed)
         if self.strategy == "fsdp":
             self.require("strategy", self.devices > 1, "auto with impl.devices=1: fsdp divides a model between devices")
             allowed = "auto or library with impl.strategy=fsdp, which gathers whole layers"

@@ -30,7 +30,7 @@ class OptimConfig(Group):
     peak_lr: float | None = None
     """Peak learning rate of this cell; null: from ``lr`` by ``lr_rule``, filled in when the cell is frozen."""
     batch: int = 2048
-    """Tokens in a step: the effective batch, a multiple of ``data.sequence_length``."""
+    """Tokens per step: the effective batch, a multiple of ``data.sequence_length``."""
     batch_rule: BatchRule = field(default="constant", metadata=added_with("constant"))
     """How the rate follows from the batch: ``constant``, ``sqrt``, ``linear``, or ``table`` (of ``batch_lr``)."""
     base_batch: int = field(default=2048, metadata=added_with(2048))

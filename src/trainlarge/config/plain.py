@@ -21,6 +21,7 @@ from trainlarge.config.identity import (
     names_not_identity,
     omitted_where_none,
     once_per_class,
+    stand_ins,
 )
 from trainlarge.config.readers import Reader, Readers, taken_as_they_are
 from trainlarge.config.recipe import NO_METHOD, SLOTS, Recipe
@@ -112,6 +113,12 @@ def not_identity(kind: type) -> dict[str, frozenset[str]]:
     """Group, or "" for the whole configuration -> its keys that are no part of an id."""
     groups = {name: names_not_identity(group) for name, group in groups_of(kind).items()}
     return {"": names_not_identity(kind), **groups}
+
+
+def digest_keys(kind: type) -> frozenset[str]:
+    """Keys of a configuration that hold digests: they are filled in from what another key leads to."""
+    groups = {f"{group}.{name}" for group, part in groups_of(kind).items() for name in stand_ins(part)}
+    return frozenset(groups | set(stand_ins(kind)))
 
 
 def keys(kind: type) -> list[str]:

@@ -19,7 +19,7 @@ class TrackingConfig(ChosenGroup):
     """``none``, ``wandb`` (Weights & Biases) or ``csv`` (one CSV file per run)."""
 
     written_by: ClassVar[str | None] = None
-    """Where its class lies, ``module:name``: see ``trainlarge.tracking.tracker``; None where nothing is written."""
+    """Where its class is, ``module:name``: see ``trainlarge.tracking.tracker``; None where nothing is written."""
 
     @classmethod
     def by_name(cls) -> Mapping[str, type[TrackingConfig]]:

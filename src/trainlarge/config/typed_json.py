@@ -37,7 +37,7 @@ def read(kind: type[T], data: object, key: str = "") -> T:
     Args:
         kind: a dataclass.
         data: what JSON gives: a mapping from keys to values.
-        key: where ``data`` stands in its file, for errors; empty for the whole file.
+        key: where ``data`` is in its file, for errors; empty for the whole file.
 
     Raises:
         JsonTypeError: a ValueError, for a value of another type, or a key that is missing and has no default.

@@ -28,7 +28,7 @@ def resolved_data(data: DataConfig) -> DataConfig:
 def fingerprint(data: DataConfig) -> str:
     """First 16 hex digits of SHA-256 over the split rule and the contents of the corpus of a ``data`` group.
 
-    Independent of where files lie, of their names (for ``text``) and of their times. Files are read once per process
+    Independent of where files are, of their names (for ``text``) and of their times. Files are read once per process
     and again only when their size or modification time changes, so calling it for every cell of a sweep is cheap.
 
     Raises:

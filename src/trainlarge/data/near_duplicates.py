@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHORTEST_LINE = 20
-"""Characters of a line that counts: shorter ones stand in documents that have nothing to do with each other."""
+"""Characters of a line that counts: shorter ones are in documents that have nothing to do with each other."""
 SHARED = 0.2
 """Share of the smaller document's lines, by characters, from which two documents belong together."""
 SHARED_CHARACTERS = 400

@@ -35,7 +35,7 @@ class Overlap:
     validation_documents: int
     """Documents of the validation split."""
     duplicates: int
-    """Those of them that stand in the training split as a whole."""
+    """Those of them that are in the training split as a whole."""
     passages: int
     """Passages of the validation split that were looked for."""
     passages_in_training: int

@@ -42,7 +42,7 @@ class PreparedData:
     """Tokenizer and tokens of a corpus, ready to train on."""
 
     folder: Path
-    """Where the files lie."""
+    """Its files."""
     fingerprint: str
     """Content fingerprint of the corpus."""
     tokenizer_file: Path
@@ -89,7 +89,10 @@ def prepare(data: DataConfig, root: Path, own: ModelTokenizer | None = None) -> 
     """
     content = data.fingerprint or fingerprint(data)
     reader = corpus_type(data).VERSION
-    key = prepared_key(content, data.vocab_size, reader) if own is None else _own_key(content, own, reader)
+    if own is None:
+        key = prepared_key(content, data.vocab_size, reader)
+    else:
+        key = _hashed(f"{reader} {content} {file_digest(own.file)} {own.sep_id}")
     vocab_size = data.vocab_size if own is None else own.vocab_size
 
     def build(folder: Path) -> None:
@@ -123,11 +126,10 @@ def prepared_key(content: str, vocab_size: int, reader: int = FORMAT_VERSION) ->
         reader: version of the corpus's reader. What another one prepared is not used, since it may have read the same
             files in another way.
     """
-    return hashlib.sha256(f"{reader} {content} {vocab_size}".encode()).hexdigest()[:16]
+    return _hashed(f"{reader} {content} {vocab_size}")
 
 
-def _own_key(content: str, own: ModelTokenizer, reader: int) -> str:
-    text = f"{reader} {content} {file_digest(own.file)} {own.sep_id}"
+def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

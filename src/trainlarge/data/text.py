@@ -44,7 +44,7 @@ class TextFiles:
 
     A document is one row of a JSON, CSV or Parquet file, or a group of paragraphs of a plain text file
     (``paragraph_groups``). Files are read in the order of their digests, so that the same contents give the same
-    documents in the same order wherever the files lie and whatever they are called.
+    documents in the same order wherever the files are and whatever they are called.
     """
 
     VERSION: ClassVar[int] = 2

@@ -36,7 +36,9 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = _sentence_template()
+    single, pair = "[CLS] $A [SEP]", "[CLS] $A [SEP] $B [SEP]"
+    ends = [("[CLS]", CLS_ID), ("[SEP]", SEP_ID)]
+    tokenizer.post_processor = processors.TemplateProcessing(single, pair, special_tokens=ends)
     tokenizer.train_from_iterator(head(documents, TRAINING_CHARACTERS), _trainer(vocab_size))
     if tokenizer.get_vocab_size() < vocab_size:
         raise UserError("data.vocab_size", vocab_size, f"at most {tokenizer.get_vocab_size()} for this text")
@@ -81,8 +83,3 @@ def _trainer(vocab_size: int) -> trainers.BpeTrainer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-
-
-def _sentence_template() -> processors.TemplateProcessing:
-    single, pair = "[CLS] $A [SEP]", "[CLS] $A [SEP] $B [SEP]"
-    return processors.TemplateProcessing(single, pair, special_tokens=[("[CLS]", CLS_ID), ("[SEP]", SEP_ID)])
