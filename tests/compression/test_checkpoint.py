@@ -25,13 +25,13 @@ from trainlarge.cli import main
 from trainlarge.commands.show import show_cell
 from trainlarge.compression import Dynamic, Magnitude, Recipe, Uniform, compress, load_packed, save_packed
 from trainlarge.compression.cells import STAGE
-from trainlarge.compression.checkpoint import folder_digest
 from trainlarge.config.data import DataConfig
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.data.model_tokenizer import model_tokenizer
 from trainlarge.errors import UserError
 from trainlarge.models.build import load_model
 from trainlarge.models.forward import FORWARDS
+from trainlarge.models.model_folder import folder_digest
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import look_ahead, make_cells
 from trainlarge.sweep.store import CellFolder, Study

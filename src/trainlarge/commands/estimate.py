@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trainlarge.commands.step_times import StepTimes
 from trainlarge.compression.cells import recovery_of, recovery_steps
-from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint, weight_bytes
+from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint
 from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.config.data import DataConfig
 from trainlarge.config.method import MatrixMethod, Method
@@ -23,6 +23,7 @@ from trainlarge.data.prepare import prepared_key
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.family import Head
 from trainlarge.models.flops import forward_flops
+from trainlarge.models.model_folder import weight_bytes
 from trainlarge.models.shape import Shape, head_of, shape_of
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Job, Plan

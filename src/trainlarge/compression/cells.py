@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from trainlarge.compression.checkpoint import check_positions, find_checkpoint, weight_bytes
+from trainlarge.compression.checkpoint import find_checkpoint
 from trainlarge.config.canonical import canonical_json
 from trainlarge.config.data import DataConfig
 from trainlarge.config.group import Group, Plain
@@ -21,6 +21,7 @@ from trainlarge.launch.job import RunningJob
 from trainlarge.launch.stage_runner import StageRunner
 from trainlarge.machine.resources import Resources
 from trainlarge.models.flops import forward_flops
+from trainlarge.models.model_folder import check_positions, weight_bytes
 from trainlarge.models.shape import head_of, shape_of
 from trainlarge.sweep.cell import ID_LENGTH, Cell
 from trainlarge.sweep.records import TrainRecord

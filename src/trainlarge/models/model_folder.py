@@ -1,0 +1,138 @@
+"""A model in a Hugging Face folder: which files its loss depends on, and what its configuration allows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from trainlarge.config.typed_json import read
+from trainlarge.errors import UserError
+from trainlarge.models.foreign import counts_from_padding
+from trainlarge.sweep.digest import file_digest
+
+DIGEST_LENGTH = 16
+TOKENIZER = "tokenizer.json"
+TOKENIZER_EXTRAS = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+"""Files next to ``tokenizer.json`` that say, where they are there, which tokens are special."""
+WEIGHTS = "model.safetensors"
+INDEX_SUFFIX = ".safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class _ModelConfig:
+    """What is read of the ``config.json`` of a Hugging Face folder."""
+
+    model_type: str | None = None
+    pad_token_id: int | None = None
+    max_position_embeddings: int | None = None
+    transformers_weights: str | None = None
+    """File of the weights, where it is not called as usual."""
+
+
+@dataclass(frozen=True)
+class _WeightIndex:
+    """The index of weights that are divided between files."""
+
+    weight_map: dict[str, str]
+    """Tensor -> file."""
+
+
+def folder_digest(folder: Path) -> str:
+    """First 16 hex digits of SHA-256 over all files of a Hugging Face folder that its loss depends on, by name.
+
+    Those are the files that ``load_model`` and ``model_tokenizer`` read: configuration, weights, tokenizer.
+
+    Raises:
+        UserError: when one of them is missing.
+    """
+    needed = [folder / "config.json", folder / TOKENIZER]
+    missing = [path.name for path in needed if not path.is_file()]
+    if missing:
+        raise _not_whole(folder, f"{', '.join(missing)} missing")
+    if (folder / "adapter_config.json").exists():
+        raise _not_whole(folder, "no adapter_config.json: merge the adapter into the weights first")
+    extras = [path for path in (folder / name for name in TOKENIZER_EXTRAS) if path.is_file()]
+    extras += sorted(folder.glob("tokenizer.*.json"))
+    files = (*needed, *weight_files(folder), *extras)
+    contents = [[path.relative_to(folder).as_posix(), file_digest(path)] for path in files]
+    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files from which ``load_model`` reads the weights of a Hugging Face folder, an index before its shards.
+
+    Raises:
+        UserError: when one is missing, is no safetensors file, or is outside the folder.
+    """
+    first = _first_weight_file(folder)
+    if not first.name.endswith(INDEX_SUFFIX):
+        return [first]
+    try:
+        index = read(_WeightIndex, json.loads(first.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise _not_whole(folder, f"{first.name} that can be read ({error})") from error
+    # The shards first: digests were made before the index was part of them.
+    return [*(_weight_file(folder, name) for name in sorted(set(index.weight_map.values()))), first]
+
+
+def _first_weight_file(folder: Path) -> Path:
+    """By the rules of ``from_pretrained(..., use_safetensors=True)``."""
+    if name := _config(folder).transformers_weights:
+        return _weight_file(folder, name)
+    names = (WEIGHTS, f"{WEIGHTS}.index.json")
+    return _weight_file(folder, next((name for name in names if (folder / name).is_file()), WEIGHTS))
+
+
+def _weight_file(folder: Path, name: str) -> Path:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.name.endswith((".safetensors", INDEX_SUFFIX)):
+        raise _not_whole(folder, f"weights in *.safetensors inside of it, and not in {name}")
+    if not (folder / path).is_file():
+        raise _not_whole(folder, f"{path} missing")
+    return folder / path
+
+
+def _not_whole(folder: Path, what: str) -> UserError:
+    return UserError(
+        "checkpoint", folder, f"a Hugging Face folder with config.json, model.safetensors and {TOKENIZER} ({what})"
+    )
+
+
+def weight_bytes(folder: Path) -> int:
+    """Bytes of the weights of a Hugging Face folder."""
+    return sum(path.stat().st_size for path in weight_files(folder))
+
+
+def check_positions(folder: Path, sequence_length: int) -> None:
+    """Refuse rows of more tokens than the model has positions for.
+
+    Raises:
+        UserError: on ``data.sequence_length``.
+    """
+    config = _config(folder)
+    if config.max_position_embeddings is None:
+        return
+    first = (config.pad_token_id or 0) + 1 if counts_from_padding(config.model_type) else 0
+    positions = config.max_position_embeddings - first
+    if not 1 <= sequence_length <= positions:
+        allowed = f"1 to {positions}, the positions that the model of {folder} knows"
+        raise UserError("data.sequence_length", sequence_length, allowed)
+
+
+def _config(folder: Path) -> _ModelConfig:
+    try:
+        return read(_ModelConfig, json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise _not_whole(folder, f"config.json that can be read ({error})") from error
