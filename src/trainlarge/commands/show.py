@@ -12,7 +12,7 @@ from trainlarge.commands.call import Call
 from trainlarge.commands.rerun import rerun_command
 from trainlarge.errors import UserError
 from trainlarge.results.scores import task_scores
-from trainlarge.results.units import SCALES, significant
+from trainlarge.results.units import SCALES, prefixed_text, significant
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.proof import DamagedFileError, damage
 from trainlarge.sweep.records import Record, TrainRecord, meanings
@@ -20,6 +20,7 @@ from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.store import CellFolder, Study, studies_root
 
 LOG_LINES = 20
+_WRITERS = {"bytes": prefixed_text("B"), "FLOPs": prefixed_text("FLOPs")}
 
 
 def main(call: Call) -> int:
@@ -151,7 +152,10 @@ def _task(folder: CellFolder, record: Record) -> str | None:
 
 
 def _number(name: str, value: float, unit: str) -> str:
+    """A number of a record with its unit, as figures and tables write it."""
     if name in SCALES and name != "parameters":
         return SCALES[name].write(value)
+    if unit in _WRITERS:
+        return _WRITERS[unit](value)
     text = f"{value:,}" if isinstance(value, int) else significant(value, digits=5)
     return f"{text} {unit}".rstrip()

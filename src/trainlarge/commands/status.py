@@ -6,7 +6,7 @@ import argparse
 import json
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trainlarge.commands.call import Call
@@ -190,10 +190,8 @@ def _done(folder: CellFolder, status: Status) -> CellState:
 
 def _running(folder: CellFolder, status: Status) -> CellState:
     state = str(State.RUNNING) if _is_alive(folder.path) else STALE
-    return CellState(
-        folder.stage, folder.id, state, status.attempts, status.retries,
-        progress=status.progress, heartbeat_age=_heartbeat_age(folder.path),
-    )  # fmt: skip
+    cell = CellState(folder.stage, folder.id, state, status.attempts, status.retries)
+    return replace(cell, progress=status.progress, heartbeat_age=_heartbeat_age(folder.path))
 
 
 def _is_alive(cell: Path) -> bool:

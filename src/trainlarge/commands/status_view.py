@@ -92,15 +92,12 @@ def _counts(state: StudyState, is_terminal: bool) -> RenderableType:
 
 def _running(cells: list[CellState], is_terminal: bool) -> RenderableType:
     header = ("running", "stage", "attempts", "retries", "step", "of", "loss", "time left", "last heartbeat")
-    rows = [
-        [
-            f"{cell.cell} ({STALE})" if cell.state == STALE else cell.cell, cell.stage,
-            str(cell.attempts), str(cell.retries),
-            _number(cell.progress.step, "{:,}"), _number(cell.progress.steps, "{:,}"),
-            _number(cell.progress.loss, "{:.3f}"), _time(cell.progress.seconds_left), _time(cell.heartbeat_age),
-        ]
-        for cell in cells
-    ]  # fmt: skip
+    rows = []
+    for cell in cells:
+        name, progress = f"{cell.cell} ({STALE})" if cell.state == STALE else cell.cell, cell.progress
+        numbers = [_number(progress.step, "{:,}"), _number(progress.steps, "{:,}"), _number(progress.loss, "{:.3f}")]
+        times = [_time(progress.seconds_left), _time(cell.heartbeat_age)]
+        rows.append([name, cell.stage, str(cell.attempts), str(cell.retries), *numbers, *times])
     return table(header, rows, is_terminal, texts=2)
 
 

@@ -189,7 +189,7 @@ class TrainData(EvaluationData):
         "1", "share of the validation text, in passages of 50 characters, that stands in the training text too"
     )
     token_frequency_loss: float | None = later(
-        "loss", "loss of predicting the evaluation tokens by their frequencies in the training split alone"
+        "loss", "evaluation loss of predicting by the frequencies of tokens, or of labels, in the training split alone"
     )
     epochs: float = key("1", "passes over the training data in use")
 
