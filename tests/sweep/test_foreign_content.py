@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -132,6 +134,16 @@ def test_a_foreign_submission_is_left_out(study: Study, content: str) -> None:
     assert submissions(study) == []
     with pytest.raises(ValueError, match="must be"):
         Submission.read(path)
+
+
+def test_an_array_task_names_a_foreign_submission_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"schema": 1, "jobs": 7}')
+    command = [sys.executable, "-m", "trainlarge.launch.slurm.task", str(path), "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"{path}=JsonTypeError is not valid: must be what trainlarge wrote") and "stage" in line
 
 
 def test_a_frozen_configuration_that_is_no_text_is_frozen_again(folder: CellFolder) -> None:

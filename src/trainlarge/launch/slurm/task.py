@@ -141,5 +141,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("submission", type=Path, help="the JSON file")
     parser.add_argument("first", type=int, help="the job that index 0 of the array stands for")
-    given = parser.parse_args()
-    sys.exit(run_task(Submission.read(given.submission), given.first + int(os.environ["SLURM_ARRAY_TASK_ID"])))
+    arguments = parser.parse_args()
+    try:
+        submission = Submission.read(arguments.submission)
+    except (OSError, ValueError) as error:
+        allowed = f"what trainlarge wrote when it submitted the jobs ({error}): give the command again"
+        sys.exit(str(UserError(str(arguments.submission), type(error).__name__, allowed)))
+    sys.exit(run_task(submission, arguments.first + int(os.environ["SLURM_ARRAY_TASK_ID"])))
