@@ -109,4 +109,4 @@ class DataConfig(Group):
         self.require("split", is_whole, "null with data.validation_files, which are the validation text")
         is_character = self.delimiter is None or (len(self.delimiter) == 1 and self.delimiter not in '"\r\n')
         self.require("separator", is_character, 'one character other than a quote or a line end, or "tab"')
-        _ = self.codec
+        _ = self.codec  # which refuses what is no encoding
