@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Tests run side by side, on a core each: two threads each on two cores take half as long again, and threads that spin
 # while they wait take the cores from one another (machine/environment.py). Set before torch is imported, and inherited
@@ -37,6 +37,9 @@ from trainlarge.sweep.expand import read_config
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.stages import STAGES, stage_named
 from trainlarge.sweep.store import CellFolder, Study
+
+if TYPE_CHECKING:
+    import damaged
 
 # A busy machine is no failure of a property.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -218,3 +221,19 @@ def run_here(study: Study) -> Callable[..., list[CellFolder]]:
         return [study.folder(stage, cell.id) for cell in plan.cells]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory, tiny_overrides: list[str]) -> damaged.Lab:
+    """A study that commands have made, of which tests damage copies; not to be changed."""
+    import damaged
+
+    return damaged.make_lab(tmp_path_factory.mktemp("lab"), tiny_overrides)
+
+
+@pytest.fixture
+def shell(capfd: pytest.CaptureFixture[str]) -> damaged.Shell:
+    """Gives commands in this process."""
+    import damaged
+
+    return damaged.Shell(capfd)

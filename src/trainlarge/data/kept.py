@@ -9,10 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from filelock import FileLock
-
 from trainlarge.errors import UserError
-from trainlarge.sweep.files import remove
+from trainlarge.sweep.files import file_lock, remove
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +37,7 @@ def kept(folder: Path, load: Callable[[Path], T], build: Callable[[Path], None])
     if whole is not None:
         return whole
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock", timeout=LOCK_SECONDS):
+    with file_lock(folder.with_name(f"{folder.name}.lock"), LOCK_SECONDS):
         whole = _loaded(folder, load)
         if whole is None:
             _build(folder, build)

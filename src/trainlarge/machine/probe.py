@@ -16,8 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from filelock import FileLock
-
 from trainlarge.config import typed_json
 from trainlarge.config.canonical import canonical_json
 from trainlarge.config.group import Plain
@@ -30,7 +28,7 @@ from trainlarge.machine.step_time import (
     estimated,
     is_settled,
 )
-from trainlarge.sweep.files import make_folder
+from trainlarge.sweep.files import file_lock, make_folder
 from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.step_times import read_measured
 
@@ -145,7 +143,7 @@ class StepTiming:
         self._change(lambda times: replace(times, cells={**times.cells, **cells}))
 
     def _change(self, change: Callable[[StepTimes], StepTimes]) -> None:
-        make_folder(self.path.parent)
+        make_folder(self.path.parent, inside=self.path.parents[1])
         _change(self.path, lambda times: change(replace(times, key=times.key or self.key)))
 
 
@@ -184,10 +182,9 @@ def kept(folder: Path, key: Mapping[str, Plain], kind: type[T], measure: Callabl
         kind: the dataclass that is kept.
         measure: called at most once for each ``key``.
     """
-    for place in (folder.parent, folder):
-        make_folder(place)
+    make_folder(folder, inside=folder.parents[1])
     path = _path(folder, key)
-    with FileLock(path.with_suffix(".lock")):
+    with file_lock(path.with_suffix(".lock")):
         known = read_measured(kind, path)
         if known is not None:
             return known
@@ -206,5 +203,5 @@ def _times(path: Path) -> StepTimes:
 
 
 def _change(path: Path, change: Callable[[StepTimes], StepTimes]) -> None:
-    with FileLock(path.with_suffix(".lock")):
+    with file_lock(path.with_suffix(".lock")):
         write_sealed(path, change(_times(path)).to_json())

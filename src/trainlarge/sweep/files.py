@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
+from filelock import FileLock
 
 from trainlarge.config.group import Plain
 from trainlarge.errors import UserError
@@ -36,10 +37,45 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         yield temporary
         if durable:
             flush(temporary)
-        temporary.replace(path)
+        _put_in_place(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    try:
+        temporary.replace(path)
+    except IsADirectoryError:
+        _remove_empty_folder(path)
+        temporary.replace(path)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, where there is one; an empty folder in its place, too."""
+    try:
+        path.unlink(missing_ok=True)
+    except IsADirectoryError:
+        _remove_empty_folder(path)
+
+
+def file_lock(path: Path, timeout: float = -1) -> FileLock:
+    """A lock that processes share, held in a ``with`` block; an empty folder in its place is removed.
+
+    Args:
+        timeout: seconds to wait; negative: as long as it takes.
+    """
+    if path.is_dir():
+        _remove_empty_folder(path)
+    return FileLock(path, timeout=timeout)
+
+
+def _remove_empty_folder(path: Path) -> None:
+    """Remove a folder in the place of a file, which a new file then repairs; files in it are not ours."""
+    try:
+        path.rmdir()
+    except OSError as error:
+        raise UserError(str(path), "a folder with files", "a file: remove the folder") from error
 
 
 @contextmanager
@@ -82,15 +118,34 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, inside: Path) -> None:
     """Make a folder to write into where it is not there, with those above it.
 
+    Args:
+        inside: the study, or the folder of all studies; see ``refuse_links``.
+
     Raises:
-        UserError: where a link is in its place: what it leads to is not ours to change.
+        UserError: where a link is in its place.
     """
-    if path.is_symlink():
-        raise _is_link(path, "folder")
+    refuse_links(path, inside)
     path.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_links(path: Path | str, inside: Path | str) -> None:
+    """Refuse to write into a folder that is a link, or that a link below ``inside`` leads to: it is not ours to change.
+
+    Args:
+        inside: the study, or the folder of all studies, which may be a link: where it lies is the user's choice.
+
+    Raises:
+        UserError: naming the link.
+    """
+    # As text: asked for each of ten thousand cells.
+    place, end = os.fspath(path), os.fspath(inside)
+    while len(place) > len(end):
+        if os.path.islink(place):  # noqa: PTH114
+            raise _is_link(Path(place), "folder")
+        place = os.path.dirname(place)  # noqa: PTH120
 
 
 def open_to_append(path: Path) -> int:
@@ -101,6 +156,9 @@ def open_to_append(path: Path) -> int:
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
     try:
+        return os.open(path, flags, 0o644)
+    except IsADirectoryError:
+        _remove_empty_folder(path)
         return os.open(path, flags, 0o644)
     except OSError as error:
         if path.is_symlink():

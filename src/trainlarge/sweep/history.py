@@ -37,7 +37,7 @@ def remember_command(study: Study, stage: str, command: str) -> None:
     row = typed_json.plain(GivenCommand(time.time(), stage, command, str(Path.cwd())))
     path = _path(study)
     # A row that a crash has torn must not take the next one with it.
-    is_torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
+    is_torn = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
     line = ("\n" if is_torn else "") + json.dumps(row) + "\n"
     descriptor = open_to_append(path)
     try:
@@ -51,7 +51,7 @@ def last_commands(study: Study) -> dict[str, str]:
     """Stage -> the last command that was given for it."""
     try:
         lines = _path(study).read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return {}
     return {row.stage: row.command for line in lines if (row := _row(line))}
 

@@ -22,7 +22,7 @@ import psutil
 
 from trainlarge.config import typed_json
 from trainlarge.config.group import Plain
-from trainlarge.sweep.files import create_exclusively, write_json
+from trainlarge.sweep.files import create_exclusively, make_folder, write_json
 
 LEASE_SECONDS = 60.0
 """A holder that has not renewed for this long is taken for dead."""
@@ -102,7 +102,7 @@ class Lease:
         Waits for two heartbeats where the last one looks too old and its holder cannot be asked.
         """
         leases = folder / "lease"
-        leases.mkdir(parents=True, exist_ok=True)
+        make_folder(leases, inside=folder.parents[1])
         newest = _newest(leases)
         if newest is not None and (_is_held(newest) or _beats_again(newest)):
             return None

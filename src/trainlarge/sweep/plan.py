@@ -10,10 +10,11 @@ from trainlarge.config.group import Plain
 from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.files import refuse_links
 from trainlarge.sweep.proof import DamagedFileError
 from trainlarge.sweep.stages import stage_named
 from trainlarge.sweep.step_times import budgets_missed
-from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.sweep.store import WRITTEN_BY_JOBS, CellFolder, Study
 
 NO_CELLS = "must have at least one cell: check its blocks, conditions and checkpoints"
 """What is wrong with a sweep from which nothing is left, as an error says it."""
@@ -83,7 +84,12 @@ def make_plan(study: Study, stage: str, cells: list[Cell], redo: bool = False) -
 
     Args:
         redo: run cells again that are done.
+
+    Raises:
+        UserError: where a link is in the place of a folder that would be written into.
     """
+    for name in WRITTEN_BY_JOBS:
+        refuse_links(study.path / name, inside=study.path)
     done, wrong = (set[str](), dict[str, DamagedFileError]()) if redo else _done(study, stage, cells)
     for cell in cells:
         folder = study.folder(stage, cell.id)

@@ -63,7 +63,7 @@ def read_measured(kind: type[T], path: Path) -> T | None:
         return typed_json.read(kind, read_sealed(path))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (IsADirectoryError, ValueError) as error:
         log.warning("%s is damaged (%s): it is measured again", path, error)
         return None
 

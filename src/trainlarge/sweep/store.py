@@ -25,7 +25,7 @@ from trainlarge.errors import UserError
 from trainlarge.sweep.cell import ID_PATTERN, SCHEMA_VERSIONS, Cell, check_cell_id
 from trainlarge.sweep.cell_results import CONFIG, RECORD, CellResults
 from trainlarge.sweep.config_yaml import from_yaml, to_yaml
-from trainlarge.sweep.files import read_bytes, read_json, write_json, write_text
+from trainlarge.sweep.files import read_bytes, read_json, refuse_links, remove_file, write_json, write_text
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.records import RECORD_SCHEMAS
 from trainlarge.sweep.status import ENDED, State, Status
@@ -36,6 +36,10 @@ _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 def studies_root() -> Path:
     """``$TRAINLARGE_STUDIES``, or ``studies`` in the working directory."""
     return Path(os.environ.get("TRAINLARGE_STUDIES") or "studies").resolve()
+
+
+WRITTEN_BY_JOBS = ("train", "compress", "trunks", "probes")
+"""Folders of a study that jobs write into."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +111,10 @@ class CellFolder(CellResults):
         not even that once it is done or while it runs.
         """
         text = f"# {cell.stage} cell {cell.id}: frozen, never edited\n{to_yaml(to_plain(cell.config))}"
+        self.refuse_links()
         try:
             frozen: bytes | None = read_bytes(f"{self.location}/{CONFIG}")
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             frozen = None
             self.path.mkdir(parents=True, exist_ok=True)
         if frozen is None or (frozen != text.encode() and not self.is_done() and not is_held(self.path)):
@@ -172,7 +177,7 @@ class CellFolder(CellResults):
             return Status.from_json(read_json(f"{self.location}/status.json"))
         except FileNotFoundError:
             rest = Status(State.QUEUED if os.path.exists(f"{self.location}/{CONFIG}") else State.MISSING)  # noqa: PTH110
-        except ValueError:
+        except (IsADirectoryError, ValueError):
             rest = Status(State.FAILED, error=f"{self._status_path} is damaged")
         return Status(State.DONE) if self._has_whole_record() else rest
 
@@ -199,14 +204,19 @@ class CellFolder(CellResults):
         except UserError:
             return False
 
+    def refuse_links(self) -> None:
+        """Raise a UserError where a link leads to the folder: nothing is written through it."""
+        refuse_links(self.location, self.location.rsplit("/", 2)[0])
+
     def write_status(self, status: Status) -> None:
         """Replace ``status.json``; durable where it says how an attempt ended."""
+        self.refuse_links()
         write_json(self._status_path, status.to_json(), durable=status.state in ENDED)
 
     def clear_result(self) -> None:
         """Forget that the cell was done, so that it runs again; its configuration stays frozen."""
         self.write_status(Status(State.QUEUED))
-        self.record_path.unlink(missing_ok=True)
+        remove_file(self.record_path)
 
     @property
     def _status_path(self) -> Path:

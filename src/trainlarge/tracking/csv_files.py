@@ -29,5 +29,5 @@ class CsvTracker:
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(run.rows)
-        make_folder(study.path / FOLDER)
+        make_folder(study.path / FOLDER, inside=study.path)
         write_text(study.path / FOLDER / f"{run.id}.csv", text.getvalue())

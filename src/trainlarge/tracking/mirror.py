@@ -21,7 +21,7 @@ from trainlarge.config.plain import to_plain
 from trainlarge.config.tracking import TrackingConfig
 from trainlarge.results.frames import load_study
 from trainlarge.results.scores import all_scores
-from trainlarge.sweep.files import read_json, write_json
+from trainlarge.sweep.files import read_json, refuse_links, write_json
 from trainlarge.sweep.records import CompressRecord, meaning
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.tracking.tracker import TrackedRun, Tracker
@@ -112,6 +112,7 @@ def _write_if_new(tracker: Tracker, config: TrackingConfig, study: Study, run: T
     # Under the id alone lies what was written when there was one tracker only.
     if entry in (written.get(key), written.get(run.id)):
         return False
+    refuse_links(marker.parent, inside=study.path)
     tracker.write(study, run)
     write_json(marker, {**written, key: entry})
     return True

@@ -45,7 +45,7 @@ class WandbTracker:
     def _write(self, study: Study, run: TrackedRun) -> None:
         import wandb
 
-        make_folder(study.path / "wandb")
+        make_folder(study.path / "wandb", inside=study.path)
         with wandb.init(
             id=run.id,
             name=run.name,

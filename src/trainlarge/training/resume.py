@@ -24,12 +24,12 @@ from torch import Tensor
 from trainlarge.config import typed_json
 from trainlarge.config.group import Plain
 from trainlarge.sweep.digest import file_digest
-from trainlarge.sweep.files import remove
+from trainlarge.sweep.files import refuse_links, remove
 from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.training.clocks import Seconds
 from trainlarge.training.loop import Snapshot
 from trainlarge.training.run_timing import SavedTiming
-from trainlarge.training.trunk_folder import link_in, position_of, state_folders
+from trainlarge.training.trunk_folder import position_of, state_folders
 
 log = logging.getLogger(__name__)
 
@@ -79,12 +79,15 @@ class StateFile:
 
 
 class TrunkStates:
-    """The states of one trunk."""
+    """The states of one trunk.
+
+    Raises:
+        UserError: where a link leads to its folder.
+    """
 
     def __init__(self, folder: Path) -> None:
+        refuse_links(folder, inside=folder.parents[1])
         self.folder = folder
-        self._written = set[Path]()
-        """States that this process has written."""
 
     def save(self, part: str, state: TrainState, position: int) -> None:
         """Write the state of ``part`` at ``position`` of its run; older ones beyond the last two go."""
@@ -97,11 +100,10 @@ class TrunkStates:
             self._remove_abandoned(now=temporary.stat().st_mtime)
             _write(temporary, state)
             temporary.rename(target)
-            self._written.add(target)
         finally:
             remove(temporary)
         for old in state_folders(self.folder, part)[:-KEPT]:
-            self._remove(old)
+            remove(old)
 
     def newest(self, part: str, at_most: int) -> TrainState | None:
         """The newest whole state of ``part`` no further than ``at_most``; damaged ones are removed."""
@@ -115,19 +117,11 @@ class TrunkStates:
             return _checked(folder)
         except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
             log.warning("%s is damaged (%s) and is removed; looking for the state before it", folder, error)
-            self._remove(folder)
+            remove(folder)
         except OSError as error:
             # The disk may be away, the state whole.
             log.warning("%s cannot be read (%s); looking for the state before it", folder, error)
         return None
-
-    def _remove(self, state: Path) -> None:
-        """Remove a state; of a folder behind a link only what this process itself has put there."""
-        link = link_in(self.folder)
-        if link is None or state in self._written:
-            remove(state)
-        else:
-            log.warning("%s is left where it is: %s is a link", state, link)
 
     def _remove_abandoned(self, now: float) -> None:
         """Remove what killed processes left half written.
@@ -138,12 +132,12 @@ class TrunkStates:
         for folder in self.folder.glob(".*.tmp"):
             with suppress(FileNotFoundError):
                 if now - folder.lstat().st_mtime > ABANDONED_SECONDS:
-                    self._remove(folder)
+                    remove(folder)
 
     def delete_branch_states(self) -> None:
         """Remove the states of branches; the trunk's stay, so that a larger budget can continue from there."""
         for folder in self.folder.glob("branch*"):
-            self._remove(folder)
+            remove(folder)
 
 
 def _write(folder: Path, state: TrainState) -> None:

@@ -33,11 +33,3 @@ def saved_position(trunk: Path, part: str, at_most: int) -> int:
     """Position of the newest state of ``part`` no further than ``at_most``; 0 where there is none."""
     positions = [position_of(state) for state in state_folders(trunk, part)]
     return max((position for position in positions if position <= at_most), default=0)
-
-
-def link_in(trunk: Path) -> Path | None:
-    """The link on the way to the folder of a trunk; None where there is none.
-
-    It may be that folder or the one of all trunks. What a link leads to may belong to another user.
-    """
-    return next((path for path in (trunk, trunk.parent) if path.is_symlink()), None)

@@ -19,14 +19,12 @@ from pathlib import Path
 
 from trainlarge.config.budget import SECONDS, parse_budget
 from trainlarge.config.schema import TrainConfig
-from trainlarge.errors import UserError
 from trainlarge.machine.probe import StepTiming
 from trainlarge.sweep.cell import Cell
-from trainlarge.sweep.files import remove
+from trainlarge.sweep.files import make_folder, refuse_links, remove, remove_file
 from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.step_times import is_contradicted, read_measured
 from trainlarge.sweep.store import CellFolder
-from trainlarge.training.trunk_folder import link_in
 
 PATIENCE_SECONDS = 20.0
 """At most so long steps are timed on purpose before the first of a run, and again before the step time is fixed, and no
@@ -69,7 +67,7 @@ class TrunkTime:
             # Steps by another time than the trunk's now: its cell was not corrected yet when the trunk was.
             of_cell = read_measured(FixedTime, path)
             if of_cell is None or of_cell.step_seconds != kept.step_seconds:
-                path.unlink(missing_ok=True)
+                remove_file(path)
         return kept.step_seconds, kept.probe in (self.timing.name, None)
 
     def is_contradicted(self, cells: list[CellFolder]) -> bool:
@@ -88,16 +86,15 @@ class TrunkTime:
             UserError: where states would have to be removed through a link.
         """
         if with_states:
-            if link := link_in(self.trunk):
-                raise UserError(str(link), "a link", f"a folder: remove {self.trunk} and run again")
+            refuse_links(self.trunk, inside=self.trunk.parents[1])
             remove(self.trunk)
         for path in (self._path, self._of_before, *(cell.path / "steps.json" for cell in cells)):
-            path.unlink(missing_ok=True)
+            remove_file(path)
 
     def fix(self, step_seconds: float, is_of_this_device: bool) -> None:
         """Keep it with the trunk."""
         if read_measured(FixedTime, self._path) is None:
-            self.trunk.mkdir(parents=True, exist_ok=True)
+            make_folder(self.trunk, inside=self.trunk.parents[1])
             probe = {"probe": self.timing.name} if is_of_this_device else {}
             write_sealed(self._path, {"step_seconds": step_seconds, **probe})
 

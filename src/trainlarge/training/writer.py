@@ -13,7 +13,7 @@ from trainlarge.launch.job import RunningJob
 from trainlarge.machine.probe import StepTiming
 from trainlarge.machine.step_time import Round
 from trainlarge.sweep.cell import Cell
-from trainlarge.sweep.files import replacing_folder
+from trainlarge.sweep.files import remove_file, replacing_folder
 from trainlarge.sweep.records import CurveRow, TrainRecord
 from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.run_length import RunLength
@@ -86,7 +86,7 @@ class StudyWriter:
             result.save_checkpoint(temporary)
         folder.write_metrics([row.to_json() for row in result.rows])
         if result.document_losses is None:
-            folder.document_losses.unlink(missing_ok=True)
+            remove_file(folder.document_losses)
         else:
             folder.write_document_losses(result.document_losses)
         self.job.finish(cell.id, result.record)

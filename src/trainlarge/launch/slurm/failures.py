@@ -17,6 +17,7 @@ from pathlib import Path
 from trainlarge.config.launcher import LauncherConfig
 from trainlarge.launch.early_stop import EarlyStop
 from trainlarge.launch.slurm.submission import Submission
+from trainlarge.sweep.files import make_folder
 
 LOOK_SECONDS = 5.0
 """Time between two looks at the failures of other tasks while a job runs."""
@@ -43,7 +44,7 @@ class Failures:
             Those that are to be tried again.
         """
         if cell_ids:
-            self.folder.mkdir(exist_ok=True)
+            make_folder(self.folder, inside=self.folder.parents[1])
         for cell_id in cell_ids:
             (self.folder / f"{cell_id}.{uuid.uuid4().hex[:8]}").touch()
         counts = self._counts()

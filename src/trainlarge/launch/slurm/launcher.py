@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from rich.console import Console
 
 from trainlarge.config.launcher import SlurmConfig
@@ -36,7 +36,7 @@ from trainlarge.launch.slurm.options import (
 from trainlarge.launch.slurm.state import slurm_jobs
 from trainlarge.launch.slurm.submission import FOLDER, SlurmArray, Submission
 from trainlarge.machine.resources import Resources
-from trainlarge.sweep.files import write_text
+from trainlarge.sweep.files import file_lock, make_folder, write_text
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.store import Study
@@ -177,9 +177,9 @@ def _script_head(config: SlurmConfig) -> str:
 def _alone(study: Study) -> Iterator[None]:
     """Keep other commands from submitting the same jobs between our look at the queue and our submission."""
     folder: Path = study.path / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, inside=study.path)
     try:
-        with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
+        with file_lock(folder / ".lock", LOCK_SECONDS):
             yield
     except Timeout:
         raise UserError(

@@ -17,7 +17,7 @@ from trainlarge.config.group import Plain
 from trainlarge.config.launcher import SlurmConfig
 from trainlarge.config.plain import from_plain
 from trainlarge.sweep.cell import ID_PATTERN
-from trainlarge.sweep.files import read_json, write_json
+from trainlarge.sweep.files import make_folder, read_json, write_json
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.store import Study
 
@@ -105,7 +105,7 @@ class Submission:
 
     def write(self) -> Submission:
         """Write the file whole."""
-        self.logs.mkdir(parents=True, exist_ok=True)
+        make_folder(self.logs, inside=self.path.parents[1])
         content = _Content(
             SCHEMA, self.stage, self.created, self.launcher.plain, self.sbatch, self.arrays, self.jobs, self.command
         )

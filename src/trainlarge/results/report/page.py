@@ -103,7 +103,7 @@ def write_report(study: str | Path | Study) -> Path:
     study = find_study(study)
     frames = load_study(study, allow_mixed=True)
     folder = study.path / "report"
-    make_folder(folder)
+    make_folder(folder, inside=study.path)
     for name, frame in frames.tables().items():
         with replacing(folder / f"{name}.csv") as temporary:
             frame.to_csv(temporary, index=False)
