@@ -55,7 +55,7 @@ def show_cell(text: str, study: str | None = None) -> str:
     """
     folder = find_cell(text, study)
     cell = folder.cell()
-    log = folder.log.read_text(encoding="utf-8", errors="replace").splitlines() if folder.log.exists() else []
+    log = folder.log.read_text(encoding="utf-8", errors="replace").splitlines() if folder.log.is_file() else []
     sections = {
         _headline(folder, cell): [f"folder: {folder.path}"],
         "configuration": yaml.safe_dump(cell.identity["config"], sort_keys=False, allow_unicode=True).splitlines(),
