@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("TRAINLARGE_CORES", "1")
 
-import hypothesis
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -31,7 +31,6 @@ from trainlarge.config.share import share_folder
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine import probe, step_time
 from trainlarge.machine.resources import Resources
-from trainlarge.results.frames import StudyFrames, load_study
 from trainlarge.sweep.compose import Composer
 from trainlarge.sweep.expand import read_config
 from trainlarge.sweep.plan import make_cells, make_plan
@@ -40,10 +39,15 @@ from trainlarge.sweep.store import CellFolder, Study
 
 if TYPE_CHECKING:
     import damaged
+    from trainlarge.results.frames import StudyFrames
 
-# A busy machine is no failure of a property.
-hypothesis.settings.register_profile("patient", deadline=None)
-hypothesis.settings.load_profile("patient")
+# Tests of properties need hypothesis; those of `make test-gpu` do without.
+with suppress(ModuleNotFoundError):
+    from hypothesis import settings
+
+    # A busy machine is no failure of a property.
+    settings.register_profile("patient", deadline=None)
+    settings.load_profile("patient")
 
 # A shell ignores interrupts for what it runs in the background, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -83,6 +87,8 @@ def made_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 @pytest.fixture(scope="session")
 def frames(made_study: Study) -> StudyFrames:
     """The frames of the made study; not to be changed."""
+    from trainlarge.results.frames import load_study
+
     return load_study(made_study)
 
 

@@ -71,7 +71,7 @@ def test_bad_input_is_one_line_and_status_2(
 
 
 def test_debug_shows_the_traceback(study: Study) -> None:
-    with pytest.raises(ValueError, match="arch.wdth"):
+    with pytest.raises(ValueError, match=r"arch\.wdth"):
         main(["--debug", "train", "arch.wdth=3"])
 
 

@@ -125,7 +125,7 @@ def test_a_condition_keeps_what_it_names(study: Study) -> None:
     assert kinds(study, packed=True, keep="quantize.bits == 4 and arch.width == 64")["packed"] == 200
     assert kinds(study, packed=True, keep="prune.sparsity == 0")["packed"] == 200
     assert kinds(study, checkpoints=True, keep="budget > '10 s'")["checkpoints"] == 1000
-    with pytest.raises(UserError, match="--keep=arch.wide == 3"):
+    with pytest.raises(UserError, match=r"--keep=arch\.wide == 3"):
         find_removable(study, Wanted(checkpoints=True, keep="arch.wide == 3"))
 
 

@@ -98,7 +98,7 @@ def test_a_checkpoint_that_was_cleaned_away_leaves_its_cell_done(
     for path in parent.checkpoint.iterdir():
         path.unlink()
     parent.checkpoint.rmdir()
-    with pytest.raises(UserError, match="checkpoint/.*=gone"):
+    with pytest.raises(UserError, match=r"checkpoint/.*=gone"):
         run_here("compress", [recipe])
     assert parent.is_done()
 

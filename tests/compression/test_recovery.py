@@ -277,5 +277,5 @@ def test_a_diverged_parent_is_refused(compose: Compose, tiny: Callable[..., dict
 
 def test_a_folder_is_refused(compose: Compose, parent: CellFolder) -> None:
     overrides = ["study=tiny", f"checkpoint={parent.checkpoint}", "tracking=none", "recover=retrain"]
-    with pytest.raises(UserError, match="^recover=retrain.*only a train cell has data to train on"):
+    with pytest.raises(UserError, match=r"^recover=retrain.*only a train cell has data to train on"):
         make_cells("compress", [compose("compress", *overrides)])

@@ -159,7 +159,7 @@ def test_bad_json_names_the_key(change: dict, key: str) -> None:
 
 
 def test_a_method_fits_only_its_slot() -> None:
-    with pytest.raises(UserError, match="^prune=.*magnitude"):
+    with pytest.raises(UserError, match=r"^prune=.*magnitude"):
         Recipe(prune=Uniform(4))
 
 

@@ -96,11 +96,11 @@ def test_the_whole_is_what_it_was_without_a_fraction():
 
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1, 0.001])
 def test_a_fraction_that_leaves_nothing(fraction):
-    with pytest.raises(UserError, match="^data.fraction="):
+    with pytest.raises(UserError, match=r"^data\.fraction="):
         Blocks(np.arange(100), 4, 0, fraction)
 
 
 @pytest.mark.parametrize("length", [0, -1, 11])
 def test_sequence_length_that_does_not_fit(length):
-    with pytest.raises(UserError, match="data.sequence_length=.*1 to 10"):
+    with pytest.raises(UserError, match=r"data\.sequence_length=.*1 to 10"):
         Blocks(np.arange(10), length, 0)

@@ -105,5 +105,5 @@ def test_no_heavy_import():
 
 
 def test_missing_file():
-    with pytest.raises(UserError, match="data.files"):
+    with pytest.raises(UserError, match=r"data\.files"):
         fingerprint(text("/nowhere/a.txt"))

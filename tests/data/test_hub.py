@@ -18,7 +18,7 @@ def test_data_set_that_cannot_be_had_is_told_in_one_line():
 
 
 def test_files_and_hub_exclude_each_other(text_file):
-    with pytest.raises(UserError, match="null with data.files"):
+    with pytest.raises(UserError, match=r"null with data\.files"):
         corpus(data_group({"name": "text", "hub": "a/b", "files": [str(text_file)]}))
 
 

@@ -84,7 +84,7 @@ def test_frozen_fingerprint_needs_no_text_once_prepared(data, text_file, tmp_pat
 
 
 def test_text_that_changed_since_it_was_frozen_is_refused(data, tmp_path):
-    with pytest.raises(UserError, match="data.fingerprint=0000 is not valid: .* has changed"):
+    with pytest.raises(UserError, match=r"data\.fingerprint=0000 is not valid: .* has changed"):
         prepare(replace(data, fingerprint="0000"), tmp_path)
 
 
@@ -101,7 +101,7 @@ def test_blank_validation_file(data, tmp_path):
 
 
 def test_a_failed_build_leaves_no_folder(data, tmp_path):
-    with pytest.raises(UserError, match="data.vocab_size"):
+    with pytest.raises(UserError, match=r"data\.vocab_size"):
         prepare(replace(data, vocab_size=100_000), tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 

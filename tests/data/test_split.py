@@ -28,7 +28,7 @@ def test_split_of_known_keys_does_not_change():
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, "a", None, True, float("nan")])
 def test_wrong_share_is_refused(share):
-    with pytest.raises(UserError, match="data.validation_share"):
+    with pytest.raises(UserError, match=r"data\.validation_share"):
         data_group({"validation_share": share})
 
 

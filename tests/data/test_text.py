@@ -169,7 +169,7 @@ def test_unreadable_file_is_named_in_one_line(tmp_path, name):
 
 def test_missing_column_lists_the_columns(tmp_path):
     (tmp_path / "a.csv").write_bytes(as_csv("body"))
-    with pytest.raises(UserError, match="data.text_column=text is not valid: must be one of the columns id, body"):
+    with pytest.raises(UserError, match=r"data\.text_column=text is not valid: must be one of the columns id, body"):
         list(read_documents(tmp_path / "a.csv", Reading("text")))
 
 
@@ -185,7 +185,7 @@ def test_missing_and_unsupported_files(tmp_path, key, name):
 
 
 def test_no_files_at_all():
-    with pytest.raises(UserError, match="data.hub"):
+    with pytest.raises(UserError, match=r"data\.hub"):
         corpus(data_group({"name": "text", "files": []}))
 
 

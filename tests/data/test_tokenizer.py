@@ -55,9 +55,9 @@ def test_training_is_deterministic():
 @pytest.mark.parametrize("size", [259, 0, -1])
 def test_a_vocabulary_that_could_not_hold_every_byte_is_refused(size: int) -> None:
     assert 256 + len(SPECIAL_TOKENS) == LEAST_VOCABULARY
-    with pytest.raises(UserError, match="data.vocab_size=.*at least 260"):
+    with pytest.raises(UserError, match=r"data\.vocab_size=.*at least 260"):
         train_tokenizer(TEXTS, size)
-    with pytest.raises(UserError, match="data.vocab_size=.*at least 260"):
+    with pytest.raises(UserError, match=r"data\.vocab_size=.*at least 260"):
         data_group({"vocab_size": size})
 
 
@@ -68,7 +68,7 @@ def test_a_vocabulary_has_a_whole_number_of_entries(size: object) -> None:
 
 
 def test_too_large_tells_the_most():
-    with pytest.raises(UserError, match="data.vocab_size=5000 is not valid: must be at most ") as caught:
+    with pytest.raises(UserError, match=r"data\.vocab_size=5000 is not valid: must be at most ") as caught:
         train_tokenizer(TEXTS, 5000)
     most = int(caught.value.allowed.split()[2])
     assert train_tokenizer(TEXTS, most).get_vocab_size() == most

@@ -1,6 +1,6 @@
 """What needs a CUDA device, and is skipped where there is none: ``make test-gpu``.
 
-These tests need pytest alone of all its plugins.
+CONTRIBUTING says which packages they need; ``test_gpu_machine.py`` shows that they need no others.
 """
 
 from __future__ import annotations

@@ -85,9 +85,9 @@ def slept() -> float:
     """Seconds for which the GPU does nothing when it is told to, the second time."""
     for _ in range(2):
         began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        began.record_data()
+        began.record()
         torch.cuda._sleep(CYCLES)
-        ended.record_data()
+        ended.record()
         torch.cuda.synchronize()
     return began.elapsed_time(ended) / 1000
 

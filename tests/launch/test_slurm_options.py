@@ -56,7 +56,7 @@ def test_a_wrong_value_names_its_key_before_slurm_is_asked(key: str, value: obje
 
 def test_a_time_limit_leaves_room_for_its_signal() -> None:
     with pytest.raises(
-        UserError, match="launcher.signal_lead=180 is not valid: must be less than the time limit of 120 s"
+        UserError, match=r"launcher\.signal_lead=180 is not valid: must be less than the time limit of 120 s"
     ):
         launcher(time="2 min")
 

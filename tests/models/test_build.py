@@ -113,7 +113,7 @@ def test_a_folder_with_another_head_is_refused_in_one_line(name: str, asked: Hea
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="^checkpoint=.*nowhere is not valid: must be a Hugging Face folder"):
+    with pytest.raises(UserError, match=r"^checkpoint=.*nowhere is not valid: must be a Hugging Face folder"):
         load_model(tmp_path / "nowhere")
 
 
@@ -130,7 +130,7 @@ def test_a_folder_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -
 def test_a_damaged_checkpoint_is_refused_in_one_line(file: str, content: bytes, tmp_path: Path) -> None:
     build(MODERN).save_pretrained(tmp_path)
     (tmp_path / file).write_bytes(content)
-    with pytest.raises(UserError, match="^checkpoint=") as refused:
+    with pytest.raises(UserError, match=r"^checkpoint=") as refused:
         load_model(tmp_path)
     assert "\n" not in str(refused.value)
 
@@ -138,7 +138,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(file: str, content: bytes, 
 def test_a_checkpoint_without_its_weights_is_refused(tmp_path: Path) -> None:
     build(MODERN).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="^checkpoint="):
+    with pytest.raises(UserError, match=r"^checkpoint="):
         load_model(tmp_path)
 
 

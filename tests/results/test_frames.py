@@ -93,7 +93,7 @@ def test_only_finished_cells_are_read(tmp_path: Path) -> None:
 def test_a_study_without_results_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        UserError, match="study=.*empty is not valid: must be a study with at least one finished train cell"
+        UserError, match=r"study=.*empty is not valid: must be a study with at least one finished train cell"
     ):
         load_study(tmp_path / "empty")
     with pytest.raises(UserError, match="study=nowhere"):
@@ -117,7 +117,7 @@ def test_a_damaged_record_is_one_line_or_left_out(tmp_path: Path) -> None:
     folder = next(study.folders("train"))
     folder.record_path.write_text(folder.record_path.read_text()[:100])
     before = folder.record_path.read_text()
-    with pytest.raises(UserError, match="record.json"):
+    with pytest.raises(UserError, match=r"record\.json"):
         load_study(study)
     with pytest.warns(UserWarning, match=folder.id):
         assert len(load_study(study, strict=False).cells) == 2

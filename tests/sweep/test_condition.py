@@ -49,6 +49,6 @@ def test_conditions_hold_or_not(condition: str, expected: bool) -> None:
     ],
 )
 def test_what_cannot_be_read_is_refused_in_one_line(condition: str) -> None:
-    with pytest.raises(UserError, match="^where=") as error:
+    with pytest.raises(UserError, match=r"^where=") as error:
         holds(condition, CONFIG)
     assert "\n" not in str(error.value)

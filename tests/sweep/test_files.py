@@ -54,7 +54,7 @@ def test_a_torn_last_line_is_dropped() -> None:
 
 @pytest.mark.parametrize("damaged", [b'{"st', b'{"step": 2\xff}', b'{"step": 2}}'])
 def test_any_other_damaged_line_is_an_error(damaged: bytes) -> None:
-    with pytest.raises(ValueError, match="JSON|unexpected|UTF-8|utf-8"):
+    with pytest.raises(ValueError, match=r"JSON|unexpected|UTF-8|utf-8"):
         rows_of(b'{"step": 1}\n' + damaged + b'\n{"step": 3}\n')
 
 

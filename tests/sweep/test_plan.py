@@ -40,5 +40,5 @@ def test_an_axis_that_is_no_identity_is_refused_and_one_cell_asked_for_twice_is_
         len(make_cells("train", [tiny("impl.threads=1"), tiny("seed=1", "impl.threads=2"), tiny("impl.threads=1")]))
         == 2
     )
-    with pytest.raises(UserError, match="impl.threads=1,2 is not valid: must be one value per cell"):
+    with pytest.raises(UserError, match=r"impl\.threads=1,2 is not valid: must be one value per cell"):
         make_cells("train", [tiny("impl.threads=1"), tiny("seed=1", "impl.threads=2"), tiny("impl.threads=2")])

@@ -24,7 +24,7 @@ def test_no_changed_byte_and_no_missing_end_passes(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     for bad in damaged:
         path.write_bytes(bad)
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"."):
             read_sealed(path)
 
 

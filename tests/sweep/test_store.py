@@ -91,7 +91,7 @@ def test_a_damaged_record_is_named_and_left_alone(folder: CellFolder, text: str)
 
 @pytest.mark.parametrize("name", ["a/b", "", "..", "-x", "a b", "/tmp/x"])
 def test_a_study_needs_a_plain_folder_name(name: str) -> None:
-    with pytest.raises(UserError, match="^study="):
+    with pytest.raises(UserError, match=r"^study="):
         Study.named(name)
 
 

@@ -182,7 +182,7 @@ def test_text_in_conditions(condition: str, expected: bool) -> None:
 
 @pytest.mark.parametrize("condition", ["checkpoint == 000000000012", "checkpoint == 12ab34cd56ef"])
 def test_an_id_that_needs_quotes_is_refused(condition: str) -> None:
-    with pytest.raises(UserError, match="^where="):
+    with pytest.raises(UserError, match=r"^where="):
         holds(condition, CONFIG)
 
 

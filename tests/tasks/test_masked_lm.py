@@ -59,7 +59,7 @@ def test_fewer_rows_when_validation_is_short(prepared):
 
 
 def test_validation_shorter_than_one_block(prepared):
-    with pytest.raises(UserError, match="data.sequence_length"):
+    with pytest.raises(UserError, match=r"data\.sequence_length"):
         evaluation_set(prepared, len(prepared.validation) + 1, 20, 0.15)
 
 

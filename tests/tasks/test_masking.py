@@ -61,5 +61,5 @@ def test_masked_count(rate, length, count):
 
 @pytest.mark.parametrize("rate", [0, -0.1, 1.1])
 def test_wrong_rate(rate):
-    with pytest.raises(UserError, match="task.mask_rate"):
+    with pytest.raises(UserError, match=r"task\.mask_rate"):
         masked_count(rate, 64)

@@ -52,6 +52,6 @@ def test_another_number_of_labels_than_the_table_has(tiny: Tiny, run_here: Run, 
     rows = [{"text": f"row {number}", "label": "abc"[number % 3]} for number in range(200)]
     path.write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(
-        UserError, match="^task.labels=2 is not valid: .*3, the different labels in column label: a, b, c"
+        UserError, match=r"^task\.labels=2 is not valid: .*3, the different labels in column label: a, b, c"
     ):
         run_here("train", [tiny(LABELS, f"data.files=[{path}]", "data.vocab_size=262")])

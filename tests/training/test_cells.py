@@ -48,7 +48,7 @@ def test_rates_by_batch(tiny: Tiny, rule: str, rate: float) -> None:
 
 def test_a_batch_outside_the_table_is_refused(tiny: Tiny) -> None:
     table = ("optim.batch_rule=table", "optim.batch_lr=[[8192, 5e-3], [512, 1e-3]]")
-    with pytest.raises(UserError, match="^optim.batch=256 is not valid: must be 8192, 512"):
+    with pytest.raises(UserError, match=r"^optim\.batch=256 is not valid: must be 8192, 512"):
         STAGE.resolve(tiny(*table))
 
 
@@ -119,7 +119,7 @@ def test_a_divided_model_has_no_fast_forward_pass(tiny: Tiny) -> None:
     divided = ("impl.strategy=fsdp", "impl.devices=2")
     assert STAGE.resolve(tiny(*divided)).impl.forward == "auto"
     with pytest.raises(
-        UserError, match="^impl.forward=fast is not valid: must be auto or library with impl.strategy=fsdp"
+        UserError, match=r"^impl\.forward=fast is not valid: must be auto or library with impl\.strategy=fsdp"
     ):
         STAGE.resolve(tiny(*divided, "impl.forward=fast"))
 
@@ -132,7 +132,7 @@ def test_a_rule_that_does_not_exist_is_refused_also_beside_a_given_rate(tiny: Ti
 
 
 def test_a_budget_beyond_the_horizon_is_refused(tiny: Tiny) -> None:
-    with pytest.raises(UserError, match="^schedule.horizon="):
+    with pytest.raises(UserError, match=r"^schedule\.horizon="):
         STAGE.resolve(tiny("schedule=fixed", "schedule.horizon=10 steps"))
 
 
@@ -140,7 +140,7 @@ def test_a_budget_beyond_the_horizon_is_refused(tiny: Tiny) -> None:
 def test_a_width_of_another_type_is_refused_also_after_its_equal_was_taken(tiny: Tiny, width: float) -> None:
     config = STAGE.resolve(tiny(f"arch.width={int(width)}", "arch.heads=1", "arch=roberta"))
     assert step_of(config).flops > 0
-    with pytest.raises(UserError, match="arch.width"):
+    with pytest.raises(UserError, match=r"arch\.width"):
         step_of(replace(config, arch=replace(config.arch, width=width)))
 
 

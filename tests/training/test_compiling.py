@@ -135,12 +135,12 @@ def test_nothing_is_compiled_unless_asked_for(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_compiled_is_refused_before_anything_starts(tiny: Tiny, overrides: tuple[str, ...]) -> None:
-    with pytest.raises(UserError, match="^impl.compile="):
+    with pytest.raises(UserError, match=r"^impl\.compile="):
         tiny(*overrides)
 
 
 def test_graphs_are_refused_on_the_cpu(tiny: Tiny) -> None:
-    with pytest.raises(UserError, match="^impl.compile=graphs"):
+    with pytest.raises(UserError, match=r"^impl\.compile=graphs"):
         choose(tiny("impl.compile=graphs", "impl.device=cpu").impl)
 
 
@@ -157,7 +157,7 @@ def test_with_graphs_a_batch_that_does_not_fit_is_not_divided(
     monkeypatch.setattr(Compiling, "of", lambda self, loss: loss)
     monkeypatch.setitem(FORWARDS, "library", Forward(too_large, library_logits))
     with pytest.raises(
-        UserError, match="^impl.compile=graphs is not valid: must be none or inductor: the batch does not fit"
+        UserError, match=r"^impl\.compile=graphs is not valid: must be none or inductor: the batch does not fit"
     ):
         run_here("train", [tiny("impl=plain", "impl.device=cpu")])
 

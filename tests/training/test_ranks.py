@@ -80,7 +80,7 @@ def test_a_rank_that_runs_out_of_memory_asks_for_micro_batches(
 
     monkeypatch.setitem(FORWARDS, "library", Forward(too_large, library_logits))
     overrides = ("impl=plain", "impl.device=cpu", "impl.devices=2", "impl.threads=1", "impl.micro_batch_rows=4")
-    with pytest.raises(UserError, match="impl.micro_batch_rows=4 is not valid: must be 1 to 3 with several devices"):
+    with pytest.raises(UserError, match=r"impl\.micro_batch_rows=4 is not valid: must be 1 to 3 with several devices"):
         run_here("train", [tiny(*overrides)])
 
 

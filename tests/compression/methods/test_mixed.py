@@ -144,5 +144,5 @@ def test_from_the_most_bits_the_sum_of_errors_is_no_larger(average: float, sizes
 
 
 def test_a_model_without_logits_is_refused(layers: nn.Module, inputs: Tensor) -> None:
-    with pytest.raises(UserError, match="quantize.sensitivity=model"):
+    with pytest.raises(UserError, match=r"quantize\.sensitivity=model"):
         compress(layers, Recipe(quantize=Mixed(3, sensitivity="model")), calibration=[inputs])

@@ -69,7 +69,7 @@ def test_the_order_in_which_tensors_come_does_not_matter(path: Path, tmp_path: P
 @pytest.mark.parametrize("tensors", [{}, {"a": torch.zeros(3)}, {"a": torch.zeros(2, dtype=torch.int32)}], ids=str)
 def test_what_is_not_as_announced_is_not_written(tensors: dict[str, Tensor], path: Path) -> None:
     old = path.read_bytes()
-    with pytest.raises(ValueError, match="^a: .* is not "):
+    with pytest.raises(ValueError, match=r"^a: .* is not "):
         container.write(path, {}, {"a": TensorSpec(torch.float32, (2,))}, tensors.items())
     assert path.read_bytes() == old and list(path.parent.iterdir()) == [path]
 
@@ -127,7 +127,7 @@ def test_foreign_file(tmp_path: Path) -> None:
 
 
 def test_unknown_data_type(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="weights.dtype=torch.complex64"):
+    with pytest.raises(UserError, match=r"weights\.dtype=torch\.complex64"):
         write(tmp_path / "x", {}, {"a": torch.zeros(2, dtype=torch.complex64)})
 
 

@@ -116,5 +116,5 @@ def test_each_batch_is_taken_with_its_best_rate() -> None:
 def test_the_study_as_a_whole() -> None:
     fit = critical_batches(made(rates=(1e-3, 2e-3, 4e-3)), 3.0)[64, 2]
     assert (fit.critical_batch, fit.least_steps) == pytest.approx((4000, 200), rel=1e-4)
-    with pytest.raises(UserError, match="^target=0.01 is not valid: .*the lowest is"):
+    with pytest.raises(UserError, match=r"^target=0\.01 is not valid: .*the lowest is"):
         critical_batches(made(), 0.01)
