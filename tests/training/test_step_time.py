@@ -16,7 +16,8 @@ from trainlarge.commands.status import read_state
 from trainlarge.config import typed_json
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine import step_time
-from trainlarge.machine.probe import StepTiming, settle
+from trainlarge.machine.probe import WARM_UP_STEPS, StepTiming, settle
+from trainlarge.machine.resources import Resources
 from trainlarge.machine.step_time import Round, StepTimer, Window, estimated, is_settled
 from trainlarge.results.comparable import timed
 from trainlarge.results.frames import load_study
@@ -345,6 +346,24 @@ def test_shapes_of_budgets_in_seconds_are_timed_before_their_jobs(tiny: Tiny, st
     assert prepared(("budget=1 s",), ("budget=2 s",), wide, ("seed=1", *wide)) == 2
     assert prepared(("budget=9 steps",), ("budget=9 steps", "arch.width=32")) == 0
     assert prepared(("budget=1 s", "clock=real"), ("clock=real", *wide)) == 0
+
+
+def test_the_shapes_of_a_sweep_are_timed_in_turns(tiny: Tiny, study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setattr(trunk_time, "PATIENCE_SECONDS", 600.0)
+    widths: list[int] = []
+
+    def timed_steps(loop: Loop, steps: int) -> list[Window]:
+        """All are undisturbed but the first two rounds of the second shape."""
+        width = loop.module.model.config.hidden_size
+        if steps != WARM_UP_STEPS:
+            widths.append(width)
+        return [window(QUIET, share=0.5 if width == 32 and widths.count(32) <= 2 else 1.0)] * 2
+
+    monkeypatch.setattr(Loop, "timed", timed_steps)
+    configs = [tiny(*FP32, "budget=600 s", f"arch.width={width}") for width in (16, 32)]
+    STAGE.prepare(study, STAGE.to_prepare(make_cells("train", configs)), Resources.whole_machine())
+    assert widths == [16, 32, 16, 32, 16, 32, 32], "in turns, until each is settled"
 
 
 def test_a_process_and_a_job_time_the_same_shape(tiny: Tiny, study: Study) -> None:
