@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.store import Study
 
 NAME = "tiny"
-HOW = ("changed", "flipped", "truncated", "removed", "a folder", "braces", "latin-1")
-"""What becomes of a file; see ``damage``."""
+FOREIGN = ("changed", "a folder", "braces", "latin-1")
+"""What a file of each kind becomes in turn: all of these for all kinds take half an hour."""
 KINDS = {
     ".data/ID.lock",
     ".data/ID/meta.json",
@@ -74,6 +74,7 @@ _NUMBERED = (
     (r"(?<=-)\d{9}|\d{6}(?=\.json)", "N"),
     (r"RUN-ID(-compress)?", "RUN"),
     (r"run-ID-compress", "run-ID"),
+    (r"(?<=report/)\w+(?=\.(png|svg)$)", "FIGURE"),
 )
 _CELLS = ["cell", "loss", "accuracy", "step", "tokens", "flops", "parameters", "series"]
 _CURVES = ["cell", "step", "loss", "train_loss"]
@@ -82,14 +83,14 @@ _COLUMNS = {"cells": _CELLS, "curves": _CURVES, "compression": _COMPRESSION}
 
 
 def kind_of(path: str) -> str:
-    """The path of a file without what tells cells, states, leases and runs apart."""
+    """The path of a file without what tells cells, states, leases, runs and figures apart."""
     for pattern, name in _NUMBERED:
         path = re.sub(pattern, name, path)
     return path
 
 
 def damage(path: Path, how: str) -> None:
-    """Do one of ``HOW`` to a file."""
+    """A file becomes ``flipped`` (a bit), ``truncated``, ``removed``, or one of ``FOREIGN``."""
     content = path.read_bytes() or b"0"
     middle = len(content) // 2
     path.unlink()
@@ -386,3 +387,47 @@ class Trial:
         with pytest.MonkeyPatch.context() as patched:
             in_this_process(patched, self.folder)
             return redo(found, self.shell)
+
+
+Results = dict[str, dict[str, Any]]
+"""When -> verb -> what the command gives of a whole study."""
+
+
+def results_of_whole(lab: Lab, folder: Path, shell: Shell) -> Results:
+    """What commands give of the study as it is, in a copy below ``folder``."""
+    trial, results = Trial(lab, folder, shell), {}
+    for when, verbs in (("before", READ), ("write", WRITE), ("after", NUMBERS)):
+        given = trial.give(verbs, when)
+        assert not (refused := [each for each in given if each.said.status]), refused
+        results[when] = {each.verb: each.result for each in given}
+    return results
+
+
+def wrong_after(kind: str, how: str, lab: Lab, whole: Results, folder: Path, shell: Shell) -> Iterator[str]:
+    """What is silent, ends in a traceback, or is not repaired after one damage, in a copy below ``folder``."""
+    name = lab.files()[kind]
+    trial = Trial(lab, folder, shell)
+    damage(trial.study.path.parent / name, how)
+    read = trial.give(READ, "before")
+    yield from wrongs(read, whole["before"], name)
+    written = trial.give(WRITE, "write")
+    yield from wrongs(written, whole["write"], name)
+    repairs = trial.redo([*read, *written])
+    yield from (f"a command that repairs fails: {said.printed[-500:]}" for said in repairs if said.status)
+    again = [each.verb for each in written if repairs or each.result != whole["write"][each.verb]]
+    healed = trial.give({verb: WRITE[verb] for verb in again}, "again") + trial.give(NUMBERS, "after")
+    for each in healed:
+        if each.result != (whole["write"] | whole["after"])[each.verb]:
+            yield f"{each.verb} is not repaired: {each.said.printed[-300:]} {str(each.result)[:200]}"
+    if not all(cell.is_done() for stage in STAGES for cell in trial.study.folders(stage)):
+        yield "cells are not done again"
+
+
+def check_damages(damages: Iterable[tuple[str, str]], lab: Lab, folder: Path, shell: Shell) -> None:
+    """Each (kind, how) is healed or told, in a copy of its own below ``folder``."""
+    whole, wrong = results_of_whole(lab, folder / "whole", shell), []
+    for number, (kind, how) in enumerate(damages):
+        copy = folder / str(number)
+        wrong += [f"{kind} {how}: {each}" for each in wrong_after(kind, how, lab, whole, copy, shell)]
+        shutil.rmtree(copy)
+    assert not wrong, "\n".join(wrong)
