@@ -20,15 +20,18 @@ from trainlarge.sweep.store import CellFolder
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "compression_methods.md"
 ENCODINGS = {
-    "dense": "floats", "codes": "codes",
-    "sparse": "mask, floats that are left", "sparse_codes": "mask, codes that are left",
-}  # fmt: skip
+    "dense": "floats",
+    "codes": "codes",
+    "sparse": "mask, floats that are left",
+    "sparse_codes": "mask, codes that are left",
+}
 HEADER = """# What each method of compression stores and costs
 
 Made by `trainlarge run compression_methods` and `python analysis/compression_methods.py` on one checkpoint, {model}
 (dense loss {loss:.3f} nats per masked token, {bytes:,} bytes as fp32), on {device}. Without retraining.
 
-- *loss*: increase against the dense checkpoint, with the standard error of the paired difference over {rows} rows.
+- *loss*: increase against the dense checkpoint, with the standard error of the paired difference over the {documents}
+  documents of the evaluation set.
 - *file*: the packed file as a share of the dense one; *ideal*: only the bits of the weights that are not zero.
 - *seconds*: compressing, evaluating, packing and writing one recipe; what recipes share is in the first of
   them.{shared}
@@ -64,10 +67,12 @@ def _header(dense: dict[str, Any], parent: dict[str, Any], records: dict[CellFol
     arch, environment = parent["config"]["arch"], dense["environment"]
     return HEADER.format(
         model=f"{arch['name']} {arch['width']} x {arch['depth']} after {parent['config']['budget']}",
-        loss=dense["dense_loss"], bytes=dense["file_bytes"], rows=parent["config"]["task"]["evaluation_rows"],
+        loss=dense["dense_loss"],
+        bytes=dense["file_bytes"],
+        documents=dense["data"]["evaluation_documents"],
         device=f"{environment['device_name']} with {environment['threads']} threads",
         shared=" The machine was shared with other work." if _any_shared(records) else "",
-    )  # fmt: skip
+    )
 
 
 def _any_shared(records: dict[CellFolder, dict[str, Any]]) -> bool:
@@ -95,12 +100,14 @@ def _group(record: dict[str, Any]) -> str:
 
 def _row(folder: CellFolder, record: dict[str, Any], dense: dict[str, Any]) -> str:
     cells = [
-        record["description"], _source(record), _stored(folder),
-        f"{record['loss_increase']:+.3f} ± {record['increase_standard_error']:.3f}",
+        record["description"],
+        _source(record),
+        _stored(folder),
+        f"{record['loss_increase']:+.3f} ± {record['increase_document_standard_error']:.3f}",
         f"{record['ideal_bytes'] / dense['ideal_bytes']:.1%}",
         f"{record['file_bytes'] / dense['file_bytes']:.1%}",
         f"{record['seconds']:.2f}",
-    ]  # fmt: skip
+    ]
     return f"| {' | '.join(cells)} |"
 
 

@@ -20,7 +20,9 @@ from trainlarge.machine import precision
 
 SAMPLE = [
     ("tiny/train/ID/record.json", "changed"),
-    ("tiny/trunks/ID/trunk-N/state.json", "braces"),
+    ("tiny/train/ID/metrics.jsonl", "removed"),
+    ("tiny/train/ID/checkpoint/tokenizer.json", "truncated"),
+    ("tiny/trunks/ID/trunk-N/state.json", "changed"),
     (".data/ID/validation.bin", "flipped"),
     ("tiny/compress/ID/packed.safetensors", "a folder"),
 ]

@@ -83,7 +83,7 @@ def test_executed_flops_are_those_of_the_training_step(name: str, forward: str) 
     with FlopCounterMode(display=False) as counter:
         FORWARDS[forward].loss(model, inputs, positions, inputs.gather(1, positions)).backward()
     executed = executed_training_flops(shape, SEQUENCE, PREDICTIONS, forward)
-    assert counter.get_total_flops() == ROWS * executed
+    assert counter.get_total_flops() - of_angles(counter) == ROWS * executed
     assert (executed == training_flops(shape, SEQUENCE, PREDICTIONS)) == (forward == "library")
 
 
