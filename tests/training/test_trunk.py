@@ -150,6 +150,21 @@ def test_losses_per_document_and_the_loss_of_token_frequencies_are_kept(
     assert cells["token_frequency_loss"].tolist() == [facts["token_frequency_loss"]]
 
 
+def test_how_much_of_the_validation_text_was_seen_in_training_is_kept(
+    tiny: Tiny, run_here: Run, study: Study, tiny_text: Path, tmp_path: Path
+) -> None:
+    paragraphs, files = tiny_text.read_text().split("\n\n"), {}
+    for split, kept in {"files": paragraphs[:500], "validation_files": paragraphs[490:520]}.items():
+        files[split] = tmp_path / f"{split}.jsonl"
+        files[split].write_text("".join(json.dumps({"text": text}) + "\n" for text in kept))
+    (folder,) = run_here("train", [tiny(*(f"data.{split}=[{path}]" for split, path in files.items()))])
+    facts = folder.record_data()["data"]
+    assert facts["overlap_documents"] == pytest.approx(1 / 3)
+    assert facts["overlap_passages"] == pytest.approx(1 / 3, abs=0.1)
+    columns = ["overlap_documents", "overlap_passages"]
+    assert load_study(study).cells[columns].to_dict("records") == [{name: facts[name] for name in columns}]
+
+
 def _evaluation_set(folder: CellFolder, study: Study) -> EvaluationSet:
     config = folder.cell().config
     return make_task(config.task, config.data, FORWARDS["fast"]).evaluation_set(prepare(config.data, study.data_root))

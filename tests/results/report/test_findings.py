@@ -318,6 +318,30 @@ def test_a_damaged_file_of_losses_is_told_and_left_out(damage: Callable[[str], s
     assert "without them no order is tested" in every(told)
 
 
+@pytest.mark.parametrize(
+    ("shares", "told"),
+    [
+        ({"passages": 0.344, "documents": 0.2}, "34 % of the validation text (passages of 50 characters) also occurs"),
+        ({"passages": None, "documents": 0.251}, "25 % of the validation documents also occur"),
+        ({"passages": 0.1, "documents": 0.0}, None),
+        ({}, None),
+    ],
+    ids=["passages", "short documents", "a tenth", "not known"],
+)
+def test_validation_text_that_was_seen_in_training_is_told(
+    shares: dict[str, float | None], told: str | None, tmp_path: Path
+) -> None:
+    study = made.make_study(tmp_path / "some", budgets=(7.5, 15.0), compressed=False)
+    for folder in study.folders("train"):
+        record = folder.record_data()
+        record["data"] |= {f"overlap_{unit}": share for unit, share in shares.items()}
+        folder.write_record_data(record)
+    frames = load_study(study)
+    sentences = [str(finding) for finding in findings(frames) if "unseen text" in str(finding)]
+    assert sentences == ([f"{told} in the training text: losses are lower than on unseen text."] if told else [])
+    assert all(sentence in summary(frames) for sentence in sentences)
+
+
 def test_documents_and_comparisons_are_counted(frames: StudyFrames, evidence: Evidence) -> None:
     assert "35 documents of the evaluation set, worth 15 equally long ones" in method(evidence)[0].text
     assert "none is called clear" in method(evidence)[0].text

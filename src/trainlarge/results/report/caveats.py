@@ -12,6 +12,10 @@ from trainlarge.results.report.findings_of_time import all_warm_up, budgets_miss
 from trainlarge.results.report.findings_of_training import clocks
 from trainlarge.results.series import by_size
 
+SEEN_SHARE = 0.1
+"""Share of the validation text that stands in the training text too from which on the report says so; 0.03 for
+``stdlib``."""
+
 
 def caveats(evidence: Evidence) -> list[Finding]:
     """One sentence for each thing that decides whether the findings can be trusted."""
@@ -36,6 +40,19 @@ def plateau(evidence: Evidence) -> list[Finding]:
     names = listed(f"{name} after {listed(budgets[name])}" for name in by_size(stuck))
     text = f"{names}: not {loss.amount(loss.tie)} below what {frequencies} give ({level}), so not yet comparable."
     return [Finding(text, found=False)]
+
+
+def overlap(evidence: Evidence) -> list[Finding]:
+    """Whether much of the validation text was seen in training: by whole documents where all are short."""
+    passages = evidence.cells["overlap_passages"].astype(float).max()
+    documents = evidence.cells["overlap_documents"].astype(float).max()
+    if passages > SEEN_SHARE:
+        seen = f"{100 * passages:.0f} % of the validation text (passages of 50 characters) also occurs"
+    elif documents > SEEN_SHARE:
+        seen = f"{100 * documents:.0f} % of the validation documents also occur"
+    else:
+        return []
+    return [Finding(f"{seen} in the training text: losses are lower than on unseen text.", found=False)]
 
 
 def seeds(evidence: Evidence) -> list[Finding]:
@@ -72,5 +89,5 @@ def times(evidence: Evidence) -> list[Finding]:
     return [*budgets_missed(cells), *never_undisturbed(cells), *all_warm_up(cells)]
 
 
-CAVEATS: tuple[Callable[[Evidence], list[Finding]], ...] = (times, plateau, disturbed, seeds, documents)
+CAVEATS: tuple[Callable[[Evidence], list[Finding]], ...] = (times, plateau, overlap, disturbed, seeds, documents)
 """What is looked at, in the order in which it is said."""
