@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,18 @@ from trainlarge.cli import main
 from trainlarge.commands.show import show_cell
 from trainlarge.compression import Dynamic, Magnitude, Recipe, Uniform, compress, load_packed, save_packed
 from trainlarge.compression.cells import STAGE
+from trainlarge.compression.stage import run
 from trainlarge.config.data import DataConfig
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.data.model_tokenizer import model_tokenizer
 from trainlarge.errors import UserError
+from trainlarge.launch.job import RunningJob
 from trainlarge.models.build import load_model
 from trainlarge.models.forward import FORWARDS
 from trainlarge.models.model_folder import folder_digest
 from trainlarge.sweep.cell import Cell
-from trainlarge.sweep.plan import look_ahead, make_cells
+from trainlarge.sweep.plan import look_ahead, make_cells, make_plan
+from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.tasks.task import make_task
 
@@ -191,6 +194,31 @@ def test_cells_of_a_folder_that_changed_between_two_commands_share_no_job(
     model.save_pretrained(folder)
     after = make_cells("compress", [compose("compress", f"checkpoint={folder}", *text, "quantize.bits=8")])
     assert len(look_ahead(study, "compress", [*before, *after]).jobs) == 2
+
+
+def test_a_folder_that_changed_after_the_cell_was_frozen_is_refused(
+    folder: Path, text: list[str], study: Study, compose: Compose
+) -> None:
+    config = compose("compress", f"checkpoint={folder}", *text, "tracking=none", "quantize.bits=8")
+    [job] = make_plan(study, "compress", make_cells("compress", [config])).jobs
+    [cell] = study.folders("compress")
+    weights, before = folder / "model.safetensors", folder_digest(folder)
+    written = weights.read_bytes()
+    weights.write_bytes(written[:-1] + bytes([written[-1] ^ 1]))
+    change = f"as it was when the cell was frozen, of digest {before} and not {folder_digest(folder)}"
+    with pytest.raises(UserError, match=f"^checkpoint={folder} is not valid: must be the folder {change}$"):
+        _run_job(study, job.cell_ids)
+    status = cell.status()
+    assert status.state is State.FAILED and change in (status.error or "") and not cell.record_path.exists()
+    weights.write_bytes(written)
+    _run_job(study, job.cell_ids)
+    assert cell.is_done() and cell.record_data()["parent"] == before
+
+
+def _run_job(study: Study, cell_ids: Sequence[str]) -> None:
+    running = RunningJob.claim(study, "compress", cell_ids)
+    with running.running():
+        run(running)
 
 
 def test_a_recipe_whose_model_computes_no_numbers_fails_alone(
