@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 
+from trainlarge.config.group import Plain
 from trainlarge.config.schema import TrainConfig
 from trainlarge.launch.job import RunningJob
 from trainlarge.sweep.store import CellFolder, Study
 
 Tiny = Callable[..., TrainConfig]
-Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
+Run = Callable[[str, list[TrainConfig]], list[CellFolder]]
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def tiny(tiny: Tiny) -> Tiny:
 def run_once(run_here: Run, study: Study) -> Callable[..., list[CellFolder]]:
     """Runs train cells of one job from their start: results, states and times of earlier runs are removed."""
 
-    def run(*configs: dict[str, Any]) -> list[CellFolder]:
+    def run(*configs: TrainConfig) -> list[CellFolder]:
         shutil.rmtree(study.path, ignore_errors=True)
         return run_here("train", list(configs))
 
@@ -51,7 +51,7 @@ class Stopped(Exception):
 def run_and_stop(run_here: Run, study: Study, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Runs train cells of one job from their start until so many steps are done, with a state after each."""
 
-    def run(steps: int, *configs: dict[str, Any]) -> None:
+    def run(steps: int, *configs: TrainConfig) -> None:
         shutil.rmtree(study.path, ignore_errors=True)
         check, done = RunningJob.check, []
 
@@ -69,6 +69,6 @@ def run_and_stop(run_here: Run, study: Study, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def losses() -> Callable[[CellFolder], list[float]]:
+def losses() -> Callable[[CellFolder], list[Plain]]:
     """Evaluation and training losses of a cell's curve."""
     return lambda folder: [row[name] for row in folder.metrics() for name in ("loss", "train_loss")]

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForMaskedLM
 
+from trainlarge.config.data import DataConfig
 from trainlarge.config.schema import TrainConfig
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.models.build import build_model
@@ -123,8 +124,8 @@ def test_a_budget_on_the_real_clock_is_used_up(tiny: Tiny, run_once: RunOnce) ->
 def test_a_run_on_the_gpu_is_that_on_the_cpu_but_for_rounding(
     tiny: Tiny, run_once: RunOnce, losses: Losses, arch: str
 ) -> None:
-    common = (f"arch={arch}", "arch.dropout=0", "impl.precision=fp32", "budget=40 steps")
-    common += ("arch.positions=18",) if arch == "roberta" else ()
+    positions = ("arch.positions=18",) if arch == "roberta" else ()
+    common = (f"arch={arch}", "arch.dropout=0", "impl.precision=fp32", "budget=40 steps", *positions)
     [on_cpu] = map(losses, run_once(tiny(*common, "impl.device=cpu")))
     [on_gpu] = map(losses, run_once(tiny(*common)))
     assert on_gpu == pytest.approx(on_cpu, rel=1e-4)
@@ -162,10 +163,10 @@ def test_an_evaluation_is_that_of_the_cpu_whatever_autocast_is_on(name: Any, att
     labels = torch.randint(4, 300, (600, 5), generator=draw)
     data = EvaluationSet({"input_ids": inputs, "predicted": positions, "labels": labels}, "")
     for forward in FORWARDS.values():
-        task = MaskedLM(MaskedLMConfig(), {}, forward)
+        task = MaskedLM(MaskedLMConfig(), DataConfig("stdlib"), forward)
         on_cpu = task.evaluate(model.cpu(), data)
         with torch.autocast("cuda", torch.bfloat16):
-            on_gpu = task.evaluate(model.cuda(), data)
+            on_gpu = task.evaluate(model.cuda(), data)  # type: ignore[call-arg]
         torch.testing.assert_close(on_gpu.row_losses, on_cpu.row_losses, rtol=1e-4, atol=1e-4)
         assert on_gpu.loss == pytest.approx(on_cpu.loss, rel=1e-5)
         assert on_gpu.metrics["accuracy"] == pytest.approx(on_cpu.metrics["accuracy"], abs=2 / 3000)
@@ -173,7 +174,7 @@ def test_an_evaluation_is_that_of_the_cpu_whatever_autocast_is_on(name: Any, att
 
 def test_a_record_has_the_loss_that_its_checkpoint_has_on_the_cpu(tiny: Tiny, run_once: RunOnce, study: Study) -> None:
     [folder] = run_once(tiny("impl.precision=bf16"))
-    config = folder.cell().config
+    config = folder.cell().as_train
     task = make_task(config.task, config.data, FORWARDS["fast"])
     data = task.evaluation_set(task.prepare(study.data_root))
     on_cpu = task.evaluate(AutoModelForMaskedLM.from_pretrained(folder.checkpoint), data)

@@ -14,7 +14,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -26,7 +25,7 @@ from trainlarge.sweep.store import CellFolder, Study
 
 pytestmark = pytest.mark.gpu
 Tiny = Callable[..., TrainConfig]
-Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
+Run = Callable[[str, list[TrainConfig]], list[CellFolder]]
 RunOnce = Callable[..., list[CellFolder]]
 RunAndStop = Callable[..., None]
 Losses = Callable[[CellFolder], list[float]]
@@ -111,7 +110,7 @@ def test_a_larger_budget_later_continues_the_trunk(
 def test_a_state_goes_on_on_another_kind_of_device_and_back(
     tiny: Tiny, run_here: Run, run_once: RunOnce, run_and_stop: RunAndStop, losses: Losses
 ) -> None:
-    def config(device: str, steps: int) -> dict[str, Any]:
+    def config(device: str, steps: int) -> TrainConfig:
         return tiny(*SAVING, "impl.precision=fp32", f"impl.device={device}", f"budget={steps} steps")
 
     [expected] = map(losses, run_once(config("cpu", 120)))
@@ -119,9 +118,7 @@ def test_a_state_goes_on_on_another_kind_of_device_and_back(
     [folder] = run_here("train", [config("cuda", 60)])
     [last] = run_here("train", [config("cpu", 120)])
     assert (folder.record_data()["resumed_at"], last.record_data()["resumed_at"]) == ([20], [48])
-    devices = [
-        [past["device"] for past in (*environment["before"], environment)]
-        for environment in (folder.record_data()["environment"], last.record_data()["environment"])
-    ]
+    environments = [one.train_record().environment for one in (folder, last)]
+    devices = [[*(past["device"] for past in one.before or []), one.device] for one in environments]
     assert devices == [["cpu", "cuda"], ["cpu", "cuda", "cpu"]]
     assert losses(last) == pytest.approx(expected, rel=1e-4)
