@@ -95,7 +95,7 @@ def _headline(folder: CellFolder, cell: Cell) -> str:
 
 
 def _record(folder: CellFolder) -> list[str]:
-    if not folder.is_done():
+    if not folder.says_done():
         return ["none: the cell is not done"]
     try:
         record = folder.record()

@@ -95,6 +95,9 @@ def _train_cell(study: Study, checkpoint: str) -> tuple[Path, TrainConfig]:
     allowed = f"the id of a finished train cell of {where}, 'every' in a sweep, or a Hugging Face folder"
     folder = study.folder("train", checkpoint) if ID_PATTERN.fullmatch(checkpoint) else None
     if folder is None or not folder.is_done():
+        if folder is not None and folder.says_done():
+            # Its record is gone: raises the error that names the file and the command that makes it again.
+            folder.record_data()
         error = None if folder is None else folder.status().error
         raise UserError("checkpoint", checkpoint, f"{allowed} (it ended with: {error})" if error else allowed)
     return folder.checkpoint, folder.cell().as_train
