@@ -61,7 +61,8 @@ def load_study(study: str | Path | Study, strict: bool = True, allow_mixed: bool
     """Read the results of a study.
 
     Args:
-        study: its name, or its folder such as ``studies/quickstart``, looked for from the working directory upwards.
+        study: its name, or its folder such as ``studies/quickstart``. Where ``$TRAINLARGE_STUDIES`` does not say where
+            studies are, they are looked for from the working directory upwards, as from a notebook in ``analysis/``.
         strict: refuse a damaged record or curve; otherwise warn and leave the cell out.
         allow_mixed: load cells together even though their losses cannot be compared.
 
@@ -90,16 +91,19 @@ def _load(study: Study, strict: bool, allow_mixed: bool) -> StudyFrames:
 
 
 def find_study(study: str | Path | Study) -> Study:
-    """The study of that name or folder.
+    """The study of that name or folder, looked for from the working directory upwards.
 
     Raises:
         UserError: when it does not exist.
     """
     if isinstance(study, Study):
         return study
-    folders = [folder / study for folder in (Path.cwd(), *Path.cwd().parents)]
+    places = (Path.cwd(), *Path.cwd().parents)
     if isinstance(study, str) and "/" not in study:
-        folders.insert(0, Study.named(study).path)
+        folders = [Study.named(study).path, *(place / "studies" / study for place in places)]
+    else:
+        folders = []
+    folders += [place / study for place in places]
     existing = next((folder for folder in folders if folder.is_dir()), None)
     if existing is None:
         raise UserError("study", study, "the name or the folder of a study")
