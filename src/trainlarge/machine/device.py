@@ -28,12 +28,14 @@ def choose(impl: ImplConfig, measured: Path | None = None, cores: int | None = N
         cores: CPU cores that this process may use; None: all that it can run on.
 
     Raises:
-        UserError: for a device that is not there, or CUDA graphs without one.
+        UserError: for devices that are not there, or CUDA graphs without one.
     """
     device = _device(impl.device)
     if impl.compile == "graphs" and device == "cpu":
         raise UserError("impl.compile", "graphs", "none or inductor on the CPU: graphs are those of CUDA")
-    threads = impl.threads or _cores_per_device(device, impl.devices, cores)
+    if device == "cuda" and impl.devices > torch.cuda.device_count():
+        raise UserError("impl.devices", impl.devices, f"at most {torch.cuda.device_count()}, the GPUs of this machine")
+    threads = impl.threads or max(1, (cores or cores_here()) // impl.devices)
     return Implementation(
         device=device,
         device_name=device_name(device),
@@ -44,12 +46,6 @@ def choose(impl: ImplConfig, measured: Path | None = None, cores: int | None = N
         compile=impl.compile,
         strategy=impl.chosen_strategy,
     )
-
-
-def _cores_per_device(device: str, devices: int, cores: int | None) -> int:
-    if device == "cuda" and devices > torch.cuda.device_count():
-        raise UserError("impl.devices", devices, f"at most {torch.cuda.device_count()}, the GPUs of this machine")
-    return max(1, (cores or cores_here()) // devices)
 
 
 def default_attention(device: torch.device | str) -> str:

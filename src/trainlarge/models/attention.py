@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -63,21 +62,19 @@ def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float, kind: str)
         key: [rows, heads, sequence, head width].
         value: as ``key``.
         dropout: probability with which an attention weight is dropped.
-        kind: the library's name of the model's attention: ``eager`` is batched products, all else torch's fused one.
+        kind: the library's name of the model's attention: ``eager`` is batched products, the fastest on the CPU; all
+            else is torch's fused one, the fastest on a GPU.
 
     Returns:
         As ``query``.
     """
-    return _ATTENTION.get(kind, fused_attention)(query, key, value, dropout)
-
-
-def fused_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
-    """torch's fused attention, the fastest on a GPU."""
+    if kind == "eager":
+        return batched_attention(query, key, value, dropout)
     return functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
 
 
 def batched_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
-    """Attention as batched products, the fastest on the CPU, where the fused kernel's backward pass is slow."""
+    """Attention as batched products; on the CPU, the backward pass of the fused kernel is slow."""
     flat = (x.reshape(-1, *x.shape[-2:]) for x in (query, key, value))
     scale = query.shape[-1] ** -0.5
     if dropout:
@@ -119,7 +116,3 @@ class _SoftmaxAttention(Function):
 def _scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
     """Batched ``scale * left @ right``, the scale applied inside the product."""
     return torch.baddbmm(left.new_empty(1, 1, 1), left, right, beta=0, alpha=scale)
-
-
-_ATTENTION: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {"eager": batched_attention}
-"""Attention by the library's name, where it is not the fused one."""

@@ -60,14 +60,9 @@ def _check(key: str, value: object) -> None:
         raise ValueError(f"{key} {value}: must be {' or '.join(ATTENTIONS)}")
     if key in _PRETRAINED and value:
         raise ValueError(f"{key} {value}: must be a model that fetches no other")
-    if isinstance(value, int) and abs(value) > (most := _most(key)):
+    most = MOST_LAYERS if _LAYERS.search(key) else MOST_COUNTED if _COUNTED.search(key) else MOST_SIZE
+    if isinstance(value, int) and abs(value) > most:
         raise ValueError(f"{key} {value}: must be at most {most}")
-
-
-def _most(key: str) -> int:
-    if _LAYERS.search(key):
-        return MOST_LAYERS
-    return MOST_COUNTED if _COUNTED.search(key) else MOST_SIZE
 
 
 def _entries(value: object, key: str = "") -> Iterator[tuple[str, object]]:

@@ -51,7 +51,7 @@ def loss_at(model: PreTrainedModel, inputs: Tensor, predicted: Tensor, labels: T
     """
     path = fast_path(model)
     if path is None:
-        return functional.cross_entropy(library_logits(model, inputs, predicted).float(), labels.flatten())
+        return library_loss(model, inputs, predicted, labels)
     with _explicit_casts(model) as dtype:
         hidden, weight, bias = _output_product(model, path.features(model, inputs, predicted, dtype))
         bias = weight.new_zeros(len(weight)) if bias is None else bias

@@ -76,7 +76,9 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         UserError: when one is missing, is no safetensors file, or is outside the folder.
     """
-    first = _first_weight_file(folder)
+    # By the rules of ``from_pretrained(..., use_safetensors=True)``.
+    usual = next((name for name in (WEIGHTS, f"{WEIGHTS}.index.json") if (folder / name).is_file()), WEIGHTS)
+    first = _weight_file(folder, _config(folder).transformers_weights or usual)
     if not first.name.endswith(INDEX_SUFFIX):
         return [first]
     try:
@@ -85,14 +87,6 @@ def weight_files(folder: Path) -> list[Path]:
         raise _not_whole(folder, f"{first.name} that can be read ({error})") from error
     # The shards first: digests were made before the index was part of them.
     return [*(_weight_file(folder, name) for name in sorted(set(index.weight_map.values()))), first]
-
-
-def _first_weight_file(folder: Path) -> Path:
-    """By the rules of ``from_pretrained(..., use_safetensors=True)``."""
-    if name := _config(folder).transformers_weights:
-        return _weight_file(folder, name)
-    names = (WEIGHTS, f"{WEIGHTS}.index.json")
-    return _weight_file(folder, next((name for name in names if (folder / name).is_file()), WEIGHTS))
 
 
 def _weight_file(folder: Path, name: str) -> Path:

@@ -47,14 +47,6 @@ def _counts(shape: Shape) -> ParameterCounts:
     return ParameterCounts(token_embedding=shape.vocab_size * width, encoder=shape.depth * layer, final_norm=width)
 
 
-def _causal_lm_counts(shape: Shape) -> ParameterCounts:
-    return ParameterCounts(untied_output=0 if shape.tied else shape.vocab_size * shape.width)
-
-
-def _sequence_label_counts(shape: Shape) -> ParameterCounts:
-    return ParameterCounts(head=shape.labels * shape.width)
-
-
 FAMILY = Family(
     name="llama",
     model_type="llama",
@@ -73,7 +65,7 @@ FAMILY = Family(
     heads={
         Head.CAUSAL_LM: FamilyHead(
             model_class="LlamaForCausalLM",
-            counts=_causal_lm_counts,
+            counts=lambda shape: ParameterCounts(untied_output=0 if shape.tied else shape.vocab_size * shape.width),
             output="lm_head",
             output_norm="model.norm",
             has_dense=False,
@@ -81,7 +73,7 @@ FAMILY = Family(
         ),
         Head.SEQUENCE_LABEL: FamilyHead(
             model_class="LlamaForSequenceClassification",
-            counts=_sequence_label_counts,
+            counts=lambda shape: ParameterCounts(head=shape.labels * shape.width),
             output="score",
             output_norm="model.norm",
             has_dense=False,

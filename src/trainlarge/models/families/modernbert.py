@@ -63,16 +63,14 @@ def _counts(shape: Shape) -> ParameterCounts:
     )
 
 
+def _head_counts(shape: Shape) -> ParameterCounts:
+    """The dense layer and the norm in front of every output layer."""
+    return ParameterCounts(head=shape.width**2 + shape.width)
+
+
 def _masked_lm_counts(shape: Shape) -> ParameterCounts:
-    width = shape.width
-    return ParameterCounts(
-        head=width**2 + width + shape.vocab_size, untied_output=0 if shape.tied else shape.vocab_size * width
-    )
-
-
-def _sequence_label_counts(shape: Shape) -> ParameterCounts:
-    width = shape.width
-    return ParameterCounts(head=width**2 + width + (width + 1) * shape.labels)
+    matrix = shape.vocab_size * shape.width
+    return _head_counts(shape) + ParameterCounts(head=shape.vocab_size, untied_output=0 if shape.tied else matrix)
 
 
 def _is_fast(config: PretrainedConfig) -> bool:
@@ -140,7 +138,7 @@ FAMILY = Family(
         ),
         Head.SEQUENCE_LABEL: FamilyHead(
             model_class="ModernBertForSequenceClassification",
-            counts=_sequence_label_counts,
+            counts=lambda shape: _head_counts(shape) + ParameterCounts(head=(shape.width + 1) * shape.labels),
             output="classifier",
             output_norm="head.norm",
             has_dense=True,

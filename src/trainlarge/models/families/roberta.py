@@ -16,7 +16,7 @@ from trainlarge.models.layout import LayerLayout, UnitLayout
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from transformers import PretrainedConfig, RobertaPreLayerNormConfig, RobertaPreLayerNormForMaskedLM
+    from transformers import RobertaPreLayerNormConfig, RobertaPreLayerNormForMaskedLM
     from transformers.models.roberta_prelayernorm.modeling_roberta_prelayernorm import RobertaPreLayerNormAttention
 
     from trainlarge.models import fast
@@ -63,14 +63,6 @@ def _masked_lm_counts(shape: Shape) -> ParameterCounts:
         untied_output=0 if shape.tied else shape.vocab_size * width,
         unused_bias=0 if shape.tied else shape.vocab_size,
     )
-
-
-def _sequence_label_counts(shape: Shape) -> ParameterCounts:
-    return ParameterCounts(head=(shape.width + 1) * (shape.width + shape.labels))
-
-
-def _is_fast(config: PretrainedConfig) -> bool:
-    return config.hidden_act == "gelu" and not config.is_decoder
 
 
 def _features(model: RobertaPreLayerNormForMaskedLM, inputs: Tensor, predicted: Tensor, dtype: torch.dtype) -> Tensor:
@@ -129,11 +121,11 @@ FAMILY = Family(
             has_dense=True,
             chain=("lm_head",),
             unused_bias="lm_head.bias",
-            fast=FastPath(_is_fast, _features),
+            fast=FastPath(lambda config: config.hidden_act == "gelu" and not config.is_decoder, _features),
         ),
         Head.SEQUENCE_LABEL: FamilyHead(
             model_class="RobertaPreLayerNormForSequenceClassification",
-            counts=_sequence_label_counts,
+            counts=lambda shape: ParameterCounts(head=(shape.width + 1) * (shape.width + shape.labels)),
             output="classifier.out_proj",
             output_norm=None,
             has_dense=True,
