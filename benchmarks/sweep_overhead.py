@@ -100,7 +100,7 @@ def _one_round(folder: str, count: int) -> dict[str, float]:
 
 def _foresee(study: Study, cells: list[Cell]) -> Any:
     plan = look_ahead(study, "train", cells)
-    return estimate(study, plan, StepTimes(study, is_here=True, cores=1), at_once=1)
+    return estimate(study, plan, StepTimes(study, is_here=True, resources=Resources(1)), at_once=1)
 
 
 def _expanded(count: int) -> list[StageConfig]:

@@ -14,6 +14,7 @@ from trainlarge.commands.estimate import Estimate, JobEstimate, estimate, packed
 from trainlarge.commands.step_times import StepTimes
 from trainlarge.config.schema import StageConfig, TrainConfig
 from trainlarge.machine.cores import cores_here
+from trainlarge.machine.resources import Resources
 from trainlarge.models.shape import shape_of
 from trainlarge.sweep.plan import look_ahead, make_cells
 from trainlarge.sweep.store import CellFolder, Study
@@ -32,7 +33,7 @@ def tiny(tiny: Tiny) -> Tiny:
 
 def estimate_of(study: Study, stage: str, configs: list[StageConfig], redo: bool = False) -> Estimate:
     plan = look_ahead(study, stage, make_cells(stage, configs), redo)
-    return estimate(study, plan, StepTimes(study, is_here=True, cores=cores_here()), at_once=1)
+    return estimate(study, plan, StepTimes(study, is_here=True, resources=Resources(cores_here())), at_once=1)
 
 
 @pytest.mark.parametrize("schedule", ["cooldown", "matched"])
@@ -50,7 +51,7 @@ def test_numbers_are_those_of_the_records(
         known = [(cell.steps, records[cell.cell]["step"]) for cell in job.cells if cell.cell not in in_seconds]
         assert all(steps == recorded for steps, recorded in known)
     again = estimate_of(study, "train", configs, redo=True)
-    timed = StepTimes(study, is_here=True, cores=cores_here()).find(_resolved(configs[0]))
+    timed = StepTimes(study, is_here=True, resources=Resources(cores_here())).find(_resolved(configs[0]))
     for job in again.jobs:
         own = [records[cell.cell] for cell in job.cells]
         assert [(cell.steps, cell.tokens, cell.flops) for cell in job.cells] == [
@@ -142,13 +143,13 @@ def test_recovery_is_counted_once_for_the_recipes_that_share_it(
 def test_a_time_of_another_device_is_not_taken_here(tiny: Tiny, study: Study, run_here: RunHere) -> None:
     config = tiny("budget=3 steps", "impl.threads=0")
     run_here("train", [config])
-    assert StepTimes(study, is_here=True, cores=cores_here()).find(_resolved(config))
+    assert StepTimes(study, is_here=True, resources=Resources(cores_here())).find(_resolved(config))
     probe = time_steps(study, 0.1, device_name="Another CPU")
-    assert StepTimes(study, is_here=True, cores=cores_here()).find(_resolved(config)) is None
+    assert StepTimes(study, is_here=True, resources=Resources(cores_here())).find(_resolved(config)) is None
     threads = probe["key"]["implementation"]["threads"]
-    elsewhere = StepTimes(study, is_here=False, cores=threads).find(_resolved(config))
+    elsewhere = StepTimes(study, is_here=False, resources=Resources(threads)).find(_resolved(config))
     assert elsewhere and elsewhere.device_name == "Another CPU"
-    assert StepTimes(study, is_here=False, cores=threads + 1).find(_resolved(config)) is None
+    assert StepTimes(study, is_here=False, resources=Resources(threads + 1)).find(_resolved(config)) is None
 
 
 def test_a_time_in_other_micro_batches_or_by_another_torch_is_not_taken(
@@ -156,13 +157,32 @@ def test_a_time_in_other_micro_batches_or_by_another_torch_is_not_taken(
 ) -> None:
     whole, parts = (tiny("budget=3 steps", "impl.threads=1", f"impl.micro_batch_rows={rows}") for rows in (0, 1))
     run_here("train", [parts])
-    times = StepTimes(study, is_here=True, cores=1)
+    times = StepTimes(study, is_here=True, resources=Resources(1))
     assert times.find(_resolved(parts)) and times.find(_resolved(whole)) is None
     monkeypatch.setattr(torch, "__version__", "99.0")
     step_times._chosen_here.cache_clear()
     assert times.find(_resolved(parts)) is None
-    assert StepTimes(study, is_here=False, cores=1).find(_resolved(parts)), "the newest that fits, as on a cluster"
+    assert StepTimes(study, is_here=False, resources=Resources(1)).find(_resolved(parts)), (
+        "the newest that fits, as on a cluster"
+    )
     step_times._chosen_here.cache_clear()
+
+
+def test_a_time_next_to_other_jobs_is_found_for_jobs_that_share_a_device(
+    tiny: Tiny, study: Study, run_here: RunHere
+) -> None:
+    config = tiny("budget=3 steps")
+    run_here("train", [config])
+    [path] = (study.path / "probes").glob("*.json")
+    probe = json.loads(path.read_text())
+    probe["key"]["per_device"] = 2
+    del probe["seal"]
+    path.write_text(json.dumps(probe))
+    shared, whole = (
+        StepTimes(study, is_here=True, resources=Resources(1, jobs_per_device=jobs)).find(_resolved(config))
+        for jobs in (2, 1)
+    )
+    assert shared and whole is None
 
 
 def time_steps(study: Study, seconds: float, **implementation: Any) -> dict[str, Any]:

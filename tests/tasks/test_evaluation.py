@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from trainlarge.config.arch import ArchConfig
+from trainlarge.config.data import DataConfig
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import FORWARDS
@@ -23,7 +24,7 @@ def test_losses_are_the_same_whatever_the_grouping_of_rows(name: str, monkeypatc
     inputs = torch.randint(5, 101, (13, 32), generator=draw)
     positions = torch.rand((13, 32), generator=draw).argsort(1)[:, :5].sort(1).values
     batch = {"input_ids": inputs, "predicted": positions, "labels": inputs.gather(1, positions)}
-    data, task = EvaluationSet(batch, fingerprint=""), MaskedLM(MaskedLMConfig(), {}, FORWARDS["fast"])
+    data, task = EvaluationSet(batch, fingerprint=""), MaskedLM(MaskedLMConfig(), DataConfig(), FORWARDS["fast"])
     found = []
     for tokens in (1, 64, 96, 10**6):
         monkeypatch.setitem(evaluation.BATCH_TOKENS, "cpu", tokens)

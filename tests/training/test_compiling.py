@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch._inductor import codecache
 
+from trainlarge.config.data import DataConfig
 from trainlarge.config.schema import TrainConfig
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.errors import UserError
@@ -32,7 +33,7 @@ from trainlarge.training.compiling import Compiling
 
 Tiny = Callable[..., TrainConfig]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
-LOSS = MaskedLM(MaskedLMConfig(), {}, FORWARDS["fast"]).loss
+LOSS = MaskedLM(MaskedLMConfig(), DataConfig(), FORWARDS["fast"]).loss
 SHAPE = Shape("modern", 32, 2, 2, 2.0, vocab_size=60, positions=12, dropout=0.1)
 
 

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainlarge.config.data import DataConfig
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.machine import memory
 from trainlarge.machine.memory import free_memory
@@ -18,7 +19,7 @@ from trainlarge.models.shape import Shape
 from trainlarge.tasks.masked_lm import MaskedLM
 from trainlarge.training.micro_batch import USED_SHARE, fitting_rows, saved_row_bytes
 
-LOSS = MaskedLM(MaskedLMConfig(), {}, FORWARDS["fast"]).loss
+LOSS = MaskedLM(MaskedLMConfig(), DataConfig(), FORWARDS["fast"]).loss
 SHAPE = Shape("modern", 64, 2, 2, 2.0, vocab_size=500, positions=32)
 
 

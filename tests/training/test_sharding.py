@@ -23,7 +23,7 @@ FSDP = ("impl.devices=2", "impl.strategy=fsdp")
 
 
 def test_a_divided_model_is_the_whole_one(two_ranks: TwoRanks) -> None:
-    two_ranks([str(Path(__file__).with_name("divided_model.py"))])
+    assert two_ranks([str(Path(__file__).with_name("divided_model.py"))]) == ["4 checks held\n"] * 2
 
 
 def run_once(run_here: Run, study: Study, configs: list[dict[str, Any]]) -> list[Any]:

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 
+from trainlarge.config.data import DataConfig
 from trainlarge.config.plain import to_plain
 from trainlarge.config.schema import TrainConfig
 from trainlarge.config.task import MaskedLMConfig
@@ -216,7 +217,7 @@ def test_the_points_of_a_curve_are_evaluated_in_fp32_like_its_end(
     monkeypatch.setattr(MaskedLM, "evaluate", noted)
     for forward in ("fast", "library"):
         [folder] = run_here("train", [tiny("impl.precision=bf16", f"impl.forward={forward}", "budget=60 steps")])
-        task = MaskedLM(MaskedLMConfig(), {}, FORWARDS[forward])
+        task = MaskedLM(MaskedLMConfig(), DataConfig(), FORWARDS[forward])
         losses = [evaluate(task, model, data).loss for model, data in seen]
         assert [row["loss"] for row in folder.metrics()] == losses[:-1], "the last one is that of the training data"
         folder.clear_result()

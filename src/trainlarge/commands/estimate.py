@@ -159,7 +159,7 @@ class _TrainEstimates:
 
     def _steps(self, cell: Cell, step: Step, step_seconds: float | None) -> int | None:
         """Steps of a cell: those that were fixed for it, unless that proved wrong, or those that its budget gives."""
-        fixed = read_measured(CellSteps, self._study.folder(cell.stage, cell.id).path / "steps.json")
+        fixed = read_measured(CellSteps, self._study.folder(cell.stage, cell.id).steps)
         if fixed is not None and cell.id not in self._missed:
             return fixed.steps
         budget = parse_budget(cell.as_train.budget)

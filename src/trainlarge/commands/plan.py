@@ -126,7 +126,7 @@ def forecast_command(arguments: list[str], calibrate: bool = False) -> CommandFo
         # What was observed now may prove budgets missed that cells are done with.
         plan = look_ahead(study, stage, list(plan.cells), redo)
         launch = launcher.forecast(study, plan)
-    times = StepTimes(study, launch.runs_here, launch.resources.cores)
+    times = StepTimes(study, launch.runs_here, launch.resources)
     return CommandForecast(study, plan, estimate(study, plan, times, launch.jobs_at_once), name, launch)
 
 

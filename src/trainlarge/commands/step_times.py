@@ -14,6 +14,7 @@ from trainlarge.config.impl import ImplConfig
 from trainlarge.config.schema import TrainConfig
 from trainlarge.machine.implementation import Implementation
 from trainlarge.machine.probe import PRECISIONS
+from trainlarge.machine.resources import Resources
 from trainlarge.sweep.step_times import PROBES, read_measured
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.step import forward_in, timed_step
@@ -65,8 +66,8 @@ class StepTimes:
     devices are not known here: the newest time that fits ``impl`` is taken, and says where it was measured.
     """
 
-    def __init__(self, study: Study, is_here: bool, cores: int) -> None:
-        self._is_here, self._cores = is_here, cores
+    def __init__(self, study: Study, is_here: bool, resources: Resources) -> None:
+        self._is_here, self._resources = is_here, resources
         self._precisions = study.path / PROBES / PRECISIONS
         self._probes: dict[str, list[_Probe]] = {}
         for path in sorted((study.path / PROBES).glob("*.json"), key=lambda path: path.stat().st_mtime):
@@ -76,18 +77,18 @@ class StepTimes:
 
     def find(self, config: TrainConfig) -> StepTime | None:
         """The time of a step of a train cell's configuration; None where it was not measured."""
-        measured = self._probes.get(canonical_json(timed_step(config)), []) if self._probes else []
-        if not measured:
+        if not self._probes:
             return None
+        step = canonical_json(timed_step(config, self._resources.jobs_per_device))
         impl = replace(config.impl, forward=forward_in(config))
-        probes = [probe for probe in measured if self._fits(probe, impl)]
+        probes = [probe for probe in self._probes.get(step, []) if self._fits(probe, impl)]
         if not probes:
             return None
         implementation = probes[-1].implementation
         return StepTime(probes[-1].step_seconds, implementation.device_name, implementation.threads)
 
     def _fits(self, probe: _Probe, impl: ImplConfig) -> bool:
-        measured, threads = probe.implementation, impl.threads or self._cores
+        measured, threads = probe.implementation, impl.threads or self._resources.cores
         if self._is_here:
             chosen = _chosen_here(replace(impl, threads=threads), self._precisions)
             return {name: probe.key.get(name) for name in _MADE} == chosen

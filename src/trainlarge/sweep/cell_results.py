@@ -71,6 +71,11 @@ class CellResults:
         return self.path / "document_losses.json"
 
     @property
+    def steps(self) -> Path:
+        """How many steps the budget in seconds of a train cell became."""
+        return self.path / "steps.json"
+
+    @property
     def log(self) -> Path:
         """Everything that the cell's process printed."""
         return self.path / "log.txt"

@@ -66,7 +66,7 @@ class TrainStage:
     def to_prepare(self, cells: list[Cell]) -> list[Cell]:
         """Cells whose shapes are timed in turns before any job starts: one for each, where budgets are in seconds.
 
-        None where there is one shape only, which its job times, or where all of them at once would take much memory.
+        Empty where there is one shape only, which its job times, or where all of them at once would take much memory.
         """
         shapes: dict[str, Cell] = {}
         for cell in cells:

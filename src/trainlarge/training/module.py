@@ -135,8 +135,14 @@ class TaskModule(lightning.LightningModule):
         self.observer(step + 1, loss)
 
     def on_train_start(self) -> None:
-        """Bring the optimizer's state to its parameters: Lightning moves both, but leaves every ``step`` behind."""
-        move_state_to_parameters(self.configure_optimizers())
+        """Bring each entry of the optimizer's state to the device of its parameter, as fused AdamW needs it.
+
+        Lightning moves both, but leaves every ``step`` behind.
+        """
+        for parameter, entries in self.configure_optimizers().state.items():
+            for name, value in entries.items():
+                if isinstance(value, Tensor) and value.device != parameter.device:
+                    entries[name] = value.to(parameter.device)
 
     def configure_model(self) -> None:
         """Nothing: Lightning's strategy for divided models asks for this hook, and the job has divided its model."""
@@ -222,14 +228,6 @@ def make_optimizer(model: PreTrainedModel, optim: OptimConfig) -> torch.optim.Ad
     ]
     betas = (optim.beta1, optim.beta2)
     return torch.optim.AdamW(groups, lr=optim.rate, betas=betas, eps=optim.eps, fused=True)
-
-
-def move_state_to_parameters(optimizer: torch.optim.Optimizer) -> None:
-    """Move each entry of the state, ``step`` too, to the device of its parameter, as fused AdamW needs it."""
-    for parameter, entries in optimizer.state.items():
-        for name, value in entries.items():
-            if isinstance(value, Tensor) and value.device != parameter.device:
-                entries[name] = value.to(parameter.device)
 
 
 def row_count(batch: Batch) -> int:

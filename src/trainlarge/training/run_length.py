@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 from trainlarge.config.budget import SECONDS, Budget, parse_budget
@@ -18,6 +17,7 @@ from trainlarge.config.typed_json import plain
 from trainlarge.errors import UserError
 from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.step_times import CellSteps, read_measured
+from trainlarge.sweep.store import CellFolder
 from trainlarge.tasks.step import Step, steps_in
 from trainlarge.training.clocks import Clock
 from trainlarge.training.schedule import Schedule, make_schedule, warmup
@@ -35,10 +35,10 @@ class RunLength(Protocol):
     def schedule(self) -> Schedule:
         """Rates and branches over positions."""
 
-    def total(self, budget: Budget, cell_folder: Path) -> int:
+    def total(self, budget: Budget, cell: CellFolder) -> int:
         """Position at which the cell of that budget ends."""
 
-    def fix(self, total: int, cell_folder: Path) -> None:
+    def fix(self, total: int, cell: CellFolder) -> None:
         """Keep with the cell what ``total`` gave, where it depends on a step time that may change."""
 
     def position(self, step: int, clock: Clock) -> int:
@@ -64,17 +64,16 @@ class InSteps:
     step_seconds: float
     """Steady-state step time."""
 
-    def total(self, budget: Budget, cell_folder: Path) -> int:
+    def total(self, budget: Budget, cell: CellFolder) -> int:
         """By the step time that was fixed for the cell, on any device; before that by the present one."""
-        kept = read_measured(CellSteps, cell_folder / "steps.json")
+        kept = read_measured(CellSteps, cell.steps)
         if kept is not None:
             return kept.steps
         return steps_in(budget, self.step, self.step_seconds)
 
-    def fix(self, total: int, cell_folder: Path) -> None:
-        path = cell_folder / "steps.json"
-        if read_measured(CellSteps, path) is None:
-            write_sealed(path, plain(CellSteps(total, self.step_seconds)))
+    def fix(self, total: int, cell: CellFolder) -> None:
+        if read_measured(CellSteps, cell.steps) is None:
+            write_sealed(cell.steps, plain(CellSteps(total, self.step_seconds)))
 
     def position(self, step: int, clock: Clock) -> int:
         return step
@@ -97,10 +96,10 @@ class InMilliseconds:
     warmup_steps: int
     """Steps of linear warm-up."""
 
-    def total(self, budget: Budget, cell_folder: Path) -> int:
+    def total(self, budget: Budget, cell: CellFolder) -> int:
         return milliseconds(budget)
 
-    def fix(self, total: int, cell_folder: Path) -> None: ...
+    def fix(self, total: int, cell: CellFolder) -> None: ...
 
     def position(self, step: int, clock: Clock) -> int:
         return int(MILLISECONDS * clock.seconds())

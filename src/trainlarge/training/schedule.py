@@ -7,6 +7,7 @@ Budgets of one trunk are trained together for the price of the longest trunk and
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -39,22 +40,19 @@ class Schedule(Protocol):
 
 
 @dataclass(frozen=True)
-class Cooldown:
-    """Constant trunk, and a decay branch for each budget (Hägele et al. 2024, arXiv 2405.18392)."""
+class _DecayToTheEnd(ABC):
+    """Warm-up, the peak rate, and a decay that ends with the budget."""
 
     warmup_steps: int
     """Steps of linear warm-up."""
-    decay_share: float
-    """Share of a budget's steps that decay."""
     decay: Callable[[float], float]
     """One of ``DECAY_SHAPES``."""
-    shares_trunk: bool = True
+
+    @abstractmethod
+    def branch_start(self, total: int) -> int: ...
 
     def trunk(self, step: int) -> float:
         return warmup(step, self.warmup_steps)
-
-    def branch_start(self, total: int) -> int:
-        return total - max(1, round(self.decay_share * total))
 
     def branch(self, step: int, total: int) -> float:
         start = self.branch_start(total)
@@ -62,24 +60,25 @@ class Cooldown:
 
 
 @dataclass(frozen=True)
-class Matched:
+class Cooldown(_DecayToTheEnd):
+    """Constant trunk, and a decay branch for each budget (Hägele et al. 2024, arXiv 2405.18392)."""
+
+    decay_share: float
+    """Share of a budget's steps that decay."""
+    shares_trunk: bool = True
+
+    def branch_start(self, total: int) -> int:
+        return total - max(1, round(self.decay_share * total))
+
+
+@dataclass(frozen=True)
+class Matched(_DecayToTheEnd):
     """Warm-up and one decay that ends with the budget: a run of its own for each budget."""
 
-    warmup_steps: int
-    """Steps of linear warm-up."""
-    decay: Callable[[float], float]
-    """One of ``DECAY_SHAPES``."""
     shares_trunk: bool = False
-
-    def trunk(self, step: int) -> float:
-        return warmup(step, self.warmup_steps)
 
     def branch_start(self, total: int) -> int:
         return min(self.warmup_steps, total - 1)
-
-    def branch(self, step: int, total: int) -> float:
-        start = self.branch_start(total)
-        return self.trunk(step) * self.decay((step - start) / (total - start))
 
 
 @dataclass(frozen=True)
@@ -95,11 +94,10 @@ class Fixed:
     shares_trunk: bool = True
 
     def trunk(self, step: int) -> float:
-        return (
-            Matched(self.warmup_steps, self.decay).branch(min(step, self.horizon_steps), self.horizon_steps)
-            if step >= self.warmup_steps
-            else warmup(step, self.warmup_steps)
-        )
+        if step < self.warmup_steps:
+            return warmup(step, self.warmup_steps)
+        whole = Matched(self.warmup_steps, self.decay)
+        return whole.branch(min(step, self.horizon_steps), self.horizon_steps)
 
     def branch_start(self, total: int) -> int:
         return total
@@ -113,25 +111,18 @@ def warmup(step: int, warmup_steps: int) -> float:
     return min(1.0, (step + 1) / max(1, warmup_steps))
 
 
-def _cooldown(config: ScheduleConfig, _horizon_steps: int | None) -> Schedule:
-    return Cooldown(config.warmup_steps, config.decay_share, DECAY_SHAPES[config.decay_shape])
-
-
-def _matched(config: ScheduleConfig, _horizon_steps: int | None) -> Schedule:
-    return Matched(config.warmup_steps, DECAY_SHAPES[config.decay_shape])
-
-
-def _fixed(config: ScheduleConfig, horizon_steps: int | None) -> Schedule:
+def _fixed(config: ScheduleConfig, decay: Callable[[float], float], horizon_steps: int | None) -> Schedule:
     if horizon_steps is None:
         raise ValueError("schedule=fixed needs the steps of its horizon")
-    return Fixed(config.warmup_steps, horizon_steps, DECAY_SHAPES[config.decay_shape])
+    return Fixed(config.warmup_steps, horizon_steps, decay)
 
 
-SCHEDULES: dict[ScheduleName, Callable[[ScheduleConfig, int | None], Schedule]] = {
-    "cooldown": _cooldown,
-    "matched": _matched,
+SCHEDULES: dict[ScheduleName, Callable[[ScheduleConfig, Callable[[float], float], int | None], Schedule]] = {
+    "cooldown": lambda config, decay, _horizon: Cooldown(config.warmup_steps, decay, config.decay_share),
+    "matched": lambda config, decay, _horizon: Matched(config.warmup_steps, decay),
     "fixed": _fixed,
 }
+"""Schedule of a group ``schedule``, its decay and the steps of its horizon, by the name that the group gives it."""
 
 
 def make_schedule(config: ScheduleConfig, horizon_steps: int | None) -> Schedule:
@@ -140,7 +131,7 @@ def make_schedule(config: ScheduleConfig, horizon_steps: int | None) -> Schedule
     Args:
         horizon_steps: ``schedule.horizon`` in steps, for ``fixed``.
     """
-    return SCHEDULES[config.name](config, horizon_steps)
+    return SCHEDULES[config.name](config, DECAY_SHAPES[config.decay_shape], horizon_steps)
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ class Trunk:
         length = make_run_length(self.config, self.context.step, self.step_seconds)
         budgets = {cell.id: parse_budget(cell.as_train.budget) for cell in self.job.cells}
         totals = of_rank_0(
-            lambda: {cell: length.total(budget, self.job.folder(cell).path) for cell, budget in budgets.items()}
+            lambda: {cell: length.total(budget, self.job.folder(cell)) for cell, budget in budgets.items()}
         )
         return length, totals, branches(length.schedule, totals)
 

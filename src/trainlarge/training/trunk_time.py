@@ -60,19 +60,19 @@ class TrunkTime:
         Args:
             cells: of the job: before step times were kept with trunks, each had its own.
         """
-        kept = self._kept([cell.path / "steps.json" for cell in cells])
+        kept = self._kept(cells)
         if kept is None:
             return None
-        for path in (cell.path / "steps.json" for cell in cells):
+        for cell in cells:
             # Steps by another time than the trunk's now: its cell was not corrected yet when the trunk was.
-            of_cell = read_measured(FixedTime, path)
+            of_cell = read_measured(FixedTime, cell.steps)
             if of_cell is None or of_cell.step_seconds != kept.step_seconds:
-                remove_file(path)
+                remove_file(cell.steps)
         return kept.step_seconds, kept.probe in (self.timing.name, None)
 
     def is_contradicted(self, cells: list[CellFolder]) -> bool:
         """Whether what was observed since proves the fixed time too large."""
-        kept = self._kept([cell.path / "steps.json" for cell in cells])
+        kept = self._kept(cells)
         if kept is None:
             return False
         name = kept.probe or self.timing.name
@@ -88,7 +88,7 @@ class TrunkTime:
         if with_states:
             refuse_links(self.trunk, inside=self.trunk.parents[1])
             remove(self.trunk)
-        for path in (self._path, self._of_before, *(cell.path / "steps.json" for cell in cells)):
+        for path in (self._path, self._of_before, *(cell.steps for cell in cells)):
             remove_file(path)
 
     def fix(self, step_seconds: float, is_of_this_device: bool) -> None:
@@ -98,8 +98,9 @@ class TrunkTime:
             probe = {"probe": self.timing.name} if is_of_this_device else {}
             write_sealed(self._path, {"step_seconds": step_seconds, **probe})
 
-    def _kept(self, of_cells: list[Path]) -> FixedTime | None:
-        kept = (read_measured(FixedTime, path) for path in (self._path, self._of_before, *of_cells))
+    def _kept(self, cells: list[CellFolder]) -> FixedTime | None:
+        paths = (self._path, self._of_before, *(cell.steps for cell in cells))
+        kept = (read_measured(FixedTime, path) for path in paths)
         return next((fixed for fixed in kept if fixed is not None), None)
 
 

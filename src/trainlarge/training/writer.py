@@ -107,7 +107,7 @@ class StudyWriter:
     def step_time(self, time: TrunkTime, timing: StepTiming, length: RunLength, fixed: FixedStepTime) -> None:
         time.fix(fixed.step_seconds, fixed.is_of_this_device)
         for cell in self.job.cells:
-            length.fix(fixed.totals[cell.id], self.job.folder(cell.id).path)
+            length.fix(fixed.totals[cell.id], self.job.folder(cell.id))
         if fixed.is_of_this_device:
             cells = [cell.id for cell in self.job.cells if cell.as_train.counts_seconds]
             timing.use_for(dict.fromkeys(cells, fixed.step_seconds))
