@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +87,25 @@ def test_what_saved_states_spare_is_not_counted(tiny: Tiny, study: Study, run_he
     shutil.copytree(state, state.with_name("branch400-000000400"))
     [spared] = estimate_of(study, "train", [large], redo=True).jobs
     assert (spared.steps, spared.spared_steps, spared.seconds) == (0, 400, 0.0), "known to be nothing, not unknown"
+
+
+@pytest.mark.parametrize("task", ["mlm", "classification"])
+def test_epochs_are_steps_once_the_data_is_prepared(
+    tiny: Tiny, study: Study, run_here: RunHere, tmp_path: Path, task: str
+) -> None:
+    table = tmp_path / "rows.csv"
+    rows = (f"number {number} is {number % 7},{number % 2}\n" for number in range(800))
+    table.write_text("text,label\n" + "".join(rows))
+    files = [f"data.files=[{table}]"] if task == "classification" else []
+    files += ["data.vocab_size=311", "data.fraction=0.5", "optim.batch=256", f"task={task}"]
+    config = tiny("budget=1.5 epochs", *files)
+    (before,) = estimate_of(study, "train", [config]).jobs
+    assert (before.steps, before.seconds) == (None, None)
+    record = run_here("train", [config])[0].record_data()
+    (after,) = estimate_of(study, "train", [config], redo=True).jobs
+    assert after.cells[0].steps == record["step"] > 10
+    one_step = record["data"]["epochs"] / record["step"]
+    assert 1.5 - one_step < record["data"]["epochs"] <= 1.5 and record["config"]["budget"] == "1.5 epochs"
 
 
 def test_seconds_of_budgets_in_seconds_are_known_before_a_step_is_timed(tiny: Tiny, study: Study) -> None:

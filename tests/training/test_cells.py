@@ -10,7 +10,8 @@ from trainlarge.config.canonical import canonical_json
 from trainlarge.config.optim import OptimConfig
 from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
-from trainlarge.tasks.step import step_of, steps_in, timed_step
+from trainlarge.sweep.cell import Cell
+from trainlarge.tasks.step import Pace, step_of, steps_in, timed_step
 from trainlarge.training.cells import STAGE
 from trainlarge.training.rules import init_std, peak_lr
 
@@ -66,9 +67,24 @@ def test_cells_that_differ_in_the_budget_share_work_where_the_schedule_lets_them
 def test_budgets_of_every_unit_become_the_same_steps(tiny: Tiny) -> None:
     step = step_of(STAGE.resolve(tiny()))
     assert step.tokens == 256 and step.rows == 16 and step.predictions == 2
-    for text in ("40 steps", f"{40 * 256} tokens", f"{40 * step.flops} FLOPs", "4 s"):
-        assert steps_in(parse_budget(text), step, 0.1) == 40
-    assert steps_in(parse_budget("40.9 steps"), step, None) == 40
+    pace = Pace(step_seconds=0.1, epoch_rows=64)
+    for text in ("40 steps", f"{40 * 256} tokens", f"{40 * step.flops} FLOPs", "4 s", "10 epochs"):
+        assert steps_in(parse_budget(text), step, pace) == 40
+    assert steps_in(parse_budget("40.9 steps"), step) == 40
+    for text in ("4 s", "10 epochs"):
+        with pytest.raises(UserError, match=f"^budget={text} "):
+            steps_in(parse_budget(text), step)
+
+
+def test_what_is_one_budget_is_one_cell(tiny: Tiny) -> None:
+    def ids(*texts: str, key: str = "budget", more: tuple[str, ...] = ()) -> set[str]:
+        return {Cell("train", STAGE.resolve(tiny(*more, f"{key}={text}"))).id for text in texts}
+
+    assert len(ids("1000 steps", "1k steps", "1 k steps", "1_000 steps", "1e3 steps")) == 1
+    assert len(ids("150 s", "2 min 30 s", "2.5 min")) == len(ids("3 epochs", "3.0 epoch")) == 1
+    assert len(ids("3 epochs", "3 steps")) == 2
+    fixed = ("schedule=fixed", "budget=10 steps")
+    assert len(ids("1k steps", "1000 steps", key="schedule.horizon", more=fixed)) == 1
 
 
 def test_longer_budgets_cost_more(tiny: Tiny) -> None:

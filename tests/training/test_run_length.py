@@ -52,7 +52,7 @@ def step_ends(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 def test_on_the_real_clock_the_decay_follows_the_seconds(tiny: Tiny, tmp_path: Path) -> None:
     config = STAGE.resolve(tiny(*REAL, "budget=100 s"))
-    length = make_run_length(config, step_of(config), 0.01)
+    length = make_run_length(config, step_of(config), 0.01, epoch_rows=100)
     total = length.total(parse_budget("100 s"), CellFolder(str(tmp_path)))
     assert total == 100_000 and length.schedule.branch_start(total) == 80_000
     assert length.rate(1, 70_000, None) == 0.5, "the warm-up of four steps is counted in steps"

@@ -13,13 +13,14 @@ from pathlib import Path
 from trainlarge.commands.step_times import StepTimes
 from trainlarge.compression.cells import recovery_of, recovery_steps
 from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint
-from trainlarge.config.budget import SECONDS, parse_budget
+from trainlarge.config.budget import EPOCHS, SECONDS, parse_budget
 from trainlarge.config.data import DataConfig
 from trainlarge.config.method import MatrixMethod, Method
 from trainlarge.config.recipe import Recipe
 from trainlarge.config.schema import TrainConfig
 from trainlarge.data.corpus import corpus_type
 from trainlarge.data.prepare import prepared_key
+from trainlarge.data.rows_in_use import rows_in_use
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.family import Head
 from trainlarge.models.flops import forward_flops
@@ -30,7 +31,7 @@ from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.records import CompressRecord
 from trainlarge.sweep.step_times import CellSteps, budgets_missed, read_measured
 from trainlarge.sweep.store import Study
-from trainlarge.tasks.step import Step, step_of, steps_in
+from trainlarge.tasks.step import Pace, Step, step_of, steps_in
 from trainlarge.training.cells import trunk_id
 from trainlarge.training.schedule import Branch, branches, make_schedule
 from trainlarge.training.trunk_folder import TRUNK, TRUNKS, branch_part, saved_position
@@ -57,7 +58,8 @@ class CellEstimate:
     cell: str
     """Its id."""
     steps: int | None = None
-    """Optimizer steps; None for a compress cell, and for a budget in seconds while no step is timed."""
+    """Optimizer steps; None for a compress cell, and for a budget in seconds or epochs while no step is timed or the
+    data is not prepared."""
     tokens: int | None = None
     """Tokens of its record."""
     flops: int | None = None
@@ -136,8 +138,9 @@ class _TrainEstimates:
     def __call__(self, job: Job, cells: list[Cell]) -> JobEstimate:
         config = cells[0].as_train
         step, timed = step_of(config), self._times.find(config)
-        totals = {cell.id: self._steps(cell, step, timed.seconds if timed else None) for cell in cells}
-        parts = _branches(config, step, totals, timed.seconds if timed else None)
+        pace = Pace(timed.seconds if timed else None, self._epoch_rows(config))
+        totals = {cell.id: self._steps(cell, step, pace) for cell in cells}
+        parts = _branches(config, step, totals, pace)
         spared = self._spared(config, parts)
         steps = _steps_in_all(parts) - spared if parts else None
         seconds = steps * timed.seconds if timed and steps is not None else _seconds_by_budget(cells, step)
@@ -157,13 +160,19 @@ class _TrainEstimates:
             state_bytes=STATES * STATE_BYTES * parameters,
         )
 
-    def _steps(self, cell: Cell, step: Step, step_seconds: float | None) -> int | None:
+    def _epoch_rows(self, config: TrainConfig) -> int | None:
+        budgets = (parse_budget(text) for text in (config.budget, config.schedule.horizon) if text)
+        if all(budget.unit != EPOCHS for budget in budgets):
+            return None
+        return rows_in_use(config.data, config.task, self._study.data_root)
+
+    def _steps(self, cell: Cell, step: Step, pace: Pace) -> int | None:
         """Steps of a cell: those that were fixed for it, unless that proved wrong, or those that its budget gives."""
         fixed = read_measured(CellSteps, self._study.folder(cell.stage, cell.id).steps)
         if fixed is not None and cell.id not in self._missed:
             return fixed.steps
         budget = parse_budget(cell.as_train.budget)
-        return None if budget.unit == SECONDS and step_seconds is None else steps_in(budget, step, step_seconds)
+        return steps_in(budget, step, pace) if pace.knows(budget) else None
 
     def _spared(self, config: TrainConfig, parts: list[Branch]) -> int:
         # The positions of states are steps only where steps are what counts.
@@ -205,7 +214,7 @@ class _CompressEstimates:
         steps = sum(recoveries.values())
         seconds, device = self._seconds_and_device(parameters, len(cells) + 1, steps, parent)
         return JobEstimate(
-            what=f"{_shape_words(parent)}, {parent.budget}",
+            what=f"{_shape_words(parent)}, {parse_budget(parent.budget).in_words}",
             cells=tuple(CellEstimate(cell.id) for cell in cells),
             parameters=parameters,
             tokens=passes * length + steps * step.tokens,
@@ -265,14 +274,12 @@ def _weights_bytes(weights: int, width: int, prune: Method | None, quantize: Met
     return weights * ((1 - sparsity) * bits + (1 if sparsity else 0)) / 8 + 2 * FLOAT_BYTES * rows
 
 
-def _branches(
-    config: TrainConfig, step: Step, totals: dict[str, int | None], step_seconds: float | None
-) -> list[Branch]:
+def _branches(config: TrainConfig, step: Step, totals: dict[str, int | None], pace: Pace) -> list[Branch]:
     """The branches of a job; empty where the steps of a budget are not known."""
     known = {cell_id: total for cell_id, total in totals.items() if total is not None}
     if len(known) < len(totals):
         return []
-    return branches(make_schedule(config.schedule, _horizon(config, step, step_seconds)), known)
+    return branches(make_schedule(config.schedule, _horizon(config, step, pace)), known)
 
 
 def _spared_steps(parts: list[Branch], trunk: Path) -> int:
@@ -286,13 +293,13 @@ def _spared_steps(parts: list[Branch], trunk: Path) -> int:
     return spared
 
 
-def _horizon(config: TrainConfig, step: Step, step_seconds: float | None) -> int | None:
+def _horizon(config: TrainConfig, step: Step, pace: Pace) -> int | None:
     """Steps of ``schedule.horizon``; it decides rates, not the number of steps, so any number will do where unknown."""
     text = config.schedule.horizon
     if text is None:
         return None
     horizon = parse_budget(text, "schedule.horizon")
-    return 1 if horizon.unit == SECONDS and step_seconds is None else steps_in(horizon, step, step_seconds)
+    return steps_in(horizon, step, pace, "schedule.horizon") if pace.knows(horizon) else 1
 
 
 def _seconds_by_budget(cells: list[Cell], step: Step) -> float | None:
@@ -300,9 +307,9 @@ def _seconds_by_budget(cells: list[Cell], step: Step) -> float | None:
     budgets = {cell.id: parse_budget(cell.as_train.budget) for cell in cells}
     if any(budget.unit != SECONDS for budget in budgets.values()):
         return None
-    config = cells[0].as_train
-    schedule = make_schedule(config.schedule, _horizon(config, step, FINE_STEP_SECONDS))
-    fine = {cell_id: steps_in(budget, step, FINE_STEP_SECONDS) for cell_id, budget in budgets.items()}
+    config, pace = cells[0].as_train, Pace(FINE_STEP_SECONDS)
+    schedule = make_schedule(config.schedule, _horizon(config, step, pace))
+    fine = {cell_id: steps_in(budget, step, pace) for cell_id, budget in budgets.items()}
     return _steps_in_all(branches(schedule, fine)) * FINE_STEP_SECONDS
 
 
@@ -318,7 +325,7 @@ def _cell(cell_id: str, steps: int | None, step: Step) -> CellEstimate:
 
 def _train_words(cells: list[Cell]) -> str:
     budgets = sorted((parse_budget(cell.as_train.budget) for cell in cells), key=lambda budget: budget.value)
-    ends = dict.fromkeys(map(str, (budgets[0], budgets[-1])))
+    ends = dict.fromkeys(budget.in_words for budget in (budgets[0], budgets[-1]))
     return f"{_shape_words(cells[0].as_train)}, {' to '.join(ends)}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trainlarge.config.budget import SECONDS, parse_budget
+from trainlarge.config.budget import parse_time
 from trainlarge.config.choices import ChosenGroup
 from trainlarge.errors import UserError
 
@@ -17,7 +17,6 @@ RESERVED_OPTIONS = (
     | {"parsable", "requeue", "signal", "test-only", "wait", "wrap"}
 )
 """Options of sbatch on which resuming, logs and states rest."""
-TIME_ALLOWED = "a time with its unit: '30 min', '4 h', '2 d'"
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class SlurmConfig(LauncherConfig):
     partition: str | None = None
     """Partition; null: the cluster's default. So for every key below that is null."""
     time: str | None = None
-    """Time limit of one array task with its unit (``4 h``); a job that needs longer continues in its next turn."""
+    """Time limit of one array task (``1 h 30 min``); a job that needs longer continues in its next turn."""
     memory: str | None = None
     """Memory of one array task, as SLURM reads it (``16G``)."""
     cpus: int = 1
@@ -139,15 +138,7 @@ class SlurmConfig(LauncherConfig):
         Raises:
             UserError: for what is no time.
         """
-        if self.time is None:
-            return None
-        try:
-            limit = parse_budget(self.time)
-        except UserError:
-            raise UserError("launcher.time", self.time, TIME_ALLOWED) from None
-        if limit.unit != SECONDS:
-            raise UserError("launcher.time", self.time, TIME_ALLOWED)
-        return limit.value
+        return None if self.time is None else parse_time(self.time, "launcher.time")
 
 
 LAUNCHERS: dict[str, type[LauncherConfig]] = {"local": LocalConfig, "slurm": SlurmConfig}

@@ -59,7 +59,8 @@ class TrainConfig(CommonConfig):
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     budget: str = "1000 steps"
-    """A number with its unit (``2e12 FLOPs``, ``1e9 tokens``, ``500 steps``, ``30 min``), or a list of them."""
+    """A number with its unit, or a list of them: ``1k steps``, ``10M tokens``, ``2 PFLOPs``, ``2e12 FLOPs``,
+    ``30 min``, ``1 h 30 min``, ``3 epochs`` (passes over the training data in use)."""
     clock: Clocks = field(default="modelled", metadata=added_with("modelled"))
     """What a budget in seconds is counted on: ``modelled`` (turned into steps by the steady-state step time, so that
     the cell can be repeated) or ``real`` (training stops when so many seconds of it have passed)."""

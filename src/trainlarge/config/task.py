@@ -60,6 +60,11 @@ class TaskConfig(ChosenGroup):
         """Different labels that a row may have; of tasks that label no rows, the least."""
         return 2
 
+    @property
+    def label_columns(self) -> tuple[str, str | None] | None:
+        """Columns of the label and of the second text, which may be none; None for a task on plain text."""
+        return None
+
     @abstractmethod
     def predictions(self, sequence_length: int) -> int:
         """Predictions per training row of ``sequence_length`` tokens: what FLOPs, and so budgets, are counted with."""
@@ -161,6 +166,11 @@ class ClassificationConfig(TaskConfig):
     def row_labels(self) -> int:
         """``labels``."""
         return self.labels
+
+    @property
+    def label_columns(self) -> tuple[str, str | None]:
+        """``label_column`` and ``second_text_column``."""
+        return self.label_column, self.second_text_column
 
     def predictions(self, sequence_length: int) -> int:
         """One per row."""

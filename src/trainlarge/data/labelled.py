@@ -15,6 +15,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from trainlarge.config.data import SPLITS, DataConfig, Split
+from trainlarge.config.group import Plain
 from trainlarge.data.arrays import Integers, TokenDtype, Tokens
 from trainlarge.data.fingerprint import fingerprint
 from trainlarge.data.kept import damage_named, kept
@@ -114,10 +115,8 @@ def prepare_labelled(data: DataConfig, columns: Columns, root: Path, own: ModelT
             the validation split is not among those of the training split.
     """
     content = data.fingerprint or fingerprint(data)
-    tokenizer = data.vocab_size if own is None else [file_digest(own.file), own.sep_id]
-    names = [columns.label, columns.second_text]
-    text = json.dumps(["labelled", VERSION, TextFiles.VERSION, content, tokenizer, names])
-    folder = root / hashlib.sha256(text.encode()).hexdigest()[:16]
+    tokenizer: int | list[Plain] = data.vocab_size if own is None else [file_digest(own.file), own.sep_id]
+    folder = labelled_folder(root, content, tokenizer, columns)
 
     def build(partial: Path) -> None:
         check_text(data, content)
@@ -125,6 +124,20 @@ def prepare_labelled(data: DataConfig, columns: Columns, root: Path, own: ModelT
 
     prepared = kept(folder, lambda there: _load(there, content), build)
     return prepared if own is None else with_ids_of(prepared, own)
+
+
+def labelled_folder(root: Path, content: str, tokenizer: int | list[Plain], columns: Columns) -> Path:
+    """Where the rows of a table are kept.
+
+    Args:
+        root: below which.
+        content: content fingerprint of the table.
+        tokenizer: entries of the one that is trained on it, or what names another.
+        columns: those of the labels.
+    """
+    names: list[Plain] = [columns.label, columns.second_text]
+    text = json.dumps(["labelled", VERSION, TextFiles.VERSION, content, tokenizer, names])
+    return root / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def labelled_rows(files: TextFiles, columns: Columns, split: Split) -> Iterator[LabelledRow]:

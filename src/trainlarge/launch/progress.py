@@ -7,6 +7,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from trainlarge.config.budget import parse_budget
 from trainlarge.config.schema import CompressConfig
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Job, Plan
@@ -110,7 +111,7 @@ def describe(cell: Cell) -> str:
     config = cell.config
     if isinstance(config, CompressConfig):
         return f"of {config.checkpoint[:12]}"
-    return f"{config.arch.name} {config.arch.width}x{config.arch.depth} {config.budget}"
+    return f"{config.arch.name} {config.arch.width}x{config.arch.depth} {parse_budget(config.budget).in_words}"
 
 
 def _note(progress: CellProgress) -> str:

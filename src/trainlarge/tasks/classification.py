@@ -42,7 +42,7 @@ class Classification:
         Raises:
             UserError: on ``task.labels``, when it is not the number of labels that there are.
         """
-        columns = Columns(self.config.label_column, self.config.second_text_column)
+        columns = Columns(*self.config.label_columns)
         prepared = prepare_labelled(self.data, columns, root, tokenizer)
         labels = prepared.labels
         if len(labels) != self.config.labels:

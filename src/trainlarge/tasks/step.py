@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from trainlarge.config.budget import FLOPS, SECONDS, STEPS, TOKENS, Budget
+from trainlarge.config.budget import EPOCHS, FLOPS, SECONDS, STEPS, TOKENS, Budget
 from trainlarge.config.group import Plain
 from trainlarge.config.schema import TrainConfig
 from trainlarge.config.task import TaskConfig
@@ -93,19 +93,41 @@ def _row_flops(shape: Shape, head: Head, length: int, predictions: int, forward:
     return whole, executed_training_flops(shape, length, predictions, forward, head)
 
 
-def steps_in(budget: Budget, step: Step, step_seconds: float | None, key: str = "budget") -> int:
+@dataclass(frozen=True)
+class Pace:
+    """What is not known by formula, and turns budgets in seconds and in epochs into steps."""
+
+    step_seconds: float | None = None
+    """Steady-state step time."""
+    epoch_rows: int | None = None
+    """Rows of the training data in use."""
+
+    def knows(self, budget: Budget) -> bool:
+        """Whether it turns ``budget`` into steps."""
+        needed = {SECONDS: self.step_seconds, EPOCHS: self.epoch_rows}
+        return budget.unit not in needed or needed[budget.unit] is not None
+
+
+UNKNOWN_PACE = Pace()
+"""Before any data is prepared or any step is timed."""
+
+
+def steps_in(budget: Budget, step: Step, pace: Pace = UNKNOWN_PACE, key: str = "budget") -> int:
     """Whole steps that fit in ``budget``.
 
-    Args:
-        step_seconds: steady-state step time, needed for a budget in seconds.
-
     Raises:
-        UserError: when not even one fits.
+        UserError: when not even one fits, or ``pace`` does not know the budget.
     """
-    sizes = {FLOPS: step.flops, TOKENS: step.tokens, STEPS: 1, SECONDS: step_seconds}
+    if not pace.knows(budget):
+        raise UserError(key, budget, "a budget in FLOPs, tokens or steps before a step is timed and data is prepared")
+    sizes = {
+        FLOPS: step.flops,
+        TOKENS: step.tokens,
+        STEPS: 1,
+        SECONDS: pace.step_seconds or 0.0,
+        EPOCHS: step.rows / (pace.epoch_rows or 1),
+    }
     size = sizes[budget.unit]
-    if size is None:
-        raise UserError(key, budget, "a budget in FLOPs, tokens or steps where no step has been timed")
     # A budget that was made as steps times size must give those steps back.
     steps = int(budget.value / size * (1 + 1e-9))
     if steps < 1:

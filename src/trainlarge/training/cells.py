@@ -6,10 +6,11 @@ import hashlib
 from dataclasses import replace
 
 from trainlarge.config.arch import ArchConfig
-from trainlarge.config.budget import SECONDS, parse_budget
+from trainlarge.config.budget import EPOCHS, SECONDS, Budget, kept_form, parse_budget
 from trainlarge.config.canonical import canonical_json
 from trainlarge.config.group import Plain, with_values
 from trainlarge.config.plain import identity_of
+from trainlarge.config.schedule import ScheduleConfig
 from trainlarge.config.schema import TrainConfig
 from trainlarge.data.fingerprint import resolved_data
 from trainlarge.errors import UserError
@@ -21,12 +22,14 @@ from trainlarge.models.families import FAMILIES
 from trainlarge.models.shape import check_sequence_length, head_of, shape_of
 from trainlarge.sweep.cell import ID_LENGTH, Cell
 from trainlarge.sweep.store import Study
-from trainlarge.tasks.step import step_of, steps_in
+from trainlarge.tasks.step import UNKNOWN_PACE, Step, step_of, steps_in
 from trainlarge.training.rules import init_std, peak_lr
 from trainlarge.training.schedule import make_schedule
 
 TYPICAL_FLOPS_PER_SECOND = 1e11
 """Only to compare a budget in seconds with one in FLOPs when jobs are put in order."""
+TYPICAL_EPOCH_TOKENS = 1e7
+"""The same for a budget in epochs: data may not be prepared yet."""
 MOST_PREPARED = 200_000_000
 """Parameters of all shapes that are timed in turns: their states are in memory at once."""
 
@@ -45,7 +48,8 @@ class TrainStage:
         arch, optim = _arch(config), config.optim
         if optim.peak_lr is None:
             optim = with_values(optim, peak_lr=peak_lr(optim, arch.width))
-        resolved = replace(config, arch=arch, optim=optim, budget=str(parse_budget(config.budget)))
+        budget, schedule = str(parse_budget(config.budget)), _schedule(config.schedule)
+        resolved = replace(config, arch=arch, optim=optim, schedule=schedule, budget=budget)
         _check_steps(resolved)
         return replace(resolved, data=resolved_data(config.data))
 
@@ -58,10 +62,7 @@ class TrainStage:
 
     def cost(self, config: TrainConfig) -> float:
         """FLOPs of the budget, roughly."""
-        budget, step = parse_budget(config.budget), step_of(config)
-        if budget.unit == SECONDS:
-            return budget.value * TYPICAL_FLOPS_PER_SECOND
-        return float(steps_in(budget, step, None) * step.flops)
+        return _rough_flops(parse_budget(config.budget), step_of(config))
 
     def to_prepare(self, cells: list[Cell]) -> list[Cell]:
         """Cells whose shapes are timed in turns before any job starts: one for each, where budgets are in seconds.
@@ -103,6 +104,19 @@ def timed_part(config: TrainConfig) -> dict[str, Plain]:
     return {group.key: group.plain for group in (config.arch, config.data, config.optim, config.task, config.impl)}
 
 
+def _rough_flops(budget: Budget, step: Step) -> float:
+    if budget.unit == SECONDS:
+        return budget.value * TYPICAL_FLOPS_PER_SECOND
+    if budget.unit == EPOCHS:
+        return budget.value * TYPICAL_EPOCH_TOKENS * step.flops / step.tokens
+    return float(steps_in(budget, step) * step.flops)
+
+
+def _schedule(schedule: ScheduleConfig) -> ScheduleConfig:
+    horizon = schedule.horizon
+    return schedule if horizon is None else with_values(schedule, horizon=kept_form(horizon, "schedule.horizon"))
+
+
 def _arch(config: TrainConfig) -> ArchConfig:
     arch, length = config.arch, config.data.sequence_length
     if arch.name not in FAMILIES:
@@ -120,8 +134,8 @@ def _arch(config: TrainConfig) -> ArchConfig:
 def _check_steps(config: TrainConfig) -> None:
     """Refuse a budget without one step, and a batch that the devices cannot share."""
     step, budget, devices = step_of(config), parse_budget(config.budget), config.impl.devices
-    if budget.unit != SECONDS:
-        steps_in(budget, step, None)
+    if UNKNOWN_PACE.knows(budget):
+        steps_in(budget, step)
     if step.rows % devices:
         allowed = f"must divide the {step.rows} rows of optim.batch={config.optim.batch}"
         raise UserError("impl.devices", devices, allowed)

@@ -18,7 +18,7 @@ from trainlarge.errors import UserError
 from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.step_times import CellSteps, read_measured
 from trainlarge.sweep.store import CellFolder
-from trainlarge.tasks.step import Step, steps_in
+from trainlarge.tasks.step import Pace, Step, steps_in
 from trainlarge.training.clocks import Clock
 from trainlarge.training.schedule import Schedule, make_schedule, warmup
 
@@ -63,13 +63,15 @@ class InSteps:
     """What a step takes in."""
     step_seconds: float
     """Steady-state step time."""
+    epoch_rows: int
+    """Rows of the training data in use."""
 
     def total(self, budget: Budget, cell: CellFolder) -> int:
         """By the step time that was fixed for the cell, on any device; before that by the present one."""
         kept = read_measured(CellSteps, cell.steps)
         if kept is not None:
             return kept.steps
-        return steps_in(budget, self.step, self.step_seconds)
+        return steps_in(budget, self.step, Pace(self.step_seconds, self.epoch_rows))
 
     def fix(self, total: int, cell: CellFolder) -> None:
         if read_measured(CellSteps, cell.steps) is None:
@@ -126,27 +128,28 @@ def milliseconds(budget: Budget, key: str = "budget") -> int:
     return round(budget.value * MILLISECONDS)
 
 
-def make_run_length(config: TrainConfig, step: Step, step_seconds: float) -> RunLength:
+def make_run_length(config: TrainConfig, step: Step, step_seconds: float, epoch_rows: int) -> RunLength:
     """The run length of a train cell, with its schedule.
 
     Args:
         step: what a step takes in.
         step_seconds: steady-state step time.
+        epoch_rows: rows of the training data in use.
     """
-    return RUN_LENGTHS[config.clock](config, step, step_seconds)
+    return RUN_LENGTHS[config.clock](config, step, step_seconds, epoch_rows)
 
 
-def _modelled(config: TrainConfig, step: Step, step_seconds: float) -> RunLength:
-    text, key = config.schedule.horizon, "schedule.horizon"
-    horizon = None if text is None else steps_in(parse_budget(text, key), step, step_seconds, key)
-    return InSteps(make_schedule(config.schedule, horizon), step, step_seconds)
+def _modelled(config: TrainConfig, step: Step, step_seconds: float, epoch_rows: int) -> RunLength:
+    text, key, pace = config.schedule.horizon, "schedule.horizon", Pace(step_seconds, epoch_rows)
+    horizon = None if text is None else steps_in(parse_budget(text, key), step, pace, key)
+    return InSteps(make_schedule(config.schedule, horizon), step, step_seconds, epoch_rows)
 
 
-def _real(config: TrainConfig, _step: Step, _step_seconds: float) -> RunLength:
+def _real(config: TrainConfig, _step: Step, _step_seconds: float, _epoch_rows: int) -> RunLength:
     schedule, key = config.schedule, "schedule.horizon"
     horizon = None if schedule.horizon is None else milliseconds(parse_budget(schedule.horizon, key), key)
     return InMilliseconds(make_schedule(replace(schedule, warmup_steps=0), horizon), schedule.warmup_steps)
 
 
-RUN_LENGTHS: dict[Clocks, Callable[[TrainConfig, Step, float], RunLength]] = {"modelled": _modelled, "real": _real}
+RUN_LENGTHS: dict[Clocks, Callable[[TrainConfig, Step, float, int], RunLength]] = {"modelled": _modelled, "real": _real}
 """Run length by the name that ``clock`` gives it."""

@@ -126,7 +126,7 @@ class Trunk:
 
     def _layout(self) -> tuple[RunLength, dict[str, int], list[Branch]]:
         """Run length, position at which each cell ends, and branches, by the present step time."""
-        length = make_run_length(self.config, self.context.step, self.step_seconds)
+        length = make_run_length(self.config, self.context.step, self.step_seconds, self.context.training_rows)
         budgets = {cell.id: parse_budget(cell.as_train.budget) for cell in self.job.cells}
         totals = of_rank_0(
             lambda: {cell: length.total(budget, self.job.folder(cell)) for cell, budget in budgets.items()}

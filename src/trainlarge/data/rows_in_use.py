@@ -1,0 +1,44 @@
+"""How many rows one epoch has, read off prepared data without its tokens: what a budget in epochs is counted with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from trainlarge.config import typed_json
+from trainlarge.config.data import DataConfig
+from trainlarge.config.task import TaskConfig
+from trainlarge.data.corpus import corpus_type
+from trainlarge.data.labelled import Columns, labelled_folder
+from trainlarge.data.meta import META, LabelledMeta, Meta, TextMeta
+from trainlarge.data.prepare import prepared_key
+from trainlarge.sweep.sealed import read_sealed
+
+M = TypeVar("M", bound=Meta)
+
+
+def rows_in_use(data: DataConfig, task: TaskConfig, root: Path) -> int | None:
+    """Training rows in use of a frozen cell; None where its data is not prepared yet, or is damaged.
+
+    Args:
+        data: the cell's data.
+        task: what it learns.
+        root: where prepared data is kept.
+    """
+    content, columns = data.known_fingerprint, task.label_columns
+    if columns is None:
+        folder = root / prepared_key(content, data.vocab_size, corpus_type(data).VERSION)
+        text = _meta(TextMeta, folder)
+        rows = None if text is None else text.train.tokens // data.sequence_length
+    else:
+        table = _meta(LabelledMeta, labelled_folder(root, content, data.vocab_size, Columns(*columns)))
+        rows = None if table is None else table.train.rows
+    return None if rows is None else round(data.fraction * rows)
+
+
+def _meta(kind: type[M], folder: Path) -> M | None:
+    try:
+        return typed_json.read(kind, read_sealed(folder / META))
+    except (OSError, ValueError):
+        # The job prepares it, or builds it again.
+        return None
