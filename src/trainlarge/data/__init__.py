@@ -1,1 +1,1 @@
-"""Corpora to tokenizer to token file to blocks, masks and evaluation sets."""
+"""From text to what a task trains on: corpora, tokenizer, token files and blocks, tables of labelled rows."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from trainlarge.data.formats import Reading, TextFormat
@@ -17,25 +18,29 @@ LARGEST_FIELD = 1 << 30
 _READS = frozenset({"text_column", "encoding", "separator"})
 
 
-def csv_entries(path: Path, reading: Reading, separator: str) -> Iterator[str | None]:
+def csv_entries(path: Path, reading: Reading, _counts: RowCounts, separator: str) -> Iterator[str | None]:
     """The text of each row; the first row names the columns.
 
     Blank lines are no rows; empty fields behind the last column, which a separator at the end of each row makes, are
     dropped.
+
+    Args:
+        separator: character between fields where ``reading`` says nothing of it.
 
     Raises:
         UserError: there is no such column, or there are two.
         ValueError: a row has more or fewer fields than the header, or a quote is never closed.
     """
     csv.field_size_limit(LARGEST_FIELD)
-    rows = enumerate(_rows(path, reading, separator))
+    rows = enumerate(_rows(path, reading, reading.separator or separator))
     _, (_, header) = next(rows, (0, (0, None)))
     if header is None:
         return
     position = _position(header, reading, path)
     for number, (line, fields) in rows:
-        if len(fields) != len(header):
-            fields = _trimmed(fields, len(header), f"row {number} (it ends in line {line})")
+        if len(fields) < len(header) or any(fields[len(header) :]):
+            where = f"row {number} (it ends in line {line})"
+            raise ValueError(f"{where} has {len(fields)} fields, the header {len(header)}")
         yield fields[position]
 
 
@@ -76,19 +81,5 @@ def _position(header: list[str], reading: Reading, path: Path) -> int:
     raise UserError(key, column, f"one of the columns {', '.join(header)}, of {path}{hint}")
 
 
-def _trimmed(fields: list[str], count: int, where: str) -> list[str]:
-    if len(fields) < count or any(fields[count:]):
-        raise ValueError(f"{where} has {len(fields)} fields, the header {count}")
-    return fields[:count]
-
-
-def _comma(path: Path, reading: Reading, _counts: RowCounts) -> Iterator[str | None]:
-    return csv_entries(path, reading, reading.separator or ",")
-
-
-def _tab(path: Path, reading: Reading, _counts: RowCounts) -> Iterator[str | None]:
-    return csv_entries(path, reading, reading.separator or "\t")
-
-
-CSV = TextFormat((".csv",), "from_csv", _comma, _READS, separator=",")
-TSV = TextFormat((".tsv",), "from_tsv", _tab, _READS, separator="\t")
+CSV = TextFormat((".csv",), "from_csv", partial(csv_entries, separator=","), _READS, separator=",")
+TSV = TextFormat((".tsv",), "from_tsv", partial(csv_entries, separator="\t"), _READS, separator="\t")

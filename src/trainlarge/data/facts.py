@@ -70,7 +70,7 @@ def _overlap_lines(overlap: Overlap) -> Iterator[str]:
     if overlap.duplicates:
         yield (
             f"warning: {overlap.duplicates:,} of {overlap.validation_documents:,} validation documents stand in the "
-            "training text too: their loss is partly what was learnt by heart"
+            "training text too: their loss is partly memorized"
         )
     if overlap.passages_in_training:
         share = f"{overlap.passages_in_training / overlap.passages:.1%}"

@@ -105,25 +105,32 @@ def cut_lengths(first: int, second: int, room: int) -> tuple[int, int]:
     return (shorter, min(second, room - shorter)) if first < second else (min(first, room - shorter), shorter)
 
 
-def prepare_labelled(data: DataConfig, columns: Columns, root: Path, own: ModelTokenizer | None = None) -> LabelledData:
+def prepare_labelled(
+    data: DataConfig, columns: Columns, root: Path, of_model: ModelTokenizer | None = None
+) -> LabelledData:
     """Prepared rows of a ``data`` group, built below ``root`` unless they are there already.
 
-    The tokenizer is trained on the texts of the training split, or it is ``own``.
+    Args:
+        data: the group.
+        columns: what is read next to the text.
+        root: folder in which prepared data is kept.
+        of_model: reads the text; None: a tokenizer is trained on the texts of the training split.
 
     Raises:
         UserError: a setting is wrong, a file cannot be read or has no such column, a split has no row, or a label of
             the validation split is not among those of the training split.
     """
     content = data.fingerprint or fingerprint(data)
-    tokenizer: int | list[Plain] = data.vocab_size if own is None else [file_digest(own.file), own.sep_id]
+    vocab_size = data.vocab_size if of_model is None else of_model.vocab_size
+    tokenizer: int | list[Plain] = vocab_size if of_model is None else [file_digest(of_model.file), of_model.sep_id]
     folder = labelled_folder(root, content, tokenizer, columns)
 
     def build(partial: Path) -> None:
         check_text(data, content)
-        _build(TextFiles.from_data(data), columns, data.vocab_size, content, partial, own)
+        _build(TextFiles.from_data(data), columns, vocab_size, content, partial, of_model)
 
     prepared = kept(folder, lambda there: _load(there, content), build)
-    return prepared if own is None else with_ids_of(prepared, own)
+    return prepared if of_model is None else with_ids_of(prepared, of_model)
 
 
 def labelled_folder(root: Path, content: str, tokenizer: int | list[Plain], columns: Columns) -> Path:
@@ -161,11 +168,10 @@ def labelled_rows(files: TextFiles, columns: Columns, split: Split) -> Iterator[
 
 
 def _build(
-    files: TextFiles, columns: Columns, vocab_size: int, content: str, folder: Path, own: ModelTokenizer | None
+    files: TextFiles, columns: Columns, vocab_size: int, content: str, folder: Path, of_model: ModelTokenizer | None
 ) -> None:
     texts = (text for row in labelled_rows(files, columns, "train") for text in (row.text, row.second) if text)
-    tokenizer = kept_tokenizer(folder, texts, vocab_size, own)
-    vocab_size = vocab_size if own is None else own.vocab_size
+    tokenizer = kept_tokenizer(folder, texts, vocab_size, of_model)
     dtype = dtype_name(vocab_size)
     labels = sorted_labels({row.label for row in labelled_rows(files, columns, "train")})
     counts = {}

@@ -23,7 +23,8 @@ from trainlarge.sweep.sealed import read_sealed, write_sealed
 
 META = "meta.json"
 FORMAT_VERSION = 1
-"""Part of every key: raise it when the same text would give other files."""
+"""Version of these files, kept with them. What makes a folder another one is the version of its reader: see
+``Corpus.VERSION``."""
 
 
 @dataclass(frozen=True)

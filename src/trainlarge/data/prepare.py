@@ -18,7 +18,7 @@ from trainlarge.data.corpus import Corpus, corpus, corpus_type
 from trainlarge.data.facts import TextFacts, write_splits
 from trainlarge.data.fingerprint import fingerprint
 from trainlarge.data.kept import damage_named, kept
-from trainlarge.data.meta import FORMAT_VERSION, FileDigest, TextMeta, Versions, check_digest, read_meta, write_meta
+from trainlarge.data.meta import FileDigest, TextMeta, Versions, check_digest, read_meta, write_meta
 from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.data.tokenizer import (
     CLS_ID,
@@ -74,13 +74,17 @@ class PreparedData:
 P = TypeVar("P", bound=PreparedData)
 
 
-def prepare(data: DataConfig, root: Path, own: ModelTokenizer | None = None) -> PreparedData:
+def prepare(data: DataConfig, root: Path, of_model: ModelTokenizer | None = None) -> PreparedData:
     """Prepared data of a ``data`` group, built below ``root`` unless it is there already.
 
     Any number of processes may call it at the same time: one builds, the others wait for it. A builder that dies
     leaves nothing that is taken for prepared data, and data that is damaged is built again. Where ``data.fingerprint``
-    is frozen and its data was prepared before, the text itself is not needed. With ``own``, that tokenizer reads the
-    text, whatever ``data.vocab_size`` is.
+    is frozen and its data was prepared before, the text itself is not needed.
+
+    Args:
+        data: the group.
+        root: folder in which prepared data is kept.
+        of_model: reads the text, whatever ``data.vocab_size`` is; None: a tokenizer is trained on it.
 
     Raises:
         UserError: a setting is wrong, a file cannot be read, a split is empty, or the text is no longer the one whose
@@ -89,37 +93,37 @@ def prepare(data: DataConfig, root: Path, own: ModelTokenizer | None = None) -> 
     """
     content = data.fingerprint or fingerprint(data)
     reader = corpus_type(data).VERSION
-    if own is None:
-        key = prepared_key(content, data.vocab_size, reader)
+    if of_model is None:
+        vocab_size, key = data.vocab_size, prepared_key(content, data.vocab_size, reader)
     else:
-        key = _hashed(f"{reader} {content} {file_digest(own.file)} {own.sep_id}")
-    vocab_size = data.vocab_size if own is None else own.vocab_size
+        key = _hashed(f"{reader} {content} {file_digest(of_model.file)} {of_model.sep_id}")
+        vocab_size = of_model.vocab_size
 
     def build(folder: Path) -> None:
         check_text(data, content)
-        _build(corpus(data), data.vocab_size, content, folder, own)
+        _build(corpus(data), vocab_size, content, folder, of_model)
 
     prepared = kept(root / key, lambda folder: load_prepared(folder, content, vocab_size), build)
     for line in prepared.facts.lines() if prepared.facts else ():
         log.info("%s", line)
-    return prepared if own is None else with_ids_of(prepared, own)
+    return prepared if of_model is None else with_ids_of(prepared, of_model)
 
 
-def with_ids_of(prepared: P, own: ModelTokenizer) -> P:
+def with_ids_of(prepared: P, tokenizer: ModelTokenizer) -> P:
     """Prepared data with the ids of a model's tokenizer; any token may take the place of a masked one, as in BERT."""
     return replace(
         prepared,
-        pad_id=own.pad_id,
-        cls_id=own.cls_id,
-        sep_id=own.sep_id,
-        mask_id=own.sep_id if own.mask_id is None else own.mask_id,
-        unknown_id=own.unknown_id,
-        special_ids=own.special_ids,
+        pad_id=tokenizer.pad_id,
+        cls_id=tokenizer.cls_id,
+        sep_id=tokenizer.sep_id,
+        mask_id=tokenizer.sep_id if tokenizer.mask_id is None else tokenizer.mask_id,
+        unknown_id=tokenizer.unknown_id,
+        special_ids=tokenizer.special_ids,
         first_regular_id=0,
     )
 
 
-def prepared_key(content: str, vocab_size: int, reader: int = FORMAT_VERSION) -> str:
+def prepared_key(content: str, vocab_size: int, reader: int) -> str:
     """Folder name, 16 hex digits, of the data with that fingerprint and vocabulary size.
 
     Args:
@@ -161,10 +165,9 @@ def _open_split(path: Path, counts: TokenCounts, dtype: TokenDtype) -> Tokens:
     return tokens
 
 
-def _build(source: Corpus, vocab_size: int, content: str, folder: Path, own: ModelTokenizer | None) -> None:
-    tokenizer = kept_tokenizer(folder, source.documents("train"), vocab_size, own)
-    vocab_size = vocab_size if own is None else own.vocab_size
-    sep_id = SEP_ID if own is None else own.sep_id
+def _build(source: Corpus, vocab_size: int, content: str, folder: Path, of_model: ModelTokenizer | None) -> None:
+    tokenizer = kept_tokenizer(folder, source.documents("train"), vocab_size, of_model)
+    sep_id = SEP_ID if of_model is None else of_model.sep_id
     files = {split: _token_file(folder, split) for split in SPLITS}
     facts = write_splits(files, source, tokenizer, dtype_name(vocab_size), sep_id)
     meta = TextMeta(
@@ -181,12 +184,12 @@ def _build(source: Corpus, vocab_size: int, content: str, folder: Path, own: Mod
     write_meta(folder, meta)
 
 
-def kept_tokenizer(folder: Path, texts: Iterable[str], vocab_size: int, own: ModelTokenizer | None) -> Tokenizer:
-    """The tokenizer of prepared data, which it puts into ``folder``: trained on the texts, or the model's own."""
-    if own is None:
+def kept_tokenizer(folder: Path, texts: Iterable[str], vocab_size: int, of_model: ModelTokenizer | None) -> Tokenizer:
+    """The tokenizer of prepared data, which it puts into ``folder``: trained on the texts, or that of a model."""
+    if of_model is None:
         train_tokenizer(texts, vocab_size).save(str(folder / TOKENIZER))
     else:
-        shutil.copyfile(own.file, folder / TOKENIZER)
+        shutil.copyfile(of_model.file, folder / TOKENIZER)
     tokenizer = load_tokenizer(folder / TOKENIZER)
     # A tokenizer of a model may be set to cut long texts, or to fill short ones up.
     tokenizer.no_truncation()

@@ -96,13 +96,11 @@ class Stdlib:
 @lru_cache
 def source_files(root: Path) -> tuple[str, ...]:
     """Sorted relative POSIX paths of the library's own ``*.py`` source: no tests, packages, prose and build records."""
-    return tuple(sorted(path.relative_to(root).as_posix() for path in _walk(root)))
-
-
-def _walk(root: Path) -> Iterator[Path]:
+    files: list[Path] = []
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = [name for name in subfolders if _belongs(name)]
-        yield from (Path(folder, name) for name in names if name.endswith(".py") and _belongs(name))
+        files += [Path(folder, name) for name in names if name.endswith(".py") and _belongs(name)]
+    return tuple(sorted(path.relative_to(root).as_posix() for path in files))
 
 
 def _belongs(name: str) -> bool:

@@ -99,7 +99,11 @@ class TextFiles:
         Raises:
             UserError: a file cannot be read, or the contents of one both train and validate.
         """
-        self._check_held_out()
+        in_training = {self._digest(path) for path in self.files} if self.validation_files else set()
+        for path in self.validation_files:
+            # A copy of a training file, whatever it is called.
+            if self._digest(path) in in_training:
+                raise UserError("data.validation_files", path, _HELD_OUT)
         share = None if self.validation_files else self.validation_share
         files: dict[str, Plain] = {split: self._described(split) for split in SPLITS}
         paragraphs = PARAGRAPH_RULE if self.reading.longest_line is None else CUT_RULE
@@ -152,13 +156,6 @@ class TextFiles:
         """Files that hold text of the split, in the order in which they are read."""
         held_out = split == "validation" and self.validation_files
         return sorted(self.validation_files if held_out else self.files, key=self._digest)
-
-    def _check_held_out(self) -> None:
-        """Refuse a copy of a training file, whatever it is called."""
-        in_training = {self._digest(path) for path in self.files} if self.validation_files else set()
-        for path in self.validation_files:
-            if self._digest(path) in in_training:
-                raise UserError("data.validation_files", path, _HELD_OUT)
 
     def _described(self, split: Split) -> list[Plain]:
         """How each file of a split is read, and its digest, sorted."""

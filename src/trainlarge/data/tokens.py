@@ -44,7 +44,8 @@ def write_tokens(
     counts, digest = TokenCounts(), hashlib.sha256()
     with path.open("wb") as file:
         for batch in batches(documents, BATCH_CHARACTERS):
-            ids = _encode(batch, tokenizer, dtype, sep_id)
+            encodings = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+            ids = np.concatenate([np.array([*encoding.ids, sep_id], dtype) for encoding in encodings])
             digest.update(ids.data)
             file.write(ids.data)
             counts.documents += len(batch)
@@ -73,8 +74,3 @@ def batches(documents: Iterable[str], characters: int) -> Iterator[list[str]]:
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _encode(texts: list[str], tokenizer: Tokenizer, dtype: TokenDtype, sep_id: int) -> Tokens:
-    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    return np.concatenate([np.array([*encoding.ids, sep_id], dtype) for encoding in encodings])
