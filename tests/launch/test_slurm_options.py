@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,29 @@ def test_a_time_limit_leaves_room_for_its_signal() -> None:
 
 
 @pytest.mark.parametrize(
+    "entry",
+    [
+        "--arr=0-3", "--outp=x", "--ar 0-3", "--no-req", "--err=x", "--exp=NONE", "--jo=x", "--pars", "--test",
+        "--wr=ls", "--hold --array=1-3", "--hold -a 1-3", "-Ha1-3", "-HJname", "-Mother", "--clusters=a", "--help",
+        "-V", "-i file", "--hold script.sh", "--exclu script.sh", "-H script.sh", "-C a b", "script.sh", "", "-", "--",
+        "--constraint=a b", "-Cavx512 script.sh",
+    ],
+)  # fmt: skip
+def test_an_option_of_ours_is_refused_however_it_is_written(entry: str) -> None:
+    with pytest.raises(UserError, match=r"^launcher\.sbatch="):
+        launcher(sbatch=[entry])
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["--hold", "--exclusive", "--exclusive=user", "--constraint=avx512", "--constraint avx512", "-C avx512", "-Cavx512",
+     "-w n1", "-wn1", "-HC avx512", "--wait-all-nodes=1", "--ntasks-per-core=1", "--comment='a b'", "--mem-per-cpu=1G"],
+)  # fmt: skip
+def test_other_options_are_handed_on(entry: str) -> None:
+    assert sbatch_options(launcher(sbatch=[entry]))[-1] == shlex.split(entry)[-1]
+
+
+@pytest.mark.parametrize(
     ("complaint", "start"),
     [
         ("invalid partition specified: foo", "launcher.partition=foo is not valid: "),
@@ -79,6 +103,8 @@ def test_what_slurm_complains_of_names_the_key(complaint: str, start: str) -> No
 def test_the_first_complaint_is_told_without_the_command() -> None:
     printed = "\nsbatch: error: Batch job submission failed: Invalid qos specification\nallocation failure: more\n"
     assert first_complaint(printed) == "Invalid qos specification"
+    assert first_complaint(f"INFO: welcome\n{printed}") == "Invalid qos specification"
+    assert first_complaint("a plugin of the site says no\n") == "a plugin of the site says no"
 
 
 def test_an_enclosing_job_does_not_leak(monkeypatch: pytest.MonkeyPatch) -> None:

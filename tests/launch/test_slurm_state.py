@@ -131,6 +131,42 @@ def test_a_lost_job_is_forgotten_once_it_is_submitted_again(study: Study, cells:
     ]
 
 
+def submit_unnumbered(study: Study, cell: str) -> Submission:
+    """A submission whose command was killed before it could read the number, or could not read it."""
+    submission = Submission.new(study, "train", [(cell,)], SlurmConfig(), [])
+    submission = replace(submission, created=submission.created - 100)
+    return submission.with_array(SlurmArray(None, 0, 1, submission.array_name(0))).write()
+
+
+def test_an_array_whose_number_was_not_read_is_found_by_its_name(
+    study: Study, cells: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = submit_unnumbered(study, cells[0]).arrays[0].name
+
+    def squeue(*command: str, timeout: float = 0) -> str:
+        is_by_name = any(word == f"--name={name}" for word in command)
+        return f"INFO: hello\n7|{name}\n" if is_by_name else "INFO: hello\n7|0|PENDING|Priority\n"
+
+    monkeypatch.setattr(slurm_state, "slurm_command", squeue)
+    assert [(job.array, job.state) for job in slurm_jobs(study)] == [(7, JobState.PENDING)]
+
+
+def test_an_array_that_slurm_never_had_is_lost_and_unknown_while_slurm_is_silent(
+    study: Study, cells: list[str], answers: Answers
+) -> None:
+    submit_unnumbered(study, cells[0])
+    assert states(study) == [JobState.LOST]
+    answers["squeue"] = UserError("launcher", "slurm", "...")
+    assert states(study) == [JobState.UNKNOWN]
+
+
+def test_a_site_s_own_lines_are_passed_over(study: Study, cells: list[str], answers: Answers) -> None:
+    submit(study, [(cells[0],), (cells[1],)])
+    answers["squeue"] = "INFO | welcome | to | us\n5|0|RUNNING|None\n\nbye\n"
+    answers["sacct"] = "INFO: a|b\n5_1|TIMEOUT\n"
+    assert [job.slurm_says for job in slurm_jobs(study)] == ["RUNNING", "TIMEOUT"]
+
+
 def test_a_study_that_was_never_submitted_needs_no_slurm(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert slurm_jobs(study) == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from trainlarge.errors import UserError
 from trainlarge.machine.resources import Resources
 from trainlarge.models.forward import FORWARDS, Forward, library_logits
 from trainlarge.sweep.store import CellFolder, Study
-from trainlarge.training.ranks import least_of_ranks, ranks, settled_by_rank_0
+from trainlarge.training import ranks as module
+from trainlarge.training.ranks import _OtherRank, _telling_who_failed, least_of_ranks, ranks, settled_by_rank_0
 
 Tiny = Callable[..., TrainConfig]
 TwoRanks = Callable[[Sequence[str]], list[str]]
@@ -101,3 +104,33 @@ def test_one_device_starts_nothing(study: Study) -> None:
         assert not distributed.is_initialized()
         assert least_of_ranks(3) == 3
         assert settled_by_rank_0(lambda run_steps: sum(run_steps(3)), lambda steps: [0.5] * steps) == 1.5
+
+
+def started_rank(rank: int, code: str) -> _OtherRank:
+    """A process that stands for a rank, with ``told`` as the descriptor of its error."""
+    error, theirs = os.pipe()
+    command = [sys.executable, "-c", f"import os, time; told = {theirs}; {code}"]
+    process = subprocess.Popen(command, pass_fds=[theirs])
+    os.close(theirs)
+    return _OtherRank(rank, process, error)
+
+
+def seen_by_rank_0(*codes: str) -> str:
+    others = [started_rank(rank, code) for rank, code in enumerate(codes, 1)]
+    try:
+        with pytest.raises(RuntimeError) as seen, _telling_who_failed(others):
+            raise RuntimeError("Connection closed by peer [127.0.0.1]:4711")
+    finally:
+        for other in others:
+            other.kill()
+    return str(seen.value)
+
+
+def test_the_error_of_the_rank_that_ended_first_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = "time.sleep(60)"
+    assert seen_by_rank_0(waits, "os.write(told, b'ValueError: no more rows'); os._exit(1)") == (
+        "rank 2: ValueError: no more rows"
+    )
+    assert seen_by_rank_0("os.kill(os.getpid(), 9)") == "rank 1: was killed by SIGKILL (out of memory?)"
+    monkeypatch.setattr(module, "_END_SECONDS", 0.2)
+    assert seen_by_rank_0(waits) == "Connection closed by peer [127.0.0.1]:4711", "its own, where no other has ended"

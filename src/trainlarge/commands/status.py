@@ -67,7 +67,7 @@ class CellState:
     retries: int = 0
     """How many of these starts came after a failure."""
     error: str | None = None
-    """Last line of the error of the last attempt, or why the cell was not run."""
+    """What the error of the last attempt says, or why the cell was not run."""
     diverged: bool = False
     """Done, with the result that its loss stopped being a number."""
     progress: CellProgress = NO_PROGRESS

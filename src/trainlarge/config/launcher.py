@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from trainlarge.config.budget import parse_time
 from trainlarge.config.choices import ChosenGroup
+from trainlarge.config.sbatch import check_sbatch_option
 from trainlarge.errors import UserError
-
-RESERVED_OPTIONS = (
-    frozenset("aeJnNoW")
-    | {"array", "error", "export", "export-file", "job-name", "no-requeue", "nodes", "ntasks", "open-mode", "output"}
-    | {"parsable", "requeue", "signal", "test-only", "wait", "wrap"}
-)
-"""Options of sbatch on which resuming, logs and states rest."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +90,7 @@ class SlurmConfig(LauncherConfig):
     qos: str | None = None
     """Quality of service."""
     sbatch: tuple[str, ...] = ()
-    """More options of sbatch (``--constraint=avx512``)."""
+    """More options of sbatch, one each (``--constraint=avx512``)."""
     setup: tuple[str, ...] = ()
     """Shell lines before Python starts (``module load python``)."""
     python: str | None = None
@@ -120,13 +113,7 @@ class SlurmConfig(LauncherConfig):
         if limit is not None and limit <= self.signal_lead:
             raise UserError("launcher.signal_lead", self.signal_lead, f"less than the time limit of {limit:.0f} s")
         for line in self.sbatch:
-            if not _option_name(line) or _option_name(line) in RESERVED_OPTIONS:
-                allowed = f"options of sbatch other than {', '.join(sorted(RESERVED_OPTIONS))}"
-                raise UserError("launcher.sbatch", line, allowed)
-            try:
-                shlex.split(line)
-            except ValueError as error:
-                raise UserError("launcher.sbatch", line, f"options as a shell reads them ({error})") from None
+            check_sbatch_option(line)
         for line in self.setup:
             if "\n" in line:
                 raise UserError("launcher.setup", line, "a list of single shell lines")
@@ -143,10 +130,3 @@ class SlurmConfig(LauncherConfig):
 
 LAUNCHERS: dict[str, type[LauncherConfig]] = {"local": LocalConfig, "slurm": SlurmConfig}
 """Configuration of a launcher by its name."""
-
-
-def _option_name(line: str) -> str:
-    """The name of an option of sbatch: ``constraint`` of ``--constraint=avx512``; empty where it is none."""
-    if line.startswith("--"):
-        return line[2:].replace("=", " ").partition(" ")[0]
-    return line[1:2] if line.startswith("-") else ""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from types import FrameType
 
 from trainlarge.errors import UserError
+from trainlarge.launch.error_line import error_line
 from trainlarge.machine.resources import Resources
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.lease import HEARTBEAT_SECONDS, Lease
@@ -102,7 +103,7 @@ class RunningJob:
         except Preempted:
             self._end_all(State.PREEMPTED, self._stop_reason)
         except BaseException as error:
-            self._end_all(State.FAILED, _last_line(error))
+            self._end_all(State.FAILED, error_line(error))
             raise
         finally:
             ended.set()
@@ -159,7 +160,7 @@ class RunningJob:
 
     def fail(self, cell_id: str, error: BaseException) -> None:
         """Say that one cell failed; the other cells of the job continue."""
-        self._end(cell_id, State.FAILED, _last_line(error))
+        self._end(cell_id, State.FAILED, error_line(error))
 
     def _end_all(self, state: State, error: str | None) -> None:
         for cell_id in list(self._held):
@@ -276,10 +277,3 @@ def _stop_signals(request_stop: Callable[[str], None]) -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
-
-
-def _last_line(error: BaseException) -> str:
-    if isinstance(error, UserError):
-        return str(error)
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[-1]}".rstrip(": ")

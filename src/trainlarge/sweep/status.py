@@ -60,7 +60,7 @@ class Status:
     attempts: int = 0
     """How often it was started."""
     error: str | None = None
-    """Last line of the error that ended the last attempt."""
+    """What the error that ended the last attempt says, on one line."""
     progress: CellProgress = NO_PROGRESS
     """How far it is."""
     retries: int = 0

@@ -1,14 +1,16 @@
 """A rank of a job that computes its share and writes nothing.
 
-python -m trainlarge.training.rank_worker --cores N --jobs-per-device N STUDY CELL...
+python -m trainlarge.training.rank_worker --cores N --jobs-per-device N --error-to DESCRIPTOR STUDY CELL...
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 from pathlib import Path
 
+from trainlarge.launch.error_line import error_line
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.job_log import show_messages
 from trainlarge.machine.environment import make_threads_yield
@@ -45,5 +47,10 @@ if __name__ == "__main__":
     parser.add_argument("cells", nargs="+")
     parser.add_argument("--cores", type=int, required=True)
     parser.add_argument("--jobs-per-device", type=int, required=True)
+    parser.add_argument("--error-to", type=int, required=True)
     given = parser.parse_args()
-    main(given.study, given.cells, Resources(given.cores, jobs_per_device=given.jobs_per_device))
+    try:
+        main(given.study, given.cells, Resources(given.cores, jobs_per_device=given.jobs_per_device))
+    except Exception as error:
+        os.write(given.error_to, error_line(error).encode())
+        raise

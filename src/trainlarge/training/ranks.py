@@ -13,8 +13,10 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar, cast
@@ -22,6 +24,8 @@ from typing import TypeVar, cast
 import torch
 import torch.distributed as distributed
 
+from trainlarge.errors import UserError
+from trainlarge.launch.error_line import ended_in_words
 from trainlarge.launch.safe_path import SAFE_PYTHON, safe_environment
 from trainlarge.machine.environment import variables
 from trainlarge.machine.resources import Resources
@@ -29,6 +33,9 @@ from trainlarge.machine.step_time import Window
 
 PATIENCE = timedelta(minutes=10)
 """How long a rank waits for the others before it gives up."""
+_END_SECONDS = 2.0
+"""How long a rank whose connection is closed may take to end."""
+_ERROR_BYTES = 4096
 T = TypeVar("T")
 RunSteps = Callable[[int], list[Window]]
 
@@ -47,19 +54,69 @@ def ranks(study: Path, cell_ids: list[str], count: int, resources: Resources) ->
         return
     port = str(_free_port())
     options = [f"--cores={resources.cores}", f"--jobs-per-device={resources.jobs_per_device}"]
-    worker = ["-m", "trainlarge.training.rank_worker", *options, str(study), *cell_ids]
-    command = [sys.executable, SAFE_PYTHON, *worker]
-    environment = safe_environment(os.environ)
-    others = [subprocess.Popen(command, env=environment | _rank(rank, count, port)) for rank in range(1, count)]
+    arguments = [*options, str(study), *cell_ids]
+    others = [_OtherRank.started(rank, arguments, _rank(rank, count, port)) for rank in range(1, count)]
     try:
         # Lightning sets the number of threads where it is not set, and leaves it there.
         threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, resources.cores // count)))}
-        with variables(_rank(0, count, port) | threads), joined():
+        with variables(_rank(0, count, port) | threads), joined(), _telling_who_failed(others):
             yield
     finally:
-        for process in others:
-            process.kill()
-            process.wait()
+        for other in others:
+            other.kill()
+
+
+class RankFailedError(RuntimeError):
+    """Another rank of the job ended; what rank 0 itself sees is a closed connection."""
+
+
+@dataclass(frozen=True)
+class _OtherRank:
+    """The process of a rank other than 0."""
+
+    rank: int
+    process: subprocess.Popen[bytes]
+    error: int
+    """Descriptor from which its error can be read, on one line."""
+
+    @classmethod
+    def started(cls, rank: int, arguments: list[str], environment: dict[str, str]) -> _OtherRank:
+        error, theirs = os.pipe()
+        worker = ["-m", "trainlarge.training.rank_worker", f"--error-to={theirs}", *arguments]
+        process = subprocess.Popen(
+            [sys.executable, SAFE_PYTHON, *worker], env=safe_environment(os.environ) | environment, pass_fds=[theirs]
+        )
+        os.close(theirs)
+        return cls(rank, process, error)
+
+    def what_happened(self) -> str:
+        """Why it ended by itself; empty where it has not."""
+        status = self.process.poll()
+        if not status:
+            return ""
+        said = os.read(self.error, _ERROR_BYTES).decode(errors="replace")
+        return f"rank {self.rank}: {said or ended_in_words(status)}"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.error)
+
+
+@contextmanager
+def _telling_who_failed(others: list[_OtherRank]) -> Iterator[None]:
+    """Turn the error that rank 0 sees in this block into that of the rank which ended first, where one did."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        deadline = time.monotonic() + _END_SECONDS
+        while not (told := [text for other in others if (text := other.what_happened())]):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        raise RankFailedError(told[0]) from error
 
 
 @contextmanager

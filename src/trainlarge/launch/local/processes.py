@@ -13,6 +13,7 @@ from typing import Protocol
 
 from trainlarge.config.launcher import LocalConfig
 from trainlarge.launch.early_stop import EarlyStop
+from trainlarge.launch.error_line import ended_in_words, signal_name
 from trainlarge.launch.job import mark_lost
 from trainlarge.launch.local.device_lock import hold_devices
 from trainlarge.launch.local.job_queue import JobQueue
@@ -150,12 +151,9 @@ def _end(study: Study, entry: _Process) -> bool:
 
 
 def _why(code: int, was_asked_to_stop: bool) -> str:
-    if code > 0:
-        return f"the process ended with status {code}"
-    if was_asked_to_stop:
-        return f"stopped by {signal.Signals(-code).name} before it could save its state"
-    hint = " (out of memory?)" if -code == signal.SIGKILL else ""
-    return f"the process was killed by {signal.Signals(-code).name}{hint}"
+    if was_asked_to_stop and code < 0:
+        return f"stopped by {signal_name(-code)} before it could save its state"
+    return f"the process {ended_in_words(code)}"
 
 
 def _stop(study: Study, running: list[_Process]) -> None:

@@ -62,5 +62,9 @@ def clean_environment() -> dict[str, str]:
 
 
 def first_complaint(errors: str) -> str:
-    """The first line of what SLURM printed to stderr, without the name of the command."""
-    return next((_PREFIX.sub("", line.strip()) for line in errors.splitlines() if line.strip()), "")
+    """The first line of what SLURM printed to stderr as an error, without the name of the command.
+
+    A site's own lines, such as a greeting, may come before it.
+    """
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    return next((_PREFIX.sub("", line) for line in lines if _PREFIX.match(line)), lines[0] if lines else "")

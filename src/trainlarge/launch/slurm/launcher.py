@@ -33,7 +33,7 @@ from trainlarge.launch.slurm.options import (
     largest_array,
     sbatch_options,
 )
-from trainlarge.launch.slurm.state import slurm_jobs
+from trainlarge.launch.slurm.state import numbers_by_name, slurm_jobs
 from trainlarge.launch.slurm.submission import FOLDER, SlurmArray, Submission
 from trainlarge.machine.resources import Resources
 from trainlarge.sweep.files import file_lock, make_folder, write_text
@@ -45,6 +45,7 @@ FORECAST_TIMEOUT_SECONDS = 5.0
 """How long a forecast waits for SLURM, whose commands try for a minute where its configuration is not there."""
 LOCK_SECONDS = 120.0
 """How long a command waits while another submits to the same study."""
+_NUMBER = re.compile(r"(\d+)(?:;\S*)?")
 _MAX_ARRAY_SIZE = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
 
 
@@ -114,29 +115,58 @@ class SlurmLauncher:
         submission = new.write()
         write_text(submission.script, f'{_script_head(self._config)} {shlex.quote(str(submission.path))} "$1"\n')
         for first, count in array_slices(len(jobs), self._largest):
-            number = self._sbatch(submission, first, count)
-            submission = submission.with_array(SlurmArray(number, first, count)).write()
+            array = SlurmArray(None, first, count, submission.array_name(first))
+            submission = self._sbatch(submission.with_array(array).write(), array)
+            number = submission.arrays[-1].number
             console.print(f"array {number}: {count} jobs, logs in {submission.logs}", highlight=False, soft_wrap=True)
 
-    def _sbatch(self, submission: Submission, first: int, count: int) -> int:
-        logs = str(submission.logs).replace("%", "%%")
-        answer = self._ask(
+    def _sbatch(self, submission: Submission, array: SlurmArray) -> Submission:
+        """Submit the last array of a submission; the submission with its number."""
+        logs, name = str(submission.logs).replace("%", "%%"), array.name or ""
+        command = [
             "sbatch",
             "--parsable",
             *self._options,
-            array_option(self._config, count),
-            f"--job-name={submission.study.name}-{submission.stage}",
+            array_option(self._config, array.count),
+            f"--job-name={name}",
             f"--output={logs}/%A_%a.txt",
             str(submission.script),
-            str(first),
-        )
-        return int(answer.partition(";")[0])
+            str(array.first),
+        ]
+        try:
+            answer = slurm_command(*command)
+        except SlurmRefusedError as error:
+            submission.without_last().write()
+            raise explain_refusal(str(error), self._config) from None
+        return submission.numbered(array_number(answer, name)).write()
 
     def _ask(self, *command: str) -> str:
         try:
             return slurm_command(*command)
         except SlurmRefusedError as error:
             raise explain_refusal(str(error), self._config) from None
+
+
+def array_number(answer: str, name: str) -> int:
+    """The number of an array that sbatch has accepted.
+
+    Args:
+        answer: what ``sbatch --parsable`` printed: a line ``123`` or ``123;cluster``, with lines of the site or not.
+        name: the array's name, by which squeue is asked where that is not one line.
+
+    Raises:
+        UserError: where squeue does not know it either.
+    """
+    numbers = {int(found[1]) for line in answer.splitlines() if (found := _NUMBER.fullmatch(line.strip()))}
+    if len(numbers) != 1:
+        numbers = set((numbers_by_name([name]) or {}).values())
+    if len(numbers) != 1:
+        allowed = (
+            f"answered by the number of a job, but sbatch printed {answer.strip()[:200]!r}. SLURM may have the jobs: "
+            f"see `squeue --name={name}`, and `scancel --name={name}` before the command is given again"
+        )
+        raise UserError("sbatch", "accepted", allowed)
+    return numbers.pop()
 
 
 def max_array_size(ask: Callable[..., str] = slurm_command) -> int:

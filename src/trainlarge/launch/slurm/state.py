@@ -6,8 +6,9 @@ lags where it is on, so it only adds words to jobs that squeue has forgotten.
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from trainlarge.errors import UserError
@@ -40,7 +41,13 @@ _ENDED = frozenset(
     )
 )
 
-Task = tuple[int, int]
+_ROW = re.compile(r"(\d+)\|(\d+)\|([A-Z_]+)\|(.*)")
+_ACCOUNTED = re.compile(r"(\d+)_(\d+)\|(.*)")
+_NAMED = re.compile(r"(\d+)\|(.+)")
+_STATE = re.compile(r"[A-Z_]+")
+"""Lines of an answer; a site may add others."""
+
+Task = tuple[int | None, int]
 """Number of an array and index in it."""
 
 
@@ -54,8 +61,8 @@ class SlurmJob:
     """Stage of its cells."""
     cell_ids: tuple[str, ...]
     """Its cells."""
-    array: int
-    """SLURM's number of the array."""
+    array: int | None
+    """SLURM's number of the array; None where it never told it and does not know its name."""
     index: int
     """Index of its array task: SLURM calls it ``<array>_<index>``."""
     state: JobState
@@ -73,7 +80,10 @@ def slurm_jobs(study: Study) -> list[SlurmJob]:
     known = submissions(study)
     if not known:
         return []
-    queue = _queue(array.number for submission in known for array in submission.arrays)
+    names = [array.name for submission in known for array in submission.arrays if array.number is None and array.name]
+    numbers = numbers_by_name(names) if names else {}
+    known = [submission.with_numbers(numbers or {}) for submission in known]
+    queue = None if numbers is None else _queue(array.number for each in known for array in each.arrays)
     jobs = _newest_only(job for submission in known for job in _jobs(submission, queue))
     return _with_accounting(jobs)
 
@@ -81,9 +91,20 @@ def slurm_jobs(study: Study) -> list[SlurmJob]:
 def own_state(job_number: str) -> str:
     """SLURM's word for the state of the job that asks; empty where SLURM does not answer."""
     try:
-        return slurm_command("squeue", "-h", "-j", job_number, "-o", "%T", timeout=TIMEOUT_SECONDS).strip()
+        lines = _ask("squeue", "-h", "-j", job_number, "-o", "%T")
     except (UserError, SlurmRefusedError):
         return ""
+    return next((line for line in lines if _STATE.fullmatch(line)), "")
+
+
+def numbers_by_name(names: Sequence[str]) -> dict[str, int] | None:
+    """Name of an array -> its number, for those that squeue knows; None where it does not answer."""
+    try:
+        lines = _ask("squeue", "-h", "-t", "all", f"--name={','.join(names)}", "-o", "%F|%j")
+    except (UserError, SlurmRefusedError):
+        return None
+    found = filter(None, map(_NAMED.fullmatch, lines))
+    return {name: int(number) for number, name in (match.groups() for match in found) if name in names}
 
 
 def _jobs(submission: Submission, queue: dict[Task, str] | None) -> Iterator[SlurmJob]:
@@ -120,9 +141,9 @@ def _newest_only(jobs: Iterable[SlurmJob]) -> list[SlurmJob]:
     return kept
 
 
-def _queue(numbers: Iterable[int]) -> dict[Task, str] | None:
+def _queue(numbers: Iterable[int | None]) -> dict[Task, str] | None:
     """What squeue says of each array task; None where it does not answer."""
-    asked = ",".join(map(str, numbers))
+    asked = ",".join(str(number) for number in numbers if number is not None)
     try:
         lines = _ask("squeue", "-h", "-r", "-t", "all", "-j", asked, "-o", "%F|%K|%T|%r") if asked else []
     except SlurmRefusedError as error:
@@ -130,29 +151,29 @@ def _queue(numbers: Iterable[int]) -> dict[Task, str] | None:
         return {} if "Invalid job id" in str(error) else None
     except UserError:
         return None
-    rows = (line.split("|", 3) for line in lines)
+    rows = (match.groups() for match in map(_ROW.fullmatch, lines) if match)
     return {
         (int(array), int(index)): state if reason in ("None", "") else f"{state} ({reason})"
         for array, index, state, reason in rows
-        if index.isdigit()
     }
 
 
 def _with_accounting(jobs: list[SlurmJob]) -> list[SlurmJob]:
     """The jobs with sacct's word where squeue has none any more."""
-    forgotten = sorted({job.array for job in jobs if not job.slurm_says and job.state is JobState.LOST})
+    lost = (job for job in jobs if not job.slurm_says and job.state is JobState.LOST)
+    forgotten = sorted({job.array for job in lost if job.array is not None})
     ended = _accounting(forgotten) if forgotten else {}
     return [replace(job, slurm_says=job.slurm_says or ended.get((job.array, job.index), "")) for job in jobs]
 
 
 def _accounting(numbers: list[int]) -> dict[Task, str]:
     try:
-        lines = _ask("sacct", "-X", "-n", "-P", "-j", ",".join(map(str, numbers)), "-o", "JobID,State")
+        command = ["sacct", "-X", "-n", "-P", "-j", ",".join(map(str, numbers)), "-o", "JobID,State"]
+        lines = _ask(*command)
     except (UserError, SlurmRefusedError):
         return {}
-    rows = (line.split("|", 1) for line in lines if "|" in line)
-    tasks = ((job.partition("_"), state) for job, state in rows)
-    return {(int(array), int(index)): state for (array, _, index), state in tasks if index.isdigit()}
+    rows = (match.groups() for match in map(_ACCOUNTED.fullmatch, lines) if match)
+    return {(int(array), int(index)): state for array, index, state in rows}
 
 
 def _ask(*command: str) -> list[str]:

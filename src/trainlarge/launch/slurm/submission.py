@@ -1,14 +1,16 @@
 """What was submitted, as plain JSON in the study folder: ``<study>/slurm/<name>.json``.
 
-The file is written before the jobs are submitted, since the array tasks read it, and again with the number of each
-array as soon as SLURM has given it. In the same folder are the batch script ``<name>.sh``, the folder of logs
-``<name>/`` and, once a cell has failed, ``<name>.failures/``.
+The file is written before the jobs are submitted, since the array tasks read it: with the name of each array before
+that is submitted, and with its number as soon as SLURM has told it. An array whose number was never read is found by
+its name, and not submitted twice. In the same folder are the batch script ``<name>.sh``, the folder of logs ``<name>/``
+and, once a cell has failed, ``<name>.failures/``.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,12 +32,14 @@ SCHEMA = 1
 class SlurmArray:
     """One array of SLURM, which carries the jobs ``first`` to ``first + count - 1`` of its submission."""
 
-    number: int
-    """SLURM's number of the array."""
+    number: int | None
+    """SLURM's number of the array; None until sbatch has told it."""
     first: int
     """The job that the array task of index 0 runs."""
     count: int
     """Array tasks."""
+    name: str | None = None
+    """Its name in SLURM, which no other array has; None in files from before this key."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,30 @@ class Submission:
         return self
 
     def with_array(self, array: SlurmArray) -> Submission:
-        """This submission with one more accepted array."""
+        """This submission with one more array."""
         return replace(self, arrays=(*self.arrays, array))
+
+    def numbered(self, number: int) -> Submission:
+        """This submission with the number of its last array."""
+        *before, last = self.arrays
+        return replace(self, arrays=(*before, replace(last, number=number)))
+
+    def with_numbers(self, numbers: Mapping[str, int]) -> Submission:
+        """This submission with the numbers of arrays whose number was not read, by their names."""
+        if all(array.number is not None for array in self.arrays):
+            return self
+        known = {array: numbers.get(array.name or "") for array in self.arrays if array.number is None}
+        return replace(
+            self, arrays=tuple(replace(array, number=known.get(array, array.number)) for array in self.arrays)
+        )
+
+    def without_last(self) -> Submission:
+        """This submission without its last array, which SLURM has refused."""
+        return replace(self, arrays=self.arrays[:-1])
+
+    def array_name(self, first: int) -> str:
+        """Name in SLURM of the array whose index 0 is job ``first``: two studies of one name have different ones."""
+        return f"{self.study.name}-{self.stage}-{self.path.stem}" + (f"-{first}" if first else "")
 
     @property
     def study(self) -> Study:
