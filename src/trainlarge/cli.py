@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="trainlarge",
         description="How large should I train, for how long, and how far should I compress it?",
-        epilog="Studies lie under studies/ of the working directory, or where TRAINLARGE_STUDIES says.",
+        epilog="Studies are in studies/ of the working directory, or in the folder that TRAINLARGE_STUDIES names.",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(metavar="VERB", required=True)

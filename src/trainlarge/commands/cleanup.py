@@ -57,7 +57,7 @@ class Removable:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to look for besides what is never needed."""
+    """What to look for, in addition to what is never needed."""
 
     checkpoints: bool = False
     """Weights of train cells that are done, where no compress cell is still to be made from them."""

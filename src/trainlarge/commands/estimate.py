@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from trainlarge.commands.step_times import StepTimes
-from trainlarge.compression.cells import recovery_of, recovery_steps
+from trainlarge.compression.cells import FLOAT_BYTES, recovery_of, recovery_steps
 from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint
 from trainlarge.config.budget import EPOCHS, SECONDS, parse_budget
 from trainlarge.config.data import DataConfig
@@ -34,13 +34,10 @@ from trainlarge.sweep.store import Study
 from trainlarge.tasks.step import Pace, Step, step_of, steps_in
 from trainlarge.training.cells import trunk_id
 from trainlarge.training.schedule import Branch, branches, make_schedule
-from trainlarge.training.trunk_folder import TRUNK, TRUNKS, branch_part, saved_position
+from trainlarge.training.trunk_folder import KEPT_STATES, TRUNK, TRUNKS, branch_part, saved_position
 
-FLOAT_BYTES = 4
 STATE_BYTES = 3 * FLOAT_BYTES
 """Bytes a parameter takes in a saved state: the weight and the two moments of AdamW (Kingma & Ba 2015)."""
-STATES = 2
-"""Saved states of a trunk that are kept."""
 TOKENIZER_ENTRY_BYTES = 45
 """A byte-level BPE tokenizer takes about so much for each entry, its merge included."""
 PACKED_HEADER_BYTES = 2500
@@ -141,7 +138,9 @@ class _TrainEstimates:
         pace = Pace(timed.seconds if timed else None, self._epoch_rows(config))
         totals = {cell.id: self._steps(cell, step, pace) for cell in cells}
         parts = _branches(config, step, totals, pace)
-        spared = self._spared(config, parts)
+        # The positions of states are steps only where steps are what counts.
+        has_states = self._has_states and config.clock == "modelled"
+        spared = _spared_steps(parts, self._study.path / TRUNKS / trunk_id(config)) if has_states else 0
         steps = _steps_in_all(parts) - spared if parts else None
         seconds = steps * timed.seconds if timed and steps is not None else _seconds_by_budget(cells, step)
         parameters = parameter_counts(shape_of(config), head_of(config)).total
@@ -157,7 +156,7 @@ class _TrainEstimates:
             seconds=seconds,
             timed_on=f"{timed.device_name}, {timed.threads} threads" if timed else None,
             disk_bytes=len(cells) * checkpoint,
-            state_bytes=STATES * STATE_BYTES * parameters,
+            state_bytes=KEPT_STATES * STATE_BYTES * parameters,
         )
 
     def _epoch_rows(self, config: TrainConfig) -> int | None:
@@ -173,12 +172,6 @@ class _TrainEstimates:
             return fixed.steps
         budget = parse_budget(cell.as_train.budget)
         return steps_in(budget, step, pace) if pace.knows(budget) else None
-
-    def _spared(self, config: TrainConfig, parts: list[Branch]) -> int:
-        # The positions of states are steps only where steps are what counts.
-        if not self._has_states or config.clock != "modelled":
-            return 0
-        return _spared_steps(parts, self._study.path / TRUNKS / trunk_id(config))
 
     def _tokenizer_bytes(self, data: DataConfig) -> int:
         folder = self._study.data_root / prepared_key(
@@ -222,7 +215,7 @@ class _CompressEstimates:
             seconds=seconds,
             timed_on=device,
             disk_bytes=sum(packed_bytes(shape, cell.as_compress.recipe, head) for cell in cells),
-            state_bytes=len(recoveries) * STATES * STATE_BYTES * parameters,
+            state_bytes=len(recoveries) * KEPT_STATES * STATE_BYTES * parameters,
         )
 
     def _seconds_and_device(
@@ -259,13 +252,8 @@ def packed_bytes(shape: Shape, recipe: Recipe, head: Head | None = None) -> int:
     counts = parameter_counts(shape, head)
     embeddings = counts.embedding - counts.untied_output
     body = _weights_bytes(counts.total - embeddings, shape.width, recipe.prune, recipe.quantize)
-    own = (_of_embeddings(part) for part in (recipe.prune, recipe.quantize))
-    return round(body + _weights_bytes(embeddings, shape.width, *own) + PACKED_HEADER_BYTES)
-
-
-def _of_embeddings(part: Method | None) -> Method | None:
-    """The method as it acts on embedding matrices; None where it leaves them alone."""
-    return part.of_embeddings() if isinstance(part, MatrixMethod) and part.embeddings else None
+    on_embeddings = map(MatrixMethod.on_embeddings, (recipe.prune, recipe.quantize))
+    return round(body + _weights_bytes(embeddings, shape.width, *on_embeddings) + PACKED_HEADER_BYTES)
 
 
 def _weights_bytes(weights: int, width: int, prune: Method | None, quantize: Method | None) -> float:
@@ -303,7 +291,7 @@ def _horizon(config: TrainConfig, step: Step, pace: Pace) -> int | None:
 
 
 def _seconds_by_budget(cells: list[Cell], step: Step) -> float | None:
-    """Seconds of a job whose budgets are all in seconds: its branches lie at shares of them, however long a step is."""
+    """Seconds of a job whose budgets are all in seconds: its branches are at shares of them, however long a step is."""
     budgets = {cell.id: parse_budget(cell.as_train.budget) for cell in cells}
     if any(budget.unit != SECONDS for budget in budgets.values()):
         return None

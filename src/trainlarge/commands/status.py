@@ -113,10 +113,10 @@ class StudyState:
         """What a person would do now."""
         name, failed = self.study.name, self.those(State.FAILED)
         commands = [f"trainlarge show {failed[0].cell} --study {name}"] if failed else []
-        commands += self._commands_that_go_on()
+        commands += self._commands_to_continue()
         return commands or ([f"trainlarge report {name}"] if self.is_done else [f"trainlarge status {name} --watch"])
 
-    def _commands_that_go_on(self) -> list[str]:
+    def _commands_to_continue(self) -> list[str]:
         """The last command of each stage with cells that no process runs, unless a submitted job may have them."""
         waiting = (State.MISSING, State.QUEUED, State.PREEMPTED) if not self._has_jobs_on_their_way else ()
         stages = dict.fromkeys(cell.stage for cell in self.those(*waiting, State.FAILED, STALE))

@@ -71,7 +71,7 @@ class CompressStage:
         return evaluation + recovery_steps(config) * step_of(trained).flops
 
     def to_prepare(self, cells: list[Cell]) -> list[Cell]:
-        """None: compress jobs share nothing that is better done before them."""
+        """No cell: compress jobs share nothing that is better done before them."""
         return []
 
     def prepare(self, study: Study, cells: list[Cell], resources: Resources) -> None:

@@ -18,7 +18,7 @@ from trainlarge.compression.stored.zstd import zstd_bytes
 from trainlarge.compression.training import NO_TRAINING
 from trainlarge.compression.weight_error import WeightError, total_relative_squared_error
 from trainlarge.config.group import Plain
-from trainlarge.config.method import MatrixMethod, Method
+from trainlarge.config.method import MatrixMethod
 from trainlarge.config.plain import to_plain
 from trainlarge.config.recipe import Recipe
 from trainlarge.launch.job import RunningJob
@@ -132,7 +132,7 @@ def _recipe(recipe: Recipe) -> _Recipe:
         "order": list(recipe.order or ()),
         "sparsity": getattr(recipe.prune, "sparsity", 0.0),
         "bits": getattr(recipe.quantize, "bits", 32),
-        "embedding_bits": _embedding_bits(recipe.quantize),
+        "embedding_bits": getattr(MatrixMethod.on_embeddings(recipe.quantize), "bits", 32),
         "activation_bits": getattr(recipe.activations, "bits", 32),
     }
 
@@ -185,9 +185,3 @@ def _origin(job: RunningJob, checkpoint: LoadedCheckpoint, result: RecipeResult,
         "environment": Environment.from_json({**computed, **sharing, "software": {**software()}}),
         "provenance": origin(job.command, result.started),
     }
-
-
-def _embedding_bits(quantize: Method | None) -> float:
-    if not isinstance(quantize, MatrixMethod) or not quantize.embeddings:
-        return 32
-    return getattr(quantize.of_embeddings(), "bits", 32)

@@ -1,6 +1,7 @@
 """Which function carries out which method of a recipe, and what the recipes of one checkpoint share while they run.
 
-A method registers once, by what it does: ``@applies``, ``@reshapes``, ``@rounds`` or ``@trains``.
+A method registers once, by what it does: ``@applies`` (or ``@applies_to_each``), ``@reshapes``, ``@rounds`` or
+``@trains``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from trainlarge.errors import UserError
 T = TypeVar("T")
 M = TypeVar("M", bound=Method)
 X = TypeVar("X", bound=MatrixMethod)
+S = TypeVar("S", bound=StoredTensor)
 
 StoredTensors = Mapping[str, StoredTensor]
 """Tensor name -> stored tensor."""
@@ -136,6 +138,16 @@ class Shared:
 def applies(*kinds: type[X]) -> Callable[[Apply[X]], Apply[X]]:
     """Decorator: the function carries out methods of these classes, which change the values of matrices."""
     return _registering(kinds, lambda function: Applies(cast("Apply[MatrixMethod]", function)))
+
+
+def applies_to_each(*kinds: type[X]) -> Callable[[Callable[[Tensor, X], S]], Callable[[Tensor, X], S]]:
+    """Decorator: the function carries out methods of these classes matrix by matrix, ``(matrix, method) -> stored``."""
+
+    def of_all(function: Callable[[Tensor, X], S]) -> Applies:
+        of_one = cast("Callable[[Tensor, MatrixMethod], StoredTensor]", function)
+        return Applies(lambda method, tensors, _: {name: of_one(tensor, method) for name, tensor in tensors.items()})
+
+    return _registering(kinds, of_all)
 
 
 def reshapes(*kinds: type[M]) -> Callable[[Reshape[M]], Reshape[M]]:

@@ -112,6 +112,11 @@ class MatrixMethod(Method):
         """The method as it acts on embedding matrices."""
         return self
 
+    @classmethod
+    def on_embeddings(cls, part: Method | None) -> MatrixMethod | None:
+        """An entry of a recipe as it acts on embedding matrices; None where it leaves them alone."""
+        return part.of_embeddings() if isinstance(part, cls) and part.embeddings else None
+
     def describe(self) -> str:
         """As for every method, with a word on the embeddings where they are left out."""
         return self.summary() if self.embeddings else f"{self.summary()} without embeddings"

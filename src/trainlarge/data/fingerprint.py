@@ -1,4 +1,4 @@
-"""Content fingerprint of a corpus: what the token files depend on besides the tokenizer."""
+"""Content fingerprint of a corpus: what the token files depend on, apart from the tokenizer."""
 
 from __future__ import annotations
 

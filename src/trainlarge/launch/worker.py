@@ -49,6 +49,7 @@ def run_job(assignment: Assignment, on_claim: Callable[[RunningJob], None] = lam
     Returns:
         Exit status: 0, ``FAILED_STATUS`` or ``PREEMPTED_STATUS``.
     """
+    # Asked and kept now: the checkout may move on while the cells are trained.
     code()
     given = assignment
     job = RunningJob.claim(Study(given.study), given.stage, given.cell_ids, given.resources, given.command)

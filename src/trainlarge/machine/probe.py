@@ -1,7 +1,7 @@
 """Kept step times: rounds of timed steps, from which :mod:`trainlarge.machine.step_time` makes the estimate.
 
 Raw seconds move by a factor of several on a shared machine and would reorder the curves. So all cells of a shape use
-one steady-state step time, kept with the study. Li et al. 2020 do the same: settled time of 100 steps on one named
+one steady-state step time, kept with the study. Li et al. 2020 do the same: the time of 100 steady steps on one named
 GPU, times the number of steps. Steps are timed on purpose before training, and while a run trains; a later round may
 prove the estimate too large, never too small.
 """

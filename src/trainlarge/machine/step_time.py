@@ -1,7 +1,7 @@
 """The steady-state step time: what is observed of steps, and the estimate that is made from it.
 
 Steps are timed in *windows*: ten steps in a row, or fewer where they take a second. A window is one number, its
-seconds per step. A *round* is what one stretch of steps, timed on purpose or trained, leaves behind: its fastest
+seconds per step. A *round* is what some steps in a row, timed on purpose or trained, leave behind: their fastest
 windows, quantiles over all of them, and how much CPU time they had.
 
 **The estimate is the second-lowest window of all rounds.** Foreign load only ever adds time, and it comes and goes: a
@@ -120,7 +120,7 @@ class StepTimer:
 
 @dataclass(frozen=True)
 class Round:
-    """What one stretch of steps leaves behind; seconds are those of one step."""
+    """What some steps in a row leave behind; seconds are those of one step."""
 
     kind: Literal["probe", "training"]
     """``probe``: timed on purpose; ``training``: steps of a run."""
@@ -170,7 +170,7 @@ class Round:
 
     @classmethod
     def of_before(cls, step_seconds: float, steps: int) -> Round:
-        """A time that was kept before there were rounds: the lower quartile of one stretch."""
+        """A time that was kept before there were rounds: the lower quartile of some steps in a row."""
         return cls("probe", 0.0, steps, (step_seconds, step_seconds), None, None)
 
 

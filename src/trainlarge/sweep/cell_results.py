@@ -178,7 +178,7 @@ class CellResults:
         return None
 
     def write_record(self, record: Record) -> None:
-        """Replace ``record.json``, with the digests of all results that lie in the folder now."""
+        """Replace ``record.json``, with the digests of all results that are in the folder now."""
         self.write_record_data(record.to_json())
 
     def write_record_data(self, data: Mapping[str, Plain]) -> None:

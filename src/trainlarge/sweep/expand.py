@@ -87,7 +87,7 @@ def finished_checkpoints(config: Composed) -> list[str]:
 
 
 def _record(folder: CellFolder) -> dict[str, Plain] | None:
-    """The record of a done cell; None, with a warning, for a damaged one: the other checkpoints go on."""
+    """The record of a done cell; None, with a warning, for a damaged one: the other checkpoints are used."""
     try:
         return folder.record_data()
     except DamagedFileError as error:

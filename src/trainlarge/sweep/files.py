@@ -135,7 +135,7 @@ def refuse_links(path: Path | str, inside: Path | str) -> None:
     """Refuse to write into a folder that is a link, or that a link below ``inside`` leads to: it is not ours to change.
 
     Args:
-        inside: the study, or the folder of all studies, which may be a link: where it lies is the user's choice.
+        inside: the study, or the folder of all studies, which may be a link: its place is the user's choice.
 
     Raises:
         UserError: naming the link.

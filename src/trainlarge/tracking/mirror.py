@@ -109,7 +109,7 @@ def _write_if_new(tracker: Tracker, config: TrackingConfig, study: Study, run: T
     marker = study.folder("train", run.id.partition("-")[0]).path / "mirror.json"
     written, entry = _read_marker(marker), {**config.plain, "record": run.digest}
     key = f"{config.name} {run.id}"
-    # Under the id alone lies what was written when there was one tracker only.
+    # The entry under the id alone was written when there was one tracker only.
     if entry in (written.get(key), written.get(run.id)):
         return False
     refuse_links(marker.parent, inside=study.path)

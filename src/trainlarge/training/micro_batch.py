@@ -15,8 +15,8 @@ from trainlarge.training.compiling import Loss
 
 USED_SHARE = 0.5
 """Share of the free memory that may be planned for: the rest is for gradients of activations and for others."""
-STATE_BYTES = 12
-"""Bytes a parameter still takes in training: gradient and the two moments of AdamW, all fp32."""
+GRADIENT_AND_MOMENTS_BYTES = 12
+"""Bytes that a parameter still takes in training: gradient and the two moments of AdamW, all fp32."""
 FEW, MORE = 2, 4
 """Rows on which the need is measured; what does not grow with the rows, such as cast weights, cancels out."""
 
@@ -48,7 +48,7 @@ def rows_that_fit(
         precision: ``fp32`` or ``bf16`` (autocast).
         free_bytes: memory that this job may use.
     """
-    model_bytes = STATE_BYTES * sum(parameter.numel() for parameter in model.parameters())
+    model_bytes = GRADIENT_AND_MOMENTS_BYTES * sum(parameter.numel() for parameter in model.parameters())
     return fitting_rows(rows, saved_row_bytes(model, loss, batch, precision), model_bytes, free_bytes)
 
 

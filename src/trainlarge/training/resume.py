@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,20 +23,18 @@ from torch import Tensor
 from trainlarge.config import typed_json
 from trainlarge.config.group import Plain
 from trainlarge.sweep.digest import file_digest
-from trainlarge.sweep.files import refuse_links, remove
+from trainlarge.sweep.files import flush, refuse_links, remove
 from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.training.clocks import Seconds
 from trainlarge.training.loop import Snapshot
 from trainlarge.training.run_timing import SavedTiming
-from trainlarge.training.trunk_folder import position_of, state_folders
+from trainlarge.training.trunk_folder import KEPT_STATES, position_of, state_folders
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 ABANDONED_SECONDS = 3600
 """Age from which a state that was not renamed into its place is taken for that of a process which was killed."""
-KEPT = 2
-"""States of a part that are kept: the newest, and the one before it should the newest be damaged."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ class TrunkStates:
             temporary.rename(target)
         finally:
             remove(temporary)
-        for old in state_folders(self.folder, part)[:-KEPT]:
+        for old in state_folders(self.folder, part)[:-KEPT_STATES]:
             remove(old)
 
     def newest(self, part: str, at_most: int) -> TrainState | None:
@@ -143,11 +140,7 @@ class TrunkStates:
 def _write(folder: Path, state: TrainState) -> None:
     path = folder / "tensors.safetensors"
     save_file(_flat(state), path)
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(path)
     content = StateFile(
         format=FORMAT,
         step=state.step,

@@ -31,7 +31,7 @@ class TrainRun:
         self.timer = StepTimer(context.implementation.synchronize)
         self.curve = Curve(context.step, context.run_timing)
         self.resumed_at: list[int] = []
-        """Steps of the saved states from which it went on."""
+        """Steps of the saved states from which it was resumed."""
         self.step, self.position, self.rate = 0, 0, 0.0
         self.last_good_weights = self._weights()
         """Those of the last evaluation with a finite loss, on the CPU."""
@@ -113,7 +113,7 @@ class TrainRun:
         self.position = self.length.position(self.step, self.clock)
 
     def resume(self, state: TrainState) -> None:
-        """Go on from a saved state."""
+        """Continue from a saved state."""
         self.restore(state)
         self.resumed_at.append(state.step)
 

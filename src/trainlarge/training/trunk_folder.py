@@ -12,6 +12,8 @@ TRUNKS = "trunks"
 """Folder of a study in which jobs keep the states from which they resume."""
 TRUNK = "trunk"
 """Part of a run that its branches share."""
+KEPT_STATES = 2
+"""States of a part that are kept: the newest, and the one before it should the newest be damaged."""
 
 
 def branch_part(total: int) -> str:

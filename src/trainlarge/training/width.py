@@ -15,10 +15,10 @@ scores of queries and keys               –                     –            
 for heads of d channels. A multiplier c in front of a tensor W does, under Adam, what initial values and a rate that are
 c times as large do to c W, apart from Adam's epsilon. So the multipliers go into tensors: that of the output into
 the norm in front of the output matrix (into that matrix itself where there is no such norm), that of the scores into
-the queries. The model stays a plain Hugging Face model
-with the same forward pass. The variance of hidden matrices follows from ``arch.init_std``, which is per sqrt(width)
-already. The decay of a matrix stays what it is at the base width: rate times decay does not depend on m, as in the
-authors' package. What is only advised there is left out: zero initial values of queries and output.
+the queries. The model stays a plain Hugging Face model with the same forward pass. The variance of hidden matrices
+follows from ``arch.init_std``, which is per sqrt(width) already. The decay of a matrix stays what it is at the base
+width: rate times decay does not depend on m, as in the authors' package. What is only advised there is left out: zero
+initial values of queries and output.
 """
 
 from __future__ import annotations

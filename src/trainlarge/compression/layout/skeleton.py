@@ -100,14 +100,15 @@ def _resize_blocks(model: nn.Module, blocks: tuple[Block, ...], counts: list[int
         for name in block.inputs:
             _resize(cast(nn.Linear, model.get_submodule(name)), rows=block.parts * count * block.width)
         _resize(cast(nn.Linear, model.get_submodule(block.output)), columns=count * block.width)
-        _set_head_counts(model.get_submodule(block.inputs[0].rpartition(".")[0]), count, block.width)
-
-
-def _set_head_counts(owner: nn.Module, count: int, width: int) -> None:
-    """Some attentions (RoFormer's, RemBERT's) read the number of heads from attributes and not from shapes."""
-    for attribute, value in (("num_attention_heads", count), ("n_heads", count), ("all_head_size", count * width)):
-        if hasattr(owner, attribute):
-            setattr(owner, attribute, value)
+        owner = model.get_submodule(block.inputs[0].rpartition(".")[0])
+        # Some attentions (RoFormer's, RemBERT's) read the number of heads from attributes and not from shapes.
+        for attribute, value in (
+            ("num_attention_heads", count),
+            ("n_heads", count),
+            ("all_head_size", count * block.width),
+        ):
+            if hasattr(owner, attribute):
+                setattr(owner, attribute, value)
 
 
 def _resize(layer: nn.Linear, rows: int | None = None, columns: int | None = None) -> None:

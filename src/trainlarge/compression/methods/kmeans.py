@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainlarge.compression.registry import Shared, applies
+from trainlarge.compression.registry import applies_to_each
 from trainlarge.compression.stored.codebook import Codebook
 from trainlarge.compression.stored.groups import rows_of
 from trainlarge.compression.stored.pattern import nonzero_count
-from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.config.quantize import KMeans
 
 
-@applies(KMeans)
-def kmeans(method: KMeans, tensors: Mapping[str, Tensor], _shared: Shared) -> dict[str, StoredTensor]:
-    """Round every matrix to its codebook, or each row to its own."""
-    return {name: cluster(tensor, method) for name, tensor in tensors.items()}
-
-
+@applies_to_each(KMeans)
 def cluster(tensor: Tensor, method: KMeans) -> Codebook:
-    """Codebook and codes of one matrix. A weight of 0 stays 0."""
+    """Codebook and codes of one matrix, or of each of its rows. A weight of 0 stays 0."""
     values = rows_of(tensor, method.granularity)
     # As it will be stored, and without -0.
     book = find_values(values, method).to(tensor.dtype) + 0.0

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-from trainlarge.compression.registry import Shared, applies
+from trainlarge.compression.registry import applies_to_each
 from trainlarge.compression.stored.groups import by_group, per_weight, rows_of
 from trainlarge.compression.stored.offset import Offset, bits_unless_all
-from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.config.quantize import MinMax
 
 
-@applies(MinMax)
-def min_max(method: MinMax, tensors: Mapping[str, Tensor], _shared: Shared) -> dict[str, StoredTensor]:
-    """Round every matrix to codes; each matrix, row or group has its own range."""
-    return {name: quantize(tensor, method) for name, tensor in tensors.items()}
-
-
+@applies_to_each(MinMax)
 def quantize(tensor: Tensor, method: MinMax) -> Offset:
-    """Codes of one matrix, computed in float32; an error is at most half of the scale. A weight of 0 stays 0."""
+    """Codes of one matrix, computed in float32; the matrix, each row or each group has its own range.
+
+    An error is at most half of the scale. A weight of 0 stays 0.
+    """
     values = rows_of(tensor, method.granularity)
     largest, columns, size = 2**method.bits - 1, values.shape[1], method.group_size
     scale, offset = by_group(values, size, lambda group: _scale_and_offset(group, largest))

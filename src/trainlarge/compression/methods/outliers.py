@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
 from trainlarge.compression.methods.uniform import quantize
 from trainlarge.compression.ranking import smallest
-from trainlarge.compression.registry import Shared, applies
+from trainlarge.compression.registry import applies_to_each
 from trainlarge.compression.stored.dense import Dense
 from trainlarge.compression.stored.dense_plus_sparse import DensePlusSparse
 from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.config.quantize import Outliers
 
 
-@applies(Outliers)
-def outliers(method: Outliers, tensors: Mapping[str, Tensor], _shared: Shared) -> dict[str, StoredTensor]:
-    """Keep round(share * n) of the n weights of every matrix, and round the others."""
-    return {name: split(tensor, method) for name, tensor in tensors.items()}
-
-
+@applies_to_each(Outliers)
 def split(tensor: Tensor, method: Outliers) -> StoredTensor:
-    """The rounded weights of a matrix, and its outliers."""
+    """The rounded weights of a matrix, and its outliers: round(share * n) of its n weights, kept in full."""
     kept = round(method.share * tensor.numel())
     if kept == 0:
         return quantize(tensor, method)

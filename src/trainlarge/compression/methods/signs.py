@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-from trainlarge.compression.registry import Shared, applies
+from trainlarge.compression.registry import applies_to_each
 from trainlarge.compression.stored.groups import by_group, per_weight, rows_of
 from trainlarge.compression.stored.pattern import nonzero_count
 from trainlarge.compression.stored.signs import Signs
-from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.config.quantize import Binary, SignsAndScale, Ternary
 
 THRESHOLD = 0.7
 """Ternary weights are 0 below this share of the mean magnitude (Li et al. 2016, equation 6)."""
 
 
-@applies(Binary)
-def binary(method: Binary, tensors: Mapping[str, Tensor], _shared: Shared) -> dict[str, StoredTensor]:
-    """Keep the sign of every weight and the mean magnitude of its group."""
-    return {name: binarize(tensor, method) for name, tensor in tensors.items()}
-
-
-@applies(Ternary)
-def ternary(method: Ternary, tensors: Mapping[str, Tensor], _shared: Shared) -> dict[str, StoredTensor]:
-    """Keep the sign of every large weight and the mean magnitude of those of its group."""
-    return {name: ternarize(tensor, method) for name, tensor in tensors.items()}
-
-
+@applies_to_each(Binary)
 def binarize(tensor: Tensor, method: Binary) -> Signs:
-    """Signs and scales of one matrix."""
+    """The sign of every weight of a matrix, and the mean magnitude of its group."""
     values = rows_of(tensor, method.granularity)
     (scale,) = by_group(values, method.group_size, lambda group: (_mean_of_nonzero(group),))
     return _signs(tensor, values.sign(), scale, method)
 
 
+@applies_to_each(Ternary)
 def ternarize(tensor: Tensor, method: Ternary) -> Signs:
-    """Signs and scales of one matrix."""
+    """The sign of every large weight of a matrix, and the mean magnitude of those of its group."""
     values = rows_of(tensor, method.granularity)
     scale, threshold = by_group(values, method.group_size, _scale_and_threshold)
     kept = values.abs() > per_weight(threshold, method.group_size, values.shape[1])

@@ -18,7 +18,14 @@ from trainlarge.config.prune import SparseGPT
 def sparsegpt(method: SparseGPT, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
     """Prune every matrix block by block of its columns; one without inputs of its own by magnitude within its rows."""
     calibration = shared.calibrated(method)
-    return {name: _pruned(name, tensor, calibration.factor(name, method), method) for name, tensor in tensors.items()}
+    stored: dict[str, StoredTensor] = {}
+    for name, tensor in tensors.items():
+        factor = calibration.factor(name, method)
+        if factor is None or (method.m is not None and tensor[0].numel() % method.m):
+            stored[name] = zero_small_in_rows(name, tensor, method.sparsity, method.m)
+        else:
+            stored[name] = Dense(prune(tensor, factor, method).to(tensor.dtype))
+    return stored
 
 
 def prune(matrix: Tensor, factor: Tensor, method: SparseGPT) -> Tensor:
@@ -51,10 +58,3 @@ def _prune_block(block: Tensor, factor: Tensor, count: int, method: SparseGPT) -
         block[:, j:] -= errors[:, j : j + 1] * factor[j, j:]
     block.masked_fill_(zeros, 0.0)
     return errors
-
-
-def _pruned(name: str, tensor: Tensor, factor: Tensor | None, method: SparseGPT) -> Dense:
-    columns = tensor[0].numel()
-    if factor is None or (method.m is not None and columns % method.m):
-        return zero_small_in_rows(name, tensor, method.sparsity, method.m)
-    return Dense(prune(tensor, factor, method).to(tensor.dtype))

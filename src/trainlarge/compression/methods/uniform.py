@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from trainlarge.compression.registry import Shared, applies
+from trainlarge.compression.registry import applies_to_each
 from trainlarge.compression.stored.affine import Affine
 from trainlarge.compression.stored.groups import by_group, per_weight, rows_of
 from trainlarge.compression.stored.pattern import nonzero_count
-from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.config.quantize import Uniform
 
 SHARES = [share / 100 for share in range(100, 18, -2)]
 """Shares of the whole range among which the range of least squared error is searched."""
 
 
-@applies(Uniform)
-def uniform(method: Uniform, tensors: Mapping[str, Tensor], _shared: Shared) -> dict[str, StoredTensor]:
-    """Round every matrix to codes; each matrix, row or group has its own range."""
-    return {name: quantize(tensor, method) for name, tensor in tensors.items()}
-
-
+@applies_to_each(Uniform)
 def quantize(tensor: Tensor, method: Uniform) -> Affine:
-    """Codes of one matrix, computed in float32; a weight of 0 stays 0.
+    """Codes of one matrix, computed in float32; the matrix, each row or each group has its own range.
 
-    An error in range is at most half of the scale.
+    An error in range is at most half of the scale. A weight of 0 stays 0.
     """
     values = rows_of(tensor, method.granularity)
     scale, zero_point = fitted(values, method)

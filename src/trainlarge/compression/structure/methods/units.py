@@ -16,19 +16,10 @@ from trainlarge.compression.weights import Weights
 from trainlarge.config.structure import Heads, Neurons, Units
 
 
-@reshapes(Heads)
-def heads(method: Heads, weights: Weights, shared: Shared) -> Weights:
-    """Keep the most important heads."""
-    return _kept("heads", method, weights, shared)
-
-
-@reshapes(Neurons)
-def neurons(method: Neurons, weights: Weights, shared: Shared) -> Weights:
-    """Keep the most important neurons."""
-    return _kept("neurons", method, weights, shared)
-
-
-def _kept(kind: Kind, method: Units, weights: Weights, shared: Shared) -> Weights:
+@reshapes(Heads, Neurons)
+def units(method: Units, weights: Weights, shared: Shared) -> Weights:
+    """Keep the most important heads or neurons."""
+    kind: Kind = "heads" if isinstance(method, Heads) else "neurons"
     blocks: tuple[Block, ...] = getattr(encoder_of(weights, f"structure.name={kind}"), kind)
 
     def rank() -> list[Tensor]:
