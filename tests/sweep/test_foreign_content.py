@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +13,16 @@ import pytest
 
 import made
 from trainlarge.commands.status import read_state
+from trainlarge.config.group import Plain
 from trainlarge.errors import UserError
 from trainlarge.launch.slurm.submission import Submission, submissions
 from trainlarge.machine.probe import StepTiming
 from trainlarge.machine.step_time import Round
+from trainlarge.results.frames import load_study
+from trainlarge.sweep import files
 from trainlarge.sweep.history import last_commands, remember_command
 from trainlarge.sweep.lease import Lease, is_held
+from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.step_times import CellSteps, budgets_missed, read_measured
 from trainlarge.sweep.store import CellFolder, Study
@@ -69,9 +75,62 @@ def test_a_foreign_record_is_damaged(folder: CellFolder, content: str) -> None:
     assert folder.damaged_result() is not None
 
 
-def test_a_record_with_foreign_digests_proves_nothing(folder: CellFolder) -> None:
-    folder.record_path.write_text(json.dumps({**folder.record_data(), "files": ["metrics.jsonl"]}))
-    assert folder.metrics() and folder.damaged_result() is None
+@pytest.mark.parametrize(
+    "change", [{"files": ["metrics.jsonl"]}, {"loss": "low"}, {"config": {}}, {"config": {"a": 1}}]
+)
+def test_a_record_without_a_seal_is_damaged_where_it_is_no_record(
+    study: Study, folder: CellFolder, change: dict[str, Plain]
+) -> None:
+    made.make_train_cell(study, (64, 2), 7.5)
+    data = folder.record_data()
+    folder.record_path.write_text(json.dumps(data))
+    assert folder.metrics() and folder.damaged_result() is None and len(load_study(study).cells) == 2
+    folder.record_path.write_text(json.dumps({**data, **change}))
+    assert folder.damaged_result() is not None
+    with pytest.raises(UserError, match=rf"record\.json=damaged.*trainlarge redo {folder.id}"):
+        load_study(study)
+    with pytest.warns(UserWarning, match=f"cell {folder.id} is left out"):
+        assert len(load_study(study, strict=False).cells) == 1
+
+
+def test_values_of_other_types_below_a_right_seal_are_named(study: Study, folder: CellFolder) -> None:
+    write_sealed(folder.record_path, {**folder.record_data(), "loss": {"a": 1}})
+    with pytest.raises(UserError, match=r"record\.json=damaged"):
+        load_study(study)
+
+
+def test_rows_of_a_curve_without_a_digest_are_numbers(study: Study, folder: CellFolder) -> None:
+    data = folder.record_data()
+    (folder.path / "metrics.jsonl").write_text('{"step": 1, "loss": "low"}\n')
+    folder.record_path.write_text(json.dumps({name: value for name, value in data.items() if name != "files"}))
+    with pytest.raises(UserError, match=r"metrics\.jsonl=damaged"):
+        load_study(study)
+
+
+def test_a_file_that_is_called_like_a_cell_is_none_and_named_where_it_is_in_the_way(
+    study: Study, folder: CellFolder
+) -> None:
+    cell = folder.cell()
+    shutil.rmtree(folder.path)
+    folder.path.write_text("a note")
+    assert list(study.folders("train")) == [] and folder.status().state is State.MISSING
+    with pytest.raises(UserError, match=f"{folder.id}=a file is not valid: must be a folder: remove the file"):
+        folder.freeze(cell)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_waited_for_by_nobody(study: Study, folder: CellFolder) -> None:
+    for name in ("status.json", "record.json", "config.yaml"):
+        (folder.path / name).unlink()
+        os.mkfifo(folder.path / name)
+    assert folder.status().state is State.FAILED and read_state(study).cells[0].state == State.FAILED
+    with pytest.raises(UserError, match=r"config\.yaml=damaged.*freezes it again"):
+        folder.cell()
+
+
+def test_a_file_without_end_is_read_up_to_a_bound(folder: CellFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MOST_BYTES", 1 << 20)
+    with pytest.raises(ValueError, match="larger than"):
+        files.read_bytes("/dev/zero")
 
 
 @pytest.mark.parametrize("content", FOREIGN)

@@ -67,6 +67,8 @@ class RunningJob:
         """Cores and GPUs that it may use."""
         self.command = command
         """The command line that asked for its cells; None where Python code did."""
+        self.unclaimed: tuple[str, ...] = ()
+        """Ids of cells that are not among ``cells`` since their folder cannot be read or written."""
         self._held = held
         self._lock = threading.Lock()
         self._is_dirty = False
@@ -83,13 +85,26 @@ class RunningJob:
     ) -> RunningJob:
         """Claim those of the cells that are neither done nor held by a living process.
 
+        A cell whose folder cannot be read or written fails; the others are claimed.
+
         Args:
             resources: cores and GPUs that the job may use; None: the whole machine.
             command: the command line that asked for the cells; None where Python code did.
         """
-        held = {cell_id: claimed for cell_id in cell_ids if (claimed := _claim(study.folder(stage, cell_id)))}
+        held, wrong = dict[str, _Held](), dict[str, OSError | UserError]()
+        for cell_id in cell_ids:
+            try:
+                if claimed := _claim(study.folder(stage, cell_id)):
+                    held[cell_id] = claimed
+            except (OSError, UserError) as error:
+                wrong[cell_id] = error
+        for cell_id, reason in wrong.items():
+            log.error("cell %s cannot be claimed: %s", cell_id, reason)
+            mark_lost(study, stage, [cell_id], State.FAILED, f"it cannot be claimed: {reason}")
         cells = [claimed.cell for claimed in held.values()]
-        return cls(study, stage, cells, held, resources or Resources.whole_machine(), command)
+        job = cls(study, stage, cells, held, resources or Resources.whole_machine(), command)
+        job.unclaimed = tuple(wrong)
+        return job
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -209,9 +224,19 @@ def _claim(folder: CellFolder) -> _Held | None:
     lease = Lease.acquire(folder.path)
     if lease is None:
         return None
+    held = None
+    try:
+        held = _held(folder, lease)
+    finally:
+        if held is None:
+            lease.release()
+    return held
+
+
+def _held(folder: CellFolder, lease: Lease) -> _Held | None:
+    """The cell of a lease, now running; None where it need not or cannot run."""
     # Looked at again: the holder before us may have finished between the first look and the claim.
     if folder.is_done():
-        lease.release()
         return None
     before = folder.status()
     status = Status(State.RUNNING, before.attempts + 1, retries=before.retries + (before.state is State.FAILED))
@@ -220,7 +245,6 @@ def _claim(folder: CellFolder) -> _Held | None:
     except UserError as error:
         # A damaged configuration fails its own cell; the others of the job run.
         folder.write_status(replace(status, state=State.FAILED, error=str(error)))
-        lease.release()
         return None
     folder.write_status(status)
     return _Held(folder, cell, lease, status)
@@ -235,8 +259,12 @@ def mark_lost(study: Study, stage: str, cell_ids: list[str], state: State, reaso
     """
     for cell_id in cell_ids:
         folder = study.folder(stage, cell_id)
-        if folder.status().state in _LEFT_OPEN:
-            change_status(folder, reason, state)
+        try:
+            if folder.status().state in _LEFT_OPEN:
+                change_status(folder, reason, state)
+        except (OSError, UserError) as error:
+            # What it stands at cannot be written; whoever runs next finds it as it is, and a dead holder.
+            log.warning("cell %s: %s (%s)", cell_id, reason, error)
 
 
 def change_status(folder: CellFolder, error: str, state: State | None = None, is_done_too: bool = False) -> None:

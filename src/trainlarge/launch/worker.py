@@ -55,7 +55,7 @@ def run_job(assignment: Assignment, on_claim: Callable[[RunningJob], None] = lam
     job = RunningJob.claim(Study(given.study), given.stage, given.cell_ids, given.resources, given.command)
     on_claim(job)
     if not job.cells:
-        return 0
+        return FAILED_STATUS if job.unclaimed else 0
     log_to_cells([job.folder(cell.id) for cell in job.cells])
     given.resources.enter()
     if VISIBLE_DEVICES in os.environ:
@@ -71,7 +71,9 @@ def run_job(assignment: Assignment, on_claim: Callable[[RunningJob], None] = lam
     except Exception:
         log.exception("the job failed")
         return FAILED_STATUS
-    return PREEMPTED_STATUS if job.is_asked_to_stop else 0
+    if job.is_asked_to_stop:
+        return PREEMPTED_STATUS
+    return FAILED_STATUS if job.unclaimed else 0
 
 
 def prepare_jobs(assignment: Assignment) -> None:

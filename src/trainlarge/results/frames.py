@@ -70,12 +70,19 @@ def load_study(study: str | Path | Study, strict: bool = True, allow_mixed: bool
         UserError: when there is no such study, no train cell is done, a file is damaged, or cells were evaluated on
             different data.
     """
+    found = find_study(study)
     with collection_paused():
-        return _load(find_study(study), strict, allow_mixed)
+        try:
+            return _load(found, strict, allow_mixed)
+        except UserError:
+            raise
+        # Records are proven by their seals; only where that was not enough, the types of all values are looked at.
+        except (TypeError, ValueError, LookupError, AttributeError):
+            return _load(found, strict, allow_mixed, with_types=True)
 
 
-def _load(study: Study, strict: bool, allow_mixed: bool) -> StudyFrames:
-    train = _results(study, "train", strict)
+def _load(study: Study, strict: bool, allow_mixed: bool, with_types: bool = False) -> StudyFrames:
+    train = _results(study, "train", strict, with_types)
     if not train:
         raise UserError(
             "study", study.path, "a study with at least one finished train cell; trainlarge train makes them"
@@ -86,7 +93,7 @@ def _load(study: Study, strict: bool, allow_mixed: bool) -> StudyFrames:
     cells["budget_missed"] = cells["budget_missed"].astype(float).clip(lower=later)
     if not allow_mixed:
         check_comparable(cells)
-    compressed = [result.record for result in _results(study, "compress", strict)]
+    compressed = [result.record for result in _results(study, "compress", strict, with_types)]
     return StudyFrames(cells, _curves(train, cells), _compression(compressed, cells), DocumentLosses(study))
 
 
@@ -119,14 +126,14 @@ class _Result(NamedTuple):
     """Rows of its curve; a compress cell has none."""
 
 
-def _results(study: Study, stage: str, strict: bool) -> list[_Result]:
-    results = (_result(folder, strict) for folder in study.folders(stage) if folder.says_done())
+def _results(study: Study, stage: str, strict: bool, with_types: bool) -> list[_Result]:
+    results = (_result(folder, strict, with_types) for folder in study.folders(stage) if folder.says_done())
     return [result for result in results if result]
 
 
-def _result(folder: CellFolder, strict: bool) -> _Result | None:
+def _result(folder: CellFolder, strict: bool, with_types: bool) -> _Result | None:
     try:
-        record = folder.record_data()
+        record = folder.record_data(with_types)
         return _Result(record, folder.thinned_metrics(record) if folder.stage == "train" else [])
     except UserError as error:
         if strict:

@@ -14,8 +14,12 @@ from functools import cached_property
 from pathlib import Path
 
 from trainlarge.config.group import Plain
+from trainlarge.config.plain import from_plain
+from trainlarge.config.schema import CONFIGS
+from trainlarge.config.task import TASKS
 from trainlarge.config.typed_json import JsonTypeError
 from trainlarge.errors import UserError
+from trainlarge.sweep.cell import SCHEMA_VERSIONS, Cell
 from trainlarge.sweep.files import flush, read_bytes, rows_of, write_text
 from trainlarge.sweep.long_curve import LONG_BYTES, read_thinned
 from trainlarge.sweep.proof import FILES, DamagedFileError, damage, digests, result_digests
@@ -26,6 +30,10 @@ CONFIG, RECORD, METRICS = "config.yaml", "record.json", "metrics.jsonl"
 """Files of a cell: its frozen configuration, its record, its curve."""
 _PARTS = (*TrainRecord.groups, "config")
 """Keys of every record that hold keys themselves."""
+
+
+_SCORES = frozenset(name for task in TASKS.values() for name in task.metrics)
+_NUMBERS = frozenset({int, float, type(None)})
 
 
 @dataclass(frozen=True)
@@ -117,15 +125,20 @@ class CellResults:
             raise TypeError(f"{self.stage} cell {self.id} is no compress cell")
         return record
 
-    def record_data(self) -> dict[str, Plain]:
+    def record_data(self, with_types: bool = False) -> dict[str, Plain]:
         """``record`` as plain data, whose values are not checked: for thousands of cells at once.
+
+        Args:
+            with_types: check them nevertheless; without a seal, which older versions did not write, they always are.
 
         Raises:
             DamagedFileError: when ``record.json`` is not there or not as it was written.
             UserError: when another version wrote it.
         """
         try:
-            record = read_sealed(f"{self.location}/{RECORD}")
+            record = read_sealed(f"{self.location}/{RECORD}", check_old=self._check_types)
+            if with_types:
+                self._check_types(record)
         except (OSError, ValueError) as error:
             wrong = "gone" if isinstance(error, FileNotFoundError) else "damaged"
             raise self._damaged({RECORD: wrong}) from error
@@ -141,6 +154,16 @@ class CellResults:
             if type(record.get(name)) is not dict:
                 raise self._damaged({RECORD: "damaged"})
         return record
+
+    def _check_types(self, record: dict[str, Plain]) -> None:
+        """Raise ValueError where a value is none of a record of this version; those of others are let through."""
+        if record.get("schema", RECORD_SCHEMAS[self.stage]) == RECORD_SCHEMAS[self.stage]:
+            read = RECORDS[self.stage].from_json(record)
+            if not _SCORES.isdisjoint(read.more):
+                raise ValueError("a score is no number")
+            cell = Cell(self.stage, from_plain(CONFIGS[self.stage], record.get("config")))
+            if self.id not in map(cell.id_by_schema, range(SCHEMA_VERSIONS[self.stage] + 1)):
+                raise ValueError("the configuration of another cell")
 
     def prove(self, below: str = "") -> None:
         """Compare results of the cell with the digests that its record keeps; a record of an older version has none.
@@ -199,7 +222,8 @@ class CellResults:
         if record is None:
             record = self.record_data() if self.record_path.exists() else {}
         try:
-            return rows_of(self._curve(record))
+            rows = rows_of(self._curve(record))
+            return _checked_rows(rows, record)
         except ValueError as error:
             raise error if isinstance(error, DamagedFileError) else self._damaged({METRICS: "damaged"}) from error
 
@@ -210,6 +234,7 @@ class CellResults:
             if path.stat().st_size <= LONG_BYTES:
                 return self.metrics(record)
             rows, digest = read_thinned(path)
+            rows = _checked_rows(rows, record)
         except FileNotFoundError:
             return self.metrics(record)
         except ValueError as error:
@@ -238,3 +263,12 @@ class CellResults:
     def write_document_losses(self, content: Mapping[str, Plain]) -> None:
         """Replace ``document_losses.json``, on one line: it holds thousands of numbers."""
         write_text(self.document_losses, json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n")
+
+
+def _checked_rows(rows: list[dict[str, Plain]], record: Mapping[str, Plain]) -> list[dict[str, Plain]]:
+    """The rows of a curve. Raises ValueError where no digest proves them and they hold something else than numbers."""
+    if METRICS not in digests(record):
+        for row in rows:
+            if not all(type(value) in _NUMBERS or name == "part" for name, value in row.items()):
+                raise ValueError("a row holds something else than numbers")
+    return rows

@@ -14,14 +14,32 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
+_INDICATORS = "[{:-?"
+"""Characters of which each level of nesting takes one at least."""
+MOST_DEPTH = 200
+"""Levels of nesting; a configuration has five. The C library has no limit, and ends the process at some 50,000."""
+
+
 def from_yaml(text: str) -> Plain:
     """The configuration that ``to_yaml`` wrote.
 
     Raises:
-        yaml.YAMLError: for what is no YAML.
+        yaml.YAMLError: for what is no YAML, is nested deeply, or has aliases, which ten lines of can make huge.
     """
+    if "&" in text or sum(map(text.count, _INDICATORS)) > MOST_DEPTH:
+        _check_events(text)
     config: Plain = yaml.load(text, Loader=_LOADER)
     return config
+
+
+def _check_events(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError("a frozen configuration has no aliases")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_DEPTH:
+            raise yaml.YAMLError(f"nested more than {MOST_DEPTH} deep")
 
 
 def to_yaml(config: Mapping[str, Plain]) -> str:

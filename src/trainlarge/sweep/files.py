@@ -7,6 +7,7 @@ configurations, queued and running states) is only renamed, and survives every c
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -21,6 +22,10 @@ from filelock import FileLock
 from trainlarge.config.group import Plain
 from trainlarge.errors import UserError
 
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
+"""What ``flock`` says where there are no locks. For ENOSYS the library makes a file of its own the lock."""
+MOST_BYTES = 1 << 30
+"""Of a file that is read whole: ten times the curve of a million steps."""
 _PIECE = 1 << 16
 """Bytes that are read at once; nearly all files are smaller."""
 
@@ -59,15 +64,31 @@ def remove_file(path: Path) -> None:
         _remove_empty_folder(path)
 
 
-def file_lock(path: Path, timeout: float = -1) -> FileLock:
-    """A lock that processes share, held in a ``with`` block; an empty folder in its place is removed.
+@contextmanager
+def file_lock(path: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold a lock that processes share; an empty folder in its place is removed.
 
     Args:
         timeout: seconds to wait; negative: as long as it takes.
+
+    Raises:
+        UserError: where the file system has no locks; it names the folder.
+        filelock.Timeout: another process has held it for so long.
     """
     if path.is_dir():
         _remove_empty_folder(path)
-    return FileLock(path, timeout=timeout)
+    lock = FileLock(path, timeout=timeout)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        allowed = "a folder on a file system with locks (flock): mount it with them, or set TRAINLARGE_STUDIES"
+        raise UserError(str(path.parent), error.strerror, allowed) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _remove_empty_folder(path: Path) -> None:
@@ -125,10 +146,14 @@ def make_folder(path: Path, inside: Path) -> None:
         inside: the study, or the folder of all studies; see ``refuse_links``.
 
     Raises:
-        UserError: where a link is in its place.
+        UserError: where a link or a file is in its place.
     """
     refuse_links(path, inside)
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        in_place = next(place for place in (path, *path.parents) if place.exists())
+        raise UserError(str(in_place), "a file", "a folder: remove the file") from error
 
 
 def refuse_links(path: Path | str, inside: Path | str) -> None:
@@ -182,11 +207,22 @@ def write_json(path: Path, value: Mapping[str, object], durable: bool = True) ->
 
 
 def create_exclusively(path: Path, text: str) -> bool:
-    """Create ``path`` holding ``text``; False if it exists. Atomic on network folders too (a hard link)."""
+    """Create ``path`` holding ``text``; False if it exists. Of any number of processes one succeeds.
+
+    By a hard link, which is atomic on network folders too. Where the file system has none (exFAT, many mounts of
+    objects and of other machines), the file is made empty, which is exclusive as well, and then replaced: a reader
+    sees it empty or whole, and both ways exclude each other.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8")
-        os.link(temporary, path)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+            temporary.replace(path)
     except FileExistsError:
         return False
     finally:
@@ -222,13 +258,28 @@ def read_json(path: Path | str) -> Plain:
     return content
 
 
+def exact_json(content: bytes) -> Plain:
+    """JSON with whole numbers of any size as they are. Raises ValueError where it is none."""
+    try:
+        value: Plain = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return value
+
+
 def read_bytes(path: Path | str) -> bytes:
-    """The content of a file. By its descriptor: a study has tens of thousands, and ``open`` takes twice as long."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """The content of a file. By its descriptor: a study has tens of thousands, and ``open`` takes twice as long.
+
+    Raises:
+        OSError: where it cannot be read.
+        ValueError: where it has more than ``MOST_BYTES``, as a device in its place may.
+    """
+    # A pipe in the place of a file would wait for a writer for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         content = os.read(descriptor, _PIECE)
         if rest := os.read(descriptor, _PIECE):
-            content = b"".join([content, rest, *iter(lambda: os.read(descriptor, _PIECE), b"")])
+            content = b"".join([content, rest, *_pieces(descriptor)])
         return content
     except OSError as error:
         # Reading by a descriptor, as of a folder, fails without the name.
@@ -236,6 +287,15 @@ def read_bytes(path: Path | str) -> bytes:
         raise
     finally:
         os.close(descriptor)
+
+
+def _pieces(descriptor: int) -> Iterator[bytes]:
+    read = 0
+    while piece := os.read(descriptor, _PIECE):
+        read += len(piece)
+        if read > MOST_BYTES:
+            raise ValueError(f"larger than {MOST_BYTES} bytes")
+        yield piece
 
 
 def _torn_or_whole(line: bytes) -> list[Plain]:

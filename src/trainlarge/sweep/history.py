@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainlarge.config import typed_json
-from trainlarge.sweep.files import open_to_append
+from trainlarge.sweep.files import exact_json, open_to_append, read_bytes
 
 if TYPE_CHECKING:
     from trainlarge.sweep.store import Study
@@ -37,7 +37,7 @@ def remember_command(study: Study, stage: str, command: str) -> None:
     row = typed_json.plain(GivenCommand(time.time(), stage, command, str(Path.cwd())))
     path = _path(study)
     # A row that a crash has torn must not take the next one with it.
-    is_torn = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
+    is_torn = path.is_file() and read_bytes(path)[-1:] not in (b"", b"\n")
     line = ("\n" if is_torn else "") + json.dumps(row) + "\n"
     descriptor = open_to_append(path)
     try:
@@ -50,16 +50,16 @@ def remember_command(study: Study, stage: str, command: str) -> None:
 def last_commands(study: Study) -> dict[str, str]:
     """Stage -> the last command that was given for it."""
     try:
-        lines = _path(study).read_text(encoding="utf-8", errors="replace").splitlines()
-    except (FileNotFoundError, IsADirectoryError):
+        lines = read_bytes(_path(study)).splitlines()
+    except (FileNotFoundError, IsADirectoryError, ValueError):
         return {}
     return {row.stage: row.command for line in lines if (row := _row(line))}
 
 
-def _row(line: str) -> GivenCommand | None:
+def _row(line: bytes) -> GivenCommand | None:
     """The row of a line; None for one that a crash or a full disk has torn."""
     try:
-        return typed_json.read(GivenCommand, json.loads(line))
+        return typed_json.read(GivenCommand, exact_json(line))
     except ValueError:
         return None
 

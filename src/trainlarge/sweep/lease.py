@@ -22,7 +22,7 @@ import psutil
 
 from trainlarge.config import typed_json
 from trainlarge.config.group import Plain
-from trainlarge.sweep.files import create_exclusively, make_folder, write_json
+from trainlarge.sweep.files import create_exclusively, make_folder, read_json, write_json
 
 LEASE_SECONDS = 60.0
 """A holder that has not renewed for this long is taken for dead."""
@@ -65,10 +65,10 @@ class _Holder:
         A torn one, as a crashed machine leaves it, is a holder of which nothing is known.
         """
         try:
-            return typed_json.read(cls, json.loads(path.read_text(encoding="utf-8")))
+            return typed_json.read(cls, read_json(path))
         except FileNotFoundError:
             return None
-        except ValueError:
+        except (IsADirectoryError, ValueError):
             return cls(released=False, host=f"of the torn file {path.stat().st_ino}", pid=None, born=None, space=None)
 
     @property

@@ -33,23 +33,29 @@ def write_sealed(path: Path, value: Mapping[str, object], durable: bool = True) 
     write_text(path, sealed_text(value), durable)
 
 
-def read_sealed(path: Path | str, loads: Callable[[bytes], Plain] = orjson.loads) -> dict[str, Plain]:
+def read_sealed(
+    path: Path | str,
+    loads: Callable[[bytes], Plain] = orjson.loads,
+    check_old: Callable[[dict[str, Plain]], object] = lambda _content: None,
+) -> dict[str, Plain]:
     """The content of a sealed file, or of one of an older version, without the seal.
 
     Args:
         path: the file.
-        loads: reads JSON; ``orjson.loads`` turns whole numbers beyond 64 bits into floats, ``json.loads`` does not.
+        loads: reads JSON; ``orjson.loads`` turns whole numbers beyond 64 bits into floats, ``exact_json`` does not.
+        check_old: called with the content of a file without a seal, which proves nothing; raises ValueError.
 
     Raises:
         OSError: where it cannot be read.
         ValueError: where it is no JSON object in UTF-8, or not as it was written.
     """
     content = read_bytes(path)
-    check_seal(content)
-    value = loads(content)
+    is_sealed, value = check_seal(content), loads(content)
     if not isinstance(value, dict):
         raise ValueError("no JSON object")
     value.pop("seal", None)
+    if not is_sealed:
+        check_old(value)
     return value
 
 

@@ -16,8 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from trainlarge.config.group import Plain
 from trainlarge.config.plain import from_plain, to_plain
 from trainlarge.config.schema import CONFIGS
@@ -25,7 +23,7 @@ from trainlarge.errors import UserError
 from trainlarge.sweep.cell import ID_PATTERN, SCHEMA_VERSIONS, Cell, check_cell_id
 from trainlarge.sweep.cell_results import CONFIG, RECORD, CellResults
 from trainlarge.sweep.config_yaml import from_yaml, to_yaml
-from trainlarge.sweep.files import read_bytes, read_json, refuse_links, remove_file, write_json, write_text
+from trainlarge.sweep.files import make_folder, read_bytes, read_json, refuse_links, remove_file, write_json, write_text
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.records import RECORD_SCHEMAS
 from trainlarge.sweep.status import ENDED, State, Status
@@ -81,8 +79,10 @@ class Study:
     def folders(self, stage: str) -> Iterator[CellFolder]:
         """Folders of all frozen cells of a stage, in the order of their ids."""
         stage_path = self.path / stage
-        names = sorted(entry.name for entry in os.scandir(stage_path)) if stage_path.is_dir() else []
-        return (CellFolder(f"{stage_path}/{name}") for name in names if ID_PATTERN.fullmatch(name))
+        entries = list(os.scandir(stage_path)) if stage_path.is_dir() else []
+        # A file that is called like a cell is none.
+        names = sorted(entry.name for entry in entries if ID_PATTERN.fullmatch(entry.name) and entry.is_dir())
+        return (CellFolder(f"{stage_path}/{name}") for name in names)
 
     def find(self, text: str) -> CellFolder:
         """The one cell of any stage whose id starts with ``text``.
@@ -114,9 +114,9 @@ class CellFolder(CellResults):
         self.refuse_links()
         try:
             frozen: bytes | None = read_bytes(f"{self.location}/{CONFIG}")
-        except (FileNotFoundError, IsADirectoryError):
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             frozen = None
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path, inside=self.path.parents[1])
         if frozen is None or (frozen != text.encode() and not self.is_done() and not is_held(self.path)):
             write_text(self.config_path, text, durable=False)
 
@@ -135,13 +135,14 @@ class CellFolder(CellResults):
 
     def _frozen_cell(self) -> Cell:
         try:
-            config = from_yaml(self.config_path.read_text(encoding="utf-8"))
+            config = from_yaml(read_bytes(f"{self.location}/{CONFIG}").decode())
             cell = self._cell_of(config)
             is_same = cell.id == self.id
-        except (OSError, ValueError, yaml.YAMLError, TypeError, AttributeError, KeyError) as error:
-            raise UserError(
-                str(self.config_path), type(error).__name__, "the frozen configuration of a cell"
-            ) from error
+        # What is no configuration makes each part of it raise its own errors, also RecursionError and OverflowError.
+        except Exception as error:
+            wrong = " ".join(str(error).split())[:150] if isinstance(error, UserError) else type(error).__name__
+            allowed = f"the frozen configuration of a cell ({wrong}); the command that made the cell freezes it again"
+            raise UserError(str(self.config_path), "damaged", allowed) from error
         if not is_same:
             raise self._not_this_cell(cell)
         return cell
@@ -151,7 +152,7 @@ class CellFolder(CellResults):
         try:
             cell = self._cell_of(self.record_data()["config"])
             return cell if cell.id == self.id else None
-        except (UserError, TypeError, AttributeError, KeyError):
+        except Exception:  # As in ``_frozen_cell``.
             return None
 
     def _cell_of(self, config: Plain) -> Cell:
@@ -175,7 +176,7 @@ class CellFolder(CellResults):
         """
         try:
             return Status.from_json(read_json(f"{self.location}/status.json"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             rest = Status(State.QUEUED if os.path.exists(f"{self.location}/{CONFIG}") else State.MISSING)  # noqa: PTH110
         except (IsADirectoryError, ValueError):
             rest = Status(State.FAILED, error=f"{self._status_path} is damaged")

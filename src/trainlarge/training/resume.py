@@ -9,7 +9,6 @@ match its seal or its checksum: it is removed, so that the run can save there ag
 
 from __future__ import annotations
 
-import json
 import logging
 import uuid
 from contextlib import suppress
@@ -23,7 +22,7 @@ from torch import Tensor
 from trainlarge.config import typed_json
 from trainlarge.config.group import Plain
 from trainlarge.sweep.digest import file_digest
-from trainlarge.sweep.files import flush, refuse_links, remove
+from trainlarge.sweep.files import exact_json, flush, refuse_links, remove
 from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.training.clocks import Seconds
 from trainlarge.training.loop import Snapshot
@@ -156,7 +155,7 @@ def _write(folder: Path, state: TrainState) -> None:
 def _checked(folder: Path) -> TrainState | None:
     path = folder / "tensors.safetensors"
     # FLOPs are whole numbers beyond 64 bits, which the usual reader would turn into floats.
-    data = read_sealed(folder / "state.json", json.loads)
+    data = read_sealed(folder / "state.json", exact_json)
     if data["format"] != FORMAT:
         log.warning("%s is of another version; looking for the state before it", folder)
         return None

@@ -50,17 +50,21 @@ class JobQueue:
                 return free
         return None
 
-    def ended(self, job: Job, was_stopped: bool) -> None:
+    def ended(self, job: Job, was_stopped: bool, has_failed: bool = False) -> None:
         """Account for a job whose process has ended.
 
         Args:
             was_stopped: it was asked to stop, so that what it left preempted is not run again.
+            has_failed: it ended with an error, so that what no process holds has failed, whatever its status says,
+                which nobody could write where the folder cannot be written.
         """
         states = {cell_id: self._folder(job, cell_id).status().state for cell_id in job.cell_ids}
-        self._count_failed(job, [cell_id for cell_id, state in states.items() if state is State.FAILED])
         over = {State.DONE, State.FAILED, *([State.PREEMPTED] if was_stopped else [])}
+        left = [cell_id for cell_id, state in states.items() if state not in over]
+        lost = [cell_id for cell_id in left if has_failed and not is_held(self._folder(job, cell_id).path)]
+        self._count_failed(job, [*(cell_id for cell_id, state in states.items() if state is State.FAILED), *lost])
         # The process did not get these: another one held them when it came.
-        self._leave_elsewhere(job, [cell_id for cell_id, state in states.items() if state not in over])
+        self._leave_elsewhere(job, [cell_id for cell_id in left if cell_id not in lost])
 
     def look_elsewhere(self) -> None:
         """Look at the cells that other processes run, at most once per second."""

@@ -86,7 +86,9 @@ class JobProcesses:
                 for entry in ended:
                     running.remove(entry)
                     free.append(entry.resources)
-                    queue.ended(entry.job, was_stopped=_end(study, entry))
+                    was_stopped = _end(study, entry)
+                    has_failed = not was_stopped and entry.process.exitcode != 0
+                    queue.ended(entry.job, was_stopped, has_failed)
                 queue.look_elsewhere()
                 if queue.stop_reason and self._config.fail_fast:
                     for entry in running:

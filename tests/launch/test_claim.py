@@ -1,0 +1,88 @@
+"""Cells whose folders cannot be claimed fail alone, in a line; what was claimed beside them runs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trainlarge.config.schema import TrainConfig
+from trainlarge.launch import job
+from trainlarge.launch.job import RunningJob
+from trainlarge.launch.local.job_queue import JobQueue
+from trainlarge.sweep.lease import Lease, is_held
+from trainlarge.sweep.plan import Plan, make_cells, make_plan
+from trainlarge.sweep.status import State
+from trainlarge.sweep.store import CellFolder, Study
+
+Tiny = Callable[..., TrainConfig]
+
+
+@pytest.fixture
+def plan(study: Study, tiny: Tiny) -> Plan:
+    return make_plan(study, "train", make_cells("train", [tiny(f"budget={steps} steps") for steps in (20, 40)]))
+
+
+def test_a_cell_whose_lease_folder_is_a_file_fails_alone(
+    study: Study, plan: Plan, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good = (study.folder("train", cell.id) for cell in plan.cells)
+    (bad.path / "lease").write_text("")
+    running = RunningJob.claim(study, "train", [bad.id, good.id])
+    assert [cell.id for cell in running.cells] == [good.id] and running.unclaimed == (bad.id,)
+    [line, *_] = caplog.messages
+    assert (
+        line.startswith(f"cell {bad.id} cannot be claimed: {bad.path}/lease=a file is not valid") and "\n" not in line
+    )
+
+
+def test_a_disk_that_is_full_for_a_moment_fails_a_cell_with_its_error(
+    study: Study, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, write = study.folder("train", plan.cells[0].id), CellFolder.write_status
+    fails = iter([True])
+
+    def full(self: CellFolder, status: object) -> None:
+        if next(fails, False):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, status)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(CellFolder, "write_status", full)
+    assert not RunningJob.claim(study, "train", [folder.id]).cells
+    assert folder.status().state is State.FAILED
+    assert folder.status().error == "it cannot be claimed: [Errno 28] No space left on device"
+    assert not is_held(folder.path)
+
+
+def test_a_cell_that_can_never_be_claimed_is_tried_as_often_as_cells_may_fail(
+    study: Study, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(folder: Path) -> Lease:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder))
+
+    monkeypatch.setattr(job.Lease, "acquire", fails)
+    queue, tried = JobQueue(study, plan, replace(plan.cells[0].config.launcher, retries=1)), 0
+    while queue.is_open and tried < 10:
+        taken = queue.take()
+        assert taken is not None
+        tried += len(taken.cell_ids)
+        assert not RunningJob.claim(study, "train", taken.cell_ids).cells
+        queue.ended(taken, was_stopped=False, has_failed=True)
+    assert tried == 2 * len(plan.cells)
+
+
+@pytest.mark.long
+def test_the_program_says_so_in_a_line(study: Study, plan: Plan, tiny_overrides: list[str]) -> None:
+    for cell in plan.cells:
+        (study.folder("train", cell.id).path / "lease").write_text("")
+    command = [sys.executable, "-m", "trainlarge", "train", "-m", *tiny_overrides, "budget=20 steps,40 steps"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    printed = done.stdout + done.stderr
+    assert done.returncode == 1 and "Traceback" not in printed, printed
+    assert "lease=a file is not valid: must be a folder: remove the file" in printed

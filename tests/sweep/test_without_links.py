@@ -1,0 +1,133 @@
+"""Claiming where the file system has no hard links, as exFAT and many mounts: exclusive, and never half a file."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import signal
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainlarge.errors import UserError
+from trainlarge.sweep import files, lease
+from trainlarge.sweep.files import create_exclusively, file_lock
+from trainlarge.sweep.lease import Lease, is_held
+
+FORK = multiprocessing.get_context("fork")
+PROCESSES, CELLS = 50, 12
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS, errno.EXDEV, errno.EACCES)
+
+
+def without_links(number: int = errno.EPERM) -> None:
+    """From now on this process makes no hard link."""
+
+    def link(source: Path, target: Path) -> None:
+        raise OSError(number, os.strerror(number), str(target))
+
+    os.link = link  # type: ignore[assignment]
+
+
+@pytest.fixture
+def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", os.link)
+    without_links()
+
+
+def _claim_all(folders: list[Path], number: int, start: Barrier, tried: Barrier, finish: Any, won: Any) -> None:
+    # Every third has links: the ways of making a lease exclude each other.
+    if number % 3:
+        without_links(NO_LINKS[number % len(NO_LINKS)])
+    start.wait()
+    for place in range(len(folders)):
+        at = (place + number) % len(folders)
+        if Lease.acquire(folders[at]):
+            with won.get_lock():
+                won[at] += 1
+        for path in (folders[at] / "lease").glob("[0-9]*.json"):
+            content = path.read_bytes()
+            assert not content or json.loads(content)["token"], "half a file is seen"
+    tried.wait()
+    finish.wait()
+
+
+@pytest.mark.timeout(240)
+def test_of_fifty_processes_one_gets_each_cell(tmp_path: Path) -> None:
+    folders = [tmp_path / str(number) for number in range(CELLS)]
+    start, tried, finish = FORK.Barrier(PROCESSES), FORK.Barrier(PROCESSES + 1), FORK.Event()
+    won = FORK.Array("i", CELLS)
+    arguments = (start, tried, finish, won)
+    processes = [
+        FORK.Process(target=_claim_all, args=(folders, number, *arguments), daemon=True) for number in range(PROCESSES)
+    ]
+    for process in processes:
+        process.start()
+    tried.wait(timeout=200)
+    assert list(won) == [1] * CELLS and all(map(is_held, folders))
+    finish.set()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert not any(map(is_held, folders))
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("number", NO_LINKS)
+def test_a_file_is_created_once_whatever_the_system_says_of_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(os, "link", os.link)
+    without_links(number)
+    assert create_exclusively(tmp_path / "a", "first") and not create_exclusively(tmp_path / "a", "second")
+    assert (tmp_path / "a").read_text() == "first" and [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def _die_at(step: str, folder: Path) -> None:
+    without_links()
+
+    def die(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if step == "link":
+        os.link = die
+    elif step == "open":
+        os.open = die  # type: ignore[assignment]
+    elif step == "replace":
+        Path.replace = die  # type: ignore[assignment, method-assign]
+    elif step == "unlink":
+        Path.unlink = die  # type: ignore[method-assign]
+    create_exclusively(folder / "lease" / "000001.json", '{"token": "dead"}')
+
+
+@pytest.mark.parametrize("step", ["link", "open", "replace", "unlink"])
+def test_a_process_that_dies_while_it_claims_is_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_links: None, step: str
+) -> None:
+    (tmp_path / "lease").mkdir()
+    process = FORK.Process(target=_die_at, args=(step, tmp_path))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    # Whoever has begun to claim has the time of a heartbeat to go on.
+    assert (Lease.acquire(tmp_path) is None) == (step in ("replace", "unlink"))
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.0)
+    monkeypatch.setattr(lease, "WATCHED_HEARTBEATS", 0)
+    taken = Lease.acquire(tmp_path)
+    assert taken and taken.is_held()
+    taken.release()
+
+
+def test_a_lock_that_the_file_system_does_not_have_is_told_with_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def acquire(self: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files.FileLock, "acquire", acquire)
+    with pytest.raises(UserError, match=r"No locks available.*TRAINLARGE_STUDIES") as caught, file_lock(tmp_path / "a"):
+        pass
+    assert caught.value.key == str(tmp_path)
