@@ -81,10 +81,6 @@ def _new_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _export_train(folder: CellFolder, target: Path) -> None:
-    _copy(_checkpoint(folder), target)
-
-
 def _export_compress(folder: CellFolder, target: Path) -> None:
     config, study = folder.cell().as_compress, Study(folder.path.parents[1])
     if config.checkpoint_digest is None:
@@ -134,4 +130,8 @@ def _again(folder: CellFolder) -> str:
     return f"to make it again: {folder.redo_command}"
 
 
-_EXPORTERS: dict[str, Callable[[CellFolder, Path], None]] = {"train": _export_train, "compress": _export_compress}
+_EXPORTERS: dict[str, Callable[[CellFolder, Path], None]] = {
+    "train": lambda folder, target: _copy(_checkpoint(folder), target),
+    "compress": _export_compress,
+}
+"""Stage -> what writes the model of one of its cells to a folder."""

@@ -1,4 +1,4 @@
-"""Checks of options that apply to a whole command (launcher, workers, tracking), before anything is written."""
+"""The launcher of a command, after checks of what applies to the command as a whole and before anything is written."""
 
 from __future__ import annotations
 
@@ -17,29 +17,17 @@ OF_THE_COMMAND = ("study", "launcher", "tracking", "workers", "redo")
 
 
 def launcher_for(configs: Sequence[StageConfig]) -> Launcher:
-    """The launcher of a command that runs ``configs``; nothing is asked or written yet.
+    """The launcher of a command that runs ``configs``, one for each cell; nothing is asked or written yet.
 
     Raises:
-        UserError: for what no job can be started with.
-    """
-    check_command(configs)
-    config = configs[0].launcher
-    return launcher_class(config.name)(config, configs)
-
-
-def check_command(configs: Sequence[StageConfig]) -> None:
-    """Refuse what no job can be started with, or what could not be mirrored once all is done.
-
-    Args:
-        configs: one for each cell of the command.
-
-    Raises:
-        UserError: for a launcher or a mirror that there is not, a value that it cannot take, or cells that disagree
-            about it.
+        UserError: for cells that disagree about what holds for the command as a whole, a split that older cells of the
+            study do not have, or a value that the launcher cannot take.
     """
     for key in OF_THE_COMMAND:
         _check_same(key, [getattr(config, key) for config in configs])
     _check_split(configs)
+    config = configs[0].launcher
+    return launcher_class(config.name)(config, configs)
 
 
 def _check_split(configs: Sequence[StageConfig]) -> None:

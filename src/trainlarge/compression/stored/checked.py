@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from trainlarge.compression.stored.note import Note, encoding_in, keys_below, note_in, shape_in
+from trainlarge.compression.stored.note import BOTH, SUMMANDS, Note, encoding_in, keys_below, note_in, shape_in
 from trainlarge.compression.stored.payload import Tensors
 from trainlarge.config.group import Plain
 from trainlarge.config.typed_json import JsonTypeError
@@ -25,8 +25,6 @@ MOST_BYTES = 1 << 30
 MOST_EXPANSION = 4096
 """How many times its own size a larger file may unpack to. An encoding writes at least one byte per 255 weights, so a
 file that ``save_packed`` wrote stays below 1,100 unless whole tensors are zero."""
-BOTH = "both"
-"""The encoding that is made of two others."""
 
 Shapes = dict[str, tuple[int, ...]]
 """Tensor name -> shape."""
@@ -129,7 +127,7 @@ def _shape(note: Note | None, parts: Tensors) -> tuple[int, ...]:
     if encoding_in(note) != BOTH:
         return shape_in(note)
     shapes = []
-    for key in ("body", "rest"):
+    for key in SUMMANDS:
         summand = note_in(note, key)
         with keys_below(key):
             if encoding_in(summand) == BOTH:

@@ -16,7 +16,7 @@ from trainlarge.compression.stored.dense import Dense
 from trainlarge.compression.stored.dense_plus_sparse import DensePlusSparse
 from trainlarge.compression.stored.formats import PAYLOADS
 from trainlarge.compression.stored.indexes import INDEXES, Index
-from trainlarge.compression.stored.note import Note, encoding_in, keys_below, note_in, shape_in
+from trainlarge.compression.stored.note import BOTH, SUMMANDS, Note, encoding_in, keys_below, note_in, shape_in
 from trainlarge.compression.stored.payload import Payload, Tensors
 from trainlarge.compression.stored.stored_tensor import Elementwise, StoredTensor
 from trainlarge.errors import UserError
@@ -110,7 +110,7 @@ class IndexedEncoding(Encoding[Any], Generic[E]):
 class SumEncoding(Encoding[DensePlusSparse]):
     """Two stored tensors, each by its own smallest encoding."""
 
-    name = "both"
+    name = BOTH
 
     def fits(self, tensor: StoredTensor) -> bool:
         return isinstance(tensor, DensePlusSparse)
@@ -134,7 +134,7 @@ class SumEncoding(Encoding[DensePlusSparse]):
 
     def decode(self, note: Note, parts: Tensors) -> DensePlusSparse:
         summands = []
-        for key in ("body", "rest"):
+        for key in SUMMANDS:
             inner, prefix = note_in(note, key), f"{key}."
             of_summand = {name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)}
             with keys_below(key):
@@ -176,4 +176,4 @@ def decoded(note: Note, parts: Tensors) -> StoredTensor:
 
 
 def _summands(tensor: DensePlusSparse) -> dict[str, StoredTensor]:
-    return {"body": tensor.body, "rest": tensor.rest}
+    return {key: getattr(tensor, key) for key in SUMMANDS}

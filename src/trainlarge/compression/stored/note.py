@@ -16,6 +16,8 @@ from trainlarge.config.typed_json import JsonTypeError
 
 Note = dict[str, Plain]
 """JSON data with a key ``encoding``, and whatever that encoding needs to decode."""
+BOTH, SUMMANDS = "both", ("body", "rest")
+"""The encoding that is made of two others, and the keys of their notes in its own."""
 
 
 def integer(note: Mapping[str, Plain], key: str) -> int:

@@ -32,19 +32,8 @@ class Factors(NamedTuple):
         return Factors(up, down, self.values[:rank])
 
 
-@reshapes(LowRank)
-def low_rank(method: LowRank, weights: Weights, shared: Shared) -> Weights:
+def factorize(method: LowRank | FixedRank, weights: Weights, shared: Shared) -> Weights:
     """Factorize every matrix that becomes smaller by it."""
-    return _factorized(method, weights, shared)
-
-
-@reshapes(FixedRank)
-def fixed_rank(method: FixedRank, weights: Weights, shared: Shared) -> Weights:
-    """Factorize every matrix that becomes smaller by it."""
-    return _factorized(method, weights, shared)
-
-
-def _factorized(method: LowRank | FixedRank, weights: Weights, shared: Shared) -> Weights:
     # Remembered only where another recipe of the grid will ask: the factors are larger than the matrix.
     is_shared = sum(isinstance(other, (LowRank, FixedRank)) for other in shared.methods) > 1
     factorized: dict[str, Factors] = {}
@@ -56,6 +45,11 @@ def _factorized(method: LowRank | FixedRank, weights: Weights, shared: Shared) -
         if rank * sum(tensor.shape) < tensor.numel():
             factorized[module] = factors.cut(rank)
     return _with_products(weights, factorized)
+
+
+# Once for each class, of which the function takes either.
+reshapes(LowRank)(factorize)
+reshapes(FixedRank)(factorize)
 
 
 def decomposed(tensor: Tensor) -> Factors:
