@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from trainlarge.results.analysis.frontier import SAME_POINT
 from trainlarge.results.analysis.intervals import Comparison, Difference, Estimate, difference
+from trainlarge.results.analysis.seed_lines import around
 from trainlarge.results.document_losses import Sample, Weights
 from trainlarge.results.recipes import is_dense, recipe_family
 from trainlarge.results.scores import loss_of
@@ -145,20 +146,14 @@ def _at_dense_loss(compression: pd.DataFrame, names: list[str], sample: Sample) 
     high = min(line["dense_loss"].max() for line in lines.values())
     if low > high:
         return Increases(DENSE_LOSS, why_not="the ranges of their dense losses do not overlap")
-    places = {place: _between(line, low) for place, line in lines.items()}
+    places = {
+        place: around(low, line["dense_loss"].to_numpy(float), list(line["parent"])) for place, line in lines.items()
+    }
     return _answer(compression, DENSE_LOSS, f"{low:.2f} {loss_of(compression).short_unit}", places, sample)
 
 
 def _by_place(rows: pd.DataFrame) -> dict[Place, pd.DataFrame]:
     return {(str(name), int(str(seed))): of_place for (name, seed), of_place in rows.groupby(["series", "seed"])}
-
-
-def _between(line: pd.DataFrame, dense_loss: float) -> Weights:
-    """The one or two checkpoints of a line whose weighted mean has this dense loss."""
-    place = float(np.interp(dense_loss, line["dense_loss"], np.arange(len(line))))
-    left = min(int(place), len(line) - 1)
-    share, parents = place - left, list(line["parent"])
-    return [(parents[left], 1 - share), *([(parents[left + 1], share)] if share else [])]
 
 
 def _one_series_per_size(rows: pd.DataFrame) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -30,13 +31,6 @@ class _Line:
 
     def covers(self, point: float) -> bool:
         return bool(self.x[0] - SAME_POINT <= point <= self.x[-1] + SAME_POINT)
-
-    def weights(self, point: float) -> Weights:
-        """The cells on both sides of ``point`` and their shares."""
-        place = float(np.interp(point, self.x, np.arange(len(self.x))))
-        left = min(int(place), len(self.x) - 1)
-        share = place - left
-        return [(self.cells[left], 1 - share), *([(self.cells[left + 1], share)] if share else [])]
 
 
 class SeedLines:
@@ -78,9 +72,25 @@ class SeedLines:
         if not reaching:
             return None
         losses = tuple(float(np.interp(point, line.x, line.losses)) for line in reaching)
-        shares = [(cell, weight / len(reaching)) for line in reaching for cell, weight in line.weights(point)]
+        shares = [
+            (cell, weight / len(reaching)) for line in reaching for cell, weight in around(point, line.x, line.cells)
+        ]
         draws = self.sample.draws("loss", [shares])
         return Estimate(losses, None if draws is None else draws[0])
+
+
+def around(point: float, ascending: Sequence[float] | NDArray[np.float64], cells: Sequence[str]) -> Weights:
+    """The one or two cells on both sides of ``point`` whose weighted mean is there, and their weights.
+
+    Args:
+        point: where.
+        ascending: where each of the cells is.
+        cells: their ids.
+    """
+    place = float(np.interp(point, ascending, np.arange(len(cells))))
+    left = min(int(place), len(cells) - 1)
+    share = place - left
+    return [(cells[left], 1 - share), *([(cells[left + 1], share)] if share else [])]
 
 
 def spans(lines_of: SeedLines) -> list[tuple[tuple[str, ...], list[float]]]:
