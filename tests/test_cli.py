@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+import trainlarge
 from trainlarge.cli import main
+from trainlarge.commands.verbs import VERBS
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import Study
 
@@ -68,6 +71,51 @@ def test_bad_input_is_one_line_and_status_2(
     assert line.startswith("error: ") and named in line and allowed in line
     assert "Traceback" not in printed.out + printed.err
     assert not list(study.path.parent.glob("*/*/*/config.yaml")), "nothing was frozen"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_begins_with_what_the_verb_does(verb: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with suppress(SystemExit):
+        assert main([verb, "--help"]) == 0
+    printed = capfd.readouterr().out
+    usage, description, *_ = printed.split("\n\n")
+    assert usage.startswith(f"usage: trainlarge {verb} ")
+    assert " ".join(description.lower().split()) == VERBS[verb].does.lower() + "."
+    assert "Hydra" not in printed.partition("--hydra-help")[0]
+    if verb in ("train", "compress", "run"):
+        assert "--retries N" in printed and "--no-wait" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing"], "invalid choice: 'nothing'"),
+        (["show"], "required: cell"),
+        (["status", "a", "b"], "unrecognized arguments: b"),
+        (["ls", "--state", "dead"], "invalid choice: 'dead'"),
+        (["report", "--retries", "3"], "unrecognized arguments"),
+        (["train", "--retrys", "3"], "--retrys"),
+        (["train", "--shell-completion", "install=bash"], "trainlarge completion bash"),
+        (["completion", "tcsh"], "invalid choice: 'tcsh'"),
+    ],
+)
+def test_a_mistake_in_flags_is_one_line_and_status_2(
+    arguments: list[str], said: str, study: Study, capfd: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status: int | str | None = main(arguments)
+    except SystemExit as stop:
+        status = stop.code
+    [line] = capfd.readouterr().err.splitlines()
+    assert status == 2 and line.startswith("error: ") and said in line
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["train", "--version"]])
+def test_the_version_names_what_computes(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    first, *others = capfd.readouterr().out.splitlines()
+    assert first.startswith(f"trainlarge {trainlarge.__version__}")
+    assert {line.split()[0] for line in others} >= {"python", "torch", "transformers"}
 
 
 def test_debug_shows_the_traceback(study: Study) -> None:

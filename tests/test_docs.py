@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib
 import importlib.util
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from trainlarge.cli import VERBS
 from trainlarge.commands.launch_flags import flags
+from trainlarge.commands.verbs import VERBS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -80,8 +81,9 @@ def _headings(page: Path) -> Iterator[str]:
 
 
 def _flags() -> set[str]:
-    names = {name for name, _ in VERBS.values()}
+    names = {verb.module for verb in VERBS.values()}
     modules = [importlib.import_module(f"trainlarge.commands.{name}") for name in names]
     parsers = [flags(), *(module.parser() for module in modules if hasattr(module, "parser"))]
-    options = {option for parser in parsers for action in parser._actions for option in action.option_strings}
+    actions = [action for parser in parsers for action in parser._actions if action.help != argparse.SUPPRESS]
+    options = {option for action in actions for option in action.option_strings}
     return {option for option in options if option.startswith("--")} - {"--help"}

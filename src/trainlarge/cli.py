@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 
 from trainlarge.commands.call import Call
+from trainlarge.commands.verbs import USER_ERROR_STATUS, VERBS, VerbParser
 from trainlarge.errors import UserError
 from trainlarge.launch.safe_path import leave_working_directory
 from trainlarge.machine.environment import hide_library_progress_bars
+from trainlarge.machine.provenance import code, software
 
-USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
-
-VERBS = {
-    "train": ("stage", "train a cell, or with -m a sweep of them"),
-    "compress": ("stage", "compress a checkpoint, or with -m a sweep of recipes"),
-    "run": ("run", "all stages of a study, then its report"),
-    "plan": ("plan", "what a command would do: cells, jobs, FLOPs, time, space; nothing runs"),
-    "status": ("status", "where a study stands: states, progress, failures, what to do next"),
-    "report": ("report", "write the report of a study"),
-    "sync": ("sync", "bring the mirror of a study up to date"),
-    "show": ("show", "configuration, record and log of a cell, and the command that runs it again"),
-    "redo": ("redo", "run one cell again from its frozen configuration, as when a file is damaged"),
-    "export": ("export", "write a cell's model and tokenizer as a Hugging Face folder"),
-    "clean": ("clean", "free the space of saved states and leftovers that nothing needs any more"),
-}
-"""Verb -> its module in ``commands/``, which has a function ``main``, and what the verb does."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command continues from here", file=sys.stderr)
         return INTERRUPTED_STATUS
+    except BrokenPipeError:
+        # Who reads what is printed has seen enough, as `head` has. Python would complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (UserError, OSError) as error:
         if is_debug:
             raise
@@ -70,24 +60,36 @@ def _messages_on_stderr() -> Iterator[None]:
 
 
 def _run(arguments: list[str]) -> int:
+    if "--version" in arguments:
+        print(_versions())
+        return 0
     if not arguments or arguments[0] not in VERBS:
-        # Prints help, or what is wrong, and exits.
-        _parser().parse_args(arguments)
+        # Prints help, the version, or what is wrong, and exits.
+        _parser().parse_args(arguments or ["--help"])
     verb, *rest = arguments
-    module, _ = VERBS[verb]
-    return int(import_module(f"trainlarge.commands.{module}").main(Call(verb, tuple(rest))))
+    return int(import_module(f"trainlarge.commands.{VERBS[verb].module}").main(Call(verb, tuple(rest))))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _versions() -> str:
+    known, (commit, dirty) = {**software()}, code()
+    checkout = f" (commit {commit[:12]}{', changed since' if dirty else ''})" if commit else ""
+    own = f"trainlarge {known.pop('trainlarge')}{checkout}"
+    return "\n".join([own, *(f"{name} {number}" for name, number in known.items())])
+
+
+def _parser() -> VerbParser:
+    parser = VerbParser(
         prog="trainlarge",
         description="How large should I train, for how long, and how far should I compress it?",
-        epilog="Studies are in studies/ of the working directory, or in the folder that TRAINLARGE_STUDIES names.",
+        epilog="Studies are in studies/ of the working directory, or in the folder that TRAINLARGE_STUDIES names. "
+        "'trainlarge VERB --help' says more of a verb.",
+        allow_abbrev=False,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--version", action="store_true", help="print the versions of trainlarge and what it uses")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for verb, (_, text) in VERBS.items():
-        verbs.add_parser(verb, help=text)
+    for name, verb in VERBS.items():
+        verbs.add_parser(name, help=verb.does)
     return parser
 
 

@@ -18,8 +18,10 @@ from trainlarge.commands import status_view
 from trainlarge.commands.status import STALE, read_state
 from trainlarge.commands.status_view import view, watch
 from trainlarge.launch.launcher import JobState
+from trainlarge.launch.progress import ProgressWatcher
 from trainlarge.sweep.history import last_commands, remember_command
 from trainlarge.sweep.lease import LEASE_SECONDS, Lease
+from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.status import CellProgress, State, Status
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -185,3 +187,23 @@ def test_an_interrupt_ends_watching_quietly(mixed: Study, monkeypatch: pytest.Mo
 def test_a_study_that_is_not_there_is_named(mixed: Study, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "nowhere"]) == 2
     assert "study=nowhere is not valid: must be a study in" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("columns", ["20", "0", "banana"])
+def test_lines_are_whole_where_the_output_is_no_terminal(
+    columns: str, mixed: Study, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["status", "mixed"]) == 0
+    assert f"mixed: {mixed.path}" in capfd.readouterr().out.splitlines()
+
+
+def test_a_dumb_terminal_gets_lines_and_no_bars(mixed: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    console = Console(file=io.StringIO(), force_terminal=True, width=40)
+    cells = [folder.cell() for folder in mixed.folders("train")]
+    plan = Plan("train", tuple(cells), (Job("train", tuple(cell.id for cell in cells), 1.0),))
+    with ProgressWatcher(mixed, plan, console) as watcher:
+        watcher.update(list(plan.jobs), [])
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert len(lines) == 1 and "cells; " in lines[0] and "step " in lines[0]

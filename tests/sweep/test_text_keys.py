@@ -195,7 +195,7 @@ def test_studies_with_names_like_numbers_are_apart(
     capfd.readouterr()
     for name, done in (("1.10", 1), ("1.1", 0)):
         assert main(["plan", "train", *fixed, "budget=4 steps", f"study={name}"]) == 0
-        assert f"1 cells, {done} done" in capfd.readouterr().out
+        assert f"1 cell, {done} done" in capfd.readouterr().out
     [folder] = (study.path.parent / "1.10" / "train").iterdir()
     for verb in (["status", "1.10"], ["clean", "1.10"], ["show", folder.name, "--study", "1.10"]):
         assert main(verb) == 0, verb

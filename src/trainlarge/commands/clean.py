@@ -10,6 +10,7 @@ from trainlarge.commands.call import Call
 from trainlarge.commands.cleanup import KINDS, Removable, Wanted, find_removable, links, remove
 from trainlarge.commands.studies import existing_study
 from trainlarge.commands.terminal import console, table
+from trainlarge.commands.verbs import verb_parser
 from trainlarge.errors import UserError
 from trainlarge.results.units import prefixed_text
 from trainlarge.sweep.store import Study
@@ -34,7 +35,7 @@ def main(call: Call) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
-    made = argparse.ArgumentParser(prog="trainlarge clean", description=__doc__)
+    made = verb_parser("clean")
     made.add_argument("study")
     made.add_argument("--checkpoints", action="store_true", help="also weights of train cells that are done")
     made.add_argument("--packed", action="store_true", help="also packed files of compress cells that are done")

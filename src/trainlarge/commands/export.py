@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainlarge.commands.call import Call
 from trainlarge.commands.show import add_cell, find_cell
+from trainlarge.commands.verbs import verb_parser
 from trainlarge.compression.checkpoint import unchanged_checkpoint
 from trainlarge.errors import UserError
 from trainlarge.sweep.store import CellFolder, Study
@@ -38,7 +39,7 @@ def main(call: Call) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
-    made = argparse.ArgumentParser(prog="trainlarge export", description=__doc__)
+    made = verb_parser("export")
     add_cell(made)
     made.add_argument("folder", help="a folder that does not exist yet")
     return made

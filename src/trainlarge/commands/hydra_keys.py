@@ -56,7 +56,14 @@ def check_command_line(arguments: list[str]) -> argparse.Namespace:
     Raises:
         UserError: for a flag or key that may not be set.
     """
-    given = get_args_parser().parse_args(arguments)
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    try:
+        given, unknown = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise UserError(str(error.argument_name), "", f"must be used as --hydra-help says ({error.message})") from None
+    if unknown:
+        raise UserError("flag", unknown[0], "one that --help or --hydra-help shows")
     _check_flags(given)
     for override in OverridesParser.create().parse_overrides(given.overrides):
         _check_override(override)
@@ -101,6 +108,8 @@ def _trusted_node(stage: str, plugins: tuple[str, ...]) -> dict[str, Plain]:
 
 
 def _check_flags(given: argparse.Namespace) -> None:
+    if given.shell_completion:
+        raise UserError("--shell-completion", "", 'must not be set: eval "$(trainlarge completion bash)" completes all')
     for name, allowed in _REFUSED_FLAGS.items():
         if (value := getattr(given, name)) is not None:
             raise UserError(f"--{name.replace('_', '-')}", value, allowed)

@@ -15,10 +15,12 @@ from trainlarge.commands.hydra_entry import act_on_cells
 from trainlarge.commands.launch_flags import with_keys
 from trainlarge.commands.step_times import StepTimes
 from trainlarge.commands.terminal import console, table
+from trainlarge.commands.verbs import verb_parser
 from trainlarge.config.canonical import canonical_json
 from trainlarge.errors import UserError
 from trainlarge.launch.check import launcher_for
 from trainlarge.launch.launcher import Forecast
+from trainlarge.launch.progress import cells_in_words, plan_in_words
 from trainlarge.machine.environment import make_threads_yield
 from trainlarge.machine.resources import Resources
 from trainlarge.results.units import counted_text, prefixed_text, seconds_text
@@ -90,7 +92,7 @@ def main(call: Call) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
-    made = argparse.ArgumentParser(prog="trainlarge plan", description=__doc__)
+    made = verb_parser("plan")
     made.add_argument("arguments", nargs="*", metavar="STAGE | +sweeps=STUDY/STAGE | KEY=VALUE")
     made.add_argument("--json", action="store_true", help="for programs")
     made.add_argument(
@@ -138,10 +140,7 @@ def print_json(forecast: CommandForecast) -> None:
 def print_text(forecast: CommandForecast, console: Console) -> None:
     """For people: one row per job, the longest first, and the totals."""
     plan, jobs = forecast.plan, forecast.estimate.jobs
-    console.print(
-        f"{plan.stage}: {len(plan.cells)} cells, {plan.done} done, {len(jobs)} jobs to run in {forecast.study.path}",
-        soft_wrap=True,
-    )
+    console.print(plan_in_words(plan, forecast.study), markup=False, soft_wrap=True)
     if not jobs:
         return
     header = ("job", "cells", "parameters", "steps", "tokens", "FLOPs", "time", "disk", "saved states")
@@ -185,7 +184,7 @@ def _notes_of_steps(forecast: CommandForecast) -> list[str]:
     missed = {cell: ratio for cell, ratio in budgets_missed(forecast.study).items() if cell in cells}
     planned = [cell for job in forecast.estimate.jobs for cell in job.cells if cell.cell in cells and cell.steps]
     short = [cell for cell in planned if (cell.steps or 0) <= cells[cell.cell].schedule.warmup_steps]
-    warning = f"all steps of {len(short)} cells lie inside the warm-up (schedule.warmup_steps)"
+    warning = f"all steps of {cells_in_words(len(short))} lie inside the warm-up (schedule.warmup_steps)"
     return [*([missed_in_words(missed)] if missed else []), *([warning] if short else [])]
 
 

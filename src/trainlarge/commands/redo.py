@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
-
 from trainlarge.commands.call import Call
 from trainlarge.commands.ending import end
 from trainlarge.commands.show import add_cell, find_cell
+from trainlarge.commands.terminal import console
+from trainlarge.commands.verbs import verb_parser
 from trainlarge.launch.engine import CellsFailedError, redo_cell
 
 
@@ -17,7 +17,7 @@ def main(call: Call) -> int:
     options = parser().parse_args(call.arguments)
     folder = find_cell(options.cell, options.study)
     try:
-        outcome = redo_cell(folder, Console(), call.command)
+        outcome = redo_cell(folder, console(), call.command)
     except CellsFailedError as failure:
         outcome = failure.outcome
     return end([outcome])
@@ -25,6 +25,6 @@ def main(call: Call) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
-    made = argparse.ArgumentParser(prog="trainlarge redo", description=__doc__)
+    made = verb_parser("redo")
     add_cell(made)
     return made

@@ -6,7 +6,7 @@ import argparse
 
 from trainlarge.commands.call import Call
 from trainlarge.commands.studies import existing_study
-from trainlarge.results.report.page import write_report
+from trainlarge.commands.verbs import verb_parser
 from trainlarge.sweep.store import Study
 
 
@@ -18,11 +18,14 @@ def main(call: Call) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
-    made = argparse.ArgumentParser(prog="trainlarge report", description=__doc__)
+    made = verb_parser("report")
     made.add_argument("study")
     return made
 
 
 def print_report(study: Study) -> None:
     """Write the report of a study and print where it is."""
+    # Only now: a help text should not wait for pandas and matplotlib.
+    from trainlarge.results.report.page import write_report
+
     print(f"report: {write_report(study)}")

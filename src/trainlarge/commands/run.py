@@ -9,6 +9,7 @@ from trainlarge.commands.ending import end
 from trainlarge.commands.launch_flags import flags, with_keys
 from trainlarge.commands.report import print_report
 from trainlarge.commands.stage import run_stage
+from trainlarge.commands.verbs import verb_parser
 from trainlarge.config.share import sweep_stages
 
 
@@ -19,7 +20,7 @@ def main(call: Call) -> int:
     for stage in sweep_stages(options.study):
         sweep = ["-m", f"+sweeps={options.study}/{stage}", *options.overrides]
         outcomes = run_stage(stage, sweep, call.command)
-        worst = max(worst, end(outcomes))
+        worst = max(worst, end(outcomes, then=False))
         stopped = next((outcome.stop_reason for outcome in outcomes if outcome.stop_reason), None)
         if stopped:
             print(f"not run: what comes after {stage}: {stopped}")
@@ -35,7 +36,7 @@ def main(call: Call) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
-    made = argparse.ArgumentParser(prog="trainlarge run", description=__doc__, parents=[flags()])
+    made = verb_parser("run", parents=[flags()])
     made.add_argument("study", help="a folder of sweeps/, such as quickstart")
     made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides for every stage (workers=2)")
     return made

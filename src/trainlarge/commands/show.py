@@ -10,6 +10,7 @@ import yaml
 
 from trainlarge.commands.call import Call
 from trainlarge.commands.rerun import rerun_command
+from trainlarge.commands.verbs import verb_parser
 from trainlarge.errors import UserError
 from trainlarge.results.scores import task_scores
 from trainlarge.results.units import SCALES, prefixed_text, significant
@@ -32,7 +33,7 @@ def main(call: Call) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
-    made = argparse.ArgumentParser(prog="trainlarge show", description=__doc__)
+    made = verb_parser("show")
     add_cell(made)
     return made
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from trainlarge.commands.call import Call
 from trainlarge.commands.studies import existing_study
 from trainlarge.commands.terminal import console
+from trainlarge.commands.verbs import verb_parser
 from trainlarge.config import typed_json
 from trainlarge.config.group import Plain
 from trainlarge.errors import UserError
@@ -45,7 +46,7 @@ def main(call: Call) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
-    made = argparse.ArgumentParser(prog="trainlarge status", description=__doc__)
+    made = verb_parser("status")
     made.add_argument("study")
     made.add_argument("--watch", action="store_true", help="refresh every 2 s until all cells are done")
     made.add_argument("--json", action="store_true", help="for programs: one line of JSON per refresh")
@@ -157,7 +158,7 @@ class StudyState:
 def read_state(study: Study) -> StudyState:
     """Where the cells of a study stand now; nothing is written."""
     with collection_paused():
-        cells = tuple(_cell_state(folder) for stage in STAGES for folder in study.folders(stage))
+        cells = tuple(cell_state(folder) for stage in STAGES for folder in study.folders(stage))
     done = {cell.cell for cell in cells if cell.stage == "train" and cell.state == State.DONE}
     missed = {cell: ratio for cell, ratio in budgets_missed(study).items() if cell in done}
     return StudyState(study, cells, submitted_jobs(study), missed)
@@ -167,7 +168,8 @@ def _plain(cell: CellState) -> dict[str, Plain]:
     return typed_json.plain(cell) | {"progress": cell.progress.to_json()}
 
 
-def _cell_state(folder: CellFolder) -> CellState:
+def cell_state(folder: CellFolder) -> CellState:
+    """Where one cell stands now."""
     status = folder.status()
     if status.state is State.RUNNING:
         return _running(folder, status)

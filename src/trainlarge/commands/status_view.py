@@ -56,7 +56,7 @@ def show(study: Study, console: Console, as_json: bool) -> StudyState:
 def watch(study: Study, console: Console, as_json: bool, seconds: float = WATCH_SECONDS) -> None:
     """Print the state of a study every few ``seconds`` until all is done, or until an interrupt."""
     try:
-        if as_json or not console.is_terminal:
+        if as_json or not console.is_terminal or console.is_dumb_terminal:
             _until_done(lambda: show(study, console, as_json), seconds)
         else:
             with Live(console=console, auto_refresh=False) as live:

@@ -7,6 +7,7 @@ from typing import cast
 
 from trainlarge.commands.call import Call
 from trainlarge.commands.studies import existing_study
+from trainlarge.commands.verbs import verb_parser
 from trainlarge.config.group import Plain
 from trainlarge.config.plain import from_plain
 from trainlarge.config.tracking import TrackingConfig
@@ -27,7 +28,7 @@ def main(call: Call) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
-    made = argparse.ArgumentParser(prog="trainlarge sync", description=__doc__)
+    made = verb_parser("sync")
     made.add_argument("study")
     made.add_argument(
         "keys",

@@ -6,14 +6,15 @@ import math
 import re
 from dataclasses import dataclass
 
+from trainlarge.config.budget import STEPS, parse_budget
 from trainlarge.config.method import Method, is_real, method, normalize
 
 LR_SHARE = 1.0
 """Peak learning rate as a share of the parent's, where none is given: at every sparsity and length that was tried, the
 parent's own peak recovered more than a tenth or a third of it (docs/recovery.md). Renda et al. 2020 (arXiv 2003.02389)
 find the same: retraining with the original learning rates beats finetuning with the last and smallest one."""
-ALLOWED = "whole steps ('500 steps') or a share of the parent's steps ('0.1 parent')"
-_LENGTH = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*(steps?|parent)\s*", re.IGNORECASE)
+ALLOWED = "whole steps ('500 steps', '1k steps') or a share of the parent's steps ('0.1 parent')"
+_SHARE = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*parent\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,14 @@ class Retrain(Recovery):
 
 def _length(text: object) -> str | None:
     """A length in its one spelling; None where it cannot be read."""
-    match = _LENGTH.fullmatch(text) if isinstance(text, str) else None
+    if not isinstance(text, str):
+        return None
+    share = _SHARE.fullmatch(text)
     try:
-        amount = float(match[1]) if match else 0.0
+        budget = None if share else parse_budget(text)
+        amount = float(share[1]) if share else 0.0
     except ValueError:
         return None
-    if match is None or not 0 < amount < math.inf:
-        return None
-    if match[2].lower() == "parent":
-        return f"{amount:.12g} parent"
-    return f"{int(amount)} steps" if amount.is_integer() else None
+    if budget is None:
+        return f"{amount:.12g} parent" if 0 < amount < math.inf else None
+    return f"{int(budget.value)} steps" if budget.unit == STEPS and budget.value.is_integer() else None

@@ -10,7 +10,7 @@ from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.check import launcher_for
 from trainlarge.launch.launcher import Ending, Launcher
-from trainlarge.launch.progress import cells_in_words
+from trainlarge.launch.progress import cells_in_words, plan_in_words
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.history import remember_command
 from trainlarge.sweep.lease import is_held
@@ -97,11 +97,7 @@ def run_plan(study: Study, plan: Plan, launcher: Launcher, console: Console) -> 
     stage = plan.stage
     for damaged in plan.damaged:
         console.print(f"runs again: {damaged}", highlight=False, markup=False, soft_wrap=True)
-    console.print(
-        f"{stage}: {len(plan.cells)} cells, {plan.done} done, {len(plan.jobs)} jobs to run in {study.path}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(plan_in_words(plan, study), highlight=False, markup=False, soft_wrap=True)
     ending = launcher.run(study, plan, console) if plan.jobs else Ending()
     if ending.is_submitted:
         return Outcome(study, plan, (), is_submitted=True)

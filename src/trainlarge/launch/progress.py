@@ -23,12 +23,20 @@ def cells_in_words(count: int) -> str:
     return "1 cell" if count == 1 else f"{count} cells"
 
 
+def plan_in_words(plan: Plan, study: Study) -> str:
+    """``train: 12 cells, 3 done, 1 job to run in studies/mine``."""
+    jobs = "1 job" if len(plan.jobs) == 1 else f"{len(plan.jobs)} jobs"
+    return f"{plan.stage}: {cells_in_words(len(plan.cells))}, {plan.done} done, {jobs} to run in {study.path}"
+
+
 class ProgressWatcher:
     """Shows which cell each job is at, its loss, its speed and the time left."""
 
     def __init__(self, study: Study, plan: Plan, console: Console) -> None:
         self._study, self._plan, self._console = study, plan, console
         self._cells = {cell.id: cell for cell in plan.cells}
+        # A dumb terminal cannot draw over what it has drawn.
+        self._has_bars = console.is_terminal and not console.is_dumb_terminal
         self._next_look = 0.0
         self._watched: list[Job] = []
         self._done: set[str] = set()
@@ -48,12 +56,13 @@ class ProgressWatcher:
         )
 
     def __enter__(self) -> ProgressWatcher:
-        if self._console.is_terminal:
+        if self._has_bars:
             self._progress.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
+        if self._has_bars:
+            self._progress.stop()
 
     def update(self, running: list[Job], elsewhere: list[Job]) -> None:
         """Read the statuses of the running jobs, ours and those of other processes, at most twice per second."""
@@ -62,7 +71,7 @@ class ProgressWatcher:
         running = running + elsewhere
         if time.monotonic() < self._next_look:
             return
-        self._next_look = time.monotonic() + (BAR_SECONDS if self._console.is_terminal else LINE_SECONDS)
+        self._next_look = time.monotonic() + (BAR_SECONDS if self._has_bars else LINE_SECONDS)
         done = self._count_done(running)
         self._progress.update(self._total, completed=done)
         for job in set(self._bars) - set(running):
@@ -76,7 +85,9 @@ class ProgressWatcher:
         self._has_said_why = True
         count = sum(len(job.cell_ids) for job in elsewhere)
         self._console.print(
-            f"waiting for {cells_in_words(count)} that another process runs (--no-wait does not)", highlight=False
+            f"waiting for {cells_in_words(count)} that another process runs (--no-wait does not)",
+            highlight=False,
+            soft_wrap=True,
         )
 
     def _count_done(self, running: list[Job]) -> int:
@@ -91,8 +102,10 @@ class ProgressWatcher:
         if not status.progress:
             return
         text = f"{cell_id} {describe(self._cells[cell_id])}"
-        if not self._console.is_terminal:
-            self._console.print(f"{done}/{len(self._cells)} cells; {text} {_note(status.progress)}", highlight=False)
+        if not self._has_bars:
+            self._console.print(
+                f"{done}/{len(self._cells)} cells; {text} {_note(status.progress)}", highlight=False, soft_wrap=True
+            )
             return
         bar = self._bars.get(job)
         if bar is None:

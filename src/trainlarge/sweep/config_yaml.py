@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import marshal
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -10,6 +11,8 @@ import yaml
 
 from trainlarge.config.group import Plain
 
+_ENTRY = re.compile(r"^(?=[A-Za-z_])", re.MULTILINE)
+"""Where a key at the left margin begins."""
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -40,6 +43,27 @@ def _check_events(text: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MOST_DEPTH:
             raise yaml.YAMLError(f"nested more than {MOST_DEPTH} deep")
+
+
+def from_own_yaml(text: str) -> dict[str, Plain]:
+    """As ``from_yaml``, for thousands of texts that ``to_yaml`` wrote: what cells have in common is read once.
+
+    Raises:
+        yaml.YAMLError: for what is no YAML.
+        ValueError: for what is no mapping.
+    """
+    config: dict[str, Plain] = {}
+    for entry in _ENTRY.split(text):
+        config.update(marshal.loads(_entry_of(entry)))
+    return config
+
+
+@lru_cache(maxsize=4096)
+def _entry_of(text: str) -> bytes:
+    entry = from_yaml(text)
+    if not isinstance(entry, dict | None):
+        raise ValueError("no mapping from keys to values")
+    return marshal.dumps(entry or {}, 2)
 
 
 def to_yaml(config: Mapping[str, Plain]) -> str:

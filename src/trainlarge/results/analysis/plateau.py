@@ -18,6 +18,11 @@ def on_plateau(losses: pd.Series, frequency_losses: pd.Series, loss: Metric) -> 
     return losses.astype(float) > frequency_losses.astype(float) - loss.tie
 
 
+def has_learned(loss: float, frequency_loss: float, metric: Metric) -> bool:
+    """``on_plateau`` of one cell, the other way round: whether its loss shows more than frequencies."""
+    return loss <= frequency_loss - metric.tie
+
+
 def frequency_loss_of(cells: pd.DataFrame) -> float | None:
     """Loss of predicting by frequencies alone on the cells' evaluation set; None where no cell recorded it."""
     known = cells["token_frequency_loss"].dropna()
