@@ -17,6 +17,8 @@ from trainlarge.machine.environment import hide_library_progress_bars
 from trainlarge.machine.provenance import code, software
 
 INTERRUPTED_STATUS = 130
+NOT_READ_STATUS = 141
+"""That of a program which the signal SIGPIPE ends."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Who reads what is printed has seen enough, as `head` has. Python would complain when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return NOT_READ_STATUS
     except (UserError, OSError) as error:
         if is_debug:
             raise

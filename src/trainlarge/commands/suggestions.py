@@ -54,7 +54,12 @@ def _candidates(before: Sequence[str], word: str) -> Iterable[str]:
         return _studies()
     if verb in STAGES or "=" in word or word.startswith("+"):
         return _overrides(verb, arguments, word)
-    places = [argument for argument in arguments if not argument.startswith("-") and "=" not in argument]
+    before_each = ["", *arguments]
+    places = [
+        argument
+        for argument, previous in zip(arguments, before_each, strict=False)
+        if not argument.startswith("-") and "=" not in argument and previous != "--study"
+    ]
     return _PLACES[verb](arguments) if verb in _PLACES and not places else _overrides(verb, arguments, word)
 
 
