@@ -16,6 +16,7 @@ import pytest
 import zstandard
 
 from groups import data_group
+from trainlarge.data import streams
 from trainlarge.data.corpus import corpus
 from trainlarge.data.formats import Reading
 from trainlarge.data.rows import RowCounts
@@ -237,3 +238,42 @@ def test_rows_without_text_are_counted(tmp_path: Path) -> None:
     counts = RowCounts()
     assert list(read_documents(tmp_path / "a.jsonl", Reading(), counts)) == ["x"]
     assert counts == RowCounts(rows=5, without_text=4)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+@pytest.mark.parametrize(("ending", "compress"), [(".gz", gzip.compress), (".zst", zstd)])
+@pytest.mark.parametrize("content", [b"\n", b"a", b'{"text": "a"}\n'])
+def test_a_file_that_inflates_without_end_is_refused(
+    tmp_path: Path,
+    name: str,
+    ending: str,
+    compress: Callable[[bytes], bytes],
+    content: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "SMALL_BYTES", 1 << 20)
+    if name == "a.csv":
+        content = b"text\n" + content
+    bomb = compress(content * ((4 << 20) // len(content)))
+    refused(tmp_path / f"{name}{ending}", bomb, "more than 200 times its own size")
+
+
+def test_text_that_is_compressed_well_is_read(tmp_path: Path) -> None:
+    text = b"the same line again and again\n" * 20_000
+    assert len(lines(read(tmp_path / "a.txt.zst", zstd(text)))) == 20_000
+
+
+@pytest.mark.parametrize("depth", [900, 100_000, 2_000_000])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+@pytest.mark.parametrize(("opens", "closes"), [("[", "]"), ('{"a":', "}")])
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_deep_json_is_read_or_refused(
+    tmp_path: Path, name: str, opens: str, closes: str, depth: int, is_closed: bool
+) -> None:
+    deep = opens * depth + "1" + closes * depth * is_closed
+    path = tmp_path / name
+    path.write_text(f'{{"text": "first"}}\n{{"text": "second", "more": {deep}}}\n')
+    try:
+        assert list(read_documents(path, Reading())) == ["first", "second"] and is_closed
+    except UserError as error:
+        assert "data.files" in str(error) and name in str(error) and "\n" not in str(error)

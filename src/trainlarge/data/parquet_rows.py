@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from trainlarge.data.formats import Reading, TextFormat
 from trainlarge.data.rows import RowCounts
+from trainlarge.data.streams import MOST_EXPANSION, SMALL_BYTES
 from trainlarge.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def _column(path: Path, reading: Reading) -> Iterator[str | None]:
         names = file.schema_arrow.names
         if names.count(column) != 1:
             raise UserError(reading.key, column, f"one of the columns {', '.join(names)}, of {path}")
+        if file.metadata.num_rows > max(SMALL_BYTES, MOST_EXPANSION * path.stat().st_size):
+            raise ValueError(f"{file.metadata.num_rows:,} rows are more than {MOST_EXPANSION} per byte of the file")
         _check_type(reading, file.schema_arrow.field(column).type, path)
         for batch in file.iter_batches(BATCH_ROWS, columns=[column]):
             for value in batch.column(0).to_pylist():

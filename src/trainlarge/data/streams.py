@@ -20,6 +20,10 @@ FRAME_BYTES = 1 << 12
 """Compressed bytes that are taken at a time: of the most repetitive text they become 128 MB."""
 LARGEST_WINDOW = 1 << 31
 """What ``zstd --long=31`` needs."""
+MOST_EXPANSION = 200
+"""How many times its own size a compressed file may hold: text has 3 to 10, the logs of a machine 50."""
+SMALL_BYTES = 1 << 24
+"""What any compressed file may hold."""
 BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -66,6 +70,37 @@ class ZstdFrames(io.RawIOBase):
         return True
 
 
+class Inflated(io.RawIOBase):
+    """The content of a compressed file, as long as it is no bomb: a file of a few kilobytes may hold terabytes.
+
+    Args:
+        content: the decompressed content.
+        file_bytes: size of the compressed file.
+
+    Raises:
+        ValueError: the content is more than text can be compressed.
+    """
+
+    def __init__(self, content: io.RawIOBase, file_bytes: int) -> None:
+        self._content, self._read = content, 0
+        self._most = max(SMALL_BYTES, MOST_EXPANSION * file_bytes)
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Fill ``buffer`` as far as there is content; the number of bytes, 0 at the end."""
+        count = self._content.readinto(buffer) or 0
+        self._read += count
+        if self._read > self._most:
+            raise ValueError(
+                f"it holds more than {MOST_EXPANSION} times its own size, as no text does: decompress it first if it "
+                "is meant so"
+            )
+        return count
+
+
 @contextmanager
 def open_bytes(path: Path) -> Iterator[BinaryIO]:
     """The bytes of a file; those inside where its name ends in ``.gz`` or ``.zst``.
@@ -74,17 +109,19 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
         OSError: the file cannot be read.
         EOFError, zlib.error, zstandard.ZstdError: it is damaged, or its end is missing. Only who reads to the end
             knows that it is whole.
+        ValueError: it grows beyond what text can be compressed.
     """
     with ExitStack() as stack:
         file: BinaryIO = stack.enter_context(path.open("rb"))
+        size = path.stat().st_size
         match path.suffix.lower():
             case ".zst":
-                file = stack.enter_context(io.BufferedReader(ZstdFrames(file), BUFFER_BYTES))
+                file = stack.enter_context(io.BufferedReader(Inflated(ZstdFrames(file), size), BUFFER_BYTES))
             case ".gz":
-                if not path.stat().st_size:
+                if not size:
                     raise EOFError("the file is empty: it holds no gzip member")
                 unzipped = cast(io.RawIOBase, stack.enter_context(gzip.GzipFile(fileobj=file)))
-                file = stack.enter_context(io.BufferedReader(unzipped, BUFFER_BYTES))
+                file = stack.enter_context(io.BufferedReader(Inflated(unzipped, size), BUFFER_BYTES))
         yield file
 
 

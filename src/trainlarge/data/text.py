@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import os
 import zlib
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from trainlarge.config.group import Plain
 from trainlarge.data.arrays import Integers
 from trainlarge.data.csv_rows import CSV, TSV
 from trainlarge.data.formats import PLAIN, Reading
+from trainlarge.data.found_files import files_named
 from trainlarge.data.json_rows import JSON
 from trainlarge.data.paragraphs import CUT_RULE, LONGEST_LINE, PARAGRAPH_RULE
 from trainlarge.data.parquet_rows import PARQUET
@@ -219,25 +218,14 @@ def _expand(key: str, patterns: Sequence[str]) -> tuple[Path, ...]:
 
 
 def _matches(key: str, pattern: str) -> list[Path]:
-    named = Path(pattern).expanduser().absolute()
-    if named.is_dir():
-        return _files_below(key, named)
-    paths = [named] if named.is_file() else map(Path, glob.glob(str(named), recursive=True))  # noqa: PTH207 - absolute
-    files = [path for path in paths if path.is_file()]
-    if not files:
-        raise UserError(key, pattern, "an existing file or folder, or a pattern that matches files")
-    return files
-
-
-def _files_below(key: str, folder: Path) -> list[Path]:
-    """Files of known formats in a folder and the folders in it; hidden ones and others are left out."""
-    files = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(place, name) for name in names if not name.startswith(".")]
-    known = [path for path in files if _ending(path) in FORMATS and path.is_file()]
+    files = files_named(key, pattern)
+    if not Path(pattern).expanduser().is_dir():
+        if not files:
+            raise UserError(key, pattern, "an existing file or folder, or a pattern that matches files")
+        return files
+    known = [path for path in files if _ending(path) in FORMATS]
     if not known:
-        raise UserError(key, folder, ALLOWED)
+        raise UserError(key, Path(pattern).expanduser().absolute(), ALLOWED)
     return known
 
 
