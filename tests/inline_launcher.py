@@ -38,6 +38,7 @@ class InlineLauncher:
     """Runs one job after the other."""
 
     label: ClassVar[str] = "Inline"
+    runs_here: ClassVar[bool] = True
 
     def __init__(self, config: InlineConfig, cells: Sequence[StageConfig]) -> None:
         self._resources = Resources(config.cores)
@@ -53,7 +54,7 @@ class InlineLauncher:
 
     def forecast(self, study: Study, plan: Plan) -> Forecast:
         commands = tuple(("inline", job.cell_ids[0]) for job in plan.jobs)
-        return Forecast(self._resources, jobs_at_once=1, runs_here=True, commands=commands, notes=("in this process",))
+        return Forecast(self._resources, jobs_at_once=1, commands=commands, notes=("in this process",))
 
     @staticmethod
     def jobs(study: Study) -> Counter[JobState]:

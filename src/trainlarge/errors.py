@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class UserError(ValueError):
     """A mistake in the configuration, the data or the command line, reported in one line.
@@ -26,6 +28,23 @@ class UserError(ValueError):
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str, object, str]]:
         return type(self), (self.key, self.value, self.allowed)
+
+
+class CombinedUserError(UserError):
+    """Several mistakes that were found at once, reported in one line each.
+
+    Args:
+        first: one of them, which gives key, value and what is allowed.
+        lines: all of them.
+    """
+
+    def __init__(self, first: UserError, lines: Sequence[str]) -> None:
+        super().__init__(first.key, first.value, first.allowed)
+        self.first, self.lines = first, tuple(lines)
+        self.args = ("\n".join(self.lines),)
+
+    def __reduce__(self) -> tuple[type[CombinedUserError], tuple[UserError, tuple[str, ...]]]:  # type: ignore[override]
+        return type(self), (self.first, self.lines)
 
 
 def _one_line(value: object) -> str:

@@ -28,6 +28,7 @@ from trainlarge.models.model_folder import weight_bytes
 from trainlarge.models.shape import Shape, head_of, shape_of
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Job, Plan
+from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
 from trainlarge.sweep.records import CompressRecord
 from trainlarge.sweep.step_times import CellSteps, budgets_missed, read_measured
 from trainlarge.sweep.store import Study
@@ -117,10 +118,18 @@ class Estimate:
         return max(ends, default=0.0)
 
 
-def estimate(study: Study, plan: Plan, times: StepTimes, at_once: int | None) -> Estimate:
-    """What the jobs of ``plan`` will take; reads the study, writes nothing."""
+def estimate(
+    study: Study, plan: Plan, times: StepTimes, at_once: int | None, planned: Planned = NOTHING_PLANNED
+) -> Estimate:
+    """What the jobs of ``plan`` will take; reads the study, writes nothing.
+
+    Args:
+        times: step times of the study.
+        at_once: jobs that run at the same time; None: as many as the cluster gives.
+        planned: train cells whose checkpoints will be there.
+    """
     cells = {cell.id: cell for cell in plan.cells}
-    make = _STAGES[plan.stage](study, times)
+    make = _STAGES[plan.stage](study, times, planned)
     jobs = [make(job, [cells[cell_id] for cell_id in job.cell_ids]) for job in plan.jobs]
     return Estimate(tuple(sorted(jobs, key=lambda job: -(job.seconds or 0.0))), at_once)
 
@@ -128,7 +137,7 @@ def estimate(study: Study, plan: Plan, times: StepTimes, at_once: int | None) ->
 class _TrainEstimates:
     """Estimates of train jobs: trunk and branches once, not the sum of the budgets."""
 
-    def __init__(self, study: Study, times: StepTimes) -> None:
+    def __init__(self, study: Study, times: StepTimes, planned: Planned) -> None:
         self._study, self._times, self._missed = study, times, budgets_missed(study)
         self._has_states = (study.path / TRUNKS).is_dir()
 
@@ -189,12 +198,12 @@ class _CompressEstimates:
     A job evaluates the checkpoint as it is and once per recipe, and trains once for the recipes that share recovery.
     """
 
-    def __init__(self, study: Study, times: StepTimes) -> None:
-        self._study, self._times = study, times
+    def __init__(self, study: Study, times: StepTimes, planned: Planned) -> None:
+        self._study, self._times, self._planned = study, times, planned
         self._seconds = _seconds_of_recipes(study)
 
     def __call__(self, job: Job, cells: list[Cell]) -> JobEstimate:
-        checkpoint = find_checkpoint(cells[0].as_compress, self._study)
+        checkpoint = find_checkpoint(cells[0].as_compress, self._study, self._planned)
         parent = checkpoint.trained
         if parent is None:
             return self._of_folder(checkpoint, cells)
@@ -202,29 +211,31 @@ class _CompressEstimates:
         parameters, step = parameter_counts(shape, head).total, step_of(parent)
         passes = (len(cells) + 1) * parent.task.evaluation_rows
         pass_flops = forward_flops(shape, length, parent.task.evaluation_predictions(length), head)
-        names = {recovery_of(cell.as_compress): recovery_steps(cell.as_compress) for cell in cells}
-        recoveries = {name: steps for name, steps in names.items() if name}
-        steps = sum(recoveries.values())
+        recipes = [cell.as_compress for cell in cells]
+        recoveries = {recovery_of(recipe): recovery_steps(recipe, self._planned) for recipe in recipes}
+        trained = [steps for name, steps in recoveries.items() if name]
+        known = [steps for steps in trained if steps is not None]
+        steps = sum(known) if len(known) == len(trained) else None
         seconds, device = self._seconds_and_device(parameters, len(cells) + 1, steps, parent)
         return JobEstimate(
             what=f"{_shape_words(parent)}, {parse_budget(parent.budget).in_words}",
             cells=tuple(CellEstimate(cell.id) for cell in cells),
             parameters=parameters,
-            tokens=passes * length + steps * step.tokens,
-            flops=passes * pass_flops + steps * step.flops,
+            tokens=None if steps is None else passes * length + steps * step.tokens,
+            flops=None if steps is None else passes * pass_flops + steps * step.flops,
             seconds=seconds,
             timed_on=device,
             disk_bytes=sum(packed_bytes(shape, cell.as_compress.recipe, head) for cell in cells),
-            state_bytes=len(recoveries) * KEPT_STATES * STATE_BYTES * parameters,
+            state_bytes=len(trained) * KEPT_STATES * STATE_BYTES * parameters,
         )
 
     def _seconds_and_device(
-        self, parameters: int, evaluations: int, steps: int, parent: TrainConfig
+        self, parameters: int, evaluations: int, steps: int | None, parent: TrainConfig
     ) -> tuple[float | None, str | None]:
         """Seconds of recipes and steps of recovery, None where one is not measured; and where recipes were timed."""
         seconds, device = self._seconds.get(parameters, (None, None))
         timed = self._times.find(parent) if steps else None
-        if seconds is None or (steps and timed is None):
+        if seconds is None or steps is None or (steps and timed is None):
             return None, device
         return seconds * evaluations + (steps * timed.seconds if timed else 0.0), device
 
@@ -340,7 +351,7 @@ def _some_records(study: Study) -> Iterable[CompressRecord]:
     return islice((folder.compress_record() for folder in done), LOOKED_AT)
 
 
-_STAGES: dict[str, Callable[[Study, StepTimes], Callable[[Job, list[Cell]], JobEstimate]]] = {
+_STAGES: dict[str, Callable[[Study, StepTimes, Planned], Callable[[Job, list[Cell]], JobEstimate]]] = {
     "train": _TrainEstimates,
     "compress": _CompressEstimates,
 }

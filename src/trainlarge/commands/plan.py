@@ -18,7 +18,7 @@ from trainlarge.commands.terminal import console, table
 from trainlarge.commands.verbs import verb_parser
 from trainlarge.config.canonical import canonical_json
 from trainlarge.errors import UserError
-from trainlarge.launch.check import launcher_for
+from trainlarge.launch.check import check_cells, launcher_for
 from trainlarge.launch.launcher import Forecast
 from trainlarge.launch.progress import cells_in_words, plan_in_words
 from trainlarge.machine.environment import make_threads_yield
@@ -57,6 +57,8 @@ class CommandForecast:
     """What the jobs will take."""
     launcher: str
     """Name of the launcher."""
+    runs_here: bool
+    """Whether it runs jobs on this machine."""
     launch: Forecast
     """How it would run the jobs."""
 
@@ -67,7 +69,7 @@ class CommandForecast:
             "path": str(self.study.path),
             "stage": self.plan.stage,
             "launcher": self.launcher,
-            "workers": self.launch.jobs_at_once if self.launch.runs_here else None,
+            "workers": self.launch.jobs_at_once if self.runs_here else None,
             "cells": len(self.plan.cells),
             "done": self.plan.done,
             "arrays": list(map(list, self.launch.commands)),
@@ -120,16 +122,20 @@ def forecast_command(arguments: list[str], calibrate: bool = False) -> CommandFo
     launcher = launcher_for(configs)
     study, redo, name = Study.named(configs[0].study), configs[0].redo, configs[0].launcher.name
     plan = look_ahead(study, stage, make_cells(stage, configs), redo)
+    left = {cell_id for job in plan.jobs for cell_id in job.cell_ids}
+    check_cells(launcher, study, stage, [cell for cell in plan.cells if cell.id in left])
     launch = launcher.forecast(study, plan)
     if calibrate:
-        if stage != "train" or not launch.runs_here:
+        if stage != "train" or not launcher.runs_here:
             raise UserError("--calibrate", f"{stage}, {name}", "used for train cells whose jobs run on this machine")
         _calibrate(study, plan, launch.resources)
         # What was observed now may prove budgets missed that cells are done with.
         plan = look_ahead(study, stage, list(plan.cells), redo)
         launch = launcher.forecast(study, plan)
-    times = StepTimes(study, launch.runs_here, launch.resources)
-    return CommandForecast(study, plan, estimate(study, plan, times, launch.jobs_at_once), name, launch)
+    times = StepTimes(study, launcher.runs_here, launch.resources)
+    return CommandForecast(
+        study, plan, estimate(study, plan, times, launch.jobs_at_once), name, launcher.runs_here, launch
+    )
 
 
 def print_json(forecast: CommandForecast) -> None:
@@ -173,7 +179,7 @@ def _notes(forecast: CommandForecast) -> list[str]:
     devices = list(dict.fromkeys(job.timed_on for job in whole.jobs if job.timed_on))
     notes += [f"timed on {device}" for device in devices]
     if forecast.plan.stage == "train" and any(job.timed_on is None for job in whole.jobs):
-        remedy = "; trainlarge plan --calibrate does that in seconds" if forecast.launch.runs_here else ""
+        remedy = "; trainlarge plan --calibrate does that in seconds" if forecast.runs_here else ""
         notes.append(f"some shapes have not been timed in this study{remedy}")
     return [*notes, *forecast.launch.notes, *map(shlex.join, forecast.launch.commands)]
 

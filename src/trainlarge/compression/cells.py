@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from trainlarge.compression.checkpoint import find_checkpoint
+from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint
 from trainlarge.config.canonical import canonical_json
 from trainlarge.config.data import DataConfig
 from trainlarge.config.group import Group, Plain
 from trainlarge.config.method import Method
+from trainlarge.config.model_sizes import ModelSizes
 from trainlarge.config.plain import to_plain
 from trainlarge.config.recover import Recovery
 from trainlarge.config.schema import CompressConfig
@@ -21,11 +22,15 @@ from trainlarge.launch.job import RunningJob
 from trainlarge.launch.stage_runner import StageRunner
 from trainlarge.machine.resources import Resources
 from trainlarge.models.flops import forward_flops
-from trainlarge.models.model_folder import check_positions, weight_bytes
+from trainlarge.models.model_folder import WEIGHTS, check_positions, weight_bytes
 from trainlarge.models.shape import head_of, shape_of
+from trainlarge.models.sizes import sizes_of, sizes_of_folder
+from trainlarge.sweep.causes import Causes
 from trainlarge.sweep.cell import ID_LENGTH, Cell
+from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
 from trainlarge.sweep.records import TrainRecord
 from trainlarge.sweep.store import Study
+from trainlarge.tasks.data_check import look_at
 from trainlarge.tasks.step import step_of
 
 SHARED = ("checkpoint", "checkpoint_digest", "data", "task")
@@ -36,7 +41,7 @@ FLOAT_BYTES = 4
 class CompressStage:
     """The stage ``compress``."""
 
-    def resolve(self, config: CompressConfig) -> CompressConfig:
+    def resolve(self, config: CompressConfig, planned: Planned = NOTHING_PLANNED) -> CompressConfig:
         """The full configuration of a compress cell, with the checkpoint found.
 
         For a folder it also holds the digest of its files and the text that it is evaluated on. Cells of a train cell's
@@ -45,8 +50,8 @@ class CompressStage:
         Raises:
             UserError: for a checkpoint that is no finished train cell of the study and no whole folder.
         """
-        _check_recovery(config)
-        checkpoint = find_checkpoint(config)
+        checkpoint = find_checkpoint(config, planned=planned)
+        _check_recovery(config, checkpoint, planned)
         if checkpoint.is_cell:
             _refuse_text(config)
             return replace(config, checkpoint=checkpoint.id, checkpoint_digest=None, data=None, task=None)
@@ -60,15 +65,27 @@ class CompressStage:
         written = to_plain(config)
         return {key: written.get(key) for key in SHARED}
 
-    def cost(self, config: CompressConfig) -> float:
+    def cost(self, config: CompressConfig, planned: Planned = NOTHING_PLANNED) -> float:
         """FLOPs of one evaluation of the checkpoint and of recovery; for a folder roughly, from its weights."""
-        checkpoint = find_checkpoint(config)
+        checkpoint = find_checkpoint(config, planned=planned)
         length, rows = checkpoint.data.sequence_length, checkpoint.task.evaluation_rows
         if checkpoint.trained is None:
             return float(rows * length * 2 * weight_bytes(checkpoint.folder) / FLOAT_BYTES)
         trained = checkpoint.trained
         evaluation = float(rows * forward_flops(shape_of(trained), length, 1, head_of(trained)))
-        return evaluation + recovery_steps(config) * step_of(trained).flops
+        return evaluation + (recovery_steps(config, planned) or 0) * step_of(trained).flops
+
+    def look(self, study: Study, cells: Sequence[Cell], causes: Causes, planned: Planned) -> None:
+        """Whether the weights are there, the recipes fit them, and the text for a folder can be read."""
+        by_checkpoint: dict[str, list[Cell]] = {}
+        for cell in cells:
+            by_checkpoint.setdefault(cell.as_compress.checkpoint, []).append(cell)
+        for same in by_checkpoint.values():
+            with causes.of(len(same)):
+                sizes = _checkpoint_sizes(find_checkpoint(same[0].as_compress, study, planned), study, planned)
+                for cell in same:
+                    with causes.of():
+                        cell.as_compress.recipe.check_fit(sizes)
 
     def to_prepare(self, cells: list[Cell]) -> list[Cell]:
         """No cell: compress jobs share nothing that is better done before them."""
@@ -104,26 +121,52 @@ def recovery_of(config: CompressConfig) -> str | None:
     return recovery_id(config.checkpoint, steps[: trained[0] + 1]) if trained else None
 
 
-def recovery_steps(config: CompressConfig) -> int:
-    """Optimizer steps of the training in a recipe; 0 where nothing trains."""
+def recovery_steps(config: CompressConfig, planned: Planned = NOTHING_PLANNED) -> int | None:
+    """Optimizer steps of the training in a recipe.
+
+    0 where nothing trains, None where the steps of a planned parent are not known.
+    """
     recover = config.recipe.recover
-    return recover.steps(_parent_record(config).step) if isinstance(recover, Recovery) else 0
+    if not isinstance(recover, Recovery):
+        return 0
+    if config.checkpoint not in planned:
+        return recover.steps(_parent_record(config).step)
+    steps = planned[config.checkpoint].steps
+    return None if steps is None and recover.is_share else recover.steps(steps or 0)
 
 
 def _parent_record(config: CompressConfig) -> TrainRecord:
     return Study.named(config.study).folder("train", config.checkpoint).train_record()
 
 
-def _check_recovery(config: CompressConfig) -> None:
+def _checkpoint_sizes(checkpoint: Checkpoint, study: Study, planned: Planned) -> ModelSizes:
+    """The sizes of a checkpoint, once what it needs is there.
+
+    Raises:
+        UserError: its weights are gone, it diverged, or the text that it is evaluated on cannot be read.
+    """
+    if checkpoint.trained is None:
+        look_at(checkpoint.data, checkpoint.task)
+        return sizes_of_folder(checkpoint.folder)
+    if checkpoint.id not in planned:
+        folder = study.folder("train", checkpoint.id)
+        if not (checkpoint.folder / WEIGHTS).is_file():
+            allowed = f"a train cell whose weights are still there; to make them again: {folder.redo_command}"
+            raise UserError("checkpoint", checkpoint.id, allowed)
+        if folder.train_record().diverged:
+            raise UserError("checkpoint", checkpoint.id, "a train cell that did not diverge")
+    return sizes_of(shape_of(checkpoint.trained))
+
+
+def _check_recovery(config: CompressConfig, checkpoint: Checkpoint, planned: Planned) -> None:
     """Refuse recovery where there is nothing to train on, or nothing to recover."""
     recover = config.recipe.recover
     if recover is None:
         return
-    checkpoint = find_checkpoint(config)
     if not checkpoint.is_cell:
         allowed = f"none for a Hugging Face folder ({checkpoint.folder}): only a train cell has data to train on"
         raise UserError("recover", recover.name, allowed)
-    if _parent_record(config).diverged:
+    if checkpoint.id not in planned and _parent_record(config).diverged:
         raise UserError("recover", recover.name, f"none: train cell {checkpoint.id} diverged")
 
 

@@ -12,6 +12,7 @@ from trainlarge.config.task import TaskConfig
 from trainlarge.errors import UserError
 from trainlarge.models.model_folder import folder_digest
 from trainlarge.sweep.cell import ID_PATTERN
+from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
 from trainlarge.sweep.store import Study
 
 
@@ -47,11 +48,14 @@ class Checkpoint:
         return self.trained is not None
 
 
-def find_checkpoint(config: CompressConfig, study: Study | None = None) -> Checkpoint:
+def find_checkpoint(
+    config: CompressConfig, study: Study | None = None, planned: Planned = NOTHING_PLANNED
+) -> Checkpoint:
     """The checkpoint of a compress cell's configuration.
 
     Args:
         study: the study of its train cell; None: the one that the configuration names.
+        planned: train cells whose checkpoints will be there.
 
     Raises:
         UserError: when it is neither a finished train cell of the study nor a whole Hugging Face folder.
@@ -62,7 +66,11 @@ def find_checkpoint(config: CompressConfig, study: Study | None = None) -> Check
         if config.data is None or config.task is None:
             raise UserError("data", "null", "the text that a Hugging Face folder is evaluated on, such as data=stdlib")
         return Checkpoint(folder_digest(folder), folder, config.data, config.task)
-    folder, trained = _train_cell(study or Study.named(config.study), text)
+    study = study or Study.named(config.study)
+    if text in planned:
+        trained = planned[text].config
+        return Checkpoint(text, study.folder("train", text).checkpoint, trained.data, trained.task, trained)
+    folder, trained = _train_cell(study, text)
     return Checkpoint(text, folder, trained.data, trained.task, trained)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from trainlarge.compression.stored.dense import Dense
-from trainlarge.errors import UserError
+from trainlarge.config.prune import check_blocks
 
 
 def zero_in_rows(name: str, tensor: Tensor, scores: Tensor, sparsity: float, m: int | None) -> Dense:
@@ -21,8 +21,8 @@ def zero_in_rows(name: str, tensor: Tensor, scores: Tensor, sparsity: float, m: 
 
     Raises UserError where ``m`` does not divide the columns.
     """
-    if m is not None and scores.shape[1] % m:
-        raise UserError("prune.m", m, f"a divisor of the columns of every matrix; {name} has {scores.shape[1]}")
+    if m is not None:
+        check_blocks(m, name, scores.shape[1])
     groups = scores.reshape(-1, m or scores.shape[1])
     return Dense.pruned(tensor, smallest(groups, round(sparsity * groups.shape[1])))
 

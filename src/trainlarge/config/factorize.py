@@ -7,11 +7,22 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from trainlarge.config.method import MatrixMethod, is_real, method, normalize
+from trainlarge.config.model_sizes import ModelSizes
+
+
+@dataclass(frozen=True)
+class Factorization(MatrixMethod):
+    """What the methods share: matrices become pairs of factors, unless these would be larger."""
+
+    def fitted(self, model: ModelSizes) -> ModelSizes:
+        """With columns that are known of embeddings alone, where they stay whole."""
+        factorized = (one.what for one in model.matrices if self.embeddings or not one.are_embeddings)
+        return model.with_columns(factorized, None)
 
 
 @method("factorize", "svd")
 @dataclass(frozen=True)
-class LowRank(MatrixMethod):
+class LowRank(Factorization):
     """Replace W [m, n] by U D with U [m, r], D [r, n]: the truncated singular value decomposition.
 
     It is the best approximation of rank r (Eckart & Young 1936); both factors have the roots of the singular values.
@@ -44,7 +55,7 @@ class LowRank(MatrixMethod):
 
 @method("factorize", "svd_rank")
 @dataclass(frozen=True)
-class FixedRank(MatrixMethod):
+class FixedRank(Factorization):
     """As ``svd``, with one rank for all matrices."""
 
     rank: int

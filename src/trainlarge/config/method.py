@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, TypeGuard, TypeVar, get_args
 
 from trainlarge.config.group import Plain, as_plain, choices, one_of
 from trainlarge.config.identity import without_added
+from trainlarge.config.model_sizes import ModelSizes
 from trainlarge.errors import UserError
 
 Slot = Literal["vocabulary", "structure", "factorize", "prune", "recover", "quantize", "activations"]
@@ -50,6 +51,14 @@ class Method:
 
     calibrated: ClassVar[bool] = False
     """Whether it looks at the activations of calibration data."""
+
+    def fitted(self, model: ModelSizes) -> ModelSizes:
+        """The sizes of what this method leaves of a model, as far as they are known without its weights.
+
+        Raises:
+            UserError: the method does not fit a model of these sizes.
+        """
+        return model
 
     def require(self, name: str, is_valid: bool, allowed: str) -> None:
         """Raise the UserError of the configuration key ``<slot>.<name>`` unless the value of the field is valid."""

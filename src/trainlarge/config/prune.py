@@ -8,6 +8,8 @@ from typing import ClassVar, Literal
 
 from trainlarge.config.identity import added_with
 from trainlarge.config.method import Calibrated, MatrixMethod, is_integer, is_real, method, normalize
+from trainlarge.config.model_sizes import ModelSizes
+from trainlarge.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,23 @@ class Pruning(MatrixMethod):
         self.require_whole("m", 2, 64)
         zeros = self.sparsity * m
         self.require("sparsity", abs(zeros - round(zeros)) < 1e-9, f"a multiple of 1/{m}, since prune.m is {m}")
+
+    def check_columns(self, model: ModelSizes, m: int | None) -> None:
+        """Raise UserError unless blocks of ``m`` weights fit into the rows of the matrices that are pruned."""
+        for matrices in model.matrices:
+            if m is not None and matrices.columns is not None and (self.embeddings or not matrices.are_embeddings):
+                check_blocks(m, matrices.what, matrices.columns)
+
+
+def check_blocks(m: int, name: str, columns: int) -> None:
+    """Raise UserError unless blocks of ``m`` weights fit into the rows of a matrix.
+
+    Args:
+        name: of the matrix.
+        columns: weights of a row.
+    """
+    if columns % m:
+        raise UserError("prune.m", m, f"a divisor of the columns of every matrix; {name} has {columns}")
 
 
 @method("prune", "magnitude")
@@ -55,6 +74,11 @@ class Magnitude(Pruning):
             self.require_block(self.m)  # type: ignore[arg-type]
         else:
             self.require("m", self.m is None, f"null for prune.scope={self.scope}, or prune.scope=block")
+
+    def fitted(self, model: ModelSizes) -> ModelSizes:
+        """As it is, where the blocks fit."""
+        self.check_columns(model, self.m)
+        return model
 
     def summary(self) -> str:
         """Such as ``prune 60 % global``."""
@@ -93,6 +117,11 @@ class InLayers(Pruning, Calibrated):
         super().__post_init__()
         if self.m is not None:
             self.require_block(self.m)
+
+    def fitted(self, model: ModelSizes) -> ModelSizes:
+        """As it is, where the blocks fit."""
+        self.check_columns(model, self.m)
+        return model
 
     def summary(self) -> str:
         """Such as ``prune 50 % wanda 2:4``."""

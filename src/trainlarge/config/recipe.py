@@ -31,6 +31,7 @@ from typing import get_args, get_type_hints
 
 from trainlarge.config.group import Plain
 from trainlarge.config.method import METHODS, Method, is_integer, is_real, normalize
+from trainlarge.config.model_sizes import ModelSizes
 from trainlarge.errors import UserError
 
 for _slot in METHODS:
@@ -104,6 +105,15 @@ class Recipe:
     def describe(self) -> str:
         """Short human text in the order of application, such as ``prune 60 % global, 4 bit row``, or ``dense``."""
         return ", ".join(method.describe() for method in self.steps) or "dense"
+
+    def check_fit(self, model: ModelSizes) -> None:
+        """Refuse a recipe that cannot be carried out on a model of these sizes, as far as its weights do not decide it.
+
+        Raises:
+            UserError: naming the key of the method.
+        """
+        for step in self.steps:
+            model = step.fitted(model)
 
     @property
     def has_first_form(self) -> bool:

@@ -7,16 +7,30 @@ layer, and at least one layer: a block without any has no shape.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
 
 from trainlarge.config.method import Method, is_integer, is_real, method, normalize
+from trainlarge.config.model_sizes import ModelSizes
+from trainlarge.errors import UserError
 
+KNOWN_LAYERS = "used for a model with one list of BERT, ModernBERT or DistilBERT layers"
+"""What is wrong with a model whose layers are not known, as an error says it."""
 Importance = Literal["weight", "gradient"]
 
 
 @dataclass(frozen=True)
-class Units(Method):
+class Structured(Method):
+    """What methods share that act on known layers."""
+
+    def require_layers(self, model: ModelSizes) -> None:
+        """Raise UserError for a model whose layers are not known."""
+        if not model.has_known_layers:
+            raise UserError(f"{self.slot}.name={self.name}", model.architecture, KNOWN_LAYERS)
+
+
+@dataclass(frozen=True)
+class Units(Structured):
     """What heads and neurons share: units that are side by side in each layer, the least important removed.
 
     ``importance: weight`` is the product of the norms of what leads into a unit and out of it, which needs no data.
@@ -45,9 +59,27 @@ class Units(Method):
         self.require_whole("calibration_rows", 1)
         normalize(self, keep=float(self.keep))
 
+    def fitted(self, model: ModelSizes) -> ModelSizes:
+        """With fewer columns in the matrices that lead out of the units."""
+        self.require_layers(model)
+        units = model.units.get(self.name)
+        if units is None:
+            return model.with_columns((one.what for one in model.matrices), None)
+        if self.scope == "global":
+            others = {name: other for name, other in model.units.items() if name != self.name}
+            return replace(model.with_columns([units.output], None), units=others)
+        left = replace(units, count=kept_units(self.keep, units.count))
+        cut = model.with_columns([units.output], left.count * left.width)
+        return replace(cut, units={**model.units, self.name: left})
+
     def summary(self) -> str:
         """Such as ``keep 50 % of heads by weight layer``."""
         return f"keep {self.keep * 100:g} % of {self.name} by {self.importance} {self.scope}"
+
+
+def kept_units(share: float, count: int) -> int:
+    """How many of ``count`` units that are ranked together stay, where a share of them does: at least one."""
+    return max(1, round(share * count))
 
 
 @method("structure", "heads")
@@ -77,7 +109,7 @@ CHOICES: tuple[str, ...] = get_args(Choice)
 
 @method("structure", "layers")
 @dataclass(frozen=True)
-class Layers(Method):
+class Layers(Structured):
     """Remove whole layers (Sajjad et al. 2020, *Poor Man's BERT*, arXiv 2004.03844), without retraining.
 
     Of N layers n = max(1, round(keep N)) stay. ``top`` removes the last ones, ``bottom`` the first ones, ``alternate``
@@ -103,6 +135,15 @@ class Layers(Method):
         self.require_whole("calibration_rows", 1)
         normalize(self, keep=float(self.keep))
 
+    def kept(self, depth: int) -> int:
+        """How many layers stay of ``depth``."""
+        return kept_units(self.keep, depth)
+
+    def fitted(self, model: ModelSizes) -> ModelSizes:
+        """With fewer layers."""
+        self.require_layers(model)
+        return model if model.layers is None else replace(model, layers=self.kept(model.layers))
+
     def summary(self) -> str:
         """Such as ``keep 50 % of layers, top removed``."""
         return f"keep {self.keep * 100:g} % of layers, {self.choice} removed"
@@ -110,7 +151,7 @@ class Layers(Method):
 
 @method("structure", "layer_list")
 @dataclass(frozen=True)
-class LayerList(Method):
+class LayerList(Structured):
     """Keep the layers of a list, such as 1, 3, 5, 7, 9, 11 of 12 (XTC, Wu et al. 2022, arXiv 2206.01859)."""
 
     layers: tuple[int, ...]
@@ -121,6 +162,17 @@ class LayerList(Method):
         is_rising = bool(numbers) and list(numbers) == sorted(set(numbers)) and numbers[0] >= 0
         self.require("layers", is_rising, "a rising list of layer numbers from 0 up, at least one")
         normalize(self, layers=numbers)
+
+    def check_depth(self, depth: int) -> None:
+        """Raise UserError unless a model of ``depth`` layers has all of them."""
+        self.require("layers", self.layers[-1] < depth, f"numbers from 0 to {depth - 1}, the layers there are")
+
+    def fitted(self, model: ModelSizes) -> ModelSizes:
+        """With the listed layers."""
+        self.require_layers(model)
+        if model.layers is not None:
+            self.check_depth(model.layers)
+        return replace(model, layers=len(self.layers))
 
     def summary(self) -> str:
         """Such as ``layers 1 3 5``."""

@@ -31,6 +31,8 @@ class TaskConfig(ChosenGroup):
 
     computed_by: ClassVar[str]
     """Where its class is, ``module:name``: see ``trainlarge.tasks.task``."""
+    data_checked_by: ClassVar[str] = "trainlarge.tasks.data_check:check_packed_text"
+    """The function, ``module:name``, that looks before any job starts whether data can be prepared for it."""
     head: ClassVar[str]
     """What its models predict, a ``trainlarge.models.family.Head``."""
     metrics: ClassVar[Mapping[str, Metric]]
@@ -142,6 +144,7 @@ class ClassificationConfig(TaskConfig):
 
     frequencies: ClassVar[str] = "label frequencies"
     computed_by: ClassVar[str] = "trainlarge.tasks.classification:Classification"
+    data_checked_by: ClassVar[str] = "trainlarge.tasks.data_check:check_labelled"
     head: ClassVar[str] = "sequence_label"
     metrics: ClassVar[Mapping[str, Metric]] = {
         "loss": Metric("nats per row", "evaluation loss", tie=0.02, negligible=0.01, broken=0.5),

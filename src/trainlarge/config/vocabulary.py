@@ -9,11 +9,13 @@ as RoBERTa does, all tokens before it stay, too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from trainlarge.config.method import Method, method, normalize
+from trainlarge.config.model_sizes import ModelSizes
 from trainlarge.config.structure import whole_numbers
+from trainlarge.errors import UserError
 
 
 @method("vocabulary", "frequent")
@@ -33,6 +35,22 @@ class Frequent(Method):
         self.require_whole("size", 1)
         normalize(self, size=int(self.size))
 
+    def check_size(self, always: int, tokens: int) -> None:
+        """Raise UserError unless so many can stay.
+
+        Args:
+            always: tokens that always stay.
+            tokens: entries of the vocabulary.
+        """
+        allowed = f"more than the {always} tokens that always stay and at most the {tokens} there are"
+        self.require("size", always < self.size <= tokens, allowed)
+
+    def fitted(self, model: ModelSizes) -> ModelSizes:
+        """With fewer tokens."""
+        if model.tokens is not None:
+            self.check_size(model.tokens_that_stay, model.tokens)
+        return replace(model, tokens=self.size)
+
     def summary(self) -> str:
         """Such as ``5000 most frequent tokens``."""
         return f"{self.size} most frequent tokens"
@@ -51,6 +69,18 @@ class TokenList(Method):
         is_valid = bool(numbers) and len(set(numbers)) == len(numbers) and min(numbers) >= 0
         self.require("tokens", is_valid, "a list of token numbers from 0 up, each once, at least one")
         normalize(self, tokens=tuple(sorted(numbers)))
+
+    def check_tokens(self, tokens: int) -> None:
+        """Raise UserError unless a vocabulary of ``tokens`` entries has all of them."""
+        if self.tokens[-1] >= tokens:
+            allowed = f"numbers from 0 to {tokens - 1}, the tokens there are"
+            raise UserError(f"{self.slot}.tokens", self.tokens[-1], allowed)
+
+    def fitted(self, model: ModelSizes) -> ModelSizes:
+        """With the listed tokens and the special ones."""
+        if model.tokens is not None:
+            self.check_tokens(model.tokens)
+        return replace(model, tokens=None)
 
     def summary(self) -> str:
         """Such as ``5000 listed tokens``."""

@@ -21,10 +21,19 @@ def packed(tokens: Tokens, sequence_length: int) -> Tokens:
     Raises:
         UserError: there are fewer tokens than one block.
     """
-    if not 0 < sequence_length <= len(tokens):
-        raise UserError("data.sequence_length", sequence_length, f"1 to {len(tokens)}, the tokens of this text")
+    check_length(len(tokens), sequence_length)
     count = len(tokens) // sequence_length
     return np.asarray(tokens)[: count * sequence_length].reshape(count, sequence_length)
+
+
+def check_length(tokens: int, sequence_length: int) -> None:
+    """Refuse rows that are longer than a text of so many tokens.
+
+    Raises:
+        UserError: on ``data.sequence_length``.
+    """
+    if not 0 < sequence_length <= tokens:
+        raise UserError("data.sequence_length", sequence_length, f"1 to {tokens}, the tokens of this text")
 
 
 @lru_cache(maxsize=4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from trainlarge.config.data import SPLITS, DataConfig, Split
 from trainlarge.config.group import Plain
 from trainlarge.data.arrays import Integers, TokenDtype, Tokens
 from trainlarge.data.fingerprint import fingerprint
+from trainlarge.data.formats import Reading
 from trainlarge.data.kept import damage_named, kept
 from trainlarge.data.meta import FileDigest, LabelledCounts, LabelledMeta, Versions, check_digest, read_meta, write_meta
 from trainlarge.data.model_tokenizer import ModelTokenizer
@@ -147,24 +148,64 @@ def labelled_folder(root: Path, content: str, tokenizer: int | list[Plain], colu
     return root / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def check_labels(labels: Sequence[str], expected: int, column: str) -> None:
+    """Refuse another number of labels than a column holds.
+
+    Raises:
+        UserError: on ``task.labels``.
+    """
+    if len(labels) != expected:
+        allowed = f"{len(labels)}, the different labels in column {column}: {', '.join(labels[:20])}"
+        raise UserError("task.labels", expected, allowed)
+
+
 def labelled_rows(files: TextFiles, columns: Columns, split: Split) -> Iterator[LabelledRow]:
     """Rows of one split that have a label and every text. Rows of the same first text are in the same split.
 
     Raises:
         UserError: a file cannot be read, has no such column, or is no table.
     """
-    reading = files.reading
-    label = replace(reading, text_column=columns.label, key="task.label_column", takes_numbers=True)
-    second = replace(reading, text_column=columns.second_text or "", key="task.second_text_column")
-    readings = (reading, second, label) if columns.second_text else (reading, label)
+    require_tables(files)
+    readings = _readings(files, columns)
     for path in files.files_of(split):
-        if not files.has_columns(path):
-            raise UserError("data.files", path, "tables with a column of labels: .jsonl, .json, .csv, .tsv or .parquet")
         # Each reader hands one column on; all of them see every row.
         for entries in zip(*(read_entries(path, one, RowCounts()) for one in readings), strict=True):
             if all(entry and not entry.isspace() for entry in entries) and files.holds(split, str(entries[0])):
                 middle = entries[1] if columns.second_text else None
                 yield LabelledRow(str(entries[0]), middle, str(entries[-1]).strip())
+
+
+def require_tables(files: TextFiles) -> None:
+    """Raise UserError for a file without columns."""
+    for path in files.files + files.validation_files:
+        if not files.has_columns(path):
+            raise UserError("data.files", path, "tables with a column of labels: .jsonl, .json, .csv, .tsv or .parquet")
+
+
+def look_at_rows(files: TextFiles, columns: Columns) -> None:
+    """Read the first row of each split, and each file up to the first entry of every column.
+
+    Raises:
+        UserError: as ``labelled_rows``, or a split has no row.
+    """
+    for split in SPLITS:
+        if next(labelled_rows(files, columns, split), None) is None:
+            raise _no_rows(split)
+    for path in files.files + files.validation_files:
+        for reading in _readings(files, columns):
+            next(filter(None, read_entries(path, reading, RowCounts())), None)
+
+
+def _readings(files: TextFiles, columns: Columns) -> tuple[Reading, ...]:
+    """How each column is read: the text, the second text where there is one, the label."""
+    reading = files.reading
+    label = replace(reading, text_column=columns.label, key="task.label_column", takes_numbers=True)
+    second = replace(reading, text_column=columns.second_text or "", key="task.second_text_column")
+    return (reading, second, label) if columns.second_text else (reading, label)
+
+
+def _no_rows(split: Split) -> UserError:
+    return UserError("data.files", split, "files with rows for both splits that have a text and a label")
 
 
 def _build(
@@ -224,7 +265,7 @@ def _write(
             parts.append(np.column_stack([end + ends, [number for _, number in batch]]))
             end += len(ids)
     if not parts:
-        raise UserError("data.files", split, "files with rows for both splits that have a text and a label")
+        raise _no_rows(split)
     np.save(table, np.concatenate(parts).astype("<i8"), allow_pickle=False)
     for path in (tokens, table):
         flush(path)

@@ -91,6 +91,14 @@ def prepare(data: DataConfig, root: Path, of_model: ModelTokenizer | None = None
             fingerprint was frozen while its prepared data is damaged or not there.
         filelock.Timeout: another process has been building the same data for hours.
     """
+    found = prepared_silently(data, root, of_model)
+    for line in found.facts.lines() if found.facts else ():
+        log.info("%s", line)
+    return found
+
+
+def prepared_silently(data: DataConfig, root: Path, of_model: ModelTokenizer | None = None) -> PreparedData:
+    """As ``prepare``; what it found out about the text is not logged."""
     content = data.fingerprint or fingerprint(data)
     reader = corpus_type(data).VERSION
     if of_model is None:
@@ -104,8 +112,6 @@ def prepare(data: DataConfig, root: Path, of_model: ModelTokenizer | None = None
         _build(corpus(data), vocab_size, content, folder, of_model)
 
     prepared = kept(root / key, lambda folder: load_prepared(folder, content, vocab_size), build)
-    for line in prepared.facts.lines() if prepared.facts else ():
-        log.info("%s", line)
     return prepared if of_model is None else with_ids_of(prepared, of_model)
 
 

@@ -125,6 +125,17 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
+def decompress(path: Path, most: int) -> None:
+    """Read the bytes of a file up to ``most`` of them, or to its end where that is nearer.
+
+    Raises:
+        as ``open_bytes``.
+    """
+    with open_bytes(path) as file:
+        while most > 0 and (piece := file.read(BUFFER_BYTES)):
+            most -= len(piece)
+
+
 def open_lines(path: Path, encoding: str, newline: str | None) -> Iterator[str]:
     r"""Lines of a file with their ends, without a byte-order mark before the first.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -24,6 +25,7 @@ from trainlarge.data.paragraphs import CUT_RULE, LONGEST_LINE, PARAGRAPH_RULE
 from trainlarge.data.parquet_rows import PARQUET
 from trainlarge.data.rows import RowCounts, texts
 from trainlarge.data.split import normalized, split_of, training_documents
+from trainlarge.data.streams import decompress
 from trainlarge.errors import UserError
 from trainlarge.sweep.digest import Stamp, file_digest, stamp
 
@@ -34,6 +36,8 @@ _COMPRESSIBLE = ", ".join(ending for ending, form in FORMATS.items() if form.is_
 ALLOWED = f"files ending in {_COMPRESSIBLE}, also with .gz or .zst behind, or .parquet; or a folder of such files"
 _UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ZstdError)
 """What readers raise where a file is not what its ending says, or its end is missing."""
+LOOKED_AT_BYTES = 50_000_000
+"""Decompressed text of a file that is read when data is only looked at: it takes under a second."""
 _HELD_OUT = "files whose contents are not among data.files, or training reads the validation text"
 
 
@@ -113,6 +117,31 @@ class TextFiles:
         """Stamps of all files."""
         return tuple(stamp(path) for path in self.files + self.validation_files)
 
+    @property
+    def size(self) -> int | None:
+        """Bytes of all files; None where some are compressed, so that their text may be any size."""
+        paths = self.files + self.validation_files
+        is_plain = all(path.suffix.lower() not in COMPRESSED for path in paths)
+        return sum(path.stat().st_size for path in paths) if is_plain else None
+
+    @property
+    def is_divided_as_read(self) -> bool:
+        """Whether a document's split is known once it is read: the place where a text file is cut depends on all."""
+        is_cut = self.rule == GROUPED and not self.validation_files
+        return not is_cut or all(map(self.has_columns, self.files))
+
+    def look(self) -> None:
+        """Read each file up to its first text; a compressed one, whose end may be missing, up to ``LOOKED_AT_BYTES``.
+
+        Raises:
+            UserError: one cannot be read, or has no such text column.
+        """
+        for path in self.files + self.validation_files:
+            next(read_documents(path, self.reading), None)
+            if path.suffix.lower() in COMPRESSED:
+                with _unreadable_named(path, self.reading):
+                    decompress(path, LOOKED_AT_BYTES)
+
     def has_columns(self, path: Path) -> bool:
         """Whether a file is a table."""
         return "text_column" in FORMATS[_ending(path)].reads
@@ -187,8 +216,15 @@ def read_entries(path: Path, reading: Reading, counts: RowCounts) -> Iterator[st
     Raises:
         UserError: the file cannot be read to its end, or has no such column.
     """
-    try:
+    with _unreadable_named(path, reading):
         yield from FORMATS[_ending(path)].entries(path, reading, counts)
+
+
+@contextmanager
+def _unreadable_named(path: Path, reading: Reading) -> Iterator[None]:
+    """Raise the UserError of a file for what its reader raises within the block."""
+    try:
+        yield
     except UserError:
         raise
     except UnicodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from trainlarge.config.data import DOCUMENTS
@@ -10,6 +11,11 @@ from trainlarge.config.schema import StageConfig, TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.launcher import Launcher
 from trainlarge.launch.registry import launcher_class
+from trainlarge.machine.devices import check_device
+from trainlarge.sweep.causes import Causes
+from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
+from trainlarge.sweep.stages import stage_named
 from trainlarge.sweep.store import Study
 
 OF_THE_COMMAND = ("study", "launcher", "tracking", "workers", "redo")
@@ -28,6 +34,32 @@ def launcher_for(configs: Sequence[StageConfig]) -> Launcher:
     _check_split(configs)
     config = configs[0].launcher
     return launcher_class(config.name)(config, configs)
+
+
+def check_cells(
+    launcher: Launcher, study: Study, stage: str, cells: Sequence[Cell], planned: Planned = NOTHING_PLANNED
+) -> None:
+    """Refuse cells that are known to fail: what they compute with, their data, recipes that do not fit.
+
+    It takes seconds at most, and finds nothing out that only a job could. Where jobs run elsewhere, their devices are
+    not known here.
+
+    Args:
+        cells: those that are to run.
+        planned: train cells whose checkpoints will be there.
+
+    Raises:
+        UserError: one line per cause, with the number of cells.
+    """
+    causes = Causes(len(cells))
+    if launcher.runs_here:
+        compiles = stage == "train"
+        kinds = Counter((cell.config.impl.device, cell.config.impl.compile if compiles else "none") for cell in cells)
+        for (device, compiling), count in kinds.items():
+            with causes.of(count):
+                check_device(device, compiling)
+    stage_named(stage).look(study, cells, causes, planned)
+    causes.raise_any()
 
 
 def _check_split(configs: Sequence[StageConfig]) -> None:

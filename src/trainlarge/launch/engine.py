@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from rich.console import Console
 
 from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
-from trainlarge.launch.check import launcher_for
+from trainlarge.launch.check import check_cells, launcher_for
 from trainlarge.launch.launcher import Ending, Launcher
 from trainlarge.launch.progress import cells_in_words, plan_in_words
 from trainlarge.sweep.cell import Cell
@@ -64,7 +65,8 @@ def run_cells(stage: str, configs: list[StageConfig], console: Console, command:
     study = Study.named(first.study)
     launcher = launcher_for(configs)
     launcher.check()
-    plan = make_plan(study, stage, make_cells(stage, configs), redo=first.redo)
+    check = partial(check_cells, launcher, study, stage)
+    plan = make_plan(study, stage, make_cells(stage, configs), redo=first.redo, check=check)
     if plan.jobs and command:
         remember_command(study, stage, command)
     return run_plan(study, replace(plan, command=command), launcher, console)
@@ -84,7 +86,8 @@ def redo_cell(folder: CellFolder, console: Console, command: str | None = None) 
         raise UserError("cell", cell.id, "a cell that no process is running")
     launcher = launcher_for([cell.config])
     launcher.check()
-    plan = make_plan(study, cell.stage, [cell], redo=True)
+    check = partial(check_cells, launcher, study, cell.stage)
+    plan = make_plan(study, cell.stage, [cell], redo=True, check=check)
     return run_plan(study, replace(plan, command=command), launcher, console)
 
 

@@ -57,8 +57,6 @@ class Forecast:
     """Cores and GPUs of each job."""
     jobs_at_once: int | None
     """Jobs that run at the same time; None: as many as the cluster gives."""
-    runs_here: bool
-    """Whether they run on this machine, so that step times are measured here."""
     commands: tuple[tuple[str, ...], ...] = ()
     """Commands by which it would submit them, without the script; empty where it starts them itself."""
     on_their_way: int | None = None
@@ -72,6 +70,8 @@ class Launcher(Protocol):
 
     label: ClassVar[str]
     """What a person calls it."""
+    runs_here: ClassVar[bool]
+    """Whether jobs run on this machine: its devices are checked before they start, and step times are measured here."""
 
     def __init__(self, config: LauncherConfig, cells: Sequence[StageConfig]) -> None:
         """The launcher of one command; asks nothing and writes nothing.

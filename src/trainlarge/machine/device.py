@@ -11,6 +11,7 @@ import torch
 from trainlarge.config.impl import ImplConfig
 from trainlarge.errors import UserError
 from trainlarge.machine.cores import cores_here
+from trainlarge.machine.devices import graphs_without_cuda, no_cuda
 from trainlarge.machine.implementation import Implementation
 from trainlarge.machine.precision import faster_precision
 
@@ -32,7 +33,7 @@ def choose(impl: ImplConfig, measured: Path | None = None, cores: int | None = N
     """
     device = _device(impl.device)
     if impl.compile == "graphs" and device == "cpu":
-        raise UserError("impl.compile", "graphs", "none or inductor on the CPU: graphs are those of CUDA")
+        raise graphs_without_cuda()
     if device == "cuda" and impl.devices > torch.cuda.device_count():
         raise UserError("impl.devices", impl.devices, f"at most {torch.cuda.device_count()}, the GPUs of this machine")
     threads = impl.threads or max(1, (cores or cores_here()) // impl.devices)
@@ -77,7 +78,7 @@ def is_shared(threads: int, jobs_per_device: int = 1) -> bool:
 
 def _device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("impl.device", name, "cpu or auto: this machine has no CUDA device")
+        raise no_cuda(name)
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 

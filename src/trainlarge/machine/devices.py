@@ -10,6 +10,7 @@ from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 
+from trainlarge.errors import UserError
 from trainlarge.machine.environment import VISIBLE_DEVICES
 
 TIMEOUT_SECONDS = 30.0
@@ -29,6 +30,42 @@ def visible_devices() -> tuple[str, ...]:
         entries = (entry.strip() for entry in named.split(","))
         return tuple(dict.fromkeys(takewhile(_NAME.fullmatch, entries)))
     return _listed(shutil.which("nvidia-smi"))
+
+
+def check_device(device: str, compiling: str) -> None:
+    """Refuse ``impl.device`` and ``impl.compile`` where this machine has not what they need.
+
+    Only where no GPU is listed, and one is asked for, is torch imported: it may know others, such as those of AMD.
+
+    Raises:
+        UserError: naming the key.
+    """
+    is_listed = bool(visible_devices() and _listed(shutil.which("nvidia-smi")))
+    if device == "cuda" and not is_listed and not _torch_has_one():
+        raise no_cuda(device)
+    if compiling == "graphs" and (device == "cpu" or not (is_listed or _torch_has_one())):
+        raise graphs_without_cuda()
+    compiler = os.environ.get("CXX") or "g++"
+    if compiling != "none" and shutil.which(compiler) is None:
+        raise UserError(
+            "impl.compile", compiling, f"none where there is no C++ compiler ({compiler}, or what $CXX names)"
+        )
+
+
+def no_cuda(device: str) -> UserError:
+    """The error of a device that is not there."""
+    return UserError("impl.device", device, "cpu or auto: this machine has no CUDA device")
+
+
+def graphs_without_cuda() -> UserError:
+    """The error of CUDA graphs on a CPU."""
+    return UserError("impl.compile", "graphs", "none or inductor on the CPU: graphs are those of CUDA")
+
+
+def _torch_has_one() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @lru_cache(maxsize=1)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from trainlarge.models.families import FAMILIES
+from trainlarge.models.layout import LayerLayout, UnitLayout
 
 POSITIONS_FROM_PADDING = frozenset(
     [
@@ -22,6 +23,14 @@ POSITIONS_FROM_PADDING = frozenset(
     ]
 )
 """Other architectures (``model_type``) that count positions from the padding token on."""
+_DISTILBERT = LayerLayout(
+    attention="attention",
+    head_width="attention_head_size",
+    heads=UnitLayout(("attention.q_lin", "attention.k_lin", "attention.v_lin"), 1, "attention.out_lin"),
+    neurons=UnitLayout(("ffn.lin1",), 1, "ffn.lin2"),
+)
+LAYOUTS = tuple(dict.fromkeys([*(family.layout for family in FAMILIES.values()), _DISTILBERT]))
+"""Layers that are known: those of every family, which many other architectures share, and DistilBERT's."""
 ATTENTIONS = ("eager", "sdpa")
 """Implementations that are part of the libraries. Others may be fetched: a name with a slash is a kernel of the Hub."""
 MOST_LAYERS = 1024

@@ -37,6 +37,7 @@ class _ModelConfig:
     model_type: str | None = None
     pad_token_id: int | None = None
     max_position_embeddings: int | None = None
+    vocab_size: int | None = None
     transformers_weights: str | None = None
     """File of the weights, where it is not called as usual."""
 
@@ -107,6 +108,12 @@ def _not_whole(folder: Path, what: str) -> UserError:
 def weight_bytes(folder: Path) -> int:
     """Bytes of the weights of a Hugging Face folder."""
     return sum(path.stat().st_size for path in weight_files(folder))
+
+
+def architecture_of(folder: Path) -> tuple[str, int | None]:
+    """The architecture of a Hugging Face folder, and the entries of its vocabulary; None where that is not said."""
+    config = _config(folder)
+    return config.model_type or folder.name, config.vocab_size
 
 
 def check_positions(folder: Path, sequence_length: int) -> None:

@@ -10,6 +10,7 @@ from trainlarge.config.plain import from_plain, to_plain
 from trainlarge.config.schema import CONFIGS, StageConfig
 from trainlarge.config.sweep import SweepConfig
 from trainlarge.errors import UserError
+from trainlarge.sweep.causes import Causes
 from trainlarge.sweep.compose import Composed, Composer
 from trainlarge.sweep.condition import holds
 from trainlarge.sweep.grid import Axes, points
@@ -24,11 +25,21 @@ NAMED = 5
 
 
 def sweep_configs(composer: Composer, stage: str, command_line: Axes) -> list[StageConfig]:
-    """Configurations of a sweep's cells: its blocks crossed with the command line's axes, less what it excludes."""
+    """Configurations of a sweep's cells: its blocks crossed with the command line's axes, less what it excludes.
+
+    Raises:
+        UserError: for values that their keys cannot have, one line per cause with the number of points.
+    """
     sweep = sweep_of(composer.config({}))
-    composed = (config for point in points(sweep.blocks, command_line) for config in _lists(composer.config(point)))
-    kept = (config for config in composed if not any(holds(text, config, "sweep.exclude") for text in sweep.exclude))
-    return [read_config(stage, config) for config in kept]
+    grid, configs = points(sweep.blocks, command_line), list[StageConfig]()
+    causes = Causes(len(grid), "points")
+    for point in grid:
+        with causes.of():
+            for config in _lists(composer.config(point)):
+                if not any(holds(text, config, "sweep.exclude") for text in sweep.exclude):
+                    configs.append(read_config(stage, config))
+    causes.raise_any()
+    return configs
 
 
 def sweep_of(composed: Composed) -> SweepConfig:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 from trainlarge.config.canonical import canonical_json
 from trainlarge.config.group import Plain
 from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
+from trainlarge.sweep.causes import Causes
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import refuse_links
+from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
 from trainlarge.sweep.proof import DamagedFileError
 from trainlarge.sweep.stages import stage_named
 from trainlarge.sweep.step_times import budgets_missed
@@ -53,17 +55,23 @@ class Plan:
         return len(self.cells) - sum(len(job.cell_ids) for job in self.jobs)
 
 
-def make_cells(stage: str, configs: Sequence[StageConfig]) -> list[Cell]:
+def make_cells(stage: str, configs: Sequence[StageConfig], planned: Planned = NOTHING_PLANNED) -> list[Cell]:
     """Resolve configurations to cells, each once.
 
+    Args:
+        planned: train cells whose checkpoints will be there.
+
     Raises:
-        UserError: for a configuration that cannot work, or one cell with two values of what is no part of its identity.
+        UserError: for configurations that cannot work, one line per cause, or one cell with two values of what is no
+            part of its identity.
     """
-    resolve = stage_named(stage).resolve
+    resolve, causes = stage_named(stage).resolve, Causes(len(configs))
     cells: dict[Cell, Cell] = {}
     for config in configs:
-        cell = Cell(stage, resolve(config))
-        _check_same_impl(cells.setdefault(cell, cell), cell)
+        with causes.of():
+            cell = Cell(stage, resolve(config, planned))
+            _check_same_impl(cells.setdefault(cell, cell), cell)
+    causes.raise_any()
     return list(cells)
 
 
@@ -77,38 +85,50 @@ def _check_same_impl(first: Cell, other: Cell) -> None:
     raise UserError(f"impl.{key}", f"{impl.plain[key]},{changed.plain[key]}", allowed)
 
 
-def make_plan(study: Study, stage: str, cells: list[Cell], redo: bool = False) -> Plan:
+def make_plan(
+    study: Study,
+    stage: str,
+    cells: list[Cell],
+    redo: bool = False,
+    check: Callable[[list[Cell]], None] | None = None,
+) -> Plan:
     """Freeze ``cells`` in ``study`` and group those that are not done into jobs, the most costly first.
 
     A done cell whose record or curve is damaged counts as not done.
 
     Args:
         redo: run cells again that are done.
+        check: is given the cells that are to run, before anything is written.
 
     Raises:
-        UserError: where a link is in the place of a folder that would be written into.
+        UserError: from ``check``, or where a link is in the place of a folder that would be written into.
     """
     for name in WRITTEN_BY_JOBS:
         refuse_links(study.path / name, inside=study.path)
     done, wrong = (set[str](), dict[str, DamagedFileError]()) if redo else _done(study, stage, cells)
+    missed = set[str]() if redo else {cell.id for cell in cells} & _missed(study, stage).keys()
+    if check:
+        check([cell for cell in cells if cell.id not in done - missed])
     for cell in cells:
         folder = study.folder(stage, cell.id)
         if redo or cell.id in wrong:
             folder.clear_result()
         folder.freeze(cell)
-    missed = set[str]() if redo else {cell.id for cell in cells} & _missed(study, stage).keys()
     _reopen(study, missed)
     return _plan(stage, cells, done - missed, [f"{error.key} is {error.value}" for error in wrong.values()])
 
 
-def look_ahead(study: Study, stage: str, cells: list[Cell], redo: bool = False) -> Plan:
+def look_ahead(
+    study: Study, stage: str, cells: list[Cell], redo: bool = False, planned: Planned = NOTHING_PLANNED
+) -> Plan:
     """The plan of ``cells`` as ``study`` is now; writes nothing.
 
     Args:
         redo: count cells that are done as to be run.
+        planned: train cells whose checkpoints will be there.
     """
     done, _ = (set[str](), dict[str, DamagedFileError]()) if redo else _done(study, stage, cells)
-    return _plan(stage, cells, done - _missed(study, stage).keys())
+    return _plan(stage, cells, done - _missed(study, stage).keys(), planned=planned)
 
 
 def _done(study: Study, stage: str, cells: list[Cell]) -> tuple[set[str], dict[str, DamagedFileError]]:
@@ -118,8 +138,14 @@ def _done(study: Study, stage: str, cells: list[Cell]) -> tuple[set[str], dict[s
     return {folder.id for folder in folders} - wrong.keys(), wrong
 
 
-def _plan(stage: str, cells: list[Cell], done: set[str], damaged: Sequence[str] = ()) -> Plan:
-    jobs = _group(stage, [cell for cell in cells if cell.id not in done])
+def _plan(
+    stage: str,
+    cells: list[Cell],
+    done: set[str],
+    damaged: Sequence[str] = (),
+    planned: Planned = NOTHING_PLANNED,
+) -> Plan:
+    jobs = _group(stage, [cell for cell in cells if cell.id not in done], planned)
     return Plan(stage, tuple(cells), tuple(sorted(jobs, key=lambda job: -job.cost)), tuple(damaged))
 
 
@@ -145,12 +171,12 @@ def _parent(folder: CellFolder) -> Plain:
         return None
 
 
-def _group(stage: str, cells: list[Cell]) -> list[Job]:
+def _group(stage: str, cells: list[Cell], planned: Planned) -> list[Job]:
     shared: dict[str, list[Cell]] = {}
     for cell in cells:
         shared.setdefault(canonical_json(stage_named(stage).shared_work(cell.config)), []).append(cell)
     cost = stage_named(stage).cost
     return [
-        Job(stage, tuple(cell.id for cell in group), sum(cost(cell.config) for cell in group))
+        Job(stage, tuple(cell.id for cell in group), sum(cost(cell.config, planned) for cell in group))
         for group in shared.values()
     ]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
 from trainlarge.config.group import Plain
 from trainlarge.config.schema import CommonConfig
 from trainlarge.errors import UserError
+from trainlarge.sweep.causes import Causes
 from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
+from trainlarge.sweep.store import Study
 
 C = TypeVar("C", bound=CommonConfig)
 
@@ -23,14 +27,17 @@ class Stage(Protocol[C]):
     What runs them is a ``trainlarge.launch.stage_runner.StageRunner``: the same object.
     """
 
-    def resolve(self, config: C) -> C:
+    def resolve(self, config: C, planned: Planned = NOTHING_PLANNED) -> C:
         """The full configuration: rules applied, nothing left to defaults; refuses the impossible with a UserError."""
 
     def shared_work(self, config: C) -> Plain:
         """Plain data that is equal for cells which share work, and so one job."""
 
-    def cost(self, config: C) -> float:
+    def cost(self, config: C, planned: Planned = NOTHING_PLANNED) -> float:
         """Work of the cell in any unit, to order jobs and to draw progress."""
+
+    def look(self, study: Study, cells: Sequence[Cell], causes: Causes, planned: Planned) -> None:
+        """Look, within seconds, for what would make a job of these cells fail, and add it to ``causes``."""
 
     def to_prepare(self, cells: list[Cell]) -> list[Cell]:
         """Those of the cells for which something is to be done before any job starts."""

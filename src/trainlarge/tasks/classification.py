@@ -17,7 +17,7 @@ from trainlarge.config.data import DataConfig, Split
 from trainlarge.config.task import ClassificationConfig
 from trainlarge.data.blocks import RowOrder, check_fraction, spread_indices
 from trainlarge.data.documents import frequency_loss
-from trainlarge.data.labelled import LABEL, Columns, LabelledData, prepare_labelled
+from trainlarge.data.labelled import LABEL, Columns, LabelledData, check_labels, prepare_labelled
 from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.errors import UserError
 from trainlarge.models.forward import Forward
@@ -44,10 +44,7 @@ class Classification:
         """
         columns = Columns(*self.config.label_columns)
         prepared = prepare_labelled(self.data, columns, root, tokenizer)
-        labels = prepared.labels
-        if len(labels) != self.config.labels:
-            allowed = f"{len(labels)}, the different labels in column {columns.label}: {', '.join(labels[:20])}"
-            raise UserError("task.labels", self.config.labels, allowed)
+        check_labels(prepared.labels, self.config.labels, columns.label)
         return prepared
 
     def training_rows(self, prepared: LabelledData, batch_rows: int) -> int:

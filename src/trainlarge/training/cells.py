@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 from trainlarge.config.arch import ArchConfig
@@ -20,8 +22,11 @@ from trainlarge.machine.resources import Resources
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.families import FAMILIES
 from trainlarge.models.shape import check_sequence_length, head_of, shape_of
+from trainlarge.sweep.causes import Causes
 from trainlarge.sweep.cell import ID_LENGTH, Cell
+from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
 from trainlarge.sweep.store import Study
+from trainlarge.tasks.data_check import Use, check_use
 from trainlarge.tasks.step import UNKNOWN_PACE, Step, step_of, steps_in
 from trainlarge.training.rules import init_std, peak_lr
 from trainlarge.training.schedule import make_schedule
@@ -37,7 +42,7 @@ MOST_PREPARED = 200_000_000
 class TrainStage:
     """The stage ``train``."""
 
-    def resolve(self, config: TrainConfig) -> TrainConfig:
+    def resolve(self, config: TrainConfig, planned: Planned = NOTHING_PLANNED) -> TrainConfig:  # noqa: ARG002
         """The full configuration of a train cell: every rule applied, the data's fingerprint filled in.
 
         Raises:
@@ -60,9 +65,16 @@ class TrainStage:
             del identity["budget"]
         return identity
 
-    def cost(self, config: TrainConfig) -> float:
+    def cost(self, config: TrainConfig, planned: Planned = NOTHING_PLANNED) -> float:  # noqa: ARG002
         """FLOPs of the budget, roughly."""
         return _rough_flops(parse_budget(config.budget), step_of(config))
+
+    def look(self, study: Study, cells: Sequence[Cell], causes: Causes, planned: Planned) -> None:  # noqa: ARG002
+        """Whether the data can be prepared."""
+        uses = Counter(_use(cell.as_train) for cell in cells)
+        for use, count in uses.items():
+            with causes.of(count):
+                check_use(use, study.data_root)
 
     def to_prepare(self, cells: list[Cell]) -> list[Cell]:
         """Cells whose shapes are timed in turns before any job starts: one for each, where budgets are in seconds.
@@ -115,6 +127,10 @@ def _rough_flops(budget: Budget, step: Step) -> float:
 def _schedule(schedule: ScheduleConfig) -> ScheduleConfig:
     horizon = schedule.horizon
     return schedule if horizon is None else with_values(schedule, horizon=kept_form(horizon, "schedule.horizon"))
+
+
+def _use(config: TrainConfig) -> Use:
+    return Use(config.task, config.data, step_of(config).rows)
 
 
 def _arch(config: TrainConfig) -> ArchConfig:

@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import nn
 
-from trainlarge.models.families import FAMILIES
+from trainlarge.models.foreign import LAYOUTS
 from trainlarge.models.layout import LayerLayout, UnitLayout
 
 
@@ -53,17 +53,6 @@ class Encoder:
     def depth(self) -> int:
         """How many layers there are."""
         return len(self.heads)
-
-
-_DISTILBERT = LayerLayout(
-    attention="attention",
-    head_width="attention_head_size",
-    heads=UnitLayout(("attention.q_lin", "attention.k_lin", "attention.v_lin"), 1, "attention.out_lin"),
-    neurons=UnitLayout(("ffn.lin1",), 1, "ffn.lin2"),
-)
-
-LAYOUTS = tuple(dict.fromkeys([*(family.layout for family in FAMILIES.values()), _DISTILBERT]))
-"""Layers that are known: those of every family, which many other architectures share, and DistilBERT's."""
 
 
 def find_encoder(model: nn.Module) -> Encoder | None:

@@ -14,6 +14,7 @@ from trainlarge.compression.layout.encoder import Block, Encoder
 from trainlarge.compression.layout.shapes import Tokens
 from trainlarge.compression.layout.tables import Tables
 from trainlarge.compression.weights import Weights
+from trainlarge.config.structure import KNOWN_LAYERS
 from trainlarge.errors import UserError
 
 Kind = Literal["heads", "neurons"]
@@ -22,8 +23,7 @@ Kind = Literal["heads", "neurons"]
 def encoder_of(weights: Weights, key: str) -> Encoder:
     """The encoder of a checkpoint. Raises UserError on ``key`` where there is none that is known."""
     if weights.encoder is None:
-        allowed = "used for a model with one list of BERT, ModernBERT or DistilBERT layers"
-        raise UserError(key, weights.architecture, allowed)
+        raise UserError(key, weights.architecture, KNOWN_LAYERS)
     return weights.encoder
 
 

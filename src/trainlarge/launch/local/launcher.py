@@ -21,6 +21,7 @@ class LocalLauncher:
     """Runs one job at a time on each share of this machine, until all have ended."""
 
     label: ClassVar[str] = "this machine"
+    runs_here: ClassVar[bool] = True
 
     def __init__(self, config: LocalConfig, cells: Sequence[StageConfig]) -> None:
         self._config, self._shares = config, shares(config, cells)
@@ -35,7 +36,7 @@ class LocalLauncher:
 
     def forecast(self, study: Study, plan: Plan) -> Forecast:  # noqa: ARG002
         """One job on each share."""
-        return Forecast(self._shares[0], jobs_at_once=len(self._shares), runs_here=True)
+        return Forecast(self._shares[0], jobs_at_once=len(self._shares))
 
     @staticmethod
     def jobs(study: Study) -> None:

@@ -53,6 +53,7 @@ class SlurmLauncher:
     """Submits jobs as arrays of SLURM, one array task per job, and returns."""
 
     label: ClassVar[str] = "SLURM"
+    runs_here: ClassVar[bool] = False
 
     def __init__(self, config: SlurmConfig, cells: Sequence[StageConfig]) -> None:  # noqa: ARG002
         self._config, self._options = config, sbatch_options(config)
@@ -98,7 +99,6 @@ class SlurmLauncher:
         return Forecast(
             Resources(self._config.cpus),
             jobs_at_once=self._config.array_parallelism or None,
-            runs_here=False,
             commands=tuple(("sbatch", array_option(self._config, count), *self._options) for _, count in slices),
             on_their_way=None if allowed is None else on_their_way,
             notes=tuple(notes),

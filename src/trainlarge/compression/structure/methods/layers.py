@@ -7,14 +7,13 @@ from trainlarge.compression.structure.calibrated_importance import layer_similar
 from trainlarge.compression.structure.cut import encoder_of, keep_layers
 from trainlarge.compression.weights import Weights
 from trainlarge.config.structure import LayerList, Layers
-from trainlarge.errors import UserError
 
 
 @reshapes(Layers)
 def layers(method: Layers, weights: Weights, shared: Shared) -> Weights:
     """Keep a share of the layers."""
     encoder = encoder_of(weights, "structure.name=layers")
-    depth, count = encoder.depth, max(1, round(method.keep * encoder.depth))
+    depth, count = encoder.depth, method.kept(encoder.depth)
     if method.choice == "contribution":
         key = ("layers", method.calibration_rows)
         similar = shared.once(key, lambda: layer_similarity(method, weights, encoder, shared))
@@ -28,8 +27,7 @@ def layers(method: Layers, weights: Weights, shared: Shared) -> Weights:
 def layer_list(method: LayerList, weights: Weights, _shared: Shared) -> Weights:
     """Keep the layers of the list."""
     depth = encoder_of(weights, "structure.name=layer_list").depth
-    if method.layers[-1] >= depth:
-        raise UserError("structure.layers", list(method.layers), f"numbers from 0 to {depth - 1}, the layers there are")
+    method.check_depth(depth)
     return keep_layers(weights, list(method.layers))
 
 

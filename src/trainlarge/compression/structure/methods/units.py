@@ -13,7 +13,7 @@ from trainlarge.compression.structure.calibrated_importance import gate_importan
 from trainlarge.compression.structure.cut import Kind, encoder_of, keep_units
 from trainlarge.compression.structure.importance import weight_importance
 from trainlarge.compression.weights import Weights
-from trainlarge.config.structure import Heads, Neurons, Units
+from trainlarge.config.structure import Heads, Neurons, Units, kept_units
 
 
 @reshapes(Heads, Neurons)
@@ -33,7 +33,7 @@ def units(method: Units, weights: Weights, shared: Shared) -> Weights:
 
 def keep_in_layers(importance: list[Tensor], share: float) -> list[Tensor]:
     """Of each layer the max(1, round(share * n)) most important units, rising; among equals the first ones."""
-    return [_best(values, max(1, round(share * len(values)))) for values in importance]
+    return [_best(values, kept_units(share, len(values))) for values in importance]
 
 
 def keep_globally(importance: list[Tensor], share: float) -> list[Tensor]:

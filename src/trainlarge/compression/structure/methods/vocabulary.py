@@ -9,7 +9,6 @@ from trainlarge.compression.registry import Shared, reshapes
 from trainlarge.compression.structure.cut import keep_tokens, tables_of
 from trainlarge.compression.weights import Weights
 from trainlarge.config.vocabulary import Frequent, TokenList
-from trainlarge.errors import UserError
 
 
 @reshapes(Frequent)
@@ -17,9 +16,7 @@ def frequent(method: Frequent, weights: Weights, shared: Shared) -> Weights:
     """Keep the special tokens and the most frequent others."""
     tables, facts = tables_of(weights, "vocabulary.name=frequent"), shared.token_facts(method)
     always = _always(tables, facts)
-    if not len(always) < method.size <= tables.size:
-        allowed = f"more than the {len(always)} tokens that always stay and at most the {tables.size} there are"
-        raise UserError("vocabulary.size", method.size, allowed)
+    method.check_size(len(always), tables.size)
     ranked = facts.counts[: tables.size].argsort(descending=True, stable=True).tolist()
     others = [token for token in ranked if token not in always][: method.size - len(always)]
     return _kept(weights, tables, {*always, *others}, facts)
@@ -29,9 +26,7 @@ def frequent(method: Frequent, weights: Weights, shared: Shared) -> Weights:
 def token_list(method: TokenList, weights: Weights, shared: Shared) -> Weights:
     """Keep the special tokens and those of the list."""
     tables, facts = tables_of(weights, "vocabulary.name=token_list"), shared.token_facts(method)
-    if method.tokens[-1] >= tables.size:
-        allowed = f"numbers from 0 to {tables.size - 1}, the tokens there are"
-        raise UserError("vocabulary.tokens", method.tokens[-1], allowed)
+    method.check_tokens(tables.size)
     return _kept(weights, tables, {*_always(tables, facts), *method.tokens}, facts)
 
 

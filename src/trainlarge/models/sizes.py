@@ -1,0 +1,87 @@
+"""The sizes by which a recipe fits a model or not: of a shape, and of a folder by the headers of its files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from trainlarge.config.model_sizes import Matrices, ModelSizes, UnitSizes
+from trainlarge.data.tokenizer import FIRST_REGULAR_ID
+from trainlarge.errors import UserError
+from trainlarge.models.foreign import LAYOUTS
+from trainlarge.models.layout import LayerLayout
+from trainlarge.models.model_folder import architecture_of, weight_files
+from trainlarge.models.shape import Shape
+
+_IN_LAYER = re.compile(r"\.\d+\.")
+_TABLE = re.compile(r"embed|bias", re.IGNORECASE)
+"""In names of tables of vectors within layers, such as those of relative positions."""
+
+
+@lru_cache(maxsize=1024)
+def sizes_of(shape: Shape) -> ModelSizes:
+    """Sizes of a model of one of our families, whose tokenizer is ours."""
+    layout = shape.family.layout
+    attention, feed_forward = (f"{units.output} of each layer" for units in (layout.heads, layout.neurons))
+    return ModelSizes(
+        architecture=shape.name,
+        matrices=(
+            Matrices("the token embedding", shape.width, are_embeddings=True),
+            Matrices(attention, shape.width),
+            Matrices(feed_forward, shape.ffn_width),
+            Matrices("every other matrix", shape.width),
+        ),
+        layers=shape.depth,
+        units={
+            "heads": UnitSizes(shape.heads, shape.head_width, attention),
+            "neurons": UnitSizes(shape.ffn_width, 1, feed_forward),
+        },
+        tokens=shape.vocab_size,
+        tokens_that_stay=FIRST_REGULAR_ID,
+    )
+
+
+def sizes_of_folder(folder: Path) -> ModelSizes:
+    """Sizes of a model in a Hugging Face folder, as far as the names and shapes of its tensors tell them.
+
+    What stands outside of layers may be left out when the model is loaded, and is not among them.
+
+    Raises:
+        UserError: a file of weights cannot be read.
+    """
+    shapes = _tensor_shapes(folder)
+    architecture, tokens = architecture_of(folder)
+    depth = max((_depth(layout, shapes) for layout in LAYOUTS), default=0)
+    matrices = (
+        Matrices(name, prod(shape[1:]), are_embeddings=bool(_TABLE.search(name)))
+        for name, shape in shapes.items()
+        if len(shape) >= 2 and _IN_LAYER.search(name)
+    )
+    return ModelSizes(architecture, tuple(matrices), depth or None, has_known_layers=depth > 0, tokens=tokens)
+
+
+def _tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of a Hugging Face folder, from the headers of its files."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in weight_files(folder):
+        if path.suffix != ".safetensors":
+            continue
+        try:
+            with safe_open(path, "numpy") as file:
+                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise UserError("checkpoint", path, f"a whole file of weights ({error})") from error
+    return shapes
+
+
+def _depth(layout: LayerLayout, shapes: Mapping[str, object]) -> int:
+    """Layers whose linear layers have the names of a layout."""
+    names = [*layout.heads.inputs, layout.heads.output, *layout.neurons.inputs, layout.neurons.output]
+    pattern = re.compile(rf"(.*\.\d+\.|\d+\.){re.escape(names[0])}\.weight")
+    layers = (match[1] for name in shapes if (match := pattern.fullmatch(name)))
+    return sum(all(f"{layer}{name}.weight" in shapes for name in names) for layer in layers)

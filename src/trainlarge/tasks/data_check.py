@@ -1,0 +1,138 @@
+"""Whether data can be prepared for a task, found in seconds and before any job starts. No torch.
+
+Small data is prepared for good measure, in a folder that is then removed: nothing is left to find out. Of larger data
+the first rows are read, by the readers of the real preparation. Data that was prepared before needs no look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from tempfile import TemporaryDirectory
+from typing import TypeVar, cast
+
+from trainlarge.config.data import DataConfig
+from trainlarge.config.task import ClassificationConfig, TaskConfig
+from trainlarge.data.blocks import check_fraction, check_length
+from trainlarge.data.corpus import corpus, corpus_type
+from trainlarge.data.labelled import (
+    Columns,
+    check_labels,
+    labelled_folder,
+    look_at_rows,
+    prepare_labelled,
+    require_tables,
+)
+from trainlarge.data.meta import LabelledMeta, Meta, TextMeta, read_meta
+from trainlarge.data.prepare import check_text, prepared_key, prepared_silently
+from trainlarge.data.text import TextFiles
+
+SMALL_BYTES = 300_000
+"""Size of the files up to which they are prepared: that takes a second."""
+DOUBTFUL_BYTES = 3_000_000
+"""The same where the vocabulary may be too large for the text."""
+BYTES_PER_ENTRY = 40
+"""Bytes of text from which an entry of the vocabulary is beyond doubt; source text has merges for one in about 20."""
+
+M = TypeVar("M", bound=Meta)
+
+
+@dataclass(frozen=True)
+class Use:
+    """What is to be done with data."""
+
+    task: TaskConfig
+    """The group ``task``."""
+    data: DataConfig
+    """The group ``data``, with its fingerprint."""
+    batch_rows: int
+    """Rows of a training batch; 0 where nothing is trained."""
+
+
+def check_use(use: Use, root: Path) -> None:
+    """Refuse data with which the task cannot start.
+
+    Args:
+        root: where prepared data is kept; nothing is written there.
+
+    Raises:
+        UserError: a file cannot be read, a column or a split is missing, the vocabulary or a row is too long for the
+            text, or the labels are not as many as said.
+    """
+    check = cast(Callable[[Use, Path], None], resolve_name(use.task.data_checked_by))
+    check(use, root)
+
+
+def look_at(data: DataConfig, task: TaskConfig) -> None:
+    """Refuse data whose first rows cannot be read, or that leaves a split empty; what a tokenizer makes of it is open.
+
+    Raises:
+        UserError: naming the key or the file.
+    """
+    source = corpus(data)
+    if isinstance(task, ClassificationConfig):
+        look_at_rows(TextFiles.from_data(data), _columns(task))
+    elif isinstance(source, TextFiles):
+        source.look()
+        if source.is_divided_as_read:
+            check_text(data, data.known_fingerprint)
+
+
+def check_packed_text(use: Use, root: Path) -> None:
+    """``check_use`` of the tasks on packed rows of text."""
+    data = use.data
+    folder = root / prepared_key(data.known_fingerprint, data.vocab_size, corpus_type(data).VERSION)
+    known = _kept(TextMeta, folder)
+    tokens = (known.train.tokens, known.validation.tokens) if known else None
+    if tokens is None and _is_small(data):
+        with TemporaryDirectory() as temporary:
+            prepared = prepared_silently(data, Path(temporary))
+            tokens = len(prepared.train), len(prepared.validation)
+    elif tokens is None:
+        look_at(data, use.task)
+    if tokens:
+        for count in tokens:
+            check_length(count, data.sequence_length)
+        check_fraction(tokens[0] // data.sequence_length, data.fraction, use.batch_rows)
+
+
+def check_labelled(use: Use, root: Path) -> None:
+    """``check_use`` of tasks on tables of labelled rows."""
+    data, task = use.data, cast(ClassificationConfig, use.task)
+    columns = _columns(task)
+    require_tables(TextFiles.from_data(data))
+    known = _kept(LabelledMeta, labelled_folder(root, data.known_fingerprint, data.vocab_size, columns))
+    found = (known.labels, known.train.rows) if known else None
+    if found is None and _is_small(data):
+        with TemporaryDirectory() as temporary:
+            prepared = prepare_labelled(data, columns, Path(temporary))
+            found = prepared.labels, len(prepared.train_rows)
+    elif found is None:
+        look_at(data, task)
+    if found:
+        labels, rows = found
+        check_labels(labels, task.labels, task.label_column)
+        check_fraction(rows, data.fraction, use.batch_rows)
+
+
+def _columns(task: ClassificationConfig) -> Columns:
+    return Columns(task.label_column, task.second_text_column)
+
+
+def _kept(kind: type[M], folder: Path) -> M | None:
+    """What is said of prepared data; None where there is none, or none that can be read."""
+    try:
+        return read_meta(kind, folder)
+    except (OSError, ValueError, LookupError):
+        return None
+
+
+def _is_small(data: DataConfig) -> bool:
+    source = corpus(data)
+    size = source.size if isinstance(source, TextFiles) else None
+    if size is None:
+        return False
+    is_doubtful = size < BYTES_PER_ENTRY * data.vocab_size
+    return size <= SMALL_BYTES or (is_doubtful and size <= DOUBTFUL_BYTES)
