@@ -36,6 +36,7 @@ from trainlarge.sweep.expand import read_config
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.stages import STAGES, stage_named
 from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.tasks import data_check
 
 if TYPE_CHECKING:
     import damaged
@@ -192,6 +193,12 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyt
     # The steady-state step time is not what these tests are about.
     monkeypatch.setattr(probe, "ROUND_SECONDS", 0.02)
     return Study.named("tiny")
+
+
+@pytest.fixture
+def unforeseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has ``data.vocab_size=100000`` fail in the job only, as it does with a large text."""
+    monkeypatch.setattr(data_check, "DOUBTFUL_BYTES", 0)
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from trainlarge.commands.verbs import VERBS
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import Study
 
+pytestmark = pytest.mark.usefixtures("unforeseen")
+
 BAD = [
     (["train", "arch.wdth=3"], "arch.wdth=3", "did you mean width?"),
     (["train", "foo=1"], "foo=1", "one of the keys"),

@@ -9,6 +9,8 @@ import pytest
 from trainlarge.cli import main
 from trainlarge.sweep.store import Study
 
+pytestmark = pytest.mark.usefixtures("unforeseen")
+
 BASIC = ["hydra/sweeper=basic", "seed=0,1"]
 
 

@@ -23,6 +23,8 @@ from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
 
+pytestmark = pytest.mark.usefixtures("unforeseen")
+
 Tiny = Callable[..., TrainConfig]
 BROKEN = "data.vocab_size=100000"
 """More entries than the text can give: fails in the job's own process."""

@@ -26,6 +26,8 @@ from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
 
+pytestmark = pytest.mark.usefixtures("unforeseen")
+
 Tiny = Callable[..., TrainConfig]
 
 

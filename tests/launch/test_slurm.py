@@ -30,7 +30,7 @@ from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("unforeseen")]
 
 Submit = Callable[..., list[CellFolder]]
 Overrides = tuple[str, ...]

@@ -21,6 +21,8 @@ from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import Study
 
+pytestmark = pytest.mark.usefixtures("unforeseen")
+
 BROKEN = "data.vocab_size=100000"
 
 
