@@ -130,7 +130,7 @@ def test_silence_of_slurm_is_not_taken_for_the_end_of_the_job(
 ) -> None:
     asked: list[tuple[str, ...]] = []
     monkeypatch.setattr(slurm_task, "ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr(slurm_task, "run_job", lambda *arguments: 0)
+    monkeypatch.setattr(slurm_task, "run_job", lambda *arguments, **named: 0)
     monkeypatch.setattr(slurm_task, "own_state", lambda number: answers.pop(0) if answers else "")
     monkeypatch.setattr(slurm_task, "slurm_command", lambda *command: asked.append(command))
     assert run_task(task, 0) == 0 and asked == [("scontrol", "requeue", "7_0")] * requeues

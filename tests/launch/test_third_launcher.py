@@ -20,7 +20,7 @@ from trainlarge.sweep.store import Study
 from trainlarge.sweep.text_keys import text_keys
 
 SOURCE = Path(trainlarge.__file__).parent
-OWN_FILES = ("config/launcher.py", "launch/local/", "launch/slurm/")
+OWN_FILES = ("config/launcher.py", "config/sbatch.py", "launch/local/", "launch/slurm/")
 
 
 @pytest.fixture

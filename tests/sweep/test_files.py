@@ -4,11 +4,13 @@ import errno
 from pathlib import Path
 
 import pytest
+from filelock import Timeout
 
 from trainlarge.errors import UserError
 from trainlarge.sweep import files
 from trainlarge.sweep.files import (
     create_exclusively,
+    file_lock,
     open_to_append,
     remove,
     replacing_folder,
@@ -110,3 +112,17 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, foreign: Path) -> Non
 def test_rows_that_are_no_mappings_are_refused(foreign: bytes) -> None:
     with pytest.raises(ValueError, match="no mapping"):
         rows_of(foreign)
+
+
+def test_a_lock_that_another_process_holds_is_told_of_while_it_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(files, "WAIT_LINE_SECONDS", 0.05)
+    caplog.set_level("INFO", "trainlarge")
+    path = tmp_path / "lock"
+    with file_lock(path):
+        with pytest.raises(Timeout), file_lock(path, timeout=0.2):
+            raise AssertionError("two hold one lock")
+        assert f"waiting for {path}, which another process has locked" in caplog.messages
+    with file_lock(path, timeout=0):
+        assert path.exists()

@@ -6,6 +6,7 @@ import argparse
 import json
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from trainlarge.commands.terminal import console
 from trainlarge.commands.verbs import verb_parser
 from trainlarge.config import typed_json
 from trainlarge.config.group import Plain
+from trainlarge.config.launcher import LauncherConfig
 from trainlarge.errors import UserError
+from trainlarge.launch.hang import NO_PROGRESS_FOR, hang_in_words
 from trainlarge.launch.launcher import ON_ITS_WAY, JobState
 from trainlarge.launch.registry import submitted_jobs
 from trainlarge.sweep.collection import collection_paused
 from trainlarge.sweep.history import last_commands
-from trainlarge.sweep.lease import is_held
+from trainlarge.sweep.lease import Worker, is_held, worker_of
 from trainlarge.sweep.proof import DamagedFileError
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.status import NO_PROGRESS, CellProgress, State, Status
@@ -75,6 +78,10 @@ class CellState:
     """Of a running cell: how far it is."""
     heartbeat_age: float | None = None
     """Of a running cell: seconds since its last heartbeat, by this machine's clock."""
+    progress_age: float | None = None
+    """Of the running cell that a job is at: seconds since the job last showed that it works, by the same clock."""
+    hang: str | None = None
+    """Of that cell: ``no progress for 6 min (process 12 on n1)``, where its process hangs or was stopped."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,12 @@ class StudyState:
     def not_run(self) -> Counter[str]:
         """Why cells were left to a later command -> how many."""
         return Counter(cell.error for cell in self.those(State.QUEUED) if cell.error)
+
+    def hangs(self) -> list[str]:
+        """What is said of each job that hangs, with the cell that it is at, and of those that were ended for it."""
+        now = [f"{cell.hang}: cell {cell.cell}" for cell in self.cells if cell.hang]
+        ended = [cell for cell in self.those(State.PREEMPTED) if cell.error and cell.error.startswith(NO_PROGRESS_FOR)]
+        return [*now, *(f"{cell.error}: cell {cell.cell}, whose process was ended" for cell in ended)]
 
     @property
     def is_done(self) -> bool:
@@ -160,6 +173,7 @@ def read_state(study: Study) -> StudyState:
     with collection_paused():
         cells = tuple(cell_state(folder) for stage in STAGES for folder in study.folders(stage))
     done = {cell.cell for cell in cells if cell.stage == "train" and cell.state == State.DONE}
+    cells = tuple(_with_work(study, cells))
     missed = {cell: ratio for cell, ratio in budgets_missed(study).items() if cell in done}
     return StudyState(study, cells, submitted_jobs(study), missed)
 
@@ -194,6 +208,37 @@ def _running(folder: CellFolder, status: Status) -> CellState:
     state = str(State.RUNNING) if _is_alive(folder.path) else STALE
     cell = CellState(folder.stage, folder.id, state, status.attempts, status.retries)
     return replace(cell, progress=status.progress, heartbeat_age=_heartbeat_age(folder.path))
+
+
+def _with_work(study: Study, cells: Sequence[CellState]) -> Iterator[CellState]:
+    """The cells, those that a job is at with what is known of its work: of the cells that it holds, the newest."""
+    folders = {cell.cell: study.folder(cell.stage, cell.cell) for cell in cells if cell.state in (State.RUNNING, STALE)}
+    workers = {cell: worker for cell, folder in folders.items() if (worker := _worker_of(folder.path))}
+    worked = {cell: folders[cell].status().updated for cell in workers}
+    at = {(workers[cell].pid, workers[cell].host): cell for cell in sorted(worked, key=lambda cell: worked[cell])}
+    for cell in cells:
+        worker = workers.get(cell.cell)
+        if worker is None or at[worker.pid, worker.host] != cell.cell:
+            yield cell
+            continue
+        age = max(0.0, time.time() - worked[cell.cell])
+        limit = _hang_seconds(folders[cell.cell])
+        hang = hang_in_words(age, worker.pid, worker.host) if limit and age >= limit else None
+        yield replace(cell, progress_age=age, hang=hang)
+
+
+def _worker_of(cell: Path) -> Worker | None:
+    try:
+        return worker_of(cell)
+    except OSError:
+        return None
+
+
+def _hang_seconds(folder: CellFolder) -> float:
+    try:
+        return folder.cell().config.launcher.hang_seconds
+    except UserError:
+        return LauncherConfig.hang_seconds
 
 
 def _is_alive(cell: Path) -> bool:

@@ -33,6 +33,7 @@ def view(state: StudyState, is_terminal: bool) -> RenderableType:
     for rows, make in ((running, _running), (state.those(State.FAILED), _failed)):
         if rows:
             parts += [Text(), make(rows[:SHOWN], is_terminal), *_more(len(rows) - SHOWN)]
+    parts += [Text(text) for text in state.hangs()]
     parts += [Text(f"{count} cells {why}") for why, count in state.not_run().items()]
     if state.missed:
         parts.append(Text(missed_in_words(state.missed)))
@@ -91,12 +92,23 @@ def _counts(state: StudyState, is_terminal: bool) -> RenderableType:
 
 
 def _running(cells: list[CellState], is_terminal: bool) -> RenderableType:
-    header = ("running", "stage", "attempts", "retries", "step", "of", "loss", "time left", "last heartbeat")
+    header = (
+        "running",
+        "stage",
+        "attempts",
+        "retries",
+        "step",
+        "of",
+        "loss",
+        "time left",
+        "last progress",
+        "last heartbeat",
+    )
     rows = []
     for cell in cells:
         name, progress = f"{cell.cell} ({STALE})" if cell.state == STALE else cell.cell, cell.progress
         numbers = [_number(progress.step, "{:,}"), _number(progress.steps, "{:,}"), _number(progress.loss, "{:.3f}")]
-        times = [_time(progress.seconds_left), _time(cell.heartbeat_age)]
+        times = [_time(progress.seconds_left), _time(cell.progress_age), _time(cell.heartbeat_age)]
         rows.append([name, cell.stage, str(cell.attempts), str(cell.retries), *numbers, *times])
     return table(header, rows, is_terminal, texts=2)
 

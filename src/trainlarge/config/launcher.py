@@ -30,6 +30,11 @@ class LauncherConfig(ChosenGroup):
     """Wait for cells that another process runs, and take over those that it leaves. A launcher that submits its jobs to
     a cluster never waits."""
 
+    hang_seconds: int = 300
+    """Seconds without a sign of work after which a job counts as hung: it is ended, and its cells run again from their
+    saved states, once per command. Signs are steps, messages in the log, use of the CPU, bytes read and written. 0:
+    never."""
+
     run_by: ClassVar[str]
     """Where its class is, ``module:name``: see ``trainlarge.launch.launcher``."""
 
@@ -40,7 +45,7 @@ class LauncherConfig(ChosenGroup):
 
     def check(self) -> None:
         """Refuse negative numbers."""
-        self.require_whole(0, "retries", "max_failures")
+        self.require_whole(0, "retries", "max_failures", "hang_seconds")
 
     def stop_reason(self, failed: int) -> str | None:
         """Why no job is started any more once ``failed`` cells have failed for good; None while jobs may start."""

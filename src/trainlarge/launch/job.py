@@ -13,6 +13,7 @@ from types import FrameType
 
 from trainlarge.errors import UserError
 from trainlarge.launch.error_line import error_line
+from trainlarge.launch.hang import SignsOfWork
 from trainlarge.machine.resources import Resources
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.lease import HEARTBEAT_SECONDS, Lease
@@ -26,6 +27,8 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that ask a job to save its state and stop."""
 PROGRESS_SECONDS = 0.5
 """Time between two writes of the progress."""
+WORK_SECONDS = 30.0
+"""Time between two notes that a job works which has no progress to report."""
 _LEFT_OPEN = frozenset({State.QUEUED, State.RUNNING, State.PREEMPTED})
 """States in which a process can leave a cell that it does not end itself."""
 
@@ -69,9 +72,11 @@ class RunningJob:
         """The command line that asked for its cells; None where Python code did."""
         self.unclaimed: tuple[str, ...] = ()
         """Ids of cells that are not among ``cells`` since their folder cannot be read or written."""
+        self.signs = SignsOfWork()
+        """When it last showed that it works."""
         self._held = held
         self._lock = threading.Lock()
-        self._is_dirty = False
+        self._news = set[str]()
         self._stop_reason: str | None = None
 
     @classmethod
@@ -130,11 +135,12 @@ class RunningJob:
 
     def progress(self, cell_id: str, progress: CellProgress) -> None:
         """Say how far the job is."""
+        self.signs.note()
         with self._lock:
             held = self._held.get(cell_id)
             if held:
                 held.status = replace(held.status, progress=progress, updated=time.time())
-                self._is_dirty = True
+                self._news.add(cell_id)
 
     @property
     def is_asked_to_stop(self) -> bool:
@@ -147,6 +153,7 @@ class RunningJob:
         Raises:
             Preempted: when the job was asked to stop.
         """
+        self.signs.note()
         if self._stop_reason:
             raise Preempted(self._stop_reason)
 
@@ -160,7 +167,8 @@ class RunningJob:
         Raises:
             LostLeaseError: when another process has taken the cell over.
         """
-        if not self._held[cell_id].lease.is_held():
+        held = self._held.get(cell_id)
+        if held is None or not held.lease.is_held():
             raise LostLeaseError(f"cell {cell_id} was taken over by another process")
 
     def finish(self, cell_id: str, record: Record) -> None:
@@ -170,12 +178,19 @@ class RunningJob:
             LostLeaseError: when another process has taken the cell over; nothing is written then.
         """
         self.require_lease(cell_id)
-        self._held[cell_id].folder.write_record(record)
+        self.folder(cell_id).write_record(record)
         self._end(cell_id, State.DONE, None)
 
     def fail(self, cell_id: str, error: BaseException) -> None:
         """Say that one cell failed; the other cells of the job continue."""
         self._end(cell_id, State.FAILED, error_line(error))
+
+    def give_up(self, reason: str) -> None:
+        """Leave the cells that are not done to whoever claims them next, from another thread than the job's own.
+
+        The process must end at once: a main thread that goes on after all finds its cells gone.
+        """
+        self._end_all(State.PREEMPTED, reason)
 
     def _end_all(self, state: State, error: str | None) -> None:
         for cell_id in list(self._held):
@@ -183,7 +198,9 @@ class RunningJob:
 
     def _end(self, cell_id: str, state: State, error: str | None) -> None:
         with self._lock:
-            held = self._held.pop(cell_id)
+            held = self._held.pop(cell_id, None)
+        if held is None:
+            raise LostLeaseError(f"cell {cell_id} was given up")
         if held.lease.is_held():
             held.folder.write_status(replace(held.status, state=state, error=error, updated=time.time()))
             held.lease.release()
@@ -195,18 +212,29 @@ class RunningJob:
             renewed = time.monotonic() if is_due else renewed
             with self._lock:
                 self._write_progress(is_due)
+            self.signs.heartbeat_cpu = time.thread_time()
 
     def _write_progress(self, is_due: bool) -> None:
+        if is_due:
+            self._note_work()
         for held in self._held.values():
             try:
                 self._beat_for(held, is_due)
             except OSError as error:
                 # A full disk must not stop the heartbeat: the cell itself fails, with this error, when it writes.
                 log.warning("no heartbeat: %s", error, extra={"cell": held.folder.id})
-        self._is_dirty = False
+        self._news.clear()
+
+    def _note_work(self) -> None:
+        """Have the status of the cell that the job is at say when the job last worked."""
+        current = max(self._held.values(), key=lambda held: held.status.updated, default=None)
+        worked = time.time() - self.signs.idle_seconds
+        if current and worked - current.status.updated > WORK_SECONDS:
+            current.status = replace(current.status, updated=worked)
+            self._news.add(current.folder.id)
 
     def _beat_for(self, held: _Held, is_due: bool) -> None:
-        has_news = self._is_dirty and held.status.progress
+        has_news = held.folder.id in self._news
         if not (is_due or has_news):
             return
         if not held.lease.is_held():

@@ -79,6 +79,10 @@ class ProgressWatcher:
         for job in running:
             self._show(job, done)
 
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     def _say_what_we_wait_for(self, elsewhere: list[Job]) -> None:
         if self._has_said_why:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainlarge.errors import UserError
+from trainlarge.launch.hang import SignsOfWork, kill_with_children, watched
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.job_log import log_to_cells, log_to_file
 from trainlarge.launch.stage_runner import runner_named
@@ -22,6 +24,8 @@ log = logging.getLogger(__name__)
 FAILED_STATUS = 1
 PREEMPTED_STATUS = 75
 """Asked to stop, with cells that are not done (EX_TEMPFAIL of sysexits.h)."""
+HUNG_STATUS = 76
+"""Ended by itself because it did not work any more."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,16 @@ class Assignment:
     """The command line that asked for the cells; None where Python code did."""
 
 
-def run_job(assignment: Assignment, on_claim: Callable[[RunningJob], None] = lambda _job: None) -> int:
-    """Run the cells that can be claimed.
+def run_job(
+    assignment: Assignment,
+    on_claim: Callable[[RunningJob], None] = lambda _job: None,
+    on_hang: Callable[[], int] = lambda: HUNG_STATUS,
+) -> int:
+    """Run the cells that can be claimed. Where the job hangs, this ends the process.
 
     Args:
         on_claim: is given the job before it runs.
+        on_hang: called last when the job hangs and has given up its cells; the exit status of the process.
 
     Returns:
         Exit status: 0, ``FAILED_STATUS`` or ``PREEMPTED_STATUS``.
@@ -60,8 +69,14 @@ def run_job(assignment: Assignment, on_claim: Callable[[RunningJob], None] = lam
     given.resources.enter()
     if VISIBLE_DEVICES in os.environ:
         log.info("%s=%s", VISIBLE_DEVICES, os.environ[VISIBLE_DEVICES])
+
+    def end_hung(reason: str) -> None:
+        _say_where_it_hangs(reason)
+        job.give_up(reason)
+        _exit_with_children(on_hang)
+
     try:
-        with job.running():
+        with job.running(), watched(job.signs, job.cells[0].config.launcher.hang_seconds, end_hung):
             # Stops at once where that was asked for already, before a model is loaded.
             job.check()
             runner_named(given.stage).run(job)
@@ -76,6 +91,21 @@ def run_job(assignment: Assignment, on_claim: Callable[[RunningJob], None] = lam
     return FAILED_STATUS if job.unclaimed else 0
 
 
+def _say_where_it_hangs(reason: str) -> None:
+    """Write to the log where each thread of this process is."""
+    log.error("%s: the process ends; its threads were at:", reason)
+    faulthandler.dump_traceback(all_threads=True)
+
+
+def _exit_with_children(status: Callable[[], int]) -> None:
+    """End this process at once, whatever its main thread waits for, with those that it has started."""
+    try:
+        kill_with_children(os.getpid(), but_itself=True)
+        os._exit(status())
+    finally:
+        os._exit(HUNG_STATUS)
+
+
 def prepare_jobs(assignment: Assignment) -> None:
     """Do what the jobs of these cells share before the first of them starts; what it prints goes to a log of its own.
 
@@ -86,4 +116,10 @@ def prepare_jobs(assignment: Assignment) -> None:
     log_to_file(study.path / f"prepare-{stage}.log", "prepare")
     assignment.resources.enter()
     cells = [study.folder(stage, cell_id).cell() for cell_id in assignment.cell_ids]
-    runner_named(stage).prepare(study, cells, assignment.resources)
+
+    def end_hung(reason: str) -> None:
+        _say_where_it_hangs(reason)
+        _exit_with_children(lambda: HUNG_STATUS)
+
+    with watched(SignsOfWork(), cells[0].config.launcher.hang_seconds, end_hung):
+        runner_named(stage).prepare(study, cells, assignment.resources)

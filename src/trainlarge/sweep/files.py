@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
+import math
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from trainlarge.config.group import Plain
 from trainlarge.errors import UserError
@@ -26,6 +29,10 @@ _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINV
 """What ``flock`` says where there are no locks. For ENOSYS the library makes a file of its own the lock."""
 MOST_BYTES = 1 << 30
 """Of a file that is read whole: ten times the curve of a million steps."""
+log = logging.getLogger(__name__)
+
+WAIT_LINE_SECONDS = 60.0
+"""Time between two lines about a lock that another process holds."""
 _PIECE = 1 << 16
 """Bytes that are read at once; nearly all files are smaller."""
 
@@ -68,6 +75,8 @@ def remove_file(path: Path) -> None:
 def file_lock(path: Path, timeout: float = -1) -> Iterator[None]:
     """Hold a lock that processes share; an empty folder in its place is removed.
 
+    Each minute of waiting is told in the log, from which a job is also known not to hang.
+
     Args:
         timeout: seconds to wait; negative: as long as it takes.
 
@@ -77,14 +86,19 @@ def file_lock(path: Path, timeout: float = -1) -> Iterator[None]:
     """
     if path.is_dir():
         _remove_empty_folder(path)
-    lock = FileLock(path, timeout=timeout)
-    try:
-        lock.acquire()
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        allowed = "a folder on a file system with locks (flock): mount it with them, or set TRAINLARGE_STUDIES"
-        raise UserError(str(path.parent), error.strerror, allowed) from error
+    lock, end = FileLock(path), math.inf if timeout < 0 else time.monotonic() + timeout
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=max(0.0, min(WAIT_LINE_SECONDS, end - time.monotonic())))
+        except Timeout:
+            if time.monotonic() >= end:
+                raise
+            log.info("waiting for %s, which another process has locked", path)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            allowed = "a folder on a file system with locks (flock): mount it with them, or set TRAINLARGE_STUDIES"
+            raise UserError(str(path.parent), error.strerror, allowed) from error
     try:
         yield
     finally:

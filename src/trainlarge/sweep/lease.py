@@ -137,6 +137,27 @@ def _content(token: str, released: bool) -> dict[str, Plain]:
     return {"token": token, **typed_json.plain(_Holder.this(released))}
 
 
+@dataclass(frozen=True)
+class Worker:
+    """The process that holds a cell, as far as can be seen from here."""
+
+    pid: int | None
+    """Its number; None where the lease is torn."""
+    host: str
+    """Name of its machine."""
+    heartbeat: float
+    """When it last renewed its lease, in seconds since 1970 by the file server's clock."""
+
+
+def worker_of(folder: Path) -> Worker | None:
+    """The process that holds the cell in ``folder``, or held it and fell silent; None where it gave it back or died."""
+    newest = _newest(folder / "lease")
+    holder = _Holder.of(newest) if newest else None
+    if newest is None or holder is None or holder.has_given_up:
+        return None
+    return Worker(holder.pid, holder.host, _heartbeat(newest))
+
+
 def is_held(folder: Path) -> bool:
     """Whether a process that is not known to be dead holds the cell in ``folder``."""
     newest = _newest(folder / "lease")

@@ -66,7 +66,7 @@ class Status:
     retries: int = 0
     """How many of these attempts came after a failure."""
     updated: float = field(default_factory=time.time)
-    """When this was written, in seconds since 1970."""
+    """When this was written, in seconds since 1970; of a running cell, when its job last showed that it works."""
 
     def to_json(self) -> dict[str, Plain]:
         """Plain data for ``status.json``."""

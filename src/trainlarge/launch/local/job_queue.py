@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 from trainlarge.config.launcher import LauncherConfig
+from trainlarge.launch.job import mark_lost
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.status import State
@@ -26,10 +27,13 @@ class JobQueue:
     def __init__(self, study: Study, plan: Plan, config: LauncherConfig) -> None:
         self.elsewhere: list[Job] = []
         """Cells that other processes run, as the jobs that they belong to."""
+        self.fell_silent: list[str] = []
+        """Cells that other processes ran until they sent no heartbeat any more; they are run here."""
         self._study, self._config = study, config
         self._waiting = list(plan.jobs)
         self._failures: Counter[str] = Counter()
         self._given_up: set[str] = set()
+        self._hung: set[str] = set()
         self._next_look = 0.0
 
     @property
@@ -50,21 +54,38 @@ class JobQueue:
                 return free
         return None
 
-    def ended(self, job: Job, was_stopped: bool, has_failed: bool = False) -> None:
+    def ended(self, job: Job, was_stopped: bool, has_failed: bool = False, has_hung: bool = False) -> bool:
         """Account for a job whose process has ended.
 
         Args:
             was_stopped: it was asked to stop, so that what it left preempted is not run again.
             has_failed: it ended with an error, so that what no process holds has failed, whatever its status says,
                 which nobody could write where the folder cannot be written.
+            has_hung: it did not work any more; its cells run again, but where they have hung before they have failed.
+
+        Returns:
+            Whether cells of it that hung run again.
         """
+        if has_hung:
+            self._fail_where_hung_before(job)
         states = {cell_id: self._folder(job, cell_id).status().state for cell_id in job.cell_ids}
         over = {State.DONE, State.FAILED, *([State.PREEMPTED] if was_stopped else [])}
         left = [cell_id for cell_id, state in states.items() if state not in over]
         lost = [cell_id for cell_id in left if has_failed and not is_held(self._folder(job, cell_id).path)]
         self._count_failed(job, [*(cell_id for cell_id, state in states.items() if state is State.FAILED), *lost])
+        if has_hung:
+            self._wait(job, left)
+            return bool(left)
         # The process did not get these: another one held them when it came.
         self._leave_elsewhere(job, [cell_id for cell_id in left if cell_id not in lost])
+        return False
+
+    def _fail_where_hung_before(self, job: Job) -> None:
+        for cell_id in job.cell_ids:
+            status = self._folder(job, cell_id).status()
+            if cell_id in self._hung:
+                mark_lost(self._study, job.stage, [cell_id], State.FAILED, f"{status.error}, for the second time")
+        self._hung.update(job.cell_ids)
 
     def look_elsewhere(self) -> None:
         """Look at the cells that other processes run, at most once per second."""
@@ -78,6 +99,7 @@ class JobQueue:
             failed = [cell_id for cell_id, state in states.items() if state is State.FAILED]
             self._count_failed(job, failed)
             self._wait(job, [cell_id for cell_id in free.cell_ids if cell_id not in failed])
+            self.fell_silent += [cell_id for cell_id, state in states.items() if state is State.RUNNING]
 
     def _free(self, job: Job) -> Job:
         """The job without cells that are done, and without those that are held, which are left to their holders."""

@@ -59,7 +59,7 @@ def run_task(submission: Submission, job_index: int) -> int:
     study = submission.study.path
     assignment = Assignment(study, submission.stage, tuple(cell_ids), resources, submission.command)
     with failures.watched(stop):
-        run_job(assignment, stop.attach)
+        run_job(assignment, stop.attach, on_hang=lambda: _after(submission, folders, failures))
     return _after(submission, folders, failures)
 
 
