@@ -12,7 +12,7 @@ from damaged import NAME, READ, WRITE, Lab, Shell, Trial, Verb, kind_of
 from trainlarge.config.tracking import WandbConfig
 from trainlarge.errors import UserError
 from trainlarge.machine.precision import Precision
-from trainlarge.machine.probe import StepTiming, kept
+from trainlarge.machine.probe import StepTiming, measured_once
 from trainlarge.machine.step_time import Round
 from trainlarge.results.report.page import write_report
 from trainlarge.sweep.store import Study
@@ -144,5 +144,5 @@ def test_measurements_are_not_written_through_a_link(tmp_path: Path, elsewhere: 
     with pytest.raises(UserError, match="probes=a link"):
         StepTiming(tmp_path / "probes", {"shape": 1}).add(some)
     with pytest.raises(UserError, match="probes=a link"):
-        kept(tmp_path / "probes" / "precision", {"device": 1}, Precision, lambda: Precision("fp32"))
+        measured_once(tmp_path / "probes" / "precision", {"device": 1}, Precision, lambda: Precision("fp32"))
     assert not list(elsewhere.iterdir())

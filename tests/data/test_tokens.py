@@ -30,7 +30,7 @@ def test_file_holds_every_document_whatever_the_batches(tokenizer, tmp_path, mon
 
 
 def test_dtype_grows_with_the_vocabulary():
-    assert [tokens.dtype_name(size) for size in (260, 65_535, 65_536, 250_000)] == ["<u2", "<u2", "<u4", "<u4"]
+    assert [tokens.id_dtype(size) for size in (260, 65_535, 65_536, 250_000)] == ["<u2", "<u2", "<u4", "<u4"]
 
 
 @given(st.lists(st.text()), st.integers(1, 30))

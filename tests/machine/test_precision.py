@@ -15,7 +15,7 @@ from trainlarge.config.schema import TrainConfig
 from trainlarge.machine import device, precision
 from trainlarge.machine.device import choose
 from trainlarge.machine.precision import PAYS, Precision, faster_precision
-from trainlarge.machine.probe import kept
+from trainlarge.machine.probe import measured_once
 from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -83,8 +83,10 @@ def test_all_jobs_of_a_study_take_what_was_kept(
 @pytest.mark.parametrize("damage", ["{", '{"precision": "bf16", "seal": "sha256:0"}', "[]", "{}", '{"precision": 16}'])
 def test_a_damaged_measurement_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str) -> None:
     key = {"device": "cpu"}
-    first = kept(tmp_path, key, Precision, lambda: Precision("fp32"))
+    first = measured_once(tmp_path, key, Precision, lambda: Precision("fp32"))
     [path] = tmp_path.glob("*.json")
     path.write_text(damage)
-    assert kept(tmp_path, key, Precision, lambda: Precision("fp32")) == first and "measured again" in caplog.text
-    assert kept(tmp_path, key, Precision, lambda: pytest.fail("measured twice")) == first
+    assert (
+        measured_once(tmp_path, key, Precision, lambda: Precision("fp32")) == first and "measured again" in caplog.text
+    )
+    assert measured_once(tmp_path, key, Precision, lambda: pytest.fail("measured twice")) == first

@@ -13,7 +13,7 @@ from trainlarge.models.build import build_model
 from trainlarge.models.forward import FORWARDS
 from trainlarge.models.shape import Shape
 from trainlarge.training.ranks import as_rank_0_says, joined
-from trainlarge.training.sharding import first_rows, placed_like, shard, weights_like, whole_weights
+from trainlarge.training.sharding import first_rows_here, placed_like, shard, weights_like, whole_weights
 
 POSITIONS = {"modern": 64, "roberta": 66}
 
@@ -57,7 +57,7 @@ def shares(rank: int, name: str) -> None:
         assert torch.equal(divided[key].to_local(), own) and torch.equal(parts[key].to_local(), own), key
         assert torch.equal(gathered[key], tensor) if rank == 0 else not gathered[key].numel()
         for count in (len(tensor) // 3, 2 * len(tensor) // 3):
-            assert torch.equal(first_rows(divided[key], count), own[: max(0, count - rank * rows)])
+            assert torch.equal(first_rows_here(divided[key], count), own[: max(0, count - rank * rows)])
     tied = [key for key in gathered if gathered[key] is gathered[next(iter(gathered))]]
     assert len(tied) == 2, "embedding and output matrix"
     scalar = torch.tensor(3.0)

@@ -19,7 +19,7 @@ from trainlarge.models.forward import logits_at, loss_at
 from trainlarge.models.shape import Shape, default_heads
 from trainlarge.training.module import make_optimizer
 from trainlarge.training.rules import init_std, peak_lr
-from trainlarge.training.width import Scale, query_rows, query_steps, scale_initial_weights, scales
+from trainlarge.training.width import WidthScale, query_rows, query_steps, scale_initial_weights, scales
 
 OPTIM = OptimConfig(lr=4e-3, base_width=64, lr_rule="mup", eps=1e-8)
 WIDTHS = (64, 128, 256, 512)
@@ -132,6 +132,8 @@ def test_labels_of_rows_get_the_multiplier_too(family: str) -> None:
     found, head = scales(model, optim("mup", base_width=64)), FAMILIES[family].head(Head.SEQUENCE_LABEL)
     output = found[f"{head.output}.weight"]
     if head.output_norm is None:
-        assert output == Scale(initial=0.5, rate=0.25)
+        assert output == WidthScale(initial=0.5, rate=0.25)
     else:
-        assert output == Scale(initial=2) and found[f"{head.output_norm}.weight"] == Scale(initial=0.25, rate=0.25)
+        assert output == WidthScale(initial=2) and found[f"{head.output_norm}.weight"] == WidthScale(
+            initial=0.25, rate=0.25
+        )

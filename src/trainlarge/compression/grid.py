@@ -12,7 +12,7 @@ from trainlarge.compression.compressed import Compressed
 from trainlarge.compression.layout.tokens import TokenFacts
 from trainlarge.compression.model_tensors import load_reshaped
 from trainlarge.compression.registry import Shared
-from trainlarge.compression.steps import State, carried_out
+from trainlarge.compression.steps import RecipeState, carried_out
 from trainlarge.compression.stored.packing import Packed
 from trainlarge.compression.stored.sizes import Sizes
 from trainlarge.compression.training import Trainer
@@ -80,7 +80,7 @@ def compress_grid(
     """
     everything = tuple(step for recipe in recipes for step in recipe.steps)
     shared = Shared(methods=everything, calibration=calibration, tokens=tokens, trainer=trainer)
-    start = State(weights, weights.as_stored(), shared)
+    start = RecipeState(weights, weights.as_stored(), shared)
     branches = [(position, recipe, recipe.steps) for position, recipe in enumerate(recipes)]
     yield from _branches(branches, start, refused)
 
@@ -90,7 +90,7 @@ _Branch = tuple[int, Recipe, tuple[Method, ...]]
 
 
 def _branches(
-    branches: Sequence[_Branch], state: State, refused: Callable[[int, UserError], None] | None
+    branches: Sequence[_Branch], state: RecipeState, refused: Callable[[int, UserError], None] | None
 ) -> Iterator[tuple[int, Compressed]]:
     """The results of recipes that have come to the same state. A state is freed when its last recipe is done."""
     for position, recipe, steps in branches:

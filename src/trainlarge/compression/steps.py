@@ -33,7 +33,7 @@ from trainlarge.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
-class State:
+class RecipeState:
     """A checkpoint after some steps of a recipe."""
 
     weights: Weights
@@ -58,7 +58,7 @@ class State:
     """What training took, where a step trained."""
 
 
-def carried_out(step: Method, state: State) -> State:
+def carried_out(step: Method, state: RecipeState) -> RecipeState:
     """The state after one more step.
 
     Raises:
@@ -71,7 +71,7 @@ def carried_out(step: Method, state: State) -> State:
         raise UserError(f"{step.slot}.name", step.name, allowed) from error
 
 
-def _after(step: Method, state: State) -> State:
+def _after(step: Method, state: RecipeState) -> RecipeState:
     match action_of(step):
         case Reshapes(reshape):
             return _reshaped(step, reshape, state)
@@ -83,7 +83,7 @@ def _after(step: Method, state: State) -> State:
             return _with_values(cast(MatrixMethod, step), apply, state)
 
 
-def _with_values(step: MatrixMethod, apply: Apply[MatrixMethod], state: State) -> State:
+def _with_values(step: MatrixMethod, apply: Apply[MatrixMethod], state: RecipeState) -> RecipeState:
     """After a step that changes the values of matrices."""
     names = state.weights.selected(step.embeddings)
     if not names:
@@ -99,7 +99,7 @@ def _with_values(step: MatrixMethod, apply: Apply[MatrixMethod], state: State) -
 
 
 def _applied(
-    step: MatrixMethod, apply: Apply[MatrixMethod], matrices: StoredTensors, state: State
+    step: MatrixMethod, apply: Apply[MatrixMethod], matrices: StoredTensors, state: RecipeState
 ) -> dict[str, StoredTensor]:
     """``matrices`` after a method, which may act otherwise on embeddings."""
     of_embeddings = step.of_embeddings()
@@ -110,7 +110,7 @@ def _applied(
     return {**apply(step, body, state.shared), **apply(of_embeddings, tables, state.shared)}
 
 
-def _reshaped(step: Method, reshape: Reshape[Method], state: State) -> State:
+def _reshaped(step: Method, reshape: Reshape[Method], state: RecipeState) -> RecipeState:
     """After a step that changes shapes, which acts on the rounded weights."""
     before = replace(state.weights, tensors={name: tensor.dense() for name, tensor in state.stored.items()})
     after = reshape(step, before, state.shared)
@@ -125,7 +125,7 @@ def _reshaped(step: Method, reshape: Reshape[Method], state: State) -> State:
     )
 
 
-def _trained(step: Method, plan_of: Train[Method], state: State) -> State:
+def _trained(step: Method, plan_of: Train[Method], state: RecipeState) -> RecipeState:
     """After a step that trains, from the rounded weights on; the result is floats."""
     trainer = state.shared.trainer_of(step)
     before = replace(state.weights, tensors={name: tensor.dense() for name, tensor in state.stored.items()})
@@ -140,7 +140,7 @@ def _trained(step: Method, plan_of: Train[Method], state: State) -> State:
     )
 
 
-def _calibration_of(weights: Weights, state: State) -> Calibration | None:
+def _calibration_of(weights: Weights, state: RecipeState) -> Calibration | None:
     """The calibration of a model of the new shapes, which reads the tokens that are left."""
     before = state.shared.calibration
     if before is None:

@@ -26,7 +26,7 @@ from trainlarge.data.prepare import PreparedData, check_text, kept_tokenizer, wi
 from trainlarge.data.rows import RowCounts
 from trainlarge.data.text import TextFiles, read_entries
 from trainlarge.data.tokenizer import TOKENIZER
-from trainlarge.data.tokens import dtype_name, open_tokens
+from trainlarge.data.tokens import id_dtype, open_tokens
 from trainlarge.errors import UserError
 from trainlarge.sweep.digest import file_digest
 from trainlarge.sweep.files import flush
@@ -213,7 +213,7 @@ def _build(
 ) -> None:
     texts = (text for row in labelled_rows(files, columns, "train") for text in (row.text, row.second) if text)
     tokenizer = kept_tokenizer(folder, texts, vocab_size, of_model)
-    dtype = dtype_name(vocab_size)
+    dtype = id_dtype(vocab_size)
     labels = sorted_labels({row.label for row in labelled_rows(files, columns, "train")})
     counts = {}
     for split in SPLITS:

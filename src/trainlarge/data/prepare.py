@@ -30,7 +30,7 @@ from trainlarge.data.tokenizer import (
     load_tokenizer,
     train_tokenizer,
 )
-from trainlarge.data.tokens import TokenCounts, dtype_name, open_tokens
+from trainlarge.data.tokens import TokenCounts, id_dtype, open_tokens
 from trainlarge.errors import UserError
 from trainlarge.sweep.digest import file_digest
 
@@ -175,11 +175,11 @@ def _build(source: Corpus, vocab_size: int, content: str, folder: Path, of_model
     tokenizer = kept_tokenizer(folder, source.documents("train"), vocab_size, of_model)
     sep_id = SEP_ID if of_model is None else of_model.sep_id
     files = {split: _token_file(folder, split) for split in SPLITS}
-    facts = write_splits(files, source, tokenizer, dtype_name(vocab_size), sep_id)
+    facts = write_splits(files, source, tokenizer, id_dtype(vocab_size), sep_id)
     meta = TextMeta(
         fingerprint=content,
         vocab_size=vocab_size,
-        dtype=dtype_name(vocab_size),
+        dtype=id_dtype(vocab_size),
         versions=Versions(),
         tokenizer=FileDigest(file_digest(folder / TOKENIZER)),
         train=facts.train,

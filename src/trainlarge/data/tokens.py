@@ -32,7 +32,7 @@ class TokenCounts:
     """SHA-256 of the file, 64 hex digits."""
 
 
-def dtype_name(vocab_size: int) -> TokenDtype:
+def id_dtype(vocab_size: int) -> TokenDtype:
     """Smallest little-endian unsigned type for the ids: uint16 up to a vocabulary of 65535, else uint32."""
     return "<u2" if vocab_size <= np.iinfo(np.uint16).max else "<u4"
 

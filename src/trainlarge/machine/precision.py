@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from trainlarge.config.group import Plain
-from trainlarge.machine.probe import kept
+from trainlarge.machine.probe import measured_once
 
 SHAPES = {"cpu": (2048, 256, 1024), "cuda": (16384, 1024, 4096)}
 """Device -> tokens, width and inner width of the measured products: the feed-forward network of a model. A GPU needs
@@ -49,7 +49,7 @@ def faster_precision(folder: Path, device: str, device_name: str, threads: int) 
         threads: CPU threads.
     """
     key: dict[str, Plain] = {"device_name": device_name, "threads": threads, "torch": str(torch.__version__)}
-    return kept(folder, key, Precision, lambda: _measured(device, threads)).precision
+    return measured_once(folder, key, Precision, lambda: _measured(device, threads)).precision
 
 
 def _measured(device: str, threads: int) -> Precision:

@@ -46,7 +46,7 @@ TimeSteps = Callable[[int], list[Window]]
 
 
 @dataclass(frozen=True)
-class StepTimes:
+class ProbeFile:
     """Content of a file of ``probes/``."""
 
     key: Mapping[str, Plain] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class StepTimes:
             return (Round.of_before(self.step_seconds, self.steps),)
         return self.rounds or ()
 
-    def with_round(self, observed: Round) -> StepTimes:
+    def with_round(self, observed: Round) -> ProbeFile:
         """With one more round; of many, the fastest and the newest stay."""
         rounds = (*self.observed, observed)
         fastest = sorted(rounds, key=lambda known: known.fastest[0])[: KEPT_ROUNDS // 2]
@@ -133,7 +133,7 @@ class StepTiming:
     def use_for(self, cells: Mapping[str, float]) -> None:
         """Keep by which step time the budgets of cells became steps; what other files say of these cells is dropped."""
 
-        def without_cells(times: StepTimes) -> StepTimes:
+        def without_cells(times: ProbeFile) -> ProbeFile:
             others = {cell: seconds for cell, seconds in times.cells.items() if cell not in cells}
             return replace(times, cells=others)
 
@@ -142,7 +142,7 @@ class StepTiming:
                 _change(other, without_cells)
         self._change(lambda times: replace(times, cells={**times.cells, **cells}))
 
-    def _change(self, change: Callable[[StepTimes], StepTimes]) -> None:
+    def _change(self, change: Callable[[ProbeFile], ProbeFile]) -> None:
         make_folder(self.path.parent, inside=self.path.parents[1])
         _change(self.path, lambda times: change(replace(times, key=times.key or self.key)))
 
@@ -173,7 +173,7 @@ def settle(timing: StepTiming, time_steps: TimeSteps, patience: float, least: in
         least -= 1
 
 
-def kept(folder: Path, key: Mapping[str, Plain], kind: type[T], measure: Callable[[], T]) -> T:
+def measured_once(folder: Path, key: Mapping[str, Plain], kind: type[T], measure: Callable[[], T]) -> T:
     """What was measured for ``key``, at its first call, and is kept in ``folder``; other processes wait meanwhile.
 
     Args:
@@ -197,11 +197,11 @@ def _path(folder: Path, key: Mapping[str, Plain]) -> Path:
     return folder / f"{hashlib.sha256(canonical_json(key).encode()).hexdigest()[:16]}.json"
 
 
-def _times(path: Path) -> StepTimes:
+def _times(path: Path) -> ProbeFile:
     """What a file holds; nothing where it is not there or damaged."""
-    return read_measured(StepTimes, path) or StepTimes()
+    return read_measured(ProbeFile, path) or ProbeFile()
 
 
-def _change(path: Path, change: Callable[[StepTimes], StepTimes]) -> None:
+def _change(path: Path, change: Callable[[ProbeFile], ProbeFile]) -> None:
     with file_lock(path.with_suffix(".lock")):
         write_sealed(path, change(_times(path)).to_json())

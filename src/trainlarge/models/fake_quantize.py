@@ -66,10 +66,10 @@ def fake_quantize(values: Tensor, lowest: Tensor, highest: Tensor, bits: int, sy
     lowest, highest = lowest.clamp(max=0), highest.clamp(min=0)
     if symmetric:
         top = 2 ** (bits - 1) - 1
-        scale = _usable(torch.maximum(-lowest, highest) / top)
+        scale = usable_scale(torch.maximum(-lowest, highest) / top)
         return torch.div(values, scale).round_().clamp_(-top, top).mul_(scale)
     top = 2**bits - 1
-    scale = _usable((highest - lowest) / top)
+    scale = usable_scale((highest - lowest) / top)
     zero_point = (-lowest / scale).round_().clamp_(0, top)
     return torch.div(values, scale).round_().add_(zero_point).clamp_(0, top).sub_(zero_point).mul_(scale)
 
@@ -108,6 +108,6 @@ def _hook(quantizer: FakeQuantizer) -> Callable[[nn.Module, tuple[Tensor, ...]],
     return lambda _module, inputs: (quantizer(inputs[0]), *inputs[1:])
 
 
-def _usable(scale: Tensor) -> Tensor:
-    """Scale 1 for inputs that are all 0: it keeps their zeros, and nothing is divided by 0."""
+def usable_scale(scale: Tensor) -> Tensor:
+    """The scale, and 1 where all values are 0: it keeps their zeros, and nothing is divided by 0."""
     return torch.where(scale > 0, scale, torch.ones_like(scale))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from transformers.models.modernbert.modeling_modernbert import ModernBertMLP
 
 __all__ = [
-    "Tokens",
+    "WantedTokens",
     "attend",
     "fast_path",
     "feed_forward",
@@ -58,7 +58,7 @@ def fast_path(model: PreTrainedModel) -> FastPath | None:
     return path if path is not None and path.supports(model.config) else None
 
 
-class Tokens(NamedTuple):
+class WantedTokens(NamedTuple):
     """The tokens at which a layer's output is wanted; its keys and values are those of every token."""
 
     rows: int
@@ -80,7 +80,7 @@ class Tokens(NamedTuple):
 
 def with_tokens(
     layers: Iterable[L], inputs: Tensor, predicted: Tensor, rotary: Rotary | None = None
-) -> list[tuple[L, Tokens]]:
+) -> list[tuple[L, WantedTokens]]:
     """Each layer with the tokens at which its output is wanted: all, and in the last layer those of predictions.
 
     Args:
@@ -90,9 +90,9 @@ def with_tokens(
         rotary: tables of every position, where positions are rotary.
     """
     *others, last = layers
-    every = Tokens(inputs.shape[0], None, rotary, rotary)
+    every = WantedTokens(inputs.shape[0], None, rotary, rotary)
     starts = torch.arange(0, inputs.numel(), inputs.shape[1], device=inputs.device)
-    at_predictions = Tokens(
+    at_predictions = WantedTokens(
         inputs.shape[0],
         (predicted + starts.unsqueeze(1)).flatten(),
         rotary,
@@ -107,7 +107,7 @@ def places(first: int, inputs: Tensor) -> Tensor:
 
 
 def of_joint_layer(
-    normed: Tensor, layer: LinearLayer, tokens: Tokens, head_width: int
+    normed: Tensor, layer: LinearLayer, tokens: WantedTokens, head_width: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Query, key and value, each [rows, heads, n, head width], of one layer without biases that makes all three.
 
@@ -125,7 +125,7 @@ def of_joint_layer(
 
 
 def of_three_layers(
-    normed: Tensor, layers: tuple[LinearLayer, LinearLayer, LinearLayer], tokens: Tokens, head_width: int
+    normed: Tensor, layers: tuple[LinearLayer, LinearLayer, LinearLayer], tokens: WantedTokens, head_width: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As :func:`of_joint_layer`, of one layer with biases for each of query, key and value."""
     for_query, for_key, for_value = layers
@@ -157,13 +157,13 @@ def linear(x: Tensor, layer: LinearLayer) -> Tensor:
     return functional.linear(*last_product(x, layer))
 
 
-def _query(product: Tensor, tokens: Tokens, head_width: int) -> Tensor:
+def _query(product: Tensor, tokens: WantedTokens, head_width: int) -> Tensor:
     """Queries, rotated, [rows, heads, n, head width], of [rows * n, heads * head width]."""
     (query,) = split_heads(product, tokens.rows, 1, head_width)
     return rotate(query, tokens.queries)
 
 
-def _key_value(product: Tensor, tokens: Tokens, head_width: int) -> tuple[Tensor, Tensor]:
+def _key_value(product: Tensor, tokens: WantedTokens, head_width: int) -> tuple[Tensor, Tensor]:
     """Keys, rotated, and values, [rows, heads, sequence, head width], of [rows * sequence, 2 * heads * head width]."""
     key, value = split_heads(product, tokens.rows, 2, head_width)
     return rotate(key, tokens.keys), value

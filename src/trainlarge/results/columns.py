@@ -17,8 +17,8 @@ from trainlarge.sweep.records import (
     Clocks,
     CompressRecord,
     CurveRow,
-    Head,
     Recorded,
+    RecordHead,
     TrainRecord,
     meanings,
 )
@@ -106,7 +106,7 @@ _TRAINING = {
 }
 _METRICS = {name: ANY_TASK.get(name, metric) for name, metric in all_scores().items()}
 _SCORES = {name: Column(name, metric.unit, metric.meaning, missing=UNKNOWN) for name, metric in _METRICS.items()}
-_HEAD = recorded(Head)
+_HEAD = recorded(RecordHead)
 
 CELLS = {
     "cell": _HEAD["cell"],

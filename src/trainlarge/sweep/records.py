@@ -234,7 +234,7 @@ class Provenance(Recorded):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Head(Recorded):
+class RecordHead(Recorded):
     """What a record begins with."""
 
     schema: int
@@ -246,7 +246,7 @@ class Head(Recorded):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainRecord(Head, Clocks):
+class TrainRecord(RecordHead, Clocks):
     """``record.json`` of a train cell. Where the loss stopped being a number, clocks are those of the last good row."""
 
     groups: ClassVar[Mapping[str, type[Recorded]]] = MappingProxyType(
@@ -301,7 +301,7 @@ class TrainRecord(Head, Clocks):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompressRecord(Head):
+class CompressRecord(RecordHead):
     """``record.json`` of a compress cell."""
 
     groups: ClassVar[Mapping[str, type[Recorded]]] = MappingProxyType(

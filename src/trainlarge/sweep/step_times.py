@@ -40,7 +40,7 @@ class CellSteps:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ProbeEstimate:
     """What a file of ``probes/`` holds, without its rounds."""
 
     step_seconds: float
@@ -81,7 +81,7 @@ def budgets_missed(study: Study) -> dict[str, float]:
     missed: dict[str, float] = {}
     for path in (study.path / PROBES).glob("*.json"):
         try:
-            kept = typed_json.read(Estimate, read_sealed(path))
+            kept = typed_json.read(ProbeEstimate, read_sealed(path))
         except (OSError, ValueError):
             # What is measured next replaces it.
             continue

@@ -31,7 +31,7 @@ class RunFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ending:
+class EndEvaluation:
     """What was evaluated at the end of a cell."""
 
     last: CurveRow
@@ -42,7 +42,7 @@ class Ending:
     """Standard error of the loss over the documents of the evaluation set."""
 
 
-def finished_record(cell: Cell, context: TrainContext, run: RunFacts, ending: Ending) -> TrainRecord:
+def finished_record(cell: Cell, context: TrainContext, run: RunFacts, ending: EndEvaluation) -> TrainRecord:
     """The result of a cell that trained to the end of its budget.
 
     Args:

@@ -100,7 +100,7 @@ def weights_like(tensors: Mapping[str, Tensor], model: PreTrainedModel) -> dict[
     return {name: placed_like(tensor, targets[name]) for name, tensor in tensors.items()}
 
 
-def first_rows(tensor: Tensor, count: int) -> Tensor:
+def first_rows_here(tensor: Tensor, count: int) -> Tensor:
     """Those of the first ``count`` rows that this rank has, as a view."""
     if not isinstance(tensor, DTensor):
         return tensor[:count]

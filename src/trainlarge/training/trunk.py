@@ -25,7 +25,7 @@ from trainlarge.training.context import TrainContext
 from trainlarge.training.curve import DivergedError, is_curve_step
 from trainlarge.training.progress import Progress
 from trainlarge.training.ranks import of_rank_0, ranks
-from trainlarge.training.record import Ending, RunFacts, diverged_record, finished_record
+from trainlarge.training.record import EndEvaluation, RunFacts, diverged_record, finished_record
 from trainlarge.training.resume import TrunkStates
 from trainlarge.training.run_length import RunLength, make_run_length
 from trainlarge.training.saver import Saver
@@ -190,7 +190,7 @@ class Trunk:
         run, context, model = self.run, self.context, self.context.loop.module.model
         rate = run.length.rate(run.step - 1, branch.stop - 1, branch.stop)
         evaluation = run.evaluate(rate, "branch" if branch.start < branch.stop else TRUNK)
-        ending = Ending(
+        ending = EndEvaluation(
             last=run.curve.rows[-1],
             train_set_loss=context.task.evaluate(model, context.training_sample).loss,
             document_standard_error=context.documents.standard_error(evaluation.losses),

@@ -35,14 +35,14 @@ from transformers import PreTrainedModel
 from trainlarge.config.optim import OptimConfig
 from trainlarge.models.families import MODEL_CLASSES
 from trainlarge.models.layout import UnitLayout
-from trainlarge.training.sharding import first_rows
+from trainlarge.training.sharding import first_rows_here
 
 HEAD_WIDTH = 64
 """Channels of a head at which muP's scores are the usual ones: 8 / 64 = 1 / sqrt(64)."""
 
 
 @dataclass(frozen=True)
-class Scale:
+class WidthScale:
     """What a rule makes of one tensor, against the same tensor without the rule."""
 
     initial: float = 1.0
@@ -53,11 +53,11 @@ class Scale:
     """One more factor of both for the rows that make queries, where one matrix makes queries, keys and values."""
 
 
-PLAIN = Scale()
+PLAIN = WidthScale()
 """A tensor that the rule leaves alone."""
 
 
-def scales(model: PreTrainedModel, optim: OptimConfig) -> dict[str, Scale]:
+def scales(model: PreTrainedModel, optim: OptimConfig) -> dict[str, WidthScale]:
     """Name of each trained parameter -> its scale by the rule ``optim.lr_rule``.
 
     Args:
@@ -101,22 +101,22 @@ def query_steps(factors: Sequence[tuple[Tensor, float]], decay: float) -> Iterat
 
 def query_rows(weight: Tensor) -> Tensor:
     """The rows of a joint matrix [3 * width, width] that make queries, or those of them that this rank has."""
-    return first_rows(weight, len(weight) // 3)
+    return first_rows_here(weight, len(weight) // 3)
 
 
-def _mup(part: str, width: int, heads: int, base_width: int) -> Scale:
+def _mup(part: str, width: int, heads: int, base_width: int) -> WidthScale:
     m, d = width / base_width, width / heads
     queries = math.sqrt(HEAD_WIDTH / d)
     return {
         "vector": PLAIN,
         # Drawn with the deviation of hidden matrices, which is 1 / sqrt(m) of the base's.
-        "embedding": Scale(initial=math.sqrt(m)),
-        "output norm": Scale(initial=1 / m, rate=1 / m),
-        "output": Scale(initial=1 / math.sqrt(m), rate=1 / m),
-        "hidden": Scale(rate=1 / m),
-        "query": Scale(initial=queries, rate=queries / m),
-        "query bias": Scale(initial=queries, rate=queries),
-        "query, key, value": Scale(rate=1 / m, queries=queries),
+        "embedding": WidthScale(initial=math.sqrt(m)),
+        "output norm": WidthScale(initial=1 / m, rate=1 / m),
+        "output": WidthScale(initial=1 / math.sqrt(m), rate=1 / m),
+        "hidden": WidthScale(rate=1 / m),
+        "query": WidthScale(initial=queries, rate=queries / m),
+        "query bias": WidthScale(initial=queries, rate=queries),
+        "query, key, value": WidthScale(rate=1 / m, queries=queries),
     }[part]
 
 
@@ -146,6 +146,6 @@ def _hidden_part(name: str, parameter: Tensor, heads: UnitLayout) -> str:
     return "hidden" if parameter.ndim == 2 else "vector"
 
 
-RULES: dict[str, Callable[[str, int, int, int], Scale]] = {"mup": _mup}
+RULES: dict[str, Callable[[str, int, int, int], WidthScale]] = {"mup": _mup}
 """Rule -> scale of a part of a model, by (part, width, heads, base width); rules that are not here change the peak rate
 alone."""

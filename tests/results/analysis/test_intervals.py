@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from simulated import AXIS, simulated_lines
-from trainlarge.results.analysis.intervals import NO_DOCUMENTS, ONE_SEED, Difference, Estimate, Family, difference
+from trainlarge.results.analysis.intervals import (
+    NO_DOCUMENTS,
+    ONE_SEED,
+    ComparisonFamily,
+    Difference,
+    Estimate,
+    difference,
+)
 from trainlarge.results.analysis.seed_lines import SeedLines, pair_comparisons
 from trainlarge.results.document_losses import DocumentSums, Sample
 
@@ -47,7 +54,7 @@ def test_where_sizes_do_not_differ_hardly_any_study_calls_one_clearly_better(see
     for _ in range(STUDIES):
         found = simulated_lines(draw, {"a": 0.0, "b": 0.0, "c": 0.0}, seeds)
         differences = pair_comparisons(found)
-        family = Family(differences)
+        family = ComparisonFamily(differences)
         assert family.tested == len(differences) == 6
         wrong += any(family[key].is_clear for key in differences)
     assert wrong / STUDIES <= 0.05
@@ -57,7 +64,7 @@ def test_a_large_difference_is_clear_with_three_seeds_and_never_with_one() -> No
     draw = np.random.default_rng(0)
     for seeds, is_clear in ((3, True), (1, False)):
         found = simulated_lines(draw, {"a": 0.0, "b": 1.0, "c": 2.0}, seeds)
-        family = Family(pair_comparisons(found))
+        family = ComparisonFamily(pair_comparisons(found))
         gaps = [family[key] for key in pair_comparisons(found)]
         assert {gap.is_clear for gap in gaps} == {is_clear}
         assert {gap.why_not for gap in gaps} == {"" if is_clear else ONE_SEED}
@@ -72,11 +79,13 @@ def test_without_losses_per_document_nothing_is_tested() -> None:
 
 
 def test_holm_corrects_for_all_that_was_tested() -> None:
-    family = Family({name: Difference(1.0, 0.5, 1.5, p) for name, p in {"a": 0.01, "b": 0.024, "c": 0.2}.items()})
+    family = ComparisonFamily(
+        {name: Difference(1.0, 0.5, 1.5, p) for name, p in {"a": 0.01, "b": 0.024, "c": 0.2}.items()}
+    )
     assert [family[name].is_clear for name in "abc"] == [True, True, False] and family.tested == 3
-    alone = Family({name: Difference(1.0, 0.5, 1.5, 0.02) for name in "abc"})
+    alone = ComparisonFamily({name: Difference(1.0, 0.5, 1.5, 0.02) for name in "abc"})
     assert not any(alone[name].is_clear for name in "abc"), "0.02 each is not enough for three"
-    untested = Family({"a": Difference(1.0, 0.5, 1.5, 0.04), "b": Difference(1.0)})
+    untested = ComparisonFamily({"a": Difference(1.0, 0.5, 1.5, 0.04), "b": Difference(1.0)})
     assert untested["a"].is_clear and not untested["b"].is_clear and untested.tested == 1
 
 

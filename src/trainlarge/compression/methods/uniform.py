@@ -12,6 +12,7 @@ from trainlarge.compression.stored.affine import Affine
 from trainlarge.compression.stored.groups import by_group, per_weight, rows_of
 from trainlarge.compression.stored.pattern import nonzero_count
 from trainlarge.config.quantize import Uniform
+from trainlarge.models.fake_quantize import usable_scale
 
 SHARES = [share / 100 for share in range(100, 18, -2)]
 """Shares of the whole range among which the range of least squared error is searched."""
@@ -72,8 +73,9 @@ def _of_range(lowest: Tensor, highest: Tensor, method: Uniform) -> tuple[Tensor,
     """Scale and zero point for the range [lowest, highest], float64 [n, 1], widened to hold 0."""
     lowest, highest = lowest.clamp(max=0), highest.clamp(min=0)
     if method.symmetric:
-        return _usable(torch.maximum(-lowest, highest) / (largest_code(method) // 2)), _middle_code(method)
-    scale = _usable((highest - lowest) / largest_code(method))
+        scale = torch.maximum(-lowest, highest) / (largest_code(method) // 2)
+        return usable_scale(scale.float()), _middle_code(method)
+    scale = usable_scale(((highest - lowest) / largest_code(method)).float())
     return scale, (-lowest / scale).round().clamp(0, largest_code(method)).float()
 
 
@@ -112,9 +114,3 @@ _RANGES: dict[str, Callable[[Tensor, Uniform], tuple[Tensor, Tensor]]] = {
     "percentile": _percentile_range,
     "mse": _least_error_range,
 }
-
-
-def _usable(scale: Tensor) -> Tensor:
-    """As float32, and 1 for a group whose weights are all 0: it keeps the zeros, and nothing is divided by 0."""
-    scale = scale.float()
-    return torch.where(scale > 0, scale, torch.ones_like(scale))

@@ -84,7 +84,7 @@ def check_size(path: Path, asked: int, most_bytes: int | None) -> None:
         raise UserError("packed", f"{path}, which asks for {asked}", text)
 
 
-def build_model(
+def model_of_file(
     path: Path,
     architecture: str,
     config: Mapping[str, Plain],

@@ -17,11 +17,11 @@ from trainlarge.compression.model_tensors import adopt_dtypes, check_same_shapes
 from trainlarge.compression.stored import container
 from trainlarge.compression.stored.checked import (
     Shapes,
-    build_model,
     bytes_of,
     check_size,
     checked_shapes,
     invalid_file_errors,
+    model_of_file,
 )
 from trainlarge.compression.stored.container import Layout
 from trainlarge.compression.stored.encodings import Encoding, decoded, smallest
@@ -273,4 +273,4 @@ def _built(path: Path, header: PackedHeader, structure: Structure, shapes: Shape
         reshape(empty, structure)
         check_same_shapes(empty, shapes)
 
-    return build_model(path, header.architecture, header.config, check_shapes, most_bytes)
+    return model_of_file(path, header.architecture, header.config, check_shapes, most_bytes)

@@ -100,7 +100,7 @@ def _features(model: ModernBertForMaskedLM, inputs: Tensor, predicted: Tensor, d
     return normed.to(dtype)
 
 
-def _attention(layer: ModernBertEncoderLayer, normed: Tensor, tokens: fast.Tokens) -> Tensor:
+def _attention(layer: ModernBertEncoderLayer, normed: Tensor, tokens: fast.WantedTokens) -> Tensor:
     from trainlarge.models import fast
 
     attention = layer.attn

@@ -81,7 +81,7 @@ def _features(model: RobertaPreLayerNormForMaskedLM, inputs: Tensor, predicted: 
     return normed.to(dtype)
 
 
-def _attention(attention: RobertaPreLayerNormAttention, normed: Tensor, tokens: fast.Tokens) -> Tensor:
+def _attention(attention: RobertaPreLayerNormAttention, normed: Tensor, tokens: fast.WantedTokens) -> Tensor:
     from trainlarge.models import fast
 
     core = attention.self

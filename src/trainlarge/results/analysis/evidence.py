@@ -8,7 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from trainlarge.config.metric import Metric
-from trainlarge.results.analysis.intervals import Comparison, Difference, Family
+from trainlarge.results.analysis.intervals import Comparison, ComparisonFamily, Difference
 from trainlarge.results.analysis.loss_increases import Increases, increases
 from trainlarge.results.analysis.plateau import on_plateau
 from trainlarge.results.analysis.seed_lines import SeedLines, pair_comparisons
@@ -94,14 +94,14 @@ class Evidence:
         return increases(self.compressed, timed_cells, self.compressed_sample) if len(self.compressed) else []
 
     @cached_property
-    def family(self) -> Family:
+    def family(self) -> ComparisonFamily:
         """Every comparison whose order the report tests."""
         differences: dict[Comparison, Difference] = {}
         for x in self.axes:
             differences |= pair_comparisons(self.lines(x))
         for answer in self.increases:
             differences |= answer.comparisons(self.compressed_sample)
-        return Family(differences)
+        return ComparisonFamily(differences)
 
     def _sample(self, stage: str, cells: pd.DataFrame) -> Sample:
         return replace(self.frames.documents.sample(stage, cells["cell"]), unit=self.loss.short_unit)

@@ -126,7 +126,7 @@ def above_zero(estimate: Estimate, sample: Sample) -> Difference:
     return difference(estimate, nothing, sample)
 
 
-class Family:
+class ComparisonFamily:
     """All comparisons of a report, and which are clear (Holm 1979): at most 5 % of reports call one so by chance."""
 
     def __init__(self, differences: Mapping[Comparison, Difference]) -> None:
