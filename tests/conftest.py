@@ -56,25 +56,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Test folders are no packages, so the modules beside this file are found by its folder.
 sys.path.insert(0, str(Path(__file__).parent))
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
     """Folder of small tables with values of the papers; each names its source in its README."""
     return Path(__file__).resolve().parent / "reference"
-
-
-@pytest.fixture(scope="session")
-def shared() -> Callable[[str], Path]:
-    """Path of a file of the shared data folder beside the checkout; skips where it is not there."""
-
-    def path(name: str) -> Path:
-        if not (SHARED / name).exists():
-            pytest.skip(f"shared data {name} is not beside this checkout")
-        return SHARED / name
-
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -86,11 +86,26 @@ def test_the_script_of_a_shell_is_one_that_it_reads(shell: str, tmp_path: Path) 
     assert subprocess.run([program, "-n", script], capture_output=True, check=False).stderr == b""
 
 
-def test_a_real_bash_completes(cells: Study, tmp_path: Path) -> None:
-    """Bash's own function, called as readline does, with ``trainlarge`` found on the path."""
-    program = tmp_path / "trainlarge"
+@pytest.fixture
+def on_path(tmp_path: Path) -> dict[str, str]:
+    """The environment of a shell that finds ``trainlarge``."""
+    program = tmp_path / "bin" / "trainlarge"
+    program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m trainlarge "$@"\n')
     program.chmod(0o755)
+    return os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_a_real_fish_completes(cells: Study, on_path: dict[str, str]) -> None:
+    script = "trainlarge completion fish | source; for line in $argv; complete -C $line; end"
+    lines = ["trainlarge stat", "trainlarge train impl.device=cu", "trainlarge show 012"]
+    done = subprocess.run(["fish", "-c", script, *lines], capture_output=True, text=True, env=on_path, check=True)
+    assert (done.stdout.splitlines(), done.stderr) == (["status", "impl.device=cuda", CELL], "")
+
+
+def test_a_real_bash_completes(cells: Study, on_path: dict[str, str]) -> None:
+    """Bash's own function, called as readline does."""
     script = """
         eval "$(trainlarge completion bash)"
         try() {
@@ -102,7 +117,6 @@ def test_a_real_bash_completes(cells: Study, tmp_path: Path) -> None:
         try "trainlarge train impl.device=cu"
         try "trainlarge show 012"
     """
-    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=on_path, check=True)
     assert done.stdout.splitlines() == ["status", "cuda", CELL]
     assert done.stderr == ""

@@ -46,7 +46,10 @@ def test_one_cell_says_its_loss_its_folder_and_what_to_do_next(
     record, lines = compressed.compress_record(), capfd.readouterr().out.splitlines()
     assert lines[1].startswith(f"compress cell {compressed.id}: loss {record.scores['loss']:.4f} (")
     assert f"({record.loss_increase:+.4f} by 4 bit row), " in lines[1] and lines[2] == f"folder: {compressed.path}"
-    assert lines[3:] == [f"next: trainlarge show {compressed.id} --study tiny", "next: trainlarge report tiny"]
+    assert "warm-up" in lines[3] and "no more than frequencies" in lines[4], "the checkpoint was trained for too short"
+    assert lines[5:] == [f"next: trainlarge show {compressed.id} --study tiny", "next: trainlarge report tiny"]
+    assert main(["plan", "compress", "study=tiny", f"checkpoint={folder.id}", "quantize.bits=3", "tracking=none"]) == 0
+    assert "no more than frequencies" in capfd.readouterr().out
 
 
 def test_several_cells_say_what_to_do_next_and_nothing_where_all_have_learned(made_study: Study) -> None:

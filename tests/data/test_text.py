@@ -189,19 +189,22 @@ def test_no_files_at_all():
         corpus(data_group({"name": "text", "files": []}))
 
 
-def test_wikipedia_articles(shared):
-    path: Path = shared("data/prose/wiki-validation.parquet")
-    articles = list(read_documents(path, Reading("text")))
-    assert len(articles) == 428 and sum(len(text.encode()) for text in articles) == pytest.approx(1.11e6, rel=0.01)
-
-
-def test_wikitext_is_cut_into_documents(shared):
-    path: Path = shared("data/wikitext-2/valid.txt.gz")
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        lines = [line.strip() for line in file if line.strip()]
+def test_articles_with_markup_are_cut_into_documents(tmp_path):
+    """Lines of WikiText-2: titles between equals signs, blank lines of one space, whole paragraphs on a line."""
+    lines = [line for article in range(60) for line in wikitext_article(article)]
+    path = tmp_path / "valid.txt.gz"
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.write("\n".join(lines))
     documents = list(read_documents(path, Reading("text")))
-    assert 200 < len(documents) < 1000
-    assert [line.strip() for text in documents for line in text.split("\n") if line.strip()] == lines
+    assert 60 < len(documents) < 600 and max(map(len, documents)) < 8_000
+    assert [line.strip() for text in documents for line in text.split("\n") if line.strip()] == [
+        line.strip() for line in lines if line.strip()
+    ]
+
+
+def wikitext_article(number: int) -> list[str]:
+    paragraph = f" The article {number} @-@ as others <unk> – has “ words ” , 1 @.@ 5 of them . " * (3 + number % 7)
+    return [" ", f" = Article {number} = ", " ", paragraph, " ", " = = Naïve section = = ", " ", *[paragraph, " "] * 4]
 
 
 def book(chapters: int, seed: int) -> str:

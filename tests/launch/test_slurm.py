@@ -67,7 +67,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
     started = subprocess.run([up, "-q", *options, folder], capture_output=True, text=True, timeout=300)
     if started.returncode:
         shutil.rmtree(folder, ignore_errors=True)
-        pytest.skip(f"SLURM cannot be started here: {started.stderr.strip().splitlines()[-1:]}")
+        why = started.stderr.strip().splitlines()[-1:]
+        pytest.skip(f"SLURM cannot be started here: {why}; with CI=1 its packages are installed (Debian, as root)")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(folder / "etc" / "slurm.conf"))
         yield folder

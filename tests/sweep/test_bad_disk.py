@@ -23,7 +23,7 @@ def disk(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     folder = tmp_path / "disk"
     folder.mkdir()
     if mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)).returncode:
-        pytest.skip("no file system can be mounted here")
+        pytest.skip("no file system can be mounted here: only root may")
     prepared = tmp_path_factory.getbasetemp() / "prepared-data"
     prepared.mkdir(exist_ok=True)
     (folder / ".data").symlink_to(prepared)

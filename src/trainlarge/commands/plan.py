@@ -14,6 +14,7 @@ from trainlarge.commands.estimate import Estimate, estimate
 from trainlarge.commands.hydra_entry import act_on_cells
 from trainlarge.commands.launch_flags import with_keys
 from trainlarge.commands.step_times import StepTimes
+from trainlarge.commands.summary import checkpoints, doubts
 from trainlarge.commands.terminal import console, table
 from trainlarge.commands.verbs import verb_parser
 from trainlarge.config.canonical import canonical_json
@@ -176,6 +177,8 @@ def _notes(forecast: CommandForecast) -> list[str]:
     if spared := whole.total(SAVED_STEPS):
         notes.append(f"saved states spare {counted_text('')(spared).strip()} steps, which are not counted above")
     notes += _notes_of_steps(forecast)
+    if forecast.plan.stage == "compress":
+        notes += doubts(checkpoints(forecast.study, forecast.plan.cells))
     devices = list(dict.fromkeys(job.timed_on for job in whole.jobs if job.timed_on))
     notes += [f"timed on {device}" for device in devices]
     if forecast.plan.stage == "train" and any(job.timed_on is None for job in whole.jobs):

@@ -10,8 +10,9 @@ from trainlarge.launch.progress import cells_in_words
 from trainlarge.results.analysis.plateau import has_learned
 from trainlarge.results.scores import score_text, task_scores
 from trainlarge.results.units import prefixed_text
+from trainlarge.sweep.cell import ID_PATTERN, Cell
 from trainlarge.sweep.records import CompressRecord, Record, TrainRecord
-from trainlarge.sweep.store import CellFolder
+from trainlarge.sweep.store import CellFolder, Study
 
 _bytes, _count = prefixed_text("B"), prefixed_text("")
 
@@ -22,9 +23,9 @@ def summary(outcome: Outcome) -> list[str]:
         return []
     stage, failed = outcome.plan.stage, {*outcome.failed}
     folders = [outcome.study.folder(stage, cell.id) for cell in outcome.plan.cells if cell.id not in failed]
-    if len(folders) == 1:
-        return [*_of_one(folders[0]), *(doubts(folders) if stage == "train" else [])]
-    return doubts(folders) if stage == "train" else []
+    lines = _of_one(folders[0]) if len(folders) == 1 else []
+    trained = folders if stage == "train" else checkpoints(outcome.study, outcome.plan.cells)
+    return [*lines, *doubts(trained)]
 
 
 def next_steps(outcome: Outcome) -> list[str]:
@@ -38,6 +39,12 @@ def next_steps(outcome: Outcome) -> list[str]:
     compress = f"compress {sweep}study={name} checkpoint={chosen} prune.sparsity=0.6 quantize.bits=4"
     commands = [first, *([compress] if outcome.plan.stage == "train" else []), f"report {name}"]
     return [f"next: trainlarge {command}" for command in commands]
+
+
+def checkpoints(study: Study, cells: Iterable[Cell]) -> list[CellFolder]:
+    """The train cells of a study that compress cells start from."""
+    ids = dict.fromkeys(cell.as_compress.checkpoint for cell in cells)
+    return [study.folder("train", text) for text in ids if ID_PATTERN.fullmatch(text)]
 
 
 def doubts(folders: Sequence[CellFolder]) -> list[str]:

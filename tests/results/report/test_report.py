@@ -98,7 +98,7 @@ def test_a_study_without_results_is_refused(tmp_path: Path) -> None:
         write_report(Study(tmp_path / "some"))
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium is on the PATH")
 def test_a_browser_shows_headings_and_images(page: Path, tmp_path: Path) -> None:
     # A proxy that does not exist: any request but to the file itself would fail.
     quiet = (
