@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
     BartConfig,
@@ -32,6 +33,7 @@ from trainlarge.data.model_tokenizer import model_tokenizer
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.models.build import load_model
+from trainlarge.models.family import Head
 from trainlarge.models.forward import FORWARDS
 from trainlarge.models.model_folder import folder_digest
 from trainlarge.sweep.cell import Cell
@@ -137,6 +139,55 @@ def test_an_encoder_decoder_without_masks(
     with torch.no_grad():
         expected = compressed.model()(input_ids=ids, decoder_input_ids=ids).logits
         assert torch.equal(load_packed(tmp_path / "packed")(input_ids=ids, decoder_input_ids=ids).logits, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_folder_in_half_precision_is_counted_and_packed_as_it_is(
+    study: Study, folder: Path, text: list[str], compose: Compose, run_here: Callable[..., list[CellFolder]],
+    dtype: torch.dtype, tmp_path: Path,
+) -> None:  # fmt: skip
+    model = BertForMaskedLM.from_pretrained(folder).to(dtype)
+    model.save_pretrained(folder)
+    common = [f"checkpoint={folder}", *text, "tracking=none"]
+    recipes = [[], ["prune.sparsity=0.5", "quantize.bits=4"], ["structure=heads", "structure.keep=0.5"]]
+    dense, rounded, cut = run_here("compress", [compose("compress", *common, *recipe) for recipe in recipes])
+    record, half = dense.record_data(), 2 * model.num_parameters()
+    padding = 2 * model.config.hidden_size
+    assert record["dense_bytes"] == record["ideal_bytes"] + padding == half, "a row of zeros"
+    assert record["bits"] == record["embedding_bits"] == 16 and record["packing"] == 2
+    assert 0 < record["file_bytes"] - half < (folder / "config.json").stat().st_size + 6000
+    assert record["loss"] == record["dense_loss"]
+    for cell in (dense, rounded, cut):
+        assert {tensor.dtype for tensor in load_packed(cell.packed).parameters()} == {dtype}
+    assert rounded.record_data()["bits"] == 4
+    assert main(["export", rounded.id, str(tmp_path / "exported"), "--study", "tiny"]) == 0
+    exported = load_model(tmp_path / "exported", head=Head.MASKED_LM)
+    packed = load_packed(rounded.packed)
+    assert all(torch.equal(a, b.float()) for a, b in zip(exported.parameters(), packed.parameters(), strict=True))
+
+
+def test_a_folder_of_mixed_data_types_keeps_each(
+    study: Study, folder: Path, text: list[str], compose: Compose, run_here: Callable[..., list[CellFolder]]
+) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if "word_embeddings" in name)
+    save_file({**tensors, name: tensors[name].bfloat16()}, folder / "model.safetensors", {"format": "pt"})
+    [cell] = run_here("compress", [compose("compress", f"checkpoint={folder}", *text, "tracking=none")])
+    types = {key: entry.dtype for key, entry in load_packed(cell.packed).named_parameters()}
+    assert {key for key, dtype in types.items() if dtype == torch.bfloat16} == {name}
+    assert cell.record_data()["dense_bytes"] == sum(entry.nbytes for entry in load_packed(cell.packed).parameters())
+
+
+def test_a_folder_in_eight_bit_floats_is_refused_in_one_line(
+    study: Study, folder: Path, text: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tiny = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in tensors.items()}
+    save_file(tiny, folder / "model.safetensors", {"format": "pt"})
+    for verb in (["plan", "compress"], ["compress"]):
+        assert main([*verb, f"checkpoint={folder}", *text, "tracking=none"]) == 2
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "must be a folder of weights in F64, F32, F16, BF16, " in line and "F8_E4M3" in line
 
 
 def _emptied(folder: Path) -> int:
@@ -346,7 +397,7 @@ def test_weights_that_would_not_be_loaded_are_no_weights(
     with pytest.raises(UserError, match=r"^checkpoint=.*\(model\.safetensors missing\)"):
         _id(folder, text, compose)
     with pytest.raises(UserError, match=r"^checkpoint=.*undamaged"):
-        load_model(folder)
+        load_model(folder, head=Head.MASKED_LM)
 
 
 def _sharded(folder: Path) -> dict[str, Any]:
@@ -371,7 +422,7 @@ def test_the_identity_covers_the_shards_that_an_index_names(
     moved = {name: "sub/w.safetensors" if file == first.name else file for name, file in index["weight_map"].items()}
     (folder / "model.safetensors.index.json").write_text(json.dumps({**index, "weight_map": moved}))
     inside = _id(folder, text, compose)
-    assert inside != before and load_model(folder)
+    assert inside != before and load_model(folder, head=Head.MASKED_LM)
     content = (folder / "sub" / "w.safetensors").read_bytes()
     (folder / "sub" / "w.safetensors").write_bytes(content[:-1] + b"x")
     assert _id(folder, text, compose) != inside

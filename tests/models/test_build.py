@@ -114,7 +114,7 @@ def test_a_folder_with_another_head_is_refused_in_one_line(name: str, asked: Hea
 
 def test_a_folder_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^checkpoint=.*nowhere is not valid: must be a Hugging Face folder"):
-        load_model(tmp_path / "nowhere")
+        load_model(tmp_path / "nowhere", head=Head.MASKED_LM)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(file: str, content: bytes, 
     build(MODERN).save_pretrained(tmp_path)
     (tmp_path / file).write_bytes(content)
     with pytest.raises(UserError, match=r"^checkpoint=") as refused:
-        load_model(tmp_path)
+        load_model(tmp_path, head=Head.MASKED_LM)
     assert "\n" not in str(refused.value)
 
 
@@ -139,7 +139,7 @@ def test_a_checkpoint_without_its_weights_is_refused(tmp_path: Path) -> None:
     build(MODERN).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"^checkpoint="):
-        load_model(tmp_path)
+        load_model(tmp_path, head=Head.MASKED_LM)
 
 
 def test_padding_has_the_tokenizers_id() -> None:
@@ -170,7 +170,7 @@ def test_a_folder_that_asks_for_code_kernels_or_anything_odd_is_one_line(
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(UserError) as caught:
-        load_model(tmp_path)
+        load_model(tmp_path, head=Head.MASKED_LM)
     assert said in str(caught.value) and "\n" not in str(caught.value) and not (tmp_path / "ran").exists()
 
 
@@ -180,4 +180,4 @@ def test_a_known_model_with_python_files_is_built_from_the_library_alone(tmp_pat
     path = tmp_path / "config.json"
     mapping = {"AutoConfig": "evil.EvilConfig", "AutoModelForMaskedLM": "evil.Evil"}
     path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": mapping}))
-    assert same_weights(load_model(tmp_path), build(MODERN)) and not (tmp_path / "ran").exists()
+    assert same_weights(load_model(tmp_path, head=Head.MASKED_LM), build(MODERN)) and not (tmp_path / "ran").exists()

@@ -24,7 +24,7 @@ from trainlarge.data.rows_in_use import rows_in_use
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.family import Head
 from trainlarge.models.flops import forward_flops
-from trainlarge.models.model_folder import weight_bytes
+from trainlarge.models.model_folder import weight_count, weight_files
 from trainlarge.models.shape import Shape, head_of, shape_of
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Job, Plan
@@ -241,7 +241,8 @@ class _CompressEstimates:
 
     def _of_folder(self, checkpoint: Checkpoint, cells: list[Cell]) -> JobEstimate:
         """Of a Hugging Face folder, whose shape is not known: 2 FLOPs per parameter and token, files uncompressed."""
-        parameters = weight_bytes(checkpoint.folder) // FLOAT_BYTES
+        parameters = weight_count(checkpoint.folder)
+        file_bytes = sum(path.stat().st_size for path in weight_files(checkpoint.folder))
         length, rows = checkpoint.data.sequence_length, checkpoint.task.evaluation_rows
         tokens = (len(cells) + 1) * rows * length
         return JobEstimate(
@@ -250,7 +251,7 @@ class _CompressEstimates:
             parameters=parameters,
             tokens=tokens,
             flops=2 * parameters * tokens,
-            disk_bytes=len(cells) * FLOAT_BYTES * parameters,
+            disk_bytes=len(cells) * file_bytes,
         )
 
 

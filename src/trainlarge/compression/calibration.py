@@ -46,6 +46,12 @@ class Calibration:
         """Where the model computes."""
         return next(self.model.parameters()).device
 
+    def model_of(self, weights: Weights) -> nn.Module:
+        """A model of other weights, which computes where this one does, and in fp32 where this one does."""
+        model = weights.model().to(self.device)
+        is_wide = all(entry.dtype == torch.float32 for entry in self.model.parameters() if entry.is_floating_point())
+        return model.float() if is_wide else model
+
     def mean_squares(self, rows: int) -> Mapping[str, Tensor]:
         """Name -> float64 [in]: mean of X_j^2 over the tokens of the first ``rows`` rows."""
         if rows not in self._squares:

@@ -22,7 +22,7 @@ from trainlarge.launch.job import RunningJob
 from trainlarge.launch.stage_runner import StageRunner
 from trainlarge.machine.resources import Resources
 from trainlarge.models.flops import forward_flops
-from trainlarge.models.model_folder import WEIGHTS, check_positions, weight_bytes
+from trainlarge.models.model_folder import WEIGHTS, check_positions, stored_weights, weight_count
 from trainlarge.models.shape import head_of, shape_of
 from trainlarge.models.sizes import sizes_of, sizes_of_folder
 from trainlarge.sweep.causes import Causes
@@ -35,7 +35,6 @@ from trainlarge.tasks.step import step_of
 
 SHARED = ("checkpoint", "checkpoint_digest", "data", "task")
 """The checkpoint and, for a folder, its content and the text that it is evaluated on."""
-FLOAT_BYTES = 4
 
 
 class CompressStage:
@@ -57,6 +56,7 @@ class CompressStage:
             return replace(config, checkpoint=checkpoint.id, checkpoint_digest=None, data=None, task=None)
         checkpoint.task.check_data(checkpoint.data)
         check_positions(checkpoint.folder, checkpoint.data.sequence_length)
+        stored_weights(checkpoint.folder)
         data = resolved_data(checkpoint.data)
         return replace(config, checkpoint=str(checkpoint.folder), checkpoint_digest=checkpoint.id, data=data)
 
@@ -70,7 +70,7 @@ class CompressStage:
         checkpoint = find_checkpoint(config, planned=planned)
         length, rows = checkpoint.data.sequence_length, checkpoint.task.evaluation_rows
         if checkpoint.trained is None:
-            return float(rows * length * 2 * weight_bytes(checkpoint.folder) / FLOAT_BYTES)
+            return float(rows * length * 2 * weight_count(checkpoint.folder))
         trained = checkpoint.trained
         evaluation = float(rows * forward_flops(shape_of(trained), length, 1, head_of(trained)))
         return evaluation + (recovery_steps(config, planned) or 0) * step_of(trained).flops

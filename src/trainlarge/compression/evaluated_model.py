@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from trainlarge.compression.model_tensors import load_stored
+from trainlarge.compression.model_tensors import entries_of, load_stored
 from trainlarge.compression.stored.mapped_tensors import release, zeros_in_pages
 from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.compression.weights import Weights
@@ -36,7 +36,7 @@ class EvaluatedModel:
         self._is_large = is_large(model)
         self._pages = None
         if self._is_large and device == "cpu":
-            self._pages, tensors = zeros_in_pages(weights.tensors)
+            self._pages, tensors = zeros_in_pages(entries_of(model))
             model = replace(weights, tensors=tensors).model()
         self.model = model.to(device)
 

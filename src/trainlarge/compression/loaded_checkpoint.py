@@ -22,7 +22,7 @@ from trainlarge.data.documents import token_counts
 from trainlarge.data.model_tokenizer import model_tokenizer
 from trainlarge.errors import UserError
 from trainlarge.machine.implementation import Implementation
-from trainlarge.models.build import load_model
+from trainlarge.models.build import load_model, own_dtypes
 from trainlarge.models.fake_quantize import fake_quantized_inputs
 from trainlarge.models.family import Head
 from trainlarge.models.forward import FORWARDS
@@ -50,7 +50,9 @@ class LoadedCheckpoint:
         self.prepared = self.task.prepare(data_root, tokenizer)
         self.evaluation_set = self.task.evaluation_set(self.prepared)
         self.documents = Documents.of(self.evaluation_set)
-        self.weights = Weights.of(model, on_disk=is_large(model))
+        # All is computed in fp32; what is packed is in the data types of the checkpoint.
+        dtypes = own_dtypes(parent.folder, model)
+        self.weights = Weights.of(model, on_disk=is_large(model), dtypes=dtypes)
         # The model itself is not kept: next to the one that takes its place its weights would be in memory twice.
         self.evaluated = EvaluatedModel(model, self.weights, implementation.device)
         self.model = cast(PreTrainedModel, self.evaluated.model)
@@ -88,7 +90,7 @@ class LoadedCheckpoint:
             packed = compressed.packed
             with self.evaluated.holding(packed.stored), fake_quantized_inputs(self.model, packed.quantizers):
                 return self.evaluate()
-        model = cast(PreTrainedModel, compressed.model().to(self.implementation.device))
+        model = cast(PreTrainedModel, compressed.model().float().to(self.implementation.device))
         data, tokens = self.evaluation_set, compressed.left.structure.tokens
         batch = renumbered_batch(data.batch, tokens, data.predicts_tokens)
         return self.task.evaluate(model, replace(data, batch=batch))

@@ -13,10 +13,12 @@ from torch import Tensor
 from trainlarge.compression.compressed import Compressed
 from trainlarge.compression.layout.tokens import removed_share
 from trainlarge.compression.loaded_checkpoint import LoadedCheckpoint
+from trainlarge.compression.stored.encodings import PACKING
 from trainlarge.compression.stored.sizes import Sizes
 from trainlarge.compression.stored.zstd import zstd_bytes
 from trainlarge.compression.training import NO_TRAINING
 from trainlarge.compression.weight_error import WeightError, total_relative_squared_error
+from trainlarge.compression.weights import Weights
 from trainlarge.config.group import Plain
 from trainlarge.config.method import MatrixMethod
 from trainlarge.config.plain import to_plain
@@ -71,6 +73,7 @@ class _Counts(TypedDict):
     nonzero_parameters_without_embeddings: int
     ideal_bytes: int
     ideal_bytes_without_embeddings: int
+    dense_bytes: int
     file_bytes: int
     file_bytes_without_embeddings: int
 
@@ -105,12 +108,13 @@ def compress_record(
         cell=cell.id,
         study=job.study.name,
         parent=checkpoint.parent.id,
-        **_recipe(compressed.recipe),
+        **_recipe(compressed.recipe, checkpoint.weights),
         structure=left,
         unknown_share=removed_share(checkpoint.evaluation_set.tokens, structure.tokens),
         scores=result.evaluation.metrics,
         **_losses(checkpoint, result.evaluation),
         **_counts(compressed.sizes),
+        packing=PACKING,
         zstd_bytes=whole,
         zstd_bytes_without_embeddings=body,
         relative_squared_error=total_relative_squared_error(result.errors.values()),
@@ -124,15 +128,16 @@ def compress_record(
     )
 
 
-def _recipe(recipe: Recipe) -> _Recipe:
-    """The recipe, and what its methods do in numbers."""
+def _recipe(recipe: Recipe, weights: Weights) -> _Recipe:
+    """The recipe, and what its methods do to weights in numbers."""
+    whole = weights.float_bits
     return {
         "recipe": recipe.to_json(),
         "description": recipe.describe(),
         "order": list(recipe.order or ()),
         "sparsity": getattr(recipe.prune, "sparsity", 0.0),
-        "bits": getattr(recipe.quantize, "bits", 32),
-        "embedding_bits": getattr(MatrixMethod.on_embeddings(recipe.quantize), "bits", 32),
+        "bits": getattr(recipe.quantize, "bits", whole),
+        "embedding_bits": getattr(MatrixMethod.on_embeddings(recipe.quantize), "bits", whole),
         "activation_bits": getattr(recipe.activations, "bits", 32),
     }
 
@@ -165,6 +170,7 @@ def _counts(sizes: Sizes) -> _Counts:
         "nonzero_parameters_without_embeddings": sizes.nonzero_parameters_without_embeddings,
         "ideal_bytes": sizes.ideal_bytes,
         "ideal_bytes_without_embeddings": sizes.ideal_bytes_without_embeddings,
+        "dense_bytes": sizes.dense_bytes,
         "file_bytes": sizes.file_bytes,
         "file_bytes_without_embeddings": sizes.file_bytes_without_embeddings,
     }

@@ -152,4 +152,4 @@ def _calibration_of(weights: Weights, state: RecipeState) -> Calibration | None:
     def in_vocabulary(batch: Batch) -> Batch:
         return renumbered(batch, tokens) if isinstance(batch, Tensor) else renumbered_batch(batch, tokens)
 
-    return Calibration(weights, weights.model().to(before.device), lambda: map(in_vocabulary, batches()))
+    return Calibration(weights, before.model_of(weights), lambda: map(in_vocabulary, batches()))

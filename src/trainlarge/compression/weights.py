@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,15 @@ from trainlarge.compression.layout.shapes import Structure
 from trainlarge.compression.layout.skeleton import filled, reshape, skeleton_of
 from trainlarge.compression.layout.tables import Tables, find_tables
 from trainlarge.compression.model_tensors import entries_of
+from trainlarge.compression.stored.container import DTYPES
 from trainlarge.compression.stored.dense import Dense
 from trainlarge.compression.stored.mapped_tensors import TensorsOnDisk
+from trainlarge.compression.stored.note import dtype_name
 from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.errors import UserError
+
+LARGEST = torch.finfo(torch.float32).max / 4
+"""Magnitude of a weight: methods compute in float32, where a range takes twice as much, and its rounded ends more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +85,12 @@ class Weights:
     tables: Tables | None
     """Where its vocabulary is now; None for a model without one."""
 
+    dense_bytes: int = 0
+    """Bytes of the parameters of the checkpoint in their own data types."""
+
+    dense_bytes_without_embeddings: int = 0
+    """The same outside the embeddings."""
+
     structure: Structure = field(default_factory=Structure)
     """What is left of the shapes of the checkpoint."""
 
@@ -86,20 +98,23 @@ class Weights:
     """Name of a tensor -> where it was in the checkpoint, for those that were cut, renamed or factorized."""
 
     @classmethod
-    def of(cls, model: nn.Module, on_disk: bool = False) -> Weights:
+    def of(
+        cls, model: nn.Module, on_disk: bool = False, dtypes: Mapping[str, torch.dtype] = MappingProxyType({})
+    ) -> Weights:
         """Snapshot of ``model``.
 
         Args:
             on_disk: keep it in a temporary file, which takes memory only for what is being read; where there is no
                 room for one, in memory all the same.
+            dtypes: name of a parameter -> its data type in the checkpoint, where the model holds it in a wider one.
 
-        Raises UserError, which names the tensor, where a weight is NaN or infinite.
+        Raises UserError, which names the tensor, where a weight is NaN or infinite, or no number of a known data type.
         """
-        entries = entries_of(model)
-        for name, tensor in entries.items():
-            if not torch.isfinite(tensor).all():
-                raise UserError(f"weights.{name}", "NaN or infinite values", "finite numbers")
-        parameters = {name: tensor for name, tensor in entries.items() if isinstance(tensor, nn.Parameter)}
+        live = entries_of(model)
+        for name, tensor in live.items():
+            _check_values(name, tensor)
+        entries = {name: _narrowed(tensor, dtypes.get(name, tensor.dtype)) for name, tensor in live.items()}
+        parameters = {name: tensor for name, tensor in entries.items() if isinstance(live[name], nn.Parameter)}
         matrices = {
             name
             for name, tensor in parameters.items()
@@ -107,17 +122,26 @@ class Weights:
         }
         config = getattr(model, "config", None)
         embedded = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+        embeddings = frozenset(name for name in matrices if id(live[name]) in embedded)
+        sizes = {name: tensor.nbytes for name, tensor in parameters.items()}
         return cls(
             tensors=_copied_to_disk(entries) if on_disk else _copied(entries),
             matrices=frozenset(matrices),
-            embeddings=frozenset(name for name in matrices if id(entries[name]) in embedded),
+            embeddings=embeddings,
             buffers=frozenset(entries.keys() - parameters.keys()),
             architecture=type(model).__name__,
-            config=config.to_diff_dict() if isinstance(config, PreTrainedConfig) else {},
+            config=_config(config, parameters.values()) if isinstance(config, PreTrainedConfig) else {},
             skeleton=skeleton_of(model),
             encoder=find_encoder(model),
             tables=find_tables(model),
+            dense_bytes=sum(sizes.values()),
+            dense_bytes_without_embeddings=sum(sizes[name] for name in sizes if name not in embeddings),
         )
+
+    @property
+    def float_bits(self) -> int:
+        """Bits of a weight that is not quantized: those of the widest matrix."""
+        return max((8 * self.tensors[name].element_size() for name in self.matrices), default=32)
 
     def as_stored(self) -> dict[str, StoredTensor]:
         """The tensors as they are stored before any method is applied."""
@@ -128,13 +152,16 @@ class Weights:
         return filled(self.skeleton, self.structure, self.tensors).eval()
 
     def trainable(self) -> nn.Module:
-        """A new model of these shapes with copies of ``tensors``, which may be trained."""
-        copies = {name: tensor.clone() for name, tensor in self.tensors.items()}
+        """A new model of these shapes with copies of ``tensors``, at least in float32, which may be trained."""
+        copies = {name: tensor.to(_at_least_float32(tensor), copy=True) for name, tensor in self.tensors.items()}
         return filled(self.skeleton, self.structure, copies).requires_grad_(True)
 
     def taken_from(self, model: nn.Module) -> Weights:
-        """The weights of a model of these shapes."""
-        return replace(self, tensors=_copied(entries_of(model)))
+        """The weights of a model of these shapes, rounded to the data types of ``tensors``."""
+        entries = entries_of(model)
+        return replace(
+            self, tensors=_copied({name: tensor.to(self.tensors[name].dtype) for name, tensor in entries.items()})
+        )
 
     def reshaped(self) -> nn.Module:
         """The modules of these shapes, without weights."""
@@ -196,6 +223,33 @@ class Weights:
     def selected(self, embeddings: bool) -> list[str]:
         """Names of the matrices, in order, with or without the embedding matrices."""
         return [name for name in self.tensors if name in self.matrices and (embeddings or name not in self.embeddings)]
+
+
+def _check_values(name: str, tensor: Tensor) -> None:
+    if tensor.dtype not in DTYPES:
+        allowed = f"one of {', '.join(map(dtype_name, DTYPES))}; to convert a model: model.to(torch.bfloat16)"
+        raise UserError(f"weights.{name}", dtype_name(tensor.dtype), allowed)
+    if not torch.isfinite(tensor).all():
+        raise UserError(f"weights.{name}", "NaN or infinite values", "finite numbers")
+    largest = float(tensor.detach().abs().max()) if tensor.is_floating_point() and tensor.numel() else 0.0
+    if largest > LARGEST:
+        raise UserError(f"weights.{name}", f"values up to {largest:.3g}", f"at most {LARGEST:.3g} in magnitude")
+
+
+def _narrowed(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor in the data type of the checkpoint, from which it was widened: no bit is lost."""
+    return tensor if tensor.dtype == dtype else tensor.detach().to(dtype)
+
+
+def _config(config: PreTrainedConfig, parameters: Iterable[Tensor]) -> dict[str, object]:
+    """The configuration, with the data type of the parameters where they have one."""
+    given: dict[str, object] = config.to_diff_dict()
+    dtypes = {tensor.dtype for tensor in parameters if tensor.is_floating_point()}
+    return {**given, "dtype": dtype_name(dtypes.pop())} if "dtype" in given and len(dtypes) == 1 else given
+
+
+def _at_least_float32(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32) if tensor.is_floating_point() else tensor.dtype
 
 
 def _copied(entries: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

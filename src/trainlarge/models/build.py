@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 import torch
 import transformers
+from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 
 from trainlarge.errors import UserError
 from trainlarge.models.families import MODEL_CLASSES
 from trainlarge.models.family import Head
 from trainlarge.models.foreign import without_code
+from trainlarge.models.model_folder import FLOAT_DTYPES, stored_weights
 from trainlarge.models.shape import Shape
 
 
@@ -87,7 +89,30 @@ _LOADERS = {
 }
 
 
-def load_model(folder: str | Path, *, attention: str | None = None, head: Head = Head.MASKED_LM) -> PreTrainedModel:
+_FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16}
+"""Data types of safetensors that are kept in a packed file; others are held and evaluated in fp32."""
+
+
+def own_dtypes(folder: str | Path, model: nn.Module) -> dict[str, torch.dtype]:
+    """Name of a parameter -> its data type in a Hugging Face folder, of those that are not in fp32 there.
+
+    Args:
+        folder: with weights in safetensors.
+        model: what ``load_model`` made of it. Where it names a parameter otherwise than the files do, and these hold
+            several types, it stays in fp32, which rounds nothing.
+
+    Raises:
+        UserError: as ``stored_weights`` does.
+    """
+    stored = {name: weight.dtype for name, weight in stored_weights(Path(folder)).items()}
+    found = {dtype for dtype in stored.values() if dtype in FLOAT_DTYPES}
+    common = found.pop() if len(found) == 1 else ""
+    names = model.state_dict(keep_vars=True).items()
+    dtypes = {name: _FLOATS.get(stored.get(name, common)) for name, entry in names if isinstance(entry, nn.Parameter)}
+    return {name: dtype for name, dtype in dtypes.items() if dtype is not None}
+
+
+def load_model(folder: str | Path, *, attention: str | None = None, head: Head) -> PreTrainedModel:
     """The model of a Hugging Face folder, in fp32 and evaluation mode; never looks on the network.
 
     Args:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
 from pathlib import Path, PurePosixPath
+
+from safetensors import SafetensorError, safe_open
 
 from trainlarge.config.typed_json import read
 from trainlarge.errors import UserError
@@ -27,6 +32,9 @@ TOKENIZER_EXTRAS = (
 )
 """Files next to ``tokenizer.json`` that say, where they are there, which tokens are special."""
 WEIGHTS = "model.safetensors"
+FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
+KNOWN_DTYPES = (*FLOAT_DTYPES, "I64", "I32", "I16", "I8", "U8", "BOOL")
+"""Data types of weights, by their names in safetensors. Those of 8-bit floats come with scales of their own."""
 INDEX_SUFFIX = ".safetensors.index.json"
 
 
@@ -105,9 +113,50 @@ def _not_whole(folder: Path, what: str) -> UserError:
     )
 
 
-def weight_bytes(folder: Path) -> int:
-    """Bytes of the weights of a Hugging Face folder."""
-    return sum(path.stat().st_size for path in weight_files(folder))
+@dataclass(frozen=True)
+class StoredWeight:
+    """A tensor as the header of a safetensors file describes it."""
+
+    dtype: str
+    """Data type by the name of the format, such as ``BF16``."""
+    shape: tuple[int, ...]
+    """Its shape."""
+
+
+def stored_weights(folder: Path) -> Mapping[str, StoredWeight]:
+    """Name -> tensor, of all weights of a Hugging Face folder; only headers are read.
+
+    Raises:
+        UserError: where a file cannot be read, or holds weights of a data type that is not known here.
+    """
+    weights: dict[str, StoredWeight] = {}
+    for path in weight_files(folder):
+        if path.suffix == ".safetensors":
+            stat = path.stat()
+            weights |= _stored_in(folder, path, stat.st_size, stat.st_mtime_ns)
+    return weights
+
+
+def weight_count(folder: Path) -> int:
+    """Numbers in the weights of a Hugging Face folder, whatever their data types."""
+    return sum(prod(weight.shape) for weight in stored_weights(folder).values())
+
+
+@lru_cache(maxsize=64)
+def _stored_in(folder: Path, path: Path, _size: int, _changed: int) -> Mapping[str, StoredWeight]:
+    weights: dict[str, StoredWeight] = {}
+    try:
+        with safe_open(path, "numpy") as file:
+            for name in file.keys():  # noqa: SIM118
+                entry = file.get_slice(name)
+                weights[name] = StoredWeight(entry.get_dtype(), tuple(entry.get_shape()))
+    except (SafetensorError, OSError) as error:
+        raise UserError("checkpoint", path, f"a whole file of weights ({error})") from error
+    for name, weight in weights.items():
+        if weight.dtype not in KNOWN_DTYPES:
+            allowed = f"a folder of weights in {', '.join(KNOWN_DTYPES)}, unlike {name} in {weight.dtype}"
+            raise UserError("checkpoint", folder, allowed)
+    return weights
 
 
 def architecture_of(folder: Path) -> tuple[str, int | None]:

@@ -8,14 +8,11 @@ from functools import lru_cache
 from math import prod
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from trainlarge.config.model_sizes import Matrices, ModelSizes, UnitSizes
 from trainlarge.data.tokenizer import FIRST_REGULAR_ID
-from trainlarge.errors import UserError
 from trainlarge.models.foreign import LAYOUTS
 from trainlarge.models.layout import LayerLayout
-from trainlarge.models.model_folder import architecture_of, weight_files
+from trainlarge.models.model_folder import architecture_of, stored_weights
 from trainlarge.models.shape import Shape
 
 _IN_LAYER = re.compile(r"\.\d+\.")
@@ -54,7 +51,7 @@ def sizes_of_folder(folder: Path) -> ModelSizes:
     Raises:
         UserError: a file of weights cannot be read.
     """
-    shapes = _tensor_shapes(folder)
+    shapes = {name: weight.shape for name, weight in stored_weights(folder).items()}
     architecture, tokens = architecture_of(folder)
     depth = max((_depth(layout, shapes) for layout in LAYOUTS), default=0)
     matrices = (
@@ -63,20 +60,6 @@ def sizes_of_folder(folder: Path) -> ModelSizes:
         if len(shape) >= 2 and _IN_LAYER.search(name)
     )
     return ModelSizes(architecture, tuple(matrices), depth or None, has_known_layers=depth > 0, tokens=tokens)
-
-
-def _tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor of a Hugging Face folder, from the headers of its files."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path in weight_files(folder):
-        if path.suffix != ".safetensors":
-            continue
-        try:
-            with safe_open(path, "numpy") as file:
-                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise UserError("checkpoint", path, f"a whole file of weights ({error})") from error
-    return shapes
 
 
 def _depth(layout: LayerLayout, shapes: Mapping[str, object]) -> int:

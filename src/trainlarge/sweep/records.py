@@ -342,9 +342,11 @@ class CompressRecord(RecordHead):
         "loss", "standard error of loss_increase over documents, paired"
     )
     sparsity: float = key("1", "share of weights set to zero", in_table=True)
-    bits: float = key("bits", "bits of a weight; 32 where none", in_table=True)
+    bits: float = key(
+        "bits", "bits of a weight; those of the checkpoint (32, or 16 in half precision) where none", in_table=True
+    )
     embedding_bits: float | None = later(
-        "bits", "bits of a weight of an embedding; 32 where none, empty in records of before"
+        "bits", "bits of a weight of an embedding; those of the checkpoint where none, empty in records of before"
     )
     activation_bits: float | None = later(
         "bits", "bits of the inputs of linear layers; 32 where they are not rounded", before=32
@@ -355,8 +357,12 @@ class CompressRecord(RecordHead):
     nonzero_parameters_without_embeddings: int = key("1", "the same without embeddings")
     ideal_bytes: int = key("bytes", "bits of the non-zero parameters, no overhead", in_table=True)
     ideal_bytes_without_embeddings: int = key("bytes", "the same without embeddings")
+    dense_bytes: int | None = later("bytes", "parameters of the checkpoint, in its own data types, uncompressed")
     file_bytes: int = key("bytes", "size of the packed file", in_table=True)
     file_bytes_without_embeddings: int = key("bytes", "the same without embeddings")
+    packing: int | None = later(
+        "1", "version of the choice of encodings in the packed file: an older one may have made it larger", before=1
+    )
     zstd_bytes: int = key("bytes", "packed file after zstd at level 3")
     zstd_bytes_without_embeddings: int = key("bytes", "the same without embeddings")
     relative_squared_error: float = key("1", "squared change of the weights over their squared norm")

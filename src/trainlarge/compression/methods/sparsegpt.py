@@ -10,6 +10,7 @@ from torch import Tensor
 from trainlarge.compression.ranking import smallest, zero_small_in_rows
 from trainlarge.compression.registry import Shared, applies
 from trainlarge.compression.stored.dense import Dense
+from trainlarge.compression.stored.floats import representable
 from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.config.prune import SparseGPT
 
@@ -24,7 +25,7 @@ def sparsegpt(method: SparseGPT, tensors: Mapping[str, Tensor], shared: Shared) 
         if factor is None or (method.m is not None and tensor[0].numel() % method.m):
             stored[name] = zero_small_in_rows(name, tensor, method.sparsity, method.m)
         else:
-            stored[name] = Dense(prune(tensor, factor, method).to(tensor.dtype))
+            stored[name] = Dense(representable(prune(tensor, factor, method), tensor.dtype))
     return stored
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trainlarge.compression.stored.container import Layout, TensorSpec
+from trainlarge.compression.stored.floats import representable
 from trainlarge.compression.stored.groups import per_weight
 from trainlarge.compression.stored.note import Note, dtype_name
 from trainlarge.compression.stored.packed_bits import bytes_spec, pack_codes
@@ -90,7 +91,7 @@ class Grouped(Coded):
 
     def _as_float(self, rows: Tensor) -> Tensor:
         """Float values [rows, weights per row] as the tensor that is evaluated."""
-        return rows.view(self.shape).to(self.dtype)
+        return representable(rows.view(self.shape), self.dtype)
 
 
 def rows_left(values: Tensor, dimension: int, kept: Tensor) -> Tensor:

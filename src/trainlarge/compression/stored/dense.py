@@ -8,16 +8,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from trainlarge.compression.stored.codebook import Codebook, book_of_few
 from trainlarge.compression.stored.container import Layout, TensorSpec
+from trainlarge.compression.stored.floats import bit_patterns
 from trainlarge.compression.stored.mapped_tensors import read
 from trainlarge.compression.stored.note import Note, shape_in
 from trainlarge.compression.stored.packed_bits import pack_bools, unpack_bools
 from trainlarge.compression.stored.pattern import nonzero_count
 from trainlarge.compression.stored.payload import Payload, Tensors, select
-from trainlarge.compression.stored.stored_tensor import Elementwise
-
-_BIT_PATTERN = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""Bytes of a float -> the integer type of as many bytes."""
+from trainlarge.compression.stored.stored_tensor import Elementwise, StoredTensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +52,7 @@ class Dense(Elementwise):
 
     def patterns(self) -> Tensor:
         """[n] integers with the bits of the values: -0.0 is not 0 here, so that a sparse encoding loses nothing."""
-        patterns = read(self.source).reshape(-1).view(_BIT_PATTERN[self.source.element_size()])
+        patterns = bit_patterns(read(self.source).reshape(-1))
         if self.kept is None:
             return patterns
         # Far faster than to fill in zeros, and unlike a product of floats never -0.
@@ -65,6 +64,11 @@ class Dense(Elementwise):
     def dense(self) -> Tensor:
         return read(self.source) if self.kept is None else self.patterns().view(self.dtype).view(self.shape)
 
+    @cached_property
+    def few_values(self) -> Codebook | None:
+        """The same values as codes of one book; None where they are more than a book holds."""
+        return book_of_few(self.patterns(), self.dtype, self.shape)
+
     def with_zeros(self, is_zero: Tensor) -> Dense:
         return Dense.pruned(self.dense(), is_zero)
 
@@ -72,18 +76,18 @@ class Dense(Elementwise):
         return Dense(self.dense().index_select(dimension, kept))
 
 
-class Values(Payload[Dense]):
-    """The float values."""
+class Values(Payload[StoredTensor]):
+    """The float values, of any format: where few weights are left, they take less than books or scales."""
 
-    name, tensor_class = "", Dense
+    name, tensor_class = "", Elementwise
 
-    def layout(self, tensor: Dense, count: int) -> Layout:
+    def layout(self, tensor: StoredTensor, count: int) -> Layout:
         return {"values": TensorSpec(tensor.dtype, (count,))}
 
-    def encode(self, tensor: Dense, is_stored: Tensor) -> dict[str, Tensor]:
+    def encode(self, tensor: StoredTensor, is_stored: Tensor) -> dict[str, Tensor]:
         return {"values": select(tensor.dense(), is_stored)}
 
-    def note(self, tensor: Dense) -> Note:
+    def note(self, tensor: StoredTensor) -> Note:
         return {"shape": list(tensor.shape)}
 
     def decode(self, note: Note, parts: Tensors, is_stored: Tensor) -> Dense:

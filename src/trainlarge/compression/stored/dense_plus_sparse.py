@@ -8,11 +8,11 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from trainlarge.compression.stored.stored_tensor import StoredTensor
+from trainlarge.compression.stored.stored_tensor import Elementwise, StoredTensor
 
 
 @dataclass(frozen=True, eq=False)
-class DensePlusSparse:
+class DensePlusSparse(Elementwise):
     """The sum of two stored tensors of one shape, of which at least one is 0 at each weight."""
 
     body: StoredTensor
@@ -39,6 +39,9 @@ class DensePlusSparse:
     @property
     def nonzero(self) -> int:
         return self.body.nonzero + self.rest.nonzero
+
+    def mask(self) -> Tensor:
+        return self.body.mask() | self.rest.mask()
 
     def dense(self) -> Tensor:
         return self.body.dense() + self.rest.dense()

@@ -1,16 +1,19 @@
 """Encodings: how a stored tensor is written as named parts of the packed file. The smallest that fits is used.
 
-Most are an index (which weights are stored) with a payload (how they are written).
+Most are an index (which weights are stored) with a payload (how they are written). Any index goes with any payload that
+can write the format, and floats are a payload of every format.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from math import prod
 from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
+from trainlarge.compression.stored import container
 from trainlarge.compression.stored.container import Layout, TensorSpec
 from trainlarge.compression.stored.dense import Dense
 from trainlarge.compression.stored.dense_plus_sparse import DensePlusSparse
@@ -18,11 +21,18 @@ from trainlarge.compression.stored.formats import PAYLOADS
 from trainlarge.compression.stored.indexes import INDEXES, Index
 from trainlarge.compression.stored.note import BOTH, SUMMANDS, Note, encoding_in, keys_below, note_in, shape_in
 from trainlarge.compression.stored.payload import Payload, Tensors
-from trainlarge.compression.stored.stored_tensor import Elementwise, StoredTensor
+from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.errors import UserError
 
 S = TypeVar("S", bound=StoredTensor)
-E = TypeVar("E", bound=Elementwise)
+V = TypeVar("V")
+
+PACKING = 2
+"""Version of the choice of encodings: raised when the same tensor may take other bytes. Records keep it."""
+DENSE = "dense"
+"""Name of the encoding that needs no note."""
+NEAR = 1 << 12
+"""Bytes: encodings that take more than the smallest by this much or more are not made smaller by a shorter header."""
 
 
 class Encoding(ABC, Generic[S]):
@@ -48,12 +58,17 @@ class Encoding(ABC, Generic[S]):
         """What ``decode`` needs in addition to the parts, as JSON data."""
 
     @abstractmethod
-    def decode(self, note: Note, parts: Tensors) -> S:
-        """The stored tensor again; its ``dense()`` has the same bits."""
+    def decode(self, note: Note, parts: Tensors) -> StoredTensor:
+        """A stored tensor whose ``dense()`` has the same bits."""
 
     def bytes(self, tensor: S) -> int:
         """Bytes of all parts."""
         return sum(spec.bytes for spec in self.layout(tensor).values())
+
+    def file_bytes(self, tensor: S, name: str) -> int:
+        """Bytes of a packed file with this tensor alone: with the header, which outweighs the parts of a small one."""
+        notes = {} if self.name == DENSE else {name: self.full_note(tensor)}
+        return container.file_bytes({"tensors": notes}, names_in_file(name, self.layout(tensor)))
 
     def full_note(self, tensor: S) -> Note:
         """The note as the packed file holds it: with the name of the encoding."""
@@ -63,7 +78,7 @@ class Encoding(ABC, Generic[S]):
 class DenseEncoding(Encoding[StoredTensor]):
     """The float tensor as it is, under the tensor's own name; fits every format."""
 
-    name = "dense"
+    name = DENSE
 
     def fits(self, tensor: StoredTensor) -> bool:
         return True
@@ -81,10 +96,10 @@ class DenseEncoding(Encoding[StoredTensor]):
         return Dense(parts[""])
 
 
-class IndexedEncoding(Encoding[Any], Generic[E]):
+class IndexedEncoding(Encoding[StoredTensor]):
     """The weights that an index stores, written by a payload."""
 
-    def __init__(self, index: Index, payload: Payload[E]) -> None:
+    def __init__(self, index: Index, payload: Payload[Any]) -> None:
         self.index, self.payload = index, payload
         self.name = "_".join(filter(None, (index.name, payload.name)))
 
@@ -93,17 +108,17 @@ class IndexedEncoding(Encoding[Any], Generic[E]):
             return False
         return self.payload.fits(tensor, self.index.count(tensor.pattern))
 
-    def layout(self, tensor: E) -> Layout:
+    def layout(self, tensor: StoredTensor) -> Layout:
         return {**self.index.layout(tensor.pattern), **self.payload.layout(tensor, self.index.count(tensor.pattern))}
 
-    def encode(self, tensor: E) -> dict[str, Tensor]:
+    def encode(self, tensor: StoredTensor) -> dict[str, Tensor]:
         is_stored = self.index.stored(tensor.mask())
         return {**self.index.encode(is_stored, tensor.pattern), **self.payload.encode(tensor, is_stored)}
 
-    def note(self, tensor: E) -> Note:
+    def note(self, tensor: StoredTensor) -> Note:
         return {**self.payload.note(tensor), **self.index.note(tensor.pattern)}
 
-    def decode(self, note: Note, parts: Tensors) -> E:
+    def decode(self, note: Note, parts: Tensors) -> StoredTensor:
         return self.payload.decode(note, parts, self.index.decode(note, parts, prod(shape_in(note))))
 
 
@@ -157,9 +172,21 @@ def fitting(tensor: StoredTensor) -> list[Encoding[Any]]:
     return [encoding for encoding in ENCODINGS.values() if encoding.fits(tensor)]
 
 
-def smallest(tensor: StoredTensor) -> Encoding[Any]:
-    """The encoding that takes the fewest bytes; among equals the first of ``ENCODINGS``."""
-    return min(fitting(tensor), key=lambda encoding: encoding.bytes(tensor))
+def smallest(tensor: StoredTensor, name: str = "") -> Encoding[Any]:
+    """The encoding that takes the fewest bytes, its share of the header included; among equals the first.
+
+    Args:
+        name: of the tensor in the file.
+    """
+    sizes = {encoding: encoding.bytes(tensor) for encoding in fitting(tensor)}
+    least = min(sizes.values())
+    near = [encoding for encoding, size in sizes.items() if size < least + NEAR]
+    return near[0] if len(near) == 1 else min(near, key=lambda encoding: encoding.file_bytes(tensor, name))
+
+
+def names_in_file(name: str, parts: Mapping[str, V]) -> dict[str, V]:
+    """Part names in the file: the tensor's own for a part without name, else with a colon, which no tensor name has."""
+    return {f"{name}:{part}" if part else name: value for part, value in parts.items()}
 
 
 def encoding_named(name: str) -> Encoding[Any]:

@@ -1,20 +1,24 @@
-"""The list of all formats. A new one is one file like ``affine.py``, and its payload in this list."""
+"""The list of all formats. A new one is one file like ``affine.py``, with its payload in these lists."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from trainlarge.compression.stored.affine import AffineCodes
-from trainlarge.compression.stored.codebook import BookCodes
-from trainlarge.compression.stored.dense import Values
+from trainlarge.compression.stored.affine import Affine, AffineCodes
+from trainlarge.compression.stored.codebook import BookCodes, Codebook
+from trainlarge.compression.stored.dense import Dense, Values
 from trainlarge.compression.stored.dense_plus_sparse import DensePlusSparse
-from trainlarge.compression.stored.offset import OffsetCodes
+from trainlarge.compression.stored.offset import Offset, OffsetCodes
 from trainlarge.compression.stored.payload import Payload
-from trainlarge.compression.stored.signs import SignBits, Trits
+from trainlarge.compression.stored.signs import SignBits, Signs, Trits
 from trainlarge.compression.stored.stored_tensor import StoredTensor
+from trainlarge.compression.stored.used_values import UsedValues
 
-PAYLOADS: tuple[Payload[Any], ...] = (Values(), AffineCodes(), OffsetCodes(), BookCodes(), SignBits(), Trits())
+PAYLOADS: tuple[Payload[Any], ...] = (
+    *(Values(), AffineCodes(), OffsetCodes(), BookCodes(), SignBits(), Trits()),
+    UsedValues(),
+)
 """All payloads; of several that take as many bytes the first is used."""
 
-FORMATS: tuple[type[StoredTensor], ...] = (*dict.fromkeys(each.tensor_class for each in PAYLOADS), DensePlusSparse)
-"""All formats. ``DensePlusSparse`` has no payload: each of its two tensors is written by its own."""
+FORMATS: tuple[type[StoredTensor], ...] = (Dense, Affine, Offset, Codebook, Signs, DensePlusSparse)
+"""All formats. ``DensePlusSparse`` has no payload of its own: each of its two tensors has that of its format."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -24,7 +24,7 @@ from trainlarge.compression.stored.checked import (
     model_of_file,
 )
 from trainlarge.compression.stored.container import Layout
-from trainlarge.compression.stored.encodings import Encoding, decoded, smallest
+from trainlarge.compression.stored.encodings import DENSE, Encoding, decoded, names_in_file, smallest
 from trainlarge.compression.stored.note import Note
 from trainlarge.compression.stored.payload import Tensors
 from trainlarge.compression.stored.stored_tensor import StoredTensor
@@ -38,8 +38,6 @@ from trainlarge.sweep.store import cell_of_result
 
 if TYPE_CHECKING:
     from trainlarge.compression.compressed import Compressed
-
-V = TypeVar("V")
 
 PARENT_WIDTH = 64
 """Characters kept free for the parent's id, so that the size of the file does not depend on it."""
@@ -80,7 +78,7 @@ class Packed:
     @cached_property
     def encodings(self) -> dict[str, Encoding[Any]]:
         """Tensor name -> the encoding that takes the fewest bytes."""
-        return {name: smallest(tensor) for name, tensor in self.stored.items()}
+        return {name: smallest(tensor, name) for name, tensor in self.stored.items()}
 
     def payload_bytes(self, name: str) -> int:
         """Bytes of one tensor in the file, without its share of the header."""
@@ -94,13 +92,13 @@ class Packed:
         """Data types and shapes in the file, known before anything is encoded."""
         layout: Layout = {}
         for name, tensor in self.stored.items():
-            layout |= _names_in_file(name, self.encodings[name].layout(tensor))
+            layout |= names_in_file(name, self.encodings[name].layout(tensor))
         return layout
 
     def encoded(self) -> Iterator[tuple[str, Tensor]]:
         """(name, tensor) of everything in the file, encoded one after the other."""
         for name, tensor in self.stored.items():
-            yield from _names_in_file(name, self.encodings[name].encode(tensor)).items()
+            yield from names_in_file(name, self.encodings[name].encode(tensor)).items()
 
     def body(self, parent: str = "") -> dict[str, object]:
         """The JSON data of the file.
@@ -122,7 +120,7 @@ class Packed:
         body["tensors"] = {
             name: encoding.full_note(self.stored[name])
             for name, encoding in self.encodings.items()
-            if encoding.name != "dense"
+            if encoding.name != DENSE
         }
         return body
 
@@ -240,11 +238,6 @@ def _read(path: Path) -> tuple[PackedHeader, dict[str, Tensor]]:
     return _header(path, body), tensors
 
 
-def _names_in_file(name: str, parts: Mapping[str, V]) -> dict[str, V]:
-    """Part names in the file: the tensor's own for a part without name, else with a colon, which no tensor name has."""
-    return {f"{name}:{part}" if part else name: value for part, value in parts.items()}
-
-
 def _checked(
     path: Path, header: PackedHeader, tensors: Tensors, most_bytes: int | None
 ) -> tuple[dict[str, dict[str, Tensor]], Shapes]:
@@ -260,7 +253,7 @@ def _checked(
 
 def _decoded(path: Path, header: PackedHeader, parts: Mapping[str, Tensors]) -> dict[str, Tensor]:
     """Tensor name -> float tensor."""
-    dense: Note = {"encoding": "dense"}
+    dense: Note = {"encoding": DENSE}
     weights: dict[str, Tensor] = {}
     for name, of_tensor in parts.items():
         with invalid_file_errors(path, f"tensors.{name}"):

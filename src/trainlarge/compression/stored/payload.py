@@ -11,12 +11,12 @@ from torch import Tensor
 from trainlarge.compression.stored.container import Layout
 from trainlarge.compression.stored.note import Note
 from trainlarge.compression.stored.pattern import nonzero_places
-from trainlarge.compression.stored.stored_tensor import Elementwise
+from trainlarge.compression.stored.stored_tensor import StoredTensor
 
 Tensors = Mapping[str, Tensor]
 """Part name -> tensor of the packed file."""
 
-E = TypeVar("E", bound=Elementwise)
+E = TypeVar("E")
 
 
 class Payload(ABC, Generic[E]):
@@ -25,8 +25,8 @@ class Payload(ABC, Generic[E]):
     name: str
     """Ends the names of encodings that use it."""
 
-    tensor_class: type[E]
-    """The format that it can write."""
+    tensor_class: type
+    """The formats that it can write: this class and those below it."""
 
     def fits(self, tensor: E, count: int) -> bool:
         """Whether it can write the ``count`` weights that an index stores."""
@@ -45,8 +45,8 @@ class Payload(ABC, Generic[E]):
         """What ``decode`` needs in addition to the parts, as JSON data with a key ``shape``."""
 
     @abstractmethod
-    def decode(self, note: Note, parts: Tensors, is_stored: Tensor) -> E:
-        """The stored tensor again; its ``dense()`` has the same bits."""
+    def decode(self, note: Note, parts: Tensors, is_stored: Tensor) -> StoredTensor:
+        """A stored tensor whose ``dense()`` has the same bits, of the same format or ``Dense``."""
 
 
 def select(values: Tensor, is_stored: Tensor) -> Tensor:

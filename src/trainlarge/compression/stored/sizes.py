@@ -36,6 +36,12 @@ class Sizes:
     ideal_bytes_without_embeddings: int
     """The same outside the embeddings."""
 
+    dense_bytes: int
+    """The parameters of the checkpoint before compression, in its own data types: what sizes are relative to."""
+
+    dense_bytes_without_embeddings: int
+    """The same outside the embeddings."""
+
     file_bytes: int
     """Exact bytes of the packed file: with scales, masks, header and configuration."""
 
@@ -55,6 +61,8 @@ class Sizes:
             nonzero_parameters_without_embeddings=_nonzero(packed, body),
             ideal_bytes=_ideal_bytes(weights, packed, counted),
             ideal_bytes_without_embeddings=_ideal_bytes(weights, packed, body),
+            dense_bytes=weights.dense_bytes,
+            dense_bytes_without_embeddings=weights.dense_bytes_without_embeddings,
             file_bytes=file_bytes,
             file_bytes_without_embeddings=file_bytes - sum(map(packed.payload_bytes, weights.embeddings)),
         )

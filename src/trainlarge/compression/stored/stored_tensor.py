@@ -42,6 +42,13 @@ class StoredTensor(Protocol):
     def dense(self) -> Tensor:
         """The float tensor that is evaluated; the same bits on every call and after every decoding."""
 
+    def mask(self) -> Tensor:
+        """bool [n]: weights that the packed file must hold; all others have the bits of +0.0."""
+
+    @property
+    def pattern(self) -> Pattern:
+        """Where ``mask`` is false, as far as the sizes of the encodings depend on it."""
+
     def with_zeros(self, is_zero: Tensor) -> StoredTensor | None:
         """The same codes with zeros at more places, as pruning after quantization makes them.
 
@@ -85,13 +92,13 @@ class DenseWeights(Mapping[str, Tensor]):
 
 
 class Elementwise(ABC):
-    """A stored tensor with one value or code per weight: the packed file can leave out the weights that are 0."""
+    """What all formats share: the packed file can leave out the weights that are 0."""
 
     @abstractmethod
     def mask(self) -> Tensor:
-        """bool [n]: which weights are not zero."""
+        """As in ``StoredTensor``."""
 
     @cached_property
     def pattern(self) -> Pattern:
-        """Where the zeros are, as far as the sizes of the encodings depend on it."""
+        """As in ``StoredTensor``."""
         return Pattern.of(self.mask())

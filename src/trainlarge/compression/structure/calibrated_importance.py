@@ -25,7 +25,7 @@ def gate_importance(method: Units, weights: Weights, shared: Shared, blocks: tup
     """
     calibration = shared.calibrated(method)
     totals = [torch.zeros(block.units, dtype=torch.float64) for block in blocks]
-    model = weights.model().to(calibration.device)
+    model = calibration.model_of(weights)
     with ExitStack() as hooks:
         gates: dict[str, Tensor] = {}
         for block in blocks:
@@ -43,7 +43,7 @@ def layer_similarity(method: Layers, weights: Weights, encoder: Encoder, shared:
     The mean is over all tokens that count.
     """
     calibration = shared.calibrated(method)
-    model = weights.model().to(calibration.device)
+    model = calibration.model_of(weights)
     sums, tokens = torch.zeros(encoder.depth, dtype=torch.float64), 0
     inputs: dict[str, Tensor] = {}
     cosines: dict[int, Tensor] = {}
