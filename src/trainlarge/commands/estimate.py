@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from trainlarge.commands.step_times import StepTimes
-from trainlarge.compression.cells import FLOAT_BYTES, recovery_of, recovery_steps
+from trainlarge.compression.cells import recovery_of, recovery_steps
 from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint
 from trainlarge.config.budget import EPOCHS, SECONDS, parse_budget
 from trainlarge.config.data import DataConfig
@@ -37,6 +37,7 @@ from trainlarge.training.cells import trunk_id
 from trainlarge.training.schedule import Branch, branches, make_schedule
 from trainlarge.training.trunk_folder import KEPT_STATES, TRUNK, TRUNKS, branch_part, saved_position
 
+FLOAT_BYTES = 4
 STATE_BYTES = 3 * FLOAT_BYTES
 """Bytes a parameter takes in a saved state: the weight and the two moments of AdamW (Kingma & Ba 2015)."""
 TOKENIZER_ENTRY_BYTES = 45

@@ -22,7 +22,7 @@ from trainlarge.launch.job import RunningJob
 from trainlarge.launch.stage_runner import StageRunner
 from trainlarge.machine.resources import Resources
 from trainlarge.models.flops import forward_flops
-from trainlarge.models.model_folder import WEIGHTS, check_positions, stored_weights, weight_count
+from trainlarge.models.model_folder import WEIGHTS, check_positions, weight_count
 from trainlarge.models.shape import head_of, shape_of
 from trainlarge.models.sizes import sizes_of, sizes_of_folder
 from trainlarge.sweep.causes import Causes
@@ -56,7 +56,6 @@ class CompressStage:
             return replace(config, checkpoint=checkpoint.id, checkpoint_digest=None, data=None, task=None)
         checkpoint.task.check_data(checkpoint.data)
         check_positions(checkpoint.folder, checkpoint.data.sequence_length)
-        stored_weights(checkpoint.folder)
         data = resolved_data(checkpoint.data)
         return replace(config, checkpoint=str(checkpoint.folder), checkpoint_digest=checkpoint.id, data=data)
 

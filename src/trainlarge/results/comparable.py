@@ -13,6 +13,8 @@ LOSS = ("evaluation_fingerprint", "data_fingerprint", "vocab_size")
 """Losses are compared on one evaluation set, one corpus, one tokenizer."""
 CLOCKS = ("device_name", "devices", "threads", "precision", "attention", "forward", "compile", "strategy")
 """Seconds are compared on one device, used in one way."""
+SIZES = ("packing",)
+"""Bytes of packed files are compared of one choice of encodings."""
 CLOCK_COLUMNS = frozenset({"train_seconds", "model_seconds", "wall_seconds"})
 
 

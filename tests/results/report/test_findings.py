@@ -342,6 +342,16 @@ def test_validation_text_that_was_seen_in_training_is_told(
     assert all(sentence in summary(frames) for sentence in sentences)
 
 
+@pytest.mark.parametrize("newer", [0, 1, 1000])
+def test_files_of_several_choices_of_encodings_are_told(newer: int, frames: StudyFrames) -> None:
+    assert set(frames.compression["packing"]) == {1}, "records of before do not say"
+    packing = [2 if index < newer else 1 for index in range(len(frames.compression))]
+    some = replace(frames, compression=frames.compression.assign(packing=packing))
+    told = [str(finding) for finding in findings(some) if "File sizes are not quite" in str(finding)]
+    others = len(frames.compression) - newer
+    assert told == [] if newer != 1 else f"differ in packing (1 in {others} cells, 2 in 1)" in told[0]
+
+
 def test_documents_and_comparisons_are_counted(frames: StudyFrames, evidence: Evidence) -> None:
     assert "35 documents of the evaluation set, worth 15 equally long ones" in method(evidence)[0].text
     assert "none is called clear" in method(evidence)[0].text

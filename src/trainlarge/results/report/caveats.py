@@ -7,6 +7,7 @@ from collections.abc import Callable
 from trainlarge.results.analysis.evidence import Evidence
 from trainlarge.results.analysis.intervals import number
 from trainlarge.results.analysis.plateau import frequency_loss_of, on_plateau
+from trainlarge.results.comparable import SIZES, differences
 from trainlarge.results.report.finding import Finding, listed
 from trainlarge.results.report.findings_of_time import all_warm_up, budgets_missed, never_undisturbed
 from trainlarge.results.report.findings_of_training import clocks
@@ -83,11 +84,26 @@ def disturbed(evidence: Evidence) -> list[Finding]:
     return clocks(evidence.cells) if "model_seconds" in evidence.axes else []
 
 
+def packings(evidence: Evidence) -> list[Finding]:
+    """Whether bytes of packed files were counted in one way."""
+    differing = differences(evidence.known, SIZES)
+    if not differing:
+        return []
+    text = (
+        f"File sizes are not quite of one measure: compressed models differ in {differing}. The same weights may take "
+        "fewer bytes in a newer version; trainlarge compress --redo writes a cell anew."
+    )
+    return [Finding(text, found=False)]
+
+
 def times(evidence: Evidence) -> list[Finding]:
     """Which budgets in seconds were missed, or measured only while other work ran; and where all steps are warm-up."""
     cells = evidence.cells
     return [*budgets_missed(cells), *never_undisturbed(cells), *all_warm_up(cells)]
 
 
-CAVEATS: tuple[Callable[[Evidence], list[Finding]], ...] = (times, plateau, overlap, disturbed, seeds, documents)
+CAVEATS: tuple[Callable[[Evidence], list[Finding]], ...] = (
+    *(times, plateau, overlap, disturbed, seeds, documents),
+    packings,
+)
 """What is looked at, in the order in which it is said."""
