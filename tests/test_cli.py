@@ -98,6 +98,9 @@ def test_help_begins_with_what_the_verb_does(verb: str, capfd: pytest.CaptureFix
         (["report", "--retries", "3"], "unrecognized arguments"),
         (["train", "--retrys", "3"], "--retrys"),
         (["train", "--shell-completion", "install=bash"], "trainlarge completion bash"),
+        (["train", "-m", "--cfg", "job"], "--cfg=job is not valid: must not be used with --multirun"),
+        (["train", "--cfg"], "--cfg"),
+        (["train", "--cfg", "everything"], "--cfg"),
         (["completion", "tcsh"], "invalid choice: 'tcsh'"),
     ],
 )

@@ -65,6 +65,17 @@ def test_a_single_cell_is_planned_as_the_stage_would_run_it(
     assert "3 cells, 0 done, 3 jobs" in text and "not measured" in text and "longest job" in text
 
 
+def test_what_is_not_known_yet_and_what_is_all_warm_up_is_said(
+    study: Study, tiny_overrides: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "-m", "train", *tiny_overrides, "data.vocab_size=317", "budget=[2 epochs,1 h 30 min]"]) == 0
+    text = capfd.readouterr().out
+    assert "2 epochs" in text and "90 min" in text and "in epochs become steps when the data is prepared" in text
+    assert main(["plan", "train", *tiny_overrides, "budget=4 steps"]) == 0
+    text = capfd.readouterr().out
+    assert "train: 1 cell, 0 done, 1 job to run" in text and "all steps of 1 cell lie inside the warm-up" in text
+
+
 def test_the_array_of_slurm_is_shown(
     study: Study, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

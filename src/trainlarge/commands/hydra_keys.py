@@ -110,6 +110,10 @@ def _trusted_node(stage: str, plugins: tuple[str, ...]) -> dict[str, Plain]:
 def _check_flags(given: argparse.Namespace) -> None:
     if given.shell_completion:
         raise UserError("--shell-completion", "", 'must not be set: eval "$(trainlarge completion bash)" completes all')
+    modes = [f"--{name}" for name in ("multirun", "run", "cfg", "info") if getattr(given, name)]
+    if len(modes) > 1:
+        allowed = f"must not be used with {modes[0]}: of a sweep, trainlarge plan says more"
+        raise UserError(modes[1], getattr(given, modes[1][2:]), allowed)
     for name, allowed in _REFUSED_FLAGS.items():
         if (value := getattr(given, name)) is not None:
             raise UserError(f"--{name.replace('_', '-')}", value, allowed)

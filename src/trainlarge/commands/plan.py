@@ -17,6 +17,7 @@ from trainlarge.commands.step_times import StepTimes
 from trainlarge.commands.summary import checkpoints, doubts
 from trainlarge.commands.terminal import console, table
 from trainlarge.commands.verbs import verb_parser
+from trainlarge.config.budget import EPOCHS, parse_budget
 from trainlarge.config.canonical import canonical_json
 from trainlarge.errors import UserError
 from trainlarge.launch.check import check_cells, launcher_for
@@ -191,10 +192,13 @@ def _notes_of_steps(forecast: CommandForecast) -> list[str]:
     """On budgets that were missed, and on those that are all warm-up."""
     cells = {cell.id: cell.as_train for cell in forecast.plan.cells} if forecast.plan.stage == "train" else {}
     missed = {cell: ratio for cell, ratio in budgets_missed(forecast.study).items() if cell in cells}
-    planned = [cell for job in forecast.estimate.jobs for cell in job.cells if cell.cell in cells and cell.steps]
-    short = [cell for cell in planned if (cell.steps or 0) <= cells[cell.cell].schedule.warmup_steps]
+    planned = [(cell.steps, cells[cell.cell]) for job in forecast.estimate.jobs for cell in job.cells if cells]
+    short = [config for steps, config in planned if steps and steps <= config.schedule.warmup_steps]
     warning = f"all steps of {cells_in_words(len(short))} lie inside the warm-up (schedule.warmup_steps)"
-    return [*([missed_in_words(missed)] if missed else []), *([warning] if short else [])]
+    is_open = any(steps is None and parse_budget(config.budget).unit == EPOCHS for steps, config in planned)
+    unknown = "budgets in epochs become steps when the data is prepared, as the first job or --calibrate does"
+    notes = [(missed_in_words(missed) if missed else "", bool(missed)), (warning, bool(short)), (unknown, is_open)]
+    return [note for note, applies in notes if applies]
 
 
 def _stage_of(arguments: list[str]) -> tuple[str, list[str]]:

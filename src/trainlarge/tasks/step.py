@@ -131,5 +131,6 @@ def steps_in(budget: Budget, step: Step, pace: Pace = UNKNOWN_PACE, key: str = "
     # A budget that was made as steps times size must give those steps back.
     steps = int(budget.value / size * (1 + 1e-9))
     if steps < 1:
-        raise UserError(key, budget, f"at least one step, which is {size:.4g} {budget.unit}")
+        least = Budget(float(f"{size:.4g}"), budget.unit)
+        raise UserError(key, budget.in_words, f"at least one step, which is {least.in_words}")
     return steps
