@@ -13,7 +13,7 @@ from trainlarge.results.analysis.intervals import (
     ONE_SEED,
     ComparisonFamily,
     Difference,
-    Estimate,
+    SeedMean,
     difference,
 )
 from trainlarge.results.analysis.seed_lines import SeedLines, pair_comparisons
@@ -73,7 +73,7 @@ def test_a_large_difference_is_clear_with_three_seeds_and_never_with_one() -> No
 
 
 def test_without_losses_per_document_nothing_is_tested() -> None:
-    gap = difference(Estimate((1.0, 1.1), None), Estimate((3.0, 3.1), None), Sample())
+    gap = difference(SeedMean((1.0, 1.1), None), SeedMean((3.0, 3.1), None), Sample())
     assert gap.p is None and gap.why_not == NO_DOCUMENTS and math.isnan(gap.low)
     assert str(gap) == f"-2.00 nats (order not tested: {NO_DOCUMENTS})"
 

@@ -28,7 +28,7 @@ NO_DOCUMENTS = "no losses per document were kept"
 
 
 @dataclass(frozen=True)
-class Estimate:
+class SeedMean:
     """A mean over seeds."""
 
     seeds: tuple[float, ...]
@@ -103,7 +103,7 @@ def number(value: float, decimals: int) -> str:
     return f"{round(value, decimals) + 0.0:.{decimals}f}"
 
 
-def difference(left: Estimate, right: Estimate, sample: Sample) -> Difference:
+def difference(left: SeedMean, right: SeedMean, sample: Sample) -> Difference:
     """``left - right`` with its interval."""
     value = left.value - right.value
     if left.draws is None or right.draws is None:
@@ -120,9 +120,9 @@ def difference(left: Estimate, right: Estimate, sample: Sample) -> Difference:
     return Difference(value, value - half, value + half, two_sided_p(t, freedom), unit=sample.unit)
 
 
-def above_zero(estimate: Estimate, sample: Sample) -> Difference:
+def above_zero(estimate: SeedMean, sample: Sample) -> Difference:
     """The estimate itself with its interval, such as a loss increase of one checkpoint, paired with its dense loss."""
-    nothing = Estimate((0.0,) * len(estimate.seeds), None if estimate.draws is None else np.zeros_like(estimate.draws))
+    nothing = SeedMean((0.0,) * len(estimate.seeds), None if estimate.draws is None else np.zeros_like(estimate.draws))
     return difference(estimate, nothing, sample)
 
 

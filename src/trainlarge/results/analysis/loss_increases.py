@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from trainlarge.results.analysis.frontier import SAME_POINT
-from trainlarge.results.analysis.intervals import Comparison, Difference, Estimate, difference
+from trainlarge.results.analysis.intervals import Comparison, Difference, SeedMean, difference
 from trainlarge.results.analysis.seed_lines import around
 from trainlarge.results.document_losses import Sample, Weights
 from trainlarge.results.recipes import is_dense, recipe_family
@@ -54,9 +54,9 @@ class Increases:
     """Why there is no answer; then the rest is empty."""
     sizes: tuple[str, ...] = ()
     """Series that are compared, from the smallest to the largest."""
-    families: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    families: dict[str, dict[str, SeedMean]] = field(default_factory=dict)
     """Family of recipes -> series -> median increase."""
-    overall: dict[str, Estimate] = field(default_factory=dict)
+    overall: dict[str, SeedMean] = field(default_factory=dict)
     """Series -> mean over the families."""
 
     def comparisons(self, sample: Sample) -> dict[Comparison, Difference]:
@@ -220,7 +220,7 @@ def _compressed(weights: Weights, recipe: str, cells: Mapping[tuple[str, str], l
 
 def _median(
     size: str, members: list[int], costs: Mapping[Place, Floats], draws: Mapping[Place, Floats | None]
-) -> Estimate:
+) -> SeedMean:
     """Median increase of some recipes for one size: per seed, then the mean of the seeds."""
     places = [place for place in costs if place[0] == size]
     seeds = tuple(float(np.median(costs[place][members])) for place in places)
@@ -228,13 +228,13 @@ def _median(
     for place, value in zip(places, seeds, strict=True):
         drawn = draws[place]
         if drawn is None:
-            return Estimate(seeds, None)
+            return SeedMean(seeds, None)
         moved.append(np.median(costs[place][members][:, None] + drawn[members], axis=0) - value)
-    return Estimate(seeds, np.mean(moved, axis=0))
+    return SeedMean(seeds, np.mean(moved, axis=0))
 
 
-def _mean_of(estimates: Sequence[Estimate]) -> Estimate:
+def _mean_of(estimates: Sequence[SeedMean]) -> SeedMean:
     """The mean of estimates of equally many seeds."""
     seeds = tuple(float(value) for value in np.mean([estimate.seeds for estimate in estimates], axis=0))
     draws = [estimate.draws for estimate in estimates if estimate.draws is not None]
-    return Estimate(seeds, np.mean(draws, axis=0) if len(draws) == len(estimates) else None)
+    return SeedMean(seeds, np.mean(draws, axis=0) if len(draws) == len(estimates) else None)

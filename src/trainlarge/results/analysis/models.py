@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from trainlarge.results.analysis.evidence import Evidence
-from trainlarge.results.analysis.intervals import Difference, Estimate, above_zero, difference
+from trainlarge.results.analysis.intervals import Difference, SeedMean, above_zero, difference
 from trainlarge.results.recipes import DENSE
 from trainlarge.results.training_cost import recovery_share
 
@@ -77,11 +77,11 @@ def cost_of(evidence: Evidence, model: Model) -> Difference:
     return above_zero(_estimate(evidence, model, "loss_increase", "increase"), evidence.compressed_sample)
 
 
-def _estimate(evidence: Evidence, model: Model, column: str, kind: str) -> Estimate:
+def _estimate(evidence: Evidence, model: Model, column: str, kind: str) -> SeedMean:
     """Mean over the seeds of a model; ``kind`` is what the losses per document call the column."""
     rows = evidence.compressed[evidence.compressed["cell"].isin(model.cells)]
     means = rows.groupby("seed")[column].mean()
     counts = rows["seed"].map(rows["seed"].value_counts())
     shares = [(cell, 1 / (count * len(means))) for cell, count in zip(rows["cell"], counts, strict=True)]
     draws = evidence.compressed_sample.draws(kind, [shares])
-    return Estimate(tuple(map(float, means)), None if draws is None else draws[0])
+    return SeedMean(tuple(map(float, means)), None if draws is None else draws[0])

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from trainlarge.results.analysis.frontier import SAME_POINT, grid_points, lines
-from trainlarge.results.analysis.intervals import Comparison, Difference, Estimate, difference
+from trainlarge.results.analysis.intervals import Comparison, Difference, SeedMean, difference
 from trainlarge.results.document_losses import Sample, Weights
 from trainlarge.results.series import by_size
 
@@ -44,9 +44,9 @@ class SeedLines:
             str(name): [_Line.of(of_seed, x) for _, of_seed in rows.groupby("seed")]
             for name, rows in cells.groupby("series")
         }
-        self._estimates: dict[tuple[str, float], Estimate | None] = {}
+        self._estimates: dict[tuple[str, float], SeedMean | None] = {}
 
-    def at(self, name: str, point: float) -> Estimate | None:
+    def at(self, name: str, point: float) -> SeedMean | None:
         """Loss of a series at ``point`` (log x): straight lines between cells; None where no seed reaches it."""
         key = name, point
         if key not in self._estimates:
@@ -68,7 +68,7 @@ class SeedLines:
             raise ValueError(f"{left} and {right} are not both known at {point}")
         return difference(sides[0], sides[1], self.sample)
 
-    def _estimate(self, reaching: list[_Line], point: float) -> Estimate | None:
+    def _estimate(self, reaching: list[_Line], point: float) -> SeedMean | None:
         if not reaching:
             return None
         losses = tuple(float(np.interp(point, line.x, line.losses)) for line in reaching)
@@ -76,7 +76,7 @@ class SeedLines:
             (cell, weight / len(reaching)) for line in reaching for cell, weight in around(point, line.x, line.cells)
         ]
         draws = self.sample.draws("loss", [shares])
-        return Estimate(losses, None if draws is None else draws[0])
+        return SeedMean(losses, None if draws is None else draws[0])
 
 
 def around(point: float, ascending: Sequence[float] | NDArray[np.float64], cells: Sequence[str]) -> Weights:

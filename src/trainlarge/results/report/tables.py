@@ -11,7 +11,7 @@ import pandas as pd
 from trainlarge.config.metric import Metric
 from trainlarge.results.analysis.evidence import Evidence
 from trainlarge.results.analysis.frontier import frontier
-from trainlarge.results.analysis.intervals import Difference, Estimate, difference, number
+from trainlarge.results.analysis.intervals import Difference, SeedMean, difference, number
 from trainlarge.results.analysis.loss_increases import Increases
 from trainlarge.results.comparable import missed, timed
 from trainlarge.results.frames import StudyFrames
@@ -84,7 +84,7 @@ def _gap(evidence: Evidence, budget: str, left: str, right: str) -> Difference:
     for name in (left, right):
         rows = cells[cells["series"] == name]
         draws = sample.draws("loss", [[(cell, 1 / len(rows)) for cell in rows["cell"]]])
-        sides.append(Estimate(tuple(rows["loss"]), None if draws is None else draws[0]))
+        sides.append(SeedMean(tuple(rows["loss"]), None if draws is None else draws[0]))
     return difference(sides[0], sides[1], sample)
 
 
