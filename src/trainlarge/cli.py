@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from importlib import import_module
 
 from trainlarge.commands.call import Call
+from trainlarge.commands.shown import visible_streams
 from trainlarge.commands.verbs import USER_ERROR_STATUS, VERBS, VerbParser
 from trainlarge.errors import UserError
 from trainlarge.launch.safe_path import leave_working_directory
@@ -21,6 +22,7 @@ NOT_READ_STATUS = 141
 """That of a program which the signal SIGPIPE ends."""
 
 
+@visible_streams()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb.
 

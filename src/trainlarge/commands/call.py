@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
+from trainlarge.sweep.secrets import masked
+
 
 @dataclass(frozen=True)
 class Call:
@@ -17,5 +19,5 @@ class Call:
 
     @property
     def command(self) -> str:
-        """The command line, as a study and its records keep it."""
-        return shlex.join(["trainlarge", self.verb, *self.arguments])
+        """The command line, as a study and its records keep it: without secrets."""
+        return masked(shlex.join(["trainlarge", self.verb, *self.arguments]))

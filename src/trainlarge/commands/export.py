@@ -14,6 +14,7 @@ from trainlarge.commands.show import add_cell, find_cell
 from trainlarge.commands.verbs import verb_parser
 from trainlarge.compression.checkpoint import unchanged_checkpoint
 from trainlarge.errors import UserError
+from trainlarge.sweep.files import give_usual_mode
 from trainlarge.sweep.store import CellFolder, Study
 
 _MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
@@ -77,6 +78,7 @@ def _new_folder(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
+        give_usual_mode(temporary)
         temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

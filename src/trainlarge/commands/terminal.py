@@ -5,18 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from trainlarge.commands.shown import visible
 
 PLAIN_WIDTH = 10_000
 """Columns where the output is no terminal: no line is folded there."""
 
 
+class _VisibleConsole(Console):
+    """A console whose texts are made ``visible`` before they get colours and places, which are control characters."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The parts of what is printed."""
+        for part in super().render(renderable, options):
+            yield part if part.control else Segment(visible(part.text), part.style)
+
+
 def console() -> Console:
     """Standard output: as wide as the terminal; where it is none, every line is whole. Texts are no markup."""
-    standard = Console(highlight=False, markup=False)
-    return standard if standard.is_terminal else Console(highlight=False, markup=False, width=PLAIN_WIDTH)
+    standard = _VisibleConsole(highlight=False, markup=False)
+    return standard if standard.is_terminal else _VisibleConsole(highlight=False, markup=False, width=PLAIN_WIDTH)
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:

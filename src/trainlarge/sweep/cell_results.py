@@ -25,6 +25,7 @@ from trainlarge.sweep.long_curve import LONG_BYTES, read_thinned
 from trainlarge.sweep.proof import FILES, DamagedFileError, damage, digests, result_digests
 from trainlarge.sweep.records import RECORD_SCHEMAS, RECORDS, CompressRecord, Record, TrainRecord
 from trainlarge.sweep.sealed import read_sealed, write_sealed
+from trainlarge.sweep.secrets import without_secrets
 
 CONFIG, RECORD, METRICS = "config.yaml", "record.json", "metrics.jsonl"
 """Files of a cell: its frozen configuration, its record, its curve."""
@@ -205,10 +206,10 @@ class CellResults:
         self.write_record_data(record.to_json())
 
     def write_record_data(self, data: Mapping[str, Plain]) -> None:
-        """As ``write_record``, for a record as plain data."""
+        """As ``write_record``, for a record as plain data. Secrets of its configuration are left out."""
         if self.config_path.exists():
             flush(self.config_path)
-        write_sealed(self.record_path, {**data, FILES: result_digests(self.path)})
+        write_sealed(self.record_path, {**without_secrets(data), FILES: result_digests(self.path)})
 
     def metrics(self, record: Mapping[str, Plain] | None = None) -> list[dict[str, Plain]]:
         """Rows of the curve, in the order of steps; none where there is no curve.

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -123,12 +124,27 @@ def replacing_folder(path: Path, check: Callable[[], None] = lambda: None) -> It
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
+        give_usual_mode(temporary)
         for file in temporary.rglob("*"):
             flush(file)
         check()
         _rename_over(path, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def give_usual_mode(folder: Path) -> None:
+    """Give the files below a folder the mode that the umask gives to a new file.
+
+    What safetensors writes, only the owner may read.
+    """
+    new = folder / f".{uuid.uuid4().hex[:8]}.tmp"
+    new.touch()
+    mode = stat.S_IMODE(new.stat().st_mode)
+    new.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)
 
 
 def _rename_over(target: Path, source: Path) -> None:
@@ -195,10 +211,10 @@ def open_to_append(path: Path) -> int:
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
     try:
-        return os.open(path, flags, 0o644)
+        return os.open(path, flags, 0o666)
     except IsADirectoryError:
         _remove_empty_folder(path)
-        return os.open(path, flags, 0o644)
+        return os.open(path, flags, 0o666)
     except OSError as error:
         if path.is_symlink():
             raise _is_link(path, "file") from error
@@ -235,7 +251,7 @@ def create_exclusively(path: Path, text: str) -> bool:
         except FileExistsError:
             raise
         except OSError:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
             temporary.replace(path)
     except FileExistsError:
         return False

@@ -23,6 +23,7 @@ from trainlarge.results.frames import load_study
 from trainlarge.results.scores import all_scores
 from trainlarge.sweep.files import read_json, refuse_links, write_json
 from trainlarge.sweep.records import CompressRecord, meaning
+from trainlarge.sweep.secrets import without_secrets
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.tracking.tracker import TrackedRun, Tracker
 
@@ -82,7 +83,8 @@ def runs_of(study: Study) -> Iterator[TrackedRun]:
 
 
 def _train_run(folder: CellFolder, name: str) -> TrackedRun:
-    record = folder.record_data()
+    # Once more: versions before left secrets in records.
+    record = without_secrets(folder.record_data())
     summary = {key: value for key, value in record.items() if key not in _NOT_SUMMARY}
     axes = dict.fromkeys(("loss", "accuracy", "train_loss", "lr"), CURVE_AXIS)
     config = record["config"]
@@ -101,7 +103,7 @@ def _compress_run(folder: CellFolder, name: str, recipes: pd.DataFrame) -> Track
         "best_loss": float(table["loss"].min()),
         "smallest_file_bytes": int(table["file_bytes"].min()),
     }
-    config = to_plain(folder.cell().config)
+    config = without_secrets(to_plain(folder.cell().config))
     return TrackedRun(f"{folder.id}-compress", f"{name}, compressed", "compress", config, rows, axes, summary, table)
 
 

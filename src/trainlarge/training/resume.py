@@ -22,7 +22,7 @@ from torch import Tensor
 from trainlarge.config import typed_json
 from trainlarge.config.group import Plain
 from trainlarge.sweep.digest import file_digest
-from trainlarge.sweep.files import exact_json, flush, refuse_links, remove
+from trainlarge.sweep.files import exact_json, flush, give_usual_mode, refuse_links, remove
 from trainlarge.sweep.sealed import read_sealed, write_sealed
 from trainlarge.training.clocks import Seconds
 from trainlarge.training.loop import Snapshot
@@ -139,6 +139,7 @@ class TrunkStates:
 def _write(folder: Path, state: TrainState) -> None:
     path = folder / "tensors.safetensors"
     save_file(_flat(state), path)
+    give_usual_mode(folder)
     flush(path)
     content = StateFile(
         format=FORMAT,
