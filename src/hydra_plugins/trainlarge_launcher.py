@@ -15,8 +15,9 @@ from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.engine import CellsFailedError, Outcome
 from trainlarge.sweep.compose import plain
-from trainlarge.sweep.expand import read_config
+from trainlarge.sweep.expand import read_config, sweep_of
 from trainlarge.sweep.plan import make_cells
+from trainlarge.sweep.unread import KeysRead
 
 ConfigStore.instance().store(
     group="hydra/launcher",
@@ -46,10 +47,14 @@ class TrainlargeLauncher(Launcher):
         loader = self.hydra_context.config_loader
         composed = [loader.load_sweep_config(self.config, list(overrides)) for overrides in job_overrides]
         stage = str(OmegaConf.select(self.config, "hydra.job.config_name"))
-        configs = [read_config(stage, plain(config)) for config in composed]
+        cells, keys = [plain(config) for config in composed], KeysRead(stage)
+        if cells and (blocks := sweep_of(cells[0]).blocks):
+            raise UserError("sweep.blocks", blocks, "must not be set with another sweeper than trainlarge")
+        # What a trial does not read another one may.
+        configs = [read_config(stage, keys.without_unread(cell)) for cell in cells]
         outcome = self._act(stage, configs)
-        cells = [make_cells(stage, [config])[0].id for config in configs]
-        return [_job_return(outcome, cell, overrides) for cell, overrides in zip(cells, job_overrides, strict=True)]
+        ids = [make_cells(stage, [config])[0].id for config in configs]
+        return [_job_return(outcome, cell, overrides) for cell, overrides in zip(ids, job_overrides, strict=True)]
 
     def _act(self, stage: str, configs: list[StageConfig]) -> Outcome:
         outcome = chosen_action()(stage, configs)

@@ -16,7 +16,7 @@ from trainlarge.config.group import Plain
 from trainlarge.errors import UserError
 from trainlarge.sweep.compose import Composer
 from trainlarge.sweep.expand import sweep_configs, sweep_of
-from trainlarge.sweep.grid import Axes
+from trainlarge.sweep.grid import Axes, axes_of
 
 ConfigStore.instance().store(
     group="hydra/sweeper",
@@ -60,7 +60,7 @@ class TrainlargeSweeper(Sweeper):
     def _replaced(self, composer: Composer, fixed: list[Override]) -> Axes:
         """What the command line sets to one value, where a block would set it to another."""
         blocks = sweep_of(composer.config({})).blocks
-        swept = {str(key) for block in blocks if isinstance(block, dict) for key in block}
+        swept = {key for block in blocks for key in axes_of(block)}
         return {_key(override): [_unquoted(override.value())] for override in fixed if _key(override) in swept}
 
 
@@ -76,7 +76,13 @@ def _values(override: Override) -> list[Plain]:
     if isinstance(override.value(), Sweep) and not override.is_discrete_sweep():
         asked = (override.input_line or "").partition("=")[2]
         raise UserError(_key(override), asked, "a list of values: a,b,c")
-    return [_unquoted(value) for value in override.sweep_iterator()]
+    values = [_unquoted(value) for value in override.sweep_iterator()]
+    if not values:
+        asked = (override.input_line or "").partition("=")[2]
+        raise UserError(
+            _key(override), asked, "must have at least one value; glob(...) is for names of groups, as in arch=glob(*)"
+        )
+    return values
 
 
 def _unquoted(value: object) -> Plain:

@@ -22,9 +22,12 @@ class UserError(ValueError):
         self.key, self.value, self.allowed = key, value, allowed
         text = _one_line(allowed)
         sentence = text if text.startswith(("must ", "no such ")) else f"must be {text}"
-        # Keys of a group are those of YAML, where None is null; others may be arguments of a Python function.
-        shown = "null" if value is None and "." in key else _one_line(value)
-        super().__init__(f"{key}={shown} is not valid: {sentence}")
+        if isinstance(value, str) and value == NOT_SET:
+            super().__init__(f"{key} is not set: {sentence}")
+        else:
+            # Keys of a group are those of YAML, where None is null; others may be arguments of a Python function.
+            written = value if value is None and "." not in key else shown(value)
+            super().__init__(f"{shown(key)}={written} is not valid: {sentence}")
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str, object, str]]:
         return type(self), (self.key, self.value, self.allowed)
@@ -47,7 +50,33 @@ class CombinedUserError(UserError):
         return type(self), (self.first, self.lines)
 
 
-def _one_line(value: object) -> str:
-    """The value as a user would write it: a tuple as a list."""
-    value = list(value) if isinstance(value, tuple) else value
-    return " ".join(str(value).split())
+NOT_SET = "???"
+"""The value of a key that must be given and is not, as files of a configuration have it."""
+LONGEST = 200
+"""Characters of a value that an error shows."""
+
+
+def shown(value: object) -> str:
+    """A value on one line as a user would write it: null, true, a tuple as a list; of a long one the beginning."""
+    if isinstance(value, (list, tuple)):
+        text = f"[{', '.join(map(_within_list, value[:LONGEST]))}]"
+    elif value is None or isinstance(value, bool):
+        text = "null" if value is None else str(value).lower()
+    elif isinstance(value, int) and value.bit_length() > LONGEST:
+        text = f"a whole number of {value.bit_length()} bits"
+    else:
+        text = str(value)
+    line = _one_line(text[: 10 * LONGEST])
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
+
+
+def _within_list(value: object) -> str:
+    return repr(value) if isinstance(value, str) else shown(value)
+
+
+def _one_line(text: str) -> str:
+    """Without line ends; what is a command for a terminal, or has no encoding, is escaped."""
+    words = " ".join(text.split())
+    return (
+        words if words.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in words)
+    )

@@ -44,7 +44,7 @@ def test_default_heads_make_a_shape_of_any_even_width_and_of_any_width_without_r
         ({"width": 0}, "arch.width=0 is not valid: must be a whole number of at least 1"),
         ({"width": 2.5}, "arch.width=2.5 is not valid: must be a whole number of at least 1"),
         ({"depth": 0}, "arch.depth=0 is not valid: must be a whole number of at least 1"),
-        ({"depth": True}, "arch.depth=True is not valid: must "),
+        ({"depth": True}, "arch.depth=true is not valid: must "),
         ({"heads": 0}, "arch.heads=0 is not valid: must be a whole number of at least 1"),
         ({"positions": 0}, "arch.positions=0 is not valid: must be a whole number of at least 1"),
         ({"vocab_size": 0}, "data.vocab_size=0 is not valid: must be a whole number of at least 1"),

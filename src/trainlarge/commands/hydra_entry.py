@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import hydra
-import yaml
 from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from trainlarge.commands.hydra_errors import explained
 from trainlarge.commands.hydra_keys import check_command_line, search_path_override
 from trainlarge.commands.hydra_loader import hydra_checks
+from trainlarge.commands.overrides import check_text
 from trainlarge.config.register import register_schema
 from trainlarge.config.schema import StageConfig
 from trainlarge.config.share import share_folder
@@ -57,30 +56,39 @@ def act_on_cells(stage: str, arguments: list[str], action: Action[T]) -> list[T]
     """
     register_schema()
     keep_text_in_files()
-    folders, given = [Path.cwd(), share_folder()], [*map(as_written, _overrides_last(arguments))]
     results: list[T] = []
+    failures: list[BaseException] = []
 
     def collect(stage: str, configs: list[StageConfig]) -> T:
-        results.append(action(stage, configs))
+        try:
+            results.append(action(stage, configs))
+        except BaseException as error:
+            failures.append(error)
+            raise
         return results[-1]
 
     composed: list[DictConfig] = []
     app = hydra.main(version_base="1.3", config_path=str(share_folder() / "conf"), config_name=stage)(composed.append)
     try:
+        given = [*map(as_written, _overrides_last(arguments))]
         flags = check_command_line(given)
-        program = [f"trainlarge {stage}", *given, search_path_override(folders)]
+        program = [f"trainlarge {stage}", *given, search_path_override([Path.cwd(), share_folder()])]
         with _hydra_reads(program), _chosen(collect), hydra_checks(stage, flags.multirun):
             app()
-        configs = [plain(config) for config in composed]
+        cells = [expand_lists(stage, plain(config)) for config in composed]
     except CellsFailedError:
         # Raised by a sweeper that stops at a failed cell; the outcome is among the results.
         return results
-    except (HydraException, OmegaConfBaseException) as error:
+    except UserError:
+        raise
+    except Exception as error:
+        # The door of everything that a command line and the files it names may say. What the cells ran into is no fault
+        # of theirs, and an error of the system names its file.
+        if error in failures or (isinstance(error, OSError) and not isinstance(error, HydraException)):
+            raise
         raise explained(error, stage, arguments) from error
-    except yaml.YAMLError as error:
-        raise UserError("configuration", "unreadable", f"YAML ({' '.join(str(error).split())})") from error
     # Not run by Hydra, which would print its own lines about an error.
-    return [*results, *(action(stage, expand_lists(stage, config)) for config in configs)]
+    return [*results, *(action(stage, configs) for configs in cells)]
 
 
 def chosen_action() -> Action[object]:
@@ -119,6 +127,12 @@ def _hydra_reads(arguments: list[str]) -> Iterator[None]:
 
 
 def _overrides_last(arguments: list[str]) -> list[str]:
-    """Hydra's parser wants all overrides in one place; users write them on both sides of flags."""
+    """Hydra's parser wants all overrides in one place; users write them on both sides of flags.
+
+    Raises:
+        UserError: for a value that no parser should be given.
+    """
+    for argument in arguments:
+        check_text(argument)
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     return [argument for argument in arguments if argument not in overrides] + overrides

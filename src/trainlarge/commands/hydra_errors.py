@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import get_type_hints
 
+from trainlarge.commands.overrides import key_in
+from trainlarge.commands.rerun import compose_config
 from trainlarge.config.choices import ChosenGroup, key_of_another
 from trainlarge.config.identity import field_names
 from trainlarge.config.register import hydra_schema
@@ -27,8 +29,9 @@ def explained(error: Exception, stage: str, arguments: list[str]) -> UserError:
     for pattern, explain in _EXPLANATIONS:
         if match := pattern.search(text):
             return explain(match, text, stage, arguments)
-    key = _culprit(text, arguments)
-    return UserError(key, _value_of(key, arguments), f"what Hydra can read ({_first_sentence(text)})")
+    key = _full_key(text) or _culprit(stage, arguments)
+    reason = _first_sentence(text) or type(error).__name__
+    return UserError(key, _value_of(key, arguments), f"what a configuration can be made of ({reason})")
 
 
 def _unknown_choice(match: re.Match[str], text: str, _stage: str, _arguments: list[str]) -> UserError:
@@ -120,13 +123,19 @@ def _value_of(key: str, arguments: list[str]) -> str:
     return values[-1] if values else "(set in a file)"
 
 
-def _culprit(text: str, arguments: list[str]) -> str:
-    named = [argument for argument in arguments if "=" in argument and argument.partition("=")[2] in text]
-    return named[0].partition("=")[0].lstrip("+~") if named else "configuration"
+def _culprit(stage: str, arguments: list[str]) -> str:
+    """The key of the first override with which alone nothing can be composed; where there is none, all of them."""
+    for argument in arguments:
+        if "=" in argument and not argument.startswith(("-", "hydra")):
+            try:
+                compose_config(stage, [argument])
+            except Exception:
+                return key_in(argument)
+    return "configuration"
 
 
 def _first_sentence(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "unreadable").partition(" See https")[0]
+    return next((line.strip() for line in text.splitlines() if line.strip()), "").partition(" See https")[0]
 
 
 _TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "text"}

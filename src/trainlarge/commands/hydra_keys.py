@@ -22,6 +22,7 @@ from hydra.core.utils import JobRuntime
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from trainlarge.commands.overrides import read_overrides
 from trainlarge.config.group import Plain
 from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
@@ -65,7 +66,7 @@ def check_command_line(arguments: list[str]) -> argparse.Namespace:
     if unknown:
         raise UserError("flag", unknown[0], "one that --help or --hydra-help shows")
     _check_flags(given)
-    for override in OverridesParser.create().parse_overrides(given.overrides):
+    for override in read_overrides(given.overrides):
         _check_override(override)
     return given
 
@@ -114,6 +115,8 @@ def _check_flags(given: argparse.Namespace) -> None:
     if len(modes) > 1:
         allowed = f"must not be used with {modes[0]}: of a sweep, trainlarge plan says more"
         raise UserError(modes[1], getattr(given, modes[1][2:]), allowed)
+    if given.resolve and given.cfg is None:
+        raise UserError("--resolve", "", "must be used with --cfg job")
     for name, allowed in _REFUSED_FLAGS.items():
         if (value := getattr(given, name)) is not None:
             raise UserError(f"--{name.replace('_', '-')}", value, allowed)

@@ -20,6 +20,7 @@ class ActivationQuantization(Method):
     """What the methods share: inputs are rounded to 2^bits equally spaced values, by the formulas of ``Uniform``."""
 
     disabled_by: ClassVar[Mapping[str, float]] = {"bits": 32}
+    enabled_by: ClassVar[Mapping[str, float]] = {"bits": 8}
 
     bits: int = 8
     """Bits per code, 2 to 8; 32 in a configuration disables the method."""

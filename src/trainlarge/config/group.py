@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from types import NoneType, UnionType
@@ -10,11 +11,17 @@ from typing import ClassVar, Literal, TypeAlias, TypeVar, Union, cast, get_args,
 
 from trainlarge.config.canonical import canonical_json
 from trainlarge.config.identity import field_names, identifying, once_per_class
-from trainlarge.errors import UserError
+from trainlarge.config.reads import Unread, unread
+from trainlarge.errors import NOT_SET, UserError
 
 Plain: TypeAlias = "str | int | float | bool | list[Plain] | dict[str, Plain] | None"
 """What YAML and JSON can hold."""
 
+WHOLE_NUMBERS = range(-(2**63), 2**63)
+"""Whole numbers that fit into 64 bits, as every library and every file has them."""
+BEYOND_WHOLE_NUMBERS = f"a whole number below 2^63, {2**63:,}"
+MOST_ITEMS = 1_000_000
+"""Items of a list, or characters of a text."""
 G = TypeVar("G", bound="Group")
 
 
@@ -39,6 +46,8 @@ class Group:
         return dict(data)
 
     def __post_init__(self) -> None:
+        for name in field_names(type(self)):
+            check_value(f"{self.key}.{name}", getattr(self, name))
         for name, allowed in choices(type(self)).items():
             self.require(name, getattr(self, name) in allowed, one_of(allowed))
         self.check()
@@ -65,6 +74,12 @@ class Group:
         """``identity`` as canonical JSON."""
         return canonical_json(self.identity)
 
+    @cached_property
+    def unread(self) -> tuple[Unread, ...]:
+        """Keys that are set and that nobody reads with the values of the others."""
+        kind = type(self)
+        return tuple(unread(kind, {name: getattr(self, name) for name in field_names(kind)}, self.key))
+
     def require(self, name: str, is_valid: bool, allowed: str) -> None:
         """Raise the UserError of the key ``<group>.<name>`` unless its value is valid."""
         if not is_valid:
@@ -75,10 +90,38 @@ class Group:
         for name in names:
             self.require(name, getattr(self, name) >= least, f"a number of at least {least}")
 
-    def require_whole(self, least: int, *names: str) -> None:
-        """Raise a UserError unless each of these whole numbers is at least ``least``."""
+    def require_whole(self, least: int, *names: str, most: int | None = None) -> None:
+        """Raise a UserError unless each of these whole numbers is at least ``least``, and at most ``most``."""
+        allowed = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most:,}"
         for name in names:
-            self.require(name, getattr(self, name) >= least, f"a whole number of at least {least}")
+            value = getattr(self, name)
+            self.require(name, value >= least and (most is None or value <= most), allowed)
+
+
+def check_value(key: str, value: object) -> None:
+    """Refuse what no key can have, whatever its type: no value, infinity, too large a number, too long a text or list.
+
+    Raises:
+        UserError: naming the key.
+    """
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise UserError(key, value, "a finite number")
+    elif isinstance(value, int):
+        if value not in WHOLE_NUMBERS:
+            raise UserError(key, value, BEYOND_WHOLE_NUMBERS)
+    elif isinstance(value, (str, list, tuple)):
+        _check_long_value(key, value)
+
+
+def _check_long_value(key: str, value: str | Sequence[object]) -> None:
+    if isinstance(value, str) and value == NOT_SET:
+        raise UserError(key, NOT_SET, "must have a value")
+    if len(value) > MOST_ITEMS:
+        counted = "characters" if isinstance(value, str) else "items"
+        raise UserError(key, value, f"at most {MOST_ITEMS:,} {counted}")
+    for item in () if isinstance(value, str) else value:
+        check_value(key, item)
 
 
 def with_values(group: G, **values: object) -> G:

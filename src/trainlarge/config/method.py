@@ -12,8 +12,9 @@ from numbers import Integral, Real
 from typing import ClassVar, Literal, TypeGuard, TypeVar, get_args
 
 from trainlarge.config.group import Plain, as_plain, choices, one_of
-from trainlarge.config.identity import without_added
+from trainlarge.config.identity import field_names, without_added
 from trainlarge.config.model_sizes import ModelSizes
+from trainlarge.config.reads import Unread, unread
 from trainlarge.errors import UserError
 
 Slot = Literal["vocabulary", "structure", "factorize", "prune", "recover", "quantize", "activations"]
@@ -49,6 +50,10 @@ class Method:
     """Field values that mean "method disabled" in a configuration, so that a sweep can include the uncompressed case:
     sparsity 0, 32 bits."""
 
+    enabled_by: ClassVar[Mapping[str, float]] = {}
+    """Values in the place of those of ``disabled_by`` with which the other keys of a disabled method are checked, where
+    these would be refused themselves."""
+
     calibrated: ClassVar[bool] = False
     """Whether it looks at the activations of calibration data."""
 
@@ -80,6 +85,12 @@ class Method:
         """Raise a UserError unless the field has one of these values; where none are given, of its ``Literal`` type."""
         allowed = values or choices(type(self))[name]
         self.require(name, getattr(self, name) in allowed, one_of(allowed))
+
+    @property
+    def unread(self) -> tuple[Unread, ...]:
+        """Keys that are set and that nobody reads with the values of the others."""
+        kind = type(self)
+        return tuple(unread(kind, {name: getattr(self, name) for name in field_names(kind)}, self.slot))
 
     def without(self, *names: str) -> Hashable:
         """Its class and all fields except ``names``: equal for methods that differ in nothing else.

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from trainlarge.config.group import Group
 from trainlarge.config.identity import added_with
+from trainlarge.config.reads import read_with
 
 LrRule = Literal["inverse_sqrt_width", "inverse_width", "constant", "mup"]
 BatchRule = Literal["constant", "sqrt", "linear", "table"]
@@ -20,12 +21,12 @@ class OptimConfig(Group):
 
     name: Literal["adamw"] = "adamw"
     """``adamw``."""
-    lr: float = 3e-3
+    lr: float = field(default=3e-3, metadata=read_with(batch_rule=("constant", "sqrt", "linear")))
     """Base learning rate: the peak rate of a model of width ``base_width``."""
     lr_rule: LrRule = "inverse_sqrt_width"
     """How the rate follows from the width: ``constant`` (as published), ``inverse_sqrt_width``, ``inverse_width``, or
     ``mup`` (tensor by tensor, with initial values, output and attention scores to match)."""
-    base_width: int = 128
+    base_width: int = field(default=128, metadata=read_with(lr_rule=("inverse_sqrt_width", "inverse_width", "mup")))
     """Width at which ``lr`` holds."""
     peak_lr: float | None = None
     """Peak learning rate of this cell; null: from ``lr`` by ``lr_rule``, filled in when the cell is frozen."""
@@ -33,9 +34,11 @@ class OptimConfig(Group):
     """Tokens per step: the effective batch, a multiple of ``data.sequence_length``."""
     batch_rule: BatchRule = field(default="constant", metadata=added_with("constant"))
     """How the rate follows from the batch: ``constant``, ``sqrt``, ``linear``, or ``table`` (of ``batch_lr``)."""
-    base_batch: int = field(default=2048, metadata=added_with(2048))
+    base_batch: int = field(default=2048, metadata={**added_with(2048), **read_with(batch_rule=("sqrt", "linear"))})
     """Batch at which ``lr`` holds, in tokens, for ``sqrt`` and ``linear``."""
-    batch_lr: tuple[tuple[int | float, int | float], ...] = field(default=(), metadata=added_with(()))
+    batch_lr: tuple[tuple[int | float, int | float], ...] = field(
+        default=(), metadata={**added_with(()), **read_with(batch_rule="table")}
+    )
     """Pairs of a batch in tokens and the base rate that takes the place of ``lr`` there, for ``table``."""
     beta1: float = 0.9
     """Decay of the first moment."""

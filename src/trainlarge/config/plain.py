@@ -25,7 +25,7 @@ from trainlarge.config.identity import (
 )
 from trainlarge.config.readers import Reader, Readers, taken_as_they_are
 from trainlarge.config.recipe import NO_METHOD, SLOTS, Recipe
-from trainlarge.errors import UserError
+from trainlarge.errors import UserError, shown
 
 T = TypeVar("T")
 _RECIPE = (*SLOTS, "order")
@@ -170,4 +170,8 @@ def _group_reader(kind: type) -> Reader:
     return lambda value, key: _group(kind, marshal.dumps(value, 2), key)  # type: ignore[arg-type]
 
 
-_READERS = Readers(UserError, _group_reader)
+def _refusal(key: str, value: object, allowed: str) -> UserError:
+    return UserError(key, shown(value), allowed)
+
+
+_READERS = Readers(_refusal, _group_reader)

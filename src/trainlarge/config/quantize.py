@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from trainlarge.config.identity import added_with
 from trainlarge.config.method import BITS_IN_CONFIGURATION, Calibrated, MatrixMethod, is_real, method, normalize
+from trainlarge.config.reads import read_with
 
 Granularity = Literal["tensor", "row", "channel", "group"]
 """What shares one scale. ``channel`` is another word for ``row``: the first dimension holds the output channels."""
@@ -30,6 +31,7 @@ class Uniform(MatrixMethod):
     """
 
     disabled_by: ClassVar[Mapping[str, float]] = {"bits": 32}
+    enabled_by: ClassVar[Mapping[str, float]] = {"bits": 8}
 
     bits: int
     """Bits per code, 2 to 8; 32 in a configuration disables the method."""
@@ -41,7 +43,7 @@ class Uniform(MatrixMethod):
     symmetric: bool = False
     """Whether the range is symmetric around 0, which leaves one of the 2^bits values unused."""
 
-    group_size: int | None = field(default=None, metadata=added_with(None))
+    group_size: int | None = field(default=None, metadata={**added_with(None), **read_with(granularity="group")})
     """Weights of a group, 64 where none is given; the last group of a row may be shorter. Null for other
     granularities."""
 
@@ -49,11 +51,13 @@ class Uniform(MatrixMethod):
     """Range of the values of a group: from the smallest to the largest weight; without the weights beyond a percentile;
     or that share (1, 0.98, ... 0.2) of the whole range whose squared error is least. Weights beyond it are clamped."""
 
-    percentile: float | None = field(default=None, metadata=added_with(None))
+    percentile: float | None = field(default=None, metadata={**added_with(None), **read_with(range="percentile")})
     """Percentile p of ``range: percentile``, 99.9 where none is given: the weights of rank round((1 - p/100) (n - 1))
     from either end limit the range. Null for other ranges."""
 
-    embedding_bits: int | None = field(default=None, kw_only=True, metadata=added_with(None))
+    embedding_bits: int | None = field(
+        default=None, kw_only=True, metadata={**added_with(None), **read_with(embeddings=True)}
+    )
     """Bits per code of the embedding matrices, 2 to 8; null: ``bits``, as for all others. It has no effect where
     embeddings are not quantized."""
 
@@ -108,6 +112,7 @@ class MinMax(MatrixMethod):
     """
 
     disabled_by: ClassVar[Mapping[str, float]] = {"bits": 32}
+    enabled_by: ClassVar[Mapping[str, float]] = {"bits": 8}
 
     bits: int
     """Bits per code, 2 to 8; 32 in a configuration disables the method."""
@@ -116,7 +121,7 @@ class MinMax(MatrixMethod):
     """What shares one range: the whole matrix, one row (first dimension; also called ``channel``), or ``group_size``
     weights of a row."""
 
-    group_size: int | None = None
+    group_size: int | None = field(default=None, metadata=read_with(granularity="group"))
     """Weights of a group, 64 where none is given; the last group of a row may be shorter. Null for other
     granularities."""
 
@@ -201,6 +206,7 @@ class Mixed(Calibrated):
     """
 
     disabled_by: ClassVar[Mapping[str, float]] = {"bits": 32}
+    enabled_by: ClassVar[Mapping[str, float]] = {"bits": 8}
 
     bits: float
     """Average bits per code over all weights, 2 to 8; 32 in a configuration disables the method."""
@@ -211,7 +217,7 @@ class Mixed(Calibrated):
     symmetric: bool = False
     """Whether ranges are symmetric around 0."""
 
-    group_size: int | None = None
+    group_size: int | None = field(default=None, metadata=read_with(granularity="group"))
     """Weights of a group."""
 
     sensitivity: Literal["layer", "model"] = field(default="layer", metadata=added_with("layer"))
@@ -246,6 +252,7 @@ class KMeans(MatrixMethod):
     """
 
     disabled_by: ClassVar[Mapping[str, float]] = {"bits": 32}
+    enabled_by: ClassVar[Mapping[str, float]] = {"bits": 8}
 
     bits: int
     """Bits per code, 1 to 8; 32 in a configuration disables the method."""
@@ -279,7 +286,7 @@ class SignsAndScale(MatrixMethod):
     """What shares one scale: the whole matrix, one row (first dimension; also called ``channel``), or ``group_size``
     weights of a row."""
 
-    group_size: int | None = None
+    group_size: int | None = field(default=None, metadata=read_with(granularity="group"))
     """Weights of a group, 64 where none is given; the last group of a row may be shorter. Null for other
     granularities."""
 

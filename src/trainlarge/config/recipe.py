@@ -29,9 +29,10 @@ from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
 from typing import get_args, get_type_hints
 
-from trainlarge.config.group import Plain
+from trainlarge.config.group import Plain, check_value
 from trainlarge.config.method import METHODS, Method, is_integer, is_real, normalize
 from trainlarge.config.model_sizes import ModelSizes
+from trainlarge.config.reads import Unread, unread
 from trainlarge.errors import UserError
 
 for _slot in METHODS:
@@ -212,10 +213,47 @@ def _method_from_config(slot: str, data: Mapping[str, Plain] | None) -> Method |
             raise UserError(f"{slot}.{key}", given[key], f"must not be set with {slot}.name=none")
         return None
     kind = _method_named(slot, group.get("name"))
+    values = _values(kind, given)
+    # Also of a method that is disabled no key may have a value that it never can have.
+    method = _build(kind, {**values, **kind.enabled_by} if _is_disabled(kind, values) else values)
+    return None if _is_disabled(kind, values) else method
+
+
+def keys_read(slot: str, data: Mapping[str, Plain]) -> tuple[dict[str, Plain], tuple[Unread, ...]]:
+    """The keys of the group of a slot that are read, and those that are set and not read.
+
+    A disabled method reads none but those that disable it: what is left of it is ``none``.
+
+    Raises:
+        UserError: as ``Recipe.from_config``.
+    """
+    method = _method_from_config(slot, data)
+    if data["name"] == NO_METHOD:
+        return dict(data), ()
+    kind = METHODS[slot][str(data["name"])]
+    values = _values(kind, {key: value for key, value in data.items() if key != "name"})
+    if method is not None:
+        lost = tuple(unread(kind, values, slot))
+        return {key: value for key, value in data.items() if key not in {item.name for item in lost}}, lost
+    disabled = ", ".join(f"{slot}.{key}={value:g}" for key, value in kind.disabled_by.items())
+    defaults = {item.name: item.default for item in fields(kind) if item.name not in kind.disabled_by}
+    needs = f"with {disabled}, which leaves {kind.name} out"
+    lost = tuple(
+        Unread(key, values[key], default, needs)
+        for key, default in defaults.items()
+        if values.get(key, default) != default
+    )
+    return {"name": NO_METHOD}, lost
+
+
+def _values(kind: type[Method], given: Mapping[str, Plain]) -> dict[str, Plain]:
+    """The fields that a configuration gives to a method, in their types."""
     types = get_type_hints(kind)
     values = {key: _read(value, types.get(key)) for key, value in given.items()}
     _check_fields(kind, values)
-    return None if _is_disabled(kind, values) else _build(kind, values)
+    for key, value in values.items():
+        check_value(f"{kind.slot}.{key}", value)
+    return values
 
 
 def _checked_group(slot: str, data: Plain | Mapping[str, Plain]) -> Mapping[str, Plain]:

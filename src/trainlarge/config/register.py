@@ -28,10 +28,17 @@ MAY_BE_LISTS = ("budget",)
 
 def register_schema() -> None:
     """Store the root schemas as ``schema/train`` and ``schema/compress``, that of a choice as ``schema/task/mlm``."""
+    _register(
+        tuple((key, name, kind) for key, group in CHOSEN_GROUPS.items() for name, kind in group.by_name().items())
+    )
+
+
+@cache
+def _register(choices: tuple[tuple[str, str, type], ...]) -> None:
+    """Once for the same choices: Hydra takes some hundredths of a second for them."""
     store = ConfigStore.instance()
-    for key, group in CHOSEN_GROUPS.items():
-        for name, kind in group.by_name().items():
-            store.store(group=f"schema/{key}", name=name, node=_schema(kind), package=key)
+    for key, name, kind in choices:
+        store.store(group=f"schema/{key}", name=name, node=_schema(kind), package=key)
     for stage in CONFIGS:
         store.store(group="schema", name=stage, node=hydra_schema(stage), package="_global_")
 

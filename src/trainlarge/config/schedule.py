@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from trainlarge.config.group import Group
+from trainlarge.config.reads import read_with
 
 ScheduleName = Literal["cooldown", "matched", "fixed"]
 DecayShape = Literal["1-sqrt", "linear", "cosine"]
@@ -22,11 +23,11 @@ class ScheduleConfig(Group):
     ``fixed`` (decay ends at ``horizon``)."""
     warmup_steps: int = 50
     """Steps of linear warm-up from zero."""
-    decay_share: float = 0.2
+    decay_share: float = field(default=0.2, metadata=read_with(name="cooldown"))
     """Share of a budget that the decay branch of ``cooldown`` takes, in (0, 1)."""
     decay_shape: DecayShape = "1-sqrt"
     """Shape of the decay: ``1-sqrt``, ``linear`` or ``cosine``."""
-    horizon: str | None = None
+    horizon: str | None = field(default=None, metadata=read_with(name="fixed"))
     """Budget at which the schedule of ``fixed`` ends; no budget may be larger."""
 
     def check(self) -> None:

@@ -7,11 +7,12 @@ layer, and at least one layer: a block without any has no shape.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, get_args
 
 from trainlarge.config.method import Method, is_integer, is_real, method, normalize
 from trainlarge.config.model_sizes import ModelSizes
+from trainlarge.config.reads import read_with
 from trainlarge.errors import UserError
 
 KNOWN_LAYERS = "used for a model with one list of BERT, ModernBERT or DistilBERT layers"
@@ -49,7 +50,7 @@ class Units(Structured):
     importance: Importance = "weight"
     """What they are ranked by: ``weight``, or ``gradient`` on calibration data."""
 
-    calibration_rows: int = 128
+    calibration_rows: int = field(default=128, metadata=read_with(importance="gradient"))
     """Rows of calibration data, where importance is by gradient."""
 
     def __post_init__(self) -> None:
@@ -126,7 +127,7 @@ class Layers(Structured):
     choice: Choice = "top"
     """Which layers are removed."""
 
-    calibration_rows: int = 128
+    calibration_rows: int = field(default=128, metadata=read_with(choice="contribution"))
     """Rows of calibration data, where the choice is by contribution."""
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ class Frequent(Method):
     """
 
     disabled_by: ClassVar[Mapping[str, float]] = {"size": 0}
+    enabled_by: ClassVar[Mapping[str, float]] = {"size": 1}
 
     size: int
     """Tokens that stay, the special ones counted; 0 in a configuration disables the method."""

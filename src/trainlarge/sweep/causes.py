@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from trainlarge.errors import CombinedUserError, UserError
+from trainlarge.errors import CombinedUserError, UserError, shown
 
 SHOWN_CAUSES = 10
 SHOWN_VALUES = 5
@@ -28,8 +28,8 @@ class _Cause:
     def line(self) -> str:
         if len(self.values) == 1:
             return str(self.first)
-        shown = [*list(self.values)[:SHOWN_VALUES], *(["..."] if len(self.values) > SHOWN_VALUES else [])]
-        return str(UserError(self.first.key, ",".join(shown), self.first.allowed))
+        some = [*list(self.values)[:SHOWN_VALUES], *(["..."] if len(self.values) > SHOWN_VALUES else [])]
+        return str(UserError(self.first.key, ",".join(some), self.first.allowed))
 
 
 class Causes:
@@ -73,7 +73,7 @@ class Causes:
 
     def _add(self, error: UserError, cells: int) -> None:
         cause = self._causes.setdefault((error.key, error.allowed), _Cause(error))
-        cause.values["null" if error.value is None else str(error.value)] = None
+        cause.values[shown(error.value)] = None
         cause.cells += cells
         self._last_look = self._last_look or time.monotonic() + PATIENCE_SECONDS
         if time.monotonic() > self._last_look:

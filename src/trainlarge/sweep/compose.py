@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import cast
@@ -13,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from trainlarge.config.choices import key_of_another
 from trainlarge.config.group import Plain
 from trainlarge.config.schema import CHOSEN_GROUPS
+from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
 from trainlarge.sweep.grid import Point
 from trainlarge.sweep.text_keys import as_written
@@ -23,6 +25,7 @@ Compose = Callable[[list[str]], DictConfig]
 """Composes a configuration from Hydra overrides."""
 Composed = dict[str, Plain]
 """A configuration as Hydra composed it: plain data with the group ``sweep``, and perhaps several budgets."""
+_NAME = re.compile(r"[\w./-]+")
 NOT_NULL = "must have a value: null means none; write 'null' in quotes for the word"
 
 
@@ -48,7 +51,7 @@ class Composer:
         Raises:
             UserError: for a key that the schema does not have, or a value of the wrong type.
         """
-        choices = tuple(as_written(f"{key}={value}") for key, value in point.items() if self._is_group(key))
+        choices = tuple(_choice(key, value) for key, value in point.items() if self._is_group(key))
         values = {key: value for key, value in point.items() if not self._is_group(key)}
         base = self._base(choices)
         if choices not in self._plain:
@@ -103,6 +106,18 @@ def refuse_target(value: Plain, path: str = "") -> None:
     elif isinstance(value, list):
         for item in value:
             refuse_target(item, path)
+
+
+def _choice(group: str, value: Plain) -> str:
+    """The override that chooses a file of a group."""
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool) or not _NAME.fullmatch(str(value)):
+        raise UserError(group, value, f"the name of a file of conf/{group}, such as {', '.join(choices_of(group))}")
+    return as_written(f"{group}={value}")
+
+
+def choices_of(group: str) -> list[str]:
+    """The names that come with trainlarge of the choices of a group."""
+    return sorted(path.stem for path in (share_folder() / "conf" / group).glob("*.yaml"))
 
 
 def _updated(base: DictConfig, values: Point) -> DictConfig:

@@ -15,6 +15,9 @@ from trainlarge.errors import UserError
 
 ALLOWED = "made of keys, values, == != < <= > >= in is, and, or, not, as in: arch.width == 64 and budget > '30 s'"
 
+LONGEST = 10_000
+"""Characters of a condition."""
+
 Value: TypeAlias = "str | int | float | bool | Sequence[Value] | Mapping[str, Plain] | Budget | None"
 """What a part of a condition stands for."""
 
@@ -50,11 +53,14 @@ def holds(condition: str, config: Mapping[str, Plain], key: str = "where") -> bo
     Raises:
         UserError: for a condition that cannot be read, or a key that ``config`` does not have.
     """
+    if len(condition) > LONGEST:
+        raise UserError(key, condition, f"at most {LONGEST:,} characters: divide it into several conditions")
     try:
         return bool(_evaluate(_parse(condition), config))
     except UserError as error:
         raise UserError(key, condition, f"a valid condition: {error}") from None
-    except (SyntaxError, TypeError):
+    except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
+        # A deep condition takes Python's parser to the end of its stack, for which it has several words.
         raise UserError(key, condition, ALLOWED) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Set
 
 from trainlarge.config.choices import refuse_keys_of_others
 from trainlarge.config.group import Plain
@@ -16,6 +17,7 @@ from trainlarge.sweep.condition import holds
 from trainlarge.sweep.grid import Axes, points
 from trainlarge.sweep.proof import DamagedFileError
 from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.sweep.unread import KeysRead
 
 EVERY = "every"
 """As a checkpoint: all train cells of the study that are done."""
@@ -31,14 +33,18 @@ def sweep_configs(composer: Composer, stage: str, command_line: Axes) -> list[St
         UserError: for values that their keys cannot have, one line per cause with the number of points.
     """
     sweep = sweep_of(composer.config({}))
-    grid, configs = points(sweep.blocks, command_line), list[StageConfig]()
-    causes = Causes(len(grid), "points")
+    grid, configs, checkpoints = points(sweep.blocks, command_line), list[StageConfig](), set[str]()
+    keys, causes = KeysRead(stage), Causes(len(grid), "points")
     for point in grid:
         with causes.of():
-            for config in _lists(composer.config(point)):
+            composed = composer.config(point)
+            checkpoints.add(str(composed.get("checkpoint")))
+            for config in _lists(composed):
                 if not any(holds(text, config, "sweep.exclude") for text in sweep.exclude):
-                    configs.append(read_config(stage, config))
+                    configs.append(read_config(stage, keys.without_unread(config)))
     causes.raise_any()
+    _check_where(stage, sweep, checkpoints)
+    keys.refuse_unread()
     return configs
 
 
@@ -48,8 +54,20 @@ def sweep_of(composed: Composed) -> SweepConfig:
 
 
 def expand_lists(stage: str, composed: Composed) -> list[StageConfig]:
-    """One configuration for each budget, and each checkpoint, that a composed configuration names together."""
-    return [read_config(stage, config) for config in _lists(composed)]
+    """One configuration for each budget, and each checkpoint, that a composed configuration names together.
+
+    Raises:
+        UserError: also for blocks and conditions of a sweep, which only a sweep reads.
+    """
+    sweep = sweep_of(composed)
+    for name in ("blocks", "exclude"):
+        if value := getattr(sweep, name):
+            raise UserError(f"sweep.{name}", value, "must not be set without -m, which runs a sweep")
+    _check_where(stage, sweep, {str(composed.get("checkpoint"))})
+    keys = KeysRead(stage)
+    configs = [read_config(stage, keys.without_unread(config)) for config in _lists(composed)]
+    keys.refuse_unread()
+    return configs
 
 
 def read_config(stage: str, composed: Composed) -> StageConfig:
@@ -64,6 +82,14 @@ def read_config(stage: str, composed: Composed) -> StageConfig:
         given["budget"] = str(given["budget"])
     refuse_keys_of_others(CONFIGS[stage], given)
     return from_plain(CONFIGS[stage], given)
+
+
+def _check_where(stage: str, sweep: SweepConfig, checkpoints: Set[str]) -> None:
+    """Refuse a condition on checkpoints where none are looked for."""
+    if sweep.where is None or EVERY in checkpoints:
+        return
+    needed = "in the compress stage with checkpoint=every" if stage == "train" else "with checkpoint=every"
+    raise UserError("sweep.where", sweep.where, f"null, or used {needed}: it chooses checkpoints")
 
 
 def _lists(config: Composed) -> list[Composed]:

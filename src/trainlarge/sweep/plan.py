@@ -17,6 +17,7 @@ from trainlarge.sweep.proof import DamagedFileError
 from trainlarge.sweep.stages import stage_named
 from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import WRITTEN_BY_JOBS, CellFolder, Study
+from trainlarge.sweep.unread import refuse_unread
 
 NO_CELLS = "must have at least one cell: check its blocks, conditions and checkpoints"
 """What is wrong with a sweep from which nothing is left, as an error says it."""
@@ -69,6 +70,7 @@ def make_cells(stage: str, configs: Sequence[StageConfig], planned: Planned = NO
     cells: dict[Cell, Cell] = {}
     for config in configs:
         with causes.of():
+            refuse_unread(config)
             cell = Cell(stage, resolve(config, planned))
             _check_same_impl(cells.setdefault(cell, cell), cell)
     causes.raise_any()

@@ -31,6 +31,10 @@ from trainlarge.config.schema import CHOSEN_GROUPS, CONFIGS
 BLOCKS = "sweep.blocks"
 """A list of mappings whose keys are those of the whole configuration."""
 
+MOST_VALUES = 200_000
+"""Values of a file: OmegaConf takes seconds to copy more."""
+DEEPEST = 50
+"""Levels of a file. A configuration has three, and a sweep two more."""
 _FUNCTIONS = frozenset({"choice", "shuffle", "sort", "tag", "str"})
 """Functions of Hydra's grammar that hand on what they are given."""
 _NOT_TEXT = frozenset({OverrideLexer.INT, OverrideLexer.FLOAT, OverrideLexer.BOOL})
@@ -76,16 +80,52 @@ def read_yaml(text: str, package: str = "") -> Plain:
         package: the key under which its content goes; empty for the whole configuration.
 
     Raises:
-        yaml.YAMLError: for what is no YAML.
+        yaml.YAMLError: for what is no YAML, or more of it than a configuration can be.
     """
 
     class TextLoader(get_yaml_loader()):  # type: ignore[misc]
         def get_single_node(self) -> yaml.Node | None:
             node = super().get_single_node()
+            if node is not None:
+                _check_size(node)
             return None if node is None else _retagged(node, package, {})
 
     content: Plain = yaml.load(text, Loader=TextLoader)
     return content
+
+
+def _check_size(root: yaml.Node) -> None:
+    """Refuse what would be too large once every alias is replaced by what it stands for, or would have no end."""
+    sizes: dict[int, int] = {}
+    # A node is visited to count it, and before that to have what it is made of counted.
+    visits: list[tuple[yaml.Node, int, bool]] = [(root, 1, False)]
+    within = set[int]()
+    while visits:
+        node, depth, is_counted = visits.pop()
+        parts = _parts(node)
+        if is_counted:
+            within.discard(id(node))
+            sizes[id(node)] = 1 + sum(sizes[id(part)] for part in parts)
+            if sizes[id(node)] > MOST_VALUES:
+                raise _too_large(node, f"at most {MOST_VALUES:,} values, aliases counted as what they stand for")
+        elif id(node) in within:
+            raise _too_large(node, "an alias must not stand for what it is in")
+        elif depth > DEEPEST:
+            raise _too_large(node, f"at most {DEEPEST} levels")
+        elif id(node) not in sizes:
+            within.add(id(node))
+            visits.append((node, depth, True))
+            visits += [(part, depth + 1, False) for part in parts]
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+
+
+def _too_large(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
 def _text_fields(schema: type, prefix: str) -> Iterator[str]:
