@@ -229,7 +229,7 @@ def test_a_missed_budget_is_told_left_out_of_seconds_and_made_good_by_the_same_c
     assert list(frames.cells["budget_missed"]) == pytest.approx([5] * len(budgets)) and timed(frames.cells).empty
     assert (
         summary(frames).startswith(f"{len(budgets)} of {len(budgets)} cells got too few steps")
-        and not findings(frames)[0].found
+        and not findings(frames)[0].is_result
     )
     state = read_state(study)
     assert state.missed == missed and state.commands()[0].startswith("trainlarge run")

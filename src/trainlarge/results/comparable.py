@@ -15,6 +15,8 @@ CLOCKS = ("device_name", "devices", "threads", "precision", "attention", "forwar
 """Seconds are compared on one device, used in one way."""
 SIZES = ("packing",)
 """Bytes of packed files are compared of one choice of encodings."""
+MOST_VALUES = 7
+"""Values of a column that one sentence names, beyond the first."""
 CLOCK_COLUMNS = frozenset({"train_seconds", "model_seconds", "wall_seconds"})
 
 
@@ -68,5 +70,7 @@ def on_axis(cells: pd.DataFrame, x: str) -> pd.DataFrame:
 def _values(column: pd.Series, name: str) -> str:
     counts = column.astype(str).value_counts(sort=False).sort_index()
     (first, number), *others = counts.items()
-    rest = "".join(f", {value} in {count}" for value, count in others)
+    shown = [f", {value} in {count}" for value, count in others[:MOST_VALUES]]
+    more = len(others) - len(shown)
+    rest = "".join(shown) + (f", {more:,} more values" if more else "")
     return f"{name} ({first} in {number} cells{rest})"

@@ -34,7 +34,7 @@ from trainlarge.results.series import last_budget
 
 
 def texts(found: list[Finding], kind: bool) -> str:
-    return "\n".join(finding.text for finding in found if finding.found is kind)
+    return "\n".join(finding.text for finding in found if finding.is_result is kind)
 
 
 def every(found: list[Finding]) -> str:
@@ -132,7 +132,7 @@ def test_with_seeds_a_change_of_places_is_clear_or_not(frames: StudyFrames) -> N
 
 def test_measured_lines_that_cross_are_told_as_measured(evidence: Evidence) -> None:
     (finding,) = changed_places(evidence, "model_seconds")
-    assert not finding.found
+    assert not finding.is_result
     assert "d128/L2 falls below d64/L1 near 38 s: at 7.5 s 0.06 nats behind (95 % interval" in finding.text
     assert "at 60 s 0.14 nats ahead" in finding.text and finding.text.endswith("order not tested: one seed.")
 
@@ -155,11 +155,11 @@ def test_sizes_that_are_compared_in_turn_have_sentences_of_their_own(frames: Stu
 
 def test_trunks_say_whether_larger_is_better_per_step(frames: StudyFrames, evidence: Evidence) -> None:
     (finding,) = per_step(evidence)
-    assert "each larger size has the lower loss at 4 of 5 points" in finding.text and finding.found
+    assert "each larger size has the lower loss at 4 of 5 points" in finding.text and finding.is_result
     assert "3.67 (d64/L1), 3.36 (d64/L2) and 3.07 (d128/L2) nats at 1,600 steps" in finding.text
     turned = frames.curves.assign(loss=10 - frames.curves["loss"])
     frequency = frames.cells.assign(token_frequency_loss=20.0)
-    assert not per_step(Evidence(replace(frames, curves=turned, cells=frequency)))[0].found
+    assert not per_step(Evidence(replace(frames, curves=turned, cells=frequency)))[0].is_result
     batches = frames.cells.assign(batch=[1024, 2048] * 6)
     assert per_step(Evidence(replace(frames, cells=batches))) == []
 
@@ -167,7 +167,7 @@ def test_trunks_say_whether_larger_is_better_per_step(frames: StudyFrames, evide
 def test_one_size_only_is_nothing_to_compare(frames: StudyFrames) -> None:
     only = frames.cells[frames.cells["shape"] == "d64/L1"]
     (finding,) = training_findings(Evidence(replace(frames, cells=only)))
-    assert not finding.found
+    assert not finding.is_result
     assert "Only d64/L1 was trained" in finding.text
 
 
@@ -213,7 +213,7 @@ def test_the_three_questions_are_three_sentences(evidence: Evidence) -> None:
     assert time.text.startswith("At equal training time (60 s; one seed per size), the same recipes cost ")
     assert all(f"({name})" in time.text for name in ("d64/L1", "d64/L2", "d128/L2"))
     assert "d64/L2 loses less than d64/L1 by 0." in time.text and "d128/L2 loses less than d64/L2 by 0." in time.text
-    assert "order not tested: one seed" in time.text and not time.found
+    assert "order not tested: one seed" in time.text and not time.is_result
     assert "Loss increases at equal steps cannot be compared: no two sizes were compressed" in steps.text
     assert loss.text.startswith("At equal dense loss (2.53 nats; one seed per size)")
 
@@ -221,12 +221,12 @@ def test_the_three_questions_are_three_sentences(evidence: Evidence) -> None:
 def test_with_seeds_larger_loses_less_is_clear(frames: StudyFrames) -> None:
     cells, compression = with_seeds(frames.cells, 3), _reseeded(frames, 3)
     time = larger_loses_less(changed(frames, cells=cells, compression=compression))[0]
-    assert time.found and "3 seeds per size" in time.text and "; clear)" in time.text
+    assert time.is_result and "3 seeds per size" in time.text and "; clear)" in time.text
     factor = compression["series"].map({"d64/L1": 1, "d64/L2": 2, "d128/L2": 5})
     turned = compression.assign(loss_increase=compression["loss_increase"] * factor)
     turned = turned.assign(loss=turned["dense_loss"] + turned["loss_increase"])
     time = larger_loses_less(changed(frames, cells=cells, compression=turned))[0]
-    assert not time.found and "d128/L2 loses more than d64/L2" in time.text
+    assert not time.is_result and "d128/L2 loses more than d64/L2" in time.text
 
 
 def _reseeded(frames: StudyFrames, seeds: int) -> pd.DataFrame:
@@ -240,7 +240,7 @@ def _reseeded(frames: StudyFrames, seeds: int) -> pd.DataFrame:
 def test_nothing_that_works_is_said(frames: StudyFrames) -> None:
     destroyed = changed(frames, compression=frames.compression.assign(loss_increase=5.0))
     (told,) = equal_bytes(destroyed)
-    assert not told.found and "below 1 nat" in told.text
+    assert not told.is_result and "below 1 nat" in told.text
     assert "share no recipe under which any of them still works" in larger_loses_less(destroyed)[0].text
 
 
@@ -256,7 +256,7 @@ def test_a_large_model_that_wins_at_equal_bytes_is_found(frames: StudyFrames) ->
         loss=frames.compression["loss"] - 0.5 * better, dense_loss=frames.compression["dense_loss"] - 0.5 * better
     )
     evidence = changed(frames, compression=shifted)
-    (won,) = [finding for finding in equal_bytes(evidence) if "d128/L2" in finding.text and finding.found]
+    (won,) = [finding for finding in equal_bytes(evidence) if "d128/L2" in finding.text and finding.is_result]
     assert "d128/L2 from" in won.text and " up." in won.text
     told = texts(beats_dense(evidence), True)
     assert "d128/L2 after 60 s" in told
@@ -265,7 +265,7 @@ def test_a_large_model_that_wins_at_equal_bytes_is_found(frames: StudyFrames) ->
 
 def test_no_larger_model_beats_the_best_dense_one_here(evidence: Evidence) -> None:
     found, not_found = beats_dense(evidence)
-    assert "smaller and better than d64/L1 dense" in found.text and found.found
+    assert "smaller and better than d64/L1 dense" in found.text and found.is_result
     assert not_found.text.startswith(
         "No larger model compresses to something smaller and better than d64/L2 dense (2.31"
     )
@@ -273,13 +273,13 @@ def test_no_larger_model_beats_the_best_dense_one_here(evidence: Evidence) -> No
 
 def test_a_larger_model_within_the_noise_is_not_found(frames: StudyFrames) -> None:
     noisy = changed(frames, noise=2.0)
-    assert not any(finding.found for finding in beats_dense(noisy))
+    assert not any(finding.is_result for finding in beats_dense(noisy))
 
 
 def test_what_costs_nothing_is_said_first(frames: StudyFrames, evidence: Evidence) -> None:
     free, paid = nearest_to_dense(evidence)
-    assert free.found and "8 bit row costs it less than 0.02 nats at 3.9 times fewer bytes (230 kB)" in free.text
-    assert paid.text.startswith("Among files of d64/L2 after 60 s below 230 kB, ")
+    assert free.is_result and "8 bit row costs it less than 0.02 nats at 3.9 times fewer bytes (230 kB)" in free.text
+    assert paid.text.startswith("Of files of d64/L2 after 60 s up to 184 kB, at least 1.25 times smaller than that, ")
     eight = frames.compression["bits"].eq(8) & frames.compression["sparsity"].eq(0)
     lossless = frames.compression.assign(
         loss=frames.compression["loss"].mask(eight, frames.compression["dense_loss"]),
@@ -289,9 +289,29 @@ def test_what_costs_nothing_is_said_first(frames: StudyFrames, evidence: Evidenc
     dear = frames.compression.assign(loss_increase=0.5, loss=frames.compression["dense_loss"] + 0.5)
     dear = dear.mask(frames.compression["recipe"].eq("dense"), frames.compression)
     first = nearest_to_dense(changed(frames, compression=dear))[0]
-    assert not first.found and "every smaller file of it may cost 0.02 nats or more" in first.text
+    assert not first.is_result and "every smaller file of it may cost 0.02 nats or more" in first.text
     only_dense = frames.compression[frames.compression["recipe"] == "dense"]
-    assert not nearest_to_dense(changed(frames, compression=only_dense))[0].found
+    assert not nearest_to_dense(changed(frames, compression=only_dense))[0].is_result
+
+
+def test_a_loss_for_a_few_bytes_is_never_named(frames: StudyFrames, evidence: Evidence) -> None:
+    """8 bit costs nothing; a file 1 % smaller, at the edge of what costs nothing, is not named in its place."""
+    rows = frames.compression
+    is_eight = rows["bits"].eq(8) & rows["sparsity"].eq(0)
+    free = rows.assign(
+        loss=rows["loss"].mask(is_eight, rows["dense_loss"]), loss_increase=rows["loss_increase"].mask(is_eight, 0.0)
+    )
+    edge = rows["recipe"].eq("prune 15 % global, 8 bit row")
+    size = rows[is_eight].set_index("parent")["file_bytes"].reindex(rows["parent"]).to_numpy()
+    for increase in (0.004, 0.097):
+        close = free.assign(
+            loss=free["loss"].mask(edge, free["dense_loss"] + increase),
+            loss_increase=free["loss_increase"].mask(edge, increase),
+            file_bytes=free["file_bytes"].mask(edge, 0.99 * size),
+        )
+        first, then = nearest_to_dense(changed(frames, compression=close))
+        assert "8 bit row costs it nothing measurable" in first.text and "prune 15 %" not in first.text + then.text
+        assert "this is the smallest file, or the cheapest within 5% of it" in first.text
 
 
 def test_a_study_of_before_still_has_its_findings(old: StudyFrames) -> None:
@@ -299,7 +319,7 @@ def test_a_study_of_before_still_has_its_findings(old: StudyFrames) -> None:
     assert "without them no order is tested" in every(told)
     assert "order not tested: no losses per document were kept" in every(told)
     assert "clearly" not in every(told) and "95 %" not in every(told) and "tie" not in every(told).split()
-    assert any(finding.found for finding in told) and "nan" not in every(told).lower().split()
+    assert any(finding.is_result for finding in told) and "nan" not in every(told).lower().split()
     assert method(Evidence(old)) == []
 
 
@@ -367,7 +387,7 @@ def test_nothing_compressed_is_said(frames: StudyFrames) -> None:
 
 def test_all_findings_are_sentences(frames: StudyFrames) -> None:
     told = findings(frames)
-    assert {finding.found for finding in told} == {True, False}
+    assert {finding.is_result for finding in told} == {True, False}
     assert all(str(finding).endswith(".") and "nan" not in str(finding).lower().split() for finding in told)
     assert all(sentence.text in {finding.text for finding in told} for sentence in told)
     assert "At equal training time" in summary(frames)

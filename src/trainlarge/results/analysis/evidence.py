@@ -8,6 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from trainlarge.config.metric import Metric
+from trainlarge.results.analysis.contenders import compressed_contenders, contenders, pairs_left_out
 from trainlarge.results.analysis.intervals import Comparison, ComparisonFamily, Difference
 from trainlarge.results.analysis.loss_increases import Increases, increases
 from trainlarge.results.analysis.plateau import on_plateau
@@ -27,12 +28,24 @@ class Evidence:
     """A study's frames, and what is computed from them once for all sentences."""
 
     def __init__(self, frames: StudyFrames) -> None:
-        self.frames = frames.with_losses()
+        self.whole = frames.with_losses()
+        """All cells that have a loss."""
+        self.compared = contenders(self.whole.cells) if len(self.whole.cells) else []
+        """The series that are compared: all of them where they are few."""
         self._lines: dict[str, SeedLines] = {}
+
+    @cached_property
+    def frames(self) -> StudyFrames:
+        """Train cells of the series that are compared, with their curves; what was compressed of any."""
+        whole = self.whole
+        if len(self.compared) == whole.cells["series"].nunique():
+            return whole
+        cells, curves = (frame[frame["series"].isin(self.compared)] for frame in (whole.cells, whole.curves))
+        return replace(whole, cells=cells.reset_index(drop=True), curves=curves.reset_index(drop=True))
 
     @property
     def cells(self) -> pd.DataFrame:
-        """Train cells that have a loss."""
+        """Train cells of the series that are compared."""
         return self.frames.cells
 
     @cached_property
@@ -66,10 +79,16 @@ class Evidence:
         return self._sample("train", self.cells)
 
     @cached_property
+    def compressible(self) -> pd.DataFrame:
+        """Compress cells of known train cells whose losses can be compared."""
+        return same_task(self.whole.compression).dropna(subset=["series"])
+
+    @cached_property
     def known(self) -> pd.DataFrame:
-        """Compress cells of known train cells whose losses can be compared, with ``token_frequency_loss``."""
-        rows = same_task(self.frames.compression).dropna(subset=["series"])
-        frequency = self.frames.cells.set_index("cell")["token_frequency_loss"]
+        """Those of the series that are compared, with ``token_frequency_loss``."""
+        frequency = self.whole.cells.set_index("cell")["token_frequency_loss"]
+        rows = self.compressible
+        rows = rows[rows["series"].isin(compressed_contenders(rows))] if len(rows) else rows
         return rows.assign(token_frequency_loss=rows["parent"].map(frequency))
 
     @cached_property
@@ -101,7 +120,14 @@ class Evidence:
             differences |= pair_comparisons(self.lines(x))
         for answer in self.increases:
             differences |= answer.comparisons(self.compressed_sample)
-        return ComparisonFamily(differences)
+        return ComparisonFamily(differences, self._left_out)
+
+    @cached_property
+    def _left_out(self) -> int:
+        """Comparisons that could have been made with the series that are left out: their pairs, at two points each."""
+        axes = [(on_axis(self.whole.cells, x), on_axis(self.cells, x)) for x in self.axes]
+        counts = [(whole["series"].nunique(), compared["series"].nunique()) for whole, compared in axes]
+        return sum(2 * pairs_left_out(*count) for count in counts)
 
     def _sample(self, stage: str, cells: pd.DataFrame) -> Sample:
         return replace(self.frames.documents.sample(stage, cells["cell"]), unit=self.loss.short_unit)

@@ -45,10 +45,12 @@ def frontier(frame: pd.DataFrame, x: str, y: str = "loss") -> pd.DataFrame:
 def envelope(cells: pd.DataFrame, x: str, y: str = "loss") -> pd.DataFrame:
     """The frontier of the series' lines: columns ``x`` and ``y``, the best value of any line wherever it improves."""
     series, sign = lines(cells, x, y), direction(cells, y)
-    grid = grid_points(series)
-    best = [
-        min(sign * value for line in series.values() if (value := _value_at(line, point)) is not None) for point in grid
-    ]
+    grid = np.array(grid_points(series))
+    best = np.full(len(grid), np.inf)
+    for points, values in series.values():
+        ends = np.searchsorted(grid, [points[0] - SAME_POINT, np.nextafter(points[-1] + SAME_POINT, np.inf)])
+        covered = slice(*ends)
+        best[covered] = np.minimum(best[covered], sign * np.interp(grid[covered], points, values))
     frame = pd.DataFrame({"x": np.exp(grid), "y": best})
     frame = frame[frame["y"] < frame["y"].cummin().shift(fill_value=np.inf)]
     return frame.assign(y=sign * frame["y"])
@@ -64,12 +66,13 @@ def lines(cells: pd.DataFrame, x: str, y: str = "loss") -> Lines:
         .groupby(["series", "budget_unit", "budget_value"], sort=False)
         .agg(x=(x, "mean"), y=(y, "mean"), parameters=("parameters", "first"))
     )
-    points = points.sort_values(["parameters", "series", "x"])
-    made: Lines = {}
-    for name, rows in points.groupby("series", sort=False):
-        values = rows.groupby("x")["y"].mean()
-        made[str(name)] = (np.log(values.index.to_numpy(float)), values.to_numpy(float))
-    return made
+    order = points.sort_values(["parameters", "series"]).index.get_level_values("series").unique()
+    means = points.groupby(["series", "x"])["y"].mean()
+    names, places = means.index.get_level_values("series"), means.index.get_level_values("x").to_numpy(float)
+    starts = np.flatnonzero(names[1:] != names[:-1]) + 1
+    parts = zip(np.split(np.log(places), starts), np.split(means.to_numpy(float), starts), strict=True)
+    made = dict(zip(names.unique(), parts, strict=True))
+    return {str(name): made[name] for name in order}
 
 
 def leaders(cells: pd.DataFrame, x: str, tie: float | None = None) -> pd.DataFrame:

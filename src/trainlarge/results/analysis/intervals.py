@@ -127,16 +127,21 @@ def above_zero(estimate: SeedMean, sample: Sample) -> Difference:
 
 
 class ComparisonFamily:
-    """All comparisons of a report, and which are clear (Holm 1979): at most 5 % of reports call one so by chance."""
+    """All comparisons of a report, and which are clear (Holm 1979): at most 5 % of reports call one so by chance.
 
-    def __init__(self, differences: Mapping[Comparison, Difference]) -> None:
+    Args:
+        differences: comparisons that the report states.
+        left_out: how many more there could have been: where series were chosen by their losses, they count as well.
+    """
+
+    def __init__(self, differences: Mapping[Comparison, Difference], left_out: int = 0) -> None:
         tested = sorted((gap.p, str(key), key) for key, gap in differences.items() if gap.p is not None)
+        self.tested = len(tested) + left_out if tested else 0
         clear = set()
         for rank, (p, _, key) in enumerate(tested):
-            if p * (len(tested) - rank) >= 1 - LEVEL:
+            if p * (self.tested - rank) >= 1 - LEVEL:
                 break
             clear.add(key)
-        self.tested = len(tested)
         self._differences = {key: replace(gap, is_clear=key in clear) for key, gap in differences.items()}
 
     def __getitem__(self, key: Comparison) -> Difference:

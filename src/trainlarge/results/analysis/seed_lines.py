@@ -23,14 +23,21 @@ class _Line:
     losses: NDArray[np.float64]
     cells: tuple[str, ...]
 
-    @classmethod
-    def of(cls, rows: pd.DataFrame, x: str) -> _Line:
-        """The line through the cells of one seed."""
-        rows = rows.sort_values([x, "cell"]).drop_duplicates(x)
-        return cls(np.log(rows[x].to_numpy(float)), rows["loss"].to_numpy(float), tuple(rows["cell"]))
-
     def covers(self, point: float) -> bool:
         return bool(self.x[0] - SAME_POINT <= point <= self.x[-1] + SAME_POINT)
+
+
+def _lines_of_seeds(cells: pd.DataFrame, x: str) -> dict[str, list[_Line]]:
+    """Series -> the line of each of its seeds: through one cell per value of ``x``."""
+    keys = ["series", "seed"]
+    rows = cells.sort_values([*keys, x, "cell"]).drop_duplicates([*keys, x])
+    starts = np.flatnonzero(~rows.duplicated(keys).to_numpy())
+    columns = (np.log(rows[x].to_numpy(float)), rows["loss"].to_numpy(float), rows["cell"].to_numpy())
+    made: dict[str, list[_Line]] = {}
+    for name, start, end in zip(rows["series"].iloc[starts], starts, [*starts[1:], len(rows)], strict=True):
+        points, losses, names = (column[start:end] for column in columns)
+        made.setdefault(str(name), []).append(_Line(points, losses, tuple(names)))
+    return made
 
 
 class SeedLines:
@@ -40,10 +47,7 @@ class SeedLines:
         self.x, self.sample = x, sample
         self.order = by_size(cells)
         self.points = grid_points(lines(cells, x))
-        self._lines = {
-            str(name): [_Line.of(of_seed, x) for _, of_seed in rows.groupby("seed")]
-            for name, rows in cells.groupby("series")
-        }
+        self._lines = _lines_of_seeds(cells, x)
         self._estimates: dict[tuple[str, float], SeedMean | None] = {}
 
     def at(self, name: str, point: float) -> SeedMean | None:

@@ -23,9 +23,27 @@ def caveats(evidence: Evidence) -> list[Finding]:
     return [finding for caveat in CAVEATS for finding in caveat(evidence)]
 
 
+def chosen(evidence: Evidence) -> list[Finding]:
+    """Which series are compared, where there are too many for all."""
+    whole = evidence.whole.cells["series"].nunique()
+    sentences = []
+    if whole > len(evidence.compared):
+        sentences.append(
+            f"{whole:,} series were trained; compared are the {len(evidence.compared)} with the best ranks at any "
+            "budget. Figures show every cell, cells.csv holds them all."
+        )
+    made, compared = (rows["series"].nunique() for rows in (evidence.compressible, evidence.known))
+    if made > compared:
+        sentences.append(
+            f"Of {made:,} series that were compressed, compared are the {compared} with the most points of the "
+            "frontier of loss and file size, then with the lowest losses."
+        )
+    return [Finding(text, is_result=False) for text in sentences]
+
+
 def plateau(evidence: Evidence) -> list[Finding]:
     """Which models have learned no more than frequencies; that none has learned more is the first thing to know."""
-    cells, frequency_loss = evidence.cells, frequency_loss_of(evidence.cells)
+    cells, frequency_loss = evidence.whole.cells, frequency_loss_of(evidence.whole.cells)
     if frequency_loss is None or cells.empty:
         return []
     loss, frequencies = evidence.loss, evidence.frequencies
@@ -34,26 +52,26 @@ def plateau(evidence: Evidence) -> list[Finding]:
     if len(stuck) == len(cells):
         lowest = number(float(cells["loss"].min()), 2)
         text = f"No model has learned more than {frequencies}, so no size is better: {level}, the lowest {lowest}."
-        return [Finding(text, found=False)]
+        return [Finding(text, is_result=False)]
     if stuck.empty:
         return []
     budgets = stuck.groupby("series", sort=False)["budget"].unique()
-    names = listed(f"{name} after {listed(budgets[name])}" for name in by_size(stuck))
+    names = listed([f"{name} after {listed(budgets[name])}" for name in by_size(stuck)])
     text = f"{names}: not {loss.amount(loss.tie)} below what {frequencies} give ({level}), so not yet comparable."
-    return [Finding(text, found=False)]
+    return [Finding(text, is_result=False)]
 
 
 def overlap(evidence: Evidence) -> list[Finding]:
     """Whether much of the validation text was seen in training: by whole documents where all are short."""
-    passages = evidence.cells["overlap_passages"].astype(float).max()
-    documents = evidence.cells["overlap_documents"].astype(float).max()
+    cells = evidence.whole.cells
+    passages, documents = (cells[f"overlap_{unit}"].astype(float).max() for unit in ("passages", "documents"))
     if passages > SEEN_SHARE:
         seen = f"{100 * passages:.0f} % of the validation text (passages of 50 characters) also occurs"
     elif documents > SEEN_SHARE:
         seen = f"{100 * documents:.0f} % of the validation documents also occur"
     else:
         return []
-    return [Finding(f"{seen} in the training text: losses are lower than on unseen text.", found=False)]
+    return [Finding(f"{seen} in the training text: losses are lower than on unseen text.", is_result=False)]
 
 
 def seeds(evidence: Evidence) -> list[Finding]:
@@ -67,7 +85,7 @@ def seeds(evidence: Evidence) -> list[Finding]:
         return []
     seeds = "One seed per size" if len(single) == len(counts) else f"Only one seed of {listed(single)}"
     text = f"{seeds}: which size is better was not tested, since how much runs differ by their seed is not known."
-    return [Finding(text, found=False)]
+    return [Finding(text, is_result=False)]
 
 
 def documents(evidence: Evidence) -> list[Finding]:
@@ -76,12 +94,12 @@ def documents(evidence: Evidence) -> list[Finding]:
     if cells["series"].nunique() < 2 or set(cells["cell"]) <= set(evidence.trained.sums.get("loss", {})):
         return []
     text = "Losses per document were not kept for all cells: without them no order is tested."
-    return [Finding(text, found=False)]
+    return [Finding(text, is_result=False)]
 
 
 def disturbed(evidence: Evidence) -> list[Finding]:
     """Whether seconds can be trusted."""
-    return clocks(evidence.cells) if "model_seconds" in evidence.axes else []
+    return clocks(evidence.whole.cells) if "model_seconds" in evidence.axes else []
 
 
 def packings(evidence: Evidence) -> list[Finding]:
@@ -93,17 +111,23 @@ def packings(evidence: Evidence) -> list[Finding]:
         f"File sizes are not quite of one measure: compressed models differ in {differing}. The same weights may take "
         "fewer bytes in a newer version; trainlarge compress --redo writes a cell anew."
     )
-    return [Finding(text, found=False)]
+    return [Finding(text, is_result=False)]
 
 
 def times(evidence: Evidence) -> list[Finding]:
     """Which budgets in seconds were missed, or measured only while other work ran; and where all steps are warm-up."""
-    cells = evidence.cells
+    cells = evidence.whole.cells
     return [*budgets_missed(cells), *never_undisturbed(cells), *all_warm_up(cells)]
 
 
 CAVEATS: tuple[Callable[[Evidence], list[Finding]], ...] = (
-    *(times, plateau, overlap, disturbed, seeds, documents),
+    chosen,
+    times,
+    plateau,
+    overlap,
+    disturbed,
+    seeds,
+    documents,
     packings,
 )
 """What is looked at, in the order in which it is said."""

@@ -12,15 +12,22 @@ class Finding:
 
     text: str
     """The sentence, with its full stop."""
-    found: bool = True
+    is_result: bool = True
     """False for what one might have expected and the numbers do not show."""
 
     def __str__(self) -> str:
         return self.text
 
 
+MOST_NAMES = 8
+"""Names that one sentence lists."""
+
+
 def listed(words: Iterable[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
+    """``a``, ``a and b``, ``a, b and c``; of more than ``MOST_NAMES`` the first ones, and how many more there are."""
+    words = list(words)
+    if len(words) > MOST_NAMES:
+        words = [*words[: MOST_NAMES - 1], f"{len(words) - MOST_NAMES + 1:,} more"]
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
 

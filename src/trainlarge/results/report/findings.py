@@ -7,7 +7,7 @@ from trainlarge.results.analysis.intervals import LEVEL, number
 from trainlarge.results.comparable import LOSS, differences
 from trainlarge.results.frames import StudyFrames
 from trainlarge.results.report.caveats import caveats
-from trainlarge.results.report.finding import Finding
+from trainlarge.results.report.finding import Finding, listed
 from trainlarge.results.report.findings_of_compression import compression_findings
 from trainlarge.results.report.findings_of_training import training_findings
 
@@ -22,7 +22,7 @@ def findings(frames: StudyFrames, evidence: Evidence | None = None) -> list[Find
     """
     mixed = differences(frames.cells, LOSS)
     if mixed:
-        return [Finding(f"Losses are not compared: cells differ in {mixed}.", found=False)]
+        return [Finding(f"Losses are not compared: cells differ in {mixed}.", is_result=False)]
     evidence = evidence or Evidence(frames)
     sentences = [
         *caveats(evidence),
@@ -39,8 +39,8 @@ def summary(frames: StudyFrames, evidence: Evidence | None = None) -> str:
     if differences(frames.cells, LOSS):
         return " ".join(map(str, findings(frames)))
     evidence = evidence or Evidence(frames)
-    training = [finding for finding in training_findings(evidence) if finding.found][: SUMMARY_SENTENCES // 2]
-    compression = [finding for finding in compression_findings(evidence) if finding.found]
+    training = [finding for finding in training_findings(evidence) if finding.is_result][: SUMMARY_SENTENCES // 2]
+    compression = [finding for finding in compression_findings(evidence) if finding.is_result]
     main = training + compression[: SUMMARY_SENTENCES - len(training)]
     main = main or [Finding("Nothing can be compared yet.")]
     return " ".join(map(str, [*caveats(evidence), *main]))
@@ -62,7 +62,7 @@ def method(evidence: Evidence) -> list[Finding]:
         f"A difference is called clear if it is significant at {100 * (1 - LEVEL):g} % after Holm's correction for the "
         f"{tested} comparisons of this report that could be tested."
     )
-    return [Finding(text + (rule if tested else "No order could be tested, so none is called clear."), found=False)]
+    return [Finding(text + (rule if tested else "No order could be tested, so none is called clear."), is_result=False)]
 
 
 def _diverged(frames: StudyFrames) -> list[Finding]:
@@ -70,5 +70,5 @@ def _diverged(frames: StudyFrames) -> list[Finding]:
     diverged = frames.cells.loc[frames.cells["diverged"], "series"]
     if diverged.empty:
         return []
-    counts = ", ".join(f"{name} ({count})" for name, count in diverged.value_counts(sort=False).items())
-    return [Finding(f"Training diverged in {len(diverged)} of {len(frames.cells)} cells: {counts}.", found=False)]
+    counts = listed(f"{name} ({count})" for name, count in diverged.value_counts(sort=False).items())
+    return [Finding(f"Training diverged in {len(diverged)} of {len(frames.cells)} cells: {counts}.", is_result=False)]

@@ -17,8 +17,11 @@ from trainlarge.results.series import by_size, last_budget
 from trainlarge.results.training_cost import has_recovery, recovery_share
 from trainlarge.results.units import scale_of
 
-Costs = list[tuple[Model, Difference]]
-"""Compressed models and what compression costs each."""
+Cost = tuple[Model, Difference]
+"""A compressed model and what compression costs it."""
+Costs = list[Cost]
+SAME_SIZE = 1.05
+"""Files whose sizes differ by less than this factor are one size: the cheaper one is named."""
 NARROW = 1.25
 """A range of sizes whose ends differ by less than this factor is not worth a word."""
 
@@ -26,7 +29,7 @@ NARROW = 1.25
 def compression_findings(evidence: Evidence) -> list[Finding]:
     """All findings of this file; one sentence where nothing was compressed."""
     if evidence.known.empty:
-        return [Finding("Nothing was compressed yet.", found=False)]
+        return [Finding("Nothing was compressed yet.", is_result=False)]
     left_out = on_the_plateau(evidence)
     if evidence.compressed.empty:
         return left_out
@@ -52,7 +55,7 @@ def on_the_plateau(evidence: Evidence) -> list[Finding]:
         f"Left out of all comparisons of compressed models: {names}. Their dense loss is not {loss.amount(loss.tie)} "
         f"below that of {evidence.frequencies} ({frequency_loss} {loss.short_unit})."
     )
-    return [Finding(text, found=False)]
+    return [Finding(text, is_result=False)]
 
 
 def recovered_longer(evidence: Evidence) -> list[Finding]:
@@ -67,7 +70,7 @@ def recovered_longer(evidence: Evidence) -> list[Finding]:
         f"{_percent(share.min(), share.max())} of the steps of the checkpoint: left out where models of equal training "
         "are compared."
     )
-    return [Finding(text, found=False)]
+    return [Finding(text, is_result=False)]
 
 
 def larger_loses_less(evidence: Evidence) -> list[Finding]:
@@ -77,7 +80,7 @@ def larger_loses_less(evidence: Evidence) -> list[Finding]:
 
 def _increase(evidence: Evidence, answer: Increases) -> Finding:
     if answer.why_not:
-        return Finding(f"Loss increases at equal {answer.equal} cannot be compared: {answer.why_not}.", found=False)
+        return Finding(f"Loss increases at equal {answer.equal} cannot be compared: {answer.why_not}.", is_result=False)
     decimals = 2 if max(estimate.value for estimate in answer.overall.values()) >= 0.1 else 3
     means = listed(f"{number(answer.overall[name].value, decimals)} ({name})" for name in answer.sizes)
     seeds = min(len(estimate.seeds) for estimate in answer.overall.values())
@@ -94,7 +97,7 @@ def _increase(evidence: Evidence, answer: Increases) -> Finding:
         word, shown = ("less", gap) if gap.value >= 0 else ("more", gap.turned())
         parts.append(f"{large} loses {word} than {small} by {shown}, and less in {fewer} of {len(answer.families)}")
     is_found = any(gap.is_clear and gap.value > 0 for gap in gaps) and all(gap.value > 0 for gap in gaps)
-    return Finding(f"{text}{'; '.join(parts)}.", found=is_found)
+    return Finding(f"{text}{'; '.join(parts)}.", is_result=is_found)
 
 
 def equal_bytes(evidence: Evidence, size: str = "file_bytes") -> list[Finding]:
@@ -104,10 +107,10 @@ def equal_bytes(evidence: Evidence, size: str = "file_bytes") -> list[Finding]:
     rows = evidence.compressed_equally
     rows = rows[rows["loss_increase"] < loss.broken]
     if rows.empty:
-        return [Finding(f"No model of the last budget was compressed at {cost}.", found=False)]
+        return [Finding(f"No model of the last budget was compressed at {cost}.", is_result=False)]
     order, models = by_size(rows), models_of(rows, size)
     if len(order) < 2:
-        return [Finding(f"Only {order[0]} was compressed after {budget}: sizes are not compared.", found=False)]
+        return [Finding(f"Only {order[0]} was compressed after {budget}: sizes are not compared.", is_result=False)]
     limits = _limits(models)
     winners = _wide(runs([_winner(evidence, models, limit, order) for limit in limits]), limits)
     starts = [place.write(limits[first]) for _, first, _ in winners]
@@ -122,7 +125,7 @@ def equal_bytes(evidence: Evidence, size: str = "file_bytes") -> list[Finding]:
     never = [name for name in order if not any(name in winner.split(" or ") for winner, _, _ in winners)]
     verb = "has" if len(never) == 1 else "have"
     lost = f"{listed(never)} {verb} the lowest loss at no file size after {budget}." if never else ""
-    return [Finding(text), *([Finding(lost, found=False)] if lost else [])]
+    return [Finding(text), *([Finding(lost, is_result=False)] if lost else [])]
 
 
 def beats_dense(evidence: Evidence, size: str = "file_bytes") -> list[Finding]:
@@ -139,13 +142,13 @@ def beats_dense(evidence: Evidence, size: str = "file_bytes") -> list[Finding]:
         best = min(larger, key=lambda model: model.loss, default=None)
         if best is None or best.loss >= dense.loss:
             text = f"No larger model compresses to something smaller and better than {what}, after {budget}."
-            sentences.append(Finding(text, found=False))
+            sentences.append(Finding(text, is_result=False))
             continue
         gap = loss_difference(evidence, dense, best)
         which = f"{best.series} after {best.budget} with {best.recipe} ({_loss_at(best, size, unit)})"
         trained = "both trained for" if best.recovery == 0 else "neither trained for more than"
         sentences.append(
-            Finding(f"{which} is smaller and better than {what} by {gap}, {trained} {budget}.", found=gap.low > 0)
+            Finding(f"{which} is smaller and better than {what} by {gap}, {trained} {budget}.", is_result=gap.low > 0)
         )
     return sentences
 
@@ -162,42 +165,55 @@ def nearest_to_dense(evidence: Evidence, size: str = "file_bytes") -> list[Findi
     costs = [(model, cost_of(evidence, model)) for model in smaller if model.size < best.size]
     name = f"The best dense model is {best.series} after {best.budget} ({_loss_at(best, size, loss.short_unit)})"
     if not costs:
-        return [Finding(f"{name}; nothing smaller was made of it.", found=False)]
+        return [Finding(f"{name}; nothing smaller was made of it.", is_result=False)]
     free = [(model, cost) for model, cost in costs if cost.high < loss.negligible]
-    # What cannot be told from nothing comes first, the smallest of it; what is only small is second best.
-    free.sort(key=lambda pair: pair[1].low > 0)
-    return [_free(evidence, name, best, costs, free, size), *_next_smaller(evidence, best, costs, free, size)]
+    chosen = _clearly_tied(free)
+    share = f"{len(free)} of {counted(len(costs), 'recipe', 'recipes')}"
+    first = _free(evidence, name, best, chosen, share, size) if chosen else _none_is_free(evidence, name, costs)
+    return [first, *_next_smaller(evidence, best, costs, chosen, size)]
 
 
-def _free(evidence: Evidence, name: str, best: Model, costs: Costs, free: Costs, size: str) -> Finding:
-    """The smallest file that costs nothing measurable, or at most next to nothing."""
-    negligible = evidence.loss.amount(evidence.loss.negligible)
-    if not free and all(math.isnan(cost.low) for _, cost in costs):
-        return Finding(
-            f"{name}; whether a smaller file of it costs nothing was not tested: {NO_DOCUMENTS}.", found=False
-        )
-    if not free:
-        return Finding(f"{name}; every smaller file of it may cost {negligible} or more.", found=False)
-    model, cost = free[0]
+def _clearly_tied(free: Costs) -> Cost | None:
+    """The smallest file that cannot be told from the dense one, or of files of nearly its size the cheapest.
+
+    Where the interval of none covers 0, the same of those that cost next to nothing.
+    """
+    tied = [cost for cost in free if cost[1].low <= 0] or free
+    limit = SAME_SIZE * min((model.size for model, _ in tied), default=0.0)
+    return min((cost for cost in tied if cost[0].size <= limit), key=lambda cost: cost[1].value, default=None)
+
+
+def _none_is_free(evidence: Evidence, name: str, costs: Costs) -> Finding:
+    """That every smaller file costs something, or may."""
+    if all(math.isnan(cost.low) for _, cost in costs):
+        why = f"whether a smaller file of it costs nothing was not tested: {NO_DOCUMENTS}"
+    else:
+        why = f"every smaller file of it may cost {evidence.loss.amount(evidence.loss.negligible)} or more"
+    return Finding(f"{name}; {why}.", is_result=False)
+
+
+def _free(evidence: Evidence, name: str, best: Model, chosen: Cost, share: str, size: str) -> Finding:
+    """What costs nothing measurable, or at most next to nothing, and by which rule it was chosen."""
+    (model, cost), negligible = chosen, evidence.loss.amount(evidence.loss.negligible)
     amount = "nothing measurable" if cost.low <= 0 else f"less than {negligible}"
     return Finding(
-        f"{name}. {model.recipe} costs it {amount} at {_factor(best, model, size)}: {_cost(cost)}; the interval of "
-        f"{len(free)} of {counted(len(costs), 'recipe', 'recipes')} ends below {negligible}."
+        f"{name}. {model.recipe} costs it {amount} at {_factor(best, model, size)}: {_cost(cost)}. The intervals of "
+        f"{share} end below {negligible}; this is the smallest file, or the cheapest within {SAME_SIZE - 1:.0%} of it."
     )
 
 
-def _next_smaller(evidence: Evidence, best: Model, costs: Costs, free: Costs, size: str) -> list[Finding]:
-    """The cheapest file that is smaller than the smallest one that costs nothing."""
-    limit = free[0][0].size if free else best.size
-    paid = [(model, cost) for model, cost in costs if model.size < limit]
+def _next_smaller(evidence: Evidence, best: Model, costs: Costs, chosen: Cost | None, size: str) -> list[Finding]:
+    """The cheapest of the files that are much smaller than what costs nothing: a few bytes are worth no loss."""
+    limit = (chosen[0] if chosen else best).size / NARROW
+    paid = [(model, cost) for model, cost in costs if model.size <= limit]
     paid = [(model, cost) for model, cost in paid if model.loss_increase < evidence.loss.broken]
     if not paid:
         return []
     model, cost = min(paid, key=lambda pair: pair[0].loss_increase)
-    below = f"below {scale_of(size).write(limit)}" if free else "that are smaller"
-    source = f"{best.series} after {best.budget}"
     text = (
-        f"Among files of {source} {below}, {model.recipe} costs least, at {_factor(best, model, size)}: {_cost(cost)}."
+        f"Of files of {best.series} after {best.budget} up to {scale_of(size).write(limit)}, at least {NARROW:g} times "
+        f"smaller than {'that' if chosen else 'dense'}, {model.recipe} costs least, at {_factor(best, model, size)}: "
+        f"{_cost(cost)}."
     )
     return [Finding(text)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from trainlarge.results.comparable import missed
-from trainlarge.results.report.finding import Finding
+from trainlarge.results.report.finding import Finding, listed
 
 DISTURBED_SHARE = 0.8
 """CPU time of the training thread over wall time below which other work ran on its core: 0.98 on a quiet machine."""
@@ -48,5 +48,5 @@ def _sentence(cells: pd.DataFrame, which: pd.Series, text: str) -> list[Finding]
     those = cells[which]
     if those.empty:
         return []
-    names = ", ".join(f"{name} ({count})" for name, count in those["series"].value_counts(sort=False).items())
-    return [Finding(f"{text.format(f'{len(those)} of {len(cells)} cells')}: {names}.", found=False)]
+    names = listed(f"{name} ({count})" for name, count in those["series"].value_counts(sort=False).items())
+    return [Finding(f"{text.format(f'{len(those)} of {len(cells)} cells')}: {names}.", is_result=False)]

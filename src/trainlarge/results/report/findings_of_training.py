@@ -32,7 +32,9 @@ def training_findings(evidence: Evidence) -> list[Finding]:
     if cells.empty:
         return []
     if cells["series"].nunique() < 2:
-        return [Finding(f"Only {cells['series'].iloc[0]} was trained, so there is nothing to compare.", found=False)]
+        return [
+            Finding(f"Only {cells['series'].iloc[0]} was trained, so there is nothing to compare.", is_result=False)
+        ]
     best = [finding for x in evidence.axes for finding in best_sizes(evidence, x)]
     changes = [
         finding for x in evidence.axes for finding in [*changed_places(evidence, x), *not_overtaken(evidence, x)]
@@ -45,7 +47,7 @@ def best_sizes(evidence: Evidence, x: str) -> list[Finding]:
     lines_of, place = evidence.lines(x), scale_of(x)
     stretches = spans(lines_of)
     if not stretches:
-        return [Finding(f"No two sizes were trained for equal {place.words}.", found=False)]
+        return [Finding(f"No two sizes were trained for equal {place.words}.", is_result=False)]
     return [_best_of(evidence, x, names, points) for names, points in stretches]
 
 
@@ -58,7 +60,7 @@ def _best_of(evidence: Evidence, x: str, names: tuple[str, ...], points: list[fl
     share = f", {len(names)} of {len(lines_of.order)} sizes" if len(names) < len(lines_of.order) else ""
     text = f"At equal {place.words} ({sizes}{share}), lowest measured loss: {'; '.join(parts)}."
     if not labels[-1]:
-        return Finding(text, found=False)
+        return Finding(text, is_result=False)
     end = points[-1]
     best, second = _ranked(lines_of, names, end)[:2]
     lead = _gap(evidence, x, second, best, end)
@@ -81,7 +83,7 @@ def changed_places(evidence: Evidence, x: str) -> list[Finding]:
     if unclear:
         more = f"; and {len(unclear) - NAMED_PAIRS} pairs more" if len(unclear) > NAMED_PAIRS else ""
         text = f"Measured lines cross at equal {place.words}, without proof of the order on both sides: "
-        sentences.append(Finding(f"{text}{'; '.join(unclear[:NAMED_PAIRS])}{more}.", found=False))
+        sentences.append(Finding(f"{text}{'; '.join(unclear[:NAMED_PAIRS])}{more}.", is_result=False))
     return sentences
 
 
@@ -98,7 +100,7 @@ def not_overtaken(evidence: Evidence, x: str) -> list[Finding]:
             continue
         before = f"; at {_write(place, start)}, {_standing(first)}" if start < end else ""
         text = f"{larger} does not overtake {rival} by {_write(place, end)} at equal {place.words}: {_standing(last)}"
-        sentences.append(Finding(f"{text}{before}{_untested(last)}.", found=False))
+        sentences.append(Finding(f"{text}{before}{_untested(last)}.", is_result=False))
     return sentences
 
 
@@ -118,7 +120,7 @@ def per_step(evidence: Evidence) -> list[Finding]:
         f"{sum(falls)} of {len(falls)} points: {losses} {evidence.loss.short_unit} at {steps[-1]} "
         f"(mean of {seeds_in_words(int(seeds))}; order not tested: curves keep no losses per document)."
     )
-    return [Finding(text, found=sum(falls) > len(falls) / 2)]
+    return [Finding(text, is_result=sum(falls) > len(falls) / 2)]
 
 
 def trunk_losses(evidence: Evidence) -> pd.DataFrame:
@@ -148,7 +150,7 @@ def shared_devices(cells: pd.DataFrame) -> list[Finding]:
         "a resume changed their device or implementation": (mixed & ~shared).sum(),
     }
     text = "Training times of {} of {} cells are left out: {}."
-    return [Finding(text.format(left, len(cells), why), found=False) for why, left in reasons.items() if left]
+    return [Finding(text.format(left, len(cells), why), is_result=False) for why, left in reasons.items() if left]
 
 
 def clocks(cells: pd.DataFrame) -> list[Finding]:
@@ -156,7 +158,7 @@ def clocks(cells: pd.DataFrame) -> list[Finding]:
     cells = timed(cells)
     mixed, ratio = differences(cells, CLOCKS), cells["disturbance"]
     if mixed:
-        return [Finding(f"Training times are not compared: cells differ in {mixed}.", found=False)]
+        return [Finding(f"Training times are not compared: cells differ in {mixed}.", is_result=False)]
     if ratio.empty or ratio.max() < DISTURBED * ratio.min():
         return []
     span = f"{ratio.min():.2f} to {ratio.max():.2f} times"
@@ -164,7 +166,7 @@ def clocks(cells: pd.DataFrame) -> list[Finding]:
         f"Measured training time is {span} the modelled one: other work disturbed the device, and what holds at equal "
         "training time is uncertain by as much."
     )
-    return [Finding(text, found=False)]
+    return [Finding(text, is_result=False)]
 
 
 def _leader(evidence: Evidence, lines_of: SeedLines, names: tuple[str, ...], point: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select
 from matplotlib.figure import Figure
 
 from trainlarge.results.analysis.evidence import Evidence
+from trainlarge.results.analysis.plateau import frequency_loss_of
 from trainlarge.results.comparable import CLOCKS, LOSS, differences, missed, timed
 from trainlarge.results.frames import StudyFrames, find_study, load_study
 from trainlarge.results.recipes import keeps_shapes, same_task
+from trainlarge.results.report.descriptions import (
+    bytes_description,
+    increase_description,
+    size_description,
+    training_description,
+)
 from trainlarge.results.report.figures import bytes_figure, increase_figure, size_figure, training_figure
 from trainlarge.results.report.findings import findings, summary
 from trainlarge.results.report.style import save
@@ -22,10 +29,11 @@ from trainlarge.results.report.tables import facts, tables
 from trainlarge.results.scores import scores
 from trainlarge.sweep.files import make_folder, replacing, write_text
 from trainlarge.sweep.stages import STAGES
-from trainlarge.sweep.status import State
+from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
 
 SHOWN_ERRORS = 10
+SHOWN_COMMANDS = 20
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,8 @@ class Drawing:
     """How to read it."""
     draw: Callable[[StudyFrames], Figure]
     """Makes it."""
+    describe: Callable[[StudyFrames], str]
+    """Says what it shows, for those who do not see it."""
 
 
 _SECONDS = Drawing(
@@ -48,6 +58,7 @@ _SECONDS = Drawing(
     "Every point is a checkpoint whose learning rate has decayed. Time is steps × the steady-state step time, so that "
     "other work on the device does not reorder the lines.",
     lambda frames: training_figure(frames, "model_seconds"),
+    lambda frames: training_description(frames.cells, "model_seconds"),
 )
 _TRAINING = (
     Drawing(
@@ -55,37 +66,43 @@ _TRAINING = (
         "Loss against FLOPs",
         "The same checkpoints against floating-point operations: what hardware does best plays no part.",
         lambda frames: training_figure(frames, "flops"),
+        lambda frames: training_description(frames.cells, "flops"),
     ),
     Drawing(
         "loss_against_steps",
         "Loss against steps",
         "The same checkpoints against optimizer steps.",
         lambda frames: training_figure(frames, "step"),
+        lambda frames: training_description(frames.cells, "step"),
     ),
     Drawing(
         "loss_against_size",
         "Loss against size",
         "One line per budget; the lowest point of a line is the best size for it.",
         lambda frames: size_figure(frames.cells),
+        lambda frames: size_description(frames.cells),
     ),
     Drawing(
         "accuracy_against_size",
         "Accuracy against size",
         "The same, as the share of predictions that are right.",
         lambda frames: size_figure(frames.cells, "accuracy"),
+        lambda frames: size_description(frames.cells, "accuracy"),
     ),
 )
 _BYTES = Drawing(
     "loss_against_bytes",
     "Loss against file size",
     "Every checkpoint under every recipe; the size is that of the packed file.",
-    lambda frames: bytes_figure(frames.compression),
+    lambda frames: bytes_figure(frames.compression, frequency_loss=frequency_loss_of(frames.cells)),
+    lambda frames: bytes_description(frames.compression),
 )
 _INCREASE = Drawing(
     "increase_by_recipe",
     "What compression costs each size",
     "Loss after compression less loss before, only quantized and only pruned; bars are standard errors.",
     lambda frames: increase_figure(frames.compression),
+    lambda frames: increase_description(frames.compression),
 )
 
 
@@ -107,9 +124,13 @@ def write_report(study: str | Path | Study) -> Path:
     for name, frame in frames.tables().items():
         with replacing(folder / f"{name}.csv") as temporary:
             frame.to_csv(temporary, index=False)
-    page = _template().render(**_context(study, frames, folder))
-    write_text(folder / "index.html", page)
+    write_text(folder / "index.html", page_text(study, frames, folder))
     return folder / "index.html"
+
+
+def page_text(study: Study, frames: StudyFrames, folder: Path) -> str:
+    """The page about these frames of a study; its figures are written to ``folder`` too."""
+    return _template().render(**_context(study, frames, folder))
 
 
 def drawings(frames: StudyFrames) -> list[Drawing]:
@@ -132,26 +153,30 @@ def drawings(frames: StudyFrames) -> list[Drawing]:
     return [*seconds, *training, *sizes, *increases]
 
 
-def count_states(study: Study) -> dict[str, Counter[State]]:
-    """Stage -> how many of its cells are in which state."""
-    return {stage: Counter(folder.status().state for folder in study.folders(stage)) for stage in STAGES}
-
-
 def _context(study: Study, frames: StudyFrames, folder: Path) -> dict[str, object]:
     evidence, trained = Evidence(frames), frames.with_losses()
     all_findings = findings(frames, evidence)
+    statuses = {stage: [(folder, folder.status()) for folder in study.folders(stage)] for stage in STAGES}
+    errors, commands = (
+        _errors(statuses),
+        list(dict.fromkeys([*frames.cells["command"], *frames.compression["command"]])),
+    )
     return {
         "study": study.name,
         "cells": frames.cells,
         "summary": summary(frames, evidence),
-        "found": [finding.text for finding in all_findings if finding.found],
-        "not_found": [finding.text for finding in all_findings if not finding.found],
-        "states": _states(study),
-        "errors": [f"{folder.stage} {folder.id}: {error}" for folder, error in _failures(study)[:SHOWN_ERRORS]],
-        "figures": [(drawing, _embedded(drawing, trained, folder)) for drawing in drawings(trained)],
+        "found": [finding.text for finding in all_findings if finding.is_result],
+        "not_found": [finding.text for finding in all_findings if not finding.is_result],
+        "states": [_states(stage, [status for _, status in those]) for stage, those in statuses.items()],
+        "errors": errors[:SHOWN_ERRORS],
+        "more_errors": len(errors[SHOWN_ERRORS:]),
+        "figures": [
+            (drawing, drawing.describe(trained), _embedded(drawing, trained, folder)) for drawing in drawings(trained)
+        ],
         "tables": tables(trained, evidence),
         "facts": facts(frames),
-        "commands": list(dict.fromkeys([*frames.cells["command"], *frames.compression["command"]])),
+        "commands": commands[:SHOWN_COMMANDS],
+        "more_commands": len(commands[SHOWN_COMMANDS:]),
     }
 
 
@@ -161,21 +186,21 @@ def _embedded(drawing: Drawing, frames: StudyFrames, folder: Path) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(paths[".svg"].read_bytes()).decode()
 
 
-def _states(study: Study) -> list[str]:
-    """A phrase for each stage, such as ``train: 11 done, 1 failed``."""
-    counts = count_states(study)
-    phrases = {
-        stage: ", ".join(f"{states[state]} {state}" for state in State if states[state])
-        for stage, states in counts.items()
-    }
-    return [f"{stage}: {phrase or 'no cells yet'}" for stage, phrase in phrases.items()]
+def _states(stage: str, statuses: list[Status]) -> str:
+    """How many cells of a stage are in which state, such as ``train: 11 done, 1 failed``."""
+    counts = Counter(status.state for status in statuses)
+    phrase = ", ".join(f"{counts[state]:,} {state}" for state in State if counts[state])
+    return f"{stage}: {phrase or 'no cells yet'}"
 
 
-def _failures(study: Study) -> list[tuple[CellFolder, str | None]]:
-    """Cells that failed, with the error of the last attempt."""
-    folders = [folder for stage in STAGES for folder in study.folders(stage)]
-    statuses = [(folder, folder.status()) for folder in folders]
-    return [(folder, status.error) for folder, status in statuses if status.state is State.FAILED]
+def _errors(statuses: Mapping[str, list[tuple[CellFolder, Status]]]) -> list[str]:
+    """A line for each cell that failed, with the error of its last attempt."""
+    return [
+        f"{stage} {folder.id}: {status.error}"
+        for stage, those in statuses.items()
+        for folder, status in those
+        if status.state is State.FAILED
+    ]
 
 
 def _template() -> Template:

@@ -1,10 +1,16 @@
-"""How figures look: colours by size, line styles by variant, axes with units."""
+"""How figures look: colours and markers by size, line styles by variant, axes with units.
+
+All is drawn on white, text with a contrast of at least 4.5 to 1 and lines with at least 3 to 1 (WCAG 2.2, 1.4.3 and
+1.4.11), no series told by its colour alone. A figure is as wide as a telephone shows it with letters of 11 pixels.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,60 +18,88 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from trainlarge.results.analysis.frontier import SAME_POINT
 from trainlarge.results.units import scale_of
 from trainlarge.sweep.files import replacing
 
-INK, QUIET, GRID = "#222222", "#6b6b6b", "#e6e6e6"
-FRONTIER = "#d0d3d9"
+INK, QUIET, GRID = "#222222", "#5f5f5f", "#e6e6e6"
+FRONTIER, CROWD = "#8c8c8c", "#7a7a7a"
+"""Of a frontier behind lines, and of cells that are told from one another by nothing."""
 LineStyle = str | tuple[float, tuple[float, ...]]
 LINE_STYLES: tuple[LineStyle, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)))
-_COLOURS = ("plasma", 0.80, 0.0)
-"""Colour map, its place for the smallest shape (orange) and for the largest (dark blue): lightness falls with size."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
+SIZES = ("plasma", 0.6, 0.0)
+"""Colour map, its place for the smallest shape (red) and for the largest (dark blue): lightness falls with size."""
+BUDGETS = ("viridis", 0.58, 0.0)
+"""The same for the smallest and the largest budget."""
+WIDTH = 4.6
+"""Inches; 331 points, so that letters of 10.5 points are 11 pixels high where 358 are left for a figure."""
+_POINTS = 10.5
+_AXIS_WIDTH = 265.0
+"""Points that are left for the axis of a figure, beside its labels."""
+_LETTER = 0.6 * _POINTS
+"""Width of a letter of a label."""
+_SHORT_NAME, _FEW_NAMES = 9, 6
+"""Names of at most so many letters, and at most so many of them, are written at the ends of their lines."""
+_LEGEND_LETTERS = 44
+"""Letters in a line of a legend, beside the markers."""
 _TICKS_A_DECADE = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 _RC: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
+    # Verdana has the widths of DejaVu Sans, by which matplotlib places text.
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Geneva", "Arial", "Helvetica"],
+    "font.size": _POINTS,
+    "axes.titlesize": _POINTS,
     "axes.titlelocation": "left",
+    "axes.labelsize": _POINTS,
     "axes.labelcolor": INK,
-    "axes.edgecolor": "#9a9a9a",
+    "axes.edgecolor": CROWD,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.formatter.useoffset": False,
     "grid.color": GRID,
     "grid.linewidth": 0.7,
     "axes.axisbelow": True,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
+    "xtick.color": CROWD,
+    "ytick.color": CROWD,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
+    "xtick.labelsize": _POINTS,
+    "ytick.labelsize": _POINTS,
     "text.color": INK,
     "legend.frameon": False,
+    "legend.fontsize": _POINTS,
+    "legend.title_fontsize": _POINTS,
     "lines.solid_capstyle": "round",
     "svg.hashsalt": "trainlarge",
-    "svg.fonttype": "path",
+    # Text stays text: it can be read aloud, searched and copied.
+    "svg.fonttype": "none",
     "figure.dpi": 100,
 }
-_DPI = 160
+_DPI = 200
+_LABEL_LETTERS = 44
+"""Letters in a line of an axis label."""
+_REMARK_LETTERS = 54
+"""Letters in a line of a remark."""
 
 
 @contextmanager
-def figure_of(columns: int = 1, width: float = 6.4, height: float = 4.1) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure with ``columns`` panels side by side, in the style of this file; sizes in inches."""
+def figure_of(panels: int = 1, height: float = 3.9) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure with ``panels`` above one another, each ``height`` inches high, in the style of this file."""
     with matplotlib.rc_context(_RC):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(WIDTH, panels * height), layout="constrained")
         FigureCanvasAgg(figure)
-        yield figure, list(figure.subplots(1, columns, squeeze=False, sharey=True)[0])
+        yield figure, list(figure.subplots(panels, 1, squeeze=False, sharey=True)[:, 0])
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
@@ -79,15 +113,27 @@ def save(figure: Figure, path: Path) -> list[Path]:
     return paths
 
 
+def shapes_by_size(frame: pd.DataFrame) -> list[str]:
+    """Shapes from the smallest to the largest."""
+    sizes = frame.dropna(subset=["shape"]).groupby("shape")["parameters"].min().reset_index()
+    return list(sizes.sort_values(["parameters", "shape"])["shape"])
+
+
 def colours(frame: pd.DataFrame) -> dict[str, str]:
     """Shape -> colour, from the smallest to the largest."""
-    sizes = frame.dropna(subset=["shape"]).groupby("shape")["parameters"].min().reset_index()
-    shapes = list(sizes.sort_values(["parameters", "shape"])["shape"])
-    name, first, last = _COLOURS
-    return {
-        shape: to_hex(colormaps[name](place))
-        for shape, place in zip(shapes, np.linspace(first, last, len(shapes)), strict=True)
-    }
+    shapes = shapes_by_size(frame)
+    return dict(zip(shapes, shades(SIZES, len(shapes)), strict=True))
+
+
+def markers(frame: pd.DataFrame) -> dict[str, str]:
+    """Shape -> marker, from the smallest to the largest; they repeat after twelve."""
+    return {shape: MARKERS[place % len(MARKERS)] for place, shape in enumerate(shapes_by_size(frame))}
+
+
+def shades(part: tuple[str, float, float], count: int) -> list[str]:
+    """So many colours of a part of a colour map."""
+    name, first, last = part
+    return [to_hex(colormaps[name](place)) for place in np.linspace(first, last, count)]
 
 
 def line_styles(frame: pd.DataFrame) -> dict[str, LineStyle]:
@@ -102,14 +148,26 @@ def log_axis(axes: Axes, column: str, values: pd.Series) -> None:
     """Make the x axis logarithmic, with its label and ticks with units: at ``values`` where they are few."""
     place = scale_of(column)
     axes.set_xscale("log")
-    axes.set_xlabel(place.label)
+    axes.set_xlabel(textwrap.fill(place.label, _LABEL_LETTERS))
+    low, high = axes.get_xlim()
     marked = _distinct(values)
-    gaps = np.diff(np.log(marked))
-    # Labels at all values have room where these are few and far apart.
-    has_room = 1 < len(marked) <= 7 and gaps.min() > 0.09 * gaps.sum()
-    axes.xaxis.set_major_locator(FixedLocator(marked if has_room else log_ticks(*axes.get_xlim())))
+    if len(fitting_ticks(marked, place.write, low, high)) < len(marked):
+        marked = fitting_ticks(log_ticks(low, high), place.write, low, high)
+    axes.xaxis.set_major_locator(FixedLocator(marked))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: place.write(value)))
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def fitting_ticks(ticks: Sequence[float], write: Callable[[float], str], low: float, high: float) -> list[float]:
+    """Those of ``ticks``, ascending on a logarithmic axis, whose labels neither touch nor repeat the one before."""
+    points_a_log = _AXIS_WIDTH / math.log(high / low)
+    kept: list[float] = []
+    for tick in ticks:
+        text, before = write(tick), write(kept[-1]) if kept else ""
+        room = points_a_log * math.log(tick / kept[-1]) if kept else math.inf
+        if text != before and room > _LETTER * (len(text) + len(before)) / 2 + _LETTER:
+            kept.append(tick)
+    return kept
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -129,14 +187,57 @@ def _distinct(values: pd.Series) -> list[float]:
     return [float(group.mean()) for group in np.split(ordered, starts)]
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write labels to the right of the points (x, y, text, colour), moved apart where they would overlap."""
-    places = spread([y for _, y, _, _ in ends], 0.055 * float(np.diff(axes.get_ylim())[0]))
-    for (x, _, text, colour), y in zip(ends, places, strict=True):
+@dataclass(frozen=True)
+class Named:
+    """A line and its name."""
+
+    name: str
+    """What it is."""
+    line: Line2D
+    """How it is drawn."""
+
+    @property
+    def end(self) -> tuple[float, float]:
+        """Its last point."""
+        x, y = self.line.get_data()
+        return float(np.asarray(x)[-1]), float(np.asarray(y)[-1])
+
+
+def name_lines(axes: Axes, lines: Sequence[Named]) -> None:
+    """Name lines at their ends where that has room, else below the figure."""
+    if len(lines) <= _FEW_NAMES and all(len(line.name) <= _SHORT_NAME for line in lines):
+        _label_ends(axes, lines)
+    else:
+        legend_below(axes, [line.line for line in lines], [line.name for line in lines])
+
+
+def legend_below(axes: Axes, handles: Sequence[Artist], names: Sequence[str], title: str | None = None) -> None:
+    """A legend below the figure, which grows by it, so that it covers no point."""
+    figure = axes.get_figure(root=True)
+    if figure is None or not names:
+        return
+    columns = max(1, min(len(names), int(_LEGEND_LETTERS // (max(map(len, names)) + 4))))
+    rows = math.ceil(len(names) / columns) + (title is not None)
+    figure.set_figheight(figure.get_figheight() + 1.5 * _POINTS * rows / 72)
+    shown = [_shortened(name) for name in names]
+    figure.legend(handles, shown, loc="outside lower left", ncols=columns, title=title, alignment="left")
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LEGEND_LETTERS else f"{name[: _LEGEND_LETTERS - 1]}…"
+
+
+def _label_ends(axes: Axes, lines: Sequence[Named]) -> None:
+    """Write names to the right of the last points, moved apart where they would overlap."""
+    low, high = axes.get_ylim()
+    places = spread([line.end[1] for line in lines], 0.07 * (high - low))
+    for line, y in zip(lines, places, strict=True):
+        place = (line.end[0], y)
         label = axes.annotate(
-            text, (x, y), xytext=(8, 0), textcoords="offset points", color=colour, va="center", annotation_clip=False
+            line.name, place, xytext=(8, 0), textcoords="offset points", va="center", annotation_clip=False
         )
-        label.set(fontweight="bold", path_effects=[withStroke(linewidth=3, foreground="white")], zorder=7)
+        # A box and no outline: text with an outline would be no text in an SVG.
+        label.set(fontweight="bold", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5}, zorder=7)
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:
@@ -154,6 +255,12 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
     return [float(place) for place in result]
 
 
-def note(axes: Axes, text: str, pad: float | None = None) -> None:
-    """A quiet remark above the plot, ``pad`` points above it."""
-    axes.set_title(text, loc="right", fontsize=8.5, fontweight="normal", color=QUIET, pad=pad)
+def note(axes: Axes, remarks: Sequence[str], pad: float | None = None) -> None:
+    """Quiet remarks above the plot, ``pad`` points above it, in as many lines as they need."""
+    lines: list[str] = []
+    for remark in filter(None, remarks):
+        if lines and len(lines[-1]) + len(remark) + 3 <= _REMARK_LETTERS:
+            lines[-1] += f" · {remark}"
+        else:
+            lines += textwrap.wrap(remark, _REMARK_LETTERS)
+    axes.set_title("\n".join(lines), loc="left", color=QUIET, pad=pad)

@@ -6,19 +6,21 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from trainlarge.config.metric import Metric
-from trainlarge.results.analysis.evidence import Evidence
+from trainlarge.results.analysis.evidence import TRAINING_AXES, Evidence
 from trainlarge.results.analysis.frontier import frontier
 from trainlarge.results.analysis.intervals import Difference, SeedMean, difference, number
 from trainlarge.results.analysis.loss_increases import Increases
-from trainlarge.results.comparable import missed, timed
+from trainlarge.results.comparable import missed, on_axis, timed
 from trainlarge.results.frames import StudyFrames
 from trainlarge.results.recipes import same_task
+from trainlarge.results.report.finding import listed
 from trainlarge.results.scores import loss_of, other_scores, score_text
 from trainlarge.results.series import by_size
-from trainlarge.results.units import SCALES, significant
+from trainlarge.results.units import SCALES
 
 _FACTS = (
     *("device_name", "precision", "threads", "attention", "forward", "compile", "strategy"),
@@ -26,6 +28,10 @@ _FACTS = (
     *("host", "commit", "software"),
 )
 """Columns of the cells that say where the numbers come from."""
+MOST_ROWS = 200
+"""Rows of a table; the files beside the page have all."""
+MOST_VALUES = 8
+"""Values of one fact that are shown."""
 Row = Mapping[Hashable, Any]
 """A row of a frame: column -> value, of the type that pandas gives it."""
 
@@ -45,7 +51,7 @@ class Table:
 
 
 def tables(frames: StudyFrames, evidence: Evidence) -> list[Table]:
-    """The tables of a study, those of compression only where there is some."""
+    """The tables of a study, those of compression only where there is some; no table has more than ``MOST_ROWS``."""
     made = [_best_per_budget(evidence)]
     if frames.compression["series"].notna().any():
         made.append(_compression_frontier(frames.compression))
@@ -55,7 +61,8 @@ def tables(frames: StudyFrames, evidence: Evidence) -> list[Table]:
 
 def _best_per_budget(evidence: Evidence) -> Table:
     """Series ranked at each budget, where it was not missed; losses are means over seeds."""
-    cells = evidence.cells[~missed(evidence.cells)]
+    cells = evidence.whole.cells
+    cells = cells[~missed(cells)]
     unit, others = evidence.loss.short_unit, other_scores(cells)
     keys = ["budget_unit", "budget_value", "budget", "series"]
     means = cells.groupby(keys)[["loss", *others]].mean().reset_index()
@@ -68,7 +75,8 @@ def _best_per_budget(evidence: Evidence) -> Table:
             gap = _gap(evidence, str(budget), behind[0]["series"], first["series"])
             second = [behind[0]["series"], f"{number(gap.value, gap.precision)} ({gap.interval()})"]
         rows.append([budget, first["series"], f"{first['loss']:.3f}", *_texts(others, first), *second])
-    note = "Lowest loss at each budget. No correction for the number of rows: no order is called clear here."
+    rows, left_out = _most(rows)
+    note = "Lowest loss at each budget. No correction for the number of rows: no order is called clear here." + left_out
     header = ["budget", "best", f"loss ({unit})", *others, "second", f"behind by ({unit})"]
     return Table("Best size at each budget", note, header, rows)
 
@@ -78,8 +86,9 @@ def _texts(others: Mapping[str, Metric], row: Row) -> list[str]:
 
 
 def _gap(evidence: Evidence, budget: str, left: str, right: str) -> Difference:
-    """``left - right`` after a budget."""
-    cells, sample = evidence.cells[evidence.cells["budget"] == budget], evidence.trained
+    """``left - right`` after a budget; without an interval where one of them is not compared."""
+    whole, sample = evidence.whole.cells, evidence.trained
+    cells = whole[whole["budget"] == budget]
     sides = []
     for name in (left, right):
         rows = cells[cells["series"] == name]
@@ -114,8 +123,9 @@ def _compression_frontier(compression: pd.DataFrame) -> Table:
         ]
         for row in best.to_dict("records")
     ]
+    rows, left_out = _most(rows)
     header = ["file size", "model", "trained for", "recipe", f"loss ({unit})", f"increase ({unit})", *others]
-    return Table("Frontier of compression", "Nothing else is both smaller and better.", header, rows)
+    return Table("Frontier of compression", f"Nothing else is both smaller and better.{left_out}", header, rows)
 
 
 def _trained_for(row: Row) -> str:
@@ -127,16 +137,38 @@ def _trained_for(row: Row) -> str:
 def _all_cells(cells: pd.DataFrame) -> Table:
     has_times, others = set(timed(cells)["cell"]), other_scores(cells)
     rows = []
-    for row in cells.to_dict("records"):
+    for row in _shown(cells).to_dict("records"):
         sizes = [f"{row['parameters']:,}", f"{row['step']:,}", SCALES["flops"].write(row["flops"])]
-        times = [significant(row[name]) for name in ("model_seconds", "train_seconds")]
+        times = [SCALES[name].write(row[name]) for name in ("model_seconds", "train_seconds")]
         times = times if row["cell"] in has_times else ["–", "–"]
         scores = [f"{row['loss']:.3f}", *_texts(others, row)]
         rows.append([row["series"], str(row["seed"]), row["budget"], *sizes, *times, *scores, row["cell"]])
     loss = f"loss ({loss_of(cells).short_unit})"
-    header = ["size", "seed", "budget", "parameters", "steps", "FLOPs", "model seconds", "train seconds"]
-    note = "One row per train cell; trainlarge show says more of a cell."
-    return Table("All checkpoints", note, [*header, loss, *others, "cell"], rows)
+    header = ["size", "seed", "budget", "parameters", "steps", "FLOPs", "modelled time", "measured time"]
+    left_out = f" The {MOST_ROWS} on a frontier or of best rank at their budget; all {len(cells):,} are in cells.csv."
+    note = "One row per train cell; trainlarge show says more of a cell." + (left_out if len(cells) > MOST_ROWS else "")
+    return Table(
+        "All checkpoints" if len(cells) <= MOST_ROWS else "Best checkpoints",
+        note,
+        [*header, loss, *others, "cell"],
+        rows,
+    )
+
+
+def _shown(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells of the frontiers and those of best rank at their budgets, in the order of the frame."""
+    ranks = cells.groupby(["budget_unit", "budget_value"])["loss"].rank(method="first")
+    for x in TRAINING_AXES:
+        ranks[frontier(on_axis(cells, x), x).index] = 0
+    return cells.loc[sorted(ranks.sort_values(kind="stable").index[:MOST_ROWS])]
+
+
+def _most(rows: list[list[str]]) -> tuple[list[list[str]], str]:
+    """At most ``MOST_ROWS`` rows, evenly taken with both ends, and what a note says of the others."""
+    if len(rows) <= MOST_ROWS:
+        return rows, ""
+    places = np.linspace(0, len(rows) - 1, MOST_ROWS).round().astype(int)
+    return [rows[place] for place in places], f" {MOST_ROWS} of {len(rows):,} rows, evenly taken."
 
 
 def facts(frames: StudyFrames) -> list[tuple[str, str]]:
@@ -150,11 +182,12 @@ def facts(frames: StudyFrames) -> list[tuple[str, str]]:
         ("jobs on a device at once", _distinct(cells["per_device"])),
         ("resumed in another way", _distinct(cells["mixed"])),
         ("measured over modelled training time", "not known" if ratio.empty else disturbance),
-        ("sizes", ", ".join(by_size(cells))),
+        ("sizes", listed(by_size(cells))),
     ]
 
 
 def _distinct(column: pd.Series) -> str:
     names = {"True": "yes", "False": "no", "nan": "not known", "None": "not known"}
-    values = sorted({str(value) for value in column})
-    return " · ".join(names.get(value, value) for value in values)
+    values = [names.get(value, value) for value in sorted({str(value) for value in column})]
+    more = [f"{len(values) - MOST_VALUES:,} more"] if len(values) > MOST_VALUES else []
+    return " · ".join([*values[:MOST_VALUES], *more])

@@ -1,0 +1,51 @@
+"""Which series a report compares and draws as lines: all where they are few, else those with the lowest losses.
+
+Pairs grow with the square of the series, and nobody reads a sentence about a thousand names. What is left out of
+sentences still stands in figures and files, and is counted where many comparisons are corrected for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from trainlarge.results.analysis.frontier import frontier
+from trainlarge.results.series import by_size
+
+MOST_SERIES = 12
+"""Series that are compared; as many can be told apart in a figure."""
+
+
+def contenders(cells: pd.DataFrame) -> list[str]:
+    """The series with the best ranks: of their mean losses at any budget, in order of size.
+
+    Args:
+        cells: train cells with a loss.
+    """
+    means = cells.groupby(["budget_unit", "budget_value", "series"])["loss"].mean()
+    ranks = means.groupby(["budget_unit", "budget_value"]).rank(method="first")
+    best = pd.DataFrame({"rank": ranks, "loss": means}).groupby("series").min()
+    return _few(cells, best.sort_values(["rank", "loss"]).index.to_numpy(str))
+
+
+def compressed_contenders(compression: pd.DataFrame) -> list[str]:
+    """Of compressed models, the series with the most points of the frontier, then those with the lowest losses.
+
+    Args:
+        compression: compress cells that may be compared.
+    """
+    points = frontier(compression, "file_bytes")["series"].value_counts()
+    best = compression.groupby("series")["loss"].min().to_frame()
+    best["points"] = points.reindex(best.index).fillna(0)
+    return _few(compression, best.sort_values(["points", "loss"], ascending=[False, True]).index.to_numpy(str))
+
+
+def _few(frame: pd.DataFrame, ranked: np.typing.NDArray[np.str_]) -> list[str]:
+    """The first of ``ranked``, in order of size."""
+    chosen = frame[frame["series"].isin(ranked[:MOST_SERIES])]
+    return by_size(chosen)
+
+
+def pairs_left_out(count: int, compared: int) -> int:
+    """Pairs among ``count`` series that are none among the ``compared`` ones of them."""
+    return count * (count - 1) // 2 - compared * (compared - 1) // 2
