@@ -172,3 +172,16 @@ def test_a_record_among_ten_thousand_costs_what_it_costs_among_a_thousand(tmp_pa
     large = seconds_to_load(many, 10_000)
     small = max(before, seconds_to_load(some, 1000))
     assert large < 2 * 10 * small, "benchmarks/sweep_overhead.py measures the seconds on a quiet machine"
+
+
+def test_budgets_are_written_as_people_read_them(frames: StudyFrames) -> None:
+    """Each budget has words of its own, so cells are grouped as before; a Hugging Face folder has no budget."""
+    changed = replace(
+        frames,
+        cells=frames.cells.assign(budget="150000000000 FLOPs"),
+        compression=frames.compression.assign(budget=[None, *["1800 s"] * (len(frames.compression) - 1)]),
+    )
+    words = changed.with_budgets_in_words()
+    assert set(words.cells["budget"]) == {"150 GFLOPs"}
+    assert words.compression["budget"].isna().sum() == 1 and set(words.compression["budget"].dropna()) == {"30 min"}
+    assert set(changed.cells["budget"]) == {"150000000000 FLOPs"}, "the frames of users stay as they are"

@@ -179,7 +179,7 @@ def _notes(forecast: CommandForecast) -> list[str]:
         notes.append(f"saved states spare {counted_text('')(spared).strip()} steps, which are not counted above")
     notes += _notes_of_steps(forecast)
     if forecast.plan.stage == "compress":
-        notes += doubts(checkpoints(forecast.study, forecast.plan.cells))
+        notes += doubts(checkpoints(forecast.study, forecast.plan.cells), "checkpoint")
     devices = list(dict.fromkeys(job.timed_on for job in whole.jobs if job.timed_on))
     notes += [f"timed on {device}" for device in devices]
     if forecast.plan.stage == "train" and any(job.timed_on is None for job in whole.jobs):

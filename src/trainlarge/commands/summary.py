@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 
 from trainlarge.errors import UserError
 from trainlarge.launch.engine import Outcome
-from trainlarge.launch.progress import cells_in_words
 from trainlarge.results.analysis.plateau import has_learned
 from trainlarge.results.scores import score_text, task_scores
 from trainlarge.results.units import prefixed_text
@@ -24,8 +23,9 @@ def summary(outcome: Outcome) -> list[str]:
     stage, failed = outcome.plan.stage, {*outcome.failed}
     folders = [outcome.study.folder(stage, cell.id) for cell in outcome.plan.cells if cell.id not in failed]
     lines = _of_one(folders[0]) if len(folders) == 1 else []
-    trained = folders if stage == "train" else checkpoints(outcome.study, outcome.plan.cells)
-    return [*lines, *doubts(trained)]
+    if stage == "train":
+        return [*lines, *doubts(folders)]
+    return [*lines, *doubts(checkpoints(outcome.study, outcome.plan.cells), "checkpoint")]
 
 
 def next_steps(outcome: Outcome) -> list[str]:
@@ -47,14 +47,15 @@ def checkpoints(study: Study, cells: Iterable[Cell]) -> list[CellFolder]:
     return [study.folder("train", text) for text in ids if ID_PATTERN.fullmatch(text)]
 
 
-def doubts(folders: Sequence[CellFolder]) -> list[str]:
+def doubts(folders: Sequence[CellFolder], what: str = "cell") -> list[str]:
     """What makes the results of done train cells say little: no step at the full rate, nothing learned but frequencies.
 
     Args:
         folders: of train cells that are done; those whose record cannot be read are passed over.
+        what: a word for one of them.
     """
     records = list(_train_records(folders))
-    return [*_all_warm_up(records), *_on_plateau(records)]
+    return [*_all_warm_up(records, what), *_on_plateau(records, what)]
 
 
 def _of_one(folder: CellFolder) -> list[str]:
@@ -103,16 +104,20 @@ def _train_records(folders: Iterable[CellFolder]) -> Iterable[TrainRecord]:
             continue
 
 
-def _all_warm_up(records: Sequence[TrainRecord]) -> list[str]:
+def _all_warm_up(records: Sequence[TrainRecord], what: str) -> list[str]:
     short = [record for record in records if record.step <= _warmup_steps(record)]
     if not short:
         return []
     most = max(map(_warmup_steps, short))
     return [
-        f"warning: {cells_in_words(len(short))} of {len(records)} ended inside the warm-up "
+        f"warning: {_share(len(short), len(records), what)} ended inside the warm-up "
         f"(schedule.warmup_steps={most}): the learning rate never reached its peak, so a larger budget, or a shorter "
         "warm-up, is needed"
     ]
+
+
+def _share(some: int, all_of_them: int, what: str) -> str:
+    return f"{some} of {all_of_them} {what if all_of_them == 1 else f'{what}s'}"
 
 
 def _warmup_steps(record: TrainRecord) -> int:
@@ -121,7 +126,7 @@ def _warmup_steps(record: TrainRecord) -> int:
     return steps if isinstance(steps, int) else 0
 
 
-def _on_plateau(records: Sequence[TrainRecord]) -> list[str]:
+def _on_plateau(records: Sequence[TrainRecord], what: str) -> list[str]:
     stuck = []
     for record in records:
         loss, frequencies = record.scores.get("loss"), record.data.token_frequency_loss
@@ -132,6 +137,6 @@ def _on_plateau(records: Sequence[TrainRecord]) -> list[str]:
         return []
     level = f"{stuck[0][0]:.2f} {stuck[0][1].short_unit}"
     return [
-        f"warning: {cells_in_words(len(stuck))} of {len(records)} learned no more than frequencies, whose loss is "
+        f"warning: {_share(len(stuck), len(records), what)} learned no more than frequencies, whose loss is "
         f"{level}: sizes and recipes cannot be compared yet, so a larger budget, or another learning rate, is needed"
     ]

@@ -46,6 +46,14 @@ class StudyFrames:
         """Name -> frame."""
         return {"cells": self.cells, "curves": self.curves, "compression": self.compression}
 
+    def with_budgets_in_words(self) -> StudyFrames:
+        """With budgets as people read them: ``150 GFLOPs`` for ``150000000000 FLOPs``."""
+        words = {text: parse_budget(text).in_words for frame in self.tables().values() for text in _budgets(frame)}
+        cells, curves, compression = (
+            frame.assign(budget=frame["budget"].map(words)) for frame in self.tables().values()
+        )
+        return replace(self, cells=cells, curves=curves, compression=compression)
+
     def with_losses(self) -> StudyFrames:
         """Without the cells that diverged, which have clocks and counts but no loss.
 
@@ -56,6 +64,10 @@ class StudyFrames:
         short = self.cells.loc[missed(self.cells), "cell"]
         compression = self.compression[~self.compression["parent"].isin(short)].reset_index(drop=True)
         return replace(self, cells=cells, curves=curves, compression=compression)
+
+
+def _budgets(frame: pd.DataFrame) -> Iterable[str]:
+    return frame["budget"].dropna().unique()
 
 
 def load_study(study: str | Path | Study, strict: bool = True, allow_mixed: bool = False) -> StudyFrames:

@@ -124,7 +124,7 @@ def write_report(study: str | Path | Study) -> Path:
     for name, frame in frames.tables().items():
         with replacing(folder / f"{name}.csv") as temporary:
             frame.to_csv(temporary, index=False)
-    write_text(folder / "index.html", page_text(study, frames, folder))
+    write_text(folder / "index.html", page_text(study, frames.with_budgets_in_words(), folder))
     return folder / "index.html"
 
 
