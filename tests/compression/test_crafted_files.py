@@ -7,8 +7,10 @@ import hashlib
 import json
 import random
 import struct
+import time
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,8 @@ from trainlarge.compression import (
 from trainlarge.compression.stored import container
 from trainlarge.compression.stored.packing import packed_header
 from trainlarge.errors import UserError
+
+from .crafted import crafted, resealed
 
 RECIPES = [
     Recipe(Magnitude(0.95), Uniform(4, group_size=8)),
@@ -204,6 +208,26 @@ def test_damaged_bytes_are_refused_in_one_line(recipe: Recipe, packed: Callable[
         flipped = content[:position] + bytes([content[position] ^ 1 << draw.randrange(8)]) + content[position + 1 :]
         path.write_bytes(draw.choice([flipped, content[: draw.randrange(len(content))]]))
         assert isinstance(outcome(path), UserError)
+
+
+@by_recipe
+def test_a_file_that_is_crafted_byte_by_byte_loads_or_is_refused_in_one_line(
+    recipe: Recipe, packed: Callable[[Recipe], Path]
+) -> None:
+    path, draw, refused = packed(recipe), random.Random(3), 0
+    content = path.read_bytes()
+    assert resealed(content[8 : (end := 8 + struct.unpack("<Q", content[:8])[0])], content[end:]) == content
+    tracemalloc.start()
+    for _ in range(25):
+        path.write_bytes(crafted(content, draw))
+        started = time.monotonic()
+        refused += isinstance(outcome(path), UserError)
+        with suppress(UserError):
+            packed_header(path)
+        assert time.monotonic() - started < 10
+    assert tracemalloc.get_traced_memory()[1] < MEMORY
+    tracemalloc.stop()
+    assert 5 < refused < 25
 
 
 def with_header(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:

@@ -198,6 +198,20 @@ def test_what_an_older_version_prepared_is_used_as_far_as_it_proves_itself(data,
     assert "meta.json says fingerprint 0000000000000000 and not" in caplog.text
 
 
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b"[" * 50_000])
+def test_a_tokenizer_of_which_no_digest_was_kept_is_made_again_where_it_is_none(
+    data, prepared, tmp_path, caplog, content
+):
+    folder = shutil.copytree(prepared.folder, tmp_path / prepared.folder.name)
+    meta = json.loads((folder / "meta.json").read_text())
+    del meta["tokenizer"], meta["seal"]
+    (folder / "meta.json").write_text(json.dumps(meta))
+    (folder / "tokenizer.json").write_bytes(content)
+    again = prepare(data, tmp_path)
+    assert "tokenizer.json is no tokenizer" in caplog.text
+    assert again.tokenizer_file.read_bytes() == prepared.tokenizer_file.read_bytes()
+
+
 def test_damaged_data_whose_text_is_gone_is_named(data, text_file, tmp_path):
     shutil.copy(text_file, tmp_path / "a.txt")
     frozen = replace(data, files=(str(tmp_path / "a.txt"),), fingerprint=fingerprint(data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import Timeout
 
 from trainlarge.errors import UserError
-from trainlarge.sweep import files, lease
+from trainlarge.sweep import lease
 from trainlarge.sweep.files import create_exclusively, file_lock
 from trainlarge.sweep.lease import Lease, is_held
 
@@ -121,13 +123,30 @@ def test_a_process_that_dies_while_it_claims_is_taken_over(
     taken.release()
 
 
-def test_a_lock_that_the_file_system_does_not_have_is_told_with_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def acquire(self: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+def without_flock(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(files.FileLock, "acquire", acquire)
-    with pytest.raises(UserError, match=r"No locks available.*TRAINLARGE_STUDIES") as caught, file_lock(tmp_path / "a"):
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
+def test_locks_that_the_file_system_does_not_have_are_told_with_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    without_flock(monkeypatch, number)
+    with (
+        pytest.raises(UserError, match=r"a file system with locks .*TRAINLARGE_STUDIES") as caught,
+        file_lock(tmp_path / "a"),
+    ):
         pass
-    assert caught.value.key == str(tmp_path)
+    assert caught.value.key == str(tmp_path) and os.strerror(number) in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_a_file_is_the_lock_where_the_system_has_no_flock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_flock(monkeypatch, errno.ENOSYS)
+    with file_lock(tmp_path / "a"), pytest.raises(Timeout), file_lock(tmp_path / "a", timeout=0.2):
+        pass
+    with file_lock(tmp_path / "a", timeout=0.2):
+        pass

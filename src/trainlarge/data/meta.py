@@ -15,7 +15,7 @@ from trainlarge.config.typed_json import plain, read
 from trainlarge.data.arrays import TokenDtype
 from trainlarge.data.facts import RowsBySplit, TextFacts
 from trainlarge.data.overlap import Overlap
-from trainlarge.data.tokenizer import TOKENIZER
+from trainlarge.data.tokenizer import TOKENIZER, load_tokenizer
 from trainlarge.data.tokens import TokenCounts
 from trainlarge.sweep.digest import file_digest
 from trainlarge.sweep.files import flush
@@ -125,7 +125,17 @@ def read_meta(kind: type[M], folder: Path, fingerprint: str | None = None, vocab
         if expected is not None and getattr(meta, key) != expected:
             raise ValueError(f"{META} says {key} {getattr(meta, key)} and not {expected}")
     check_digest(folder / TOKENIZER, meta.tokenizer.sha256)
+    if meta.tokenizer.sha256 is None:
+        _check_tokenizer(folder / TOKENIZER)
     return meta
+
+
+def _check_tokenizer(path: Path) -> None:
+    """Raise ValueError for a file, of which no digest was kept, that is no tokenizer."""
+    try:
+        load_tokenizer(path)
+    except Exception as error:  # the library raises nothing more specific
+        raise ValueError(f"{path.name} is no tokenizer ({error})") from error
 
 
 def check_digest(path: Path, sha256: str | None) -> None:

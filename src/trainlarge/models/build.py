@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from trainlarge.models.family import Head
 from trainlarge.models.foreign import without_code
 from trainlarge.models.model_folder import FLOAT_DTYPES, stored_weights
 from trainlarge.models.shape import Shape
+from trainlarge.sweep.files import exact_json, read_bytes
 
 
 def build_model(
@@ -161,7 +161,10 @@ def _check_head(folder: Path, loader: _Loader) -> None:
 
     The first (T5 predicts no masked tokens) raises UserError, which names what is supported, the second ValueError.
     """
-    without_code(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    written = exact_json(read_bytes(folder / "config.json"))
+    if not isinstance(written, dict):
+        raise ValueError("config.json holds no mapping from keys to values")
+    without_code(written)
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if type(config) not in getattr(transformers, loader.mapping):
         allowed = (

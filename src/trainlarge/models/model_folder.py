@@ -16,6 +16,7 @@ from trainlarge.config.typed_json import read
 from trainlarge.errors import UserError
 from trainlarge.models.foreign import counts_from_padding
 from trainlarge.sweep.digest import file_digest
+from trainlarge.sweep.files import exact_json, read_bytes
 
 DIGEST_LENGTH = 16
 TOKENIZER = "tokenizer.json"
@@ -91,7 +92,7 @@ def weight_files(folder: Path) -> list[Path]:
     if not first.name.endswith(INDEX_SUFFIX):
         return [first]
     try:
-        index = read(_WeightIndex, json.loads(first.read_text(encoding="utf-8")))
+        index = read(_WeightIndex, exact_json(read_bytes(first)))
     except ValueError as error:
         raise _not_whole(folder, f"{first.name} that can be read ({error})") from error
     # The shards first: digests were made before the index was part of them.
@@ -183,6 +184,6 @@ def check_positions(folder: Path, sequence_length: int) -> None:
 
 def _config(folder: Path) -> _ModelConfig:
     try:
-        return read(_ModelConfig, json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        return read(_ModelConfig, exact_json(read_bytes(folder / "config.json")))
     except ValueError as error:
         raise _not_whole(folder, f"config.json that can be read ({error})") from error

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainlarge.config.group import Plain
@@ -26,6 +26,7 @@ from trainlarge.sweep.config_yaml import from_yaml, to_yaml
 from trainlarge.sweep.files import make_folder, read_bytes, read_json, refuse_links, remove_file, write_json, write_text
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.records import RECORD_SCHEMAS
+from trainlarge.sweep.secrets import masked
 from trainlarge.sweep.status import ENDED, State, Status
 
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -210,8 +211,10 @@ class CellFolder(CellResults):
         refuse_links(self.location, self.location.rsplit("/", 2)[0])
 
     def write_status(self, status: Status) -> None:
-        """Replace ``status.json``; durable where it says how an attempt ended."""
+        """Replace ``status.json``, without secrets; durable where it says how an attempt ended."""
         self.refuse_links()
+        if status.error:
+            status = replace(status, error=masked(status.error))
         write_json(self._status_path, status.to_json(), durable=status.state in ENDED)
 
     def clear_result(self) -> None:

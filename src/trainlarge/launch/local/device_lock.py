@@ -90,4 +90,7 @@ def _lock(descriptor: int, kind: int) -> bool:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        # A file system without locks must not keep a job from running.
+        log.warning("devices are not locked: %s: %s", tempfile.gettempdir(), error.strerror)
     return True
