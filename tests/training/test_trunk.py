@@ -148,7 +148,7 @@ def test_losses_per_document_and_the_loss_of_token_frequencies_are_kept(
     assert 0.5 * math.log(folder.cell().config.data.vocab_size) < facts["token_frequency_loss"]
     assert facts["token_frequency_loss"] < math.log(folder.cell().config.data.vocab_size)
     cells = load_study(study).cells
-    assert cells["token_frequency_loss"].tolist() == [facts["token_frequency_loss"]]
+    assert cells["frequency_loss"].tolist() == [facts["token_frequency_loss"]]
 
 
 def test_how_much_of_the_validation_text_was_seen_in_training_is_kept(

@@ -53,9 +53,16 @@ def key(unit: str, text: str, column: str | None = None, in_table: bool = False)
     return field(metadata={"meaning": Meaning(unit, text, column, in_table=in_table)})
 
 
-def later(unit: str, text: str, before: object = UNKNOWN, is_optional: bool = False, in_table: bool = False) -> Any:
+def later(
+    unit: str,
+    text: str,
+    before: object = UNKNOWN,
+    is_optional: bool = False,
+    in_table: bool = False,
+    column: str | None = None,
+) -> Any:
     """A key that records from before it was added do not have; ``before`` is what that means."""
-    return field(default=None, metadata={"meaning": Meaning(unit, text, None, before, is_optional, in_table)})
+    return field(default=None, metadata={"meaning": Meaning(unit, text, column, before, is_optional, in_table)})
 
 
 def plain(is_optional: bool = False) -> Any:
@@ -189,7 +196,9 @@ class TrainData(EvaluationData):
         "1", "share of the validation text, in passages of 50 characters, that stands in the training text too"
     )
     token_frequency_loss: float | None = later(
-        "loss", "evaluation loss of predicting by the frequencies of tokens, or of labels, in the training split alone"
+        "loss",
+        "evaluation loss of predicting by the frequencies of tokens, or of labels, in the training split alone",
+        column="frequency_loss",
     )
     epochs: float = key("1", "passes over the training data in use")
 

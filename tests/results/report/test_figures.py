@@ -194,7 +194,8 @@ def test_ticks_never_repeat_and_never_touch(frames: StudyFrames, spread_of_value
 def test_a_legend_covers_no_point(frames: StudyFrames) -> None:
     long_names = replace(frames, cells=frames.cells.assign(series=frames.cells["series"] + ", optim.lr=0.001"))
     for figure in (
-        training_figure(long_names, "flops"), bytes_figure(frames.compression), increase_figure(frames.compression)
+        training_figure(long_names, "flops"), bytes_figure(frames.compression), increase_figure(frames.compression),
+        training_figure(_crowded(frames), "flops"), bytes_figure(_many_shapes(frames)),
     ):  # fmt: skip
         figure.draw_without_rendering()
         (legend,) = figure.legends
@@ -227,6 +228,18 @@ def test_many_budgets_are_sampled_with_both_ends(frames: StudyFrames) -> None:
 
 
 def test_of_many_shapes_those_on_the_frontier_have_names(frames: StudyFrames) -> None:
+    many = _many_shapes(frames)
+    figure = bytes_figure(many)
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "d64/L1" in names and len(names) == 12
+    assert "grey: 18 other shapes" in figure.axes[0].get_title(loc="left").replace("\n", " · ")
+    drawn = sum(len(dots.get_offsets()) for dots in figure.axes[0].collections)
+    assert drawn == len(many)
+    assert "12 best of 30 shapes" in increase_figure(many).axes[0].get_title(loc="left")
+
+
+def _many_shapes(frames: StudyFrames) -> pd.DataFrame:
+    """What was compressed of one shape, as if it were of 30."""
     parts = []
     for number in range(30):
         part = frames.compression[frames.compression["shape"] == "d64/L1"].copy()
@@ -235,14 +248,7 @@ def test_of_many_shapes_those_on_the_frontier_have_names(frames: StudyFrames) ->
         part["parameters"] += number
         part[["loss", "dense_loss"]] += 0.01 * number
         parts.append(part)
-    many = pd.concat(parts, ignore_index=True)
-    figure = bytes_figure(many)
-    names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert "d64/L1" in names and len(names) == 12
-    assert "grey: 18 other shapes" in figure.axes[0].get_title(loc="left").replace("\n", " · ")
-    drawn = sum(len(dots.get_offsets()) for dots in figure.axes[0].collections)
-    assert drawn == len(many)
-    assert "12 best of 30 shapes" in increase_figure(many).axes[0].get_title(loc="left")
+    return pd.concat(parts, ignore_index=True)
 
 
 def _crowded(frames: StudyFrames) -> StudyFrames:
@@ -259,7 +265,7 @@ def _crowded(frames: StudyFrames) -> StudyFrames:
 
 
 def test_the_loss_of_token_frequencies_is_drawn_where_it_is_near_and_told_where_it_is_not(frames: StudyFrames) -> None:
-    near = frames.cells.assign(token_frequency_loss=4.3)
+    near = frames.cells.assign(frequency_loss=4.3)
     for figure in (training_figure(replace(frames, cells=near), "step"), size_figure(near)):
         (axes,) = figure.axes
         levels = [set(line.get_ydata()) for line in axes.lines if line.get_linestyle() != "-"]
@@ -269,7 +275,7 @@ def test_the_loss_of_token_frequencies_is_drawn_where_it_is_near_and_told_where_
         (axes,) = figure.axes
         assert "token frequencies alone: 5.90 nats, above the figure" in axes.get_title(loc="left") + _texts(axes)
         assert axes.get_ylim()[1] < 5.9
-    old = frames.cells.assign(token_frequency_loss=float("nan"))
+    old = frames.cells.assign(frequency_loss=float("nan"))
     assert "frequencies" not in _texts(size_figure(old).axes[0]) + _texts(size_figure(near, "accuracy").axes[0])
 
 

@@ -158,7 +158,7 @@ def test_trunks_say_whether_larger_is_better_per_step(frames: StudyFrames, evide
     assert "each larger size has the lower loss at 4 of 5 points" in finding.text and finding.is_result
     assert "3.67 (d64/L1), 3.36 (d64/L2) and 3.07 (d128/L2) nats at 1,600 steps" in finding.text
     turned = frames.curves.assign(loss=10 - frames.curves["loss"])
-    frequency = frames.cells.assign(token_frequency_loss=20.0)
+    frequency = frames.cells.assign(frequency_loss=20.0)
     assert not per_step(Evidence(replace(frames, curves=turned, cells=frequency)))[0].is_result
     batches = frames.cells.assign(batch=[1024, 2048] * 6)
     assert per_step(Evidence(replace(frames, cells=batches))) == []
@@ -186,7 +186,7 @@ def test_disturbed_clocks_are_told_first(frames: StudyFrames) -> None:
 
 
 def test_models_on_the_plateau_are_told_first_and_left_out(frames: StudyFrames) -> None:
-    cells = frames.cells.assign(token_frequency_loss=4.1)
+    cells = frames.cells.assign(frequency_loss=4.1)
     evidence = Evidence(replace(frames, cells=cells))
     first = str(caveats(evidence)[0])
     assert first.startswith(
@@ -198,9 +198,9 @@ def test_models_on_the_plateau_are_told_first_and_left_out(frames: StudyFrames) 
     assert "Left out of all comparisons of compressed models: d64/L1 after 7.5 s and d128/L2 after 7.5 s." in every(
         told
     )
-    alone = replace(frames, cells=frames.cells.assign(token_frequency_loss=2.35))
+    alone = replace(frames, cells=frames.cells.assign(frequency_loss=2.35))
     assert summary(alone).startswith("No model has learned more") and "is ahead of" not in summary(alone)
-    none = replace(frames, cells=frames.cells.assign(token_frequency_loss=2.3))
+    none = replace(frames, cells=frames.cells.assign(frequency_loss=2.3))
     assert summary(none).startswith("No model has learned more than token frequencies, so no size is better")
     (left_out,) = compression_findings(Evidence(none))
     assert left_out.text.startswith("Left out of all comparisons")

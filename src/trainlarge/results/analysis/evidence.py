@@ -85,16 +85,16 @@ class Evidence:
 
     @cached_property
     def known(self) -> pd.DataFrame:
-        """Those of the series that are compared, with ``token_frequency_loss``."""
-        frequency = self.whole.cells.set_index("cell")["token_frequency_loss"]
+        """Those of the series that are compared, with ``frequency_loss``."""
+        frequency = self.whole.cells.set_index("cell")["frequency_loss"]
         rows = self.compressible
         rows = rows[rows["series"].isin(compressed_contenders(rows))] if len(rows) else rows
-        return rows.assign(token_frequency_loss=rows["parent"].map(frequency))
+        return rows.assign(frequency_loss=rows["parent"].map(frequency))
 
     @cached_property
     def compressed(self) -> pd.DataFrame:
         """Those of ``known`` whose checkpoint has learned more than the frequencies of what it predicts."""
-        return self.known[~on_plateau(self.known["dense_loss"], self.known["token_frequency_loss"], self.loss)]
+        return self.known[~on_plateau(self.known["dense_loss"], self.known["frequency_loss"], self.loss)]
 
     @cached_property
     def compressed_equally(self) -> pd.DataFrame:

@@ -25,5 +25,5 @@ def has_learned(loss: float, frequency_loss: float, metric: Metric) -> bool:
 
 def frequency_loss_of(cells: pd.DataFrame) -> float | None:
     """Loss of predicting by frequencies alone on the cells' evaluation set; None where no cell recorded it."""
-    known = cells["token_frequency_loss"].dropna()
+    known = cells["frequency_loss"].dropna()
     return float(known.iloc[0]) if len(known) else None

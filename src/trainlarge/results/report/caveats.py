@@ -48,7 +48,7 @@ def plateau(evidence: Evidence) -> list[Finding]:
         return []
     loss, frequencies = evidence.loss, evidence.frequencies
     level = f"the loss of {frequencies} alone is {number(frequency_loss, 2)} {loss.short_unit}"
-    stuck = cells[on_plateau(cells["loss"], cells["token_frequency_loss"], loss)]
+    stuck = cells[on_plateau(cells["loss"], cells["frequency_loss"], loss)]
     if len(stuck) == len(cells):
         lowest = number(float(cells["loss"].min()), 2)
         text = f"No model has learned more than {frequencies}, so no size is better: {level}, the lowest {lowest}."

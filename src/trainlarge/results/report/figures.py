@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -136,10 +137,12 @@ def size_figure(cells: pd.DataFrame, y: str = "loss", allow_mixed: bool = False)
     shown = [list(lines.items())[place] for place in places]
     shade = shades(BUDGETS, len(shown))
     with figure_of() as (figure, (axes,)):
-        named = [
-            Named(budget, axes.plot(line.index, line, "-", linewidth=2, **_marked(shade[place], MARKERS[place]))[0])
-            for place, (budget, line) in enumerate(shown)
-        ]
+        named = []
+        for place, (budget, line) in enumerate(shown):
+            style = _marked(shade[place], MARKERS[place])
+            every = math.ceil(len(line) / MOST_LINES)
+            (drawn,) = axes.plot(line.index, line, "-", linewidth=2, markevery=every, **style)
+            named.append(Named(budget, drawn))
         axes.margins(x=0.06)
         log_axis(axes, "parameters", cells["parameters"])
         _score_axis(axes, cells, y)

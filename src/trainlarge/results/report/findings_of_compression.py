@@ -13,6 +13,7 @@ from trainlarge.results.analysis.loss_increases import Increases
 from trainlarge.results.analysis.models import Model, cost_of, loss_difference, models_of
 from trainlarge.results.recipes import is_dense
 from trainlarge.results.report.finding import Finding, counted, listed, runs, seeds_in_words
+from trainlarge.results.report.findings_of_training import MOST_SIZES, NAMED_PAIRS
 from trainlarge.results.series import by_size, last_budget
 from trainlarge.results.training_cost import has_recovery, recovery_share
 from trainlarge.results.units import scale_of
@@ -50,7 +51,7 @@ def on_the_plateau(evidence: Evidence) -> list[Finding]:
         return []
     rows, loss = left.drop_duplicates(["series", "budget"]).to_dict("records"), evidence.loss
     names = listed(f"{row['series']} after {row['budget']}" for row in rows)
-    frequency_loss = number(float(left["token_frequency_loss"].iloc[0]), 2)
+    frequency_loss = number(float(left["frequency_loss"].iloc[0]), 2)
     text = (
         f"Left out of all comparisons of compressed models: {names}. Their dense loss is not {loss.amount(loss.tie)} "
         f"below that of {evidence.frequencies} ({frequency_loss} {loss.short_unit})."
@@ -96,6 +97,8 @@ def _increase(evidence: Evidence, answer: Increases) -> Finding:
         fewer = sum(medians[large].value < medians[small].value for medians in answer.families.values())
         word, shown = ("less", gap) if gap.value >= 0 else ("more", gap.turned())
         parts.append(f"{large} loses {word} than {small} by {shown}, and less in {fewer} of {len(answer.families)}")
+    if len(parts) > MOST_SIZES:
+        parts = [*parts[:NAMED_PAIRS], f"and so on for {len(parts) - NAMED_PAIRS} pairs more"]
     is_found = any(gap.is_clear and gap.value > 0 for gap in gaps) and all(gap.value > 0 for gap in gaps)
     return Finding(f"{text}{'; '.join(parts)}.", is_result=is_found)
 

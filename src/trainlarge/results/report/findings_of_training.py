@@ -101,6 +101,9 @@ def not_overtaken(evidence: Evidence, x: str) -> list[Finding]:
         before = f"; at {_write(place, start)}, {_standing(first)}" if start < end else ""
         text = f"{larger} does not overtake {rival} by {_write(place, end)} at equal {place.words}: {_standing(last)}"
         sentences.append(Finding(f"{text}{before}{_untested(last)}.", is_result=False))
+    if len(sentences) > MOST_SIZES:
+        more = f"{len(sentences) - NAMED_PAIRS} more larger sizes do not overtake a smaller one at equal {place.words}."
+        return [*sentences[:NAMED_PAIRS], Finding(more, is_result=False)]
     return sentences
 
 
@@ -133,7 +136,7 @@ def trunk_losses(evidence: Evidence) -> pd.DataFrame:
     if cells["batch"].nunique() > 1:
         return pd.DataFrame()
     rows = curves[(curves["part"] == "trunk") & curves["loss"].notna()].drop_duplicates(["series", "seed", "step"])
-    frequency_loss = rows["cell"].map(cells.set_index("cell")["token_frequency_loss"])
+    frequency_loss = rows["cell"].map(cells.set_index("cell")["frequency_loss"])
     table = rows.assign(learned=~on_plateau(rows["loss"], frequency_loss, evidence.loss)).groupby(["step", "series"])
     losses, learned = table["loss"].mean().unstack(), table["learned"].any().unstack()
     if losses.shape[1] < 2:

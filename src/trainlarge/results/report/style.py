@@ -49,8 +49,10 @@ _LETTER = 0.6 * _POINTS
 """Width of a letter of a label."""
 _SHORT_NAME, _FEW_NAMES = 9, 6
 """Names of at most so many letters, and at most so many of them, are written at the ends of their lines."""
-_LEGEND_LETTERS = 44
-"""Letters in a line of a legend, beside the markers."""
+_LEGEND_LETTERS, _HANDLE_LETTERS = 50, 7
+"""Letters in a line of a legend, and those whose room a marker takes with the space around it."""
+_LONGEST_NAME = _LEGEND_LETTERS - _HANDLE_LETTERS
+"""Letters of a name that has a line of a legend to itself."""
 _TICKS_A_DECADE = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 _RC: Any = {
     # Verdana has the widths of DejaVu Sans, by which matplotlib places text.
@@ -81,12 +83,14 @@ _RC: Any = {
     "legend.fontsize": _POINTS,
     "legend.title_fontsize": _POINTS,
     "lines.solid_capstyle": "round",
+    "legend.columnspacing": 1.2,
     "svg.hashsalt": "trainlarge",
     # Text stays text: it can be read aloud, searched and copied.
     "svg.fonttype": "none",
     "figure.dpi": 100,
 }
-_DPI = 200
+_DPI = {".png": 200, ".svg": 130}
+"""Of a whole PNG, and of the points that are an image within an SVG."""
 _LABEL_LETTERS = 44
 """Letters in a line of an axis label."""
 _REMARK_LETTERS = 54
@@ -105,12 +109,11 @@ def figure_of(panels: int = 1, height: float = 3.9) -> Iterator[tuple[Figure, li
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write ``path`` with the suffixes .png and .svg; equal figures give equal files."""
     metadata: dict[str, dict[str, None]] = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
-    paths = [path.with_suffix(suffix) for suffix in metadata]
     with matplotlib.rc_context(_RC):
-        for target in paths:
-            with replacing(target) as temporary:
-                figure.savefig(temporary, format=target.suffix[1:], dpi=_DPI, metadata=metadata[target.suffix])
-    return paths
+        for suffix, values in metadata.items():
+            with replacing(path.with_suffix(suffix)) as temporary:
+                figure.savefig(temporary, format=suffix[1:], dpi=_DPI[suffix], metadata=values)
+    return [path.with_suffix(suffix) for suffix in metadata]
 
 
 def shapes_by_size(frame: pd.DataFrame) -> list[str]:
@@ -216,15 +219,16 @@ def legend_below(axes: Axes, handles: Sequence[Artist], names: Sequence[str], ti
     figure = axes.get_figure(root=True)
     if figure is None or not names:
         return
-    columns = max(1, min(len(names), int(_LEGEND_LETTERS // (max(map(len, names)) + 4))))
+    columns = max(1, min(len(names), _LEGEND_LETTERS // (max(map(len, names)) + _HANDLE_LETTERS)))
     rows = math.ceil(len(names) / columns) + (title is not None)
     figure.set_figheight(figure.get_figheight() + 1.5 * _POINTS * rows / 72)
     shown = [_shortened(name) for name in names]
-    figure.legend(handles, shown, loc="outside lower left", ncols=columns, title=title, alignment="left")
+    legend = figure.legend(handles, shown, loc="outside lower left", ncols=columns, title=title, handlelength=1.6)
+    legend.set_alignment("left")
 
 
 def _shortened(name: str) -> str:
-    return name if len(name) <= _LEGEND_LETTERS else f"{name[: _LEGEND_LETTERS - 1]}…"
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def _label_ends(axes: Axes, lines: Sequence[Named]) -> None:
