@@ -48,6 +48,21 @@ def test_everything_about_a_cell_is_shown(here: Study) -> None:
     assert len(text[text.index("log (") : text.index("run it again")].splitlines()) <= 23
 
 
+def test_numbers_have_units_and_sensible_digits(here: Study) -> None:
+    folder = here.folder("train", made.train_cell("made", (64, 1), "7.5 s").id)
+    lines = show_cell(folder.id).splitlines()
+    for line in (
+        "step: 620 steps",
+        "wall_seconds: 11 s",
+        "step_seconds: 0.0121 s",
+        "train_tokens: 5,230,716",
+        "token_frequency_loss: 5.9 nats",
+        "epochs: 0.24275",
+        "dirty: no",
+    ):
+        assert f"  {line}" in lines
+
+
 def test_a_failed_cell_shows_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAINLARGE_STUDIES", str(tmp_path))
     cell = made.train_cell("some", (64, 1), "7.5 s")

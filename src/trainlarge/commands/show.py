@@ -11,17 +11,18 @@ import yaml
 from trainlarge.commands.call import Call
 from trainlarge.commands.rerun import rerun_command
 from trainlarge.commands.verbs import verb_parser
+from trainlarge.config.method import is_real
 from trainlarge.errors import UserError
 from trainlarge.results.scores import task_scores
-from trainlarge.results.units import SCALES, prefixed_text, significant
+from trainlarge.results.units import SCALES, prefixed_text, seconds_text, significant
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.proof import DamagedFileError, damage
-from trainlarge.sweep.records import Record, TrainRecord, meanings
+from trainlarge.sweep.records import Record, Recorded, TrainRecord, meanings
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.store import CellFolder, Study, studies_root
 
 LOG_LINES = 20
-_WRITERS = {"bytes": prefixed_text("B"), "FLOPs": prefixed_text("FLOPs")}
+_WRITERS = {"bytes": prefixed_text("B"), "FLOPs": prefixed_text("FLOPs"), "s": seconds_text}
 
 
 def main(call: Call) -> int:
@@ -110,7 +111,7 @@ def _record(folder: CellFolder) -> list[str]:
     return [
         *_lines({name: values.get(name) for name in ("parent", "description")}),
         *(f"{name}: {_number(name, value, units[name])}" for name, value in numbers.items()),
-        *_lines(record.data.to_json()),
+        *_lines(_written(record.data, units["loss"])),
         *_lines({name: value for name, value in environment.to_json().items() if name != "software"}),
         f"software: {software}",
         *_lines({name: getattr(provenance, name) for name in ("commit", "dirty", "host")}),
@@ -129,17 +130,32 @@ def _files(folder: CellFolder, digests: Mapping[str, str] | None) -> list[str]:
     return [f"files: {len(digests) - len(wrong)} of {len(digests)} as they were written", *lines]
 
 
+def _written(data: Recorded, loss_unit: str) -> dict[str, object]:
+    """A part of a record, its numbers with their units."""
+    units = {name: _in_sentence(known.unit, loss_unit) for name, known in meanings(type(data)).items()}
+    return {
+        name: _number(name, value, units.get(name, "")) if is_real(value) else value
+        for name, value in data.to_json().items()
+    }
+
+
+def _in_sentence(unit: str, loss_unit: str) -> str:
+    """A unit as it stands behind a number."""
+    return {"1": "", "loss": loss_unit}.get(unit, unit)
+
+
 def _lines(values: Mapping[str, object]) -> list[str]:
     """A line for each value that is known."""
-    return [f"{name}: {value}" for name, value in values.items() if value is not None]
+    words = {True: "yes", False: "no"}
+    shown = {name: words[value] if isinstance(value, bool) else value for name, value in values.items()}
+    return [f"{name}: {value}" for name, value in shown.items() if value is not None]
 
 
 def _units(folder: CellFolder, record: Record) -> dict[str, str]:
     """Number of a record -> its unit in a sentence; the scores of the task first."""
     units = {name: metric.short_unit for name, metric in task_scores(_task(folder, record)).items()}
     units |= {name: known.unit for name, known in meanings(type(record)).items()}
-    plain = {"1": "", "loss": units["loss"]}
-    return {name: plain.get(unit, unit) for name, unit in units.items() if unit != "yes or no"}
+    return {name: _in_sentence(unit, units["loss"]) for name, unit in units.items() if unit != "yes or no"}
 
 
 def _task(folder: CellFolder, record: Record) -> str | None:
@@ -156,7 +172,7 @@ def _number(name: str, value: float, unit: str) -> str:
     """A number of a record with its unit, as figures and tables write it."""
     if name in SCALES and name != "parameters":
         return SCALES[name].write(value)
-    if unit in _WRITERS:
+    if unit in _WRITERS and name != "step_seconds":
         return _WRITERS[unit](value)
     text = f"{value:,}" if isinstance(value, int) else significant(value, digits=5)
     return f"{text} {unit}".rstrip()
