@@ -54,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _messages_on_stderr() -> Iterator[None]:
     """Print log messages on standard error: standard output may be what another program reads."""
     logger, handler = logging.getLogger("trainlarge"), logging.StreamHandler(sys.stderr)
-    before = logger.level
+    before, raises = logger.level, logging.raiseExceptions
+    # A message that nobody reads any more, as behind `head`, is no error.
+    logging.raiseExceptions = False
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
@@ -62,6 +64,7 @@ def _messages_on_stderr() -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
+        logging.raiseExceptions = raises
 
 
 def _run(arguments: list[str]) -> int:

@@ -63,6 +63,12 @@ def test_studies_are_listed(study: Study, tiny: Tiny, capfd: Capture) -> None:
     assert main(["ls"]) == 0
     header, row, *_ = capfd.readouterr().out.splitlines()
     assert header.split()[0] == "study" and row.split()[:4] == ["tiny", "0", "of", "1"]
+    assert main(["ls", "--json"]) == 0
+    [line] = capfd.readouterr().out.splitlines()
+    assert json.loads(line) | {"age": 0} == {
+        "study": "tiny", "path": str(study.path), "cells": {"train": 1, "compress": 0},
+        "done": {"train": 0, "compress": 0}, "age": 0,
+    }  # fmt: skip
     assert main(["ls", "nowhere"]) == 2
 
 

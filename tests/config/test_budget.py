@@ -50,6 +50,8 @@ def test_units_are_converted_to_the_base_unit(text: str, value: float, unit: str
         ("1000 steps", "1000 steps"),
         ("2e6 steps", "2M steps"),
         ("60 s", "60 s"),
+        ("1 epochs", "1 epoch"),
+        ("0.5 epochs", "0.5 epochs"),
         ("1800 s", "30 min"),
         ("500 s", "500 s"),
         ("36 h", "36 h"),

@@ -135,4 +135,7 @@ def _overrides_last(arguments: list[str]) -> list[str]:
     for argument in arguments:
         check_text(argument)
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
-    return [argument for argument in arguments if argument not in overrides] + overrides
+    flags = [argument for argument in arguments if argument not in overrides]
+    # Its value may be left out, and an override is none.
+    what = ["all"] if flags and flags[-1] in ("--info", "-i") else []
+    return [*flags, *what, *overrides]

@@ -62,9 +62,9 @@ def check_command_line(arguments: list[str]) -> argparse.Namespace:
     try:
         given, unknown = parser.parse_known_args(arguments)
     except argparse.ArgumentError as error:
-        raise UserError(str(error.argument_name), "", f"must be used as --hydra-help says ({error.message})") from None
+        raise UserError(str(error.argument_name), "", f"must be used as --help says ({error.message})") from None
     if unknown:
-        raise UserError("flag", unknown[0], "one that --help or --hydra-help shows")
+        raise UserError("flag", unknown[0], "one that --help shows")
     _check_flags(given)
     for override in read_overrides(given.overrides):
         _check_override(override)
@@ -113,8 +113,14 @@ def _check_flags(given: argparse.Namespace) -> None:
         raise UserError("--shell-completion", "", 'must not be set: eval "$(trainlarge completion bash)" completes all')
     modes = [f"--{name}" for name in ("multirun", "run", "cfg", "info") if getattr(given, name)]
     if len(modes) > 1:
-        allowed = f"must not be used with {modes[0]}: of a sweep, trainlarge plan says more"
-        raise UserError(modes[1], getattr(given, modes[1][2:]), allowed)
+        more = ": of a sweep, trainlarge plan says more" if given.multirun else ""
+        raise UserError(modes[1], getattr(given, modes[1][2:]), f"must not be used with {modes[0]}{more}")
+    if given.config_dir and not Path(given.config_dir).is_dir():
+        raise UserError("--config-dir", given.config_dir, "a folder that exists")
+    if given.package and not given.cfg:
+        raise UserError("--package", given.package, "must be used with --cfg job, of which it prints a part")
+    if given.hydra_help:
+        raise UserError("--hydra-help", "", "must not be set: --help lists the flags")
     if given.resolve and given.cfg is None:
         raise UserError("--resolve", "", "must be used with --cfg job")
     for name, allowed in _REFUSED_FLAGS.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,9 +38,17 @@ _bytes, _count = prefixed_text("B"), prefixed_text("")
 
 def main(call: Call) -> int:
     """List studies, or the cells of one."""
-    options = parser().parse_args(call.arguments)
+    arguments = parser()
+    options = arguments.parse_args(call.arguments)
     if options.study is None:
-        print(studies_text())
+        if options.stage or options.state:
+            arguments.error("--stage and --state need a study")
+        studies = listed_studies()
+        print(
+            "\n".join(json.dumps(typed_json.plain(study)) for study in studies)
+            if options.json
+            else studies_text(studies)
+        )
         return 0
     cells = listed(existing_study(options.study), options.stage, options.state)
     print("\n".join(json.dumps(typed_json.plain(cell)) for cell in cells) if options.json else cells_text(cells))
@@ -52,8 +61,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("study", nargs="?", help="list the cells of this study, those with the lowest loss first")
     made.add_argument("--stage", choices=STAGES, help="only cells of this stage")
     made.add_argument("--state", choices=KINDS, help="only cells in this state")
-    made.add_argument("--json", action="store_true", help="for programs: one line of JSON per cell")
+    made.add_argument("--json", action="store_true", help="for programs: one line of JSON per cell, or per study")
     return made
+
+
+def _json_lines(rows: Sequence[object]) -> str:
+    return "\n".join(json.dumps(typed_json.plain(row), allow_nan=False) for row in rows)
 
 
 @dataclass(frozen=True)
@@ -110,23 +123,46 @@ def cells_text(cells: list[ListedCell]) -> str:
     return columns(("cell", "stage", "state", "what", "loss", "size"), rows, texts=4)
 
 
-def studies_text() -> str:
-    """All studies with the number of their cells, the last that changed first."""
+@dataclass(frozen=True)
+class ListedStudy:
+    """One row of the list of studies."""
+
+    study: str
+    """Its name."""
+    path: str
+    """Its folder."""
+    cells: dict[str, int]
+    """Stage -> its cells."""
+    done: dict[str, int]
+    """Stage -> those that are done."""
+    age: float
+    """Seconds since cells were made in it."""
+
+
+def listed_studies() -> list[ListedStudy]:
+    """All studies, the last that changed first."""
     root = studies_root()
     paths = [path for path in root.glob("[!.]*") if path.is_dir()] if root.is_dir() else []
-    if not paths:
+    return sorted(map(_listed_study, paths), key=lambda study: study.age)
+
+
+def studies_text(studies: list[ListedStudy]) -> str:
+    """The list of studies for people."""
+    root = studies_root()
+    if not studies:
         return f"no study in {root} yet; 'trainlarge run quickstart' makes one"
     rows = [
-        [path.name, *(_done_of_all(Study(path), stage) for stage in STAGES), f"{seconds_text(_age(path))} ago"]
-        for path in sorted(paths, key=_age)
+        [one.study, *(f"{one.done[stage]} of {one.cells[stage]}" for stage in STAGES), f"{seconds_text(one.age)} ago"]
+        for one in studies
     ]
     header = ("study", *(f"{stage} cells done" for stage in STAGES), "changed")
     return f"{columns(header, rows, texts=1)}\n\nin {root}; the cells of one: trainlarge ls STUDY"
 
 
-def _done_of_all(study: Study, stage: str) -> str:
-    done = [folder.says_done() for folder in study.folders(stage)]
-    return f"{sum(done)} of {len(done)}"
+def _listed_study(path: Path) -> ListedStudy:
+    done = {stage: [folder.says_done() for folder in Study(path).folders(stage)] for stage in STAGES}
+    cells = {stage: len(those) for stage, those in done.items()}
+    return ListedStudy(path.name, str(path), cells, {stage: sum(those) for stage, those in done.items()}, _age(path))
 
 
 def _age(study: Path) -> float:

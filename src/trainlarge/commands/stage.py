@@ -36,7 +36,7 @@ def parser(verb: str = "train") -> argparse.ArgumentParser:
     made.add_argument("--cfg", choices=("job",), help="print the configuration, with every key, and run nothing")
     made.add_argument("--package", metavar="KEY", help="with --cfg: only what is below a key, such as optim")
     made.add_argument("--config-dir", metavar="FOLDER", help="look for sweeps/ and groups in this folder too")
-    made.add_argument("--hydra-help", action="store_true", help="all flags of Hydra, which reads the command line")
+    made.add_argument("--info", action="store_true", help="print how the configuration was composed, and run nothing")
     return made
 
 

@@ -79,7 +79,7 @@ class Budget:
             return self._time_in_words()
         scale, prefix = next((each for each in _SHOWN_PREFIXES if self.value >= each[0]), (1, ""))
         if self.value < _PREFIXED_FROM[self.unit]:
-            return str(self)
+            return f"1 {self.unit.removesuffix('s')}" if self.value == 1 else str(self)
         number = f"{self.value / scale:.12g}"
         return f"{number} {prefix}{self.unit}" if self.unit == FLOPS else f"{number}{prefix} {self.unit}"
 
@@ -110,7 +110,9 @@ def parse_budget(text: object, key: str = "budget") -> Budget:
     Raises:
         UserError: for a missing or unknown unit, or a value that is not a positive finite number.
     """
-    return _parsed(str(text), key)
+    if not isinstance(text, str):
+        raise UserError(key, text, ALLOWED)
+    return _parsed(text, key)
 
 
 def parse_time(text: object, key: str) -> float:

@@ -10,7 +10,7 @@ from trainlarge.config.group import Plain
 from trainlarge.config.plain import from_plain, to_plain
 from trainlarge.config.schema import CONFIGS, StageConfig
 from trainlarge.config.sweep import SweepConfig
-from trainlarge.errors import UserError
+from trainlarge.errors import UserError, shown
 from trainlarge.sweep.causes import Causes
 from trainlarge.sweep.compose import Composed, Composer
 from trainlarge.sweep.condition import holds
@@ -79,7 +79,7 @@ def read_config(stage: str, composed: Composed) -> StageConfig:
     given = {key: value for key, value in composed.items() if key != "sweep"}
     if "budget" in given:
         # Read as text, so that a number without a unit gets an error that says what it lacks.
-        given["budget"] = str(given["budget"])
+        given["budget"] = given["budget"] if isinstance(given["budget"], str) else shown(given["budget"])
     refuse_keys_of_others(CONFIGS[stage], given)
     return from_plain(CONFIGS[stage], given)
 
