@@ -311,7 +311,10 @@ def test_a_loss_for_a_few_bytes_is_never_named(frames: StudyFrames, evidence: Ev
         )
         first, then = nearest_to_dense(changed(frames, compression=close))
         assert "8 bit row costs it nothing measurable" in first.text and "prune 15 %" not in first.text + then.text
-        assert "this is the smallest file, or the cheapest within 5% of it" in first.text
+        assert (
+            "cover 0 and end below 0.02 nats; of these it is the smallest file, or the cheapest within 5 %"
+            in first.text
+        )
 
 
 def test_a_study_of_before_still_has_its_findings(old: StudyFrames) -> None:

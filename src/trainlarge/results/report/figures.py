@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from trainlarge.errors import UserError
 from trainlarge.results.analysis.contenders import MOST_SERIES, compressed_contenders, contenders
@@ -30,15 +28,13 @@ from trainlarge.results.report.style import (
     INK,
     MARKERS,
     QUIET,
-    LineStyle,
+    Look,
     Named,
-    colours,
     figure_of,
     fitting_ticks,
     legend_below,
-    line_styles,
     log_axis,
-    markers,
+    marked,
     name_lines,
     note,
     shades,
@@ -97,7 +93,7 @@ def training_figure(
 
 def _all_runs(axes: Axes, cells: pd.DataFrame, curves: pd.DataFrame, x: str, y: str) -> tuple[list[Named], str]:
     """A line per series and seed, with the curve of the longest run; what a remark says of them."""
-    look, lines = _Look.of(cells), dict[str, Named]()
+    look, lines = Look.of(cells), dict[str, Named]()
     for _, rows in cells.groupby(["series", "seed"], sort=False):
         rows = rows.sort_values(x)
         shape, series, variant = (str(rows[name].iloc[0]) for name in ("shape", "series", "variant"))
@@ -112,7 +108,7 @@ def _best_lines(axes: Axes, cells: pd.DataFrame, x: str, y: str) -> tuple[list[N
     """Every cell as a dot, the best series as lines; what a remark says of them."""
     _crowd(axes, cells[x], cells[y])
     chosen = cells[cells["series"].isin(contenders(cells))]
-    look, found, named = _Look.of(chosen), lines_of(chosen, x, y), []
+    look, found, named = Look.of(chosen), lines_of(chosen, x, y), []
     described = chosen.drop_duplicates("series").set_index("series")
     for series, (points, values) in found.items():
         shape, variant = (str(described.loc[series, name]) for name in ("shape", "variant"))
@@ -139,7 +135,7 @@ def size_figure(cells: pd.DataFrame, y: str = "loss", allow_mixed: bool = False)
     with figure_of() as (figure, (axes,)):
         named = []
         for place, (budget, line) in enumerate(shown):
-            style = _marked(shade[place], MARKERS[place])
+            style = marked(shade[place], MARKERS[place])
             every = math.ceil(len(line) / MOST_LINES)
             (drawn,) = axes.plot(line.index, line, "-", linewidth=2, markevery=every, **style)
             named.append(Named(budget, drawn))
@@ -226,7 +222,7 @@ def _named_shapes(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _models(axes: Axes, rows: pd.DataFrame, size: str, equal: set[str]) -> dict[str, Artist]:
     """The dots of every shape; shape -> what stands in a legend."""
-    look, handles = _Look.of(rows), dict[str, Artist]()
+    look, handles = Look.of(rows), dict[str, Artist]()
     for shape, points in _by_shape(rows):
         colour, marker = look.colour[shape], look.marker[shape]
         is_equal, dense = points["cell"].isin(equal), is_dense(points)
@@ -250,7 +246,7 @@ def increase_figure(compression: pd.DataFrame) -> Figure:
     known = _known(compression)
     whole = last_budget(known[keeps_shapes(known)])
     rows = _named_shapes(whole)
-    look = _Look.of(rows)
+    look = Look.of(rows)
     with figure_of(panels=2, height=3.1) as (figure, (upper, lower)):
         lines = {}
         for shape, points in _by_shape(rows):
@@ -259,7 +255,7 @@ def increase_figure(compression: pd.DataFrame) -> Figure:
             _increase(lower, points[points["bits"] == 32], "sparsity", style)
         _bits_axis(upper, rows["bits"])
         lower.set_xlabel("share of weights pruned, nothing quantized")
-        lower.xaxis.set_major_formatter(PercentFormatter(1.0))
+        lower.xaxis.set_major_formatter(FuncFormatter(_percent))
         for axes in (upper, lower):
             _increase_axis(axes, rows)
         counts = rows["shape"].nunique(), whole["shape"].nunique()
@@ -267,30 +263,6 @@ def increase_figure(compression: pd.DataFrame) -> Figure:
         note(upper, [f"after {rows['budget'].iloc[0]} of training", some])
         legend_below(upper, [lines[shape] for shape in look.colour], list(look.colour), "shape")
     return figure
-
-
-@dataclass(frozen=True)
-class _Look:
-    """How shapes and variants are told apart."""
-
-    colour: Mapping[str, str]
-    """Shape -> colour, from the smallest to the largest."""
-    marker: Mapping[str, str]
-    """Shape -> marker."""
-    dashes: Mapping[str, LineStyle]
-    """Variant -> line style."""
-
-    @classmethod
-    def of(cls, frame: pd.DataFrame) -> _Look:
-        return cls(colours(frame), markers(frame), line_styles(frame))
-
-    def marked(self, shape: str) -> dict[str, Any]:
-        """Colour and marker of a line."""
-        return _marked(self.colour[shape], self.marker[shape])
-
-
-def _marked(colour: str, marker: str) -> dict[str, Any]:
-    return {"color": colour, "marker": marker, "markersize": 7, "markeredgecolor": "white"}
 
 
 def _crowd(axes: Axes, x: pd.Series, y: pd.Series) -> None:
@@ -347,7 +319,12 @@ def _score_axis(axes: Axes, rows: pd.DataFrame, y: str) -> None:
     metric = scores(rows)[y]
     axes.set_ylabel(axis_label(metric))
     if metric.unit == "1":
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+
+
+def _percent(share: float, _: int) -> str:
+    """A share with as many digits as it has: 7.25 is not written as 7, which may stand beside it."""
+    return f"{100 * share:.6g} %"
 
 
 def _name_shapes(axes: Axes, cells: pd.DataFrame) -> None:

@@ -170,18 +170,15 @@ def nearest_to_dense(evidence: Evidence, size: str = "file_bytes") -> list[Findi
     if not costs:
         return [Finding(f"{name}; nothing smaller was made of it.", is_result=False)]
     free = [(model, cost) for model, cost in costs if cost.high < loss.negligible]
-    chosen = _clearly_tied(free)
-    share = f"{len(free)} of {counted(len(costs), 'recipe', 'recipes')}"
+    tied = [cost for cost in free if cost[1].low <= 0] or free
+    chosen = _smallest(tied)
+    share = f"{len(tied)} of {counted(len(costs), 'recipe', 'recipes')}"
     first = _free(evidence, name, best, chosen, share, size) if chosen else _none_is_free(evidence, name, costs)
     return [first, *_next_smaller(evidence, best, costs, chosen, size)]
 
 
-def _clearly_tied(free: Costs) -> Cost | None:
-    """The smallest file that cannot be told from the dense one, or of files of nearly its size the cheapest.
-
-    Where the interval of none covers 0, the same of those that cost next to nothing.
-    """
-    tied = [cost for cost in free if cost[1].low <= 0] or free
+def _smallest(tied: Costs) -> Cost | None:
+    """The smallest file, or of files of nearly its size the cheapest."""
     limit = SAME_SIZE * min((model.size for model, _ in tied), default=0.0)
     return min((cost for cost in tied if cost[0].size <= limit), key=lambda cost: cost[1].value, default=None)
 
@@ -198,10 +195,12 @@ def _none_is_free(evidence: Evidence, name: str, costs: Costs) -> Finding:
 def _free(evidence: Evidence, name: str, best: Model, chosen: Cost, share: str, size: str) -> Finding:
     """What costs nothing measurable, or at most next to nothing, and by which rule it was chosen."""
     (model, cost), negligible = chosen, evidence.loss.amount(evidence.loss.negligible)
-    amount = "nothing measurable" if cost.low <= 0 else f"less than {negligible}"
+    covers = cost.low <= 0
+    amount, ends = ("nothing measurable", "cover 0 and end") if covers else (f"less than {negligible}", "end")
     return Finding(
         f"{name}. {model.recipe} costs it {amount} at {_factor(best, model, size)}: {_cost(cost)}. The intervals of "
-        f"{share} end below {negligible}; this is the smallest file, or the cheapest within {SAME_SIZE - 1:.0%} of it."
+        f"{share} {ends} below {negligible}; of these it is the smallest file, or the cheapest within "
+        f"{100 * (SAME_SIZE - 1):.0f} % of it."
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +145,32 @@ def line_styles(frame: pd.DataFrame) -> dict[str, LineStyle]:
         variant: LINE_STYLES[index % len(LINE_STYLES)]
         for index, variant in enumerate(frame["variant"].dropna().unique())
     }
+
+
+@dataclass(frozen=True)
+class Look:
+    """How shapes and variants are told apart."""
+
+    colour: Mapping[str, str]
+    """Shape -> colour, from the smallest to the largest."""
+    marker: Mapping[str, str]
+    """Shape -> marker."""
+    dashes: Mapping[str, LineStyle]
+    """Variant -> line style."""
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> Look:
+        """What tells the shapes and variants of a frame apart."""
+        return cls(colours(frame), markers(frame), line_styles(frame))
+
+    def marked(self, shape: str) -> dict[str, Any]:
+        """Colour and marker of a line."""
+        return marked(self.colour[shape], self.marker[shape])
+
+
+def marked(colour: str, marker: str) -> dict[str, Any]:
+    """Arguments of a line with markers."""
+    return {"color": colour, "marker": marker, "markersize": 7, "markeredgecolor": "white"}
 
 
 def log_axis(axes: Axes, column: str, values: pd.Series) -> None:
