@@ -10,7 +10,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from trainlarge.commands.hydra_entry import chosen_action
+from trainlarge.commands.hydra_entry import chosen
 from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.engine import CellsFailedError, Outcome
@@ -57,7 +57,7 @@ class TrainlargeLauncher(Launcher):
         return [_job_return(outcome, cell, overrides) for cell, overrides in zip(ids, job_overrides, strict=True)]
 
     def _act(self, stage: str, configs: list[StageConfig]) -> Outcome:
-        outcome = chosen_action()(stage, configs)
+        outcome = chosen().action(stage, configs)
         if not isinstance(outcome, Outcome):
             sweeper = OmegaConf.select(self.config, "hydra.runtime.choices")["hydra/sweeper"]
             raise UserError(

@@ -11,7 +11,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from trainlarge.commands.hydra_entry import chosen_action
+from trainlarge.commands.hydra_entry import chosen
 from trainlarge.config.group import Plain
 from trainlarge.errors import UserError
 from trainlarge.sweep.compose import Composer
@@ -42,8 +42,9 @@ class TrainlargeSweeper(Sweeper):
         composer = Composer(lambda choices: self._compose(fixed, choices), self._is_group)
         axes = {_key(override): _values(override) for override in overrides if override.is_sweep_override()}
         stage = _stage(self.config)
-        configs = sweep_configs(composer, stage, axes | self._replaced(composer, fixed))
-        return chosen_action()(stage, configs)
+        command = chosen()
+        configs = sweep_configs(composer, stage, axes | self._replaced(composer, fixed), command.planned)
+        return command.action(stage, configs)
 
     def _compose(self, fixed: list[Override], choices: list[str]) -> DictConfig:
         chosen = {choice.partition("=")[0] for choice in choices}

@@ -108,7 +108,7 @@ def test_no_array_is_larger_than_the_cluster_allows(
 
 BAD = [
     (["plan"], "plan=nothing", "+sweeps=STUDY/STAGE"),
-    (["plan", "quickstart"], "plan=quickstart", "must begin with train or compress"),
+    (["plan", "nothing"], "study=nothing", "a folder of sweeps/ with train.yaml"),
     (["plan", "train", "arch.wdth=3"], "arch.wdth=3", "did you mean width?"),
     (["plan", "train", "budget=3"], "budget=3", "with its unit"),
     (["plan", "+sweeps=nowhere/train"], "+sweeps=nowhere/train", "STUDY/STAGE.yaml"),

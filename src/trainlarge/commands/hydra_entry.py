@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from trainlarge.commands.hydra_errors import explained
 from trainlarge.commands.hydra_keys import check_command_line, search_path_override
 from trainlarge.commands.hydra_loader import hydra_checks
 from trainlarge.commands.overrides import check_text
+from trainlarge.commands.sweep_files import located
 from trainlarge.config.register import register_schema
 from trainlarge.config.schema import StageConfig
 from trainlarge.config.share import share_folder
@@ -30,22 +32,36 @@ from trainlarge.launch.engine import CellsFailedError
 from trainlarge.machine.environment import variables
 from trainlarge.sweep.compose import plain
 from trainlarge.sweep.expand import expand_lists
+from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
 from trainlarge.sweep.text_files import keep_text_in_files
 from trainlarge.sweep.text_keys import as_written
 
 T = TypeVar("T")
 Action = Callable[[str, list[StageConfig]], T]
 """What a command does with its cells: is given the stage and one configuration for each cell."""
-_CHOSEN: ContextVar[Action[object]] = ContextVar("action")
 
 
-def act_on_cells(stage: str, arguments: list[str], action: Action[T]) -> list[T]:
+@dataclass(frozen=True)
+class Chosen:
+    """What the command that is running does with its cells."""
+
+    action: Action[object]
+    """Is given them."""
+    planned: Planned
+    """Train cells whose checkpoints will be there."""
+
+
+_CHOSEN: ContextVar[Chosen] = ContextVar("chosen")
+
+
+def act_on_cells(stage: str, arguments: list[str], action: Action[T], planned: Planned = NOTHING_PLANNED) -> list[T]:
     """Hand the cells of a command line to ``action``.
 
     Args:
         stage: ``train`` or ``compress``.
         arguments: Hydra flags and overrides.
         action: is given one configuration for each cell; not called by flags such as ``--help``.
+        planned: train cells whose checkpoints will be there.
 
     Returns:
         What ``action`` returned, once for each time that it was called: once without a sweep and with our own sweeper,
@@ -70,12 +86,12 @@ def act_on_cells(stage: str, arguments: list[str], action: Action[T]) -> list[T]
     composed: list[DictConfig] = []
     app = hydra.main(version_base="1.3", config_path=str(share_folder() / "conf"), config_name=stage)(composed.append)
     try:
-        given = [*map(as_written, _overrides_last(arguments))]
+        given = [as_written(located(text, stage)) for text in _overrides_last(arguments)]
         flags = check_command_line(given)
         program = [f"trainlarge {stage}", *given, search_path_override([Path.cwd(), share_folder()])]
-        with _hydra_reads(program), _chosen(collect), hydra_checks(stage, flags.multirun):
+        with _hydra_reads(program), _chosen(Chosen(collect, planned)), hydra_checks(stage, flags.multirun):
             app()
-        cells = [expand_lists(stage, plain(config)) for config in composed]
+        cells = [expand_lists(stage, plain(config), planned) for config in composed]
     except CellsFailedError:
         # Raised by a sweeper that stops at a failed cell; the outcome is among the results.
         return results
@@ -91,8 +107,8 @@ def act_on_cells(stage: str, arguments: list[str], action: Action[T]) -> list[T]
     return [*results, *(action(stage, configs) for configs in cells)]
 
 
-def chosen_action() -> Action[object]:
-    """The action of the command that is running.
+def chosen() -> Chosen:
+    """What the command that is running does.
 
     Raises:
         UserError: where Hydra was started by another program than ``trainlarge``.
@@ -104,8 +120,8 @@ def chosen_action() -> Action[object]:
 
 
 @contextmanager
-def _chosen(action: Action[object]) -> Iterator[None]:
-    token = _CHOSEN.set(action)
+def _chosen(what: Chosen) -> Iterator[None]:
+    token = _CHOSEN.set(what)
     try:
         yield
     finally:

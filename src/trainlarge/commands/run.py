@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import argparse
 
+from trainlarge.commands.ahead import check_stages
 from trainlarge.commands.call import Call
 from trainlarge.commands.ending import end
 from trainlarge.commands.launch_flags import flags, with_keys
 from trainlarge.commands.report import print_report
 from trainlarge.commands.stage import run_stage
+from trainlarge.commands.sweep_files import StageSweep, sweeps_of
 from trainlarge.commands.verbs import verb_parser
-from trainlarge.config.share import sweep_stages
 
 
 def main(call: Call) -> int:
     """Run the sweep of each stage of a study in turn, until one cannot be followed by the next."""
     options = parser().parse_args(with_keys(list(call.arguments)))
+    sweeps = sweeps_of(options.study, options.overrides, options.config_dir)
+    if len(sweeps) > 1:
+        check_stages(sweeps, options.config_dir)
+    return _run(sweeps, options.config_dir, call)
+
+
+def _run(sweeps: list[StageSweep], config_dir: str | None, call: Call) -> int:
     worst = 0
-    for stage in sweep_stages(options.study):
-        sweep = ["-m", f"+sweeps={options.study}/{stage}", *options.overrides]
-        outcomes = run_stage(stage, sweep, call.command)
+    for sweep in sweeps:
+        outcomes = run_stage(sweep.stage, sweep.arguments(config_dir), call.command)
         worst = max(worst, end(outcomes, then=False))
         stopped = next((outcome.stop_reason for outcome in outcomes if outcome.stop_reason), None)
         if stopped:
-            print(f"not run: what comes after {stage}: {stopped}")
+            print(f"not run: what comes after {sweep.stage}: {stopped}")
             return worst
         if any(outcome.is_submitted for outcome in outcomes):
             # The next stage needs what the cluster has not made yet.
-            print(f"when these jobs are done, the same command continues: trainlarge run {options.study}")
+            print(f"when these jobs are done, the same command continues: {call.command}")
             return worst
     for outcome in outcomes:
         print_report(outcome.study)
@@ -37,6 +44,14 @@ def main(call: Call) -> int:
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
     made = verb_parser("run", parents=[flags()])
-    made.add_argument("study", help="a folder of sweeps/, such as quickstart")
-    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides for every stage (workers=2)")
+    made.add_argument(
+        "study", help="a folder of sweeps/ by its name, such as quickstart, or a folder or file by its path"
+    )
+    made.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="for every stage that has the key (workers=2); STAGE.KEY=VALUE for one (compress.seed=1)",
+    )
+    made.add_argument("--config-dir", metavar="FOLDER", help="a further folder of configurations, with sweeps/ in it")
     return made

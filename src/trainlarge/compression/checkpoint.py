@@ -67,7 +67,7 @@ def find_checkpoint(
             raise UserError("data", "null", "the text that a Hugging Face folder is evaluated on, such as data=stdlib")
         return Checkpoint(folder_digest(folder), folder, config.data, config.task)
     study = study or Study.named(config.study)
-    if text in planned:
+    if text in planned and planned[text].config.study == study.name:
         trained = planned[text].config
         return Checkpoint(text, study.folder("train", text).checkpoint, trained.data, trained.task, trained)
     folder, trained = _train_cell(study, text)

@@ -15,6 +15,7 @@ from trainlarge.sweep.causes import Causes
 from trainlarge.sweep.compose import Composed, Composer
 from trainlarge.sweep.condition import holds
 from trainlarge.sweep.grid import Axes, points
+from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
 from trainlarge.sweep.proof import DamagedFileError
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.sweep.unread import KeysRead
@@ -26,8 +27,16 @@ NAMED = 5
 """Cells that an error names."""
 
 
-def sweep_configs(composer: Composer, stage: str, command_line: Axes) -> list[StageConfig]:
+def sweep_configs(
+    composer: Composer, stage: str, command_line: Axes, planned: Planned = NOTHING_PLANNED
+) -> list[StageConfig]:
     """Configurations of a sweep's cells: its blocks crossed with the command line's axes, less what it excludes.
+
+    Args:
+        composer: makes a configuration of each point.
+        stage: ``train`` or ``compress``.
+        command_line: key to values.
+        planned: train cells whose checkpoints will be there.
 
     Raises:
         UserError: for values that their keys cannot have, one line per cause with the number of points.
@@ -39,7 +48,7 @@ def sweep_configs(composer: Composer, stage: str, command_line: Axes) -> list[St
         with causes.of():
             composed = composer.config(point)
             checkpoints.add(str(composed.get("checkpoint")))
-            for config in _lists(composed):
+            for config in _lists(composed, planned):
                 if not any(holds(text, config, "sweep.exclude") for text in sweep.exclude):
                     configs.append(read_config(stage, keys.without_unread(config)))
     causes.raise_any()
@@ -53,7 +62,7 @@ def sweep_of(composed: Composed) -> SweepConfig:
     return from_plain(SweepConfig, composed["sweep"], "sweep")
 
 
-def expand_lists(stage: str, composed: Composed) -> list[StageConfig]:
+def expand_lists(stage: str, composed: Composed, planned: Planned = NOTHING_PLANNED) -> list[StageConfig]:
     """One configuration for each budget, and each checkpoint, that a composed configuration names together.
 
     Raises:
@@ -65,7 +74,7 @@ def expand_lists(stage: str, composed: Composed) -> list[StageConfig]:
             raise UserError(f"sweep.{name}", value, "must not be set without -m, which runs a sweep")
     _check_where(stage, sweep, {str(composed.get("checkpoint"))})
     keys = KeysRead(stage)
-    configs = [read_config(stage, keys.without_unread(config)) for config in _lists(composed)]
+    configs = [read_config(stage, keys.without_unread(config)) for config in _lists(composed, planned)]
     keys.refuse_unread()
     return configs
 
@@ -92,35 +101,46 @@ def _check_where(stage: str, sweep: SweepConfig, checkpoints: Set[str]) -> None:
     raise UserError("sweep.where", sweep.where, f"null, or used {needed}: it chooses checkpoints")
 
 
-def _lists(config: Composed) -> list[Composed]:
+def _lists(config: Composed, planned: Planned) -> list[Composed]:
     budgets = config.get("budget")
     if isinstance(budgets, list):
         return [{**config, "budget": budget} for budget in budgets]
     if config.get("checkpoint") == EVERY:
-        return [{**config, "checkpoint": checkpoint} for checkpoint in finished_checkpoints(config)]
+        return [{**config, "checkpoint": checkpoint} for checkpoint in finished_checkpoints(config, planned)]
     return [config]
 
 
-def finished_checkpoints(config: Composed) -> list[str]:
+def finished_checkpoints(config: Composed, planned: Planned = NOTHING_PLANNED) -> list[str]:
     """Ids of the finished train cells of ``config["study"]`` that meet ``config["sweep"]["where"]``.
+
+    Args:
+        config: a composed configuration of the stage ``compress``.
+        planned: train cells that will be finished, too.
 
     Raises:
         UserError: when there are none.
     """
     study, where = Study.named(str(config["study"])), sweep_of(config).where
+    planned = {cell_id: cell for cell_id, cell in planned.items() if cell.config.study == study.name}
     done = [folder for folder in study.folders("train") if folder.says_done()]
     records = {folder.id: record for folder in done if (record := _record(folder))}
     diverged = [cell for cell, record in records.items() if record.get("diverged")]
     trained = [folder for folder in done if folder.id in records and folder.id not in diverged]
-    checkpoints = [
-        folder.id for folder in trained if where is None or holds(where, to_plain(folder.cell().config), "sweep.where")
-    ]
+    trained = [folder for folder in trained if folder.id not in planned]
+
+    def meets(config: StageConfig) -> bool:
+        return where is None or holds(where, to_plain(config), "sweep.where")
+
+    # Without a condition the configurations of the cells need not be read.
+    checkpoints = [folder.id for folder in trained if where is None or meets(folder.cell().config)]
+    checkpoints += [cell_id for cell_id, cell in planned.items() if meets(cell.config)]
     if not checkpoints:
         has = [f"{study.path} has {len(done)}"]
         has += [f"{len(diverged)} diverged ({', '.join(diverged[:NAMED])})"] if diverged else []
-        has += [f"{len(trained)} do not meet sweep.where: {where}"] if trained else []
+        others = len(trained) + len(planned)
+        has += [f"{others} do not meet sweep.where: {where}"] if others else []
         raise UserError("checkpoint", EVERY, f"used in a study with finished train cells; {', '.join(has)}")
-    return checkpoints
+    return sorted(checkpoints)
 
 
 def _record(folder: CellFolder) -> dict[str, Plain] | None:

@@ -1,0 +1,185 @@
+"""A plan of all stages of a study before anything of it is trained, and what ``run`` refuses by then."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from trainlarge.cli import main
+from trainlarge.commands.ahead import look_at_stage
+from trainlarge.commands.sweep_files import StageSweep, sweeps_of
+from trainlarge.config.schema import StageConfig
+from trainlarge.errors import UserError
+from trainlarge.sweep.store import CellFolder, Study
+
+Run = Callable[[str, list[StageConfig]], list[CellFolder]]
+TRAIN = {"blocks": [{"arch.depth": [1, 2], "budget": ["2 steps", "4 steps"]}]}
+COMPRESS = {
+    "blocks": [
+        {"checkpoint": "every", "quantize.bits": [8, 4]},
+        {
+            "checkpoint": "every",
+            "prune.sparsity": 0.5,
+            "recover": "retrain",
+            "recover.budget": ["0.5 parent", "3 steps"],
+        },
+    ]
+}
+
+
+@pytest.fixture
+def folder(study: Study, tmp_path: Path, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The sweep files of both stages, in a folder that Hydra does not search; no header says where they go."""
+    made = tmp_path / "2026 my sweeps"
+    made.mkdir()
+    (made / "train.yaml").write_text(yaml.safe_dump({"study": study.name, "sweep": TRAIN}))
+    (made / "compress.yaml").write_text(yaml.safe_dump({"study": study.name, "sweep": COMPRESS}))
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+@pytest.fixture
+def overrides(tiny_overrides: list[str]) -> list[str]:
+    return [text for text in tiny_overrides if not text.startswith(("study", "arch.depth", "budget"))]
+
+
+def planned(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    capfd.readouterr()
+    assert main(["plan", *arguments, "--json"]) == 0
+    return dict(json.loads(capfd.readouterr().out))
+
+
+def ids(stage: dict[str, Any]) -> set[str]:
+    return {cell["cell"] for job in stage["jobs"] for cell in job["cells"]}
+
+
+def test_it_foresees_the_cells_of_checkpoints_that_are_not_there(
+    folder: Path, overrides: list[str], study: Study, run_here: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = planned(["./2026 my sweeps", *overrides], capfd)
+    assert not study.path.exists()
+    train, compress = before["stages"]
+    assert (train["cells"], len(train["jobs"]), compress["cells"], len(compress["jobs"])) == (4, 2, 16, 4)
+    assert before["total"]["flops"] == train["total"]["flops"] + compress["total"]["flops"]
+    sweep = sweeps_of("./2026 my sweeps", overrides)[0]
+    run_here("train", [cell.config for cell in look_at_stage("train", sweep.arguments(None)).plan.cells])
+    after = planned(["./2026 my sweeps", *overrides], capfd)
+    assert after["done"] == 4 and after["stages"][0]["jobs"] == []
+    assert ids(after["stages"][1]) == ids(compress), "ids do not depend on whether the parents are trained"
+    for name in ("flops", "tokens", "disk_bytes", "state_bytes"):
+        assert after["stages"][1]["total"][name] == compress["total"][name], name
+    some = planned(["./2026 my sweeps", *overrides, "arch.width=16,32", "sweep.where='arch.width == 32'"], capfd)
+    assert (some["stages"][0]["cells"], some["stages"][0]["done"], some["stages"][1]["cells"]) == (8, 4, 16)
+    assert main(["plan", "./2026 my sweeps", *overrides]) == 0
+    printed = capfd.readouterr().out
+    assert printed.splitlines()[-1].startswith("next: trainlarge run './2026 my sweeps' ") and "study" in printed
+
+
+def test_recipes_that_cannot_work_are_refused_before_anything_is_trained(
+    folder: Path, overrides: list[str], study: Study, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wrong = ["compress.structure=layer_list", "structure.layers=[1]"]
+    for verb in ("plan", "run"):
+        assert main([verb, str(folder), *overrides, *wrong]) == 2
+        [line] = capfd.readouterr().err.strip().splitlines()
+        assert line == (
+            "error: structure.layers=[1] is not valid: must be numbers from 0 to 0, the layers there are "
+            "(8 of 16 cells)"
+        )
+    assert not study.path.exists()
+
+
+def test_a_further_folder_of_configurations(
+    study: Study,
+    tmp_path: Path,
+    overrides: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "further" / "sweeps" / "mine").mkdir(parents=True)
+    file = tmp_path / "further" / "sweeps" / "mine" / "train.yaml"
+    file.write_text("# @package _global_\n" + yaml.safe_dump({"sweep": TRAIN}))
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["mine", "--config-dir", "further"], ["train", "+sweeps=mine/train", "--config-dir=further"]):
+        plan = planned([*arguments, "study=tiny", *overrides], capfd)
+        assert plan["cells"] == 4
+    assert main(["train", "--config-dir", "further", "+sweeps=mine/train", "--cfg", "job"]) == 0
+    assert main(["plan", "mine"]) == 2
+
+
+def texts(sweeps: list[StageSweep]) -> dict[str, list[str]]:
+    return {sweep.stage: list(sweep.overrides[1:]) for sweep in sweeps}
+
+
+BOTH = {"train", "compress"}
+OVERRIDES = [
+    ("workers=2", BOTH, "workers=2"),
+    ("tracking=none", BOTH, "tracking=none"),
+    ("hydra.verbose=true", BOTH, "hydra.verbose=true"),
+    ("prune.sparsity=0.9", {"compress"}, "prune.sparsity=0.9"),
+    ("prune=wanda", {"compress"}, "prune=wanda"),
+    ("++quantize.bits=4", {"compress"}, "++quantize.bits=4"),
+    ("order=[quantize,prune]", {"compress"}, "order=[quantize,prune]"),
+    ("checkpoint=every", {"compress"}, "checkpoint=every"),
+    ("arch.width=64", {"train"}, "arch.width=64"),
+    ("data.vocab_size=512", {"train"}, "data.vocab_size=512"),
+    ("sweep.where='seed == 1'", {"compress"}, "sweep.where='seed == 1'"),
+    ("train.seed=1", {"train"}, "seed=1"),
+    ("+compress.seed=1", {"compress"}, "+seed=1"),
+    ("compress.prune.sparsity=0.9", {"compress"}, "prune.sparsity=0.9"),
+    ("train.task=causal_lm", {"train"}, "task=causal_lm"),
+]
+
+
+@pytest.mark.parametrize(("override", "stages", "written"), OVERRIDES, ids=lambda value: str(value)[:30])
+def test_an_override_goes_to_the_stages_that_have_its_key(override: str, stages: set[str], written: str) -> None:
+    assert texts(sweeps_of("quickstart", [override])) == {
+        stage: [written] if stage in stages else [] for stage in ("train", "compress")
+    }
+
+
+WRONG = [
+    (
+        "quickstart",
+        "prnue.sparsity=0.9",
+        r"^prnue\.sparsity=0\.9 is not valid: no such key .*did you mean prune\?\)$",
+    ),
+    ("batch_study", "prune.sparsity=0.9", r"^prune\.sparsity=0\.9 is not valid: .*stage train .*only in compress$"),
+    ("batch_study", "compress.seed=1", r"^compress\.seed=1 is not valid: must be for a stage of this study: train$"),
+    ("nowhere", "seed=1", r"^study=nowhere is not valid: .*quickstart.*or a path: \./nowhere$"),
+    ("./nowhere", "seed=1", r"^study=nowhere is not valid: must be a folder of sweep files, or a sweep file"),
+    ("nowhere.yaml", "seed=1", r"^study=nowhere\.yaml is not valid: "),
+]
+
+
+@pytest.mark.parametrize(("study_name", "override", "said"), WRONG, ids=lambda value: str(value)[:30])
+def test_what_no_stage_can_take_is_refused(study_name: str, override: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        sweeps_of(study_name, [override])
+
+
+FILES = [
+    ({"sweep": {"blocks": [{"arch.width": [16, 32]}]}}, "train"),
+    ({"arch": {"width": 16}, "data": {"vocab_size": 300}}, "train"),
+    ({"checkpoint": "every", "prune": {"sparsity": 0.5}}, "compress"),
+    ({"checkpoint": "some/folder", "data": {"sequence_length": 64}, "quantize": {"bits": 4}}, "compress"),
+    ({"seed": 3}, None),
+    ({"arch": {"width": 16}, "prune": {"sparsity": 0.5}}, None),
+    ("only text", None),
+]
+
+
+@pytest.mark.parametrize(("content", "stage"), FILES, ids=lambda value: str(value)[:30])
+def test_the_stage_of_a_file_is_that_of_its_keys(content: object, stage: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(content))
+    if stage is not None:
+        assert list(texts(sweeps_of(str(path), []))) == [stage]
+        return
+    with pytest.raises(UserError, match=r"^study=\S+study\.yaml is not valid: must be a file "):
+        sweeps_of(str(path), [])
