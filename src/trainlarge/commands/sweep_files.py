@@ -8,8 +8,6 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 
-import yaml
-
 from trainlarge.commands.rerun import hydra_text
 from trainlarge.config.group import Plain
 from trainlarge.config.recipe import SLOTS
@@ -17,7 +15,7 @@ from trainlarge.config.schema import CompressConfig, TrainConfig
 from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
 from trainlarge.sweep.stages import STAGES
-from trainlarge.sweep.text_keys import read_yaml
+from trainlarge.sweep.text_files import keys_and_values
 
 _SWEEP = re.compile(r"\+?sweeps=(.*)", re.DOTALL)
 _RECIPE = frozenset({*SLOTS, "order"})
@@ -154,12 +152,7 @@ def _stage_of_file(path: Path) -> str:
 
 
 def _first_keys(path: Path) -> set[str]:
-    try:
-        content = read_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError("study", path, f"a file of YAML in UTF-8 ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise UserError("study", path, "a file of keys and values")
+    content = keys_and_values(path)
     sweep = content.get("sweep")
     blocks: Plain = sweep.get("blocks") if isinstance(sweep, dict) else None
     mappings = [content, *(block for block in (blocks if isinstance(blocks, list) else []) if isinstance(block, dict))]

@@ -43,6 +43,15 @@ class FileConfigSource(file_config_source.FileConfigSource):
         return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
 
 
+def keys_and_values(path: Path) -> dict[str, Plain]:
+    """The content of a sweep file, with text as it is written there.
+
+    Raises:
+        UserError: it cannot be read, or is no mapping from keys to values.
+    """
+    return _content(path, _text(path), "")
+
+
 def _text(path: Path) -> str:
     if path.stat().st_size > MOST_BYTES:
         raise UserError(
