@@ -32,9 +32,9 @@ class FileConfigSource(file_config_source.FileConfigSource):
             raise ConfigLoadError(f"Config not found : {path}")
         text = _text(path)
         header = _header(path, text)
-        if config_path.startswith("sweeps/"):
+        if config_path.startswith("sweeps/") and header["package"] is None:
             # The file of a sweep sets the keys of the whole configuration, whether it says so or not.
-            header.setdefault("package", "_global_")
+            header["package"] = "_global_"
         content = _content(path, text, _package(config_path, header.get("package")))
         try:
             config = OmegaConf.create(content)
