@@ -28,6 +28,7 @@ from trainlarge.compression import Dynamic, Magnitude, Recipe, Uniform, compress
 from trainlarge.compression.cells import STAGE
 from trainlarge.compression.stage import run
 from trainlarge.config.data import DataConfig
+from trainlarge.config.schema import TrainConfig
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.data.model_tokenizer import model_tokenizer
 from trainlarge.errors import UserError
@@ -36,6 +37,8 @@ from trainlarge.models.build import load_model
 from trainlarge.models.family import Head
 from trainlarge.models.forward import FORWARDS
 from trainlarge.models.model_folder import folder_digest
+from trainlarge.results.frames import load_study
+from trainlarge.results.report.page import write_report
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import look_ahead, make_cells, make_plan
 from trainlarge.sweep.status import State
@@ -164,6 +167,55 @@ def test_a_folder_in_half_precision_is_counted_and_packed_as_it_is(
     exported = load_model(tmp_path / "exported", head=Head.MASKED_LM)
     packed = load_packed(rounded.packed)
     assert all(torch.equal(a, b.float()) for a, b in zip(exported.parameters(), packed.parameters(), strict=True))
+
+
+def test_a_study_of_folders_alone_has_frames_report_and_mirror(
+    study: Study, folder: Path, text: list[str], compose: Compose, run_here: Callable[..., list[CellFolder]],
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    others = [shutil.copytree(folder, tmp_path / name / "bert") for name in ("small", "large")]
+    BertForMaskedLM.from_pretrained(folder).bfloat16().save_pretrained(others[0])
+    run_here(
+        "compress",
+        [
+            compose("compress", f"checkpoint={path}", *text, "tracking=none", f"quantize.bits={bits}")
+            for path in others
+            for bits in (32, 8)
+        ],
+    )
+    frames = load_study(study.path)
+    assert frames.cells.empty and set(frames.compression["checkpoint"]) == {"small/bert", "large/bert"}
+    halves = frames.compression.groupby("checkpoint")["dense_bytes"].first()
+    assert halves["large/bert"] == 2 * halves["small/bert"]
+    assert set(frames.compression["task"]) == {"mlm"} and frames.compression["sequence_length"].eq(16).all()
+    page = write_report(study).read_text()
+    assert all(
+        f"<td>{name}</td>" in page and f"{name}: of 2 recipes, " in page for name in ("small/bert", "large/bert")
+    )
+    assert "compress: 4 done" in page
+    for written in (2, 0):
+        assert main(["sync", study.name, "tracking=csv"]) == 0
+        assert f"{written} runs written" in capsys.readouterr().out
+    cell = frames.compression["cell"].iloc[0]
+    assert main(["show", cell]) == 0
+    assert "\n  checkpoint: Hugging Face folder /" in capsys.readouterr().out
+    for verb in (["status", study.name], ["ls", study.name], ["clean", study.name], ["report", study.name]):
+        assert main(verb) == 0
+    assert main(["export", cell, str(tmp_path / "exported")]) == 0
+
+
+def test_a_study_of_train_cells_and_a_folder(
+    study: Study, folder: Path, text: list[str], compose: Compose, run_here: Callable[..., list[CellFolder]],
+    tiny: Callable[..., TrainConfig],
+) -> None:  # fmt: skip
+    [parent] = run_here("train", [tiny()])
+    common = [["study=tiny", "impl.device=cpu", f"checkpoint={parent.id}"], [f"checkpoint={folder}", *text]]
+    run_here("compress", [compose("compress", *each, "tracking=none", "quantize.bits=8") for each in common])
+    compression = load_study(study.path).compression
+    assert sorted(compression["checkpoint"]) == ["", "bert"]
+    assert compression.set_index("checkpoint")["series"].notna().to_dict() == {"": True, "bert": False}
+    page = write_report(study).read_text()
+    assert "<td>bert</td>" in page and "Loss against file size" in page
 
 
 def test_a_folder_of_mixed_data_types_keeps_each(

@@ -59,7 +59,7 @@ def show_cell(text: str, study: str | None = None) -> str:
     cell = folder.cell()
     log = folder.log.read_text(encoding="utf-8", errors="replace").splitlines() if folder.log.is_file() else []
     sections = {
-        _headline(folder, cell): [f"folder: {folder.path}"],
+        _headline(folder, cell): [f"folder: {folder.path}", *_checkpoint(cell)],
         "configuration": yaml.safe_dump(cell.identity["config"], sort_keys=False, allow_unicode=True).splitlines(),
         "record": _record(folder),
         f"log (last {LOG_LINES} lines)": log[-LOG_LINES:] or ["empty"],
@@ -94,6 +94,15 @@ def _headline(folder: CellFolder, cell: Cell) -> str:
     attempts = f" (attempts: {status.attempts}{retries})" if status.attempts else ""
     error = f"\n  error: {status.error}" if status.error else ""
     return f"{cell.stage} cell {cell.id} of study {folder.path.parents[1].name}: {status.state}{attempts}{error}"
+
+
+def _checkpoint(cell: Cell) -> list[str]:
+    """Where a compress cell's model comes from."""
+    if cell.stage != "compress":
+        return []
+    config = cell.as_compress
+    kind = "train cell" if config.checkpoint_digest is None else "Hugging Face folder"
+    return [f"checkpoint: {kind} {config.checkpoint}"]
 
 
 def _record(folder: CellFolder) -> list[str]:

@@ -142,6 +142,9 @@ PARENT = tuple(name for name in (*_SHAPE, *_TRAINING) if name != "seed")
 
 COMPRESSION = {
     "cell": _HEAD["cell"],
+    "checkpoint": Column(
+        COMPUTED, "text", "name of the Hugging Face folder that was compressed; empty for a train cell's checkpoint"
+    ),
     **{name: Column(COMPUTED, CELLS[name].unit, f"of the train cell: {CELLS[name].description}") for name in PARENT},
     "seed": Column(COMPUTED, "1", "of the train cell: seed of initial weights, data order and all that the task draws"),
     "recipe_seed": _configured("seed", "1", "seed of the recipe"),

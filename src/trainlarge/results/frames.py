@@ -17,6 +17,7 @@ from trainlarge.errors import UserError
 from trainlarge.results.columns import CELLS, COMPRESSION, CURVES, PARENT, Column
 from trainlarge.results.comparable import check_comparable, missed
 from trainlarge.results.document_losses import DocumentLosses
+from trainlarge.results.model_folders import EVALUATED_ON, folder_names
 from trainlarge.results.nested import Columns, Nested, Values, as_array, columns_of
 from trainlarge.results.series import name_series
 from trainlarge.results.training_cost import training_cost
@@ -25,6 +26,8 @@ from trainlarge.sweep.secrets import masked
 from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study
 
+_TYPES = {"text": "object", "yes or no": "bool"}
+"""Unit of a column -> its type in a frame without rows."""
 Row = dict[str, Plain]
 """A record, or a row of a curve."""
 
@@ -34,11 +37,12 @@ class StudyFrames:
     """A study as tidy frames; ``trainlarge.results.columns.COLUMNS`` gives unit and meaning of every column."""
 
     cells: pd.DataFrame
-    """One row per train cell that is done."""
+    """One row per train cell that is done; none in a study of Hugging Face folders alone."""
     curves: pd.DataFrame
     """One row per metrics row of those cells; of a curve file above 4 MB exact rows of it, at most 5,000."""
     compression: pd.DataFrame
-    """One row per compress cell that is done; empty, with all columns, where nothing was compressed."""
+    """One row per compress cell that is done; empty, with all columns, where nothing was compressed. Those of Hugging
+    Face folders have the name of the folder as ``checkpoint``, and no columns of training."""
     documents: DocumentLosses = DocumentLosses()
     """Losses per document of the cells, read where a comparison needs them."""
 
@@ -80,7 +84,7 @@ def load_study(study: str | Path | Study, strict: bool = True, allow_mixed: bool
         allow_mixed: load cells together even though their losses cannot be compared.
 
     Raises:
-        UserError: when there is no such study, no train cell is done, a file is damaged, or cells were evaluated on
+        UserError: when there is no such study, nothing in it is done, a file is damaged, or cells were evaluated on
             different data.
     """
     found = find_study(study)
@@ -95,10 +99,13 @@ def load_study(study: str | Path | Study, strict: bool = True, allow_mixed: bool
 
 
 def _load(study: Study, strict: bool, allow_mixed: bool, with_types: bool = False) -> StudyFrames:
-    train = _results(study, "train", strict, with_types)
-    if not train:
+    train, compressed = (_results(study, stage, strict, with_types) for stage in ("train", "compress"))
+    records = [result.record for result in compressed]
+    if not train and not any(folder_names(Nested(records))):
         raise UserError(
-            "study", study.path, "a study with at least one finished train cell; trainlarge train makes them"
+            "study",
+            study.path,
+            "a study with at least one finished train cell, or compress cell of a Hugging Face folder",
         )
     cells = _cells([result.record for result in train])
     # What was observed after the record was written counts too.
@@ -106,8 +113,8 @@ def _load(study: Study, strict: bool, allow_mixed: bool, with_types: bool = Fals
     cells["budget_missed"] = cells["budget_missed"].astype(float).clip(lower=later)
     if not allow_mixed:
         check_comparable(cells)
-    compressed = [result.record for result in _results(study, "compress", strict, with_types)]
-    return StudyFrames(cells, _curves(train, cells), _compression(compressed, cells), DocumentLosses(study))
+    compression = _compression(records, cells)
+    return StudyFrames(cells, _curves(train, cells), compression, DocumentLosses(study))
 
 
 def find_study(study: str | Path | Study) -> Study:
@@ -156,6 +163,8 @@ def _result(folder: CellFolder, strict: bool, with_types: bool) -> _Result | Non
 
 
 def _cells(records: list[Row]) -> pd.DataFrame:
+    if not records:
+        return pd.DataFrame({name: pd.Series(dtype=_TYPES.get(each.unit, "float64")) for name, each in CELLS.items()})
     nested = Nested(records)
     frame = _frame(nested, CELLS)
     frame[["shape", "variant", "series"]] = name_series(nested.values("config"))
@@ -184,9 +193,18 @@ def _curves(train: Iterable[_Result], cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _compression(records: list[Row], cells: pd.DataFrame) -> pd.DataFrame:
-    frame = _frame(Nested(records), COMPRESSION)
+    nested = Nested(records)
+    frame = _frame(nested, COMPRESSION)
     taken = [*PARENT, "seed"]
     frame[taken] = cells.set_index("cell")[taken].reindex(frame["parent"]).set_axis(frame.index)
+    frame["checkpoint"] = folder_names(nested)
+    is_folder = frame["checkpoint"].ne("")
+    if is_folder.any():
+        for name in PARENT:
+            # A folder has its own tokenizer, whose size is not configured.
+            if CELLS[name].source.startswith(EVALUATED_ON) and name != "vocab_size":
+                own = pd.Series(_values(CELLS[name], nested), index=frame.index)
+                frame[name] = own.where(is_folder, frame[name])
     frame["total_flops"], frame["total_seconds"] = (training_cost(frame, name) for name in ("flops", "train_seconds"))
     return frame.sort_values(["parameters", "parent", "recipe", "cell"], ignore_index=True)
 

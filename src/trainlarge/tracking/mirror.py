@@ -8,7 +8,7 @@ the train cell's folder remembers what was written.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from pkgutil import resolve_name
@@ -20,7 +20,9 @@ from trainlarge.config.group import Plain
 from trainlarge.config.plain import to_plain
 from trainlarge.config.tracking import TrackingConfig
 from trainlarge.results.frames import load_study
+from trainlarge.results.model_folders import of_folders
 from trainlarge.results.scores import all_scores
+from trainlarge.sweep.cell import ID_PATTERN
 from trainlarge.sweep.files import read_json, refuse_links, write_json
 from trainlarge.sweep.records import CompressRecord, meaning
 from trainlarge.sweep.secrets import without_secrets
@@ -70,7 +72,7 @@ def tracker_class(config: TrackingConfig) -> type[Tracker]:
 
 def runs_of(study: Study) -> Iterator[TrackedRun]:
     """The runs that mirror a study as it is now; a damaged record is left out with a warning."""
-    if not any(folder.is_done() for folder in study.folders("train")):
+    if not any(folder.is_done() for folder in study.folders("train")) and not _has_model_folders(study):
         return
     frames = load_study(study, strict=False, allow_mixed=True)
     for cell in frames.cells.to_dict("records"):
@@ -79,7 +81,18 @@ def runs_of(study: Study) -> Iterator[TrackedRun]:
         yield _train_run(folder, name)
         recipes = frames.compression[frames.compression["parent"] == cell["cell"]]
         if len(recipes):
-            yield _compress_run(folder, name, recipes)
+            config = without_secrets(to_plain(folder.cell().config))
+            yield _compress_run(folder.id, f"{name}, compressed", config, recipes)
+    for (folder_name, digest), recipes in of_folders(frames.compression).groupby(["checkpoint", "parent"]):
+        config = without_secrets(to_plain(study.folder("compress", recipes["cell"].iloc[0]).cell().config))
+        shared = {key: config.get(key) for key in ("checkpoint", "checkpoint_digest", "data", "task")}
+        yield _compress_run(str(digest), f"{folder_name}, compressed", shared, recipes)
+
+
+def _has_model_folders(study: Study) -> bool:
+    """Whether a model of a Hugging Face folder was compressed."""
+    done = (folder for folder in study.folders("compress") if folder.is_done())
+    return any(folder.cell().as_compress.checkpoint_digest for folder in done)
 
 
 def _train_run(folder: CellFolder, name: str) -> TrackedRun:
@@ -93,7 +106,7 @@ def _train_run(folder: CellFolder, name: str) -> TrackedRun:
     )
 
 
-def _compress_run(folder: CellFolder, name: str, recipes: pd.DataFrame) -> TrackedRun:
+def _compress_run(parent: str, name: str, config: Mapping[str, Plain], recipes: pd.DataFrame) -> TrackedRun:
     table = recipes.sort_values(["file_bytes", "cell"])[recipe_columns()].reset_index(drop=True)
     curve = ["file_bytes", "loss", "accuracy", "loss_increase"]
     rows = json.loads(table[curve].to_json(orient="records", double_precision=15))
@@ -103,12 +116,14 @@ def _compress_run(folder: CellFolder, name: str, recipes: pd.DataFrame) -> Track
         "best_loss": float(table["loss"].min()),
         "smallest_file_bytes": int(table["file_bytes"].min()),
     }
-    config = without_secrets(to_plain(folder.cell().config))
-    return TrackedRun(f"{folder.id}-compress", f"{name}, compressed", "compress", config, rows, axes, summary, table)
+    return TrackedRun(f"{parent}-compress", name, "compress", config, rows, axes, summary, table)
 
 
 def _write_if_new(tracker: Tracker, config: TrackingConfig, study: Study, run: TrackedRun) -> bool:
-    marker = study.folder("train", run.id.partition("-")[0]).path / "mirror.json"
+    parent = run.id.partition("-")[0]
+    is_cell = ID_PATTERN.fullmatch(parent) is not None
+    # A model of a Hugging Face folder has no folder in the study.
+    marker = (study.folder("train", parent).path if is_cell else study.path) / "mirror.json"
     written, entry = _read_marker(marker), {**config.plain, "record": run.digest}
     key = f"{config.name} {run.id}"
     # The entry under the id alone was written when there was one tracker only.

@@ -23,13 +23,13 @@ class TrackedRun:
     """One run, as it is to be written."""
 
     id: str
-    """Run id: the train cell's, with ``-compress`` for its recipes."""
+    """Run id: the train cell's, or the digest of a Hugging Face folder, with ``-compress`` for its recipes."""
     name: str
     """What a person reads."""
     stage: str
     """``train`` or ``compress``."""
     config: Mapping[str, Plain]
-    """The train cell's configuration."""
+    """The train cell's configuration; of a Hugging Face folder what it is evaluated on."""
     rows: list[dict[str, Plain]]
     """History, in order; None stands for a number that is not known."""
     axes: dict[str, str]

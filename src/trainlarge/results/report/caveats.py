@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pandas as pd
+
 from trainlarge.results.analysis.evidence import Evidence
 from trainlarge.results.analysis.intervals import number
 from trainlarge.results.analysis.plateau import frequency_loss_of, on_plateau
@@ -102,9 +104,14 @@ def disturbed(evidence: Evidence) -> list[Finding]:
     return clocks(evidence.whole.cells) if "model_seconds" in evidence.axes else []
 
 
-def packings(evidence: Evidence) -> list[Finding]:
+def sizes(evidence: Evidence) -> list[Finding]:
     """Whether bytes of packed files were counted in one way."""
-    differing = differences(evidence.known, SIZES)
+    return packings(evidence.frames.compression)
+
+
+def packings(compression: pd.DataFrame) -> list[Finding]:
+    """Which versions of the choice of encodings there are, where there are several."""
+    differing = differences(compression, SIZES)
     if not differing:
         return []
     text = (
@@ -128,6 +135,6 @@ CAVEATS: tuple[Callable[[Evidence], list[Finding]], ...] = (
     disturbed,
     seeds,
     documents,
-    packings,
+    sizes,
 )
 """What is looked at, in the order in which it is said."""

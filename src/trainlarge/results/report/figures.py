@@ -180,9 +180,9 @@ def bytes_figure(
     Raises:
         UserError: where there are none, or losses of several evaluation sets.
     """
-    if not allow_mixed:
-        check_comparable(compression)
     rows = _known(compression)
+    if not allow_mixed:
+        check_comparable(rows)
     lowest = float(rows["loss"].min())
     # A little above the worst dense model.
     top = lowest + 1.12 * max(float(rows["dense_loss"].max()) - lowest, 0.5)

@@ -6,9 +6,10 @@ from trainlarge.results.analysis.evidence import Evidence
 from trainlarge.results.analysis.intervals import LEVEL, number
 from trainlarge.results.comparable import LOSS, differences
 from trainlarge.results.frames import StudyFrames
-from trainlarge.results.report.caveats import caveats
+from trainlarge.results.report.caveats import caveats, packings
 from trainlarge.results.report.finding import Finding, listed
 from trainlarge.results.report.findings_of_compression import compression_findings
+from trainlarge.results.report.findings_of_folders import folder_findings
 from trainlarge.results.report.findings_of_training import training_findings
 
 SUMMARY_SENTENCES = 4
@@ -20,15 +21,19 @@ def findings(frames: StudyFrames, evidence: Evidence | None = None) -> list[Find
     Args:
         evidence: that of the frames, where the caller has it already: to make it takes seconds.
     """
+    of_folders = folder_findings(frames.compression)
+    if frames.cells.empty:
+        return [*packings(frames.compression), *of_folders]
     mixed = differences(frames.cells, LOSS)
     if mixed:
-        return [Finding(f"Losses are not compared: cells differ in {mixed}.", is_result=False)]
+        return [Finding(f"Losses are not compared: cells differ in {mixed}.", is_result=False), *of_folders]
     evidence = evidence or Evidence(frames)
     sentences = [
         *caveats(evidence),
         *_diverged(frames),
         *training_findings(evidence),
         *compression_findings(evidence),
+        *of_folders,
         *method(evidence),
     ]
     return list({finding.text: finding for finding in sentences}.values())
@@ -36,7 +41,7 @@ def findings(frames: StudyFrames, evidence: Evidence | None = None) -> list[Find
 
 def summary(frames: StudyFrames, evidence: Evidence | None = None) -> str:
     """The main findings as one paragraph: what is uncertain, then the first on training and on compression."""
-    if differences(frames.cells, LOSS):
+    if frames.cells.empty or differences(frames.cells, LOSS):
         return " ".join(map(str, findings(frames)))
     evidence = evidence or Evidence(frames)
     training = [finding for finding in training_findings(evidence) if finding.is_result][: SUMMARY_SENTENCES // 2]

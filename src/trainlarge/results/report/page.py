@@ -15,6 +15,7 @@ from trainlarge.results.analysis.evidence import Evidence
 from trainlarge.results.analysis.plateau import frequency_loss_of
 from trainlarge.results.comparable import CLOCKS, LOSS, differences, missed, timed
 from trainlarge.results.frames import StudyFrames, find_study, load_study
+from trainlarge.results.model_folders import of_folders
 from trainlarge.results.recipes import keeps_shapes, same_task
 from trainlarge.results.report.descriptions import (
     bytes_description,
@@ -24,8 +25,9 @@ from trainlarge.results.report.descriptions import (
 )
 from trainlarge.results.report.figures import bytes_figure, increase_figure, size_figure, training_figure
 from trainlarge.results.report.findings import findings, summary
+from trainlarge.results.report.findings_of_folders import folder_table
 from trainlarge.results.report.style import save
-from trainlarge.results.report.tables import facts, tables
+from trainlarge.results.report.tables import Table, facts, tables
 from trainlarge.results.scores import scores
 from trainlarge.sweep.files import make_folder, replacing, write_text
 from trainlarge.sweep.stages import STAGES
@@ -115,7 +117,7 @@ def write_report(study: str | Path | Study) -> Path:
         Path of the page.
 
     Raises:
-        UserError: when there is no such study, no train cell is done, or the folder of the report is a link.
+        UserError: when there is no such study, nothing in it is done, or the folder of the report is a link.
     """
     study = find_study(study)
     frames = load_study(study, allow_mixed=True)
@@ -173,11 +175,17 @@ def _context(study: Study, frames: StudyFrames, folder: Path) -> dict[str, objec
         "figures": [
             (drawing, drawing.describe(trained), _embedded(drawing, trained, folder)) for drawing in drawings(trained)
         ],
-        "tables": tables(trained, evidence),
+        "tables": _tables(trained, evidence),
         "facts": facts(frames),
         "commands": commands[:SHOWN_COMMANDS],
         "more_commands": len(commands[SHOWN_COMMANDS:]),
     }
+
+
+def _tables(frames: StudyFrames, evidence: Evidence) -> list[Table]:
+    """Those of train cells and what was made of them, and that of Hugging Face folders."""
+    made = [] if frames.cells.empty else tables(frames, evidence)
+    return made if of_folders(frames.compression).empty else [*made, folder_table(frames.compression)]
 
 
 def _embedded(drawing: Drawing, frames: StudyFrames, folder: Path) -> str:

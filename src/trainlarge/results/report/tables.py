@@ -173,6 +173,8 @@ def _most(rows: list[list[str]]) -> tuple[list[list[str]], str]:
 
 def facts(frames: StudyFrames) -> list[tuple[str, str]]:
     """Where the numbers come from, as name and value."""
+    if frames.cells.empty:
+        return [(name.replace("_", " "), _distinct(frames.compression[name])) for name in _FACTS]
     cells = frames.cells
     ratio = timed(cells)["disturbance"]
     disturbance = f"{ratio.median():.2f} (from {ratio.min():.2f} to {ratio.max():.2f}); 1 on a quiet machine"
