@@ -351,6 +351,7 @@ def test_the_smallest_files_that_a_method_makes_are_read() -> None:
     "change, said",
     [
         ({"num_hidden_layers": 10**9}, "num_hidden_layers 1000000000: must be at most 1024"),
+        ({"num_hidden_layers": 1000, "num_local_experts": 1000}, "1000 experts in 1000 layers: must be at most 65536"),
         ({"num_labels": 10**9}, "num_labels 1000000000: must be at most"),
         ({"vocab_size": 10**12}, "vocab_size 1000000000000: must be at most"),
         ({"vocab_size": 2**30}, "most_bytes"),

@@ -35,6 +35,8 @@ ATTENTIONS = ("eager", "sdpa")
 """Implementations that are part of the libraries. Others may be fetched: a name with a slash is a kernel of the Hub."""
 MOST_LAYERS = 1024
 """Layers, blocks or experts of a model: a module is made for each before any weight is."""
+MOST_EXPERTS = 1 << 16
+"""Experts of all layers together; DeepSeek-V3 has 15,616."""
 MOST_COUNTED = 1 << 16
 """Heads, classes and the like, of which lists are made."""
 MOST_SIZE = 1 << 31
@@ -43,6 +45,7 @@ _ATTENTION = "attn_implementation"
 _CODE = "auto_map"
 """The key that leads to Python files of a model."""
 _LAYERS = re.compile(r"(layers?|experts?|blocks?|block_sizes|repeats?|depths?|groups|group_num)$")
+_EXPERTS = re.compile(r"experts?$")
 _COUNTED = re.compile(r"(heads?|labels|classes|buckets|stages|queries)$")
 _PRETRAINED = ("backbone", "use_pretrained_backbone", "use_timm_backbone")
 
@@ -59,8 +62,15 @@ def without_code(config: Mapping[str, object]) -> dict[str, object]:
     Raises:
         ValueError: for an attention, a part or a size that is not allowed here; the message says which.
     """
+    layers, experts = 1, 1
     for key, value in _entries(config):
         _check(key, value)
+        if isinstance(value, int) and _EXPERTS.search(key):
+            experts = max(experts, value)
+        elif isinstance(value, int) and _LAYERS.search(key):
+            layers = max(layers, value)
+    if layers * experts > MOST_EXPERTS:
+        raise ValueError(f"{experts} experts in {layers} layers: must be at most {MOST_EXPERTS} together")
     return {key: _without_code(value) for key, value in config.items() if key != _CODE}
 
 

@@ -15,20 +15,23 @@ _ENTRY = re.compile(r"^(?=[A-Za-z_])", re.MULTILINE)
 """Where a key at the left margin begins."""
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-
-
 _INDICATORS = "[{:-?"
 """Characters of which each level of nesting takes one at least."""
 MOST_DEPTH = 200
 """Levels of nesting; a configuration has five. The C library has no limit, and ends the process at some 50,000."""
+MOST_CHARACTERS = 1 << 22
+"""Characters of a configuration; forty thousand paths under ``data.files`` are as many. They are read in seconds."""
 
 
 def from_yaml(text: str) -> Plain:
     """The configuration that ``to_yaml`` wrote.
 
     Raises:
-        yaml.YAMLError: for what is no YAML, is nested deeply, or has aliases, which ten lines of can make huge.
+        yaml.YAMLError: for what is no YAML, is very long or deep, or has aliases, of which ten lines can stand for
+            billions of values.
     """
+    if len(text) > MOST_CHARACTERS:
+        raise yaml.YAMLError(f"longer than {MOST_CHARACTERS} characters")
     if "&" in text or sum(map(text.count, _INDICATORS)) > MOST_DEPTH:
         _check_events(text)
     config: Plain = yaml.load(text, Loader=_LOADER)
