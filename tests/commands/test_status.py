@@ -70,7 +70,7 @@ def test_every_state_is_counted_and_what_matters_is_shown(mixed: Study) -> None:
     assert state.counts() == {"train": {"done": 2, "queued": 1, "running": 1, "failed": 1, "preempted": 1}}
     text = text_of(mixed)
     for part in (running.id, "120", "4,000", "3.250", "95 s", failed.id, "RuntimeError: [oom] out of memory",
-                 "diverged", f"next: trainlarge show {failed.id} --study mixed", "trainlarge run mixed"):  # fmt: skip
+                 "diverged", f"next: trainlarge show {failed.id} --study mixed", "next: trainlarge redo "):  # fmt: skip
         assert part in text
     assert STALE not in text
 
@@ -207,3 +207,47 @@ def test_a_dumb_terminal_gets_lines_and_no_bars(mixed: Study, monkeypatch: pytes
         watcher.update(list(plan.jobs), [])
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert len(lines) == 1 and "cells; " in lines[0] and "step " in lines[0]
+
+
+def test_what_goes_on_are_the_commands_whose_cells_are_not_done(mixed: Study) -> None:
+    queued, failed = cell_in(mixed, State.QUEUED), cell_in(mixed, State.FAILED)
+    others = [cell_in(mixed, state).id for state in (State.RUNNING, State.PREEMPTED)]
+    done = next(folder.id for folder in mixed.folders("train") if folder.is_done())
+    remember_command(mixed, "train", "trainlarge train -m seed=0,1", [queued.id, *others])
+    remember_command(mixed, "train", "trainlarge train seed=2", [failed.id])
+    remember_command(mixed, "train", "trainlarge train seed=9", [done])
+    assert read_state(mixed).commands()[1:] == ["trainlarge train seed=2", "trainlarge train -m seed=0,1"]
+    remember_command(mixed, "train", "trainlarge train seed=9", [done])
+    assert len((mixed.path / "commands.jsonl").read_text().splitlines()) == 3
+    remember_command(mixed, "train", "trainlarge train seed=9", [done, queued.id])
+    commands = ["trainlarge train seed=9", "trainlarge train seed=2", "trainlarge train -m seed=0,1"]
+    assert read_state(mixed).commands()[1:] == commands, "the sweep file of a command may have more cells than before"
+
+
+def test_a_cell_of_which_no_command_is_known_is_made_again_by_its_id(mixed: Study) -> None:
+    _, command = read_state(mixed).commands()
+    assert command.startswith("trainlarge redo ") and command.endswith(" --study mixed")
+
+
+def test_what_is_done_is_not_suggested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRAINLARGE_STUDIES", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    study = Study(tmp_path / "quickstart")
+    study.path.mkdir()
+    assert read_state(study).commands() == ["trainlarge run quickstart"], "no cells yet"
+    folder = made.make_train_cell(study, SHAPE, 7.5)
+    assert read_state(study).commands() == ["trainlarge run quickstart"], "its sweeps have another stage"
+    study.path.rename(tmp_path / "other")
+    other = Study(tmp_path / "other")
+    assert read_state(other).commands() == ["trainlarge report other"]
+    assert main(["report", "other"]) == 0
+    assert read_state(other).commands() == []
+    capfd.readouterr()
+    assert main(["status", "other"]) == 0
+    assert capfd.readouterr().out.splitlines()[-1].startswith("report: ")
+    record = other.folder("train", folder.id).record_path
+    later = time.time() + 60
+    os.utime(record, (later, later))
+    assert read_state(other).commands() == ["trainlarge report other"], "results are newer than the report"

@@ -22,7 +22,7 @@ from trainlarge.launch.hang import NO_PROGRESS_FOR, hang_in_words
 from trainlarge.launch.launcher import ON_ITS_WAY, JobState
 from trainlarge.launch.registry import submitted_jobs
 from trainlarge.sweep.collection import collection_paused
-from trainlarge.sweep.history import last_commands
+from trainlarge.sweep.history import commands_of
 from trainlarge.sweep.lease import Worker, is_held, worker_of
 from trainlarge.sweep.proof import DamagedFileError
 from trainlarge.sweep.stages import STAGES
@@ -30,6 +30,8 @@ from trainlarge.sweep.status import NO_PROGRESS, CellProgress, State, Status
 from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study
 
+REPORT = "report/index.html"
+"""The page of a study's report, in its folder."""
 STALE = "stale"
 """A running cell whose lease no process holds any more: its heartbeat has stopped, and it can be claimed."""
 KINDS = (*(str(state) for state in State), STALE)
@@ -128,15 +130,44 @@ class StudyState:
         name, failed = self.study.name, self.those(State.FAILED)
         commands = [f"trainlarge show {failed[0].cell} --study {name}"] if failed else []
         commands += self._commands_to_continue()
-        return commands or ([f"trainlarge report {name}"] if self.is_done else [f"trainlarge status {name} --watch"])
+        if not commands and not self.is_done:
+            return [f"trainlarge status {name} --watch"]
+        return commands or self._commands_when_done()
 
     def _commands_to_continue(self) -> list[str]:
         """The last command of each stage with cells that no process runs, unless a submitted job may have them."""
         waiting = (State.MISSING, State.QUEUED, State.PREEMPTED) if not self._has_jobs_on_their_way else ()
-        stages = dict.fromkeys(cell.stage for cell in self.those(*waiting, State.FAILED, STALE))
-        stages |= {"train": None} if self.missed else {}
-        given = last_commands(self.study)
-        return list(dict.fromkeys(given.get(stage, f"trainlarge run {self.study.name}") for stage in stages))
+        left: dict[str, set[str]] = {"train": set(self.missed)} if self.missed else {}
+        for cell in self.those(*waiting, State.FAILED, STALE):
+            left.setdefault(cell.stage, set()).add(cell.cell)
+        commands: list[str] = []
+        for stage, cells in left.items():
+            given, others = commands_of(self.study, stage, cells)
+            commands += [*given, *([self._command_for(stage, min(others))] if others else [])]
+        return list(dict.fromkeys(commands))
+
+    def _command_for(self, stage: str, cell: str) -> str:
+        """A command for a cell of which no command is known."""
+        is_swept = stage in _stages_of_sweep(self.study.name)
+        return f"trainlarge run {self.study.name}" if is_swept else self.study.folder(stage, cell).redo_command
+
+    def _commands_when_done(self) -> list[str]:
+        """The stage that comes next, the report, or nothing where that is as new as the results."""
+        name, stages = self.study.name, self.counts()
+        if any(stage not in stages for stage in _stages_of_sweep(name)):
+            return [f"trainlarge run {name}"]
+        return [f"trainlarge report {name}"] if stages and not self.report else []
+
+    @property
+    def report(self) -> Path | None:
+        """The page of a report that is newer than all results; None where there is none."""
+        page = self.study.path / REPORT
+        folders = (self.study.folder(cell.stage, cell.cell) for cell in self.those(State.DONE))
+        try:
+            written = page.stat().st_mtime
+            return page if all(folder.record_path.stat().st_mtime <= written for folder in folders) else None
+        except OSError:
+            return None
 
     @property
     def _has_jobs_on_their_way(self) -> bool:
@@ -166,6 +197,17 @@ class StudyState:
     def diverged(self, stage: str) -> int:
         """How many done cells of a stage have diverged."""
         return sum(cell.diverged for cell in self.cells if cell.stage == stage)
+
+
+def _stages_of_sweep(name: str) -> list[str]:
+    """The stages of the sweep files that are called as a study; none where there are no such files."""
+    # It imports Hydra, which takes longer than all that most states need.
+    from trainlarge.commands.sweep_files import sweeps_of
+
+    try:
+        return [sweep.stage for sweep in sweeps_of(name, [])]
+    except UserError:
+        return []
 
 
 def read_state(study: Study) -> StudyState:

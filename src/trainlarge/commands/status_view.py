@@ -41,7 +41,9 @@ def view(state: StudyState, is_terminal: bool) -> RenderableType:
         if jobs:
             counts = ", ".join(f"{count} {kind}" for kind, count in sorted(jobs.items()))
             parts.append(Text(f"{launcher_class(launcher).label} jobs: {counts}"))
-    return Group(*parts, Text(), *(Text(f"next: {command}") for command in state.commands()))
+    last = [f"next: {command}" for command in state.commands()]
+    last += [] if last or state.report is None else [f"report: {state.report}"]
+    return Group(*parts, Text(), *map(Text, last))
 
 
 def show(study: Study, console: Console, as_json: bool) -> StudyState:

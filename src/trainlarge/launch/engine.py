@@ -68,7 +68,7 @@ def run_cells(stage: str, configs: list[StageConfig], console: Console, command:
     check = partial(check_cells, launcher, study, stage)
     plan = make_plan(study, stage, make_cells(stage, configs), redo=first.redo, check=check)
     if plan.jobs and command:
-        remember_command(study, stage, command)
+        remember_command(study, stage, command, [cell_id for job in plan.jobs for cell_id in job.cell_ids])
     return run_plan(study, replace(plan, command=command), launcher, console)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,13 +29,20 @@ class GivenCommand:
     """The command line."""
     folder: str = ""
     """The working directory."""
+    cells: tuple[str, ...] = ()
+    """Ids of the cells that it had to run; empty in rows of before they were kept."""
 
 
-def remember_command(study: Study, stage: str, command: str) -> None:
-    """Append a command line, unless it is the last one of ``stage`` already."""
-    if last_commands(study).get(stage) == command:
+def remember_command(study: Study, stage: str, command: str, cells: Sequence[str] = ()) -> None:
+    """Append a command line, unless it is the last one of ``stage`` already and had these cells to run.
+
+    Args:
+        cells: ids of the cells that it has to run.
+    """
+    last = next((row for row in reversed(_rows(study)) if row.stage == stage), None)
+    if last and last.command == command and set(cells) <= set(last.cells):
         return
-    row = typed_json.plain(GivenCommand(time.time(), stage, command, str(Path.cwd())))
+    row = typed_json.plain(GivenCommand(time.time(), stage, command, str(Path.cwd()), tuple(cells)))
     path = _path(study)
     # A row that a crash has torn must not take the next one with it.
     is_torn = path.is_file() and read_bytes(path)[-1:] not in (b"", b"\n")
@@ -49,11 +57,33 @@ def remember_command(study: Study, stage: str, command: str) -> None:
 
 def last_commands(study: Study) -> dict[str, str]:
     """Stage -> the last command that was given for it."""
+    return {row.stage: row.command for row in _rows(study)}
+
+
+def commands_of(study: Study, stage: str, cells: Set[str]) -> tuple[list[str], Set[str]]:
+    """The last commands that had cells of a stage to run, and the cells that no command had.
+
+    Args:
+        cells: ids of cells that are not done.
+    """
+    commands: dict[str, None] = {}
+    left = set(cells)
+    for row in reversed(_rows(study)):
+        if row.stage != stage or not left:
+            continue
+        if not row.cells or left & set(row.cells):
+            commands[row.command] = None
+            # A row that does not say which cells it had may have had any.
+            left -= set(row.cells) if row.cells else cells
+    return list(commands), left
+
+
+def _rows(study: Study) -> list[GivenCommand]:
     try:
         lines = read_bytes(_path(study)).splitlines()
     except (FileNotFoundError, IsADirectoryError, ValueError):
-        return {}
-    return {row.stage: row.command for line in lines if (row := _row(line))}
+        return []
+    return [row for line in lines if (row := _row(line))]
 
 
 def _row(line: bytes) -> GivenCommand | None:
