@@ -17,7 +17,6 @@ VERBS = (
     ["train", "--cfg", "job"],
     ["train", "--cfg", "hydra"],
     ["train", "--info", "config"],
-    ["train", "--help"],
 )
 """Beside a sweep and its plan."""
 
@@ -75,6 +74,8 @@ def test_no_verb_runs_it(folder: Path, study: Study, capfd: pytest.CaptureFixtur
     for verb in VERBS:
         assert refused([*verb, "+sweeps=x/train"], capfd).startswith("hydra.callbacks.x="), verb
     assert refused(["run", "x"], capfd).startswith("hydra.callbacks.x=")
+    assert main(["train", "--help", "+sweeps=x/train"]) == 0, "help composes nothing"
+    assert not Path("ran").exists()
 
 
 @pytest.mark.parametrize("group", ["hydra/launcher/trainlarge", "hydra/sweeper/trainlarge", "hydra/callbacks/x"])
