@@ -6,7 +6,8 @@
 them to a study and makes the jobs, ``plan`` foresees them with numbers, ``again`` is the freeze of a repeated command,
 ``all_done`` that of one whose cells are all done, each record and curve compared with its digest;
 ``status`` and ``load_study`` then read the study when all its cells are done, with records and curves as long as real
-ones. Seconds are the median over rounds, each in a study of its own; a cell must not cost more where there are more.
+ones, and ``report`` writes its page. Seconds are the median over rounds, each in a study of its own; a cell must not
+cost more where there are more.
 
 *Empty cells.* A stage that does nothing runs through the local launcher: real processes, leases, states and records.
 ``first`` is a sweep of one cell, which in the first round starts the fork server; ``seconds_a_cell`` is the time of a
@@ -42,6 +43,7 @@ from trainlarge.launch.job import RunningJob
 from trainlarge.launch.stage_runner import RUNNERS, StageRunner
 from trainlarge.machine.resources import Resources
 from trainlarge.results.frames import load_study
+from trainlarge.results.report.page import write_report
 from trainlarge.sweep import cell as cells_module
 from trainlarge.sweep import stages
 from trainlarge.sweep.cell import Cell
@@ -55,7 +57,7 @@ from trainlarge.sweep.store import Study
 BASE = ["study=bench", "data.vocab_size=2048", "data.sequence_length=64"]
 NOTHING = "nothing"
 CURVE_ROWS = 8
-LIMITS = {"prepare": 20.0, "status": 3.0, "load_study": 3.0, "empty_cell": 0.15}
+LIMITS = {"prepare": 20.0, "status": 3.0, "load_study": 3.0, "report": 20.0, "empty_cell": 0.15}
 """Seconds that are allowed, for 10,000 cells; ``prepare`` is expand, freeze and plan together."""
 
 
@@ -77,7 +79,7 @@ def _commands(folder: str, count: int, rounds: int) -> dict[str, Any]:
     seconds["prepare"] = seconds["expand"] + seconds["freeze"] + seconds["plan"]
     return {
         "name": "commands", "cells": count, **seconds,
-        **{f"{name}_ms_a_cell": 1000 * seconds[name] / count for name in ("prepare", "status", "load_study")},
+        **{f"{name}_ms_a_cell": 1000 * seconds[name] / count for name in ("prepare", "status", "load_study", "report")},
     }  # fmt: skip
 
 
@@ -93,6 +95,7 @@ def _one_round(folder: str, count: int) -> dict[str, float]:
     _timed(seconds, "all_done", lambda: make_plan(study, "train", cells))
     _timed(seconds, "status", lambda: read_state(study))
     frames = _timed(seconds, "load_study", lambda: load_study(study))
+    _timed(seconds, "report", lambda: write_report(study))
     if len(frames.cells) != count:
         raise SystemExit(f"{len(frames.cells)} cells instead of {count}")
     return seconds
