@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from trainlarge.cli import main
-from trainlarge.commands.ahead import look_at_stage
+from trainlarge.commands.ahead import check_stages, look_at_stage
 from trainlarge.commands.sweep_files import StageSweep, sweeps_of
 from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
@@ -183,3 +183,11 @@ def test_the_stage_of_a_file_is_that_of_its_keys(content: object, stage: str | N
         return
     with pytest.raises(UserError, match=r"study\.yaml(?:=only text)? is not valid: must be a (?:file|mapping) "):
         sweeps_of(str(path), [])
+
+
+def test_a_sweeper_that_chooses_its_next_cells_is_not_looked_ahead_of(
+    folder: Path, overrides: list[str], study: Study
+) -> None:
+    (folder / "train.yaml").write_text(yaml.safe_dump({"study": study.name, "arch": {"depth": 1}}))
+    check_stages(sweeps_of(str(folder), [*overrides, "hydra/sweeper=basic"]))
+    assert not study.path.exists()

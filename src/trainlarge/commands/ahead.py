@@ -15,6 +15,9 @@ from trainlarge.sweep.plan import NO_CELLS, Plan, look_ahead, make_cells
 from trainlarge.sweep.planned import NOTHING_PLANNED, Planned, PlannedCell
 from trainlarge.sweep.store import Study
 
+SWEEPER = "hydra/sweeper"
+"""The key of the error about a sweeper that does not know all cells before the first one runs."""
+
 
 @dataclass(frozen=True)
 class Ahead:
@@ -78,4 +81,10 @@ def check_stages(sweeps: Sequence[StageSweep], config_dir: str | None = None) ->
     """
     planned = NOTHING_PLANNED
     for sweep in sweeps:
-        planned = look_at_stage(sweep.stage, sweep.arguments(config_dir), planned).planned_after({})
+        try:
+            planned = look_at_stage(sweep.stage, sweep.arguments(config_dir), planned).planned_after({})
+        except UserError as error:
+            if error.key == SWEEPER:
+                # It chooses its next cells by the results of the last ones.
+                return
+            raise
