@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,12 +14,15 @@ import pytest
 
 import made
 import wandb_file
+from trainlarge.cli import main
+from trainlarge.commands import sync
 from trainlarge.config.tracking import CsvConfig, TrackingConfig, WandbConfig
 from trainlarge.errors import UserError
 from trainlarge.results.frames import load_study
+from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import Study
 from trainlarge.tracking.mirror import mirror_study, recipe_columns
-from trainlarge.tracking.wandb import AXES
+from trainlarge.tracking.wandb import AXES, OWNER, owner_of
 
 TRACKING = WandbConfig()
 
@@ -30,8 +36,9 @@ def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 def run_file(study: Study, run_id: str) -> Path:
-    """The newest file of a run."""
-    return max(study.path.glob(f"wandb/offline-run-*/run-{run_id}.wandb"), key=lambda path: path.stat().st_mtime_ns)
+    """The one file of a run."""
+    [path] = study.path.glob(f"wandb/offline-run-*/run-{run_id}-{owner_of(study)}.wandb")
+    return path
 
 
 def history(study: Study, run_id: str) -> list[dict[str, Any]]:
@@ -76,7 +83,8 @@ def test_the_run_is_named_after_the_cell(mirrored: Study) -> None:
         if record.WhichOneof("record_type") == "run"
     ]
     config = folder.cell().as_train
-    assert (run.run_id, run.run_group, run.project) == (folder.id, "some", "trainlarge")
+    run_id = f"{folder.id}-{owner_of(mirrored)}"
+    assert (run.run_id, run.run_group, run.project) == (run_id, "some", "trainlarge")
     assert run.display_name == f"d{config.arch.width}/L{config.arch.depth}, 60 s, seed 0"
     assert wandb_file.items(run.config)["arch"] == config.arch.plain
 
@@ -119,7 +127,8 @@ def test_a_run_is_written_once_and_again_when_its_record_changes(tmp_path: Path)
     folder = next(study.folders("train"))
     folder.write_record_data({**folder.record_data(), "loss": 1.25})
     assert mirror_study(study, TRACKING) == 1
-    assert summary(study, folder.id)["loss"] == 1.25
+    assert summary(study, folder.id)["loss"] == 1.25, "and the older run is gone"
+    assert len(list(study.path.glob("wandb/offline-run-*"))) == 3
     (folder.path / "mirror.json").write_text("{")
     assert mirror_study(study, TRACKING) == 1
 
@@ -131,6 +140,57 @@ def test_a_mirror_from_before_there_were_several_is_not_written_again(tmp_path: 
         entries = json.loads(marker.read_text())
         marker.write_text(json.dumps({key.removeprefix("wandb "): entry for key, entry in entries.items()}))
     assert mirror_study(study, TRACKING) == 0
+
+
+def test_two_studies_of_one_name_and_cell_have_runs_of_their_own(tmp_path: Path) -> None:
+    studies = [made.make_study(tmp_path / user / "some", budgets=(7.5,), compressed=False) for user in ("a", "b")]
+    for study in studies:
+        mirror_study(study, TRACKING)
+    first, second = ({path.name for path in study.path.glob("wandb/offline-run-*/run-*.wandb")} for study in studies)
+    assert len(first) == len(second) == 3 and first.isdisjoint(second)
+    moved = Study(studies[0].path.rename(tmp_path / "elsewhere"))
+    assert owner_of(moved) in first.pop(), "it stays with the folder"
+
+
+def test_a_study_that_was_mirrored_before_keeps_the_ids_of_its_runs(tmp_path: Path) -> None:
+    study = made.make_study(tmp_path / "some", budgets=(7.5,), compressed=False)
+    cell = next(study.folders("train")).id
+    (study.path / f"wandb/offline-run-20260101_000000-{cell}").mkdir(parents=True)
+    (study.path / f"wandb/offline-run-20260101_000000-{cell}-compress").mkdir()
+    mirror_study(study, TRACKING)
+    paths = list(study.path.glob(f"wandb/offline-run-*-{cell}/run-{cell}.wandb"))
+    assert owner_of(study) == "" and len(paths) == 1
+    assert len(list(study.path.glob("wandb/offline-run-*"))) == 3 + 1, "runs of other ids stay"
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"owner": "../../x"}', '{"owner": 3}'])
+def test_a_damaged_owner_is_one_line(tmp_path: Path, text: str) -> None:
+    study = made.make_study(tmp_path / "some", budgets=(7.5,), compressed=False)
+    (study.path / OWNER).write_text(text)
+    with pytest.raises(UserError, match=r"wandb-owner\.json=.* is not valid: must be as it was written"):
+        mirror_study(study, TRACKING)
+
+
+def test_a_value_of_the_environment_that_the_client_cannot_read_is_one_line(tmp_path: Path) -> None:
+    """In a process of its own: the client reads the environment once."""
+    study = made.make_study(tmp_path / "some", budgets=(7.5,), compressed=False)
+    command = [sys.executable, "-m", "trainlarge.cli", "sync", str(study.name)]
+    environment = {**os.environ, "WANDB_SILENT": "banana", "TRAINLARGE_STUDIES": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    [line] = done.stderr.strip().splitlines()
+    assert done.returncode == 2 and "tracking.mode=offline" in line and "'banana'" in line
+
+
+def test_watching_ends_when_all_cells_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = made.make_study(tmp_path / "some", budgets=(7.5,), compressed=False)
+    monkeypatch.setenv("TRAINLARGE_STUDIES", str(tmp_path))
+    last = next(study.folders("train"))
+    last.write_status(Status(State.RUNNING))
+    monkeypatch.setattr(sync.time, "sleep", lambda seconds: last.write_status(Status(State.DONE)))
+    assert main(["sync", "some", "tracking=csv", "--watch"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["2 runs written to CSV files", "1 runs written to CSV files"]
 
 
 def test_csv_files_have_the_same_rows_and_are_a_mirror_of_their_own(tmp_path: Path) -> None:

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import argparse
+import time
 from typing import cast
 
 from trainlarge.commands.call import Call
+from trainlarge.commands.status import read_state
 from trainlarge.commands.studies import existing_study
 from trainlarge.commands.verbs import verb_parser
 from trainlarge.config.group import Plain
 from trainlarge.config.plain import from_plain
 from trainlarge.config.tracking import TrackingConfig
 from trainlarge.errors import UserError
+from trainlarge.sweep.store import Study
 from trainlarge.tracking.mirror import mirror_study, tracker_class
 
 DEFAULT = "wandb"
 
 
+WATCH_SECONDS = 30.0
+"""Time between two looks for cells that are done."""
+
+
 def main(call: Call) -> int:
-    """Write the runs that the mirror does not have yet."""
+    """Write the runs that the mirror does not have yet, once or until all cells are done."""
     options = parser().parse_args(call.arguments)
-    config = _config(options)
-    written = mirror_study(existing_study(options.study), config)
-    print(f"{written} runs written to {tracker_class(config).label}")
+    config, study = _config(options), existing_study(options.study)
+    _write(study, config)
+    while options.watch and not read_state(study).is_done:
+        time.sleep(WATCH_SECONDS)
+        _write(study, config)
     return 0
+
+
+def _write(study: Study, config: TrackingConfig) -> None:
+    written = mirror_study(study, config)
+    print(f"{written} runs written to {tracker_class(config).label}", flush=True)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="tracking=NAME, tracking.KEY=VALUE",
     )
+    made.add_argument("--watch", action="store_true", help="write runs as their cells are done, until all are")
     made.add_argument("--online", action="store_true", help="tracking.mode=online: upload, instead of writing files")
     made.add_argument("--project", help="tracking.project=PROJECT")
     made.add_argument("--entity", help="tracking.entity=ENTITY")

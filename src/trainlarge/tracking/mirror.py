@@ -1,8 +1,8 @@
 """Mirrors of a study folder: written from it, never read.
 
 A train cell becomes a run with its whole curve, the trunk that it shared included; a checkpoint's compress cells become
-one run with a table of recipes. Each run is written once, and again when its records have changed: ``mirror.json`` in
-the train cell's folder remembers what was written.
+one run with a table of recipes, and each recipe that trains becomes one more. Each run is written once, and again when
+its records have changed: ``mirror.json`` in the cell's folder remembers what was written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from trainlarge.config.tracking import TrackingConfig
 from trainlarge.results.frames import load_study
 from trainlarge.results.model_folders import of_folders
 from trainlarge.results.scores import all_scores
-from trainlarge.sweep.cell import ID_PATTERN
 from trainlarge.sweep.files import read_json, refuse_links, write_json
 from trainlarge.sweep.records import CompressRecord, meaning
 from trainlarge.sweep.secrets import without_secrets
@@ -78,15 +77,17 @@ def runs_of(study: Study) -> Iterator[TrackedRun]:
     for cell in frames.cells.to_dict("records"):
         folder = study.folder("train", cell["cell"])
         name = f"{cell['series']}, {cell['budget']}, seed {cell['seed']}"
-        yield _train_run(folder, name)
+        yield _cell_run(folder, name, CURVE_AXIS)
         recipes = frames.compression[frames.compression["parent"] == cell["cell"]]
         if len(recipes):
             config = without_secrets(to_plain(folder.cell().config))
-            yield _compress_run(folder.id, f"{name}, compressed", config, recipes)
+            yield _compress_run(folder.id, f"{name}, compressed", config, recipes, folder.path)
+        for recipe in recipes[recipes["recover_steps"] > 0].to_dict("records"):
+            yield _cell_run(study.folder("compress", recipe["cell"]), f"{name}, {recipe['recipe']}", "step")
     for (folder_name, digest), recipes in of_folders(frames.compression).groupby(["checkpoint", "parent"]):
         config = without_secrets(to_plain(study.folder("compress", recipes["cell"].iloc[0]).cell().config))
         shared = {key: config.get(key) for key in ("checkpoint", "checkpoint_digest", "data", "task")}
-        yield _compress_run(str(digest), f"{folder_name}, compressed", shared, recipes)
+        yield _compress_run(str(digest), f"{folder_name}, compressed", shared, recipes, study.path)
 
 
 def _has_model_folders(study: Study) -> bool:
@@ -95,18 +96,17 @@ def _has_model_folders(study: Study) -> bool:
     return any(folder.cell().as_compress.checkpoint_digest for folder in done)
 
 
-def _train_run(folder: CellFolder, name: str) -> TrackedRun:
+def _cell_run(folder: CellFolder, name: str, x_axis: str) -> TrackedRun:
+    """The curve of one cell: of a train cell, or of the training inside a recipe."""
     # Once more: versions before left secrets in records.
     record = without_secrets(folder.record_data())
     summary = {key: value for key, value in record.items() if key not in _NOT_SUMMARY}
-    axes = dict.fromkeys(("loss", "accuracy", "train_loss", "lr"), CURVE_AXIS)
-    config = record["config"]
-    return TrackedRun(
-        folder.id, name, "train", config if isinstance(config, dict) else {}, folder.metrics(record), axes, summary
-    )
+    config, axes = record["config"], dict.fromkeys(("loss", "accuracy", "train_loss", "lr"), x_axis)
+    plain_config = config if isinstance(config, dict) else {}
+    return TrackedRun(folder.id, name, folder.stage, plain_config, folder.metrics(record), axes, summary, folder.path)
 
 
-def _compress_run(parent: str, name: str, config: Mapping[str, Plain], recipes: pd.DataFrame) -> TrackedRun:
+def _compress_run(parent: str, name: str, config: Mapping[str, Plain], recipes: pd.DataFrame, home: Path) -> TrackedRun:
     table = recipes.sort_values(["file_bytes", "cell"])[recipe_columns()].reset_index(drop=True)
     curve = ["file_bytes", "loss", "accuracy", "loss_increase"]
     rows = json.loads(table[curve].to_json(orient="records", double_precision=15))
@@ -116,14 +116,11 @@ def _compress_run(parent: str, name: str, config: Mapping[str, Plain], recipes: 
         "best_loss": float(table["loss"].min()),
         "smallest_file_bytes": int(table["file_bytes"].min()),
     }
-    return TrackedRun(f"{parent}-compress", name, "compress", config, rows, axes, summary, table)
+    return TrackedRun(f"{parent}-compress", name, "compress", config, rows, axes, summary, home, table)
 
 
 def _write_if_new(tracker: Tracker, config: TrackingConfig, study: Study, run: TrackedRun) -> bool:
-    parent = run.id.partition("-")[0]
-    is_cell = ID_PATTERN.fullmatch(parent) is not None
-    # A model of a Hugging Face folder has no folder in the study.
-    marker = (study.folder("train", parent).path if is_cell else study.path) / "mirror.json"
+    marker = run.home / "mirror.json"
     written, entry = _read_marker(marker), {**config.plain, "record": run.digest}
     key = f"{config.name} {run.id}"
     # The entry under the id alone was written when there was one tracker only.

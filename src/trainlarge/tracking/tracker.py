@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 import pandas as pd
@@ -23,19 +24,21 @@ class TrackedRun:
     """One run, as it is to be written."""
 
     id: str
-    """Run id: the train cell's, or the digest of a Hugging Face folder, with ``-compress`` for its recipes."""
+    """Run id: the cell's; with ``-compress``, of all recipes of a train cell or of a Hugging Face folder's digest."""
     name: str
     """What a person reads."""
     stage: str
     """``train`` or ``compress``."""
     config: Mapping[str, Plain]
-    """The train cell's configuration; of a Hugging Face folder what it is evaluated on."""
+    """The cell's configuration; of a Hugging Face folder what it is evaluated on."""
     rows: list[dict[str, Plain]]
     """History, in order; None stands for a number that is not known."""
     axes: dict[str, str]
     """Metric (or pattern) -> its x-axis."""
     summary: dict[str, Plain]
     """Numbers of the record."""
+    home: Path
+    """Folder in which it is remembered that the run was written: the cell's, or the study's where there is no cell."""
     table: pd.DataFrame | None = None
     """Recipes, for a compress run."""
 

@@ -1,19 +1,33 @@
-"""Weights & Biases as a mirror: offline runs below the study folder, or uploads."""
+"""Weights & Biases as a mirror: offline runs below the study folder, or uploads.
+
+A project there holds runs of many studies and users, and two studies may have the same cell. So the id of a run there
+ends with a word of its study, drawn at random: ``<study>/wandb-owner.json``, which stays with the folder.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from trainlarge.config.tracking import WandbConfig
 from trainlarge.errors import UserError
 from trainlarge.machine.environment import send_no_crash_reports
-from trainlarge.sweep.files import make_folder
+from trainlarge.sweep.files import create_exclusively, make_folder, read_json, refuse_links, remove
 from trainlarge.sweep.store import Study
 from trainlarge.tracking.tracker import TrackedRun
 
 if TYPE_CHECKING:
     import wandb
 
+FOLDER = "wandb"
+"""Folder of the client's files in a study."""
+OWNER = "wandb-owner.json"
+"""File of what tells the runs of a study from those of others."""
+_OWNER_WORD = re.compile(r"[0-9a-f]{0,8}")
+_RUN_FOLDER = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-([0-9a-f]+(?:-compress)?(?:-[0-9a-f]{8})?)(?:-\d+)?")
 AXES = ("step", "tokens", "flops", "train_seconds", "model_seconds")
 """Columns of a train run that its charts may have as x-axis."""
 
@@ -27,27 +41,33 @@ class WandbTracker:
         self._config = config
 
     def write(self, study: Study, run: TrackedRun) -> None:
-        """Write one run.
+        """Write one run, in the place of older files of its id.
 
         Raises:
-            UserError: where the folder ``wandb`` is a link, or Weights & Biases refuses (no login, no network).
+            UserError: where the folder ``wandb`` is a link, or Weights & Biases refuses (no login, no network, a value
+                in the environment).
         """
         # An offline mirror must not send crash reports either.
         send_no_crash_reports()
         import wandb.errors
 
+        folder, run_id = study.path / FOLDER, "-".join(filter(None, [run.id, owner_of(study)]))
+        make_folder(folder, inside=study.path)
+        older = [path for path in folder.iterdir() if _run_of(path) in (run.id, run_id)]
         try:
-            self._write(study, run)
-        except wandb.errors.Error as error:
-            says = f"accepted by Weights & Biases, which says: {error}"
+            self._write(study, run, run_id)
+        # A value that the client cannot read, as of a variable WANDB_..., is a ValueError of pydantic.
+        except (wandb.errors.Error, ValueError, OSError) as error:
+            says = f"accepted by Weights & Biases, which says: {' '.join(str(error).split())}"
             raise UserError("tracking.mode", self._config.mode, says) from error
+        for path in older:
+            remove(path)
 
-    def _write(self, study: Study, run: TrackedRun) -> None:
+    def _write(self, study: Study, run: TrackedRun, run_id: str) -> None:
         import wandb
 
-        make_folder(study.path / "wandb", inside=study.path)
         with wandb.init(
-            id=run.id,
+            id=run_id,
             name=run.name,
             group=study.name,
             job_type=run.stage,
@@ -58,7 +78,7 @@ class WandbTracker:
             entity=self._config.entity,
             settings=_quiet_settings(),
         ) as writer:
-            for axis in AXES if run.stage == "train" else ("file_bytes",):
+            for axis in dict.fromkeys([*(AXES if run.stage == "train" else ()), *run.axes.values()]):
                 writer.define_metric(axis)
             for metric, axis in run.axes.items():
                 writer.define_metric(metric, step_metric=axis)
@@ -67,6 +87,31 @@ class WandbTracker:
             if run.table is not None:
                 writer.log({"recipes_table": wandb.Table(dataframe=run.table)})
             writer.summary.update(run.summary)
+
+
+def owner_of(study: Study) -> str:
+    """What the ids of a study's runs end with; empty for one that was mirrored before ids had such an end.
+
+    It is made up when it is first asked for.
+    """
+    path = study.path / OWNER
+    refuse_links(study.path, inside=study.path.parent)
+    word = "" if any((study.path / FOLDER).glob("*run-*")) else uuid.uuid4().hex[:8]
+    create_exclusively(path, json.dumps({"owner": word}))
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError(str(path), type(error).__name__, "as it was written: remove it for new runs") from error
+    owner = content.get("owner") if isinstance(content, dict) else None
+    if not isinstance(owner, str) or not _OWNER_WORD.fullmatch(owner):
+        raise UserError(str(path), "damaged", "as it was written: remove it for new runs")
+    return owner
+
+
+def _run_of(path: Path) -> str | None:
+    """The id of the run that a folder of the client holds; None for others."""
+    match = _RUN_FOLDER.fullmatch(path.name)
+    return match[1] if match else None
 
 
 def _quiet_settings() -> wandb.Settings:
