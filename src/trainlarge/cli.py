@@ -14,7 +14,7 @@ from trainlarge.commands.shown import visible_streams
 from trainlarge.commands.verbs import USER_ERROR_STATUS, VERBS, VerbParser
 from trainlarge.errors import UserError
 from trainlarge.launch.safe_path import leave_working_directory
-from trainlarge.machine.environment import hide_library_progress_bars
+from trainlarge.machine.environment import check_interpreter, draw_without_screen, hide_library_progress_bars
 from trainlarge.machine.provenance import code, software
 
 INTERRUPTED_STATUS = 130
@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     is_debug = "--debug" in given
     hide_library_progress_bars()
+    draw_without_screen()
     try:
+        check_interpreter()
         with _messages_on_stderr():
             return _run([argument for argument in given if argument != "--debug"])
     except KeyboardInterrupt:

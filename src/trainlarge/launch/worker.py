@@ -14,7 +14,7 @@ from trainlarge.launch.hang import SignsOfWork, kill_with_children, watched
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.job_log import log_to_cells, log_to_file
 from trainlarge.launch.stage_runner import runner_named
-from trainlarge.machine.environment import VISIBLE_DEVICES
+from trainlarge.machine.environment import VISIBLE_DEVICES, forget_enclosing_ranks
 from trainlarge.machine.provenance import code
 from trainlarge.machine.resources import Resources
 from trainlarge.sweep.store import Study
@@ -48,18 +48,21 @@ def run_job(
     assignment: Assignment,
     on_claim: Callable[[RunningJob], None] = lambda _job: None,
     on_hang: Callable[[], int] = lambda: HUNG_STATUS,
+    begin: Callable[[], None] = lambda: None,
 ) -> int:
     """Run the cells that can be claimed. Where the job hangs, this ends the process.
 
     Args:
         on_claim: is given the job before it runs.
         on_hang: called last when the job hangs and has given up its cells; the exit status of the process.
+        begin: called when the cells are claimed; what it raises is their error.
 
     Returns:
         Exit status: 0, ``FAILED_STATUS`` or ``PREEMPTED_STATUS``.
     """
     # Asked and kept now: the checkout may move on while the cells are trained.
     code()
+    forget_enclosing_ranks()
     given = assignment
     job = RunningJob.claim(Study(given.study), given.stage, given.cell_ids, given.resources, given.command)
     on_claim(job)
@@ -79,6 +82,7 @@ def run_job(
         with job.running(), watched(job.signs, job.cells[0].config.launcher.hang_seconds, end_hung):
             # Stops at once where that was asked for already, before a model is loaded.
             job.check()
+            begin()
             runner_named(given.stage).run(job)
     except UserError as error:
         log.error("%s", error)
@@ -113,6 +117,7 @@ def prepare_jobs(assignment: Assignment) -> None:
         assignment: with the cells that ``Stage.to_prepare`` gives.
     """
     study, stage = Study(assignment.study), assignment.stage
+    forget_enclosing_ranks()
     log_to_file(study.path / f"prepare-{stage}.log", "prepare")
     assignment.resources.enter()
     cells = [study.folder(stage, cell_id).cell() for cell_id in assignment.cell_ids]

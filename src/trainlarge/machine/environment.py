@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from trainlarge.errors import UserError
 
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 """The variable that says which GPUs a process sees; CUDA reads it once, when it starts."""
@@ -33,6 +36,27 @@ def make_threads_yield() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+
+
+def check_interpreter() -> None:
+    """Refuse an interpreter that leaves out docstrings, which transformers reads.
+
+    Raises:
+        UserError: naming the variable.
+    """
+    if sys.flags.optimize > 1:
+        raise UserError("PYTHONOPTIMIZE", sys.flags.optimize, "unset, 0 or 1: transformers reads docstrings")
+
+
+def forget_enclosing_ranks() -> None:
+    """Forget what a program such as torchrun, which started this one, says of ranks: Lightning would believe it."""
+    for name in ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        os.environ.pop(name, None)
+
+
+def draw_without_screen() -> None:
+    """Have matplotlib, which Lightning imports too, take its own backend: it ends with an error for an unknown one."""
+    os.environ["MPLBACKEND"] = "agg"
 
 
 def hide_library_progress_bars() -> None:

@@ -51,6 +51,9 @@ class Compiling:
         options: dict[str, str | int | bool | Callable[..., object]] = {
             "compile_threads": self.threads,
             "fallback_random": True,
+            # They would lie in the folder of temporary files, whatever the cache is, where a process that is killed
+            # while it writes one leaves every later one with errors of the compiler.
+            "cpp_cache_precompile_headers": False,
             "triton.cudagraphs": with_graphs,
         }
         compiled: Loss = torch.compile(loss, dynamic=False, options=options)

@@ -22,7 +22,6 @@ from trainlarge.launch.job import mark_lost
 from trainlarge.launch.local.device_lock import hold_devices
 from trainlarge.launch.local.job_queue import JobQueue
 from trainlarge.launch.safe_path import safe_children
-from trainlarge.launch.stage_runner import RUNNERS
 from trainlarge.launch.worker import HUNG_STATUS, PREEMPTED_STATUS, Assignment, prepare_jobs, run_job
 from trainlarge.machine.environment import make_threads_yield
 from trainlarge.machine.resources import Resources
@@ -92,9 +91,7 @@ class JobProcesses:
         self._config, self._shares, self._looked = config, shares, time.monotonic()
         make_threads_yield()
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(
-            ["trainlarge.launch.loaded_code", "trainlarge.launch.worker", *RUNNERS.values()]
-        )
+        self._context.set_forkserver_preload(["trainlarge.launch.loaded_code"])
 
     def run(self, study: Study, plan: Plan, watcher: Watcher) -> str | None:
         """Run the jobs of ``plan`` until all have ended, here or elsewhere, or too many cells have failed.
@@ -191,7 +188,10 @@ def _run_in_child(assignment: Assignment, beats: Connection) -> None:
     hold_devices(assignment.resources, lambda: stop.reason is not None)
     if stop.reason:
         sys.exit(PREEMPTED_STATUS)
-    sys.exit(run_job(assignment, stop.attach))
+    # Imports torch, as the fork server has.
+    from trainlarge.launch.loaded_code import raise_failure
+
+    sys.exit(run_job(assignment, stop.attach, begin=raise_failure))
 
 
 def _prepare_in_child(assignment: Assignment, beats: Connection) -> None:

@@ -26,7 +26,7 @@ from trainlarge.launch.slurm.failures import Failures
 from trainlarge.launch.slurm.state import UNFINISHED, own_state
 from trainlarge.launch.slurm.submission import Submission
 from trainlarge.launch.worker import FAILED_STATUS, Assignment, run_job
-from trainlarge.machine.environment import make_threads_yield
+from trainlarge.machine.environment import draw_without_screen, make_threads_yield
 from trainlarge.machine.resources import Resources
 from trainlarge.sweep.lease import HEARTBEAT_SECONDS, LEASE_SECONDS, WATCHED_HEARTBEATS, is_held
 from trainlarge.sweep.status import State
@@ -138,6 +138,7 @@ def _held(folders: list[CellFolder]) -> list[CellFolder]:
 
 if __name__ == "__main__":
     make_threads_yield()
+    draw_without_screen()
     parser = argparse.ArgumentParser()
     parser.add_argument("submission", type=Path, help="the JSON file")
     parser.add_argument("first", type=int, help="the job that index 0 of the array stands for")
