@@ -65,6 +65,7 @@ KINDS = {
     "tiny/trunks/ID/step_time.json",
     "tiny/trunks/ID/trunk-N/state.json",
     "tiny/trunks/ID/trunk-N/tensors.safetensors",
+    "tiny/wandb-owner.json",
     "tiny/wandb/RUN/run-ID.wandb",
 }
 """Some of what a study has: a test of nothing must not pass."""
@@ -72,8 +73,8 @@ _NUMBERED = (
     (r"offline-run-\d{8}_\d{6}-", "RUN-"),
     (r"[0-9a-f]{12,20}", "ID"),
     (r"(?<=-)\d{9}|\d{6}(?=\.json)", "N"),
-    (r"RUN-ID(-compress)?", "RUN"),
-    (r"run-ID-compress", "run-ID"),
+    (r"RUN-ID(-compress)?(-[0-9a-f]{8})?", "RUN"),
+    (r"run-ID(-compress)?(-[0-9a-f]{8})?", "run-ID"),
     (r"(?<=report/)\w+(?=\.(png|svg)$)", "FIGURE"),
 )
 _CELLS = ["cell", "loss", "accuracy", "step", "tokens", "flops", "parameters", "series"]

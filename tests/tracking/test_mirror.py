@@ -164,11 +164,15 @@ def test_a_study_that_was_mirrored_before_keeps_the_ids_of_its_runs(tmp_path: Pa
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"owner": "../../x"}', '{"owner": 3}'])
-def test_a_damaged_owner_is_one_line(tmp_path: Path, text: str) -> None:
+def test_a_damaged_owner_is_made_anew(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
     study = made.make_study(tmp_path / "some", budgets=(7.5,), compressed=False)
+    mirror_study(study, TRACKING)
     (study.path / OWNER).write_text(text)
-    with pytest.raises(UserError, match=r"wandb-owner\.json=.* is not valid: must be as it was written"):
-        mirror_study(study, TRACKING)
+    folder = next(study.folders("train"))
+    folder.write_record_data({**folder.record_data(), "loss": 1.25})
+    assert mirror_study(study, TRACKING) == 1 and "wandb-owner.json is damaged" in caplog.text
+    assert summary(study, folder.id)["loss"] == 1.25
+    assert len(list(study.path.glob("wandb/offline-run-*"))) == 3, "also the run of the old word gave way"
 
 
 def test_a_value_of_the_environment_that_the_client_cannot_read_is_one_line(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ ends with a word of its study, drawn at random: ``<study>/wandb-owner.json``, wh
 from __future__ import annotations
 
 import json
+import logging
 import re
 import uuid
 from pathlib import Path
@@ -15,19 +16,21 @@ from typing import TYPE_CHECKING, ClassVar
 from trainlarge.config.tracking import WandbConfig
 from trainlarge.errors import UserError
 from trainlarge.machine.environment import send_no_crash_reports
-from trainlarge.sweep.files import create_exclusively, make_folder, read_json, refuse_links, remove
+from trainlarge.sweep.files import create_exclusively, make_folder, read_json, refuse_links, remove, write_json
 from trainlarge.sweep.store import Study
 from trainlarge.tracking.tracker import TrackedRun
 
 if TYPE_CHECKING:
     import wandb
 
+log = logging.getLogger(__name__)
+
 FOLDER = "wandb"
 """Folder of the client's files in a study."""
 OWNER = "wandb-owner.json"
 """File of what tells the runs of a study from those of others."""
 _OWNER_WORD = re.compile(r"[0-9a-f]{0,8}")
-_RUN_FOLDER = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-([0-9a-f]+(?:-compress)?(?:-[0-9a-f]{8})?)(?:-\d+)?")
+_RUN_FOLDER = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-([0-9a-f]+(?:-compress)?)(?:-[0-9a-f]{8})?(?:-\d+)?")
 AXES = ("step", "tokens", "flops", "train_seconds", "model_seconds")
 """Columns of a train run that its charts may have as x-axis."""
 
@@ -53,7 +56,7 @@ class WandbTracker:
 
         folder, run_id = study.path / FOLDER, "-".join(filter(None, [run.id, owner_of(study)]))
         make_folder(folder, inside=study.path)
-        older = [path for path in folder.iterdir() if _run_of(path) in (run.id, run_id)]
+        older = [path for path in folder.iterdir() if _run_of(path) == run.id]
         try:
             self._write(study, run, run_id)
         # A value that the client cannot read, as of a variable WANDB_..., is a ValueError of pydantic.
@@ -92,24 +95,32 @@ class WandbTracker:
 def owner_of(study: Study) -> str:
     """What the ids of a study's runs end with; empty for one that was mirrored before ids had such an end.
 
-    It is made up when it is first asked for.
+    It is made up when it is first asked for, and anew where the file is damaged.
     """
     path = study.path / OWNER
     refuse_links(study.path, inside=study.path.parent)
     word = "" if any((study.path / FOLDER).glob("*run-*")) else uuid.uuid4().hex[:8]
     create_exclusively(path, json.dumps({"owner": word}))
-    try:
-        content = read_json(path)
-    except (OSError, ValueError) as error:
-        raise UserError(str(path), type(error).__name__, "as it was written: remove it for new runs") from error
-    owner = content.get("owner") if isinstance(content, dict) else None
-    if not isinstance(owner, str) or not _OWNER_WORD.fullmatch(owner):
-        raise UserError(str(path), "damaged", "as it was written: remove it for new runs")
+    owner = _kept_owner(path)
+    if owner is None:
+        log.warning("%s is damaged: runs of this study get new ids in Weights & Biases", path)
+        owner = uuid.uuid4().hex[:8]
+        write_json(path, {"owner": owner})
     return owner
 
 
+def _kept_owner(path: Path) -> str | None:
+    """What a file says; None where it is damaged."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
+        return None
+    owner = content.get("owner") if isinstance(content, dict) else None
+    return owner if isinstance(owner, str) and _OWNER_WORD.fullmatch(owner) else None
+
+
 def _run_of(path: Path) -> str | None:
-    """The id of the run that a folder of the client holds; None for others."""
+    """The id of the run that a folder of the client holds, without the study's word; None for others."""
     match = _RUN_FOLDER.fullmatch(path.name)
     return match[1] if match else None
 
