@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from tokenizers import Tokenizer
 
 from trainlarge.data.arrays import TokenDtype, Tokens
 from trainlarge.data.tokenizer import SEP_ID
+from trainlarge.sweep.files import flush
 
 BATCH_CHARACTERS = 4_000_000
 """Text encoded at a time: bounds memory, and is enough work for every core."""
@@ -51,8 +51,7 @@ def write_tokens(
             counts.documents += len(batch)
             counts.characters += sum(map(len, batch))
             counts.tokens += len(ids)
-        file.flush()
-        os.fsync(file.fileno())
+    flush(path)
     counts.sha256 = digest.hexdigest()
     return counts
 

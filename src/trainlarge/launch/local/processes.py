@@ -41,7 +41,7 @@ class Watcher(Protocol):
     """What shows the progress of the jobs."""
 
     def update(self, running: list[Job], elsewhere: list[Job]) -> None:
-        """Called several times a second with our jobs, and with those that other processes run."""
+        """Called several times per second with our jobs, and with those that other processes run."""
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
