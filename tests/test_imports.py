@@ -71,6 +71,7 @@ HYDRA = {
     "commands/hydra_entry.py": "runs it",
     "commands/hydra_keys.py": "which of its own keys may be set",
     "commands/hydra_loader.py": "checks what it composes",
+    "commands/overrides.py": "reads overrides one by one",
     "commands/rerun.py": "composes the defaults of today",
     "config/register.py": "tells it the dataclasses",
     "sweep/text_files.py": "how it reads our files",

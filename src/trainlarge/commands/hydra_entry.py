@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import hydra
 from hydra.errors import HydraException
@@ -54,6 +54,23 @@ class Chosen:
 _CHOSEN: ContextVar[Chosen] = ContextVar("chosen")
 
 
+class _Collected(Generic[T]):
+    """An action whose results and errors are kept, since Hydra drops what its sweeper returns."""
+
+    def __init__(self, action: Action[T]) -> None:
+        self.action = action
+        self.results: list[T] = []
+        self.failures: list[BaseException] = []
+
+    def __call__(self, stage: str, configs: list[StageConfig]) -> T:
+        try:
+            self.results.append(self.action(stage, configs))
+        except BaseException as error:
+            self.failures.append(error)
+            raise
+        return self.results[-1]
+
+
 def act_on_cells(stage: str, arguments: list[str], action: Action[T], planned: Planned = NOTHING_PLANNED) -> list[T]:
     """Hand the cells of a command line to ``action``.
 
@@ -72,39 +89,35 @@ def act_on_cells(stage: str, arguments: list[str], action: Action[T], planned: P
     """
     register_schema()
     keep_text_in_files()
-    results: list[T] = []
-    failures: list[BaseException] = []
-
-    def collect(stage: str, configs: list[StageConfig]) -> T:
-        try:
-            results.append(action(stage, configs))
-        except BaseException as error:
-            failures.append(error)
-            raise
-        return results[-1]
-
-    composed: list[DictConfig] = []
-    app = hydra.main(version_base="1.3", config_path=str(share_folder() / "conf"), config_name=stage)(composed.append)
+    collected = _Collected(action)
     try:
-        given = [as_written(located(text, stage)) for text in _overrides_last(arguments)]
-        flags = check_command_line(given)
-        program = [f"trainlarge {stage}", *given, search_path_override([Path.cwd(), share_folder()])]
-        with _hydra_reads(program), _chosen(Chosen(collect, planned)), hydra_checks(stage, flags.multirun):
-            app()
+        composed = _composed(stage, arguments, Chosen(collected, planned))
         cells = [expand_lists(stage, plain(config), planned) for config in composed]
     except CellsFailedError:
         # Raised by a sweeper that stops at a failed cell; the outcome is among the results.
-        return results
+        return collected.results
     except UserError:
         raise
     except Exception as error:
         # The door of everything that a command line and the files it names may say. What the cells ran into is no fault
         # of theirs, and an error of the system names its file.
-        if error in failures or (isinstance(error, OSError) and not isinstance(error, HydraException)):
+        if error in collected.failures or (isinstance(error, OSError) and not isinstance(error, HydraException)):
             raise
         raise explained(error, stage, arguments) from error
     # Not run by Hydra, which would print its own lines about an error.
-    return [*results, *(action(stage, configs) for configs in cells)]
+    return [*collected.results, *(action(stage, configs) for configs in cells)]
+
+
+def _composed(stage: str, arguments: list[str], what: Chosen) -> list[DictConfig]:
+    """Run Hydra, whose sweeper gives the cells of a sweep to ``what.action``: what it composed without a sweep."""
+    given = [as_written(located(text, stage)) for text in _overrides_last(arguments)]
+    flags = check_command_line(given)
+    program = [f"trainlarge {stage}", *given, search_path_override([Path.cwd(), share_folder()])]
+    composed: list[DictConfig] = []
+    app = hydra.main(version_base="1.3", config_path=str(share_folder() / "conf"), config_name=stage)(composed.append)
+    with _hydra_reads(program), _chosen(what), hydra_checks(stage, flags.multirun):
+        app()
+    return composed
 
 
 def chosen() -> Chosen:

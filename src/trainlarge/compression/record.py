@@ -16,7 +16,7 @@ from trainlarge.compression.loaded_checkpoint import LoadedCheckpoint
 from trainlarge.compression.stored.encodings import PACKING
 from trainlarge.compression.stored.sizes import Sizes
 from trainlarge.compression.stored.zstd import zstd_bytes
-from trainlarge.compression.training import NO_TRAINING
+from trainlarge.compression.training import NO_TRAINING, TrainingCost
 from trainlarge.compression.weight_error import WeightError, total_relative_squared_error
 from trainlarge.compression.weights import Weights
 from trainlarge.config.group import Plain
@@ -78,6 +78,13 @@ class _Counts(TypedDict):
     file_bytes_without_embeddings: int
 
 
+class _Recovery(TypedDict):
+    recover_steps: int
+    recover_flops: int
+    recover_seconds: float
+    recover_precision: str | None
+
+
 class _Origin(TypedDict):
     data: EvaluationData
     environment: Environment
@@ -96,7 +103,7 @@ def compress_record(
         was_shared: whether other work ran on the device.
     """
     cell, compressed = result.cell, result.compressed
-    structure, recovery = compressed.left.structure, compressed.training or NO_TRAINING
+    structure = compressed.left.structure
     left = structure.to_json()
     if structure.tokens is not None:
         # The vocabulary as its size.
@@ -118,10 +125,7 @@ def compress_record(
         zstd_bytes=whole,
         zstd_bytes_without_embeddings=body,
         relative_squared_error=total_relative_squared_error(result.errors.values()),
-        recover_steps=recovery.steps,
-        recover_flops=recovery.flops,
-        recover_seconds=recovery.seconds,
-        recover_precision=recovery.precision,
+        **_recovery(compressed.training or NO_TRAINING),
         seconds=time.time() - result.started,
         **_origin(job, checkpoint, result, was_shared),
         config=to_plain(cell.config),
@@ -173,6 +177,16 @@ def _counts(sizes: Sizes) -> _Counts:
         "dense_bytes": sizes.dense_bytes,
         "file_bytes": sizes.file_bytes,
         "file_bytes_without_embeddings": sizes.file_bytes_without_embeddings,
+    }
+
+
+def _recovery(training: TrainingCost) -> _Recovery:
+    """What training in the recipe took."""
+    return {
+        "recover_steps": training.steps,
+        "recover_flops": training.flops,
+        "recover_seconds": training.seconds,
+        "recover_precision": training.precision,
     }
 
 

@@ -31,7 +31,10 @@ def choose(impl: ImplConfig, measured: Path | None = None, cores: int | None = N
     Raises:
         UserError: for devices that are not there, or CUDA graphs without one.
     """
-    device = _device(impl.device)
+    has_cuda = torch.cuda.is_available()
+    if impl.device == "cuda" and not has_cuda:
+        raise no_cuda(impl.device)
+    device = ("cuda" if has_cuda else "cpu") if impl.device == "auto" else impl.device
     if impl.compile == "graphs" and device == "cpu":
         raise graphs_without_cuda()
     if device == "cuda" and impl.devices > torch.cuda.device_count():
@@ -74,12 +77,6 @@ def is_shared(threads: int, jobs_per_device: int = 1) -> bool:
         jobs_per_device: jobs that may share this job's device.
     """
     return jobs_per_device > 1 or psutil.getloadavg()[0] - threads > BUSY_LOAD
-
-
-def _device(name: str) -> str:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise no_cuda(name)
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
 def _auto_precision(device: str, threads: int, measured: Path | None) -> str:

@@ -118,7 +118,7 @@ def check_labelled(use: Use, root: Path) -> None:
 
 
 def _columns(task: ClassificationConfig) -> Columns:
-    return Columns(task.label_column, task.second_text_column)
+    return Columns(*task.label_columns)
 
 
 def _kept(kind: type[M], folder: Path) -> M | None:

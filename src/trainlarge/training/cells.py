@@ -71,7 +71,8 @@ class TrainStage:
 
     def look(self, study: Study, cells: Sequence[Cell], causes: Causes, planned: Planned) -> None:  # noqa: ARG002
         """Whether the data can be prepared."""
-        uses = Counter(_use(cell.as_train) for cell in cells)
+        configs = [cell.as_train for cell in cells]
+        uses = Counter(Use(config.task, config.data, step_of(config).rows) for config in configs)
         for use, count in uses.items():
             with causes.of(count):
                 check_use(use, study.data_root)
@@ -127,10 +128,6 @@ def _rough_flops(budget: Budget, step: Step) -> float:
 def _schedule(schedule: ScheduleConfig) -> ScheduleConfig:
     horizon = schedule.horizon
     return schedule if horizon is None else with_values(schedule, horizon=kept_form(horizon, "schedule.horizon"))
-
-
-def _use(config: TrainConfig) -> Use:
-    return Use(config.task, config.data, step_of(config).rows)
 
 
 def _arch(config: TrainConfig) -> ArchConfig:

@@ -61,11 +61,9 @@ class Evidence:
     @cached_property
     def axes(self) -> tuple[str, ...]:
         """Axes on which cells of at least two series can be compared."""
-        return tuple(x for x in TRAINING_AXES if self._is_comparable(x))
-
-    def _is_comparable(self, x: str) -> bool:
-        cells = on_axis(self.cells, x)
-        return cells["series"].nunique() > 1 and not (x in CLOCK_COLUMNS and differences(cells, CLOCKS))
+        cells = {x: on_axis(self.cells, x) for x in TRAINING_AXES}
+        several = [x for x in TRAINING_AXES if cells[x]["series"].nunique() > 1]
+        return tuple(x for x in several if x not in CLOCK_COLUMNS or not differences(cells[x], CLOCKS))
 
     def lines(self, x: str) -> SeedLines:
         """The lines of all series along ``x``."""
