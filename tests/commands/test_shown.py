@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 import made
 from trainlarge.cli import main
@@ -133,3 +135,19 @@ def test_text_without_control_characters_is_as_it_was() -> None:
 
 def test_a_console_is_made_in_one_place() -> None:
     assert type(console()) is not Console
+
+
+def test_bars_are_drawn_and_not_spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stdout", shown)
+    monkeypatch.setenv("TERM", "xterm")
+    with visible_streams(), Live(console=console(), auto_refresh=False) as live:
+        for text in ("one\x1b[2J", "two"):
+            live.update(Text(text, style="bold"), refresh=True)
+        print("three\x1b[2J")
+    assert "\x1b[1mtwo" in shown.getvalue() and "\\x1b[1m" not in shown.getvalue()
+    assert "one\\x1b[2J" in shown.getvalue() and "\x1b[2J" not in shown.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 
 from rich import box
@@ -27,8 +28,12 @@ class _VisibleConsole(Console):
 
 def console() -> Console:
     """Standard output: as wide as the terminal; where it is none, every line is whole. Texts are no markup."""
-    standard = _VisibleConsole(highlight=False, markup=False)
-    return standard if standard.is_terminal else _VisibleConsole(highlight=False, markup=False, width=PLAIN_WIDTH)
+    # The stream itself: where bars are drawn, rich puts a stream of its own before the one that makes texts visible.
+    stream = getattr(sys.stdout, "rich_proxied_file", sys.stdout)
+    standard = _VisibleConsole(file=stream, highlight=False, markup=False)
+    if standard.is_terminal:
+        return standard
+    return _VisibleConsole(file=stream, highlight=False, markup=False, width=PLAIN_WIDTH)
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:
