@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from trainlarge.config.schema import TrainConfig
-from trainlarge.launch import job
+from trainlarge.launch import job, job_log
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.local.job_queue import JobQueue
+from trainlarge.launch.worker import FAILED_STATUS, Assignment, prepare_jobs, run_job
+from trainlarge.machine.resources import Resources
 from trainlarge.sweep.lease import Lease, is_held
 from trainlarge.sweep.plan import Plan, make_cells, make_plan
 from trainlarge.sweep.status import State
@@ -75,6 +77,46 @@ def test_a_cell_that_can_never_be_claimed_is_tried_as_often_as_cells_may_fail(
         assert not RunningJob.claim(study, "train", taken.cell_ids).cells
         queue.ended(taken, was_stopped=False, has_failed=True)
     assert tried == 2 * len(plan.cells)
+
+
+@pytest.mark.parametrize("damage", ["a folder", "no space"])
+def test_a_log_that_cannot_be_written_fails_the_job_in_a_line(
+    study: Study, plan: Plan, damage: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = study.folder("train", plan.cells[0].id)
+    if damage == "a folder":
+        (folder.log / "notes").mkdir(parents=True)
+    else:
+        monkeypatch.setattr(job_log, "open_to_append", no_space)
+    assert run_job(Assignment(study.path, "train", (folder.id,), Resources(1))) == FAILED_STATUS
+    assert folder.status().state is State.FAILED and "log.txt" in str(folder.status().error)
+    assert not is_held(folder.path) and not any(record.exc_info for record in caplog.records)
+
+
+def test_what_jobs_share_is_left_to_them_where_its_log_cannot_be_written(
+    study: Study, plan: Plan, caplog: pytest.LogCaptureFixture
+) -> None:
+    (study.path / "prepare-train.log" / "notes").mkdir(parents=True)
+    prepare_jobs(Assignment(study.path, "train", (plan.cells[0].id,), Resources(1)))
+    [line] = caplog.messages
+    assert line.startswith("not prepared together: ") and "prepare-train.log" in line
+
+
+def no_space(path: Path) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def test_logs_of_a_job_need_no_links(study: Study, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def symlink_to(self: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), str(self))
+
+    monkeypatch.setattr(Path, "symlink_to", symlink_to)
+    monkeypatch.setattr(job_log, "log_to_file", lambda path, cell: None)
+    first, second = (study.folder("train", cell.id) for cell in plan.cells)
+    for times in (1, 2):
+        job_log.log_to_cells([first, second])
+        said = second.log.read_text()
+        assert said.count(f"{second.id} continued in ../{first.id}/log.txt\n") == times
 
 
 @pytest.mark.long

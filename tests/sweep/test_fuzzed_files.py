@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 import made
-from trainlarge.commands import show
+from trainlarge.commands import ls, show
 from trainlarge.commands.cleanup import find_removable
 from trainlarge.commands.status import read_state, status_json
 from trainlarge.config.group import Plain
@@ -157,6 +157,7 @@ def readers(lab: Lab) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "status", lambda: status_json(read_state(study))
     for cell in ids:
         yield f"show {cell}", lambda cell=cell: show.show_cell(cell, study.name)
+    yield "ls", lambda: ls.cells_text(ls.listed(study)) + ls.studies_text(ls.listed_studies())
     yield "commands", lambda: last_commands(study)
     yield "load", lambda: load_study(study)
     yield "load what is whole", lambda: load_study(study, strict=False).documents.sample("train", ids[:2])

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from trainlarge.errors import UserError
 from trainlarge.sweep.files import open_to_append
 from trainlarge.sweep.store import CellFolder
 
@@ -32,13 +33,20 @@ def show_messages(cell: str) -> None:
 
 
 def log_to_cells(folders: list[CellFolder]) -> None:
-    """Append all that this process prints and logs to the first cell's log; the logs of the others link to it."""
+    """Append all that this process prints and logs to the first cell's log; the logs of the others link to it.
+
+    Raises:
+        UserError: a log cannot be written.
+    """
     first, *others = folders
-    if first.log.is_symlink():
-        first.log.unlink()
-    for other in others:
-        _link_log(other, Path("..") / first.id / first.log.name)
-    log_to_file(first.log, first.id)
+    try:
+        if first.log.is_symlink():
+            first.log.unlink()
+        for other in others:
+            _link_log(other, Path("..") / first.id / first.log.name)
+        log_to_file(first.log, first.id)
+    except OSError as error:
+        raise UserError(str(error.filename or first.log), error.strerror, "a log that can be written") from error
 
 
 def log_to_file(path: Path, cell: str) -> None:
@@ -53,8 +61,16 @@ def log_to_file(path: Path, cell: str) -> None:
 def _link_log(folder: CellFolder, target: Path) -> None:
     # A log of an earlier job stays: other cells of that job link to it.
     if folder.log.exists() and not folder.log.is_symlink():
-        with os.fdopen(open_to_append(folder.log), "a", encoding="utf-8") as file:
-            file.write(f"{time.strftime(_TIME)} {folder.id} continued in {target}\n")
+        _point_to(folder, target)
         return
     folder.log.unlink(missing_ok=True)
-    folder.log.symlink_to(target)
+    try:
+        folder.log.symlink_to(target)
+    except OSError:
+        # A file system without links, such as exFAT.
+        _point_to(folder, target)
+
+
+def _point_to(folder: CellFolder, target: Path) -> None:
+    with os.fdopen(open_to_append(folder.log), "a", encoding="utf-8") as file:
+        file.write(f"{time.strftime(_TIME)} {folder.id} continued in {target}\n")

@@ -68,10 +68,6 @@ def run_job(
     on_claim(job)
     if not job.cells:
         return FAILED_STATUS if job.unclaimed else 0
-    log_to_cells([job.folder(cell.id) for cell in job.cells])
-    given.resources.enter()
-    if VISIBLE_DEVICES in os.environ:
-        log.info("%s=%s", VISIBLE_DEVICES, os.environ[VISIBLE_DEVICES])
 
     def end_hung(reason: str) -> None:
         _say_where_it_hangs(reason)
@@ -80,6 +76,10 @@ def run_job(
 
     try:
         with job.running(), watched(job.signs, job.cells[0].config.launcher.hang_seconds, end_hung):
+            log_to_cells([job.folder(cell.id) for cell in job.cells])
+            given.resources.enter()
+            if VISIBLE_DEVICES in os.environ:
+                log.info("%s=%s", VISIBLE_DEVICES, os.environ[VISIBLE_DEVICES])
             # Stops at once where that was asked for already, before a model is loaded.
             job.check()
             begin()
@@ -118,9 +118,14 @@ def prepare_jobs(assignment: Assignment) -> None:
     """
     study, stage = Study(assignment.study), assignment.stage
     forget_enclosing_ranks()
-    log_to_file(study.path / f"prepare-{stage}.log", "prepare")
+    try:
+        log_to_file(study.path / f"prepare-{stage}.log", "prepare")
+        cells = [study.folder(stage, cell_id).cell() for cell_id in assignment.cell_ids]
+    except (OSError, UserError) as error:
+        # Each job finds that out for itself, or does without this log.
+        log.error("not prepared together: %s", error)
+        return
     assignment.resources.enter()
-    cells = [study.folder(stage, cell_id).cell() for cell_id in assignment.cell_ids]
 
     def end_hung(reason: str) -> None:
         _say_where_it_hangs(reason)

@@ -17,7 +17,7 @@ import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import orjson
@@ -143,8 +143,10 @@ def give_usual_mode(folder: Path) -> None:
     mode = stat.S_IMODE(new.stat().st_mode)
     new.unlink()
     for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            path.chmod(mode)
+        if path.is_file() and not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) != mode:
+            # A file system without modes gives all files the same.
+            with suppress(OSError):
+                path.chmod(mode)
 
 
 def _rename_over(target: Path, source: Path) -> None:
