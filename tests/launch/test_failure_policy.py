@@ -107,8 +107,8 @@ def test_run_does_not_go_on_to_the_next_stage(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "sweeps" / "tiny").mkdir(parents=True)
-    for stage in ("train", "compress"):
-        (tmp_path / "sweeps" / "tiny" / f"{stage}.yaml").write_text("# @package _global_\nstudy: tiny\n")
+    for stage, more in (("train", ""), ("compress", "checkpoint: every\n")):
+        (tmp_path / "sweeps" / "tiny" / f"{stage}.yaml").write_text(f"# @package _global_\nstudy: tiny\n{more}")
     monkeypatch.chdir(tmp_path)
     assert main(["run", "tiny", "--fail-fast", *tiny_overrides, BROKEN]) == 1
     last = capfd.readouterr().out.strip().splitlines()[-1]
