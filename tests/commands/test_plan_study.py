@@ -12,7 +12,7 @@ import yaml
 
 from trainlarge.cli import main
 from trainlarge.commands.ahead import check_stages, look_at_stage
-from trainlarge.commands.sweep_files import StageSweep, sweeps_of
+from trainlarge.commands.sweep_files import StageSweep, is_path, sweeps_of
 from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
 from trainlarge.sweep.store import CellFolder, Study
@@ -183,6 +183,25 @@ def test_the_stage_of_a_file_is_that_of_its_keys(content: object, stage: str | N
         return
     with pytest.raises(UserError, match=r"study\.yaml(?:=only text)? is not valid: must be a (?:file|mapping) "):
         sweeps_of(str(path), [])
+
+
+PATHS = [".", "..", "./mine", "../mine", "/mine", "~/mine", "~", "./a=b", "mine.yaml", "my/mine.yaml"]
+NO_PATHS = ["mine", "my/mine", "sweeps=./mine.yaml", "~study", ".hidden=1", "checkpoint=/a/b.yaml", "1.5"]
+
+
+def test_what_is_a_path() -> None:
+    assert all(map(is_path, PATHS)) and not any(map(is_path, NO_PATHS))
+
+
+@pytest.mark.parametrize("name", ["it's $x, a=b [1]", 'quo"te back\\slash größe {2}'])
+def test_a_sweep_file_may_be_called_anything(
+    name: str, tmp_path: Path, study: Study, overrides: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name / "train.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump({"study": study.name, "sweep": TRAIN}))
+    for arguments in ([str(path.parent)], [f"sweeps={path}"]):
+        assert planned([*arguments, *overrides], capfd)["cells"] == 4
 
 
 def test_a_sweeper_that_chooses_its_next_cells_is_not_looked_ahead_of(

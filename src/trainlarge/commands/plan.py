@@ -12,7 +12,7 @@ from trainlarge.commands.call import Call
 from trainlarge.commands.forecast import StageForecast, StudyForecast, forecast_stage, forecast_study
 from trainlarge.commands.launch_flags import with_keys
 from trainlarge.commands.plan_view import print_stage, print_study
-from trainlarge.commands.sweep_files import stage_of_arguments, sweeps_of
+from trainlarge.commands.sweep_files import is_path, stage_of_arguments, sweeps_of
 from trainlarge.commands.terminal import console
 from trainlarge.commands.verbs import verb_parser
 from trainlarge.errors import UserError
@@ -75,7 +75,9 @@ def _print(forecast: StageForecast | StudyForecast, console: Console) -> None:
 
 
 def _names_study(arguments: list[str]) -> bool:
-    return bool(arguments) and "=" not in arguments[0] and arguments[0] not in STAGES
+    if not arguments or arguments[0] in STAGES:
+        return False
+    return "=" not in arguments[0] or is_path(arguments[0])
 
 
 def _stage_of(arguments: list[str]) -> tuple[str, list[str]]:

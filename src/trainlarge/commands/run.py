@@ -16,7 +16,7 @@ from trainlarge.commands.verbs import verb_parser
 
 def main(call: Call) -> int:
     """Run the sweep of each stage of a study in turn, until one cannot be followed by the next."""
-    options = parser().parse_args(with_keys(list(call.arguments)))
+    options = parser().parse_intermixed_args(with_keys(list(call.arguments)))
     sweeps = sweeps_of(options.study, options.overrides, options.config_dir)
     if len(sweeps) > 1:
         check_stages(sweeps, options.config_dir)

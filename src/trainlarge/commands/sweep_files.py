@@ -17,6 +17,7 @@ from trainlarge.errors import UserError
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.text_files import keys_and_values
 
+_PATH = re.compile(r"(\.|\.\.|~)?/.*|\.|\.\.|~", re.DOTALL)
 _SWEEP = re.compile(r"\+?sweeps=(.*)", re.DOTALL)
 _RECIPE = frozenset({*SLOTS, "order"})
 _OF_PARENT = frozenset({"data", "task"})
@@ -66,7 +67,8 @@ def sweeps_of(study: str, overrides: Sequence[str], config_dir: str | None = Non
 
 def is_path(text: str) -> bool:
     """Whether a study is named by a path: from here, from the root, from home, or as a file."""
-    return text.startswith((".", "/", "~")) or text.endswith((".yaml", ".yml"))
+    is_file = text.endswith((".yaml", ".yml")) and "=" not in text
+    return is_file or _PATH.fullmatch(text) is not None
 
 
 def located(override: str, stage: str) -> str:
