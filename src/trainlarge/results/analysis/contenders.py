@@ -10,14 +10,17 @@ import numpy as np
 import pandas as pd
 
 from trainlarge.results.analysis.frontier import frontier
+from trainlarge.results.comparable import on_axis
 from trainlarge.results.series import by_size
 
+TRAINING_AXES = ("model_seconds", "flops", "step")
+"""What sizes are compared against."""
 MOST_SERIES = 12
 """Series that are compared; as many can be told apart in a figure."""
 
 
 def contenders(cells: pd.DataFrame) -> list[str]:
-    """The series with the best ranks: of their mean losses at any budget, in order of size.
+    """The series that are best at a budget, then those most often on a frontier, then those of best rank, by size.
 
     Args:
         cells: train cells with a loss.
@@ -25,7 +28,11 @@ def contenders(cells: pd.DataFrame) -> list[str]:
     means = cells.groupby(["budget_unit", "budget_value", "series"])["loss"].mean()
     ranks = means.groupby(["budget_unit", "budget_value"]).rank(method="first")
     best = pd.DataFrame({"rank": ranks, "loss": means}).groupby("series").min()
-    return _few(cells, best.sort_values(["rank", "loss"]).index.to_numpy(str))
+    fronts = [frontier(on_axis(cells, x), x)["series"] for x in TRAINING_AXES]
+    best["points"] = pd.concat(fronts).value_counts().reindex(best.index).fillna(0)
+    best["behind"] = best["rank"] > 1
+    ordered = best.sort_values(["behind", "points", "rank", "loss"], ascending=[True, False, True, True])
+    return _few(cells, ordered.index.to_numpy(str))
 
 
 def compressed_contenders(compression: pd.DataFrame) -> list[str]:

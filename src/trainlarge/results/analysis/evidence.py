@@ -8,7 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from trainlarge.config.metric import Metric
-from trainlarge.results.analysis.contenders import compressed_contenders, contenders, pairs_left_out
+from trainlarge.results.analysis.contenders import TRAINING_AXES, compressed_contenders, contenders, pairs_left_out
 from trainlarge.results.analysis.intervals import Comparison, ComparisonFamily, Difference
 from trainlarge.results.analysis.loss_increases import Increases, increases
 from trainlarge.results.analysis.plateau import on_plateau
@@ -19,9 +19,6 @@ from trainlarge.results.frames import StudyFrames
 from trainlarge.results.recipes import same_task
 from trainlarge.results.scores import frequencies_of, loss_of
 from trainlarge.results.training_cost import at_last_budget
-
-TRAINING_AXES = ("model_seconds", "flops", "step")
-"""What sizes are compared against."""
 
 
 class Evidence:

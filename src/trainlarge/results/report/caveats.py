@@ -31,8 +31,8 @@ def chosen(evidence: Evidence) -> list[Finding]:
     sentences = []
     if whole > len(evidence.compared):
         sentences.append(
-            f"{whole:,} series were trained; compared are the {len(evidence.compared)} with the best ranks at any "
-            "budget. Figures show every cell, cells.csv holds them all."
+            f"{whole:,} series were trained; compared are the {len(evidence.compared)} that are best at a budget or "
+            "most often on a frontier, then of best rank. Figures show every cell, cells.csv holds them all."
         )
     made, compared = (rows["series"].nunique() for rows in (evidence.compressible, evidence.known))
     if made > compared:

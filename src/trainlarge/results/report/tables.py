@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from trainlarge.config.metric import Metric
-from trainlarge.results.analysis.evidence import TRAINING_AXES, Evidence
+from trainlarge.results.analysis.contenders import TRAINING_AXES
+from trainlarge.results.analysis.evidence import Evidence
 from trainlarge.results.analysis.frontier import frontier
 from trainlarge.results.analysis.intervals import Difference, SeedMean, difference, number
 from trainlarge.results.analysis.loss_increases import Increases
