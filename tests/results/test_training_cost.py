@@ -93,8 +93,8 @@ def test_the_same_recipe_is_compared_where_it_trains_all_sizes_equally_long(reco
 
 
 def test_the_figure_says_that_recovery_is_included(recovered: StudyFrames, frames: StudyFrames) -> None:
-    assert "strong: after 60 s, recovery included" in bytes_figure(recovered.compression).axes[0].get_title(loc="right")
-    assert "recovery" not in bytes_figure(frames.compression).axes[0].get_title(loc="right")
+    assert "filled: after 60 s, recovery included" in bytes_figure(recovered.compression).axes[0].get_title(loc="left")
+    assert "recovery" not in bytes_figure(frames.compression).axes[0].get_title(loc="left")
 
 
 def test_a_study_without_recovery_is_compared_as_before(frames: StudyFrames) -> None:
