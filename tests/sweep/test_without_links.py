@@ -16,7 +16,7 @@ import pytest
 from filelock import Timeout
 
 from trainlarge.errors import UserError
-from trainlarge.sweep import lease
+from trainlarge.sweep import files, lease
 from trainlarge.sweep.files import create_exclusively, file_lock
 from trainlarge.sweep.lease import Lease, is_held
 
@@ -34,16 +34,31 @@ def without_links(number: int = errno.EPERM) -> None:
     os.link = link  # type: ignore[assignment]
 
 
+def without_renames() -> None:
+    """From now on this process has no rename that replaces nothing."""
+
+    def rename(source: Path, target: Path) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(target))
+
+    files._rename_to_new = rename
+
+
 @pytest.fixture
 def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", os.link)
+    monkeypatch.setattr(files, "_rename_to_new", files._rename_to_new)
     without_links()
+    without_renames()
 
 
-def _claim_all(folders: list[Path], number: int, start: Barrier, tried: Barrier, finish: Any, won: Any) -> None:
-    # Every third has links: the ways of making a lease exclude each other.
-    if number % 3:
+def _claim_all(
+    folders: list[Path], number: int, ways: int, start: Barrier, tried: Barrier, finish: Any, won: Any
+) -> None:
+    # With several ways, some processes have links and some do not: all exclude each other.
+    if number % ways:
         without_links(NO_LINKS[number % len(NO_LINKS)])
+    if ways == 3 and number % ways == 1:
+        without_renames()
     start.wait()
     for place in range(len(folders)):
         at = (place + number) % len(folders)
@@ -52,17 +67,18 @@ def _claim_all(folders: list[Path], number: int, start: Barrier, tried: Barrier,
                 won[at] += 1
         for path in (folders[at] / "lease").glob("[0-9]*.json"):
             content = path.read_bytes()
-            assert not content or json.loads(content)["token"], "half a file is seen"
+            assert (not content and ways > 2) or json.loads(content)["token"], "half a file is seen"
     tried.wait()
     finish.wait()
 
 
 @pytest.mark.timeout(240)
-def test_of_fifty_processes_one_gets_each_cell(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ways", [2, 3])
+def test_of_fifty_processes_one_gets_each_cell(tmp_path: Path, ways: int) -> None:
     folders = [tmp_path / str(number) for number in range(CELLS)]
     start, tried, finish = FORK.Barrier(PROCESSES), FORK.Barrier(PROCESSES + 1), FORK.Event()
     won = FORK.Array("i", CELLS)
-    arguments = (start, tried, finish, won)
+    arguments = (ways, start, tried, finish, won)
     processes = [
         FORK.Process(target=_claim_all, args=(folders, number, *arguments), daemon=True) for number in range(PROCESSES)
     ]
@@ -79,17 +95,22 @@ def test_of_fifty_processes_one_gets_each_cell(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", NO_LINKS)
+@pytest.mark.parametrize("has_renames", [True, False])
 def test_a_file_is_created_once_whatever_the_system_says_of_links(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    tmp_path: Path, no_links: None, number: int, has_renames: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "link", os.link)
     without_links(number)
+    if has_renames:
+        monkeypatch.undo()
+        monkeypatch.setattr(os, "link", os.link)
+        without_links(number)
     assert create_exclusively(tmp_path / "a", "first") and not create_exclusively(tmp_path / "a", "second")
     assert (tmp_path / "a").read_text() == "first" and [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def _die_at(step: str, folder: Path) -> None:
     without_links()
+    without_renames()
 
     def die(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)

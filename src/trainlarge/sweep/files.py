@@ -7,6 +7,7 @@ configurations, queued and running states) is only renamed, and survives every c
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import logging
@@ -241,25 +242,42 @@ def write_json(path: Path, value: Mapping[str, object], durable: bool = True) ->
 def create_exclusively(path: Path, text: str) -> bool:
     """Create ``path`` holding ``text``; False if it exists. Of any number of processes one succeeds.
 
-    By a hard link, which is atomic on network folders too. Where the file system has none (exFAT, many mounts of
-    objects and of other machines), the file is made empty, which is exclusive as well, and then replaced: a reader
-    sees it empty or whole, and both ways exclude each other.
+    By a hard link, which is atomic on network folders too. Not every file system has them (exFAT, many mounts of
+    objects and of other machines): then by a rename that replaces nothing, and where that is missing too by a file that
+    is made empty and then replaced, so that a reader sees it empty or whole. All ways exclude each other.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8")
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            raise
-        except OSError:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-            temporary.replace(path)
+        for publish in (os.link, _rename_to_new):
+            try:
+                publish(temporary, path)
+                return True
+            except FileExistsError:
+                raise
+            except OSError:
+                continue
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        temporary.replace(path)
     except FileExistsError:
         return False
     finally:
         temporary.unlink(missing_ok=True)
     return True
+
+
+def _rename_to_new(source: Path, target: Path) -> None:
+    """Rename a file to a name that is free; Linux has it since 3.15, Python has no function for it.
+
+    Raises:
+        FileExistsError: there is such a file.
+        OSError: the system or the file system cannot do that.
+    """
+    here, noreplace, rename = -100, 1, getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(target))
+    if rename(here, os.fsencode(source), here, os.fsencode(target), noreplace):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(target))
 
 
 def rows_of(content: bytes) -> list[dict[str, Plain]]:
