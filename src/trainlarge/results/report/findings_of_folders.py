@@ -10,7 +10,8 @@ import pandas as pd
 from trainlarge.results.analysis.intervals import number
 from trainlarge.results.model_folders import of_folders
 from trainlarge.results.report.finding import Finding, counted
-from trainlarge.results.report.tables import Row, Table
+from trainlarge.results.report.findings_of_compression import SAME_SIZE
+from trainlarge.results.report.tables import Row, Table, few_rows
 from trainlarge.results.scores import loss_of, other_scores, score_text
 from trainlarge.results.units import SCALES
 
@@ -34,19 +35,24 @@ def folder_table(compression: pd.DataFrame) -> Table:
     unit = loss.short_unit
     header = ["folder", "file size", "times fewer bytes", "recipe", f"loss ({unit})", f"increase ({unit})", *others]
     note = "Bytes against the parameters of the checkpoint in its own data types; ± is a standard error over documents."
-    return Table("Models of Hugging Face folders", note, [*header, "cell"], lines)
+    lines, left_out = few_rows(lines)
+    return Table("Models of Hugging Face folders", note + left_out, [*header, "cell"], lines)
 
 
 def _smallest(name: str, rows: pd.DataFrame) -> Finding:
     loss, recipes = loss_of(rows), counted(len(rows), "recipe", "recipes")
-    cheap = rows[rows["loss_increase"] < loss.negligible]
-    limit = loss.amount(loss.negligible)
-    if cheap.empty:
+    errors, limit = rows["increase_document_standard_error"].fillna(0).astype(float), loss.amount(loss.negligible)
+    tied = rows[rows["loss_increase"] + 2 * errors < loss.negligible]
+    if tied.empty:
         row = rows.sort_values(["loss_increase", "file_bytes"]).to_dict("records")[0]
-        text = f"{name}: each of {recipes} costs {limit} or more; {row['recipe']} costs least"
+        text = f"{name}: each of {recipes} may cost {limit} or more; {row['recipe']} costs least"
     else:
-        row = cheap.sort_values(["file_bytes", "loss_increase"]).to_dict("records")[0]
-        text = f"{name}: of {recipes}, {row['recipe']} makes the smallest file that costs less than {limit}"
+        near = tied[tied["file_bytes"] <= SAME_SIZE * tied["file_bytes"].min()]
+        row = near.sort_values(["loss_increase", "file_bytes"]).to_dict("records")[0]
+        text = (
+            f"{name}: of {recipes}, {len(tied)} below {limit} with two standard errors added; of these {row['recipe']} "
+            f"makes the smallest file, or the cheapest within {100 * (SAME_SIZE - 1):.0f} % of it"
+        )
     return Finding(f"{text}: {_cost(row)} {loss.short_unit} at {_size(row)}. Measured once, not tested.")
 
 

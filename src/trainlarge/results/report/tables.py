@@ -76,7 +76,7 @@ def _best_per_budget(evidence: Evidence) -> Table:
             gap = _gap(evidence, str(budget), behind[0]["series"], first["series"])
             second = [behind[0]["series"], f"{number(gap.value, gap.precision)} ({gap.interval()})"]
         rows.append([budget, first["series"], f"{first['loss']:.3f}", *_texts(others, first), *second])
-    rows, left_out = _most(rows)
+    rows, left_out = few_rows(rows)
     note = "Lowest loss at each budget. No correction for the number of rows: no order is called clear here." + left_out
     header = ["budget", "best", f"loss ({unit})", *others, "second", f"behind by ({unit})"]
     return Table("Best size at each budget", note, header, rows)
@@ -124,7 +124,7 @@ def _compression_frontier(compression: pd.DataFrame) -> Table:
         ]
         for row in best.to_dict("records")
     ]
-    rows, left_out = _most(rows)
+    rows, left_out = few_rows(rows)
     header = ["file size", "model", "trained for", "recipe", f"loss ({unit})", f"increase ({unit})", *others]
     return Table("Frontier of compression", f"Nothing else is both smaller and better.{left_out}", header, rows)
 
@@ -164,7 +164,7 @@ def _shown(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.loc[sorted(ranks.sort_values(kind="stable").index[:MOST_ROWS])]
 
 
-def _most(rows: list[list[str]]) -> tuple[list[list[str]], str]:
+def few_rows(rows: list[list[str]]) -> tuple[list[list[str]], str]:
     """At most ``MOST_ROWS`` rows, evenly taken with both ends, and what a note says of the others."""
     if len(rows) <= MOST_ROWS:
         return rows, ""
