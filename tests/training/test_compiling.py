@@ -37,22 +37,10 @@ LOSS = MaskedLM(MaskedLMConfig(), DataConfig(), FORWARDS["fast"]).loss
 SHAPE = Shape("modern", 32, 2, 2, 2.0, vocab_size=60, positions=12, dropout=0.1)
 
 
-@pytest.fixture(scope="session")
-def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of compiled headers of this process's own.
-
-    inductor keeps them in ``/tmp``, whatever its cache folder is, and takes any file there for a whole one: a process
-    that was killed while it compiled a header leaves all others on the machine with errors of the compiler.
-    """
-    return tmp_path_factory.mktemp("headers")
-
-
 @pytest.fixture
-def cache(tmp_path: Path, headers: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of compiled code of the test's own, so that nothing is found there."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(codecache, "_HEADER_DIR", str(headers))
-    monkeypatch.setattr(codecache, "_HEADER_LOCK_DIR", str(headers / "locks"))
     torch._dynamo.reset()
     return tmp_path
 
@@ -70,10 +58,15 @@ def loss_and_gradients(loss: Any) -> dict[str, Tensor]:
 
 
 @pytest.mark.long
-def test_compiled_loss_and_gradients_are_the_plain_ones_with_the_same_dropout(cache: Path) -> None:
+def test_compiled_loss_and_gradients_are_the_plain_ones_with_the_same_dropout(
+    cache: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = tmp_path_factory.mktemp("headers")
+    monkeypatch.setattr(codecache, "_HEADER_DIR", str(headers))
     plain = loss_and_gradients(LOSS)
     compiled = loss_and_gradients(Compiling("inductor", 1, cache).of(LOSS))
     assert list(cache.rglob("*.so")), "kept, so that it is compiled once"
+    assert not list(headers.iterdir()), "inductor takes any file there for a whole one, also of a killed process"
     for name, expected in plain.items():
         torch.testing.assert_close(compiled[name], expected, atol=1e-5, rtol=1e-4, msg=name)
 
