@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from trainlarge.config.metric import Metric
 from trainlarge.config.task import TASKS, TaskConfig
+
+if TYPE_CHECKING:
+    # Commands read these rules too, and should not wait for it.
+    import pandas as pd
 
 ANY_TASK: Mapping[str, Metric] = {
     "loss": Metric("nats per prediction", "evaluation loss", tie=0.1, negligible=0.02, broken=1.0),

@@ -5,9 +5,13 @@ Such frequencies are what a model learns first; its loss then rests for a while 
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from trainlarge.config.metric import Metric
+
+if TYPE_CHECKING:
+    # Commands read these rules too, and should not wait for it.
+    import pandas as pd
 
 
 def on_plateau(losses: pd.Series, frequency_losses: pd.Series, loss: Metric) -> pd.Series:
