@@ -196,20 +196,22 @@ def bytes_figure(
         axes.set_ylim(lowest - 0.06 * (top - lowest), top)
         log_axis(axes, size, rows[size])
         _score_axis(axes, rows, "loss")
-        recovery = ", recovery included" if has_recovery(rows).any() else ""
-        note(
-            axes,
-            [
-                f"filled: after {last_budget(rows)['budget'].iloc[0]}{recovery}",
-                "dark edge: dense",
-                "line: frontier",
-                f"grey: {others['shape'].nunique():,} other shapes" if len(others) else "",
-                f"{hidden:,} worse results above" if hidden else "",
-                _frequency_line(axes, rows, frequency_loss),
-            ],
-        )
+        above = f"{hidden:,} worse results above" if hidden else ""
+        note(axes, [*_how_to_read(rows, others), above, _frequency_line(axes, rows, frequency_loss)])
         legend_below(axes, list(handles.values()), list(handles), "shape")
     return figure
+
+
+def _how_to_read(rows: pd.DataFrame, others: pd.DataFrame) -> list[str]:
+    """Remarks on the dots of a figure of compressed models; ``others`` are those without a colour."""
+    recovery = ", recovery included" if has_recovery(rows).any() else ""
+    grey = f"grey: {others['shape'].nunique():,} other shapes" if len(others) else ""
+    return [
+        f"filled: after {last_budget(rows)['budget'].iloc[0]}{recovery}",
+        "dark edge: dense",
+        "line: frontier",
+        grey,
+    ]
 
 
 def _named_shapes(rows: pd.DataFrame) -> pd.DataFrame:
