@@ -17,7 +17,7 @@ from trainlarge.results.frames import load_study
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.history import last_commands, remember_command
 from trainlarge.sweep.sealed import write_sealed
-from trainlarge.sweep.secrets import masked, without_secrets
+from trainlarge.sweep.secrets import text_without_secrets, without_secrets
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import Study
 from trainlarge.tracking.mirror import mirror_study, runs_of
@@ -43,7 +43,7 @@ SECRET = "correct-horse-battery"
     ],
 )  # fmt: skip
 def test_what_a_shell_line_assigns_to_a_secret_is_masked(text: str, shown: str | None) -> None:
-    assert masked(text) == (shown or text) or text.startswith("export A=A=")
+    assert text_without_secrets(text) == (shown or text) or text.startswith("export A=A=")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_other_variables_and_short_values_are_no_secrets(monkeypatch: pytest.Mon
     monkeypatch.setenv("PWD", "/home/somebody")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false-or-true")
     monkeypatch.setenv("API_KEY", "true")
-    assert masked("/home/somebody false-or-true true") == "/home/somebody false-or-true true"
+    assert text_without_secrets("/home/somebody false-or-true true") == "/home/somebody false-or-true true"
 
 
 @pytest.fixture

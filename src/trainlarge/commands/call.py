@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from trainlarge.sweep.secrets import masked
+from trainlarge.sweep.secrets import text_without_secrets
 
 
 @dataclass(frozen=True)
@@ -20,4 +20,4 @@ class Call:
     @property
     def command(self) -> str:
         """The command line, as a study and its records keep it: without secrets."""
-        return masked(shlex.join(["trainlarge", self.verb, *self.arguments]))
+        return text_without_secrets(shlex.join(["trainlarge", self.verb, *self.arguments]))

@@ -22,7 +22,7 @@ from trainlarge.results.nested import Columns, Nested, Values, as_array, columns
 from trainlarge.results.series import name_series
 from trainlarge.results.training_cost import training_cost
 from trainlarge.sweep.collection import collection_paused
-from trainlarge.sweep.secrets import masked
+from trainlarge.sweep.secrets import text_without_secrets
 from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -217,7 +217,9 @@ def _frame(records: Nested, table: dict[str, Column]) -> pd.DataFrame:
         for software in records.values("environment.software")
     ]
     # Versions before left secrets in records. Few cells have a command of their own.
-    shown = {command: masked(command) for command in frame["command"].unique() if isinstance(command, str)}
+    shown = {
+        command: text_without_secrets(command) for command in frame["command"].unique() if isinstance(command, str)
+    }
     frame["command"] = frame["command"].map(shown)
     return _with_float_flops(frame)
 

@@ -31,20 +31,20 @@ def without_secrets(data: Mapping[str, Plain]) -> dict[str, Plain]:
     return {name: _masked(value, secrets) for name, value in data.items()}
 
 
-def masked(text: str) -> str:
+def text_without_secrets(text: str) -> str:
     """A text with ``***`` in the place of each secret."""
-    return _masked_text(text, _secrets_of_the_environment())
+    return _text_without(text, _secrets_of_the_environment())
 
 
 def _masked(value: Plain, secrets: tuple[str, ...]) -> Plain:
     if isinstance(value, str):
-        return _masked_text(value, secrets)
+        return _text_without(value, secrets)
     if isinstance(value, dict):
         return {name: _masked(inner, secrets) for name, inner in value.items()}
     return [_masked(inner, secrets) for inner in value] if isinstance(value, list) else value
 
 
-def _masked_text(text: str, secrets: tuple[str, ...]) -> str:
+def _text_without(text: str, secrets: tuple[str, ...]) -> str:
     for secret in secrets:
         text = text.replace(secret, MASK)
     return _HIDDEN.sub(lambda found: _ASSIGNED.sub(rf"\1{MASK}", found[0]), text) if "=" in text else text

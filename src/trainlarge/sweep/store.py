@@ -26,7 +26,7 @@ from trainlarge.sweep.config_yaml import from_yaml, to_yaml
 from trainlarge.sweep.files import make_folder, read_bytes, read_json, refuse_links, remove_file, write_json, write_text
 from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.records import RECORD_SCHEMAS
-from trainlarge.sweep.secrets import masked
+from trainlarge.sweep.secrets import text_without_secrets
 from trainlarge.sweep.status import ENDED, State, Status
 
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -214,7 +214,7 @@ class CellFolder(CellResults):
         """Replace ``status.json``, without secrets; durable where it says how an attempt ended."""
         self.refuse_links()
         if status.error:
-            status = replace(status, error=masked(status.error))
+            status = replace(status, error=text_without_secrets(status.error))
         write_json(self._status_path, status.to_json(), durable=status.state in ENDED)
 
     def clear_result(self) -> None:
