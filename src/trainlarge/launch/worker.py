@@ -68,22 +68,8 @@ def run_job(
     on_claim(job)
     if not job.cells:
         return FAILED_STATUS if job.unclaimed else 0
-
-    def end_hung(reason: str) -> None:
-        _say_where_it_hangs(reason)
-        job.give_up(reason)
-        _exit_with_children(on_hang)
-
     try:
-        with job.running(), watched(job.signs, job.cells[0].config.launcher.hang_seconds, end_hung):
-            log_to_cells([job.folder(cell.id) for cell in job.cells])
-            given.resources.enter()
-            if VISIBLE_DEVICES in os.environ:
-                log.info("%s=%s", VISIBLE_DEVICES, os.environ[VISIBLE_DEVICES])
-            # Stops at once where that was asked for already, before a model is loaded.
-            job.check()
-            begin()
-            runner_named(given.stage).run(job)
+        _run_watched(job, begin, on_hang)
     except UserError as error:
         log.error("%s", error)
         return FAILED_STATUS
@@ -93,6 +79,25 @@ def run_job(
     if job.is_asked_to_stop:
         return PREEMPTED_STATUS
     return FAILED_STATUS if job.unclaimed else 0
+
+
+def _run_watched(job: RunningJob, begin: Callable[[], None], on_hang: Callable[[], int]) -> None:
+    """Run the stage of a job; end this process where it hangs."""
+
+    def end_hung(reason: str) -> None:
+        _say_where_it_hangs(reason)
+        job.give_up(reason)
+        _exit_with_children(on_hang)
+
+    with job.running(), watched(job.signs, job.cells[0].config.launcher.hang_seconds, end_hung):
+        log_to_cells([job.folder(cell.id) for cell in job.cells])
+        job.resources.enter()
+        if VISIBLE_DEVICES in os.environ:
+            log.info("%s=%s", VISIBLE_DEVICES, os.environ[VISIBLE_DEVICES])
+        # Stops at once where that was asked for already, before a model is loaded.
+        job.check()
+        begin()
+        runner_named(job.stage).run(job)
 
 
 def _say_where_it_hangs(reason: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any, ClassVar, Self, TypeAlias, cast
 
 from trainlarge.config import typed_json
@@ -24,6 +24,7 @@ UNKNOWN = float("nan")
 """What a number is in a record from before it was recorded."""
 _GATHERED = ("scores", "more")
 """Fields whose entries are keys of the JSON data themselves."""
+_SCORE_TYPES = (float, int, NoneType)
 
 Scores = Mapping[str, float | None]
 """Metric of a task -> value; None where the loss is not a number."""
@@ -121,14 +122,10 @@ def _gathered(kind: type[Recorded], data: Plain) -> object:
     known: dict[str, object] = {name: value for name, value in data.items() if name in names}
     others = {name: value for name, value in data.items() if name not in names}
     has_scores = any(item.name == "scores" for item in fields(kind))
-    scores = {name: value for name, value in others.items() if has_scores and _is_score(value)}
+    scores = {name: value for name, value in others.items() if has_scores and type(value) in _SCORE_TYPES}
     parts = {name: _gathered(group, data[name]) for name, group in kind.groups.items() if name in data}
     more = {name: value for name, value in others.items() if name not in scores}
     return {**known, **parts, "scores": scores, "more": more}
-
-
-def _is_score(value: Plain) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +28,7 @@ from trainlarge.results.report.style import (
     MARKERS,
     QUIET,
     Look,
+    Marks,
     Named,
     figure_of,
     fitting_ticks,
@@ -341,7 +341,7 @@ def _name_shapes(axes: Axes, cells: pd.DataFrame) -> None:
             left.remove(parameters)
 
 
-def _increase(axes: Axes, rows: pd.DataFrame, column: str, style: dict[str, Any]) -> Line2D:
+def _increase(axes: Axes, rows: pd.DataFrame, column: str, style: Marks) -> Line2D:
     """The best increase at each value of a column, with its standard error."""
     errors = rows["increase_document_standard_error"].fillna(rows["increase_standard_error"])
     points = (

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import matplotlib
 import numpy as np
@@ -163,12 +163,21 @@ class Look:
         """What tells the shapes and variants of a frame apart."""
         return cls(colours(frame), markers(frame), line_styles(frame))
 
-    def marked(self, shape: str) -> dict[str, Any]:
+    def marked(self, shape: str) -> Marks:
         """Colour and marker of a line."""
         return marked(self.colour[shape], self.marker[shape])
 
 
-def marked(colour: str, marker: str) -> dict[str, Any]:
+class Marks(TypedDict):
+    """Arguments of a line with markers."""
+
+    color: str
+    marker: str
+    markersize: float
+    markeredgecolor: str
+
+
+def marked(colour: str, marker: str) -> Marks:
     """Arguments of a line with markers."""
     return {"color": colour, "marker": marker, "markersize": 7, "markeredgecolor": "white"}
 
