@@ -12,10 +12,11 @@ from trainlarge.commands.overrides import key_in
 from trainlarge.commands.rerun import compose_config
 from trainlarge.config.choices import ChosenGroup, key_of_another
 from trainlarge.config.identity import field_names
+from trainlarge.config.recipe import SLOTS
 from trainlarge.config.register import hydra_schema
-from trainlarge.config.schema import CHOSEN_GROUPS
+from trainlarge.config.schema import CHOSEN_GROUPS, CONFIGS
 from trainlarge.errors import UserError
-from trainlarge.sweep.compose import NOT_NULL
+from trainlarge.sweep.compose import not_null
 
 
 def explained(error: Exception, stage: str, arguments: list[str]) -> UserError:
@@ -56,6 +57,20 @@ def _unknown_key(match: re.Match[str], text: str, stage: str, arguments: list[st
     chosen = _chosen(group, text)
     if chosen and (error := key_of_another(chosen, name, _value_of(key, arguments))):
         return error
+    if group in SLOTS:
+        return UserError(
+            key, _value_of(key, arguments), f"no such key: must be one of {_keys_of_slot(stage, group, arguments)}"
+        )
+    given = [argument for argument in arguments if key_in(argument).startswith(f"{key}.")]
+    if given and "." not in key:
+        # Hydra names the first part of a key whose group is not there.
+        key = key_in(given[-1])
+    if not _has_key(stage, key) and (other := next((name for name in CONFIGS if _has_key(name, key)), None)):
+        return UserError(
+            key,
+            _value_of(key, arguments),
+            f"no such key: must be a key of the {stage} stage; it is one of the {other} stage",
+        )
     names = list(field_names(chosen)) if chosen else _fields_beside(hydra_schema(stage), key.split("."))
     close = difflib.get_close_matches(key.rpartition(".")[2], names, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
@@ -64,6 +79,18 @@ def _unknown_key(match: re.Match[str], text: str, stage: str, arguments: list[st
         _value_of(key, arguments),
         f"no such key: must be one of the keys {', '.join(names)}{hint}" if names else "a key of the chosen method",
     )
+
+
+def _keys_of_slot(stage: str, slot: str, arguments: list[str]) -> str:
+    """The keys of the method that a command line chooses for a slot, or of the one that is there without a choice."""
+    chosen = [argument for argument in arguments if key_in(argument) == slot]
+    group = compose_config(stage, chosen[-1:])[slot]
+    return f"the keys {', '.join(group)} of {group['name']}" if isinstance(group, dict) else "the keys of a method"
+
+
+def _has_key(stage: str, key: str) -> bool:
+    group = key.partition(".")[0]
+    return group in field_names(hydra_schema(stage))
 
 
 def _wrong_type(match: re.Match[str], text: str, _stage: str, _arguments: list[str]) -> UserError:
@@ -75,8 +102,9 @@ def _no_truth_value(match: re.Match[str], text: str, _stage: str, _arguments: li
     return UserError(_full_key(text), match[1], _TYPES["Boolean"])
 
 
-def _no_null(match: re.Match[str], _text: str, _stage: str, _arguments: list[str]) -> UserError:
-    return UserError(match[1], "null", NOT_NULL)
+def _no_null(match: re.Match[str], text: str, _stage: str, _arguments: list[str]) -> UserError:
+    key = _full_key(text) or match[1]
+    return UserError(key, "null", not_null(key))
 
 
 def _no_list(_match: re.Match[str], text: str, _stage: str, arguments: list[str]) -> UserError:
@@ -119,7 +147,7 @@ def _fields_beside(schema: type, path: list[str]) -> list[str]:
 
 
 def _value_of(key: str, arguments: list[str]) -> str:
-    values = [argument.partition("=")[2] for argument in arguments if argument.partition("=")[0].lstrip("+~") == key]
+    values = [argument.partition("=")[2] for argument in arguments if f"{key_in(argument)}.".startswith(f"{key}.")]
     return values[-1] if values else "(set in a file)"
 
 

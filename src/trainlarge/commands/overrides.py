@@ -48,11 +48,11 @@ def _read(parser: OverridesParser, argument: str) -> Override:
         raise UserError(argument, "", "must be followed by = and a value, without spaces around the =")
     try:
         override = parser.parse_override(argument)
-        _check_range(key, value, override)
     except _UNREADABLE as error:
         reason = str(error).partition("\n")[0].partition(" See https")[0]
         allowed = f"what Hydra can read, in quotes where it has signs such as = [ {{ ' ({reason})"
         raise UserError(key, value, allowed) from error
+    _check_range(key, value, override)
     is_name = override.is_sweep_override() or override.is_delete() or isinstance(override.value(), str)
     if key in _groups() and not is_name:
         raise UserError(key, value, f"one of {', '.join(choices_of(key))}")

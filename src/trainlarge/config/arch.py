@@ -7,6 +7,11 @@ from typing import ClassVar
 
 from trainlarge.config.group import Group
 
+MOST_WIDTH = 262_144
+"""A layer of this width has 10^11 parameters and more."""
+MOST_LAYERS = 10_000
+MOST_RATIO = 1_000
+
 
 @dataclass(frozen=True)
 class ArchConfig(Group):
@@ -42,5 +47,11 @@ class ArchConfig(Group):
         return self.init_std
 
     def check(self) -> None:
+        self.require_whole(1, "width", most=MOST_WIDTH)
+        self.require_whole(1, "depth", most=MOST_LAYERS)
+        for name in ("heads", "positions"):
+            if getattr(self, name) is not None:
+                self.require_whole(1, name, most=2**31 - 1)
+        self.require("ffn_ratio", 0 < self.ffn_ratio <= MOST_RATIO, f"a positive number of at most {MOST_RATIO:,}")
         allowed = "a positive number, or null for that of the rule"
         self.require("init_std", self.init_std is None or self.init_std > 0, allowed)

@@ -20,6 +20,8 @@ GROUPED: SplitRule = "grouped"
 """Documents that resemble each other stay together: files of the standard library that are near duplicates, rows that
 differ in white space only, and the paragraphs of a text file, which is cut at one place."""
 NEWEST = GROUPED
+MOST_TOKENS = 10_000_000
+"""Entries of a vocabulary, or tokens in a row."""
 LEAST_VOCABULARY = 260
 """256 bytes and the special tokens ``[PAD]``, ``[CLS]``, ``[SEP]``, ``[MASK]``."""
 
@@ -104,7 +106,9 @@ class DataConfig(Group):
         self.require("fraction", 0 < self.fraction <= 1, "a number above 0 and at most 1")
         allowed = f"a whole number of at least {LEAST_VOCABULARY}: 256 bytes and the special tokens"
         self.require("vocab_size", self.vocab_size >= LEAST_VOCABULARY, allowed)
+        self.require("vocab_size", self.vocab_size <= MOST_TOKENS, f"at most {MOST_TOKENS:,}")
         self.require_whole(2, "sequence_length")
+        self.require("sequence_length", self.sequence_length <= MOST_TOKENS, f"at most {MOST_TOKENS:,}")
         is_whole = not self.validation_files or self.split in (None, DOCUMENTS)
         self.require("split", is_whole, "null with data.validation_files, which are the validation text")
         is_character = self.delimiter is None or (len(self.delimiter) == 1 and self.delimiter not in '"\r\n')

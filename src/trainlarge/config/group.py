@@ -92,7 +92,7 @@ class Group:
 
     def require_whole(self, least: int, *names: str, most: int | None = None) -> None:
         """Raise a UserError unless each of these whole numbers is at least ``least``, and at most ``most``."""
-        allowed = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most:,}"
+        allowed = f"a whole number of at least {least}" + ("" if most is None else f" and at most {most:,}")
         for name in names:
             value = getattr(self, name)
             self.require(name, value >= least and (most is None or value <= most), allowed)

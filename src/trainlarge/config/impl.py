@@ -8,6 +8,9 @@ from typing import ClassVar, Literal
 from trainlarge.config.group import Group
 from trainlarge.config.identity import added_with
 
+MOST_THREADS = 10_000
+MOST_DEVICES = 10_000
+
 
 @dataclass(frozen=True)
 class ImplConfig(Group):
@@ -56,8 +59,9 @@ class ImplConfig(Group):
         return "library" if self.chosen_strategy == "fsdp" else "fast"
 
     def check(self) -> None:
-        self.require_least(0, "threads", "micro_batch_rows", "save_seconds")
-        self.require_least(1, "devices")
+        self.require_least(0, "micro_batch_rows", "save_seconds")
+        self.require_whole(0, "threads", most=MOST_THREADS)
+        self.require_whole(1, "devices", most=MOST_DEVICES)
         is_alone = self.compile == "none" or self.devices == 1
         self.require("compile", is_alone, f"none with impl.devices={self.devices}")
         is_whole = self.compile != "graphs" or not self.micro_batch_rows

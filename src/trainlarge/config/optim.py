@@ -10,6 +10,8 @@ from trainlarge.config.identity import added_with
 from trainlarge.config.reads import read_with
 
 LrRule = Literal["inverse_sqrt_width", "inverse_width", "constant", "mup"]
+MOST_BATCH = 10**10
+"""Tokens of a step."""
 BatchRule = Literal["constant", "sqrt", "linear", "table"]
 
 
@@ -65,6 +67,7 @@ class OptimConfig(Group):
             self.require(name, getattr(self, name) >= 0, "0 or a positive number")
         for name in ("beta1", "beta2"):
             self.require(name, 0 <= getattr(self, name) < 1, "a number in [0, 1)")
+        self.require("batch", 0 < self.batch <= MOST_BATCH, f"a whole number of tokens from 1 to {MOST_BATCH:,}")
         is_table = all(part > 0 for pair in self.batch_lr for part in pair)
         self.require("batch_lr", is_table, "pairs of a batch in tokens and its rate: [[2048, 3e-3], [8192, 6e-3]]")
         allowed = "a positive number, or null for that of the rule"

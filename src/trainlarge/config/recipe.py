@@ -33,7 +33,7 @@ from trainlarge.config.group import Plain, check_value
 from trainlarge.config.method import METHODS, Method, is_integer, is_real, normalize
 from trainlarge.config.model_sizes import ModelSizes
 from trainlarge.config.reads import Unread, unread
-from trainlarge.errors import UserError
+from trainlarge.errors import NOT_SET, UserError
 
 for _slot in METHODS:
     import_module(f"trainlarge.config.{_slot}")
@@ -238,7 +238,10 @@ def keys_read(slot: str, data: Mapping[str, Plain]) -> tuple[dict[str, Plain], t
     disabled = ", ".join(f"{slot}.{key}={value:g}" for key, value in kind.disabled_by.items())
     defaults = {item.name: item.default for item in fields(kind) if item.name not in kind.disabled_by}
     needs = f"with {disabled}, which leaves {kind.name} out"
-    lost = tuple(
+    # The methods that are there without being chosen are left out without being missed.
+    is_chosen = slot not in FIRST_SLOTS or kind is not next(iter(METHODS[slot].values()))
+    name = (Unread("name", kind.name, NO_METHOD, needs),) if is_chosen else ()
+    lost = name + tuple(
         Unread(key, values[key], default, needs)
         for key, default in defaults.items()
         if values.get(key, default) != default
@@ -252,7 +255,9 @@ def _values(kind: type[Method], given: Mapping[str, Plain]) -> dict[str, Plain]:
     values = {key: _read(value, types.get(key)) for key, value in given.items()}
     _check_fields(kind, values)
     for key, value in values.items():
-        check_value(f"{kind.slot}.{key}", value)
+        # What has no value the method refuses itself, and says what it needs.
+        if value != NOT_SET:
+            check_value(f"{kind.slot}.{key}", value)
     return values
 
 

@@ -15,6 +15,10 @@ from trainlarge.config.data import DataConfig
 from trainlarge.config.metric import Metric
 from trainlarge.errors import UserError
 
+MOST_ROWS = 100_000_000
+MOST_POINTS = 1_000
+MOST_LABELS = 1_000_000
+
 
 @dataclass(frozen=True)
 class TaskConfig(ChosenGroup):
@@ -48,7 +52,8 @@ class TaskConfig(ChosenGroup):
         return TASKS
 
     def check(self) -> None:
-        self.require_whole(1, "evaluation_rows", "evaluations_per_doubling")
+        self.require_whole(1, "evaluation_rows", most=MOST_ROWS)
+        self.require_whole(1, "evaluations_per_doubling", most=MOST_POINTS)
 
     def check_data(self, data: DataConfig) -> None:
         """Refuse a group ``data`` that the task cannot use.
@@ -153,7 +158,7 @@ class ClassificationConfig(TaskConfig):
 
     def check(self) -> None:
         super().check()
-        self.require_whole(2, "labels")
+        self.require_whole(2, "labels", most=MOST_LABELS)
 
     def check_data(self, data: DataConfig) -> None:
         """Refuse data without columns, and rows that are too short for the special tokens."""

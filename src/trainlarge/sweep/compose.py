@@ -17,7 +17,7 @@ from trainlarge.config.schema import CHOSEN_GROUPS
 from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
 from trainlarge.sweep.grid import Point
-from trainlarge.sweep.text_keys import as_written
+from trainlarge.sweep.text_keys import as_written, text_keys
 
 TARGET = "_target_"
 """The key by which a configuration names what Hydra is to call."""
@@ -26,7 +26,7 @@ Compose = Callable[[list[str]], DictConfig]
 Composed = dict[str, Plain]
 """A configuration as Hydra composed it: plain data with the group ``sweep``, and perhaps several budgets."""
 _NAME = re.compile(r"[\w./-]+")
-NOT_NULL = "must have a value: null means none; write 'null' in quotes for the word"
+_NOT_NULL = "must have a value, and null means none"
 
 
 class Composer:
@@ -108,6 +108,11 @@ def refuse_target(value: Plain, path: str = "") -> None:
             refuse_target(item, path)
 
 
+def not_null(key: str) -> str:
+    """What is wrong with null for a key that must have a value, as an error says it."""
+    return f"{_NOT_NULL}; write 'null' in quotes for the word" if key in text_keys() else _NOT_NULL
+
+
 def _choice(group: str, value: Plain) -> str:
     """The override that chooses a file of a group."""
     if not isinstance(value, (str, int, float)) or isinstance(value, bool) or not _NAME.fullmatch(str(value)):
@@ -139,7 +144,7 @@ def _update(config: DictConfig, key: str, value: Plain) -> None:
         OmegaConf.update(config, key, value)
     except OmegaConfBaseException as error:
         if value is None:
-            raise UserError(key, "null", NOT_NULL) from error
+            raise UserError(key, "null", not_null(key)) from error
         raise UserError(key, value, f"of the type of this key ({str(error).splitlines()[0]})") from error
 
 

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Set
 
 from trainlarge.config.choices import refuse_keys_of_others
-from trainlarge.config.group import Plain
+from trainlarge.config.group import Plain, check_value
 from trainlarge.config.plain import from_plain, to_plain
 from trainlarge.config.schema import CONFIGS, StageConfig
 from trainlarge.config.sweep import SweepConfig
-from trainlarge.errors import UserError, shown
+from trainlarge.errors import NOT_SET, UserError, shown
 from trainlarge.sweep.causes import Causes
 from trainlarge.sweep.compose import Composed, Composer
 from trainlarge.sweep.condition import holds
@@ -86,6 +86,9 @@ def read_config(stage: str, composed: Composed) -> StageConfig:
         UserError: for a key that does not exist, or a value that its key cannot have.
     """
     given = {key: value for key, value in composed.items() if key != "sweep"}
+    for key, value in given.items():
+        if not isinstance(value, dict) and value != NOT_SET:
+            check_value(key, value)
     if "budget" in given:
         # Read as text, so that a number without a unit gets an error that says what it lacks.
         given["budget"] = given["budget"] if isinstance(given["budget"], str) else shown(given["budget"])

@@ -18,8 +18,8 @@ from trainlarge.config.group import Plain
 from trainlarge.errors import UserError
 from trainlarge.sweep.text_keys import read_yaml
 
-MOST_BYTES = 4_000_000
-"""Size of a file: PyYAML takes seconds for a million bytes."""
+MOST_BYTES = 300_000
+"""Size of a file: PyYAML takes seconds for so many bytes."""
 
 
 class FileConfigSource(file_config_source.FileConfigSource):

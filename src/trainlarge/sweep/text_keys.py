@@ -31,7 +31,7 @@ from trainlarge.config.schema import CHOSEN_GROUPS, CONFIGS
 BLOCKS = "sweep.blocks"
 """A list of mappings whose keys are those of the whole configuration."""
 
-MOST_VALUES = 200_000
+MOST_VALUES = 100_000
 """Values of a file: OmegaConf takes seconds to copy more."""
 DEEPEST = 50
 """Levels of a file. A configuration has three, and a sweep two more."""

@@ -15,6 +15,8 @@ from trainlarge.models.family import Head
 from trainlarge.models.flops import executed_training_flops, training_flops
 from trainlarge.models.shape import Shape, head_of, shape_of
 
+MOST_STEPS = 10**12
+
 
 @dataclass(frozen=True)
 class Step:
@@ -133,4 +135,6 @@ def steps_in(budget: Budget, step: Step, pace: Pace = UNKNOWN_PACE, key: str = "
     if steps < 1:
         least = Budget(float(f"{size:.4g}"), budget.unit)
         raise UserError(key, budget.in_words, f"at least one step, which is {least.in_words}")
+    if steps > MOST_STEPS:
+        raise UserError(key, budget.in_words, f"at most {MOST_STEPS:,} steps")
     return steps

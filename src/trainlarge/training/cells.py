@@ -11,11 +11,12 @@ from trainlarge.config.arch import ArchConfig
 from trainlarge.config.budget import EPOCHS, SECONDS, Budget, kept_form, parse_budget
 from trainlarge.config.canonical import canonical_json
 from trainlarge.config.group import Plain, with_values
+from trainlarge.config.optim import OptimConfig
 from trainlarge.config.plain import identity_of
 from trainlarge.config.schedule import ScheduleConfig
 from trainlarge.config.schema import TrainConfig
 from trainlarge.data.fingerprint import resolved_data
-from trainlarge.errors import UserError
+from trainlarge.errors import UserError, shown
 from trainlarge.launch.job import RunningJob
 from trainlarge.launch.stage_runner import StageRunner
 from trainlarge.machine.resources import Resources
@@ -51,6 +52,7 @@ class TrainStage:
         config.check()
         config.task.check_data(config.data)
         arch, optim = _arch(config), config.optim
+        _check_peak(optim, arch.width)
         if optim.peak_lr is None:
             optim = with_values(optim, peak_lr=peak_lr(optim, arch.width))
         budget, schedule = str(parse_budget(config.budget)), _schedule(config.schedule)
@@ -141,7 +143,27 @@ def _arch(config: TrainConfig) -> ArchConfig:
         allowed = f"auto or library: arch.name={shape.name} has no fast forward pass for this task"
         raise UserError("impl.forward", "fast", allowed)
     std = init_std(shape.width) if arch.init_std is None else arch.init_std
+    if config.optim.lr_rule == "mup" and std != init_std(shape.width):
+        raise UserError(
+            "arch.init_std", std, "null with optim.lr_rule=mup, by which initial values follow from the width"
+        )
     return with_values(arch, heads=shape.heads, init_std=std)
+
+
+def _check_peak(optim: OptimConfig, width: int) -> None:
+    """Refuse a rate that is given, and beside it another value of what it would follow from: nobody would read that."""
+    default = OptimConfig()
+    names = (
+        "lr",
+        "batch_rule",
+        "batch_lr",
+        "base_batch",
+        *(() if optim.lr_rule == "mup" else ("lr_rule", "base_width")),
+    )
+    changed = [name for name in names if getattr(optim, name) != getattr(default, name)]
+    if optim.peak_lr is not None and changed and peak_lr(optim, width) != optim.peak_lr:
+        allowed = f"{shown(getattr(default, changed[0]))} with optim.peak_lr={optim.peak_lr:g}, which takes its place"
+        raise UserError(f"optim.{changed[0]}", getattr(optim, changed[0]), allowed)
 
 
 def _check_steps(config: TrainConfig) -> None:

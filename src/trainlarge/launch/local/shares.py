@@ -11,6 +11,9 @@ from trainlarge.errors import UserError
 from trainlarge.machine.devices import visible_devices
 from trainlarge.machine.resources import Resources, device_groups, divide
 
+MOST_WORKERS = 10_000
+"""Jobs at once on one machine."""
+
 
 def shares(config: LocalConfig, cells: Sequence[StageConfig]) -> tuple[Resources, ...]:
     """Cores and GPUs of each job that may run at once.
@@ -25,8 +28,8 @@ def shares(config: LocalConfig, cells: Sequence[StageConfig]) -> tuple[Resources
     _check_sharing(config.per_device, cells)
     workers, per_device = cells[0].workers, config.per_device
     devices_per_job = max(cell.impl.devices for cell in cells)
-    if workers is not None and workers < 1:
-        raise UserError("workers", workers, "a whole number of at least 1")
+    if workers is not None and not 1 <= workers <= MOST_WORKERS:
+        raise UserError("workers", workers, f"a whole number of at least 1 and at most {MOST_WORKERS:,}")
     devices = visible_devices() if any(cell.impl.device != "cpu" for cell in cells) else ()
     if not devices:
         if per_device > 1:
