@@ -15,10 +15,10 @@ from trainlarge.config.method import is_real
 from trainlarge.errors import UserError
 from trainlarge.results.scores import task_scores
 from trainlarge.results.units import SCALES, prefixed_text, seconds_text, significant
+from trainlarge.sweep import store
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.proof import DamagedFileError, damage
 from trainlarge.sweep.records import Record, Recorded, TrainRecord, meanings
-from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.store import CellFolder, Study, studies_root
 
 LOG_LINES = 20
@@ -77,15 +77,8 @@ def find_cell(text: str, study: str | None = None) -> CellFolder:
     if study is not None:
         return Study.named(study).find(text)
     root = studies_root()
-    studies = [Study(path) for path in sorted(root.glob("[!.]*")) if path.is_dir()]
-    folders = [folder for each in studies for stage in STAGES for folder in each.folders(stage)]
-    fitting = [folder for folder in folders if folder.id.startswith(text)]
-    if not fitting:
-        raise UserError("cell", text, f"a cell id of a study in {root}")
-    if len(fitting) > 1:
-        where = ", ".join(dict.fromkeys(f"{folder.id} in {folder.path.parents[1].name}" for folder in fitting[:5]))
-        raise UserError("cell", text, f"the start of one cell id only; it fits {where}")
-    return fitting[0]
+    studies = (Study(path) for path in sorted(root.glob("[!.]*")) if path.is_dir())
+    return store.find_cell(text, studies, f"a study in {root}")
 
 
 def _headline(folder: CellFolder, cell: Cell) -> str:

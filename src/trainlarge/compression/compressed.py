@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from trainlarge.compression.parts import left_by_matrix, nearly_lost
 from trainlarge.compression.stored.packing import Packed
 from trainlarge.compression.stored.sizes import Sizes
 from trainlarge.compression.stored.stored_tensor import DenseWeights
@@ -43,6 +44,16 @@ class Compressed:
         the snapshot: read only.
         """
         return DenseWeights(self.packed.stored)
+
+    @property
+    def left_by_matrix(self) -> dict[str, float]:
+        """Name of a matrix -> share of its weights that are not zero."""
+        return left_by_matrix(self.left, self.packed.stored)
+
+    @property
+    def warning(self) -> str | None:
+        """One line about parts of which nearly nothing is left, and far less than of the rest; None without any."""
+        return nearly_lost(self.left, self.packed.stored, self.recipe)
 
     @property
     def has_other_shapes(self) -> bool:

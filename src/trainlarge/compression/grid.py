@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -43,6 +44,7 @@ def compress(
         tokens: what is known of a text's tokens, for methods that cut the vocabulary.
         training: what methods train on that train (``recover``).
 
+    Warns where the recipe leaves nearly nothing of some matrices, and far more of the others (``left_by_matrix``).
     Raises UserError where a weight is NaN or infinite (it names the tensor), and where a method needs calibration data
     and there is none.
     """
@@ -51,6 +53,8 @@ def compress(
     statistics = None if batches is None else Calibration(weights, model, lambda: batches)
     trainer = None if training is None else DataTrainer(training)
     [(_, compressed)] = compress_grid(weights, [recipe], statistics, tokens, trainer=trainer)
+    if compressed.warning:
+        warnings.warn(compressed.warning, stacklevel=2)
     if inplace:
         load_reshaped(model, compressed.left.structure, compressed.weights)
         fake_quantize_inputs(model, compressed.packed.quantizers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 from transformers import PreTrainedModel
@@ -21,12 +22,11 @@ from trainlarge.compression.training import ParentRun, Trained, TrainingPlan
 from trainlarge.compression.weights import Weights
 from trainlarge.config.method import Method
 from trainlarge.launch.job import RunningJob
-from trainlarge.machine.memory import free_memory
 from trainlarge.sweep.status import CellProgress
 from trainlarge.tasks.step import step_of
 from trainlarge.tasks.task import Batch
 from trainlarge.training.loop import Loop
-from trainlarge.training.micro_batch import MORE, rows_that_fit
+from trainlarge.training.micro_batch import rows_that_fit
 from trainlarge.training.module import Objective
 from trainlarge.training.resume import TrunkStates
 from trainlarge.training.trunk_folder import TRUNKS
@@ -82,6 +82,14 @@ class StudyTrainer:
             batch = task.batch(self.checkpoint.prepared, seed, step, rows)
             return renumbered_batch(batch, tokens, predicts_tokens)
 
+        rows = self.impl.micro_batch_rows or rows_that_fit(
+            model,
+            task.loss,
+            partial(batch_of, 0),
+            self.step.rows,
+            self.checkpoint.implementation,
+            sharing=self.job.cells[0].config.workers or 1,
+        )
         return Loop(
             model,
             Objective(task.loss, task.weight),
@@ -89,17 +97,9 @@ class StudyTrainer:
             replace(self.config.optim, peak_lr=plan.peak_lr),
             self.checkpoint.implementation,
             seed=seed,
-            micro_batch_rows=self._micro_batch_rows(model, batch_of(0, MORE)),
+            micro_batch_rows=rows,
             modifiers=plan.modifiers,
         )
-
-    def _micro_batch_rows(self, model: PreTrainedModel, batch: Batch) -> int:
-        """As in the train stage: as many rows as fit in the memory; 0, the whole batch, where a GPU will tell."""
-        given, implementation = self.impl.micro_batch_rows, self.checkpoint.implementation
-        if given or implementation.device != "cpu" or self.step.rows < MORE:
-            return given
-        free = free_memory() / (self.job.cells[0].config.workers or 1)
-        return rows_that_fit(model, self.checkpoint.task.loss, batch, self.step.rows, implementation.precision, free)
 
     def _report(self, run: RecoveryRun, steps_per_second: float) -> None:
         self.job.progress(

@@ -91,6 +91,8 @@ class CheckpointRun:
             return None
         self.job.require_lease(cell.id)
         folder, weights = self.job.folder(cell.id), self.checkpoint.weights
+        if compressed.warning:
+            log.warning("%s", compressed.warning, extra={"cell": cell.id})
         save_packed(folder.packed, compressed, parent=self.checkpoint.parent.id)
         errors = weight_errors(weights.tensors, compressed.expanded(), weights.selected(embeddings=True))
         write_json(folder.weight_errors, {name: asdict(error) for name, error in errors.items()})

@@ -22,6 +22,11 @@ class LowRankLinear(nn.Module):
         """U [m, r], and the bias."""
         self.up.bias = layer.bias
 
+    @property
+    def weight(self) -> Tensor:
+        """W = U D, made anew: some models look at the matrix of a layer themselves (T5 at its data type)."""
+        return self.up.weight @ self.down.weight
+
     def forward(self, x: Tensor) -> Tensor:
         product: Tensor = self.up(self.down(x))
         return product

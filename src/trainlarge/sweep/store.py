@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,19 +86,8 @@ class Study:
         return (CellFolder(f"{stage_path}/{name}") for name in names)
 
     def find(self, text: str) -> CellFolder:
-        """The one cell of any stage whose id starts with ``text``.
-
-        Raises:
-            UserError: when there is none, or more than one.
-        """
-        folders = [
-            folder for stage in ("train", "compress") for folder in self.folders(stage) if folder.id.startswith(text)
-        ]
-        if not folders:
-            raise UserError("cell", text, f"a cell id of study {self.name} (trainlarge status {self.name})")
-        if len(folders) > 1:
-            raise UserError("cell", text, "the start of one cell id only")
-        return folders[0]
+        """As ``find_cell``, in this study alone."""
+        return find_cell(text, [self], f"study {self.name} (trainlarge status {self.name})")
 
 
 @dataclass(frozen=True)
@@ -232,3 +221,24 @@ def cell_of_result(path: Path) -> CellFolder | None:
     folder = CellFolder(str(path.absolute().parent))
     is_cell = folder.stage in RECORD_SCHEMAS and ID_PATTERN.fullmatch(folder.id)
     return folder if is_cell and folder.is_done() else None
+
+
+def find_cell(text: str, studies: Iterable[Study], where: str) -> CellFolder:
+    """The one cell of any stage whose id starts with ``text``.
+
+    Args:
+        text: the cell's id, or its start.
+        studies: where to look.
+        where: the same in words.
+
+    Raises:
+        UserError: when there is none, or more than one.
+    """
+    folders = [folder for study in studies for stage in ("train", "compress") for folder in study.folders(stage)]
+    fitting = [folder for folder in folders if folder.id.startswith(text)]
+    if not fitting:
+        raise UserError("cell", text, f"a cell id of {where}")
+    if len(fitting) > 1:
+        names = ", ".join(dict.fromkeys(f"{folder.id} in {folder.path.parents[1].name}" for folder in fitting[:5]))
+        raise UserError("cell", text, f"the start of one cell id only; it fits {names}")
+    return fitting[0]

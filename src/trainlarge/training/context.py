@@ -13,7 +13,7 @@ from trainlarge.config.schema import TrainConfig
 from trainlarge.data.prepare import PreparedData
 from trainlarge.machine.device import choose, is_shared
 from trainlarge.machine.implementation import Implementation
-from trainlarge.machine.memory import free_memory, keep_freed_memory
+from trainlarge.machine.memory import keep_freed_memory
 from trainlarge.machine.probe import PRECISIONS, StepTiming, settle
 from trainlarge.machine.resources import Resources
 from trainlarge.models.build import build_model
@@ -23,11 +23,11 @@ from trainlarge.sweep.step_times import PROBES
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.evaluation import EvaluationSet
 from trainlarge.tasks.step import Step, forward_in, step_of, timed_step
-from trainlarge.tasks.task import Task, make_task
+from trainlarge.tasks.task import Batch, Task, make_task
 from trainlarge.training.compiling import Compiling
 from trainlarge.training.document_losses import Documents
 from trainlarge.training.loop import Loop
-from trainlarge.training.micro_batch import MORE, rows_that_fit
+from trainlarge.training.micro_batch import rows_that_fit
 from trainlarge.training.module import Objective
 from trainlarge.training.ranks import least_of_ranks, settled_by_rank_0
 from trainlarge.training.run_timing import RunTiming
@@ -111,17 +111,14 @@ class TrainContext:
         )
 
     def _fitting_rows(self, model: PreTrainedModel) -> int:
-        """Rows at once that the memory has room for; 0 (the whole batch) on a GPU, where running out raises an error.
+        """As ``rows_that_fit``. Ranks see different free memory, and must all take as many backward passes."""
+        devices, sharing = self.config.impl.devices, (self.config.workers or 1) * self.config.impl.devices
 
-        Ranks see different amounts of free memory, and must all take the same number of backward passes.
-        """
-        devices = self.config.impl.devices
-        rows = self.step.rows // devices
-        if self.implementation.device != "cpu" or rows < MORE:
-            return 0
-        batch = self.task.batch(self.prepared, self.config.seed, 0, MORE)
-        free = free_memory() / ((self.config.workers or 1) * devices)
-        return least_of_ranks(rows_that_fit(model, self.task.loss, batch, rows, self.implementation.precision, free))
+        def batch_of(rows: int) -> Batch:
+            return self.task.batch(self.prepared, self.config.seed, 0, rows)
+
+        rows = rows_that_fit(model, self.task.loss, batch_of, self.step.rows // devices, self.implementation, sharing)
+        return least_of_ranks(rows) if rows else 0
 
     def _probe_key(self) -> dict[str, Plain]:
         """Names the step and how it is computed: the key of its file of step times."""

@@ -6,11 +6,15 @@ system gives a CPU process no such sign, so there the need is measured on a few 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel
 
+from trainlarge.machine.implementation import Implementation
+from trainlarge.machine.memory import free_memory
 from trainlarge.training.compiling import Loss
 
 USED_SHARE = 0.5
@@ -36,18 +40,26 @@ def fitting_rows(rows: int, row_bytes: float, model_bytes: float, free_bytes: fl
 
 
 def rows_that_fit(
-    model: PreTrainedModel, loss: Loss, batch: dict[str, Tensor], rows: int, precision: str, free_bytes: float
+    model: PreTrainedModel,
+    loss: Loss,
+    batch_of: Callable[[int], dict[str, Tensor]],
+    rows: int,
+    implementation: Implementation,
+    sharing: int,
 ) -> int:
-    """Rows of a micro-batch of a model on the CPU.
+    """Rows of a micro-batch of a model on the CPU; 0 on a GPU, which will tell, and for few rows: the whole batch.
 
     Args:
         model: the model, with its weights.
         loss: loss of the task.
-        batch: at least ``MORE`` rows to measure on.
+        batch_of: a batch of so many rows, to measure on.
         rows: rows of the effective batch.
-        precision: ``fp32`` or ``bf16`` (autocast).
-        free_bytes: memory that this job may use.
+        implementation: how it is computed.
+        sharing: processes that share the memory which is free.
     """
+    if implementation.device != "cpu" or rows < MORE:
+        return 0
+    batch, precision, free_bytes = batch_of(MORE), implementation.precision, free_memory() / sharing
     model_bytes = GRADIENT_AND_MOMENTS_BYTES * sum(parameter.numel() for parameter in model.parameters())
     return fitting_rows(rows, saved_row_bytes(model, loss, batch, precision), model_bytes, free_bytes)
 
