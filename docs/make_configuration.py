@@ -34,8 +34,8 @@ Every key of `trainlarge train` and `trainlarge compress`. This page is made fro
 `src/trainlarge/config/` and the defaults in `conf/` by `python docs/make_configuration.py`; edit those, not this page.
 
 Set a key with `KEY=VALUE` on the command line or in a file of `sweeps/`; a group is chosen with its name
-(`arch=roberta`). `trainlarge train --cfg job` shows the composed configuration. A key that no cell of a command reads, such as
-`schedule.horizon` without `schedule=fixed`, is refused; in a grid it is left out of the cells that do not read it.
+(`arch=roberta`). `trainlarge train --cfg job` shows the composed configuration. A key that no cell of a command reads,
+such as `schedule.horizon` without `schedule=fixed`, is refused; in a grid it is left out where it is not read.
 """
 TABLE = "| key | type | default | meaning |\n| --- | --- | --- | --- |"
 
