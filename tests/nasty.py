@@ -238,7 +238,7 @@ def sweep_files(seed: int, count: int) -> Iterator[tuple[bytes, tuple[str, ...]]
     for content in FILES:
         yield content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"), KEYS_OF_FILES
     for condition in CONDITIONS:
-        yield f"sweep: {{exclude: [{json.dumps(condition)}]}}\n".encode(), ("sweep.exclude",)
+        yield f"sweep: {{exclude: [{json.dumps(condition)}]}}\n".encode(), ("sweep.exclude", "sweep=no cells")
     for _ in range(count - len(FILES) - len(CONDITIONS)):
         yield draw.choice([_other_value, _other_signs])(draw)
 

@@ -23,6 +23,10 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, ...
         patch.setenv("TRAINLARGE_STUDIES", str(study.path.parent))
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
             patch.setenv(name, "1")
+        # Nothing is read of the weights before a job starts, but that they are there.
+        for folder in study.folders("train"):
+            folder.checkpoint.mkdir()
+            (folder.checkpoint / "model.safetensors").touch()
         # Everything up to the first process that would compute.
         patch.setattr(engine, "run_plan", lambda study, plan, launcher, console: Outcome(study, plan, ()))
         yield {"train": (), "compress": ("study=fuzz", f"checkpoint={trained}")}

@@ -107,8 +107,12 @@ def _no_null(match: re.Match[str], text: str, _stage: str, _arguments: list[str]
     return UserError(key, "null", not_null(key))
 
 
-def _no_list(_match: re.Match[str], text: str, _stage: str, arguments: list[str]) -> UserError:
-    key = _full_key(text)
+def _no_list(_match: re.Match[str], text: str, stage: str, arguments: list[str]) -> UserError:
+    if not (key := _full_key(text)):
+        file = _culprit(stage, arguments)
+        return UserError(
+            file, _value_of(file, arguments), "made with lists where keys take lists, as sweep.blocks does"
+        )
     return UserError(key, _value_of(key, arguments), f"a list: {key}=[...]")
 
 
@@ -159,7 +163,7 @@ def _culprit(stage: str, arguments: list[str]) -> str:
                 compose_config(stage, [argument])
             except Exception:
                 return key_in(argument)
-    return "configuration"
+    return next((key_in(argument) for argument in arguments if key_in(argument) == "sweeps"), "configuration")
 
 
 def _first_sentence(text: str) -> str:

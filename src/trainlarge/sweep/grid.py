@@ -61,6 +61,8 @@ def _flat(point: Mapping[str, Plain], prefix: str = "") -> Point:
     flat: Point = {}
     for name, value in point.items():
         key = f"{prefix}{name}"
+        if not all(key.split(".")):
+            raise UserError("sweep.blocks", f"{{{key!r}: ...}}", "made of names of keys, as in 'arch.width: [64, 128]'")
         inner = _flat(value, f"{key}.") if isinstance(value, dict) and value else {key: value}
         for twice in inner.keys() & flat.keys():
             raise UserError(twice, inner[twice], "must be set once in a block")
