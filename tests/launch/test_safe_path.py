@@ -100,13 +100,18 @@ def test_the_program_leaves_the_working_directory_unless_the_user_names_it(
 
 def test_other_ranks_are_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[tuple[list[str], dict[str, str]]] = []
-    monkeypatch.setattr(ranks.subprocess, "Popen", lambda command, env: started.append((command, env)) or MagicMock())
+
+    def start(command: list[str], env: dict[str, str], pass_fds: list[int]) -> MagicMock:
+        started.append((command, env))
+        return MagicMock()
+
+    monkeypatch.setattr(ranks.subprocess, "Popen", start)
     monkeypatch.setattr(ranks, "joined", nullcontext)
     with ranks.ranks(Path("study"), ["cell"], 2, Resources(3, jobs_per_device=2)):
         pass
     [(command, environment)] = started
     assert command[:3] == [sys.executable, "-P", "-m"] and environment[SAFE] == "1"
-    assert command[4:] == ["--cores=3", "--jobs-per-device=2", "study", "cell"]
+    assert command[4].startswith("--error-to=") and command[5:] == ["--cores=3", "--jobs-per-device=2", "study", "cell"]
 
 
 RANKS = ["train", "impl.devices=2"]

@@ -40,7 +40,7 @@ from trainlarge.tasks.masked_lm import MaskedLM
 from trainlarge.tasks.step import step_of
 from trainlarge.tasks.task import make_task
 from trainlarge.training import context as training_context
-from trainlarge.training import trunk
+from trainlarge.training import micro_batch, trunk
 from trainlarge.training.cells import STAGE
 from trainlarge.training.clocks import Clock
 from trainlarge.training.curve import Curve
@@ -373,7 +373,7 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(tiny: Tiny, study: S
 def test_a_batch_too_large_for_the_cpu_is_taken_in_parts(
     tiny: Tiny, run_here: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_context, "free_memory", lambda: 600_000)
+    monkeypatch.setattr(micro_batch, "free_memory", lambda: 600_000)
     [folder] = run_here("train", [tiny("budget=5 steps", "workers=2")])
     assert 1 <= folder.record_data()["environment"]["micro_batch_rows"] < 16
 
