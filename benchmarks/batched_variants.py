@@ -113,7 +113,7 @@ def _batched(model: PreTrainedModel, variants: list[Tensors], data: EvaluationSe
     rows = max(1, BATCH_TOKENS["cpu"] // (LENGTH * len(variants)))
     batched = vmap(losses, in_dims=(0, None, None, None))
     parts = zip(*(tensor.split(rows) for tensor in data.batch.values()), strict=True)
-    with patch.dict(attention._ATTENTION, eager=_attention):
+    with patch.object(attention, "batched_attention", _attention):
         return torch.cat([batched(stacked, *part) for part in parts], dim=1)
 
 

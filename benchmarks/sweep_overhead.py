@@ -23,7 +23,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,10 @@ from trainlarge.results.frames import load_study
 from trainlarge.results.report.page import write_report
 from trainlarge.sweep import cell as cells_module
 from trainlarge.sweep import stages
+from trainlarge.sweep.causes import Causes
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Plan, look_ahead, make_cells, make_plan
+from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
 from trainlarge.sweep.proof import FILES, result_digests
 from trainlarge.sweep.records import TrainRecord
 from trainlarge.sweep.sealed import write_sealed
@@ -156,14 +158,16 @@ def _record(cell: Cell, last: dict[str, Any]) -> dict[str, Any]:
 class _EmptyStage:
     """A stage that does nothing: what is left is the engine."""
 
-    def resolve(self, config: CompressConfig) -> CompressConfig:
+    def resolve(self, config: CompressConfig, planned: Planned = NOTHING_PLANNED) -> CompressConfig:
         return config
 
     def shared_work(self, config: CompressConfig) -> Plain:
         return config.checkpoint
 
-    def cost(self, config: CompressConfig) -> float:
+    def cost(self, config: CompressConfig, planned: Planned = NOTHING_PLANNED) -> float:
         return 1.0
+
+    def look(self, study: Study, cells: Sequence[Cell], causes: Causes, planned: Planned) -> None: ...
 
     def to_prepare(self, cells: list[Cell]) -> list[Cell]:
         return []
