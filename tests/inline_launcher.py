@@ -48,6 +48,8 @@ class InlineLauncher:
     def run(self, study: Study, plan: Plan, console: Console) -> Ending:
         for job in plan.jobs:
             running = RunningJob.claim(study, plan.stage, job.cell_ids, self._resources, plan.command)
+            if not running.cells:
+                continue
             with running.running():
                 stage_named(plan.stage).run(running)
         return Ending()

@@ -147,7 +147,12 @@ def _wrong(status: int | str | None, out: str, err: str, keys: Sequence[str]) ->
         return f"status {status}: {err!r}"
     if longest := [line for line in refusals if len(line) > 2000]:
         return f"a line of {len(longest[0])} characters: {longest[0][:200]}"
-    return None if any(key in refusals[0] for key in keys) else f"names none of {keys}: {refusals[0]}"
+    # The name of a group is set as the group itself: arch.name=1e is arch=1e.
+    return (
+        None
+        if any(key.removesuffix(".name") in refusals[0] for key in keys)
+        else f"names none of {keys}: {refusals[0]}"
+    )
 
 
 def _data_bytes() -> int:

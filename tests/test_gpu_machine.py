@@ -65,5 +65,6 @@ def test_cells_are_trained_and_compressed_in_processes_of_their_own(
     trainlarge = ("-m", "trainlarge.cli")
     run(packages, tmp_path, *trainlarge, "train", "-m", *tiny_overrides, "budget=20 steps,40 steps")
     compress = ("compress", "-m", "study=tiny", "tracking=none", "impl.device=cpu", "checkpoint=every")
-    run(packages, tmp_path, *trainlarge, *compress, "prune=wanda", "prune.sparsity=0.5", "quantize=gptq")
+    recipe = ("prune=wanda", "prune.sparsity=0.5", "quantize=gptq", "quantize.bits=4")
+    run(packages, tmp_path, *trainlarge, *compress, *recipe)
     assert len(list(tmp_path.glob("studies/tiny/*/*/record.json"))) == 2 + 2

@@ -20,7 +20,7 @@ class UserError(ValueError):
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
         self.key, self.value, self.allowed = key, value, allowed
-        text = _one_line(allowed)
+        text = shortened(_one_line(allowed), LONGEST_SENTENCE)
         sentence = text if text.startswith(("must ", "no such ")) else f"must be {text}"
         if isinstance(value, str) and value == NOT_SET:
             super().__init__(f"{key} is not set: {sentence}")
@@ -54,6 +54,8 @@ NOT_SET = "???"
 """The value of a key that must be given and is not, as files of a configuration have it."""
 LONGEST = 200
 """Characters of a value that an error shows."""
+LONGEST_SENTENCE = 1200
+"""Characters of what is allowed that an error shows: libraries repeat the value in what they say."""
 
 
 def shown(value: object) -> str:
@@ -66,8 +68,12 @@ def shown(value: object) -> str:
         text = f"a whole number of {value.bit_length()} bits"
     else:
         text = str(value)
-    line = _one_line(text[: 10 * LONGEST])
-    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
+    return shortened(_one_line(text[: 10 * LONGEST]), LONGEST)
+
+
+def shortened(line: str, most: int) -> str:
+    """The line, or its beginning where it has more than ``most`` characters."""
+    return line if len(line) <= most else f"{line[:most]}..."
 
 
 def _within_list(value: object) -> str:

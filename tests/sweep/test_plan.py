@@ -29,6 +29,12 @@ def test_looking_ahead_gives_the_plan_and_writes_nothing(tiny: Tiny, study: Stud
     assert look_ahead(study, "train", cells).done == 1 and look_ahead(study, "train", cells, redo=True).done == 0
 
 
+def test_redo_also_runs_cells_that_never_ran(tiny: Tiny, study: Study) -> None:
+    cells = make_cells("train", [tiny()])
+    assert make_plan(study, "train", cells, redo=True) == make_plan(study, "train", cells)
+    assert study.folder("train", cells[0].id).status().state is State.QUEUED
+
+
 def test_the_sweep_is_no_part_of_its_cells(tiny: Tiny, study: Study) -> None:
     composed = {**to_plain(tiny()), "sweep": {"blocks": [{"seed": list(range(1000))}]}}
     [cell] = make_cells("train", [tiny(), read_config("train", composed)])

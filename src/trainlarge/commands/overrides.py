@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from trainlarge.config.group import BEYOND_WHOLE_NUMBERS, WHOLE_NUMBERS
 from trainlarge.config.recipe import SLOTS
 from trainlarge.config.share import share_folder
-from trainlarge.errors import UserError
+from trainlarge.errors import LONGEST, UserError
 from trainlarge.sweep.compose import choices_of
 from trainlarge.sweep.grid import MOST_CELLS
 
@@ -54,7 +54,7 @@ def _read(parser: OverridesParser, argument: str) -> Override:
         raise UserError(key, value, allowed) from error
     _check_range(key, value, override)
     is_name = override.is_sweep_override() or override.is_delete() or isinstance(override.value(), str)
-    if key in _groups() and not is_name:
+    if key in _groups() and (not is_name or len(value) > LONGEST):
         raise UserError(key, value, f"one of {', '.join(choices_of(key))}")
     if override.is_delete() and key not in SLOTS and not override.is_hydra_override():
         raise UserError(argument, "removed", f"must not be removed: set {key}=VALUE")

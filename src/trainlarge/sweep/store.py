@@ -29,7 +29,7 @@ from trainlarge.sweep.records import RECORD_SCHEMAS
 from trainlarge.sweep.secrets import text_without_secrets
 from trainlarge.sweep.status import ENDED, State, Status
 
-_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 def studies_root() -> Path:
@@ -56,7 +56,7 @@ class Study:
             UserError: for a name that is not a plain folder name.
         """
         if not _STUDY_NAME.fullmatch(name):
-            raise UserError("study", name, "a folder name: letters, digits, '_', '-' and '.', no slash")
+            raise UserError("study", name, "a folder name: at most 100 letters, digits, '_', '-' and '.', no slash")
         return cls((root or studies_root()) / name)
 
     @property
@@ -208,6 +208,8 @@ class CellFolder(CellResults):
 
     def clear_result(self) -> None:
         """Forget that the cell was done, so that it runs again; its configuration stays frozen."""
+        if not self.path.is_dir():
+            return
         self.write_status(Status(State.QUEUED))
         remove_file(self.record_path)
 
