@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import signal
@@ -13,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -33,6 +31,7 @@ from trainlarge.sweep.lease import LEASE_SECONDS
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
+from waiting import holder_of, wait_for
 
 Tiny = Callable[..., TrainConfig]
 SOON = "launcher.hang_seconds=4"
@@ -50,19 +49,6 @@ def run(config: TrainConfig) -> str:
 def folder_of(study: Study, config: TrainConfig) -> CellFolder:
     [cell] = make_cells("train", [config])
     return study.folder("train", cell.id)
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 100) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
-
-
-def holder_of(folder: CellFolder) -> int:
-    """Number of the process that trains the cell, once it does."""
-    wait_for(lambda: (folder.status().progress.step or 0) > 10)
-    return int(json.loads(max((folder.path / "lease").glob("*.json")).read_text())["pid"])
 
 
 @pytest.mark.parametrize("hang", [hanging.waits_for_ever, hanging.lets_no_thread_run])

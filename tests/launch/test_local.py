@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 import operator
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -25,6 +22,7 @@ from trainlarge.launch.local import processes
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
+from waiting import holder_of, wait_for
 
 pytestmark = pytest.mark.usefixtures("unforeseen")
 
@@ -41,19 +39,6 @@ def files_of(folder: CellFolder) -> dict[str, bytes]:
         for path in sorted(folder.path.rglob("*"))
         if path.is_file()
     }
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
-
-
-def holder_of(folder: CellFolder) -> int:
-    """Number of the process that trains the cell, once it does."""
-    wait_for(lambda: (folder.status().progress.step or 0) > 10)
-    return int(json.loads(max((folder.path / "lease").glob("*.json")).read_text())["pid"])
 
 
 def test_two_jobs_at_once_run_every_cell_and_again_none(tiny: Tiny, study: Study) -> None:

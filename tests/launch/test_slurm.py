@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from trainlarge.sweep.lease import is_held
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.status import State
 from trainlarge.sweep.store import CellFolder, Study
+from waiting import wait_for
 
 pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("unforeseen")]
 
@@ -38,13 +38,6 @@ ENDLESS: Overrides = ("budget=100000000 steps",)
 MOMENT: Overrides = ("budget=40 steps",)
 # Seconds and not steps: long enough to be interrupted however fast the machine.
 WHILE: Overrides = ("clock=real", "budget=8 s")
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 150) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited too long; {slurm('squeue', '-t', 'all', '-r')}"
-        time.sleep(0.3)
 
 
 SLURM = Path(__file__).resolve().parents[1] / "slurm"

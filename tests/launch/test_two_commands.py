@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,6 +18,7 @@ from trainlarge.config.schema import TrainConfig
 from trainlarge.launch.job import RunningJob
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.store import CellFolder, Study
+from waiting import wait_for
 
 COMMAND = [sys.executable, "-m", "trainlarge.cli", "train", "-m"]
 
@@ -32,13 +32,6 @@ def start(overrides: list[str]) -> subprocess.Popen[str]:
 def end(process: subprocess.Popen[str]) -> tuple[int, str]:
     printed, _ = process.communicate(timeout=150)
     return process.returncode, printed
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 150) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 def training(study: Study) -> list[CellFolder]:
