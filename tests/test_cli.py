@@ -29,7 +29,7 @@ BAD = [
     (["train", "study=a/b"], "study=a/b", "a folder name"),
     (["train", "arch.width=64,128"], "arch.width=64,128", "add -m"),
     (["train", "arch.width=[1"], "arch.width=[1", "what Hydra can read"),
-    (["train", "+sweeps=nowhere/train"], "+sweeps=nowhere/train", "STUDY/STAGE.yaml"),
+    (["train", "+sweeps=nowhere/train"], "+sweeps=nowhere/train", "STUDY/train.yaml"),
     (["train", "-m", "optim.lr=interval(1e-3,1e-2)"], "optim.lr=interval(1e-3,1e-2)", "a list of values"),
     (["train", "optim.batch=${data.rows}"], "optim.batch=${data.rows}", "data.rows"),
     (["train", "-m", "optim.batch=${data.rows}"], "optim.batch=${data.rows}", "data.rows"),

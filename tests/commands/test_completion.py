@@ -64,6 +64,17 @@ def test_words_that_fit_are_suggested(line: str, words: list[str], cells: Study)
     assert words == found or line.endswith(" ")
 
 
+def test_names_of_sweep_files_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sweeps" / "chain").mkdir(parents=True)
+    for name in ("1_train.yaml", "2_train_sst2.yaml"):
+        (tmp_path / "sweeps" / "chain" / name).write_text("seed: 1\n")
+    monkeypatch.chdir(tmp_path)
+    assert suggestions("trainlarge run ch") == ["chain"]
+    assert suggestions("trainlarge run chain ss") == ["sst2."]
+    assert suggestions("trainlarge run chain sst2.optim.l") == ["sst2.optim.lr=", "sst2.optim.lr_rule="]
+    assert suggestions("trainlarge train +sweeps=chain/2") == ["+sweeps=chain/2_train_sst2"]
+
+
 def test_bash_replaces_only_what_is_behind_its_last_break(cells: Study) -> None:
     line = "trainlarge train impl.device=cu"
     assert complete(line, breaks=" \t\n\"'><=;|&(:") == ["cuda"]

@@ -107,11 +107,11 @@ def test_no_array_is_larger_than_the_cluster_allows(
 
 
 BAD = [
-    (["plan"], "plan=nothing", "+sweeps=STUDY/STAGE"),
+    (["plan"], "plan=nothing", "+sweeps=STUDY/FILE"),
     (["plan", "nothing"], "study=nothing", "a folder of sweeps/ with train.yaml"),
     (["plan", "train", "arch.wdth=3"], "arch.wdth=3", "did you mean width?"),
     (["plan", "train", "budget=3"], "budget=3", "with its unit"),
-    (["plan", "+sweeps=nowhere/train"], "+sweeps=nowhere/train", "STUDY/STAGE.yaml"),
+    (["plan", "+sweeps=nowhere/train"], "+sweeps=nowhere/train", "STUDY/train.yaml"),
     (["plan", "compress", "checkpoint=every"], "checkpoint=every", "finished train cells"),
     (["plan", "train", "launcher=slurm", "--calibrate"], "--calibrate=train, slurm", "jobs run on this machine"),
 ]

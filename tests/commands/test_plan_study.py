@@ -12,7 +12,8 @@ import yaml
 
 from trainlarge.cli import main
 from trainlarge.commands.ahead import check_stages, look_at_stage
-from trainlarge.commands.sweep_files import StageSweep, is_path, sweeps_of
+from trainlarge.commands.chain import StageSweep, sweeps_of
+from trainlarge.commands.sweep_files import is_path
 from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
 from trainlarge.sweep.store import CellFolder, Study
@@ -113,7 +114,7 @@ def test_a_further_folder_of_configurations(
 
 
 def texts(sweeps: list[StageSweep]) -> dict[str, list[str]]:
-    return {sweep.stage: list(sweep.overrides[1:]) for sweep in sweeps}
+    return {sweep.stage: list(sweep.given) for sweep in sweeps}
 
 
 BOTH = ("train", "compress")
@@ -210,3 +211,98 @@ def test_a_sweeper_that_chooses_its_next_cells_is_not_looked_ahead_of(
     (folder / "train.yaml").write_text(yaml.safe_dump({"study": study.name, "arch": {"depth": 1}}))
     check_stages(sweeps_of(str(folder), [*overrides, "hydra/sweeper=basic"]))
     assert not study.path.exists()
+
+
+CHAIN = ("1_train.yaml", "2_train_sst2.yaml", "2_train_mnli.yaml", "10_compress.yaml")
+
+
+@pytest.fixture
+def chain(tmp_path: Path, study: Study, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of ``sweeps/`` with several files of one stage, and one that is there for others."""
+    made = tmp_path / "sweeps" / "chain"
+    made.mkdir(parents=True)
+    for name in CHAIN:
+        start = {"checkpoint": "every"} if name[0] != "1" or "compress" in name else {}
+        (made / name).write_text(yaml.safe_dump({"study": study.name, **start}))
+    (made / "common.yaml").write_text("seed: 1\n")
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+ROUTES = [
+    ("workers=2", ("1_train", "2_train_mnli", "2_train_sst2", "10_compress"), "workers=2"),
+    ("train.seed=1", ("1_train", "2_train_mnli", "2_train_sst2"), "seed=1"),
+    ("sst2.budget='3 epochs'", ("2_train_sst2",), "budget='3 epochs'"),
+    ("2_train_mnli.optim.lr=1,2", ("2_train_mnli",), "optim.lr=1,2"),
+    ("++1_train.data.files=[a.txt]", ("1_train",), "++data.files=[a.txt]"),
+    ("arch.width=16", ("1_train",), "arch.width=16"),
+    ("arch=llama", ("1_train",), "arch=llama"),
+    ("sweep.where='seed == 1'", ("2_train_mnli", "2_train_sst2", "10_compress"), "sweep.where='seed == 1'"),
+    ("data.vocab_size=300", ("1_train", "2_train_mnli", "2_train_sst2"), "data.vocab_size=300"),
+    ("checkpoint=every", ("10_compress",), "checkpoint=every"),
+    ("10_compress.checkpoint=every", ("10_compress",), "checkpoint=every"),
+]
+
+
+@pytest.mark.parametrize("by_path", [False, True], ids=["by name", "by path"])
+@pytest.mark.parametrize(("override", "files", "written"), ROUTES, ids=lambda value: str(value)[:30])
+def test_an_override_goes_to_the_files_of_a_name_of_a_stage_or_of_all(
+    override: str, files: tuple[str, ...], written: str, by_path: bool, chain: Path
+) -> None:
+    sweeps = sweeps_of(str(chain) if by_path else "chain", [override])
+    assert [sweep.title for sweep in sweeps] == ["1_train", "2_train_mnli", "2_train_sst2", "10_compress"]
+    assert {sweep.title: list(sweep.given) for sweep in sweeps if sweep.given} == {name: [written] for name in files}
+
+
+WRONG_NAMES = [
+    ("3_tain.yaml", r"^sweeps=\S*3_tain\.yaml is not valid: must be called \[NUMBER_\]STAGE\[_NAME\]\.yaml, "),
+    ("compress.yaml", r"^sweeps=\S*/compress\.yaml is not valid: must be called with a number first, "),
+    ("3_train_data.yaml", r"^sweeps=\S*3_train_data\.yaml is not valid: must be called otherwise: data is the name "),
+    ("3_train_compress.yaml", r"^sweeps=\S* is not valid: must be called otherwise: compress is the name of a key"),
+]
+
+
+@pytest.mark.parametrize(("name", "said"), WRONG_NAMES, ids=[name for name, _ in WRONG_NAMES])
+def test_names_that_say_no_order_are_refused(name: str, said: str, chain: Path) -> None:
+    (chain / name).write_text("seed: 1\n")
+    for place in (str(chain), "chain"):
+        with pytest.raises(UserError, match=said):
+            sweeps_of(place, [])
+
+
+def test_files_without_numbers_run_by_stage_then_name(chain: Path) -> None:
+    for name in CHAIN:
+        (chain / name).rename(chain / name.partition("_")[2])
+    assert [sweep.title for sweep in sweeps_of("chain", [])] == ["train", "train_mnli", "train_sst2", "compress"]
+
+
+def test_a_folder_stands_for_its_one_file_of_the_stage(chain: Path, overrides: list[str]) -> None:
+    assert look_at_stage("train", ["-m", f"sweeps={chain / '1_train.yaml'}", *overrides, "arch.depth=1,2"]).left
+    with pytest.raises(UserError, match=r"several of the stage train: 1_train\.yaml, 2_train_mnli\.yaml"):
+        look_at_stage("train", ["-m", f"sweeps={chain}", *overrides])
+    with pytest.raises(UserError, match=r"used in a study with finished train cells"):
+        look_at_stage("compress", ["-m", f"sweeps={chain}"])
+    assert main(["plan", "+sweeps=chain/1_train", *overrides]) == 0
+
+
+def test_a_plan_has_a_part_for_each_file_and_counts_a_cell_once(
+    chain: Path, overrides: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The second file asks for the cells of the first, and more."""
+    for path in chain.glob("2_*.yaml"):
+        path.unlink()
+    common = yaml.safe_load((chain / "1_train.yaml").read_text())
+    for name, depths in (("1_train", [1]), ("2_train_deep", [1, 2])):
+        blocks = [{"arch.depth": depths, "budget": "2 steps"}]
+        (chain / f"{name}.yaml").write_text(yaml.safe_dump({**common, "sweep": {"blocks": blocks}}))
+    plan = planned(["chain", *overrides, "quantize.bits=8,4"], capfd)
+    parts = {part["file"]: (part["stage"], part["cells"], part["done"], len(part["jobs"])) for part in plan["stages"]}
+    assert parts == {
+        "1_train": ("train", 1, 0, 1),
+        "2_train_deep": ("train", 2, 1, 1),
+        "10_compress": ("compress", 4, 0, 2),
+    }
+    assert main(["plan", "chain", *overrides]) == 0
+    assert "\n2_train_deep: 2 cells, 1 done, 1 job to run in " in capfd.readouterr().out
+    assert main(["plan", "chain", *overrides, "deep.arch.heads=5"]) == 2
+    assert capfd.readouterr().err.strip().splitlines()[-1].endswith(" (2 of 2 cells) (in 2_train_deep.yaml)")

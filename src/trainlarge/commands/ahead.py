@@ -1,12 +1,12 @@
-"""A look at the cells of a stage, and at those of all stages of a study, before anything of it is written."""
+"""A look at the cells of a sweep, and at those of all sweeps of a study, before anything of it is written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from trainlarge.commands.chain import StageSweep
 from trainlarge.commands.hydra_entry import act_on_cells
-from trainlarge.commands.sweep_files import StageSweep
 from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.check import check_cells, launcher_for
@@ -40,7 +40,7 @@ class Ahead:
         return [cell_id for job in self.plan.jobs for cell_id in job.cell_ids]
 
     def planned_after(self, steps: Mapping[str, int | None]) -> Planned:
-        """What the next stage can count on: the train cells that are left to run, too.
+        """What the next sweep can count on: the train cells that are left to run, too.
 
         Args:
             steps: id -> optimizer steps of a cell, where they are known.
@@ -74,7 +74,7 @@ def look_at_stage(stage: str, arguments: list[str], planned: Planned = NOTHING_P
 
 
 def check_stages(sweeps: Sequence[StageSweep], config_dir: str | None = None) -> None:
-    """Refuse what is known to fail in any stage of a study before its first one starts: it may train for days.
+    """Refuse what is known to fail in any sweep of a study before its first one starts: it may train for days.
 
     Raises:
         UserError: one line per cause, with the number of cells.
@@ -82,7 +82,8 @@ def check_stages(sweeps: Sequence[StageSweep], config_dir: str | None = None) ->
     planned = NOTHING_PLANNED
     for sweep in sweeps:
         try:
-            planned = look_at_stage(sweep.stage, sweep.arguments(config_dir), planned).planned_after({})
+            with sweep.named_in_errors():
+                planned = look_at_stage(sweep.stage, sweep.arguments(config_dir), planned).planned_after({})
         except UserError as error:
             if error.key == SWEEPER:
                 # It chooses its next cells by the results of the last ones.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from trainlarge.commands.ahead import Ahead, look_at_stage
+from trainlarge.commands.chain import StageSweep
 from trainlarge.commands.estimate import Estimate, estimate
 from trainlarge.commands.step_times import StepTimes
-from trainlarge.commands.sweep_files import StageSweep
 from trainlarge.config.canonical import canonical_json
 from trainlarge.errors import UserError
 from trainlarge.launch.launcher import Forecast
@@ -27,7 +27,7 @@ _OF_STUDY = tuple(name for name in FIELDS if name != "parameters")
 
 @dataclass(frozen=True)
 class StageForecast:
-    """A stage's plan and what it will take."""
+    """The plan of one sweep and what it will take."""
 
     study: Study
     """Where the cells would go."""
@@ -41,6 +41,13 @@ class StageForecast:
     """Whether it runs jobs on this machine."""
     launch: Forecast
     """How it would run the jobs."""
+    file: str = ""
+    """Name of its sweep file without ``.yaml``, where it is one of a study."""
+
+    @property
+    def title(self) -> str:
+        """What it is called beside others: by its file, or by its stage."""
+        return self.file or self.plan.stage
 
     @property
     def cells(self) -> int:
@@ -63,6 +70,7 @@ class StageForecast:
             "study": self.study.name,
             "path": str(self.study.path),
             "stage": self.plan.stage,
+            "file": self.file or None,
             "launcher": self.launcher,
             "workers": self.launch.jobs_at_once if self.runs_here else None,
             "cells": self.cells,
@@ -77,10 +85,10 @@ class StageForecast:
 
 @dataclass(frozen=True)
 class StudyForecast:
-    """All stages of a study."""
+    """All sweeps of a study."""
 
     stages: tuple[StageForecast, ...]
-    """In their order; checkpoints of a later stage need not be there yet."""
+    """In their order; checkpoints of a later one need not be there yet."""
 
     @property
     def study(self) -> Study:
@@ -89,7 +97,7 @@ class StudyForecast:
 
     @property
     def cells(self) -> int:
-        """Cells of all stages."""
+        """Cells of all sweeps."""
         return sum(stage.cells for stage in self.stages)
 
     @property
@@ -103,13 +111,13 @@ class StudyForecast:
         return sum(stage.jobs for stage in self.stages)
 
     def total(self, name: str) -> float | None:
-        """Sum of a field over all jobs of all stages; None when a job does not know it."""
+        """Sum of a field over all jobs of all sweeps; None when a job does not know it."""
         values = [stage.estimate.total(name) for stage in self.stages]
         return None if None in values else sum(value or 0.0 for value in values)
 
     @property
     def elapsed_seconds(self) -> float | None:
-        """Seconds until the last job of the last stage ends: a stage starts when the one before it is done."""
+        """Seconds until the last job of the last sweep ends: a sweep starts when the one before it is done."""
         seconds = [stage.estimate.elapsed_seconds for stage in self.stages]
         return None if None in seconds else sum(value or 0.0 for value in seconds)
 
@@ -158,21 +166,22 @@ def forecast_stage(
 def forecast_study(
     sweeps: Sequence[StageSweep], config_dir: str | None = None, calibrate: bool = False
 ) -> StudyForecast:
-    """The plan of all stages of a study, where each counts on what those before it will have made.
+    """The plan of all sweeps of a study, where each counts on what those before it will have made.
 
     Args:
-        sweeps: the sweep of each stage.
+        sweeps: of the study, in their order.
         config_dir: a further folder of configurations.
         calibrate: first time a step of each shape that is trained.
 
     Raises:
-        UserError: for anything that one of its stages would refuse.
+        UserError: for anything that one of them would refuse.
     """
     planned, forecasts = NOTHING_PLANNED, list[StageForecast]()
     for sweep in sweeps:
         times = calibrate and sweep.stage == "train"
-        forecast, planned = forecast_stage(sweep.stage, sweep.arguments(config_dir), times, planned)
-        forecasts.append(forecast)
+        with sweep.named_in_errors():
+            forecast, planned = forecast_stage(sweep.stage, sweep.arguments(config_dir), times, planned)
+        forecasts.append(replace(forecast, file=sweep.title))
     return StudyForecast(tuple(forecasts))
 
 

@@ -44,7 +44,7 @@ def _unknown_choice(match: re.Match[str], text: str, _stage: str, _arguments: li
         return UserError(
             "+sweeps",
             match[1].removeprefix("sweeps/"),
-            "a file STUDY/STAGE.yaml in the folder sweeps/ here or of trainlarge",
+            "a file such as STUDY/train.yaml in the folder sweeps/ here or of trainlarge",
         )
     return UserError(
         group or "config", choice, f"one of {', '.join(options)}" if options else "a group or key of conf/"

@@ -9,10 +9,11 @@ import shlex
 from rich.console import Console
 
 from trainlarge.commands.call import Call
+from trainlarge.commands.chain import sweeps_of
 from trainlarge.commands.forecast import StageForecast, StudyForecast, forecast_stage, forecast_study
 from trainlarge.commands.launch_flags import with_keys
 from trainlarge.commands.plan_view import print_stage, print_study
-from trainlarge.commands.sweep_files import is_path, stage_of_arguments, sweeps_of
+from trainlarge.commands.sweep_files import is_path, stage_of_arguments
 from trainlarge.commands.terminal import console
 from trainlarge.commands.verbs import verb_parser
 from trainlarge.errors import UserError
@@ -53,7 +54,7 @@ def forecast_command(
     """The plan of a command line of ``train``, ``compress`` or ``run``.
 
     Args:
-        arguments: a stage, a study, a path or ``+sweeps=STUDY/STAGE``, and Hydra overrides.
+        arguments: a stage, a study, a path or ``+sweeps=STUDY/FILE``, and Hydra overrides.
         config_dir: a further folder of configurations.
         calibrate: first time a step of each shape, also where that was done before, and keep it with the study.
 
@@ -86,7 +87,7 @@ def _stage_of(arguments: list[str]) -> tuple[str, list[str]]:
         return arguments[0], arguments[1:]
     stage = stage_of_arguments(arguments)
     if stage is None:
-        allowed = f"must begin with {', '.join(STAGES)} or a study, or hold +sweeps=STUDY/STAGE"
+        allowed = f"must begin with {', '.join(STAGES)} or a study, or hold +sweeps=STUDY/FILE"
         raise UserError("plan", " ".join(arguments) or "nothing", allowed)
     return stage, arguments
 

@@ -27,15 +27,15 @@ _WRITERS = {
 
 
 def print_study(forecast: StudyForecast, console: Console) -> None:
-    """Each stage, then one row per stage and the totals."""
+    """Each sweep, then one row per sweep and the totals."""
     for stage in forecast.stages:
         print_stage(stage, console)
         console.print()
     if len(forecast.stages) == 1:
         return
-    header = ("stage", "cells", "done", "jobs", "FLOPs", "time of all jobs", "time to the end", "disk", "saved states")
+    header = ("sweep", "cells", "done", "jobs", "FLOPs", "time of all jobs", "time to the end", "disk", "saved states")
     rows = [
-        [stage.plan.stage, *_counts(stage), *_sums(stage.estimate.total, stage.estimate.elapsed_seconds)]
+        [stage.title, *_counts(stage), *_sums(stage.estimate.total, stage.estimate.elapsed_seconds)]
         for stage in forecast.stages
     ]
     rows.append(["study", *_counts(forecast), *_sums(forecast.total, forecast.elapsed_seconds)])
@@ -56,7 +56,7 @@ def _sums(total: Callable[[str], float | None], elapsed: float | None) -> list[s
 def print_stage(forecast: StageForecast, console: Console) -> None:
     """For people: one row per job, the longest first, and the totals."""
     plan, jobs = forecast.plan, forecast.estimate.jobs
-    console.print(plan_in_words(plan, forecast.study), markup=False, soft_wrap=True)
+    console.print(plan_in_words(plan, forecast.study, forecast.title), markup=False, soft_wrap=True)
     if not jobs:
         return
     header = ("job", "cells", "parameters", "steps", "tokens", "FLOPs", "time", "disk", "saved states")

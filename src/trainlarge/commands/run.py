@@ -1,4 +1,4 @@
-"""``trainlarge run``: all stages of a study, then its report."""
+"""``trainlarge run``: all sweep files of a study in their order, then its report."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import argparse
 
 from trainlarge.commands.ahead import check_stages
 from trainlarge.commands.call import Call
+from trainlarge.commands.chain import StageSweep, sweeps_of
 from trainlarge.commands.ending import end
 from trainlarge.commands.launch_flags import flags, with_keys
 from trainlarge.commands.report import print_report
 from trainlarge.commands.stage import run_stage
-from trainlarge.commands.sweep_files import StageSweep, sweeps_of
 from trainlarge.commands.verbs import verb_parser
 
 
 def main(call: Call) -> int:
-    """Run the sweep of each stage of a study in turn, until one cannot be followed by the next."""
+    """Run each sweep of a study in turn, until one cannot be followed by the next."""
     options = parser().parse_intermixed_args(with_keys(list(call.arguments)))
     sweeps = sweeps_of(options.study, options.overrides, options.config_dir)
     if len(sweeps) > 1:
@@ -26,14 +26,17 @@ def main(call: Call) -> int:
 def _run(sweeps: list[StageSweep], config_dir: str | None, call: Call) -> int:
     worst = 0
     for sweep in sweeps:
-        outcomes = run_stage(sweep.stage, sweep.arguments(config_dir), call.command)
+        if sweep.title != sweep.stage and len(sweeps) > 1:
+            print(f"{sweep.title}:")
+        with sweep.named_in_errors():
+            outcomes = run_stage(sweep.stage, sweep.arguments(config_dir), call.command)
         worst = max(worst, end(outcomes, then=False))
         stopped = next((outcome.stop_reason for outcome in outcomes if outcome.stop_reason), None)
         if stopped:
-            print(f"not run: what comes after {sweep.stage}: {stopped}")
+            print(f"not run: what comes after {sweep.title}: {stopped}")
             return worst
         if any(outcome.is_submitted for outcome in outcomes):
-            # The next stage needs what the cluster has not made yet.
+            # The next sweep needs what the cluster has not made yet.
             print(f"when these jobs are done, the same command continues: {call.command}")
             return worst
     for outcome in outcomes:
@@ -51,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="for every stage that has the key (workers=2); STAGE.KEY=VALUE for one (compress.seed=1)",
+        help="for every stage that has the key (workers=2); STAGE.KEY=VALUE for one (compress.seed=1), "
+        "NAME.KEY=VALUE for a file such as 2_train_NAME.yaml",
     )
     made.add_argument("--config-dir", metavar="FOLDER", help="a further folder of configurations, with sweeps/ in it")
     return made

@@ -152,9 +152,12 @@ class StudyState:
         return f"trainlarge run {self.study.name}" if is_swept else self.study.folder(stage, cell).redo_command
 
     def _commands_when_done(self) -> list[str]:
-        """The stage that comes next, the report, or nothing where that is as new as the results."""
+        """The sweep that comes next, the report, or nothing where that is as new as the results."""
         name, stages = self.study.name, self.counts()
-        if any(stage not in stages for stage in _stages_of_sweep(name)):
+        swept = _stages_of_sweep(name)
+        # Of several sweeps of one stage, files do not say whether each has run; a run ends with the report.
+        is_chain = len(swept) > len(set(swept)) and not self.report
+        if is_chain or any(stage not in stages for stage in swept):
             return [f"trainlarge run {name}"]
         return [f"trainlarge report {name}"] if stages and not self.report else []
 
@@ -200,12 +203,12 @@ class StudyState:
 
 
 def _stages_of_sweep(name: str) -> list[str]:
-    """The stages of the sweep files that are called as a study; none where there are no such files."""
+    """The stage of each sweep file of the study of that name; none where there are no such files."""
     # It imports Hydra, which takes longer than all that most states need.
-    from trainlarge.commands.sweep_files import sweeps_of
+    from trainlarge.commands.sweep_files import sweep_files
 
     try:
-        return [sweep.stage for sweep in sweeps_of(name, [])]
+        return [file.stage for file in sweep_files(name)]
     except UserError:
         return []
 

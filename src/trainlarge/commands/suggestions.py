@@ -12,8 +12,10 @@ from typing import Literal, get_args, get_origin
 
 from trainlarge.commands.keys_of_stage import choices_of_groups, keys_of
 from trainlarge.commands.launch_flags import flags
+from trainlarge.commands.sweep_files import sweep_files
 from trainlarge.commands.verbs import VERBS
 from trainlarge.config.share import share_folder
+from trainlarge.errors import UserError
 from trainlarge.sweep.cell import ID_PATTERN
 from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.store import studies_root
@@ -102,12 +104,30 @@ def _overrides(verb: str, arguments: Sequence[str], word: str) -> list[str]:
     if verb not in ("run", "plan", *STAGES):
         return []
     stages = [verb] if verb in STAGES else [argument for argument in arguments if argument in STAGES] or list(STAGES)
+    named = {} if verb in STAGES else _named_files(arguments)
+    start, dot, rest = word.partition(".")
+    if dot and start in named:
+        return [f"{start}.{each}" for each in _overrides(named[start], [], rest)]
+    return [*_of_stages(stages, arguments, word), *(f"{name}." for name in named)]
+
+
+def _of_stages(stages: Sequence[str], arguments: Sequence[str], word: str) -> list[str]:
+    """Keys or values of some stages."""
     key, equals, value = word.partition("=")
     if equals:
         start = f"{key}={value[: value.rfind(',') + 1]}"
         return [f"{start}{each}" for stage in stages for each in _values(stage, arguments, key.lstrip("+~"))]
     sign = word[: len(word) - len(word.lstrip("+~"))]
     return [f"{sign}{each}" for stage in stages for each in _keys(stage, arguments, key.lstrip("+~"))]
+
+
+def _named_files(arguments: Sequence[str]) -> dict[str, str]:
+    """Name of a sweep file of the study on the command line, such as ``sst2`` of ``2_train_sst2.yaml`` -> its stage."""
+    places = [argument for argument in arguments if not argument.startswith("-") and "=" not in argument]
+    try:
+        return {file.name: file.stage for place in places[:1] for file in sweep_files(place) if file.name}
+    except UserError:
+        return {}
 
 
 def _keys(stage: str, arguments: Sequence[str], start: str) -> list[str]:

@@ -24,7 +24,7 @@ class Verb:
 VERBS = {
     "train": Verb("stage", "train a cell, or with -m a sweep of them"),
     "compress": Verb("stage", "compress a checkpoint, or with -m a sweep of recipes"),
-    "run": Verb("run", "run all stages of a study, then write its report"),
+    "run": Verb("run", "run all sweeps of a study in their order, then write its report"),
     "plan": Verb("plan", "say what a command would do: cells, jobs, FLOPs, time, space; nothing runs"),
     "ls": Verb("ls", "list all studies, or the cells of one with loss, size and id"),
     "status": Verb("status", "show where a study stands: states, progress, failures, what to do next"),

@@ -23,10 +23,10 @@ def cells_in_words(count: int) -> str:
     return "1 cell" if count == 1 else f"{count} cells"
 
 
-def plan_in_words(plan: Plan, study: Study) -> str:
-    """``train: 12 cells, 3 done, 1 job to run in studies/mine``."""
+def plan_in_words(plan: Plan, study: Study, title: str | None = None) -> str:
+    """``train: 12 cells, 3 done, 1 job to run in studies/mine``; it begins with ``title``, or the stage."""
     jobs = "1 job" if len(plan.jobs) == 1 else f"{len(plan.jobs)} jobs"
-    return f"{plan.stage}: {cells_in_words(len(plan.cells))}, {plan.done} done, {jobs} to run in {study.path}"
+    return f"{title or plan.stage}: {cells_in_words(len(plan.cells))}, {plan.done} done, {jobs} to run in {study.path}"
 
 
 class ProgressWatcher:

@@ -127,10 +127,12 @@ def look_ahead(
 
     Args:
         redo: count cells that are done as to be run.
-        planned: train cells whose checkpoints will be there.
+        planned: train cells whose checkpoints will be there; they count as done.
     """
     done, _ = (set[str](), dict[str, DamagedFileError]()) if redo else _done(study, stage, cells)
-    return _plan(stage, cells, done - _missed(study, stage).keys(), planned=planned)
+    left = _missed(study, stage).keys()
+    by_then = planned.keys() & {cell.id for cell in cells} if stage == "train" and not redo else set[str]()
+    return _plan(stage, cells, (done - left) | by_then, planned=planned)
 
 
 def _done(study: Study, stage: str, cells: list[Cell]) -> tuple[set[str], dict[str, DamagedFileError]]:
