@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +11,22 @@ import pytest
 import made
 from trainlarge.cli import main
 from trainlarge.commands.hydra_entry import act_on_cells
+from trainlarge.commands.rerun import is_refused
+from trainlarge.config.arch import ArchConfig
+from trainlarge.config.data import DataConfig
+from trainlarge.config.launcher import SlurmConfig
 from trainlarge.config.optim import OptimConfig
 from trainlarge.config.plain import from_plain, to_plain
 from trainlarge.config.recipe import Recipe
 from trainlarge.config.schedule import ScheduleConfig
-from trainlarge.config.schema import StageConfig, TrainConfig
+from trainlarge.config.schema import CompressConfig, StageConfig, TrainConfig
 from trainlarge.config.structure import Heads
+from trainlarge.config.task import ClassificationConfig, MaskedLMConfig
 from trainlarge.errors import UserError
+from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.store import Study
+from trainlarge.sweep.unread import refuse_unread
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +47,11 @@ UNREAD = [
     (["train", "optim.peak_lr=1e-3", "optim.lr=5e-3"], "optim.lr", "optim.peak_lr=0.001"),
     (["train", "optim.lr_rule=mup", "arch.init_std=0.02"], "arch.init_std", "optim.lr_rule=mup"),
     (["train", "data.files=[my.txt]"], "data.files", "data=text"),
+    (["train", "launcher=slurm", "workers=2"], "workers", "with launcher=slurm, which does not read it"),
+    (["train", "task=classification", "data=text", "arch.tied=false"], "arch.tied", "with task=classification"),
     (["train", "sweep.where=seed"], "sweep.where", "compress stage"),
+    (["compress", "data.vocab_size=512"], "data.vocab_size", "4096 in the compress stage"),
+    (["compress", "task.evaluations_per_doubling=2"], "task.evaluations_per_doubling", "1 in the compress stage"),
     (["compress", "sweep.where=seed"], "sweep.where", "checkpoint=every"),
     (["compress", "quantize.granularity=tensor"], "quantize.granularity", "quantize.bits=32"),
     (["compress", "prune.scope=row"], "prune.scope", "prune.sparsity=0"),
@@ -115,9 +126,23 @@ def test_a_grid_of_schedules_leaves_a_key_to_those_that_read_it() -> None:
     assert found[1] == make_cells("train", configs("train", "schedule=matched"))[0]
 
 
+def test_a_grid_of_tasks_leaves_a_key_of_another_group_to_those_that_read_it() -> None:
+    tasks = ["task=causal_lm,classification", "arch=llama", "data=text"]
+    found = configs("train", *tasks, "arch.tied=false,true")
+    assert [(config.task.name, config.arch.tied) for config in found] == [
+        ("causal_lm", False), ("causal_lm", True), ("classification", True), ("classification", True),
+    ]  # fmt: skip
+    assert found[2] == found[3] == configs("train", *tasks)[1]
+    for key in ("arch.tied=false", "arch.tied=true"):
+        [only] = configs("train", "task=causal_lm", *tasks[1:], key)
+        assert only.arch.tied is (key == "arch.tied=true")
+
+
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
+        ({"launcher": SlurmConfig(), "workers": 2}, "workers"),
+        ({"task": ClassificationConfig(), "arch": ArchConfig(tied=False)}, "arch.tied"),
         ({"schedule": ScheduleConfig(horizon="1e15 FLOPs")}, "schedule.horizon"),
         ({"optim": OptimConfig(base_batch=1024)}, "optim.base_batch"),
     ],
@@ -133,9 +158,39 @@ def test_a_recipe_of_python_is_refused_too(trained: str) -> None:
         make_cells("compress", [replace(config, recipe=Recipe(structure=Heads(0.5, calibration_rows=8)))])
 
 
-def test_a_frozen_configuration_from_before_stays_readable() -> None:
-    config = TrainConfig(schedule=ScheduleConfig(name="matched", decay_share=0.1))
-    assert from_plain(TrainConfig, to_plain(config)) == config
+def test_the_model_of_a_checkpoint_keeps_its_output_matrix_whatever_the_task() -> None:
+    refuse_unread(TrainConfig(task=ClassificationConfig(), arch=ArchConfig(tied=False), checkpoint="0" * 12))
+
+
+OLD = [
+    TrainConfig(schedule=ScheduleConfig(name="matched", decay_share=0.1)),
+    TrainConfig(task=ClassificationConfig(), arch=ArchConfig(tied=False)),
+    CompressConfig(checkpoint="/some/folder", data=DataConfig(vocab_size=512), task=MaskedLMConfig()),
+]
+
+
+@pytest.mark.parametrize("config", OLD, ids=lambda config: type(config).__name__)
+def test_a_frozen_configuration_from_before_stays_readable(config: StageConfig) -> None:
+    assert from_plain(type(config), to_plain(config)) == config
+    assert is_refused(Cell("compress" if isinstance(config, CompressConfig) else "train", config))
+
+
+@pytest.mark.parametrize("key", ["schedule.decay_share", "optim.lr"])
+def test_redo_runs_a_cell_from_before_and_show_says_so(
+    key: str, tiny: Callable[..., TrainConfig], study: Study, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (cell,) = make_cells("train", [tiny("schedule=matched", "budget=3 steps")])
+    # As an older version let a command set them: nobody reads the one, and nothing follows from the other.
+    name = {"schedule.decay_share": "schedule", "optim.lr": "optim"}[key]
+    group = replace(getattr(cell.config, name), **{key.rpartition(".")[2]: 0.1})
+    old = Cell("train", replace(cell.config, **{name: group}))
+    folder = study.folder("train", old.id)
+    folder.freeze(old)
+    assert main(["show", old.id]) == 0
+    command = capfd.readouterr().out.splitlines()[-1].split()
+    assert command == ["trainlarge", "redo", old.id, "--study", study.name]
+    assert main(command[1:]) == 0
+    assert folder.is_done() and folder.cell() == old and old != cell
 
 
 def test_a_sweep_file_may_nest_keys_and_needs_no_package(

@@ -20,11 +20,14 @@ from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.compose import Composed, plain
 from trainlarge.sweep.expand import read_config
 from trainlarge.sweep.plan import make_cells
+from trainlarge.sweep.unread import refuse_unread
 
 _PLAIN_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NOT_TEXT = frozenset({"true", "false", "null", "inf", "nan", "yes", "no", "on", "off"})
 _NO_RESULT = names_not_identity(CommonConfig) | {"sweep"}
 """Keys that cannot change a result."""
+_RULED = frozenset({"arch", "optim", "schedule"})
+"""Groups of which some values follow from others by a rule, so that both cannot be set."""
 _FOUND_AGAIN = digest_keys(TrainConfig) | digest_keys(CompressConfig)
 """Keys that are read off the data, whatever they are set to."""
 
@@ -52,6 +55,24 @@ def overrides(cell: Cell) -> list[str]:
     if not ruled or _makes(cell, short):
         return short
     return choices + [_override(key, value, key in defaults) for key, value in values.items()]
+
+
+def is_refused(cell: Cell) -> bool:
+    """Whether no command makes the cell any more: an older version let it set a key that nobody reads.
+
+    Text or a checkpoint that is not there now is no such reason.
+    """
+    try:
+        refuse_unread(cell.config)
+    except UserError:
+        return True
+    try:
+        make_cells(cell.stage, [cell.config])
+    except UserError as error:
+        return error.key.partition(".")[0] in _RULED
+    except OSError:
+        return False
+    return False
 
 
 def compose_config(stage: str, arguments: list[str]) -> Composed:

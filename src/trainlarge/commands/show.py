@@ -9,7 +9,7 @@ from datetime import datetime
 import yaml
 
 from trainlarge.commands.call import Call
-from trainlarge.commands.rerun import rerun_command
+from trainlarge.commands.rerun import is_refused, rerun_command
 from trainlarge.commands.verbs import verb_parser
 from trainlarge.config.method import is_real
 from trainlarge.errors import UserError
@@ -63,7 +63,9 @@ def show_cell(text: str, study: str | None = None) -> str:
         "configuration": yaml.safe_dump(cell.identity["config"], sort_keys=False, allow_unicode=True).splitlines(),
         "record": _record(folder),
         f"log (last {LOG_LINES} lines)": log[-LOG_LINES:] or ["empty"],
-        "run it again": [rerun_command(cell, redo=folder.is_done())],
+        "run it again": [
+            folder.redo_command if is_refused(cell) else rerun_command(cell, redo=folder.is_done()),
+        ],
     }
     return "\n\n".join("\n".join([title, *(f"  {line}" for line in lines)]) for title, lines in sections.items())
 

@@ -35,7 +35,7 @@ class ArchConfig(Group):
     dropout: float = 0.0
     """Dropout of hidden states and attention, in [0, 1)."""
     tied: bool = True
-    """Whether input and output embedding are one matrix."""
+    """Whether input and output embedding are one matrix; for tasks whose models predict tokens."""
     init_std: float | None = None
     """Standard deviation of the initial weights; null: 0.68 / sqrt(width)."""
 

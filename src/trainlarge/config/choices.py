@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields
+from typing import ClassVar
 
 from trainlarge.config.group import Group, Plain, as_plain, groups_of
 from trainlarge.config.identity import field_names, once_per_class
@@ -23,6 +24,9 @@ class ChosenGroup(Group, ABC):
 
     name: str = ""
     """Which one."""
+
+    ignores: ClassVar[frozenset[str]] = frozenset()
+    """Keys outside of the group that nobody reads with this choice, in full."""
 
     @classmethod
     @abstractmethod

@@ -107,6 +107,7 @@ class SlurmConfig(LauncherConfig):
     max_array_size: int = 0
     """Jobs in one array, more are split; 0: what the cluster allows."""
 
+    ignores: ClassVar[frozenset[str]] = frozenset({"workers"})
     run_by: ClassVar[str] = "trainlarge.launch.slurm.launcher:SlurmLauncher"
 
     def check(self) -> None:

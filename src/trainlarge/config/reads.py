@@ -31,8 +31,9 @@ class Unread:
     """Because of what it is not read, and what would change that: ``with schedule.name=cooldown``."""
 
     def error(self, group: str) -> UserError:
-        """What a user is told."""
-        return UserError(f"{group}.{self.name}", self.value, f"{shown(self.default)} {self.needs}")
+        """What a user is told; ``group`` is empty for a key outside of groups."""
+        key = f"{group}.{self.name}" if group else self.name
+        return UserError(key, self.value, f"{shown(self.default)} {self.needs}")
 
 
 def read_with(**others: object) -> Mapping[str, object]:

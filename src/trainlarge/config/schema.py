@@ -6,7 +6,7 @@ Keys marked *not identity* cannot change what is computed beyond rounding, and s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from omegaconf import MISSING
 
@@ -32,6 +32,9 @@ Clocks = Literal["modelled", "real"]
 class CommonConfig:
     """Keys of both stages."""
 
+    ignores: ClassVar[frozenset[str]] = frozenset()
+    """Keys of groups that nobody reads in the stage, in full."""
+
     study: str = field(default="default", metadata=NOT_IDENTITY)
     """Folder of the results below ``studies/`` (not identity)."""
     seed: int = 0
@@ -41,7 +44,7 @@ class CommonConfig:
     launcher: LauncherConfig = field(default_factory=LocalConfig, metadata=NOT_IDENTITY)
     workers: int | None = field(default=None, metadata=NOT_IDENTITY)
     """Jobs at once on this machine; null: one for each GPU (times ``launcher.per_device``), one where there is none
-    (not identity)."""
+    (not identity). For ``launcher=local``; ``slurm`` has ``launcher.array_parallelism``."""
     redo: bool = field(default=False, metadata=NOT_IDENTITY)
     """Run cells again that are done (not identity). The states of their trunk are used where they are still there,
     however they were computed: ``trainlarge clean`` removes them."""
@@ -105,6 +108,8 @@ class TrainConfig(CommonConfig):
 @dataclass(frozen=True)
 class CompressConfig(CommonConfig):
     """One compress cell."""
+
+    ignores: ClassVar[frozenset[str]] = frozenset({"data.vocab_size", "task.evaluations_per_doubling"})
 
     checkpoint: str = MISSING
     """Id of a train cell of the study, or a Hugging Face folder of a model of the task with its tokenizer;

@@ -147,6 +147,7 @@ class ClassificationConfig(TaskConfig):
     labels: int = 2
     """Number of different labels."""
 
+    ignores: ClassVar[frozenset[str]] = frozenset({"arch.tied"})
     frequencies: ClassVar[str] = "label frequencies"
     computed_by: ClassVar[str] = "trainlarge.tasks.classification:Classification"
     data_checked_by: ClassVar[str] = "trainlarge.tasks.data_check:check_labelled"

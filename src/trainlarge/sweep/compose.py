@@ -58,7 +58,7 @@ class Composer:
             return plain(_updated(base, values))
         config = self._plain[choices]
         for key, value in values.items():
-            config = _with(config, key.split("."), self._checked_value(choices, key, value))
+            config = with_value(config, key.split("."), self._checked_value(choices, key, value))
         return config
 
     def _base(self, choices: tuple[str, ...]) -> DictConfig:
@@ -170,8 +170,8 @@ def _has_interpolation(value: object) -> bool:
     return isinstance(value, str) and "${" in value
 
 
-def _with(config: Composed, path: list[str], value: Plain) -> Composed:
+def with_value(config: Composed, path: list[str], value: Plain) -> Composed:
     """A copy of ``config`` with another value at ``path``, sharing all that is not on it."""
     name, *deeper = path
     group = config.get(name)
-    return {**config, name: _with(group if isinstance(group, dict) else {}, deeper, value) if deeper else value}
+    return {**config, name: with_value(group if isinstance(group, dict) else {}, deeper, value) if deeper else value}
