@@ -108,6 +108,8 @@ def _that_read(key: str, first: str, files: list[SweepFile]) -> list[SweepFile]:
         return [file for file in files if file.stage == "train"]
     if first == "checkpoint" and "compress" in stages:
         return [file for file in files if file.stage == "compress"]
+    if key == "sweep.budget_factor":
+        return [file for file in files if file.stage == "train"]
     if key in _OF_CHECKPOINTS:
         return [file for file in files if file.starts_from_checkpoints]
     if first == "arch":

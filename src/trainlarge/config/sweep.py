@@ -17,3 +17,8 @@ class SweepConfig:
     """Conditions such as ``arch.width == 64 and budget > "30 s"``; cells that meet one are left out."""
     where: str | None = None
     """Condition on the checkpoints that ``checkpoint: every`` stands for, such as ``budget == 2e12``."""
+    data_folder: str | None = None
+    """Folder in which relative paths of ``data.files`` and the like are looked for; null: the working directory."""
+    budget_factor: float = 1.0
+    """What every budget of the sweep, and ``schedule.horizon``, is multiplied by: 50 for a machine that is 50 times as
+    fast. Conditions see the multiplied budgets."""

@@ -11,6 +11,7 @@ from trainlarge.config.plain import from_plain, to_plain
 from trainlarge.config.schema import CONFIGS, StageConfig
 from trainlarge.config.sweep import SweepConfig
 from trainlarge.errors import NOT_SET, UserError, shown
+from trainlarge.sweep.adapted import adapted
 from trainlarge.sweep.causes import Causes
 from trainlarge.sweep.compose import Composed, Composer
 from trainlarge.sweep.condition import holds
@@ -46,7 +47,7 @@ def sweep_configs(
     keys, causes = KeysRead(stage), Causes(len(grid), "points")
     for point in grid:
         with causes.of():
-            composed = composer.config(point)
+            composed = adapted(composer.config(point), sweep)
             checkpoints.add(str(composed.get("checkpoint")))
             for config in _lists(composed, planned):
                 if not any(holds(text, config, "sweep.exclude") for text in sweep.exclude):
@@ -73,7 +74,7 @@ def expand_lists(stage: str, composed: Composed, planned: Planned = NOTHING_PLAN
         if value := getattr(sweep, name):
             raise UserError(f"sweep.{name}", value, "must not be set without -m, which runs a sweep")
     _check_where(stage, sweep, {str(composed.get("checkpoint"))})
-    keys = KeysRead(stage)
+    composed, keys = adapted(composed, sweep), KeysRead(stage)
     configs = [read_config(stage, keys.without_unread(config)) for config in _lists(composed, planned)]
     keys.refuse_unread()
     return configs
