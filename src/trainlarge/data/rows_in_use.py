@@ -9,7 +9,8 @@ from trainlarge.config import typed_json
 from trainlarge.config.data import DataConfig
 from trainlarge.config.task import TaskConfig
 from trainlarge.data.corpus import corpus_type
-from trainlarge.data.labelled import Columns, labelled_folder
+from trainlarge.data.label_table import training_count
+from trainlarge.data.labelled import Columns, labelled_folder, table_file
 from trainlarge.data.meta import META, LabelledMeta, Meta, TextMeta
 from trainlarge.data.prepare import prepared_key
 from trainlarge.sweep.sealed import read_sealed
@@ -31,9 +32,18 @@ def rows_in_use(data: DataConfig, task: TaskConfig, root: Path) -> int | None:
         text = _meta(TextMeta, folder)
         rows = None if text is None else text.train.tokens // data.sequence_length
     else:
-        table = _meta(LabelledMeta, labelled_folder(root, content, data.vocab_size, Columns(*columns)))
-        rows = None if table is None else table.train.rows
+        folder = labelled_folder(root, content, data.vocab_size, Columns(*columns))
+        rows = _rows_of_table(folder, task.held_out_share)
     return None if rows is None else round(data.fraction * rows)
+
+
+def _rows_of_table(folder: Path, held_out: float) -> int | None:
+    """Rows of prepared labelled data that are trained on; None where there is none, or it is damaged."""
+    table = _meta(LabelledMeta, folder)
+    try:
+        return None if table is None else training_count(table_file(folder, "train"), table.train.rows, held_out)
+    except (OSError, ValueError):
+        return None
 
 
 def _meta(kind: type[M], folder: Path) -> M | None:

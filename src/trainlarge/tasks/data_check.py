@@ -14,16 +14,19 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar, cast
 
 from trainlarge.config.data import DataConfig
-from trainlarge.config.task import ClassificationConfig, TaskConfig
+from trainlarge.config.task import LabelledConfig, TaskConfig
 from trainlarge.data.blocks import check_fraction, check_length
 from trainlarge.data.corpus import corpus, corpus_type
+from trainlarge.data.label_table import training_count, training_rows
 from trainlarge.data.labelled import (
     Columns,
+    LabelledData,
     check_labels,
     labelled_folder,
     look_at_rows,
     prepare_labelled,
     require_tables,
+    table_file,
 )
 from trainlarge.data.meta import LabelledMeta, Meta, TextMeta, read_meta
 from trainlarge.data.prepare import check_text, prepared_key, prepared_silently
@@ -72,8 +75,8 @@ def look_at(data: DataConfig, task: TaskConfig) -> None:
         UserError: naming the key or the file.
     """
     source = corpus(data)
-    if isinstance(task, ClassificationConfig):
-        look_at_rows(TextFiles.from_data(data), _columns(task))
+    if isinstance(task, LabelledConfig):
+        look_at_rows(TextFiles.from_data(data), Columns(*task.label_columns))
     elif isinstance(source, TextFiles):
         source.look()
         if source.is_divided_as_read:
@@ -100,25 +103,28 @@ def check_packed_text(use: Use, root: Path) -> None:
 
 def check_labelled(use: Use, root: Path) -> None:
     """``check_use`` of tasks on tables of labelled rows."""
-    data, task = use.data, cast(ClassificationConfig, use.task)
-    columns = _columns(task)
+    data, task = use.data, cast(LabelledConfig, use.task)
+    columns = Columns(*task.label_columns)
     require_tables(TextFiles.from_data(data))
-    known = _kept(LabelledMeta, labelled_folder(root, data.known_fingerprint, data.vocab_size, columns))
-    found = (known.labels, known.train.rows) if known else None
-    if found is None and _is_small(data):
-        with TemporaryDirectory() as temporary:
-            prepared = prepare_labelled(data, columns, Path(temporary))
-            found = prepared.labels, len(prepared.train_rows)
-    elif found is None:
-        look_at(data, task)
-    if found:
-        labels, rows = found
-        check_labels(labels, task.labels, task.label_column)
+    folder = labelled_folder(root, data.known_fingerprint, data.vocab_size, columns)
+    known = _kept(LabelledMeta, folder)
+    if known:
+        check_labels(known.labels, task)
+        rows = training_count(table_file(folder, "train"), known.train.rows, task.selection_share)
         check_fraction(rows, data.fraction, use.batch_rows)
+    elif _is_small(data):
+        with TemporaryDirectory() as temporary:
+            check_prepared(prepare_labelled(data, columns, Path(temporary)), use)
+    else:
+        look_at(data, task)
 
 
-def _columns(task: ClassificationConfig) -> Columns:
-    return Columns(*task.label_columns)
+def check_prepared(prepared: LabelledData, use: Use) -> None:
+    """Refuse prepared rows that have other labels, or of which too few are left to train on."""
+    task = cast(LabelledConfig, use.task)
+    check_labels(prepared.labels, task)
+    trained = training_rows(prepared.train_rows, task.selection_share)
+    check_fraction(len(prepared.train_rows if trained is None else trained), use.data.fraction, use.batch_rows)
 
 
 def _kept(kind: type[M], folder: Path) -> M | None:
