@@ -16,6 +16,7 @@ from trainlarge.config.plain import from_plain, value_before
 from trainlarge.config.register import register_schema
 from trainlarge.config.schema import CONFIGS, CompressConfig, TrainConfig
 from trainlarge.config.share import share_folder
+from trainlarge.config.sweep import SweepConfig
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.sweep.compose import Composed, plain
 from trainlarge.sweep.expand import read_config
@@ -90,7 +91,8 @@ def test_a_stage_composes_the_defaults_of_its_dataclass() -> None:
     text = {"data": DataConfig(), "task": MaskedLMConfig()}
     assert read_config("compress", composed("compress", "checkpoint=0")) == CompressConfig(checkpoint="0", **text)
     for stage in CONFIGS:
-        assert composed(stage, "checkpoint=0")["sweep"] == {"blocks": [], "exclude": [], "where": None}
+        defaults = {item.name: as_plain(item.default) for item in fields(SweepConfig)}
+        assert composed(stage, "checkpoint=0")["sweep"] == defaults
 
 
 @pytest.mark.parametrize(

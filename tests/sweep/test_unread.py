@@ -49,7 +49,7 @@ UNREAD = [
     (["train", "data.files=[my.txt]"], "data.files", "data=text"),
     (["train", "launcher=slurm", "workers=2"], "workers", "with launcher=slurm, which does not read it"),
     (["train", "task=classification", "data=text", "arch.tied=false"], "arch.tied", "with task=classification"),
-    (["train", "sweep.where=seed"], "sweep.where", "compress stage"),
+    (["train", "sweep.where=seed"], "sweep.where", "checkpoint=every"),
     (["compress", "data.vocab_size=512"], "data.vocab_size", "4096 in the compress stage"),
     (["compress", "task.evaluations_per_doubling=2"], "task.evaluations_per_doubling", "1 in the compress stage"),
     (["compress", "sweep.where=seed"], "sweep.where", "checkpoint=every"),

@@ -141,10 +141,10 @@ class _Look:
         return by_name
 
     @cached_property
-    def needed_by_compress(self) -> set[str]:
-        """Ids of train cells from which a compress cell is still to be made."""
-        unfinished = (folder for folder, is_done in self.done.items() if folder.stage == "compress" and not is_done)
-        return {folder.cell().as_compress.checkpoint for folder in unfinished}
+    def needed(self) -> set[str | None]:
+        """Checkpoints from which another cell is still to be made."""
+        unfinished = (folder for folder, is_done in self.done.items() if not is_done)
+        return {folder.cell().config.checkpoint for folder in unfinished}
 
     def is_kept(self, folder: CellFolder) -> bool:
         """Whether the condition says that a cell keeps its weights."""
@@ -188,7 +188,7 @@ def _leases(look: _Look) -> Iterator[Removable]:
 
 def _checkpoints(look: _Look) -> Iterator[Removable]:
     for folder in look.done_cells("train") if look.wanted.checkpoints else ():
-        if os.path.lexists(folder.checkpoint) and folder.id not in look.needed_by_compress and not look.is_kept(folder):
+        if os.path.lexists(folder.checkpoint) and folder.id not in look.needed and not look.is_kept(folder):
             yield Removable.of("checkpoints", [folder.checkpoint], [folder])
 
 

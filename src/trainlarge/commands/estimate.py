@@ -35,6 +35,7 @@ from trainlarge.sweep.store import Study
 from trainlarge.tasks.step import Pace, Step, step_of, steps_in
 from trainlarge.training.cells import trunk_id
 from trainlarge.training.schedule import Branch, branches, make_schedule
+from trainlarge.training.start import tokenizer_of
 from trainlarge.training.trunk_folder import KEPT_STATES, TRUNK, TRUNKS, branch_part, saved_position
 
 FLOAT_BYTES = 4
@@ -139,7 +140,7 @@ class _TrainEstimates:
     """Estimates of train jobs: trunk and branches once, not the sum of the budgets."""
 
     def __init__(self, study: Study, times: StepTimes, planned: Planned) -> None:
-        self._study, self._times, self._missed = study, times, budgets_missed(study)
+        self._study, self._times, self._missed, self._planned = study, times, budgets_missed(study), planned
         self._has_states = (study.path / TRUNKS).is_dir()
 
     def __call__(self, job: Job, cells: list[Cell]) -> JobEstimate:
@@ -173,7 +174,10 @@ class _TrainEstimates:
         budgets = (parse_budget(text) for text in (config.budget, config.schedule.horizon) if text)
         if all(budget.unit != EPOCHS for budget in budgets):
             return None
-        return rows_in_use(config.data, config.task, self._study.data_root)
+        of_model = tokenizer_of(config, self._study, self._planned)
+        if config.checkpoint and of_model is None:
+            return None
+        return rows_in_use(config.data, config.task, self._study.data_root, of_model)
 
     def _steps(self, cell: Cell, step: Step, pace: Pace) -> int | None:
         """Steps of a cell: those that were fixed for it, unless that proved wrong, or those that its budget gives."""

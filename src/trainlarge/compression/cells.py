@@ -27,6 +27,7 @@ from trainlarge.models.shape import head_of, shape_of
 from trainlarge.models.sizes import sizes_of, sizes_of_folder
 from trainlarge.sweep.causes import Causes
 from trainlarge.sweep.cell import ID_LENGTH, Cell
+from trainlarge.sweep.checkpoints import check_weights
 from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
 from trainlarge.sweep.records import TrainRecord
 from trainlarge.sweep.store import Study
@@ -148,12 +149,7 @@ def _checkpoint_sizes(checkpoint: Checkpoint, study: Study, planned: Planned) ->
         look_at(checkpoint.data, checkpoint.task)
         return sizes_of_folder(checkpoint.folder)
     if checkpoint.id not in planned:
-        folder = study.folder("train", checkpoint.id)
-        if not (checkpoint.folder / WEIGHTS).is_file():
-            allowed = f"a train cell whose weights are still there; to make them again: {folder.redo_command}"
-            raise UserError("checkpoint", checkpoint.id, allowed)
-        if folder.train_record().diverged:
-            raise UserError("checkpoint", checkpoint.id, "a train cell that did not diverge")
+        check_weights(study.folder("train", checkpoint.id), checkpoint.folder / WEIGHTS)
     return sizes_of(shape_of(checkpoint.trained))
 
 

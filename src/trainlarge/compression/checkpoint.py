@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from trainlarge.config.data import DataConfig
@@ -11,7 +10,7 @@ from trainlarge.config.schema import CompressConfig, TrainConfig
 from trainlarge.config.task import TaskConfig
 from trainlarge.errors import UserError
 from trainlarge.models.model_folder import folder_digest
-from trainlarge.sweep.cell import ID_PATTERN
+from trainlarge.sweep.checkpoints import is_folder, train_cell
 from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
 from trainlarge.sweep.store import Study
 
@@ -62,16 +61,13 @@ def find_checkpoint(
     """
     text = config.checkpoint
     if is_folder(text):
-        folder = Path(text).expanduser().resolve()
+        path = Path(text).expanduser().resolve()
         if config.data is None or config.task is None:
             raise UserError("data", "null", "the text that a Hugging Face folder is evaluated on, such as data=stdlib")
-        return Checkpoint(folder_digest(folder), folder, config.data, config.task)
+        return Checkpoint(folder_digest(path), path, config.data, config.task)
     study = study or Study.named(config.study)
-    if text in planned and planned[text].config.study == study.name:
-        trained = planned[text].config
-        return Checkpoint(text, study.folder("train", text).checkpoint, trained.data, trained.task, trained)
-    folder, trained = _train_cell(study, text)
-    return Checkpoint(text, folder, trained.data, trained.task, trained)
+    folder, trained = train_cell(study, text, planned)
+    return Checkpoint(text, folder.checkpoint, trained.data, trained.task, trained)
 
 
 def unchanged_checkpoint(config: CompressConfig, study: Study) -> Checkpoint:
@@ -89,23 +85,3 @@ def unchanged_checkpoint(config: CompressConfig, study: Study) -> Checkpoint:
         allowed = f"the folder as it was when the cell was frozen, of digest {frozen} and not {checkpoint.id}"
         raise UserError("checkpoint", checkpoint.folder, allowed)
     return checkpoint
-
-
-def is_folder(text: str) -> bool:
-    """Whether ``checkpoint`` names a folder: with a slash, or one that is there, unless it looks like a cell id."""
-    return not ID_PATTERN.fullmatch(text) and ("/" in text or Path(text).is_dir())
-
-
-@lru_cache(maxsize=4096)
-def _train_cell(study: Study, checkpoint: str) -> tuple[Path, TrainConfig]:
-    """Model and configuration of a train cell. Kept only when it is there: an error is looked at again."""
-    where = f"study {study.name} in {study.path.parent}"
-    allowed = f"the id of a finished train cell of {where}, 'every' in a sweep, or a Hugging Face folder"
-    folder = study.folder("train", checkpoint) if ID_PATTERN.fullmatch(checkpoint) else None
-    if folder is None or not folder.is_done():
-        if folder is not None and folder.says_done():
-            # Its record is gone: raises the error that names the file and the command that makes it again.
-            folder.record_data()
-        error = None if folder is None else folder.status().error
-        raise UserError("checkpoint", checkpoint, f"{allowed} (it ended with: {error})" if error else allowed)
-    return folder.checkpoint, folder.cell().as_train

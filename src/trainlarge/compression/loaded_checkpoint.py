@@ -19,7 +19,7 @@ from trainlarge.compression.evaluated_model import EvaluatedModel, is_large
 from trainlarge.compression.layout.tokens import TokenFacts, renumbered_batch
 from trainlarge.compression.weights import Weights
 from trainlarge.data.documents import token_counts
-from trainlarge.data.model_tokenizer import model_tokenizer
+from trainlarge.data.model_tokenizer import ModelTokenizer, model_tokenizer, tokenizer_of_checkpoint
 from trainlarge.errors import UserError
 from trainlarge.machine.implementation import Implementation
 from trainlarge.models.build import load_model, own_dtypes
@@ -45,7 +45,7 @@ class LoadedCheckpoint:
         model = load_model(parent.folder, attention=implementation.attention, head=Head(parent.task.head))
         # First what can be wrong and is quick to find: preparing data may take minutes.
         entries = len(cast(nn.Embedding, model.get_input_embeddings()).weight)
-        tokenizer = None if parent.is_cell else model_tokenizer(parent.folder, entries)
+        tokenizer = _tokenizer(parent, entries)
         self.task = make_task(parent.task, parent.data, FORWARDS[implementation.forward])
         self.prepared = self.task.prepare(data_root, tokenizer)
         self.evaluation_set = self.task.evaluation_set(self.prepared)
@@ -94,6 +94,13 @@ class LoadedCheckpoint:
         data, tokens = self.evaluation_set, compressed.left.structure.tokens
         batch = renumbered_batch(data.batch, tokens, data.predicts_tokens)
         return self.task.evaluate(model, replace(data, batch=batch))
+
+
+def _tokenizer(parent: Checkpoint, entries: int) -> ModelTokenizer | None:
+    """What reads the text; None for one that is trained on it, as that of a train cell from initial weights is."""
+    if parent.trained is None:
+        return model_tokenizer(parent.folder, entries)
+    return tokenizer_of_checkpoint(parent.folder, entries) if parent.trained.checkpoint else None
 
 
 def no_number(loss: float, key: str, value: object) -> UserError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from trainlarge.compression.checkpoint import Checkpoint, unchanged_checkpoint
 from trainlarge.config.schema import CompressConfig
 from trainlarge.errors import UserError
-from trainlarge.launch.job import mark_damaged
-from trainlarge.sweep.proof import DamagedFileError
+from trainlarge.launch.job import prove_checkpoint
+from trainlarge.sweep.cell import ID_PATTERN
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.tasks.evaluation import EvaluationSet
 
@@ -17,19 +17,14 @@ TOLERANCE = 1e-3
 def proven_parent(config: CompressConfig, study: Study) -> Checkpoint:
     """The checkpoint of a frozen compress configuration.
 
-    A train cell with a damaged checkpoint counts as failed from then on: the command that made it makes it again. One
-    whose checkpoint was cleaned away stays done.
+    A train cell with a damaged checkpoint counts as failed from then on (``prove_checkpoint``).
 
     Raises:
         UserError: when it is not what it was.
     """
-    try:
-        return unchanged_checkpoint(config, study)
-    except DamagedFileError as error:
-        folder = study.folder("train", config.checkpoint)
-        if folder.checkpoint.is_dir():
-            mark_damaged(folder, error)
-        raise
+    if ID_PATTERN.fullmatch(config.checkpoint) and (folder := study.folder("train", config.checkpoint)).is_done():
+        prove_checkpoint(folder)
+    return unchanged_checkpoint(config, study)
 
 
 def check_dense(loss: float, data: EvaluationSet, parent: CellFolder) -> None:

@@ -12,6 +12,10 @@ from trainlarge.config.reads import read_with
 LrRule = Literal["inverse_sqrt_width", "inverse_width", "constant", "mup"]
 MOST_BATCH = 10**10
 """Tokens of a step."""
+PEAK_FOLLOWS_FROM = frozenset(
+    f"optim.{name}" for name in ("lr", "lr_rule", "base_width", "batch", "batch_rule", "base_batch", "batch_lr")
+)
+"""Keys from which ``optim.peak_lr`` follows, where it is not given."""
 BatchRule = Literal["constant", "sqrt", "linear", "table"]
 
 

@@ -56,7 +56,12 @@ class TrainConfig(CommonConfig):
 
     task: TaskConfig = field(default_factory=DEFAULT_TASK)
     checkpoint: str | None = None
-    """Cell id or Hugging Face folder to start from; null: initial weights."""
+    """What to start from: the id of a train cell of the study, or a Hugging Face folder of an architecture that is a
+    family here; null: initial weights. ``every`` in a sweep stands for all train cells that are done and started from
+    initial weights. ``arch`` and ``data.vocab_size`` are then those of the checkpoint, and its tokenizer reads the
+    data."""
+    checkpoint_digest: str | None = field(default=None, metadata={**stands_for("checkpoint"), **OMITTED_WHERE_NONE})
+    """Content hash of a folder's weights, configuration and tokenizer; filled in when a cell is frozen."""
     data: DataConfig = field(default_factory=DataConfig)
     arch: ArchConfig = field(default_factory=ArchConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -82,8 +87,6 @@ class TrainConfig(CommonConfig):
         """
         if self.seed < 0:
             raise UserError("seed", self.seed, "a whole number of at least 0")
-        if self.checkpoint is not None:
-            raise UserError("checkpoint", self.checkpoint, "null in the train stage: training starts from new weights")
         self._check_clock()
         self._check_horizon()
 

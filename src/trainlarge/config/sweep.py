@@ -22,3 +22,7 @@ class SweepConfig:
     budget_factor: float = 1.0
     """What every budget of the sweep, and ``schedule.horizon``, is multiplied by: 50 for a machine that is 50 times as
     fast. Conditions see the multiplied budgets."""
+    best_of: tuple[str, ...] = ()
+    """Keys, such as ``[optim.lr, budget]``: of the checkpoints that ``checkpoint: every`` stands for, those that agree
+    in all other keys are a group, and only the best of each group is used. Best is judged on the part of the training
+    rows that ``task.selection_share`` holds out, by the task's main metric."""

@@ -104,8 +104,7 @@ def prepared_silently(data: DataConfig, root: Path, of_model: ModelTokenizer | N
     if of_model is None:
         vocab_size, key = data.vocab_size, prepared_key(content, data.vocab_size, reader)
     else:
-        key = _hashed(f"{reader} {content} {file_digest(of_model.file)} {of_model.sep_id}")
-        vocab_size = of_model.vocab_size
+        vocab_size, key = of_model.vocab_size, model_key(content, of_model, reader)
 
     def build(folder: Path) -> None:
         check_text(data, content)
@@ -125,7 +124,7 @@ def with_ids_of(prepared: P, tokenizer: ModelTokenizer) -> P:
         mask_id=tokenizer.sep_id if tokenizer.mask_id is None else tokenizer.mask_id,
         unknown_id=tokenizer.unknown_id,
         special_ids=tokenizer.special_ids,
-        first_regular_id=0,
+        first_regular_id=tokenizer.first_regular_id,
     )
 
 
@@ -137,6 +136,11 @@ def prepared_key(content: str, vocab_size: int, reader: int) -> str:
             files in another way.
     """
     return _hashed(f"{reader} {content} {vocab_size}")
+
+
+def model_key(content: str, tokenizer: ModelTokenizer, reader: int) -> str:
+    """As ``prepared_key``, of data that a model's own tokenizer reads."""
+    return _hashed(f"{reader} {content} {tokenizer.digest} {tokenizer.sep_id}")
 
 
 def _hashed(text: str) -> str:

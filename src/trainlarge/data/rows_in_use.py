@@ -9,41 +9,35 @@ from trainlarge.config import typed_json
 from trainlarge.config.data import DataConfig
 from trainlarge.config.task import TaskConfig
 from trainlarge.data.corpus import corpus_type
-from trainlarge.data.label_table import training_count
-from trainlarge.data.labelled import Columns, labelled_folder, table_file
+from trainlarge.data.labelled import Columns, labelled_folder
 from trainlarge.data.meta import META, LabelledMeta, Meta, TextMeta
-from trainlarge.data.prepare import prepared_key
+from trainlarge.data.model_tokenizer import ModelTokenizer
+from trainlarge.data.prepare import model_key, prepared_key
 from trainlarge.sweep.sealed import read_sealed
 
 M = TypeVar("M", bound=Meta)
 
 
-def rows_in_use(data: DataConfig, task: TaskConfig, root: Path) -> int | None:
+def rows_in_use(data: DataConfig, task: TaskConfig, root: Path, of_model: ModelTokenizer | None = None) -> int | None:
     """Training rows in use of a frozen cell; None where its data is not prepared yet, or is damaged.
 
     Args:
         data: the cell's data.
         task: what it learns.
         root: where prepared data is kept.
+        of_model: reads the data; None: a tokenizer that is trained on it.
     """
     content, columns = data.known_fingerprint, task.label_columns
     if columns is None:
-        folder = root / prepared_key(content, data.vocab_size, corpus_type(data).VERSION)
-        text = _meta(TextMeta, folder)
+        reader = corpus_type(data).VERSION
+        key = model_key(content, of_model, reader) if of_model else prepared_key(content, data.vocab_size, reader)
+        text = _meta(TextMeta, root / key)
         rows = None if text is None else text.train.tokens // data.sequence_length
     else:
-        folder = labelled_folder(root, content, data.vocab_size, Columns(*columns))
-        rows = _rows_of_table(folder, task.held_out_share)
+        tokenizer = of_model.name if of_model else data.vocab_size
+        table = _meta(LabelledMeta, labelled_folder(root, content, tokenizer, Columns(*columns)))
+        rows = None if table is None else table.train.rows
     return None if rows is None else round(data.fraction * rows)
-
-
-def _rows_of_table(folder: Path, held_out: float) -> int | None:
-    """Rows of prepared labelled data that are trained on; None where there is none, or it is damaged."""
-    table = _meta(LabelledMeta, folder)
-    try:
-        return None if table is None else training_count(table_file(folder, "train"), table.train.rows, held_out)
-    except (OSError, ValueError):
-        return None
 
 
 def _meta(kind: type[M], folder: Path) -> M | None:

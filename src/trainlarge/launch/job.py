@@ -17,6 +17,7 @@ from trainlarge.launch.hang import SignsOfWork
 from trainlarge.machine.resources import Resources
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.lease import HEARTBEAT_SECONDS, Lease
+from trainlarge.sweep.proof import DamagedFileError
 from trainlarge.sweep.records import Record
 from trainlarge.sweep.status import CellProgress, State, Status
 from trainlarge.sweep.store import CellFolder, Study
@@ -312,6 +313,23 @@ def change_status(folder: CellFolder, error: str, state: State | None = None, is
         status = folder.status()
         folder.write_status(replace(status, state=state or status.state, error=error, updated=time.time()))
     lease.release()
+
+
+def prove_checkpoint(folder: CellFolder) -> None:
+    """Compare the checkpoint of a done train cell with what was written.
+
+    A cell whose checkpoint is damaged counts as failed from then on: the command that made it makes it again. One whose
+    checkpoint was cleaned away stays done.
+
+    Raises:
+        DamagedFileError: when a file of it is not as it was written.
+    """
+    try:
+        folder.prove(f"{folder.checkpoint.name}/")
+    except DamagedFileError as error:
+        if folder.checkpoint.is_dir():
+            mark_damaged(folder, error)
+        raise
 
 
 def mark_damaged(folder: CellFolder, error: UserError) -> None:

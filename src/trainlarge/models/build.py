@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from trainlarge.errors import UserError
 from trainlarge.models.families import MODEL_CLASSES
@@ -20,7 +23,13 @@ from trainlarge.sweep.files import exact_json, read_bytes
 
 
 def build_model(
-    shape: Shape, *, init_std: float, seed: int, attention: str, head: Head | None = None
+    shape: Shape,
+    *,
+    init_std: float,
+    seed: int,
+    attention: str,
+    head: Head | None = None,
+    config: PretrainedConfig | None = None,
 ) -> PreTrainedModel:
     """A new model whose weights are a function of the shape, the head, ``init_std`` and ``seed`` alone.
 
@@ -32,6 +41,7 @@ def build_model(
         seed: of the initial weights; the global random state is neither read nor changed.
         attention: the library's implementation, see :func:`trainlarge.machine.device.default_attention`.
         head: what the model predicts; None: what its family is pretrained with.
+        config: that of a checkpoint of the same shape; None: the family's own.
 
     Returns:
         The model in fp32 on the CPU, in training mode.
@@ -41,7 +51,7 @@ def build_model(
     """
     family, kind = shape.family, head or shape.family.pretraining_head
     model_class = getattr(transformers, family.head(kind).model_class)
-    config = family.config(shape, kind)
+    config = config or family.config(shape, kind)
     config.initializer_range = init_std
     config._attn_implementation = attention
     if kind is Head.SEQUENCE_LABEL:
@@ -124,40 +134,104 @@ def load_model(folder: str | Path, *, attention: str | None = None, head: Head) 
         UserError: on ``checkpoint``, when the folder is missing, is no such model or is damaged.
     """
     path, loader = Path(folder), _LOADERS[head]
-    if not (path / "config.json").is_file():
-        raise UserError("checkpoint", folder, "a Hugging Face folder with config.json and model.safetensors")
-    try:
-        _check_head(path, loader)
-        model, missing = _loaded(path, loader, attention)
-    except UserError:
-        raise
-    except Exception as error:  # crafted files make each library raise its own
-        cause = str(error).partition("\n")[0][:200]
-        raise UserError("checkpoint", folder, f"an undamaged Hugging Face {loader.kind} ({cause})") from error
-    if missing:
-        names = ", ".join(sorted(missing)[:3])
+    with _named(path, loader):
+        _config_with_head(path, loader)
+        model, report = _loaded(path, loader, attn_implementation=attention)
+    if report.missing:
+        names = ", ".join(sorted(report.missing)[:3])
         raise UserError("checkpoint", folder, f"a {loader.kind} with all its weights (missing: {names})")
     _freeze_unused_bias(model)
     model.train(False)
     return model
 
 
-def _loaded(folder: Path, loader: _Loader, attention: str | None) -> tuple[PreTrainedModel, set[str]]:
-    """The model, and the names of the weights that the folder lacks."""
+@dataclass(frozen=True)
+class LoadReport:
+    """How the tensors of a folder fit a model, by their names."""
+
+    missing: frozenset[str]
+    """Those of the model that the folder lacks."""
+    unexpected: frozenset[str]
+    """Those of the folder that the model has no place for."""
+    mismatched: frozenset[str]
+    """Those that have another shape."""
+
+
+def load_for_head(folder: Path, head: Head, labels: int) -> tuple[PreTrainedModel, LoadReport]:
+    """The model of a Hugging Face folder with a head that may be another one, in fp32.
+
+    Args:
+        folder: with ``config.json`` and weights in safetensors.
+        head: what the model is to predict.
+        labels: classes of a head that labels rows.
+
+    Returns:
+        The model, whose head has any weights where the folder has no such head, and which those are.
+
+    Raises:
+        UserError: on ``checkpoint``, as ``load_model``.
+    """
+    loader = _LOADERS[head]
+    more = {"num_labels": labels} if head is Head.SEQUENCE_LABEL else {}
+    # The library draws what is missing.
+    with _named(folder, loader), _without_report(), torch.random.fork_rng(devices=[]):
+        return _loaded(folder, loader, ignore_mismatched_sizes=True, **more)
+
+
+def checked_config(folder: Path, head: Head) -> PretrainedConfig:
+    """The configuration of a Hugging Face folder.
+
+    Raises:
+        UserError: on ``checkpoint``, when its architecture has no such head, or it asks for code from elsewhere.
+    """
+    loader = _LOADERS[head]
+    with _named(folder, loader):
+        return _config_with_head(folder, loader)
+
+
+@contextmanager
+def _named(folder: Path, loader: _Loader) -> Iterator[None]:
+    """Errors inside as those of a checkpoint: crafted files make each library raise its own."""
+    if not (folder / "config.json").is_file():
+        raise UserError("checkpoint", folder, "a Hugging Face folder with config.json and model.safetensors")
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        cause = str(error).partition("\n")[0][:200]
+        raise UserError("checkpoint", folder, f"an undamaged Hugging Face {loader.kind} ({cause})") from error
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """The library's own table of tensors that are missing is not printed: the caller knows which may be."""
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity(transformers.logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(before)
+
+
+def _loaded(folder: Path, loader: _Loader, **options: object) -> tuple[PreTrainedModel, LoadReport]:
     model, report = getattr(transformers, loader.auto_class).from_pretrained(
         folder,
-        attn_implementation=attention,
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
         dtype=torch.float32,
         output_loading_info=True,
+        **options,
     )
-    return model, set(report["missing_keys"])
+    # Of a tensor of another shape, the library gives the name and both shapes.
+    mismatched = {entry if isinstance(entry, str) else entry[0] for entry in report["mismatched_keys"]}
+    missing, unexpected = (frozenset(report[f"{what}_keys"]) for what in ("missing", "unexpected"))
+    return model, LoadReport(missing, unexpected, frozenset(mismatched))
 
 
-def _check_head(folder: Path, loader: _Loader) -> None:
-    """Refuse an architecture without the head, and one that asks for code or kernels from elsewhere.
+def _config_with_head(folder: Path, loader: _Loader) -> PretrainedConfig:
+    """The configuration of a folder; refuses an architecture without the head, and one that asks for code or kernels.
 
     The first (T5 predicts no masked tokens) raises UserError, which names what is supported, the second ValueError.
     """
@@ -165,13 +239,14 @@ def _check_head(folder: Path, loader: _Loader) -> None:
     if not isinstance(written, dict):
         raise ValueError("config.json holds no mapping from keys to values")
     without_code(written)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if type(config) not in getattr(transformers, loader.mapping):
         allowed = (
             f"a model that {loader.allowed}; {config.model_type} has no such loss, but trainlarge.compression.compress "
             "takes its model"
         )
         raise UserError("checkpoint", folder, allowed)
+    return config
 
 
 def _freeze_unused_bias(model: PreTrainedModel) -> None:

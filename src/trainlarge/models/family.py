@@ -138,6 +138,21 @@ class FamilyHead:
 
 
 @dataclass(frozen=True)
+class StoredShape:
+    """What the ``config.json`` of a family's models says, beyond the sizes that all families call alike."""
+
+    dropout: str
+    """Key of the dropout."""
+
+    is_tied: bool
+    """Whether input and output embedding are one matrix where it does not say."""
+
+    fixed: Mapping[str, object]
+    """Keys on which parameters and FLOPs depend -> the one value with which the formulas hold, that of a key which is
+    not there."""
+
+
+@dataclass(frozen=True)
 class Family:
     """One architecture of transformers, with everything that this program must know about it.
 
@@ -172,6 +187,9 @@ class Family:
 
     counts: Callable[[Shape], ParameterCounts]
     """Parameters without a head."""
+
+    stored: StoredShape
+    """How a shape is read off a Hugging Face folder."""
 
     heads: Mapping[Head, FamilyHead]
     """The heads that it has; the first one is that of its pretraining."""

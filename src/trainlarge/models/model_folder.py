@@ -67,17 +67,30 @@ def folder_digest(folder: Path) -> str:
     Raises:
         UserError: when one of them is missing.
     """
-    needed = [folder / "config.json", folder / TOKENIZER]
-    missing = [path.name for path in needed if not path.is_file()]
+    check_whole(folder)
+    tokenizer, *extras = tokenizer_files(folder)
+    files = (folder / "config.json", tokenizer, *weight_files(folder), *extras)
+    contents = [[path.relative_to(folder).as_posix(), file_digest(path)] for path in files]
+    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def check_whole(folder: Path) -> None:
+    """Refuse a folder without configuration or tokenizer, and one of an adapter.
+
+    Raises:
+        UserError: on ``checkpoint``.
+    """
+    missing = [name for name in ("config.json", TOKENIZER) if not (folder / name).is_file()]
     if missing:
         raise _not_whole(folder, f"{', '.join(missing)} missing")
     if (folder / "adapter_config.json").exists():
         raise _not_whole(folder, "no adapter_config.json: merge the adapter into the weights first")
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files of the tokenizer of a Hugging Face folder, ``tokenizer.json`` first."""
     extras = [path for path in (folder / name for name in TOKENIZER_EXTRAS) if path.is_file()]
-    extras += sorted(folder.glob("tokenizer.*.json"))
-    files = (*needed, *weight_files(folder), *extras)
-    contents = [[path.relative_to(folder).as_posix(), file_digest(path)] for path in files]
-    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:DIGEST_LENGTH]
+    return [folder / TOKENIZER, *extras, *sorted(folder.glob("tokenizer.*.json"))]
 
 
 def weight_files(folder: Path) -> list[Path]:

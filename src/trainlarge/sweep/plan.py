@@ -14,7 +14,7 @@ from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import refuse_links
 from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
 from trainlarge.sweep.proof import DamagedFileError
-from trainlarge.sweep.stages import stage_named
+from trainlarge.sweep.stages import STAGES, stage_named
 from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import WRITTEN_BY_JOBS, CellFolder, Study
 from trainlarge.sweep.unread import refuse_unread
@@ -159,20 +159,28 @@ def _missed(study: Study, stage: str) -> dict[str, float]:
 
 
 def _reopen(study: Study, cell_ids: Set[str]) -> None:
-    """Have train cells run again, and what was compressed of their checkpoints, which will be others."""
+    """Have train cells run again, and all that was made of their checkpoints, which will be others."""
     done = [folder for cell_id in cell_ids if (folder := study.folder("train", cell_id)).is_done()]
-    parents = {folder.id for folder in done}
-    compressed = [folder for folder in study.folders("compress") if folder.is_done()] if done else []
-    for folder in [*done, *(one for one in compressed if _parent(one) in parents)]:
+    others = [folder for stage in STAGES for folder in study.folders(stage) if folder.is_done()] if done else []
+    children: dict[Plain, list[CellFolder]] = {}
+    for folder in others:
+        children.setdefault(_parent(folder), []).append(folder)
+    while done:
+        folder = done.pop()
+        done += children.pop(folder.id, [])
         folder.clear_result()
 
 
 def _parent(folder: CellFolder) -> Plain:
-    """The train cell of a compress cell; None where its record is damaged, which has it run again anyway."""
+    """The train cell that a cell started from.
+
+    None for another start, and where the record is damaged, which has the cell run again anyway.
+    """
     try:
-        return folder.record_data().get("parent")
+        config = folder.record_data()["config"]
     except UserError:
         return None
+    return config.get("checkpoint") if isinstance(config, dict) else None
 
 
 def _group(stage: str, cells: list[Cell], planned: Planned) -> list[Job]:

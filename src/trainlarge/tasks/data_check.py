@@ -13,29 +13,34 @@ from pkgutil import resolve_name
 from tempfile import TemporaryDirectory
 from typing import TypeVar, cast
 
+import numpy as np
+
 from trainlarge.config.data import DataConfig
-from trainlarge.config.task import LabelledConfig, TaskConfig
+from trainlarge.config.task import ClassificationConfig, TaskConfig
 from trainlarge.data.blocks import check_fraction, check_length
 from trainlarge.data.corpus import corpus, corpus_type
-from trainlarge.data.label_table import training_count, training_rows
 from trainlarge.data.labelled import (
     Columns,
-    LabelledData,
     check_labels,
     labelled_folder,
+    labelled_rows,
     look_at_rows,
     prepare_labelled,
     require_tables,
-    table_file,
+    sorted_labels,
 )
 from trainlarge.data.meta import LabelledMeta, Meta, TextMeta, read_meta
-from trainlarge.data.prepare import check_text, prepared_key, prepared_silently
+from trainlarge.data.model_tokenizer import ModelTokenizer
+from trainlarge.data.prepare import PreparedData, check_text, model_key, prepared_key, prepared_silently
 from trainlarge.data.text import TextFiles
+from trainlarge.errors import UserError
 
 SMALL_BYTES = 300_000
 """Size of the files up to which they are prepared: that takes a second."""
 DOUBTFUL_BYTES = 3_000_000
 """The same where the vocabulary may be too large for the text."""
+MOST_UNKNOWN = 0.1
+"""Share of unknown tokens up to which a model's tokenizer fits a text: about 0.001 where both are of one language."""
 BYTES_PER_ENTRY = 40
 """Bytes of text from which an entry of the vocabulary is beyond doubt; source text has merges for one in about 20."""
 
@@ -52,6 +57,10 @@ class Use:
     """The group ``data``, with its fingerprint."""
     batch_rows: int
     """Rows of a training batch; 0 where nothing is trained."""
+    tokenizer: ModelTokenizer | None = None
+    """Reads the data; None: one that is trained on it."""
+    is_read_later: bool = False
+    """Whether a tokenizer will read it that is not there yet, since its model is still to be trained."""
 
 
 def check_use(use: Use, root: Path) -> None:
@@ -75,8 +84,8 @@ def look_at(data: DataConfig, task: TaskConfig) -> None:
         UserError: naming the key or the file.
     """
     source = corpus(data)
-    if isinstance(task, LabelledConfig):
-        look_at_rows(TextFiles.from_data(data), Columns(*task.label_columns))
+    if isinstance(task, ClassificationConfig):
+        look_at_rows(TextFiles.from_data(data), _columns(task))
     elif isinstance(source, TextFiles):
         source.look()
         if source.is_divided_as_read:
@@ -86,12 +95,12 @@ def look_at(data: DataConfig, task: TaskConfig) -> None:
 def check_packed_text(use: Use, root: Path) -> None:
     """``check_use`` of the tasks on packed rows of text."""
     data = use.data
-    folder = root / prepared_key(data.known_fingerprint, data.vocab_size, corpus_type(data).VERSION)
-    known = _kept(TextMeta, folder)
+    known = None if use.is_read_later else _kept(TextMeta, root / _key(use))
     tokens = (known.train.tokens, known.validation.tokens) if known else None
-    if tokens is None and _is_small(data):
+    if tokens is None and _is_small(data) and not use.is_read_later:
         with TemporaryDirectory() as temporary:
-            prepared = prepared_silently(data, Path(temporary))
+            prepared = prepared_silently(data, Path(temporary), use.tokenizer)
+            check_unknown(prepared, use.tokenizer)
             tokens = len(prepared.train), len(prepared.validation)
     elif tokens is None:
         look_at(data, use.task)
@@ -103,28 +112,57 @@ def check_packed_text(use: Use, root: Path) -> None:
 
 def check_labelled(use: Use, root: Path) -> None:
     """``check_use`` of tasks on tables of labelled rows."""
-    data, task = use.data, cast(LabelledConfig, use.task)
-    columns = Columns(*task.label_columns)
+    data, task = use.data, cast(ClassificationConfig, use.task)
+    columns = _columns(task)
     require_tables(TextFiles.from_data(data))
-    folder = labelled_folder(root, data.known_fingerprint, data.vocab_size, columns)
-    known = _kept(LabelledMeta, folder)
-    if known:
-        check_labels(known.labels, task)
-        rows = training_count(table_file(folder, "train"), known.train.rows, task.selection_share)
-        check_fraction(rows, data.fraction, use.batch_rows)
-    elif _is_small(data):
-        with TemporaryDirectory() as temporary:
-            check_prepared(prepare_labelled(data, columns, Path(temporary)), use)
-    else:
+    tokenizer = use.tokenizer.name if use.tokenizer else data.vocab_size
+    known = _kept(LabelledMeta, labelled_folder(root, data.known_fingerprint, tokenizer, columns))
+    found = (known.labels, known.train.rows) if known else None
+    if found is None and _is_small(data) and use.is_read_later:
         look_at(data, task)
+        found = _labels_and_rows(data, columns)
+    elif found is None and _is_small(data):
+        with TemporaryDirectory() as temporary:
+            prepared = prepare_labelled(data, columns, Path(temporary), use.tokenizer)
+            check_unknown(prepared, use.tokenizer)
+            found = prepared.labels, len(prepared.train_rows)
+    elif found is None:
+        look_at(data, task)
+    if found:
+        labels, rows = found
+        check_labels(labels, task.labels, task.label_column)
+        check_fraction(rows, data.fraction, use.batch_rows)
 
 
-def check_prepared(prepared: LabelledData, use: Use) -> None:
-    """Refuse prepared rows that have other labels, or of which too few are left to train on."""
-    task = cast(LabelledConfig, use.task)
-    check_labels(prepared.labels, task)
-    trained = training_rows(prepared.train_rows, task.selection_share)
-    check_fraction(len(prepared.train_rows if trained is None else trained), use.data.fraction, use.batch_rows)
+def check_unknown(prepared: PreparedData, tokenizer: ModelTokenizer | None) -> None:
+    """Refuse a tokenizer of a model that does not know the text.
+
+    Raises:
+        UserError: on ``checkpoint``.
+    """
+    if tokenizer is None or not tokenizer.has_unknown:
+        return
+    share = np.count_nonzero(prepared.train == prepared.unknown_id) / len(prepared.train)
+    if share > MOST_UNKNOWN:
+        allowed = f"one whose tokenizer knows at least {1 - MOST_UNKNOWN:.0%} of the tokens of the data"
+        raise UserError("checkpoint", f"a model to which {share:.0%} of the tokens are unknown", allowed)
+
+
+def _key(use: Use) -> str:
+    content, reader = use.data.known_fingerprint, corpus_type(use.data).VERSION
+    if use.tokenizer is None:
+        return prepared_key(content, use.data.vocab_size, reader)
+    return model_key(content, use.tokenizer, reader)
+
+
+def _labels_and_rows(data: DataConfig, columns: Columns) -> tuple[tuple[str, ...], int]:
+    """The different labels of the training rows, and how many rows there are: no tokenizer is needed for them."""
+    labels = [row.label for row in labelled_rows(TextFiles.from_data(data), columns, "train")]
+    return tuple(sorted_labels(set(labels))), len(labels)
+
+
+def _columns(task: ClassificationConfig) -> Columns:
+    return Columns(*task.label_columns)
 
 
 def _kept(kind: type[M], folder: Path) -> M | None:

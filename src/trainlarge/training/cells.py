@@ -31,6 +31,7 @@ from trainlarge.tasks.data_check import Use, check_use
 from trainlarge.tasks.step import UNKNOWN_PACE, Step, step_of, steps_in
 from trainlarge.training.rules import init_std, peak_lr
 from trainlarge.training.schedule import make_schedule
+from trainlarge.training.start import check_start, find_start, started
 
 TYPICAL_FLOPS_PER_SECOND = 1e11
 """Only to compare a budget in seconds with one in FLOPs when jobs are put in order."""
@@ -43,13 +44,16 @@ MOST_PREPARED = 200_000_000
 class TrainStage:
     """The stage ``train``."""
 
-    def resolve(self, config: TrainConfig, planned: Planned = NOTHING_PLANNED) -> TrainConfig:  # noqa: ARG002
+    def resolve(self, config: TrainConfig, planned: Planned = NOTHING_PLANNED) -> TrainConfig:
         """The full configuration of a train cell: every rule applied, the data's fingerprint filled in.
+
+        With a checkpoint, shape and vocabulary are those of the checkpoint.
 
         Raises:
             UserError: for anything that cannot be trained, naming the key.
         """
         config.check()
+        config = started(config, planned)
         config.task.check_data(config.data)
         arch, optim = _arch(config), config.optim
         _check_peak(optim, arch.width)
@@ -71,10 +75,16 @@ class TrainStage:
         """FLOPs of the budget, roughly."""
         return _rough_flops(parse_budget(config.budget), step_of(config))
 
-    def look(self, study: Study, cells: Sequence[Cell], causes: Causes, planned: Planned) -> None:  # noqa: ARG002
-        """Whether the data can be prepared."""
-        configs = [cell.as_train for cell in cells]
-        uses = Counter(Use(config.task, config.data, step_of(config).rows) for config in configs)
+    def look(self, study: Study, cells: Sequence[Cell], causes: Causes, planned: Planned) -> None:
+        """Whether checkpoints are there, and the data can be prepared."""
+        by_start: dict[str | None, list[TrainConfig]] = {}
+        for cell in cells:
+            by_start.setdefault(cell.as_train.checkpoint, []).append(cell.as_train)
+        uses = Counter[Use]()
+        for same in by_start.values():
+            with causes.of(len(same)):
+                read = _reading(same[0], study, planned)
+                uses.update(replace(read, task=one.task, data=one.data, batch_rows=step_of(one).rows) for one in same)
         for use, count in uses.items():
             with causes.of(count):
                 check_use(use, study.data_root)
@@ -117,6 +127,20 @@ def trunk_id(config: TrainConfig) -> str:
 def timed_part(config: TrainConfig) -> dict[str, Plain]:
     """What the time of a step depends on, and more."""
     return {group.key: group.plain for group in (config.arch, config.data, config.optim, config.task, config.impl)}
+
+
+def _reading(config: TrainConfig, study: Study, planned: Planned) -> Use:
+    """How the data of cells with the same checkpoint is read.
+
+    Raises:
+        UserError: nothing can start from the checkpoint, or its tokenizer does not fit.
+    """
+    use, start = Use(config.task, config.data, 0), find_start(config, study, planned)
+    if start is None:
+        return use
+    if not check_start(start, study, planned):
+        return replace(use, is_read_later=True)
+    return replace(use, tokenizer=start.tokenizer)
 
 
 def _rough_flops(budget: Budget, step: Step) -> float:

@@ -19,8 +19,10 @@ from trainlarge.machine.resources import Resources
 from trainlarge.models.build import build_model
 from trainlarge.models.forward import FORWARDS
 from trainlarge.models.shape import head_of, shape_of
+from trainlarge.models.start import config_of_start, take_weights
 from trainlarge.sweep.step_times import PROBES
 from trainlarge.sweep.store import Study
+from trainlarge.tasks.data_check import check_unknown
 from trainlarge.tasks.evaluation import EvaluationSet
 from trainlarge.tasks.step import Step, forward_in, step_of, timed_step
 from trainlarge.tasks.task import Batch, Task, make_task
@@ -32,6 +34,7 @@ from trainlarge.training.module import Objective
 from trainlarge.training.ranks import least_of_ranks, settled_by_rank_0
 from trainlarge.training.run_timing import RunTiming
 from trainlarge.training.sharding import shard
+from trainlarge.training.start import Start, proven_start
 from trainlarge.training.width import scale_initial_weights
 
 COMPILED = "compiled"
@@ -60,11 +63,14 @@ class TrainContext:
         self.was_shared = is_shared(self.implementation.threads, self.resources.jobs_per_device)
         self.step: Step = step_of(config)
         self.task: Task = make_task(config.task, config.data, FORWARDS[self.implementation.forward])
-        self.prepared: PreparedData = self.task.prepare(study.data_root)
+        self.start: Start | None = proven_start(config, study)
+        """What is trained further; None for initial weights."""
+        tokenizer = self.start.tokenizer if self.start else None
+        self.prepared: PreparedData = self.task.prepare(study.data_root, tokenizer)
+        check_unknown(self.prepared, tokenizer)
         self.training_rows = self.task.training_rows(self.prepared, self.step.rows)
         """Rows of training data in use."""
         self.evaluation_set: EvaluationSet = self.task.evaluation_set(self.prepared)
-        self.selection_set: EvaluationSet | None = self.task.selection_set(self.prepared)
         self.training_sample: EvaluationSet = self.task.training_sample(self.prepared, config.seed)
         self.documents = Documents.of(self.evaluation_set)
         self.baseline_loss = self.task.baseline_loss(self.prepared, self.evaluation_set)
@@ -91,10 +97,7 @@ class TrainContext:
         return self.implementation.strategy == "fsdp"
 
     def _loop(self) -> Loop:
-        arch, impl, seed = self.config.arch, self.config.impl, self.config.seed
-        attention, head = self.implementation.attention, head_of(self.config)
-        model = build_model(shape_of(self.config), init_std=arch.initial_std, seed=seed, attention=attention, head=head)
-        scale_initial_weights(model, self.config.optim)
+        impl, seed, model = self.config.impl, self.config.seed, self._model()
         rows = impl.micro_batch_rows or self._fitting_rows(model)
         if self.is_sharded:
             forward = shard(model, FORWARDS[self.implementation.forward], self.implementation.device)
@@ -110,6 +113,18 @@ class TrainContext:
             devices=impl.devices,
             micro_batch_rows=rows,
         )
+
+    def _model(self) -> PreTrainedModel:
+        """The model with its first weights: initial ones, but for those that are taken from a checkpoint."""
+        shape, head, start, config = shape_of(self.config), head_of(self.config), self.start, None
+        if start:
+            config = config_of_start(start.folder, shape, head, self.prepared.pad_id)
+        std, attention = self.config.arch.initial_std, self.implementation.attention
+        model = build_model(shape, init_std=std, seed=self.config.seed, attention=attention, head=head, config=config)
+        scale_initial_weights(model, self.config.optim)
+        if start:
+            take_weights(model, start.folder, shape, head)
+        return model
 
     def _fitting_rows(self, model: PreTrainedModel) -> int:
         """As ``rows_that_fit``. Ranks see different free memory, and must all take as many backward passes."""

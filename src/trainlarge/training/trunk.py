@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from trainlarge.config.group import Plain
 from trainlarge.config.schema import TrainConfig
 from trainlarge.data.tokenizer import hugging_face_tokenizer
 from trainlarge.launch.job import RunningJob
+from trainlarge.models.model_folder import tokenizer_files
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.records import TrainRecord
 from trainlarge.sweep.store import CellFolder
@@ -188,13 +190,12 @@ class Trunk:
     def _finish(self, branch: Branch) -> None:
         """Evaluate the end of a branch and write its cells."""
         run, context, model = self.run, self.context, self.context.loop.module.model
-        rate, held_out = run.length.rate(run.step - 1, branch.stop - 1, branch.stop), context.selection_set
+        rate = run.length.rate(run.step - 1, branch.stop - 1, branch.stop)
         evaluation = run.evaluate(rate, "branch" if branch.start < branch.stop else TRUNK)
         ending = EndEvaluation(
             last=run.curve.rows[-1],
             train_set_loss=context.task.evaluate(model, context.training_sample).loss,
             document_standard_error=context.documents.standard_error(evaluation.losses),
-            selection=None if held_out is None else context.task.evaluate(model, held_out).metrics,
         )
         weights, losses = whole_weights(model), context.documents.file(loss=evaluation.losses)
         for cell in self._cells(branch):
@@ -227,7 +228,11 @@ class Trunk:
     ) -> None:
         def save_checkpoint(folder: Path) -> None:
             self.context.loop.module.model.save_pretrained(folder, state_dict=weights)
-            hugging_face_tokenizer(self.context.prepared.tokenizer_file).save_pretrained(folder)
+            if self.context.start is None:
+                hugging_face_tokenizer(self.context.prepared.tokenizer_file).save_pretrained(folder)
+            for file in tokenizer_files(self.context.start.folder) if self.context.start else ():
+                # Byte by byte: prepared data is found by it.
+                shutil.copyfile(file, folder / file.name)
 
         self.writer.cell(cell, CellResult(record, self.run.curve.rows, losses, save_checkpoint))
 

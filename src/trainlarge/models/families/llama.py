@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainlarge.models.family import PAD_ID, ROTARY_BASE, Family, FamilyHead, Head, ParameterCounts
+from trainlarge.models.family import PAD_ID, ROTARY_BASE, Family, FamilyHead, Head, ParameterCounts, StoredShape
 from trainlarge.models.layout import LayerLayout, UnitLayout
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ FAMILY = Family(
     ),
     config=_config,
     counts=_counts,
+    stored=StoredShape("attention_dropout", is_tied=False, fixed={"attention_bias": False, "mlp_bias": False}),
     heads={
         Head.CAUSAL_LM: FamilyHead(
             model_class="LlamaForCausalLM",

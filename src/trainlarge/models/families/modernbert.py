@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainlarge.models.family import PAD_ID, ROTARY_BASE, Family, FamilyHead, FastPath, Head, ParameterCounts
+from trainlarge.models.family import (
+    PAD_ID,
+    ROTARY_BASE,
+    Family,
+    FamilyHead,
+    FastPath,
+    Head,
+    ParameterCounts,
+    StoredShape,
+)
 from trainlarge.models.layout import LayerLayout, UnitLayout
 
 if TYPE_CHECKING:
@@ -126,6 +135,9 @@ FAMILY = Family(
     ),
     config=_config,
     counts=_counts,
+    stored=StoredShape(
+        "mlp_dropout", is_tied=True, fixed={"attention_bias": False, "mlp_bias": False, "norm_bias": False}
+    ),
     heads={
         Head.MASKED_LM: FamilyHead(
             model_class="ModernBertForMaskedLM",

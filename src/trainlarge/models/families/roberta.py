@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from trainlarge.models.family import PAD_ID, Family, FamilyHead, FastPath, Head, ParameterCounts
+from trainlarge.models.family import PAD_ID, Family, FamilyHead, FastPath, Head, ParameterCounts, StoredShape
 from trainlarge.models.layout import LayerLayout, UnitLayout
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ FAMILY = Family(
     ),
     config=_config,
     counts=_counts,
+    stored=StoredShape("hidden_dropout_prob", is_tied=True, fixed={"type_vocab_size": 1, "is_decoder": False}),
     heads={
         Head.MASKED_LM: FamilyHead(
             model_class="RobertaPreLayerNormForMaskedLM",
