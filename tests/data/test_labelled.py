@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from groups import data_group
 from trainlarge.config.data import DataConfig
+from trainlarge.data.label_table import is_selection, training_rows
 from trainlarge.data.labelled import Columns, LabelledData, cut_lengths, labelled_rows, prepare_labelled, sorted_labels
 from trainlarge.data.text import TextFiles
 from trainlarge.data.tokenizer import CLS_ID, PAD_ID, SEP_ID, load_tokenizer
@@ -116,6 +117,47 @@ def test_the_longer_text_is_cut_first(first: int, second: int, room: int) -> Non
         assert left[0] >= left[1] - 1
     elif left[1] < second:
         assert left[1] >= left[0] - 1
+
+
+def test_held_out_rows_are_a_share_of_texts_and_nothing_else_decides_which(tmp_path: Path) -> None:
+    table = [
+        {"text": f"premise  {number // 3}" if number % 2 else f"premise {number // 3}", "label": number % 2}
+        for number in range(3000)
+    ]
+    as_jsonl(tmp_path / "rows.jsonl.gz", table)
+    as_jsonl(tmp_path / "other.jsonl.gz", [{"text": f"text {number}", "label": number % 2} for number in range(40)])
+    held_out = {}
+    for vocab_size in (270, 290):
+        files = {"validation_files": [str(tmp_path / "other.jsonl.gz")], "vocab_size": vocab_size}
+        data = group(tmp_path / "rows.jsonl.gz", **files)
+        prepared = prepare_labelled(data, Columns("label"), tmp_path / "root")
+        texts = [row.text for row in labelled_rows(TextFiles.from_data(data), Columns("label"), "train")]
+        held_out[vocab_size] = is_selection(prepared.train_rows, 0.2)
+    assert np.array_equal(held_out[270], held_out[290]), "the tokenizer has no say"
+    assert 0.15 < held_out[270].mean() < 0.25
+    by_text: dict[str, set[bool]] = {}
+    for text, is_held_out in zip(texts, held_out[270].tolist(), strict=True):
+        by_text.setdefault(" ".join(text.split()), set()).add(is_held_out)
+    assert all(len(found) == 1 for found in by_text.values())
+    assert not (held_out[270] & ~is_selection(prepared.train_rows, 0.4)).any(), "a larger share has the smaller one"
+    trained = training_rows(prepared.train_rows, 0.2)
+    assert trained is not None and np.array_equal(trained, np.flatnonzero(~held_out[270]))
+
+
+@pytest.mark.parametrize("share", [1e-9, 1 - 1e-9])
+def test_a_share_that_holds_out_no_row_or_all_is_refused(prepared: LabelledData, share: float) -> None:
+    with pytest.raises(UserError, match=r"^task\.selection_share=.* must be 0, or a share"):
+        training_rows(prepared.train_rows, share)
+    assert training_rows(prepared.train_rows, 0.0) is None
+
+
+def test_validation_rows_that_are_trained_on_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    as_jsonl(tmp_path / "rows.jsonl.gz", rows(40))
+    as_jsonl(tmp_path / "test.jsonl.gz", [*rows(7), {**rows(1)[0], "hypothesis": "another"}])
+    data = group(tmp_path / "rows.jsonl.gz", validation_files=[str(tmp_path / "test.jsonl.gz")])
+    assert prepare_labelled(data, PAIRS, tmp_path / "root").repeated == 7
+    assert "7 of 8 validation rows have the same texts as a training row" in caplog.text
+    assert prepare_labelled(data, PAIRS, tmp_path / "root").repeated == 7, "read again"
 
 
 def test_classes_are_in_the_order_of_their_labels() -> None:

@@ -19,6 +19,7 @@ from trainlarge.sweep.records import RECORDS, CompressRecord, CurveRow, Recorded
 def described(kind: type[Recorded]) -> set[str]:
     """The keys of a record, dotted, that its fields describe."""
     keys = {item.name for item in fields(kind) if item.name not in ("scores", "more")} | set(all_scores())
+    keys |= {f"selection.{name}" for name in all_scores() if "selection" in keys}
     for name, group in getattr(kind, "groups", {}).items():
         keys |= {f"{name}.{item.name}" for item in fields(group) if item.name != "more"}
     return keys

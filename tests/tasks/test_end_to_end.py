@@ -8,12 +8,15 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from trainlarge.compression import load_packed
 from trainlarge.config.schema import StageConfig, TrainConfig
+from trainlarge.data.label_table import is_selection
+from trainlarge.data.labelled import LabelledData
 from trainlarge.models.forward import FORWARDS
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.store import CellFolder, Study
@@ -106,6 +109,33 @@ def test_classification(tiny: Tiny, compose: Compose, run_here: Run, study: Stud
     model = AutoModelForSequenceClassification.from_pretrained(folder.checkpoint).eval()
     assert sum(parameter.numel() for parameter in model.parameters()) == record["parameters"]
     check_compression(folder, compose, run_here, study)
+
+
+def test_rows_are_held_out_to_choose_by(tiny: Tiny, run_here: Run, study: Study, sentences: Path) -> None:
+    overrides = ("task=classification", f"data.files=[{sentences}]", "optim.lr=1e-2", "task.selection_share=0.2")
+    cells = [tiny(*overrides, "budget=40 steps"), tiny(*overrides, "budget=2 epochs", "seed=1", "data.fraction=0.9")]
+    folders = run_here("train", cells)
+    records = [folder.record_data() for folder in folders]
+    task = make_task(folders[0].cell().as_train.task, folders[0].cell().as_train.data, FORWARDS["library"])
+    prepared = task.prepare(study.data_root)
+    assert isinstance(prepared, LabelledData)
+    held_out, count = is_selection(prepared.train_rows, 0.2), len(prepared.train_rows)
+    batch, seen = cells[0].optim.batch // 16, set[bytes]()
+    for step in range(count // batch):
+        seen |= {row.numpy().tobytes() for row in task.batch(prepared, 0, step, batch)["input_ids"]}
+    rows = prepared.rows("train", np.flatnonzero(held_out), 16)["input_ids"]
+    assert not seen & {row.tobytes() for row in rows}, "nothing is trained on them"
+    data = task.selection_set(prepared)
+    assert data is not None and len(data.labels) == 64, "task.evaluation_rows of them"
+    for folder, record in zip(folders, records, strict=True):
+        model = AutoModelForSequenceClassification.from_pretrained(folder.checkpoint)
+        assert record["selection"] == pytest.approx(dict(task.evaluate(model, data).metrics))
+        assert record["selection"] != {name: record[name] for name in record["selection"]}
+    trained = count - held_out.sum()
+    assert records[0]["data"]["train_tokens"] == 16 * trained
+    assert records[1]["step"] == 2 * round(0.9 * trained) // batch
+    cells_frame = load_study(study).cells.set_index("cell")
+    assert cells_frame.loc[folders[0].id, "selection_accuracy"] == records[0]["selection"]["accuracy"]
 
 
 def test_causal_lm(tiny: Tiny, compose: Compose, run_here: Run, study: Study) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from trainlarge.config.choices import ChosenGroup
 from trainlarge.config.data import DataConfig
+from trainlarge.config.identity import added_with
 from trainlarge.config.metric import Metric
 from trainlarge.errors import UserError
 
@@ -42,7 +43,7 @@ class TaskConfig(ChosenGroup):
     metrics: ClassVar[Mapping[str, Metric]]
     """What the task is scored by, ``loss`` first."""
     main_metric: ClassVar[str] = "loss"
-    """The metric by which the best of several models is chosen."""
+    """The metric that choices, targets and figures go by."""
     frequencies: ClassVar[str] = "token frequencies"
     """What a model learns first, from the predictions alone: how often each occurs. Its loss is that of a plateau."""
     columns: ClassVar[Mapping[str, tuple[str, str]]] = {}
@@ -70,9 +71,17 @@ class TaskConfig(ChosenGroup):
         return 2
 
     @property
-    def label_columns(self) -> tuple[str, str | None] | None:
-        """Columns of the label and of the second text, which may be none; None for a task on plain text."""
+    def label_columns(self) -> tuple[str, str | None, bool] | None:
+        """Columns of the label and of the second text, which may be none, and whether labels are numbers.
+
+        None for a task on plain text.
+        """
         return None
+
+    @property
+    def held_out_share(self) -> float:
+        """Share of the training rows that is held out to choose by."""
+        return 0.0
 
     @abstractmethod
     def predictions(self, sequence_length: int) -> int:
@@ -138,55 +147,78 @@ SHORTEST_PAIR = 5
 
 
 @dataclass(frozen=True)
-class ClassificationConfig(TaskConfig):
-    """Classification: labelling whole rows, sentences or pairs of sentences, from the tables of ``data=text``."""
+class LabelledConfig(TaskConfig):
+    """Predicting a label of whole rows, sentences or pairs of sentences, from the tables of ``data=text``."""
 
-    name: str = "classification"
     label_column: str = "label"
-    """Column that holds the label: text, or a whole number. Rows without a label or a text are left out."""
+    """Column that holds the label. Rows without a label or a text are left out."""
     second_text_column: str | None = None
     """Column of the second text of a pair; null: rows have the text of ``data.text_column`` alone."""
-    labels: int = 2
-    """Number of different labels."""
+    selection_share: float = field(default=0.0, metadata=added_with(0.0))
+    """Share of the training rows that is held out to choose by (learning rate, epochs: ``sweep.best_of``), in [0, 1).
+    The same rows for every cell, whatever ``seed`` and ``data.fraction``; rows with the same first text stay together.
+    Nothing is trained on them, and the record has the scores on at most ``evaluation_rows`` of them."""
 
     ignores: ClassVar[frozenset[str]] = frozenset({"arch.tied"})
-    main_metric: ClassVar[str] = "accuracy"
-    frequencies: ClassVar[str] = "label frequencies"
-    computed_by: ClassVar[str] = "trainlarge.tasks.classification:Classification"
     data_checked_by: ClassVar[str] = "trainlarge.tasks.data_check:check_labelled"
     head: ClassVar[str] = "sequence_label"
-    metrics: ClassVar[Mapping[str, Metric]] = {
-        "loss": Metric("nats per row", "evaluation loss", tie=0.02, negligible=0.01, broken=0.5),
-        "accuracy": Metric("1", "share of rows labelled right", higher_is_better=True),
-    }
+    labels_are_numbers: ClassVar[bool] = False
+    """Whether a label is a number that is predicted, and not the name of a class."""
 
     def check(self) -> None:
         super().check()
-        self.require_whole(2, "labels", most=MOST_LABELS)
+        self.require("selection_share", 0 <= self.selection_share < 1, "a number of at least 0 and below 1")
 
     def check_data(self, data: DataConfig) -> None:
         """Refuse data without columns, and rows that are too short for the special tokens."""
+        task = f"task={self.name}"
         if data.name != "text":
-            raise UserError("data", data.name, "text with task=classification: files with a column of labels")
+            raise UserError("data", data.name, f"text with {task}: files with a column of labels")
         if data.hub:
-            raise UserError("data.hub", data.hub, "null with task=classification, which reads data.files")
+            raise UserError("data.hub", data.hub, f"null with {task}, which reads data.files")
         if self.second_text_column is not None and data.sequence_length < SHORTEST_PAIR:
             allowed = f"at least {SHORTEST_PAIR} with task.second_text_column: three special tokens and two others"
             raise UserError("data.sequence_length", data.sequence_length, allowed)
 
     @property
-    def row_labels(self) -> int:
-        """``labels``."""
-        return self.labels
+    def label_columns(self) -> tuple[str, str | None, bool]:
+        """``label_column``, ``second_text_column``, and whether labels are numbers."""
+        return self.label_column, self.second_text_column, self.labels_are_numbers
 
     @property
-    def label_columns(self) -> tuple[str, str | None]:
-        """``label_column`` and ``second_text_column``."""
-        return self.label_column, self.second_text_column
+    def held_out_share(self) -> float:
+        """``selection_share``."""
+        return self.selection_share
 
     def predictions(self, sequence_length: int) -> int:
         """One per row."""
         return 1
+
+
+@dataclass(frozen=True)
+class ClassificationConfig(LabelledConfig):
+    """Classification: one of a few labels, text or whole numbers, per row."""
+
+    name: str = "classification"
+    labels: int = 2
+    """Number of different labels."""
+
+    frequencies: ClassVar[str] = "label frequencies"
+    computed_by: ClassVar[str] = "trainlarge.tasks.classification:Classification"
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "loss": Metric("nats per row", "evaluation loss", tie=0.02, negligible=0.01, broken=0.5),
+        "accuracy": Metric("1", "share of rows labelled right", higher_is_better=True),
+    }
+    main_metric: ClassVar[str] = "accuracy"
+
+    def check(self) -> None:
+        super().check()
+        self.require_whole(2, "labels", most=MOST_LABELS)
+
+    @property
+    def row_labels(self) -> int:
+        """``labels``."""
+        return self.labels
 
 
 TASKS: dict[str, type[TaskConfig]] = {

@@ -92,13 +92,17 @@ class RowOrder:
     number, and any number of workers can share a batch by taking parts of ``rows_of``.
     """
 
-    def __init__(self, count: int, seed: int, fraction: float = 1.0) -> None:
+    def __init__(self, count: int, seed: int, fraction: float = 1.0, among: Integers | None = None) -> None:
         """The order of ``count`` rows, of which ``fraction`` are used.
+
+        Args:
+            among: the indices of these rows; None: 0 to ``count - 1``.
 
         Raises:
             UserError: ``fraction`` leaves none.
         """
-        self.used = None if fraction == 1 else subset(count, fraction)
+        kept = None if fraction == 1 else subset(count, fraction)
+        self.used = kept if among is None else among if kept is None else among[kept]
         self.count = count if self.used is None else len(self.used)
         self.seed = seed
 

@@ -27,6 +27,8 @@ class Reading:
     """Key of the configuration that names the column."""
     takes_numbers: bool = False
     """Whether whole numbers in JSON and Parquet are taken as text, as labels are."""
+    takes_fractions: bool = False
+    """Whether other numbers are, too."""
 
 
 Entries = Callable[[Path, Reading, RowCounts], Iterator[str | None]]

@@ -79,6 +79,8 @@ def _column(rows: Iterable[Plain], path: Path, reading: Reading) -> Iterator[str
         entry = row.get(column)
         if reading.takes_numbers and isinstance(entry, int):
             entry = str(int(entry))
+        elif reading.takes_fractions and isinstance(entry, float):
+            entry = repr(entry)
         if entry is not None and not isinstance(entry, str):
             allowed = f"a column of text; row {number} of {path} holds {_kind(entry)}"
             raise UserError(reading.key, column, allowed)

@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from trainlarge.config.data import SPLITS, DataConfig, Split
 from trainlarge.config.group import Plain
+from trainlarge.config.task import LabelledConfig
 from trainlarge.data.arrays import Integers, TokenDtype, Tokens
 from trainlarge.data.fingerprint import fingerprint
 from trainlarge.data.formats import Reading
 from trainlarge.data.kept import damage_named, kept
+from trainlarge.data.label_table import (
+    DRAW,
+    FIRST_END,
+    LABEL,
+    ROW,
+    SECOND_END,
+    LabelTable,
+    draw_of,
+    open_table,
+)
 from trainlarge.data.meta import FileDigest, LabelledCounts, LabelledMeta, Versions, check_digest, read_meta, write_meta
 from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.data.prepare import PreparedData, check_text, kept_tokenizer, with_ids_of
 from trainlarge.data.rows import RowCounts
+from trainlarge.data.split import hashed, normalized
 from trainlarge.data.text import TextFiles, read_entries
 from trainlarge.data.tokenizer import TOKENIZER
 from trainlarge.data.tokens import id_dtype, open_tokens
@@ -31,12 +46,14 @@ from trainlarge.errors import UserError
 from trainlarge.sweep.digest import file_digest
 from trainlarge.sweep.files import flush
 
-VERSION = 1
+log = logging.getLogger(__name__)
+
+VERSION = 2
 """Part of every key: raise it when the same rows would give other files."""
 BATCH_ROWS = 10_000
 """Rows that are encoded at a time."""
-FIRST_END, SECOND_END, LABEL = range(3)
-"""Columns of the table of rows: where the tokens of the first and of the second text end, and the class."""
+LARGEST_NUMBER = 1e18
+"""Largest label that is a number, in absolute value: its square is a number in fp32 too."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,8 @@ class Columns:
     """Column of the label: text, or a whole number."""
     second_text: str | None = None
     """Column of the second text of a pair; None: rows have one text."""
+    holds_numbers: bool = False
+    """Whether labels are numbers, and not the names of classes."""
 
 
 class LabelledRow(NamedTuple):
@@ -64,14 +83,16 @@ class LabelledData(PreparedData):
     ``train`` and ``validation`` are the tokens of all rows, without any special token.
     """
 
-    train_rows: Integers
-    """int64 [rows, 3]: where the tokens of the first and of the second text of a row end, and its class."""
-    validation_rows: Integers
-    """int64 [rows, 3], the same of the validation split."""
+    train_rows: LabelTable
+    """``ROW`` [rows]: where the tokens of the texts of a row end, and its class or number."""
+    validation_rows: LabelTable
+    """``ROW`` [rows], the same of the validation split."""
     labels: tuple[str, ...] = field(default=())
-    """The different labels; the place of a label is its class."""
+    """The different labels, the place of a label is its class; empty where labels are numbers."""
+    repeated: int = 0
+    """Validation rows whose texts stand together in a training row, too."""
 
-    def rows(self, split: Split, indices: Integers, length: int) -> dict[str, Integers]:
+    def rows(self, split: Split, indices: Integers, length: int) -> dict[str, NDArray[np.generic]]:
         """Rows as a model reads them: ``[CLS] a [SEP]`` or ``[CLS] a [SEP] b [SEP]``, padded at the end.
 
         Of texts that are too long the end is cut, token by token of the longer one.
@@ -82,16 +103,20 @@ class LabelledData(PreparedData):
             length: tokens per row.
 
         Returns:
-            ``input_ids`` and ``attention_mask`` [n, length], and ``labels`` [n, 1], all int64.
+            ``input_ids`` and ``attention_mask`` [n, length], and ``labels`` [n, 1], all int64 but labels that are
+            numbers: those are fp32.
         """
         tokens, table = (self.train, self.train_rows) if split == "train" else (self.validation, self.validation_rows)
+        middles, ends = table[FIRST_END], table[SECOND_END]
         ids = np.full((len(indices), length), self.pad_id, np.int64)
         mask = np.zeros_like(ids)
         for place, index in enumerate(indices):
-            start, (middle, end) = table[index - 1, SECOND_END] if index else 0, table[index, :LABEL]
+            start = ends[index - 1] if index else 0
+            middle, end = middles[index], ends[index]
             row = self._sentences(tokens[start:middle], tokens[middle:end], length)
             ids[place, : len(row)], mask[place, : len(row)] = row, 1
-        return {"input_ids": ids, "attention_mask": mask, "labels": table[indices, LABEL:]}
+        labels = table[LABEL][indices][:, None].astype(np.int64 if self.labels else np.float32)
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
     def _sentences(self, first: Tokens, second: Tokens, length: int) -> Integers:
         room = length - 2 - (len(second) > 0)
@@ -131,6 +156,12 @@ def prepare_labelled(
         _build(TextFiles.from_data(data), columns, vocab_size, content, partial, of_model)
 
     prepared = kept(folder, lambda there: _load(there, content), build)
+    if prepared.repeated:
+        log.warning(
+            "%s of %s validation rows have the same texts as a training row: their scores are partly memorized",
+            f"{prepared.repeated:,}",
+            f"{len(prepared.validation_rows):,}",
+        )
     return prepared if of_model is None else with_ids_of(prepared, of_model)
 
 
@@ -143,20 +174,20 @@ def labelled_folder(root: Path, content: str, tokenizer: int | list[Plain], colu
         tokenizer: entries of the one that is trained on it, or what names another.
         columns: those of the labels.
     """
-    names: list[Plain] = [columns.label, columns.second_text]
+    names: list[Plain] = [columns.label, columns.second_text, *(["numbers"] if columns.holds_numbers else [])]
     text = json.dumps(["labelled", VERSION, TextFiles.VERSION, content, tokenizer, names])
     return root / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def check_labels(labels: Sequence[str], expected: int, column: str) -> None:
-    """Refuse another number of labels than a column holds.
+def check_labels(labels: Sequence[str], task: LabelledConfig) -> None:
+    """Refuse another number of labels than a column holds; numbers may be any.
 
     Raises:
         UserError: on ``task.labels``.
     """
-    if len(labels) != expected:
-        allowed = f"{len(labels)}, the different labels in column {column}: {', '.join(labels[:20])}"
-        raise UserError("task.labels", expected, allowed)
+    if not task.labels_are_numbers and len(labels) != task.row_labels:
+        allowed = f"{len(labels)}, the different labels in column {task.label_column}: {', '.join(labels[:20])}"
+        raise UserError("task.labels", task.row_labels, allowed)
 
 
 def labelled_rows(files: TextFiles, columns: Columns, split: Split) -> Iterator[LabelledRow]:
@@ -199,7 +230,13 @@ def look_at_rows(files: TextFiles, columns: Columns) -> None:
 def _readings(files: TextFiles, columns: Columns) -> tuple[Reading, ...]:
     """How each column is read: the text, the second text where there is one, the label."""
     reading = files.reading
-    label = replace(reading, text_column=columns.label, key="task.label_column", takes_numbers=True)
+    label = replace(
+        reading,
+        text_column=columns.label,
+        key="task.label_column",
+        takes_numbers=True,
+        takes_fractions=columns.holds_numbers,
+    )
     second = replace(reading, text_column=columns.second_text or "", key="task.second_text_column")
     return (reading, second, label) if columns.second_text else (reading, label)
 
@@ -214,21 +251,56 @@ def _build(
     texts = (text for row in labelled_rows(files, columns, "train") for text in (row.text, row.second) if text)
     tokenizer = kept_tokenizer(folder, texts, vocab_size, of_model)
     dtype = id_dtype(vocab_size)
-    labels = sorted_labels({row.label for row in labelled_rows(files, columns, "train")})
-    counts = {}
-    for split in SPLITS:
-        rows = _with_classes(labelled_rows(files, columns, split), labels, columns)
-        counts[split] = _write(folder, split, rows, tokenizer, dtype)
+    labels = () if columns.holds_numbers else _labels(files, columns)
+    value, seen = _value_of(labels, columns), SeenTexts()
+    rows = {
+        "train": seen.take(labelled_rows(files, columns, "train")),
+        "validation": seen.look(labelled_rows(files, columns, "validation")),
+    }
+    counts = {
+        split: _write(folder, split, ((row, value(row.label)) for row in rows[split]), tokenizer, dtype)
+        for split in SPLITS
+    }
     meta = LabelledMeta(
         fingerprint=content,
         vocab_size=vocab_size,
         dtype=dtype,
         versions=Versions(),
         tokenizer=FileDigest(file_digest(folder / TOKENIZER)),
-        labels=tuple(labels),
+        labels=labels,
+        repeated=seen.repeated,
         **counts,
     )
     write_meta(folder, meta)
+
+
+@dataclass
+class SeenTexts:
+    """Counts the validation rows whose texts are together in a training row, whatever their white space."""
+
+    repeated: int = 0
+    """Such rows so far."""
+    _seen: set[int] = field(default_factory=set)
+
+    def take(self, rows: Iterable[LabelledRow]) -> Iterator[LabelledRow]:
+        """The same rows, taken up as those of training."""
+        for row in rows:
+            self._seen.add(_key(row))
+            yield row
+
+    def look(self, rows: Iterable[LabelledRow]) -> Iterator[LabelledRow]:
+        """The same rows, looked for among those of training."""
+        for row in rows:
+            self.repeated += _key(row) in self._seen
+            yield row
+
+
+def _key(row: LabelledRow) -> int:
+    return hashed(f"{normalized(row.text)}\n{normalized(row.second or '')}")
+
+
+def _labels(files: TextFiles, columns: Columns) -> tuple[str, ...]:
+    return tuple(sorted_labels({row.label for row in labelled_rows(files, columns, "train")}))
 
 
 def sorted_labels(labels: Iterable[str]) -> list[str]:
@@ -237,19 +309,34 @@ def sorted_labels(labels: Iterable[str]) -> list[str]:
     return sorted(labels, key=int if numbers else str)
 
 
-def _with_classes(
-    rows: Iterable[LabelledRow], labels: list[str], columns: Columns
-) -> Iterator[tuple[LabelledRow, int]]:
-    classes = {label: number for number, label in enumerate(labels)}
-    for row in rows:
-        if row.label not in classes:
+def _value_of(labels: Sequence[str], columns: Columns) -> Callable[[str], float]:
+    """What turns the label of a row into its class, or its number where ``labels`` are none.
+
+    What it returns raises UserError for a label that is no number, or none of ``labels``.
+    """
+    classes = {label: float(number) for number, label in enumerate(labels)}
+
+    def class_of(label: str) -> float:
+        if label not in classes:
             allowed = f"a column whose labels in validation are among those of training: {', '.join(labels[:20])}"
-            raise UserError("task.label_column", f"{columns.label} ({row.label})", allowed)
-        yield row, classes[row.label]
+            raise UserError("task.label_column", f"{columns.label} ({label})", allowed)
+        return classes[label]
+
+    def number_of(label: str) -> float:
+        try:
+            number = float(label)
+        except ValueError:
+            number = math.nan
+        if not abs(number) <= LARGEST_NUMBER:
+            allowed = f"a column of finite numbers of at most {LARGEST_NUMBER:g} with task=regression"
+            raise UserError("task.label_column", f"{columns.label} ({label})", allowed)
+        return number
+
+    return number_of if columns.holds_numbers else class_of
 
 
 def _write(
-    folder: Path, split: Split, rows: Iterator[tuple[LabelledRow, int]], tokenizer: Tokenizer, dtype: TokenDtype
+    folder: Path, split: Split, rows: Iterator[tuple[LabelledRow, float]], tokenizer: Tokenizer, dtype: TokenDtype
 ) -> LabelledCounts:
     """Write tokens and table of a split; its entry in ``meta.json``.
 
@@ -262,15 +349,28 @@ def _write(
         while batch := list(islice(rows, BATCH_ROWS)):
             ids, ends = _encoded([row for row, _ in batch], tokenizer, dtype)
             file.write(ids.tobytes())
-            parts.append(np.column_stack([end + ends, [number for _, number in batch]]))
+            parts.append(_table([row for row, _ in batch], end + ends, [value for _, value in batch]))
             end += len(ids)
     if not parts:
         raise _no_rows(split)
-    np.save(table, np.concatenate(parts).astype("<i8"), allow_pickle=False)
+    np.save(table, np.concatenate(parts), allow_pickle=False)
     for path in (tokens, table):
         flush(path)
     count = sum(map(len, parts))
     return LabelledCounts(count, end, file_digest(tokens), file_digest(table))
+
+
+def _table(rows: list[LabelledRow], ends: Integers, values: list[float]) -> LabelTable:
+    """The part of the table that describes these rows.
+
+    Args:
+        ends: where the tokens of their texts end, [rows, 2].
+        values: class or number of each.
+    """
+    table = np.empty(len(rows), ROW)
+    table[FIRST_END], table[SECOND_END] = ends.T
+    table[LABEL], table[DRAW] = values, [draw_of(row.text) for row in rows]
+    return table
 
 
 def _encoded(rows: list[LabelledRow], tokenizer: Tokenizer, dtype: TokenDtype) -> tuple[Tokens, Integers]:
@@ -301,16 +401,22 @@ def _load(folder: Path, content: str) -> LabelledData:
         train_rows=train[1],
         validation_rows=validation[1],
         labels=meta.labels,
+        repeated=meta.repeated,
     )
 
 
-def _open_split(folder: Path, split: Split, counts: LabelledCounts, dtype: TokenDtype) -> tuple[Tokens, Integers]:
+def _open_split(folder: Path, split: Split, counts: LabelledCounts, dtype: TokenDtype) -> tuple[Tokens, LabelTable]:
     """Tokens and table of a split. Raises ValueError where they are not as they were written."""
     tokens, table = _files(folder, split)
     check_digest(tokens, counts.sha256)
     check_digest(table, counts.rows_sha256)
-    return open_tokens(tokens, dtype), np.load(table, mmap_mode="r", allow_pickle=False)
+    return open_tokens(tokens, dtype), open_table(table)
+
+
+def table_file(folder: Path, split: Split) -> Path:
+    """Where the table of a split is kept."""
+    return folder / f"{split}.npy"
 
 
 def _files(folder: Path, split: Split) -> tuple[Path, Path]:
-    return folder / f"{split}.bin", folder / f"{split}.npy"
+    return folder / f"{split}.bin", table_file(folder, split)

@@ -94,9 +94,11 @@ class LabelledMeta(Meta):
     """What is said of prepared rows with labels."""
 
     labels: tuple[str, ...]
-    """The different labels, in the order of their classes."""
+    """The different labels, in the order of their classes; empty where labels are numbers."""
     train: LabelledCounts
     validation: LabelledCounts
+    repeated: int = 0
+    """Validation rows whose texts stand together in a training row, too."""
 
 
 M = TypeVar("M", bound=Meta)

@@ -47,13 +47,19 @@ def _column(path: Path, reading: Reading) -> Iterator[str | None]:
         _check_type(reading, file.schema_arrow.field(column).type, path)
         for batch in file.iter_batches(BATCH_ROWS, columns=[column]):
             for value in batch.column(0).to_pylist():
-                yield str(int(value)) if isinstance(value, int) else value
+                yield (
+                    value
+                    if value is None or isinstance(value, str)
+                    else str(int(value) if isinstance(value, int) else value)
+                )
 
 
 def _check_type(reading: Reading, kind: pyarrow.DataType, path: Path) -> None:
     from pyarrow import types
 
     if reading.takes_numbers and (types.is_integer(kind) or types.is_boolean(kind)):
+        return
+    if reading.takes_fractions and types.is_floating(kind):
         return
     inner = kind.value_type if types.is_dictionary(kind) else kind
     checks = (types.is_string, types.is_large_string, types.is_string_view, types.is_null)

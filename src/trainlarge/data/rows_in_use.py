@@ -9,7 +9,8 @@ from trainlarge.config import typed_json
 from trainlarge.config.data import DataConfig
 from trainlarge.config.task import TaskConfig
 from trainlarge.data.corpus import corpus_type
-from trainlarge.data.labelled import Columns, labelled_folder
+from trainlarge.data.label_table import training_count
+from trainlarge.data.labelled import Columns, labelled_folder, table_file
 from trainlarge.data.meta import META, LabelledMeta, Meta, TextMeta
 from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.data.prepare import model_key, prepared_key
@@ -35,9 +36,17 @@ def rows_in_use(data: DataConfig, task: TaskConfig, root: Path, of_model: ModelT
         rows = None if text is None else text.train.tokens // data.sequence_length
     else:
         tokenizer = of_model.name if of_model else data.vocab_size
-        table = _meta(LabelledMeta, labelled_folder(root, content, tokenizer, Columns(*columns)))
-        rows = None if table is None else table.train.rows
+        rows = _rows_of_table(labelled_folder(root, content, tokenizer, Columns(*columns)), task.held_out_share)
     return None if rows is None else round(data.fraction * rows)
+
+
+def _rows_of_table(folder: Path, held_out: float) -> int | None:
+    """Rows of prepared labelled data that are trained on; None where there is none, or it is damaged."""
+    table = _meta(LabelledMeta, folder)
+    try:
+        return None if table is None else training_count(table_file(folder, "train"), table.train.rows, held_out)
+    except (OSError, ValueError):
+        return None
 
 
 def _meta(kind: type[M], folder: Path) -> M | None:

@@ -106,6 +106,12 @@ _TRAINING = {
 }
 _METRICS = {name: ANY_TASK.get(name, metric) for name, metric in all_scores().items()}
 _SCORES = {name: Column(name, metric.unit, metric.meaning, missing=UNKNOWN) for name, metric in _METRICS.items()}
+_SELECTION = {
+    f"selection_{name}": Column(
+        f"selection.{name}", metric.unit, f"{metric.meaning}, on training rows that are held out to choose by", UNKNOWN
+    )
+    for name, metric in _METRICS.items()
+}
 _HEAD = recorded(RecordHead)
 
 CELLS = {
@@ -113,6 +119,7 @@ CELLS = {
     **_SHAPE,
     **_TRAINING,
     **_SCORES,
+    **_SELECTION,
     **{name: column for name, column in _with_groups(TrainRecord).items() if name not in _HEAD},
     "warmup_steps": _configured("schedule.warmup_steps", "1", "steps of linear warm-up from zero, counted in step"),
     "mixed": Column(

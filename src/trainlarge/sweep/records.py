@@ -269,6 +269,8 @@ class TrainRecord(RecordHead, Clocks):
     """Step of the last row of the curve, whose weights are kept."""
     scores: Scores
     """The task's metrics at the end, each a key of the record."""
+    selection: Scores | None = plain(is_optional=True)
+    """The task's metrics at the end on the training rows that are held out to choose by; None where none are."""
     perplexity: float | None = later("1", "exp(loss)")
     document_standard_error: float | None = later(
         "loss", "standard error of loss over the documents of the evaluation set"

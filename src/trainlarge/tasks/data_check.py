@@ -15,19 +15,21 @@ from typing import TypeVar, cast
 
 import numpy as np
 
-from trainlarge.config.data import DataConfig
-from trainlarge.config.task import ClassificationConfig, TaskConfig
+from trainlarge.config.data import LEAST_VOCABULARY, DataConfig
+from trainlarge.config.group import Plain, with_values
+from trainlarge.config.task import LabelledConfig, TaskConfig
 from trainlarge.data.blocks import check_fraction, check_length
 from trainlarge.data.corpus import corpus, corpus_type
+from trainlarge.data.label_table import training_count, training_rows
 from trainlarge.data.labelled import (
     Columns,
+    LabelledData,
     check_labels,
     labelled_folder,
-    labelled_rows,
     look_at_rows,
     prepare_labelled,
     require_tables,
-    sorted_labels,
+    table_file,
 )
 from trainlarge.data.meta import LabelledMeta, Meta, TextMeta, read_meta
 from trainlarge.data.model_tokenizer import ModelTokenizer
@@ -84,8 +86,8 @@ def look_at(data: DataConfig, task: TaskConfig) -> None:
         UserError: naming the key or the file.
     """
     source = corpus(data)
-    if isinstance(task, ClassificationConfig):
-        look_at_rows(TextFiles.from_data(data), _columns(task))
+    if isinstance(task, LabelledConfig):
+        look_at_rows(TextFiles.from_data(data), Columns(*task.label_columns))
     elif isinstance(source, TextFiles):
         source.look()
         if source.is_divided_as_read:
@@ -112,26 +114,32 @@ def check_packed_text(use: Use, root: Path) -> None:
 
 def check_labelled(use: Use, root: Path) -> None:
     """``check_use`` of tasks on tables of labelled rows."""
-    data, task = use.data, cast(ClassificationConfig, use.task)
-    columns = _columns(task)
+    data, task = use.data, cast(LabelledConfig, use.task)
+    columns = Columns(*task.label_columns)
     require_tables(TextFiles.from_data(data))
-    tokenizer = use.tokenizer.name if use.tokenizer else data.vocab_size
-    known = _kept(LabelledMeta, labelled_folder(root, data.known_fingerprint, tokenizer, columns))
-    found = (known.labels, known.train.rows) if known else None
-    if found is None and _is_small(data) and use.is_read_later:
-        look_at(data, task)
-        found = _labels_and_rows(data, columns)
-    elif found is None and _is_small(data):
-        with TemporaryDirectory() as temporary:
-            prepared = prepare_labelled(data, columns, Path(temporary), use.tokenizer)
-            check_unknown(prepared, use.tokenizer)
-            found = prepared.labels, len(prepared.train_rows)
-    elif found is None:
-        look_at(data, task)
-    if found:
-        labels, rows = found
-        check_labels(labels, task.labels, task.label_column)
+    folder = labelled_folder(root, data.known_fingerprint, _tokenizer_name(use), columns)
+    known = _kept(LabelledMeta, folder)
+    if known:
+        check_labels(known.labels, task)
+        rows = training_count(table_file(folder, "train"), known.train.rows, task.selection_share)
         check_fraction(rows, data.fraction, use.batch_rows)
+    elif _is_small(data):
+        with TemporaryDirectory() as temporary:
+            # Labels and rows do not depend on the tokenizer, so bytes stand for one that is not there yet.
+            read = with_values(data, vocab_size=LEAST_VOCABULARY) if use.is_read_later else data
+            prepared = prepare_labelled(read, columns, Path(temporary), use.tokenizer)
+            check_unknown(prepared, use.tokenizer)
+            check_prepared(prepared, use)
+    else:
+        look_at(data, task)
+
+
+def check_prepared(prepared: LabelledData, use: Use) -> None:
+    """Refuse prepared rows that have other labels, or of which too few are left to train on."""
+    task = cast(LabelledConfig, use.task)
+    check_labels(prepared.labels, task)
+    trained = training_rows(prepared.train_rows, task.selection_share)
+    check_fraction(len(prepared.train_rows if trained is None else trained), use.data.fraction, use.batch_rows)
 
 
 def check_unknown(prepared: PreparedData, tokenizer: ModelTokenizer | None) -> None:
@@ -155,14 +163,8 @@ def _key(use: Use) -> str:
     return model_key(content, use.tokenizer, reader)
 
 
-def _labels_and_rows(data: DataConfig, columns: Columns) -> tuple[tuple[str, ...], int]:
-    """The different labels of the training rows, and how many rows there are: no tokenizer is needed for them."""
-    labels = [row.label for row in labelled_rows(TextFiles.from_data(data), columns, "train")]
-    return tuple(sorted_labels(set(labels))), len(labels)
-
-
-def _columns(task: ClassificationConfig) -> Columns:
-    return Columns(*task.label_columns)
+def _tokenizer_name(use: Use) -> int | list[Plain]:
+    return use.tokenizer.name if use.tokenizer else use.data.vocab_size
 
 
 def _kept(kind: type[M], folder: Path) -> M | None:

@@ -55,6 +55,10 @@ class PackedText(Generic[C]):
         check_fraction(len(packed(prepared.train, self.length)), self.data.fraction, batch_rows)
         return len(self.blocks(prepared, seed=0))
 
+    def selection_set(self, prepared: PreparedData) -> EvaluationSet | None:  # noqa: ARG002
+        """None: no text is held out but that of validation."""
+        return None
+
     def baseline_loss(self, prepared: PreparedData, data: EvaluationSet) -> float:
         """Loss of predicting by token frequencies alone."""
         return frequency_loss(token_counts(prepared), data.labels.numpy())

@@ -58,6 +58,12 @@ class Task(Protocol):
     def evaluation_set(self, prepared: PreparedData) -> EvaluationSet:
         """The fixed evaluation set, the same for every cell on the same data."""
 
+    def selection_set(self, prepared: PreparedData) -> EvaluationSet | None:
+        """Training rows that are held out to choose cells by, in the form of the evaluation set; None where none are.
+
+        They are the same for every seed and share of the data.
+        """
+
     def training_sample(self, prepared: PreparedData, seed: int) -> EvaluationSet:
         """Training rows in the form of the evaluation set: the model loses less there by what it has memorized."""
 

@@ -71,6 +71,7 @@ class TrainContext:
         self.training_rows = self.task.training_rows(self.prepared, self.step.rows)
         """Rows of training data in use."""
         self.evaluation_set: EvaluationSet = self.task.evaluation_set(self.prepared)
+        self.selection_set: EvaluationSet | None = self.task.selection_set(self.prepared)
         self.training_sample: EvaluationSet = self.task.training_sample(self.prepared, config.seed)
         self.documents = Documents.of(self.evaluation_set)
         self.baseline_loss = self.task.baseline_loss(self.prepared, self.evaluation_set)

@@ -10,7 +10,7 @@ from trainlarge.machine.provenance import origin, software
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.shape import head_of, shape_of
 from trainlarge.sweep.cell import Cell
-from trainlarge.sweep.records import RECORD_SCHEMAS, Clocks, CurveRow, Environment, TrainData, TrainRecord
+from trainlarge.sweep.records import RECORD_SCHEMAS, Clocks, CurveRow, Environment, Scores, TrainData, TrainRecord
 from trainlarge.tasks.evaluation import perplexity
 from trainlarge.training.context import TrainContext
 
@@ -40,6 +40,8 @@ class EndEvaluation:
     """Loss on fixed rows of the training data."""
     document_standard_error: float
     """Standard error of the loss over the documents of the evaluation set."""
+    selection: Scores | None
+    """Metrics on the training rows that are held out to choose by; None where none are."""
 
 
 def finished_record(cell: Cell, context: TrainContext, run: RunFacts, ending: EndEvaluation) -> TrainRecord:
@@ -56,6 +58,7 @@ def finished_record(cell: Cell, context: TrainContext, run: RunFacts, ending: En
         _record(cell, context, run, ending.last),
         diverged=False,
         scores={name: scores.get(name) for name in cell.as_train.task.metrics},
+        selection=ending.selection,
         perplexity=perplexity(scores["loss"]),
         document_standard_error=ending.document_standard_error,
         train_set_loss=ending.train_set_loss,

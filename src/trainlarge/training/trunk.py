@@ -190,12 +190,13 @@ class Trunk:
     def _finish(self, branch: Branch) -> None:
         """Evaluate the end of a branch and write its cells."""
         run, context, model = self.run, self.context, self.context.loop.module.model
-        rate = run.length.rate(run.step - 1, branch.stop - 1, branch.stop)
+        rate, held_out = run.length.rate(run.step - 1, branch.stop - 1, branch.stop), context.selection_set
         evaluation = run.evaluate(rate, "branch" if branch.start < branch.stop else TRUNK)
         ending = EndEvaluation(
             last=run.curve.rows[-1],
             train_set_loss=context.task.evaluate(model, context.training_sample).loss,
             document_standard_error=context.documents.standard_error(evaluation.losses),
+            selection=None if held_out is None else context.task.evaluate(model, held_out).metrics,
         )
         weights, losses = whole_weights(model), context.documents.file(loss=evaluation.losses)
         for cell in self._cells(branch):

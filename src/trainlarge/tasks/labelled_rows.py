@@ -1,0 +1,103 @@
+"""What tasks on tables of labelled rows have in common: which rows train, choose and validate, and their batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from trainlarge.config.data import DataConfig, Split
+from trainlarge.config.task import LabelledConfig
+from trainlarge.data.arrays import Integers
+from trainlarge.data.blocks import RowOrder, check_fraction, spread_indices
+from trainlarge.data.label_table import is_selection, training_rows
+from trainlarge.data.labelled import Columns, LabelledData, check_labels, prepare_labelled
+from trainlarge.data.model_tokenizer import ModelTokenizer
+from trainlarge.models.forward import Forward
+from trainlarge.tasks.evaluation import EvaluationSet, tensor_fingerprint
+from trainlarge.tasks.packed_text import CALIBRATION_ROWS, CALIBRATION_SEED
+
+C = TypeVar("C", bound=LabelledConfig)
+
+
+@dataclass(frozen=True)
+class LabelledRows(Generic[C]):
+    """A batch has ``input_ids`` and ``attention_mask`` [rows, sequence], and ``labels`` [rows, 1]."""
+
+    config: C
+    """The group ``task``."""
+    data: DataConfig
+    """The group ``data``."""
+    forward: Forward
+    """The forward pass."""
+
+    def prepare(self, root: Path, tokenizer: ModelTokenizer | None = None) -> LabelledData:
+        """Tokenizer, tokens and labels of the table.
+
+        Raises:
+            UserError: on ``task.labels``, when it is not the number of labels that there are.
+        """
+        prepared = prepare_labelled(self.data, Columns(*self.config.label_columns), root, tokenizer)
+        check_labels(prepared.labels, self.config)
+        return prepared
+
+    def training_rows(self, prepared: LabelledData, batch_rows: int) -> int:
+        """Training rows in use: without those that are held out to choose by."""
+        trained = training_rows(prepared.train_rows, self.config.selection_share)
+        check_fraction(len(prepared.train_rows if trained is None else trained), self.data.fraction, batch_rows)
+        return len(self._order(prepared, seed=0))
+
+    def batch(self, prepared: LabelledData, seed: int, step: int, rows: int) -> dict[str, Tensor]:
+        """Rows of the epoch's order."""
+        return self._rows(prepared, "train", self._order(prepared, seed).rows_of(step, rows))
+
+    def weight(self, batch: dict[str, Tensor]) -> Tensor:
+        """Number of rows."""
+        labels = batch["labels"]
+        return torch.full((), len(labels), dtype=torch.float64, device=labels.device)
+
+    def evaluation_set(self, prepared: LabelledData) -> EvaluationSet:
+        """At most ``evaluation_rows`` validation rows at even distances."""
+        indices = spread_indices(len(prepared.validation_rows), self.config.evaluation_rows)
+        return _as_set(self._rows(prepared, "validation", indices))
+
+    def selection_set(self, prepared: LabelledData) -> EvaluationSet | None:
+        """At most ``evaluation_rows`` of the training rows that are held out to choose by, at even distances."""
+        if not self.config.selection_share:
+            return None
+        held_out = np.flatnonzero(is_selection(prepared.train_rows, self.config.selection_share))
+        indices = held_out[spread_indices(len(held_out), self.config.evaluation_rows)]
+        return _as_set(self._rows(prepared, "train", indices))
+
+    def training_sample(self, prepared: LabelledData, seed: int) -> EvaluationSet:
+        """At most ``evaluation_rows`` of the training rows in use, spread evenly."""
+        indices = self._order(prepared, seed).spread_rows(self.config.evaluation_rows)
+        return _as_set(self._rows(prepared, "train", indices))
+
+    def calibration(self, prepared: LabelledData) -> Iterator[dict[str, Tensor]]:
+        """Training rows with their labels."""
+        order = self._order(prepared, CALIBRATION_SEED)
+        for step in range(len(order) // CALIBRATION_ROWS or 1):
+            yield self._rows(prepared, "train", order.rows_of(step, min(CALIBRATION_ROWS, len(order))))
+
+    def _logits(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
+        return self.forward.row_logits(model, batch["input_ids"], batch["attention_mask"])
+
+    def _order(self, prepared: LabelledData, seed: int) -> RowOrder:
+        trained = training_rows(prepared.train_rows, self.config.selection_share)
+        count = len(prepared.train_rows) if trained is None else len(trained)
+        return RowOrder(count, seed, self.data.fraction, trained)
+
+    def _rows(self, prepared: LabelledData, split: Split, indices: Integers) -> dict[str, Tensor]:
+        rows = prepared.rows(split, indices, self.data.sequence_length)
+        return {name: torch.from_numpy(values) for name, values in rows.items()}
+
+
+def _as_set(batch: dict[str, Tensor]) -> EvaluationSet:
+    return EvaluationSet(batch, tensor_fingerprint(*batch.values()), predicts_tokens=False)
