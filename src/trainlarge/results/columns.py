@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from trainlarge.config.plain import value_before
 from trainlarge.config.schema import TrainConfig
 from trainlarge.config.task import TASKS
+from trainlarge.results.parents import OF_PARENT, PARENT_PREFIX
 from trainlarge.results.scores import ANY_TASK, all_scores
 from trainlarge.sweep.records import (
     UNKNOWN,
@@ -70,11 +71,21 @@ def _with_groups(kind: type[TrainRecord] | type[CompressRecord]) -> dict[str, Co
 
 
 _SHAPE = {
+    "part": Column(
+        COMPUTED,
+        "text",
+        "task, its data and where training starts, as far as these vary: cells of one part are compared, such as mlm",
+    ),
     "shape": Column(COMPUTED, "text", "width and depth, such as d64/L2, and what else of arch varies between shapes"),
     "variant": Column(
         COMPUTED, "text", "other keys that the study varies (not shape, budget, seed), such as optim.lr=0.001"
     ),
-    "series": Column(COMPUTED, "text", "shape and variant: cells of one series differ in budget and seed only"),
+    "series": Column(
+        COMPUTED,
+        "text",
+        "shape and variant: cells of one series differ in budget and seed only; those from checkpoints also in their "
+        "learning rate and in how long the checkpoint was trained",
+    ),
     "arch": _configured("arch.name", "text", "family: modern (ModernBERT), roberta, llama"),
     "width": _configured("arch.width", "1", "hidden size"),
     "depth": _configured("arch.depth", "1", "number of layers"),
@@ -134,6 +145,27 @@ CELLS = {
     "software": Column(COMPUTED, "text", "versions of Python and of the packages that compute"),
     "study": _HEAD["study"],
 }
+CELLS |= {
+    "checkpoint": Column(
+        COMPUTED,
+        "text",
+        "what training started from: id of a train cell, or name of a Hugging Face folder; empty for initial weights",
+    ),
+    "chosen": Column(
+        COMPUTED,
+        "yes or no",
+        "whether it has the best selection score of the cells that differ in learning rate and budget only; yes "
+        "where no selection scores were recorded",
+    ),
+    **{
+        PARENT_PREFIX + name: Column(
+            COMPUTED, CELLS[name].unit, f"of the train cell that it started from: {CELLS[name].description}"
+        )
+        for name in OF_PARENT
+    },
+    "total_flops": Column(COMPUTED, "FLOPs", "flops of the cell and of all train cells that it started from"),
+    "total_seconds": Column(COMPUTED, "s", "train_seconds of the cell and of all train cells that it started from"),
+}
 """One row per train cell that is done."""
 
 CURVES = {
@@ -170,9 +202,13 @@ COMPRESSION = {
         "rounding of the inputs of linear layers: dynamic, static",
     ),
     "recover": _configured("recover.name", "text", "training after pruning: retrain; none"),
-    "total_flops": Column(COMPUTED, "FLOPs", "flops + recover_flops: all training of the compressed model, by formula"),
+    "total_flops": Column(
+        COMPUTED,
+        "FLOPs",
+        "total_flops of the train cell + recover_flops: all training of the compressed model, by formula",
+    ),
     "total_seconds": Column(
-        COMPUTED, "s", "train_seconds + recover_seconds: all training of the compressed model, as measured"
+        COMPUTED, "s", "total_seconds of the train cell + recover_seconds: all training of the model, as measured"
     ),
     "software": CELLS["software"],
     "study": _HEAD["study"],

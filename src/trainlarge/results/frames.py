@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +19,11 @@ from trainlarge.results.comparable import check_comparable, missed
 from trainlarge.results.document_losses import DocumentLosses
 from trainlarge.results.model_folders import EVALUATED_ON, folder_names
 from trainlarge.results.nested import Columns, Nested, Values, as_array, columns_of
+from trainlarge.results.parents import chosen, join_parents, name_by_parents, with_ancestors
+from trainlarge.results.parts import part_names
 from trainlarge.results.series import name_series
 from trainlarge.results.training_cost import training_cost
+from trainlarge.results.weight_changes import WeightChanges
 from trainlarge.sweep.collection import collection_paused
 from trainlarge.sweep.secrets import text_without_secrets
 from trainlarge.sweep.step_times import budgets_missed
@@ -45,6 +48,8 @@ class StudyFrames:
     Face folders have the name of the folder as ``checkpoint``, and no columns of training."""
     documents: DocumentLosses = DocumentLosses()
     """Losses per document of the cells, read where a comparison needs them."""
+    weights: WeightChanges = field(default_factory=WeightChanges)
+    """How far compression and finetuning moved the weights, read where a figure needs it."""
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Name -> frame."""
@@ -112,9 +117,10 @@ def _load(study: Study, strict: bool, allow_mixed: bool, with_types: bool = Fals
     later = cells["cell"].map(budgets_missed(study)).fillna(1.0)
     cells["budget_missed"] = cells["budget_missed"].astype(float).clip(lower=later)
     if not allow_mixed:
-        check_comparable(cells)
+        for _, part in cells.groupby("part", sort=False):
+            check_comparable(part)
     compression = _compression(records, cells)
-    return StudyFrames(cells, _curves(train, cells), compression, DocumentLosses(study))
+    return StudyFrames(cells, _curves(train, cells), compression, DocumentLosses(study), WeightChanges(study))
 
 
 def find_study(study: str | Path | Study) -> Study:
@@ -167,7 +173,11 @@ def _cells(records: list[Row]) -> pd.DataFrame:
         return pd.DataFrame({name: pd.Series(dtype=_TYPES.get(each.unit, "float64")) for name, each in CELLS.items()})
     nested = Nested(records)
     frame = _frame(nested, CELLS)
-    frame[["shape", "variant", "series"]] = name_series(nested.values("config"))
+    ids = [str(checkpoint or "") for checkpoint in nested.values("config.checkpoint")]
+    checkpoints = [folder or cell for folder, cell in zip(folder_names(nested), ids, strict=True)]
+    frame["checkpoint"], frame["part"] = checkpoints, part_names(nested, checkpoints)
+    frame["chosen"] = chosen(nested)
+    frame[["shape", "variant", "series"]] = _names(frame, nested.values("config"))
     parsed = {text: parse_budget(text) for text in frame["budget"].unique()}
     budgets = [parsed[text] for text in frame["budget"]]
     frame["budget_value"] = [budget.value for budget in budgets]
@@ -176,7 +186,19 @@ def _cells(records: list[Row]) -> pd.DataFrame:
     frame["mixed"] = [bool(before) for before in nested.values("environment.before")]
     frame["disturbance"] = frame["train_seconds"] / frame["model_seconds"]
     frame["train_validation_gap"] = frame["train_set_loss"] - frame["loss"]
+    frame["total_flops"], frame["total_seconds"] = (with_ancestors(frame, name) for name in ("flops", "train_seconds"))
+    frame = join_parents(frame)
     return frame.sort_values(["parameters", "series", "seed", "step", "cell"], ignore_index=True)
+
+
+def _names(frame: pd.DataFrame, configs: list[object]) -> pd.DataFrame:
+    """Names of shapes, variants and series, which tell apart the cells of each part."""
+    names = []
+    for _, rows in frame.groupby("part", sort=False):
+        is_started = bool(rows["checkpoint"].iloc[0])
+        names.append(name_series([configs[place] for place in rows.index], is_started).set_axis(rows.index))
+    named = pd.concat(names).reindex(frame.index)
+    return name_by_parents(frame.assign(**named)) if frame["checkpoint"].any() else named
 
 
 def _curves(train: Iterable[_Result], cells: pd.DataFrame) -> pd.DataFrame:
@@ -205,7 +227,9 @@ def _compression(records: list[Row], cells: pd.DataFrame) -> pd.DataFrame:
             if CELLS[name].source.startswith(EVALUATED_ON) and name != "vocab_size":
                 own = pd.Series(_values(CELLS[name], nested), index=frame.index)
                 frame[name] = own.where(is_folder, frame[name])
-    frame["total_flops"], frame["total_seconds"] = (training_cost(frame, name) for name in ("flops", "train_seconds"))
+    ancestors = cells.set_index("cell").reindex(frame["parent"]).set_axis(frame.index)
+    for total, clock in (("total_flops", "flops"), ("total_seconds", "train_seconds")):
+        frame[total] = training_cost(frame, clock) + (ancestors[total] - ancestors[clock]).astype(float).fillna(0.0)
     return frame.sort_values(["parameters", "parent", "recipe", "cell"], ignore_index=True)
 
 

@@ -57,6 +57,13 @@ def loss_of(frame: pd.DataFrame) -> Metric:
     return scores(frame)["loss"]
 
 
+def main_score(frame: pd.DataFrame) -> tuple[str, Metric]:
+    """The metric that the task of these cells is judged by, and its name: the loss where there is no one task."""
+    task = task_of(frame)
+    name = task.main_metric if task else "loss"
+    return name, scores(frame)[name]
+
+
 def direction(frame: pd.DataFrame, column: str) -> float:
     """1 where less of a column is better, -1 where more is."""
     metric = scores(frame).get(column)

@@ -14,17 +14,24 @@ from trainlarge.results.nested import Columns, columns_of
 _SHAPE_KEYS = ["arch.width", "arch.depth"]
 _NOT_IDENTITY = not_identity(TrainConfig)
 _NOT_COMPARED = _NOT_IDENTITY[""] | {"seed", "budget"}
+_OF_STARTED = frozenset({"checkpoint", "checkpoint_digest", "optim.lr", "optim.peak_lr"})
 _PLAIN = frozenset({bool, int, float, str})
 _ABSENT = object()
 
 
-def name_series(configs: Iterable[object]) -> pd.DataFrame:
+def name_series(configs: Iterable[object], is_started: bool = False) -> pd.DataFrame:
     """Columns ``shape``, ``variant`` and ``series`` for train configurations, one row each, in their order.
 
     A key is named only where it tells cells apart that would otherwise have one name: a learning rate that follows from
     the width, or heads that do, need not be said.
+
+    Args:
+        configs: of cells of one part of a study (``trainlarge.results.parts``).
+        is_started: whether they start from checkpoints. Then neither these nor the learning rate are named: the best
+            rate is chosen, and columns say which checkpoint it was.
     """
     columns = _leaves([with_added(TrainConfig, config) for config in configs if isinstance(config, dict)])
+    columns = {key: column for key, column in columns.items() if not is_started or key not in _OF_STARTED}
     leaves = pd.DataFrame(
         {key: column for key, column in columns.items() if key in _SHAPE_KEYS or len(set(column)) > 1}
     )

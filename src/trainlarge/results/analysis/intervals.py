@@ -9,7 +9,7 @@ of freedom follow from Satterthwaite (1946). With one seed nothing is known of t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -110,20 +110,46 @@ def difference(left: SeedMean, right: SeedMean, sample: Sample) -> Difference:
         return Difference(value, why_not=NO_DOCUMENTS, unit=sample.unit)
     parts = [(float(np.mean((left.draws - right.draws) ** 2)) * sample.correction, sample.freedom)]
     parts += [(side.seed_variance, len(side.seeds) - 1.0) for side in (left, right) if len(side.seeds) > 1]
-    variance = sum(part for part, _ in parts)
-    squares = sum(part**2 / freedom for part, freedom in parts)
-    freedom, error = variance**2 / squares if squares else 1.0, math.sqrt(variance)
-    half = quantile(LEVEL, freedom) * error
-    if min(len(left.seeds), len(right.seeds)) < 2:
-        return Difference(value, value - half, value + half, why_not=ONE_SEED, unit=sample.unit)
-    t = abs(value) / error if error else (math.inf if value else 0.0)
-    return Difference(value, value - half, value + half, two_sided_p(t, freedom), unit=sample.unit)
+    gap = _with_error(value, parts, sample.unit)
+    return replace(gap, p=None, why_not=ONE_SEED) if min(len(left.seeds), len(right.seeds)) < 2 else gap
 
 
 def above_zero(estimate: SeedMean, sample: Sample) -> Difference:
     """The estimate itself with its interval, such as a loss increase of one checkpoint, paired with its dense loss."""
     nothing = SeedMean((0.0,) * len(estimate.seeds), None if estimate.draws is None else np.zeros_like(estimate.draws))
     return difference(estimate, nothing, sample)
+
+
+def over_seeds(left: Sequence[float], right: Sequence[float], unit: str) -> Difference:
+    """Mean of ``left`` less that of ``right``, with an interval over seeds alone: it holds for one evaluation set.
+
+    Args:
+        left, right: the values of independent runs.
+        unit: of the values.
+    """
+    value = float(np.mean(left) - np.mean(right))
+    if min(len(left), len(right)) < 2:
+        return Difference(value, why_not=ONE_SEED, unit=unit)
+    return _with_error(
+        value, [(float(np.var(side, ddof=1)) / len(side), len(side) - 1.0) for side in (left, right)], unit
+    )
+
+
+def mean_over_seeds(values: Sequence[float], unit: str) -> Difference:
+    """The mean of the values of independent runs with its interval, compared with 0."""
+    value = float(np.mean(values))
+    if len(values) < 2:
+        return Difference(value, why_not=ONE_SEED, unit=unit)
+    return _with_error(value, [(float(np.var(values, ddof=1)) / len(values), len(values) - 1.0)], unit)
+
+
+def _with_error(value: float, parts: Sequence[tuple[float, float]], unit: str) -> Difference:
+    """A difference whose variance has parts, each with its degrees of freedom (Satterthwaite 1946)."""
+    variance, squares = sum(part for part, _ in parts), sum(part**2 / freedom for part, freedom in parts)
+    freedom, error = variance**2 / squares if squares else 1.0, math.sqrt(variance)
+    half = quantile(LEVEL, freedom) * error
+    t = abs(value) / error if error else (math.inf if value else 0.0)
+    return Difference(value, value - half, value + half, two_sided_p(t, freedom), unit=unit)
 
 
 class ComparisonFamily:

@@ -39,20 +39,20 @@ def size_description(cells: pd.DataFrame, y: str = "loss") -> str:
     return f"Line chart of {metric.meaning} against parameters, {sizes} after {budgets}. Best: {winners}."
 
 
-def bytes_description(compression: pd.DataFrame, size: str = "file_bytes") -> str:
+def bytes_description(compression: pd.DataFrame, size: str = "file_bytes", y: str = "loss") -> str:
     """What ``bytes_figure`` shows."""
-    rows = same_task(compression).dropna(subset=["shape"])
-    metric, dense = scores(rows)["loss"], rows[is_dense(rows)].sort_values("loss")
+    rows = same_task(compression).dropna(subset=["shape", y])
+    metric, dense = scores(rows)[y], rows[is_dense(rows)].sort_values(y, ascending=direction(rows, y) > 0)
     models = counted(len(rows), "model", "models")
     text = (
         f"Scatter chart of {metric.meaning} against {scale_of(size).words}: {models} of "
         f"{counted(rows['shape'].nunique(), 'shape', 'shapes')}. On the frontier "
-        f"{_from_to(frontier(rows, size), size, 'loss', metric)}."
+        f"{_from_to(frontier(rows, size, y), size, y, metric)}."
     )
     if dense.empty:
         return text
     best = dense.iloc[0]
-    where = f"{_value(metric, best['loss'])} at {scale_of(size).write(best[size])}"
+    where = f"{_value(metric, best[y])} at {scale_of(size).write(best[size])}"
     return f"{text} The best dense model, {best['series']}, has {where}."
 
 

@@ -165,8 +165,9 @@ def bytes_figure(
     size: str = "file_bytes",
     allow_mixed: bool = False,
     frequency_loss: float | None = None,
+    y: str = "loss",
 ) -> Figure:
-    """Loss against the size of every checkpoint under every recipe, with the frontier: a colour and marker per shape.
+    """A score against the size of every checkpoint under every recipe, and the frontier: a colour and marker per shape.
 
     Filled are those with the training of the last common budget, recovery included; a dark edge marks dense ones.
     Results worse than every dense model are above the figure. Of many shapes the best are named, the rest is grey.
@@ -176,30 +177,41 @@ def bytes_figure(
         size: the column that is their size.
         allow_mixed: draw losses of several evaluation sets together.
         frequency_loss: loss of predicting by frequencies alone, where it is to be drawn.
+        y: the score.
 
     Raises:
         UserError: where there are none, or losses of several evaluation sets.
     """
-    rows = _known(compression)
+    rows = _known(compression).dropna(subset=[y])
     if not allow_mixed:
         check_comparable(rows)
-    lowest = float(rows["loss"].min())
-    # A little above the worst dense model.
-    top = lowest + 1.12 * max(float(rows["dense_loss"].max()) - lowest, 0.5)
-    named, hidden = _named_shapes(rows), int((rows["loss"] > top).sum())
+    best_end, worst_end = _score_range(rows, y)
+    named = _named_shapes(rows)
+    hidden = int((direction(rows, y) * (rows[y] - worst_end) > 0).sum())
     with figure_of(height=4.4) as (figure, (axes,)):
         others = rows[~rows["shape"].isin(named["shape"])]
-        _crowd(axes, others[size], others["loss"])
-        handles = _models(axes, named, size, set(at_last_budget(rows)["cell"]))
-        best = frontier(rows, size)
-        axes.plot(best[size], best["loss"], color=INK, linewidth=1.1, drawstyle="steps-post", zorder=2)
-        axes.set_ylim(lowest - 0.06 * (top - lowest), top)
+        _crowd(axes, others[size], others[y])
+        handles = _models(axes, named, (size, y), set(at_last_budget(rows)["cell"]))
+        best = frontier(rows, size, y)
+        axes.plot(best[size], best[y], color=INK, linewidth=1.1, drawstyle="steps-post", zorder=2)
+        axes.set_ylim(sorted((best_end, worst_end)))
         log_axis(axes, size, rows[size])
-        _score_axis(axes, rows, "loss")
-        above = f"{hidden:,} worse results above" if hidden else ""
+        _score_axis(axes, rows, y)
+        outside = "above" if worst_end > best_end else "below"
+        above = f"{hidden:,} worse results {outside}" if hidden else ""
         note(axes, [*_how_to_read(rows, others), above, _frequency_line(axes, rows, frequency_loss)])
         legend_below(axes, list(handles.values()), list(handles), "shape")
     return figure
+
+
+def _score_range(rows: pd.DataFrame, y: str) -> tuple[float, float]:
+    """Ends of the axis of a score: a little better than the best model, a little worse than the worst dense one."""
+    sign = direction(rows, y)
+    values = sign * rows[y]
+    dense = rows["dense_loss"] if y == "loss" else values[is_dense(rows)]
+    lowest, room = float(values.min()), 0.5 if y == "loss" else 0.05
+    span = 1.12 * max(float(dense.max()) - lowest if len(dense) else 0.0, room)
+    return sign * (lowest - 0.06 * span), sign * (lowest + span)
 
 
 def _how_to_read(rows: pd.DataFrame, others: pd.DataFrame) -> list[str]:
@@ -222,8 +234,9 @@ def _named_shapes(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["shape"].isin(best)]
 
 
-def _models(axes: Axes, rows: pd.DataFrame, size: str, equal: set[str]) -> dict[str, Artist]:
-    """The dots of every shape; shape -> what stands in a legend."""
+def _models(axes: Axes, rows: pd.DataFrame, place: tuple[str, str], equal: set[str]) -> dict[str, Artist]:
+    """The dots of every shape, at two columns; shape -> what stands in a legend."""
+    size, y = place
     look, handles = Look.of(rows), dict[str, Artist]()
     for shape, points in _by_shape(rows):
         colour, marker = look.colour[shape], look.marker[shape]
@@ -232,7 +245,7 @@ def _models(axes: Axes, rows: pd.DataFrame, size: str, equal: set[str]) -> dict[
             for kind, edge, area in ((~dense, colour, 20), (dense, INK, 42)):
                 chosen = points[which & kind]
                 axes.scatter(
-                    chosen[size], chosen["loss"], s=area, marker=marker, facecolor=face, edgecolor=edge, linewidth=1,
+                    chosen[size], chosen[y], s=area, marker=marker, facecolor=face, edgecolor=edge, linewidth=1,
                     zorder=3, rasterized=len(rows) > RASTERED,
                 )  # fmt: skip
         handles[shape] = Line2D([], [], linestyle="", marker=marker, color=colour)

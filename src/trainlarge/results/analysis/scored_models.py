@@ -1,0 +1,146 @@
+"""Trained and compressed models of one part of a study by the score that its task is judged by, more is better.
+
+Accuracies and correlations are in points (hundredths), losses in their unit and negative. A run is what is repeated
+with another seed: intervals are over runs, and hold for the evaluation set at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from trainlarge.results.analysis.evidence import Evidence
+from trainlarge.results.frames import StudyFrames
+from trainlarge.results.recipes import is_dense, keeps_shapes
+from trainlarge.results.scores import direction, main_score
+from trainlarge.results.series import by_size, last_budget
+from trainlarge.results.study_parts import Part
+
+POINT = 1.0
+"""A difference of a share that matters, in points, where the metric states none."""
+PAPER_BITS, PAPER_SPARSITY = 4.0, 0.6
+"""The recipes whose costs the paper compares most."""
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """One way to compress, the same for every size."""
+
+    name: str
+    """What it does: ``4 bits``, ``60 % pruned``."""
+    rows: pd.DataFrame
+    """Its compress cells, with ``score`` and ``cost``."""
+
+
+class ScoredModels:
+    """The models of a part and their scores."""
+
+    def __init__(self, part: Part, evidence: Evidence | None = None) -> None:
+        self.part = part
+        self.evidence = evidence or Evidence(part.frames)
+        self.column, self.metric = main_score(self.evidence.cells)
+
+    @property
+    def frames(self) -> StudyFrames:
+        """Frames of the part, without cells that diverged."""
+        return self.evidence.whole
+
+    @property
+    def is_share(self) -> bool:
+        """Whether scores are shares, written in points."""
+        return self.metric.unit == "1"
+
+    @property
+    def unit(self) -> str:
+        """Unit of differences."""
+        return "points" if self.is_share else self.metric.short_unit
+
+    @property
+    def margin(self) -> float:
+        """A difference below this does not matter, in ``unit``."""
+        scale = 100.0 if self.is_share else 1.0
+        return scale * self.metric.negligible or POINT
+
+    @property
+    def order(self) -> list[str]:
+        """Series, from the smallest to the largest."""
+        return by_size(self.cells)
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """Train cells that have a score, with ``score``."""
+        return self.with_scores(self.evidence.cells)
+
+    @cached_property
+    def compressed(self) -> pd.DataFrame:
+        """Compress cells with ``score``, and with ``cost``: the score of the checkpoint less that."""
+        rows = self.evidence.compressed if self.column == "loss" else self.evidence.known
+        rows = self.with_scores(rows)
+        return rows.assign(cost=self._dense(rows) - rows["score"])
+
+    @cached_property
+    def treatments(self) -> list[Treatment]:
+        """Quantization nearest to 4 bits, pruning nearest to 60 %: the recipes that every series has."""
+        rows = self.compressed
+        if rows.empty:
+            return []
+        shaped = rows[keeps_shapes(rows.assign(recover="none"))]
+        rounded = shaped[shaped["sparsity"].eq(0) & shaped["quantize"].ne("none")]
+        pruned = shaped[shaped["sparsity"].gt(0) & shaped["quantize"].eq("none")]
+        bits, sparsity = _nearest(rounded["bits"], PAPER_BITS), _nearest(pruned["sparsity"], PAPER_SPARSITY)
+        return [
+            *_treatment(f"{bits:g} bits", rounded[rounded["bits"].eq(bits)]),
+            *_treatment(f"{100 * sparsity:g} % pruned", pruned[pruned["sparsity"].eq(sparsity)]),
+        ]
+
+    @property
+    def last(self) -> pd.DataFrame:
+        """Compress cells of the last budget that all series have."""
+        return last_budget(self.compressed)
+
+    def with_scores(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Those of the rows that have a score, with ``score``."""
+        return rows.assign(score=self._scaled(rows, self.column)).dropna(subset=["score"])
+
+    def scaled(self, value: float) -> float:
+        """A value of the metric as a score."""
+        return -direction(self.evidence.cells, self.column) * (100.0 if self.is_share else 1.0) * value
+
+    def _scaled(self, rows: pd.DataFrame, column: str) -> pd.Series:
+        return self.scaled(1.0) * rows[column].astype(float)
+
+    def _dense(self, rows: pd.DataFrame) -> pd.Series:
+        """Scores of the checkpoints: as stage 2 measured them, else as training did."""
+        trained = self._scaled(self.evidence.whole.cells, self.column).set_axis(self.evidence.whole.cells["cell"])
+        known = rows["parent"].map(trained)
+        again = rows[is_dense(rows)].groupby("parent")["score"].mean()
+        known = rows["parent"].map(again).fillna(known)
+        name = f"dense_{self.column}"
+        return self._scaled(rows, name).fillna(known) if name in rows else known
+
+
+def over_runs(rows: pd.DataFrame, value: str) -> tuple[float, ...]:
+    """The mean of a column in each run."""
+    return tuple(rows.groupby("seed")[value].mean())
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Slope of the straight line through points (least squares)."""
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def _nearest(values: pd.Series, wanted: float) -> float:
+    """The value that is the fewest doublings away; NaN where there is none."""
+    distances = np.log2(values.astype(float) / wanted).abs()
+    return float(values[distances.idxmin()]) if len(values) else float("nan")
+
+
+def _treatment(name: str, rows: pd.DataFrame) -> list[Treatment]:
+    """Those of the recipes that every series has."""
+    counts = rows.groupby("recipe")["series"].nunique()
+    shared = rows[rows["recipe"].isin(counts[counts == rows["series"].nunique()].index)]
+    return [] if shared.empty or shared["series"].nunique() < 1 else [Treatment(name, shared)]

@@ -1,0 +1,1 @@
+"""Statements of a paper as code, judged on a study."""

@@ -1,0 +1,98 @@
+"""What finetuned models show beyond the paper's claims: the best of them, and what pretraining was good for."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from trainlarge.results.analysis.intervals import Difference, number, over_seeds
+from trainlarge.results.analysis.scored_models import ScoredModels, over_runs
+from trainlarge.results.claims.claim import amount, score_text, tested
+from trainlarge.results.report.caveats import caveats
+from trainlarge.results.report.finding import Finding, counted, listed
+from trainlarge.results.series import by_size, last_budget
+
+
+def finetuning_findings(models: ScoredModels) -> list[Finding]:
+    """All findings of this file, caveats first."""
+    return [
+        *caveats(models.evidence),
+        *choice(models),
+        *best_finetuned(models),
+        *pretraining_helps(models),
+    ]
+
+
+def choice(models: ScoredModels) -> list[Finding]:
+    """How many runs stand behind each model, and how they were chosen."""
+    cells = models.cells
+    runs = cells.groupby(["series", "budget"])["seed"].nunique()
+    seeds = str(runs.min()) if runs.min() == runs.max() else f"{runs.min()} to {runs.max()}"
+    has_choice = any(name.startswith("selection_") for name in cells) and bool(
+        cells.filter(like="selection_").notna().any(axis=None)
+    )
+    chosen = (
+        "rates and epochs were chosen on a part of the training rows"
+        if has_choice
+        else "no rate or epoch was chosen: no selection scores were recorded"
+    )
+    models_in_words = counted(len(cells), "finetuned model", "finetuned models")
+    text = f"{models_in_words}, {seeds} per size and pretraining budget; {chosen}."
+    return [Finding(text, is_result=False)]
+
+
+def best_finetuned(models: ScoredModels) -> list[Finding]:
+    """The best size and pretraining budget, beside what the most frequent label or the mean alone scores."""
+    means = models.cells.groupby(["series", "budget"], sort=False)["score"].mean()
+    if means.empty:
+        return []
+    series, budget = means.idxmax()
+    name = f"baseline_{models.column}"
+    baseline = models.cells[name].astype(float).mean() if name in models.cells else float("nan")
+    what = "the most frequent label" if models.is_share and models.column == "accuracy" else "the mean alone"
+    beside = "" if pd.isna(baseline) else f"; {what} gives {score_text(models, models.scaled(baseline))}"
+    text = f"Best: {series} after {budget} of pretraining, {score_text(models, float(means.max()))}{beside}."
+    return [Finding(text)]
+
+
+def pretraining_helps(models: ScoredModels) -> list[Finding]:
+    """Each size after the last pretraining budget against the same size from initial weights."""
+    untrained = models.part.untrained
+    if untrained.empty:
+        return []
+    finetuned, scratch = last_budget(models.cells), models.with_scores(untrained)
+    gaps: dict[tuple[str | float, ...], Difference] = {}
+    for shape in finetuned.drop_duplicates("shape").sort_values("parameters")["shape"]:
+        sides = [over_runs(_best(rows[rows["shape"] == shape]), "score") for rows in (finetuned, scratch)]
+        if all(sides):
+            gaps[str(shape),] = over_seeds(*sides, models.unit)
+    if not gaps:
+        return []
+    found = tested(gaps)
+    parts = listed(
+        f"{amount(gap)} {'better' if gap.value >= 0 else 'worse'} ({shape})" for (shape,), gap in found.items()
+    )
+    text = (
+        f"After {finetuned['budget'].iloc[0]} of pretraining, finetuned models score, against initial weights, {parts}."
+    )
+    return [Finding(text, is_result=all(gap.is_clear and gap.value > 0 for gap in found.values()))]
+
+
+def _best(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the budget with the best mean: from initial weights, epochs are chosen as well."""
+    if rows.empty:
+        return rows
+    return rows[rows["budget"] == rows.groupby("budget")["score"].mean().idxmax()]
+
+
+def score_rows(models: ScoredModels) -> list[list[str]]:
+    """Rows of a table: score of each size after each pretraining budget, with its standard deviation over runs."""
+    cells, rows = models.cells, []
+    for series in by_size(cells):
+        of_series = cells[cells["series"] == series]
+        for _, group in of_series.groupby(["budget_unit", "budget_value"]):
+            runs = over_runs(group, "score")
+            spread = number(float(pd.Series(runs).std()), 2) if len(runs) > 1 else "–"
+            loss = number(float(group["parent_loss"].mean()), 3)
+            score = score_text(models, sum(runs) / len(runs))
+            rows.append([series, str(group["budget"].iloc[0]), loss, score, spread, str(len(runs))])
+    return rows

@@ -1,0 +1,82 @@
+"""A study cut into its parts, each with frames of its own; finetuned cells are placed by their pretraining."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pandas as pd
+
+from trainlarge.results.columns import PARENT
+from trainlarge.results.frames import StudyFrames
+from trainlarge.results.parents import PARENT_PREFIX
+
+_BUDGET = ("budget", "budget_value", "budget_unit")
+
+
+@dataclass(frozen=True)
+class Part:
+    """The cells of a study that are compared with one another."""
+
+    name: str
+    """Its name in the column ``part``."""
+    frames: StudyFrames
+    """Its cells, their curves, and what was compressed of them."""
+    is_finetuned: bool = False
+    """Whether its cells started from cells of the study. Then their budget is that of pretraining, their clocks count
+    from initial weights on, and of rates and epochs only the chosen ones are there."""
+    untrained: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Chosen cells of the same task and data that started from initial weights, where the others are finetuned."""
+
+
+def parts_of(frames: StudyFrames) -> list[Part]:
+    """The parts of a study: those from initial weights first, in the order in which the frame has them.
+
+    Compressed models of Hugging Face folders belong to no part; a study with one part has them in its frames.
+    """
+    names = list(frames.cells["part"].unique())
+    if len(names) < 2:
+        return [Part(str(name), frames) for name in names]
+    parts = [_part(frames, str(name)) for name in names]
+    return sorted(parts, key=lambda part: part.is_finetuned)
+
+
+def _part(frames: StudyFrames, name: str) -> Part:
+    cells = frames.cells[frames.cells["part"] == name]
+    is_finetuned = cells["parent_budget"].notna()
+    if not is_finetuned.any():
+        return Part(name, _of_cells(frames, cells))
+    finetuned = by_pretraining(_of_cells(frames, cells[is_finetuned & cells["chosen"]]))
+    same = frames.cells["evaluation_fingerprint"].isin(cells["evaluation_fingerprint"])
+    untrained = frames.cells[same & frames.cells["chosen"] & frames.cells["checkpoint"].eq("")]
+    return Part(name, finetuned, is_finetuned=True, untrained=untrained)
+
+
+def _of_cells(frames: StudyFrames, cells: pd.DataFrame) -> StudyFrames:
+    """The frames of some train cells."""
+    curves = frames.curves[frames.curves["cell"].isin(cells["cell"])]
+    compression = frames.compression[frames.compression["parent"].isin(cells["cell"])]
+    return replace(
+        frames,
+        cells=cells.reset_index(drop=True),
+        curves=curves.reset_index(drop=True),
+        compression=compression.reset_index(drop=True),
+    )
+
+
+def by_pretraining(frames: StudyFrames) -> StudyFrames:
+    """Finetuned cells, and what was compressed of them, under the budget and with the clocks of their whole training.
+
+    Their curves are left out, whose clocks begin where pretraining ended. ``seed`` becomes that of pretraining where
+    this varies: runs that share it are one run.
+    """
+    cells = frames.cells
+    placed = {name: cells[PARENT_PREFIX + name] for name in _BUDGET}
+    clocks = {name: cells[name] + cells[PARENT_PREFIX + name] for name in ("step", "tokens", "model_seconds")}
+    totals = {"flops": cells["total_flops"], "train_seconds": cells["total_seconds"]}
+    if cells["parent_seed"].nunique() > 1:
+        placed["seed"] = cells["parent_seed"].astype(int)
+    cells = cells.assign(**placed, **clocks, **totals)
+    compression = frames.compression
+    taken = [*PARENT, "seed"]
+    moved = cells.set_index("cell")[taken].reindex(compression["parent"]).set_axis(compression.index)
+    return replace(frames, cells=cells, curves=frames.curves.iloc[:0], compression=compression.assign(**moved))
