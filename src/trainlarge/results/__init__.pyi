@@ -8,6 +8,10 @@ from trainlarge.results.analysis.evidence import Evidence as Evidence
 from trainlarge.results.analysis.frontier import crossings as crossings
 from trainlarge.results.analysis.frontier import frontier as frontier
 from trainlarge.results.analysis.frontier import leaders as leaders
+from trainlarge.results.claims.claim import Claim as Claim
+from trainlarge.results.claims.claim import Verdict as Verdict
+from trainlarge.results.claims.claims import CLAIMS as CLAIMS
+from trainlarge.results.claims.claims import judged as judged
 from trainlarge.results.columns import COLUMNS as COLUMNS
 from trainlarge.results.frames import StudyFrames as StudyFrames
 from trainlarge.results.frames import find_study as find_study
@@ -24,3 +28,5 @@ from trainlarge.results.report.findings_of_training import changed_places as cha
 from trainlarge.results.report.findings_of_training import not_overtaken as not_overtaken
 from trainlarge.results.report.findings_of_training import per_step as per_step
 from trainlarge.results.report.page import write_report as write_report
+from trainlarge.results.study_parts import Part as Part
+from trainlarge.results.study_parts import parts_of as parts_of

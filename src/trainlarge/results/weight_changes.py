@@ -79,10 +79,9 @@ def _rows(folder: CellFolder) -> list[tuple[Plain, ...]]:
     try:
         folder.prove(path.name)
         tensors = read_json(path)
-        return [
-            (folder.id, name, module_of(name), *(_number(error, key) for key in _NUMBERS))
-            for name, error in tensors.items()
-        ]
+        if not isinstance(tensors, dict):
+            raise ValueError("no mapping from tensors to errors")
+        return [(folder.id, name, module_of(name), *_numbers(error)) for name, error in tensors.items()]
     except FileNotFoundError:
         return []
     except UserError as error:
@@ -93,5 +92,8 @@ def _rows(folder: CellFolder) -> list[tuple[Plain, ...]]:
     return []
 
 
-def _number(error: dict[str, Plain], key: str) -> float:
-    return float(str(error[key]))
+def _numbers(error: Plain) -> list[float]:
+    """The numbers of one tensor. Raises LookupError or TypeError where they are not there."""
+    if not isinstance(error, dict):
+        raise TypeError("no mapping from names to numbers")
+    return [float(str(error[key])) for key in _NUMBERS]

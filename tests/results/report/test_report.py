@@ -25,6 +25,7 @@ from trainlarge.sweep.store import Study
 HEADINGS = (
     "What was found",
     "What was not found",
+    "Which of the paper’s findings hold here",
     "Figures",
     "Tables",
     "Environment and provenance",
@@ -53,7 +54,7 @@ def test_the_page_says_what_it_should(page: Path) -> None:
         "trainlarge report some",
     ):
         assert part in text
-    assert text.count("<figure") == 7
+    assert text.count("<figure") == 9
 
 
 def test_the_page_asks_for_nothing_from_outside(page: Path) -> None:
@@ -65,7 +66,7 @@ def test_the_page_asks_for_nothing_from_outside(page: Path) -> None:
 
 
 def test_figures_and_frames_lie_beside_it(page: Path) -> None:
-    assert len(list(page.parent.glob("*.png"))) == len(list(page.parent.glob("*.svg"))) == 7
+    assert len(list(page.parent.glob("*.png"))) == len(list(page.parent.glob("*.svg"))) == 9
     for name, frame in load_study(page.parents[1]).tables().items():
         assert len(pd.read_csv(page.parent / f"{name}.csv")) == len(frame)
     assert not list(page.parent.glob(".*"))
@@ -128,7 +129,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is on 
 def test_a_browser_shows_headings_and_images(page: Path, tmp_path: Path) -> None:
     shown = _browse(page.as_uri(), tmp_path)
     assert [heading for heading in HEADINGS if f">{heading}</h2>" not in shown] == []
-    assert shown.count('<img src="data:image/svg+xml;base64,') == 7
+    assert shown.count('<img src="data:image/svg+xml;base64,') == 9
 
 
 @needs_chromium
@@ -170,7 +171,7 @@ def test_text_alternatives_say_what_figures_show(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     titles = re.findall(r"<h3>([^<]*)</h3>\n<img", text)
     told = [html.unescape(alternative) for alternative in re.findall(r' alt="([^"]*)"', text)]
-    assert len(told) == len(titles) == len(set(told)) == 7
+    assert len(told) == len(titles) == len(set(told)) == 9
     assert not set(told) & set(titles)
     by_title = dict(zip(titles, told, strict=True))
     assert by_title["Loss against training time"] == (

@@ -6,7 +6,6 @@ with another seed: intervals are over runs, and hold for the evaluation set at h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -128,14 +127,14 @@ def over_runs(rows: pd.DataFrame, value: str) -> tuple[float, ...]:
     return tuple(rows.groupby("seed")[value].mean())
 
 
-def slope(x: Sequence[float], y: Sequence[float]) -> float:
+def slope(x: pd.Series, y: pd.Series) -> float:
     """Slope of the straight line through points (least squares)."""
     return float(np.polyfit(x, y, 1)[0])
 
 
 def _nearest(values: pd.Series, wanted: float) -> float:
     """The value that is the fewest doublings away; NaN where there is none."""
-    distances = np.log2(values.astype(float) / wanted).abs()
+    distances = (np.log(values.astype(float)) - np.log(wanted)).abs()
     return float(values[distances.idxmin()]) if len(values) else float("nan")
 
 

@@ -74,8 +74,8 @@ def _gaps(models: ScoredModels, lines: dict[str, list[Line]]) -> dict[Comparison
         for smaller in reversed(order[:place]):
             span = common_range([*lines[larger], *lines[smaller]])
             if span is not None:
-                sides = ([mean_over(line, span) for line in lines[name]] for name in (larger, smaller))
-                gaps[larger, smaller] = over_seeds(*sides, models.unit), span
+                left, right = ([mean_over(line, span) for line in lines[name]] for name in (larger, smaller))
+                gaps[larger, smaller] = over_seeds(left, right, models.unit), span
                 break
     return gaps
 

@@ -65,11 +65,11 @@ def _gaps(rows: pd.DataFrame, shallow: int, deep: int) -> dict[Comparison, Diffe
 
 def _told(rows: pd.DataFrame, treatment: str, depths: list[int]) -> str:
     """The mean change of each module at each depth."""
-    means = rows[rows["treatment"] == treatment].groupby(["module", "depth"])["mean_absolute_change"].mean().unstack()
+    means = rows[rows["treatment"] == treatment].groupby(["module", "depth"])["mean_absolute_change"].mean()
     parts = [
-        f"{module} {' → '.join(significant(float(means.loc[module, depth]), 3) for depth in depths if depth in means)}"
+        f"{module} {' → '.join(significant(value) for value in means[module].reindex(depths).dropna())}"
         for module in MODULES
-        if module in means.index
+        if module in means
     ]
     return f"{treatment} move the mean weight by {listed(parts)}"
 

@@ -181,7 +181,7 @@ def _of_downstream(y: str) -> list[Drawing]:
         Drawing(
             f"{y}_against_size",
             f"{title} against size",
-            "One line per pretraining budget; rates and epochs were chosen on a part of the training rows.",
+            "One line per pretraining budget.",
             lambda models: size_figure(models.frames.cells, y),
             lambda models: size_description(models.frames.cells, y),
         ),

@@ -101,7 +101,7 @@ def _all_runs(axes: Axes, cells: pd.DataFrame, curves: pd.DataFrame, x: str, y: 
         axes.plot(curve[x], curve[y], color=look.colour[shape], linestyle=dashes, linewidth=0.8, zorder=2)
         (line,) = axes.plot(rows[x], rows[y], linestyle=dashes, linewidth=2, zorder=3, **look.marked(shape))
         lines[series] = Named(series, line)
-    return list(lines.values()), "thin: curve of the longest run"
+    return list(lines.values()), "" if curves.empty else "thin: curve of the longest run"
 
 
 def _best_lines(axes: Axes, cells: pd.DataFrame, x: str, y: str) -> tuple[list[Named], str]:
@@ -194,7 +194,7 @@ def bytes_figure(
         handles = _models(axes, named, (size, y), set(at_last_budget(rows)["cell"]))
         best = frontier(rows, size, y)
         axes.plot(best[size], best[y], color=INK, linewidth=1.1, drawstyle="steps-post", zorder=2)
-        axes.set_ylim(sorted((best_end, worst_end)))
+        axes.set_ylim(min(best_end, worst_end), max(best_end, worst_end))
         log_axis(axes, size, rows[size])
         _score_axis(axes, rows, y)
         outside = "above" if worst_end > best_end else "below"

@@ -7,15 +7,18 @@ import pandas as pd
 from trainlarge.results.analysis.intervals import Difference, number, over_seeds
 from trainlarge.results.analysis.scored_models import ScoredModels, over_runs
 from trainlarge.results.claims.claim import amount, score_text, tested
-from trainlarge.results.report.caveats import caveats
+from trainlarge.results.report.caveats import chosen, overlap, plateau, sizes
 from trainlarge.results.report.finding import Finding, counted, listed
 from trainlarge.results.series import by_size, last_budget
+
+CAVEATS = (chosen, plateau, overlap, sizes)
+"""What is said first; that orders by loss are not tested does not matter here."""
 
 
 def finetuning_findings(models: ScoredModels) -> list[Finding]:
     """All findings of this file, caveats first."""
     return [
-        *caveats(models.evidence),
+        *(finding for caveat in CAVEATS for finding in caveat(models.evidence)),
         *choice(models),
         *best_finetuned(models),
         *pretraining_helps(models),
@@ -27,30 +30,30 @@ def choice(models: ScoredModels) -> list[Finding]:
     cells = models.cells
     runs = cells.groupby(["series", "budget"])["seed"].nunique()
     seeds = str(runs.min()) if runs.min() == runs.max() else f"{runs.min()} to {runs.max()}"
-    has_choice = any(name.startswith("selection_") for name in cells) and bool(
-        cells.filter(like="selection_").notna().any(axis=None)
-    )
-    chosen = (
+    has_choice = bool(cells.filter(regex="^selection_").notna().to_numpy().any())
+    by = (
         "rates and epochs were chosen on a part of the training rows"
         if has_choice
         else "no rate or epoch was chosen: no selection scores were recorded"
     )
     models_in_words = counted(len(cells), "finetuned model", "finetuned models")
-    text = f"{models_in_words}, {seeds} per size and pretraining budget; {chosen}."
+    text = f"{models_in_words}, {seeds} per size and pretraining budget; {by}."
+    if runs.max() == 1:
+        text += " With one seed no order is tested."
     return [Finding(text, is_result=False)]
 
 
 def best_finetuned(models: ScoredModels) -> list[Finding]:
     """The best size and pretraining budget, beside what the most frequent label or the mean alone scores."""
-    means = models.cells.groupby(["series", "budget"], sort=False)["score"].mean()
-    if means.empty:
+    if models.cells.empty:
         return []
-    series, budget = means.idxmax()
+    means = models.cells.groupby(["series", "budget"], sort=False)["score"].mean().reset_index()
+    best = means.sort_values("score", ascending=False).to_dict("records")[0]
     name = f"baseline_{models.column}"
     baseline = models.cells[name].astype(float).mean() if name in models.cells else float("nan")
     what = "the most frequent label" if models.is_share and models.column == "accuracy" else "the mean alone"
     beside = "" if pd.isna(baseline) else f"; {what} gives {score_text(models, models.scaled(baseline))}"
-    text = f"Best: {series} after {budget} of pretraining, {score_text(models, float(means.max()))}{beside}."
+    text = f"Best: {best['series']} after {best['budget']} of pretraining, {score_text(models, best['score'])}{beside}."
     return [Finding(text)]
 
 
@@ -62,9 +65,9 @@ def pretraining_helps(models: ScoredModels) -> list[Finding]:
     finetuned, scratch = last_budget(models.cells), models.with_scores(untrained)
     gaps: dict[tuple[str | float, ...], Difference] = {}
     for shape in finetuned.drop_duplicates("shape").sort_values("parameters")["shape"]:
-        sides = [over_runs(_best(rows[rows["shape"] == shape]), "score") for rows in (finetuned, scratch)]
-        if all(sides):
-            gaps[str(shape),] = over_seeds(*sides, models.unit)
+        with_it, without = (over_runs(_best(rows[rows["shape"] == shape]), "score") for rows in (finetuned, scratch))
+        if with_it and without:
+            gaps[str(shape),] = over_seeds(with_it, without, models.unit)
     if not gaps:
         return []
     found = tested(gaps)

@@ -21,7 +21,7 @@ from trainlarge.results.report.findings import findings, summary
 from trainlarge.results.report.findings_of_finetuning import finetuning_findings, score_rows
 from trainlarge.results.report.findings_of_folders import folder_findings, folder_table
 from trainlarge.results.report.style import save
-from trainlarge.results.report.tables import Table, few_rows, tables
+from trainlarge.results.report.tables import Table, few_rows, finetuned_tables, tables
 from trainlarge.results.scores import ANY_TASK
 from trainlarge.results.study_parts import Part
 
@@ -134,9 +134,9 @@ def _summary(told: list[Finding]) -> str:
 def _tables(models: ScoredModels) -> list[Table]:
     """Those of train cells and what was made of them, and that of Hugging Face folders."""
     frames = models.frames
-    made = [] if frames.cells.empty else tables(frames, models.evidence)
     if models.part.is_finetuned:
-        made = [_scores(models), *made]
+        return [_scores(models), *finetuned_tables(frames, models.column)]
+    made = [] if frames.cells.empty else tables(frames, models.evidence)
     return made if of_folders(frames.compression).empty else [*made, folder_table(frames.compression)]
 
 

@@ -108,8 +108,14 @@ def _increases(answer: Increases, unit: str) -> Table:
     return Table(f"Loss increase at equal {answer.equal} ({answer.where})", note, ["recipes", *answer.sizes], rows)
 
 
-def _compression_frontier(compression: pd.DataFrame) -> Table:
-    best = frontier(same_task(compression).dropna(subset=["series"]), "file_bytes")
+def finetuned_tables(frames: StudyFrames, y: str) -> list[Table]:
+    """The tables of finetuned models whose task is judged by the score ``y``."""
+    has_some = frames.compression["series"].notna().any()
+    return [*([_compression_frontier(frames.compression, y)] if has_some else []), _all_cells(frames.cells)]
+
+
+def _compression_frontier(compression: pd.DataFrame, y: str = "loss") -> Table:
+    best = frontier(same_task(compression).dropna(subset=["series"]), "file_bytes", y)
     unit, others = loss_of(compression).short_unit, other_scores(compression)
     write = SCALES["file_bytes"].write
     rows = [
