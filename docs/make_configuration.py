@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 
 from trainlarge.config.choices import ChosenGroup
 from trainlarge.config.method import METHODS, Method
+from trainlarge.config.recipe import SLOTS, Recipe
 from trainlarge.config.register import register_schema
 from trainlarge.config.schema import CHOSEN_GROUPS, CompressConfig, TrainConfig
 from trainlarge.config.share import share_folder
@@ -53,6 +54,7 @@ def page() -> str:
     parts += [_section("sweep", SweepConfig, train["sweep"])]
     only = {name for name, _ in _groups(TrainConfig)} | {field.name for field in fields(TrainConfig)} | {"recipe"}
     parts += ["## Keys of `compress` alone\n", _table(CompressConfig, "", compress, leave_out=only - {"checkpoint"})]
+    parts += ["## Keys of a whole recipe\n", _table(Recipe, "", {}, leave_out=set(SLOTS))]
     parts += [_slot(slot, methods) for slot, methods in METHODS.items()]
     return "\n".join(parts)
 

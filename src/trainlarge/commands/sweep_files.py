@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trainlarge.commands.rerun import hydra_text
 from trainlarge.config.group import Plain
-from trainlarge.config.recipe import SLOTS
+from trainlarge.config.recipe import RECIPE_KEYS
 from trainlarge.config.schema import CompressConfig, TrainConfig
 from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
@@ -23,10 +23,9 @@ from trainlarge.sweep.text_files import keys_and_values
 
 OF_PARENT = frozenset({"data", "task"})
 """Groups that a compress cell has for a Hugging Face folder alone: a train cell brings its own."""
-_RECIPE = frozenset({*SLOTS, "order"})
 KEYS = {
     "train": {item.name for item in fields(TrainConfig)} | {"sweep"},
-    "compress": {item.name for item in fields(CompressConfig)} - {"recipe"} | _RECIPE | {"sweep"},
+    "compress": {item.name for item in fields(CompressConfig)} - {"recipe"} | {*RECIPE_KEYS, "sweep"},
 }
 """Stage -> the first part of every key of its configuration."""
 NAMES = "[NUMBER_]STAGE[_NAME].yaml, such as train.yaml, compress.yaml, 1_train.yaml or 2_train_sst2.yaml"

@@ -104,21 +104,23 @@ class CompressStage:
 STAGE: StageRunner[CompressConfig] = CompressStage()
 
 
-def recovery_id(checkpoint_id: str, done: Sequence[Method]) -> str:
+def recovery_id(checkpoint_id: str, done: Sequence[Method], compress_head: bool) -> str:
     """Names the training at the end of some steps of a recipe, and the folder of its states.
 
     First 12 hex digits of SHA-256 over what the result depends on: recipes that begin with the same steps share it.
     """
     steps = [{"slot": part.slot, **part.to_json()} for part in done]
-    identity = canonical_json({"checkpoint": checkpoint_id, "steps": steps})
+    written: dict[str, Plain] = {"checkpoint": checkpoint_id, "steps": [*steps]}
+    # Added later: recipes that compress the head have the names from before.
+    identity = canonical_json(written if compress_head else {**written, "compress_head": False})
     return hashlib.sha256(identity.encode()).hexdigest()[:ID_LENGTH]
 
 
 def recovery_of(config: CompressConfig) -> str | None:
     """The id of the training in the recipe of a frozen configuration; None where nothing trains."""
-    steps = config.recipe.steps
+    steps, compress_head = config.recipe.steps, config.recipe.compress_head
     trained = [index for index, part in enumerate(steps) if isinstance(part, Recovery)]
-    return recovery_id(config.checkpoint, steps[: trained[0] + 1]) if trained else None
+    return recovery_id(config.checkpoint, steps[: trained[0] + 1], compress_head) if trained else None
 
 
 def recovery_steps(config: CompressConfig, planned: Planned = NOTHING_PLANNED) -> int | None:

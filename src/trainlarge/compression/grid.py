@@ -82,11 +82,19 @@ def compress_grid(
     layer in float32, of one number of rows and one damping at a time: 1 GB at width 768 and depth 12, by formula; half
     of it for ``Mixed``. SparseGPT also holds a pruned copy.
     """
-    everything = tuple(step for recipe in recipes for step in recipe.steps)
-    shared = Shared(methods=everything, calibration=calibration, tokens=tokens, trainer=trainer)
-    start = RecipeState(weights, weights.as_stored(), shared)
+    shared = Shared(calibration=calibration, tokens=tokens, trainer=trainer)
     branches = [(position, recipe, recipe.steps) for position, recipe in enumerate(recipes)]
-    yield from _branches(branches, start, refused)
+    for compress_head in (True, False):
+        alike = [branch for branch in branches if branch[1].compress_head is compress_head]
+        try:
+            scope = weights if compress_head or not alike else weights.with_whole_head()
+        except UserError as error:
+            if refused is None:
+                raise
+            for position, _, _ in alike:
+                refused(position, error)
+        else:
+            yield from _branches(alike, RecipeState(scope, scope.as_stored(), shared), refused)
 
 
 _Branch = tuple[int, Recipe, tuple[Method, ...]]

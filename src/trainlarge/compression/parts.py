@@ -29,7 +29,7 @@ def left_by_matrix(weights: Weights, stored: Mapping[str, StoredTensor]) -> dict
         weights: what is left of the checkpoint.
         stored: how its tensors are stored.
     """
-    return {name: stored[name].pattern.count / stored[name].shape.numel() for name in weights.selected(embeddings=True)}
+    return {name: stored[name].pattern.count / stored[name].shape.numel() for name in weights.all_matrices}
 
 
 def nearly_lost(weights: Weights, stored: Mapping[str, StoredTensor], recipe: Recipe) -> str | None:

@@ -55,7 +55,8 @@ class StudyTrainer:
 
     def train(self, plan: TrainingPlan, done: tuple[Method, ...], weights: Weights) -> Trained:
         """As ``Trainer.train``, from the newest saved state on."""
-        states = TrunkStates(self.job.study.path / TRUNKS / recovery_id(self.checkpoint.parent.id, done))
+        recovery = recovery_id(self.checkpoint.parent.id, done, compress_head=not weights.is_head_whole)
+        states = TrunkStates(self.job.study.path / TRUNKS / recovery)
         run = RecoveryRun(self._loop(plan, weights), plan, self.parent.steps, self.step.flops)
         if saved := states.newest(PART, at_most=plan.steps):
             run.restore(saved)

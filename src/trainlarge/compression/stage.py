@@ -94,7 +94,7 @@ class CheckpointRun:
         if compressed.warning:
             log.warning("%s", compressed.warning, extra={"cell": cell.id})
         save_packed(folder.packed, compressed, parent=self.checkpoint.parent.id)
-        errors = weight_errors(weights.tensors, compressed.expanded(), weights.selected(embeddings=True))
+        errors = weight_errors(weights.tensors, compressed.expanded(), weights.all_matrices)
         write_json(folder.weight_errors, {name: asdict(error) for name, error in errors.items()})
         losses = {"loss": evaluation.losses, "dense_loss": self.checkpoint.dense.losses}
         folder.write_document_losses(self.checkpoint.documents.file(**losses))

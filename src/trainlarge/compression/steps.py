@@ -87,7 +87,9 @@ def _with_values(step: MatrixMethod, apply: Apply[MatrixMethod], state: RecipeSt
     """After a step that changes the values of matrices."""
     names = state.weights.selected(step.embeddings)
     if not names:
-        allowed = f"used for a model with matrices{'' if step.embeddings else ' other than its embeddings'}"
+        parts = {"embeddings": not step.embeddings, "head": state.weights.is_head_whole}
+        left_out = " and ".join(part for part, is_left_out in parts.items() if is_left_out)
+        allowed = "used for a model with matrices" + (f" other than its {left_out}" if left_out else "")
         raise UserError(f"{step.slot}.name={step.name}", state.weights.architecture, allowed)
     before = {name: state.stored[name] for name in names}
     after = _applied(step, apply, before, state)

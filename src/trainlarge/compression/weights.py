@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from trainlarge.compression.layout.encoder import Encoder, find_encoder
+from trainlarge.compression.layout.head import HeadNames, find_head
 from trainlarge.compression.layout.shapes import Structure
 from trainlarge.compression.layout.skeleton import filled, reshape, skeleton_of
 from trainlarge.compression.layout.tables import Tables, find_tables
@@ -85,6 +86,12 @@ class Weights:
     tables: Tables | None
     """Where its vocabulary is now; None for a model without one."""
 
+    head: HeadNames | None
+    """What its prediction head is; None where that is not known."""
+
+    is_head_whole: bool = False
+    """Whether methods leave the head as it is."""
+
     dense_bytes: int = 0
     """Bytes of the parameters of the checkpoint in their own data types."""
 
@@ -134,6 +141,7 @@ class Weights:
             skeleton=skeleton_of(model),
             encoder=find_encoder(model),
             tables=find_tables(model),
+            head=find_head(model),
             dense_bytes=sum(sizes.values()),
             dense_bytes_without_embeddings=sum(sizes[name] for name in sizes if name not in embeddings),
         )
@@ -220,9 +228,32 @@ class Weights:
             origins={new: self.origin(name) for name, new in names.items() if name != new or name in self.origins},
         )
 
+    def with_whole_head(self) -> Weights:
+        """The same, with a head that methods leave as it is.
+
+        Raises UserError where it is not known what the head is.
+        """
+        if self.head is None:
+            raise UserError("compress_head", False, f"true for {self.architecture}, whose head is not known")
+        return replace(self, is_head_whole=True)
+
+    def is_left_alone(self, name: str) -> bool:
+        """Whether methods leave a module or a tensor as it is, because it is of the head.
+
+        A matrix that is tied to an embedding is an embedding, whatever its name is.
+        """
+        is_of_head = self.is_head_whole and self.head is not None and self.head.holds(name)
+        return is_of_head and name not in self.embeddings
+
+    @property
+    def all_matrices(self) -> list[str]:
+        """Names of the matrices, in order."""
+        return [name for name in self.tensors if name in self.matrices]
+
     def selected(self, embeddings: bool) -> list[str]:
-        """Names of the matrices, in order, with or without the embedding matrices."""
-        return [name for name in self.tensors if name in self.matrices and (embeddings or name not in self.embeddings)]
+        """Names of the matrices that a method acts on, in order, with or without the embedding matrices."""
+        names = (name for name in self.all_matrices if embeddings or name not in self.embeddings)
+        return [name for name in names if not self.is_left_alone(name)]
 
 
 def _check_values(name: str, tensor: Tensor) -> None:

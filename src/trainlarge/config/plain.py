@@ -24,12 +24,10 @@ from trainlarge.config.identity import (
     stand_ins,
 )
 from trainlarge.config.readers import Reader, Readers, taken_as_they_are
-from trainlarge.config.recipe import NO_METHOD, SLOTS, Recipe
+from trainlarge.config.recipe import NO_METHOD, RECIPE_KEYS, SLOTS, Recipe
 from trainlarge.errors import UserError, shown
 
 T = TypeVar("T")
-_RECIPE = (*SLOTS, "order")
-"""The keys that a recipe has among those of its configuration."""
 
 
 def to_plain(config: object) -> dict[str, Plain]:
@@ -75,7 +73,7 @@ def from_plain(kind: type[T], data: object, key: str = "") -> T:
     if not isinstance(data, dict):
         raise UserError(key or "configuration", data, "a mapping from keys to values")
     readers, values, prefix = _readers(kind), dict[str, object](), f"{key}." if key else ""
-    slots = _RECIPE if "recipe" in field_names(kind) else ()
+    slots = RECIPE_KEYS if "recipe" in field_names(kind) else ()
     if slots:
         values["recipe"] = _recipe(marshal.dumps({name: data[name] for name in slots if name in data}, 2))
     for name, value in data.items():
@@ -123,7 +121,7 @@ def digest_keys(kind: type) -> frozenset[str]:
 
 def keys(kind: type) -> list[str]:
     """The keys of a configuration or a group."""
-    return [key for name in field_names(kind) for key in (_RECIPE if name == "recipe" else (name,))]
+    return [key for name in field_names(kind) for key in (RECIPE_KEYS if name == "recipe" else (name,))]
 
 
 def _with_value(config: object, values: Mapping[str, object]) -> list[tuple[str, object]]:

@@ -13,9 +13,10 @@ codebook has no value to spare for 0.
 
 Only the order of the slots that are used counts: recipes that differ in the place of an empty slot are equal.
 
-JSON of version 1 has ``prune`` and ``quantize`` always, the other slots where they are used, and ``order`` unless the
-recipe only prunes, quantizes, or prunes and then quantizes. So recipes (and packed files, and configurations of cells)
-from before there were more slots keep their form, and a reader from then refuses the new ones instead of misreading.
+JSON of version 1 has ``prune`` and ``quantize`` always, the other slots where they are used, ``order`` unless the
+recipe only prunes, quantizes, or prunes and then quantizes, and ``compress_head`` where the head is left alone. So
+recipes (and packed files, and configurations of cells) from before there were more keys keep their form, and a reader
+from then refuses the new ones instead of misreading.
 
 This file only describes (no torch): the slots of a recipe, what is allowed, its JSON form and how a configuration is
 read. The methods of a slot are in the file of its name, what they share in ``method.py``; a method's function is
@@ -50,6 +51,15 @@ NO_METHOD = "none"
 FIRST_SLOTS = ("prune", "quantize")
 """The slots that are always written, in the order that is not."""
 
+SETTINGS = ("order", "compress_head")
+"""The keys that are about the whole recipe."""
+
+RECIPE_KEYS = (*SLOTS, *SETTINGS)
+"""The keys that a recipe has among those of its configuration."""
+
+CHANGING_HEADS = frozenset({"factorize", "prune", "quantize", "activations"})
+"""The slots that act on a prediction head as on any other part: ``compress_head`` is about them."""
+
 CONFIG_GROUPS = (*FIRST_SLOTS, "recover")
 """The groups that a configuration always has: ``recover`` was one of them before it was a slot."""
 
@@ -83,15 +93,23 @@ class Recipe:
     """How training continues before quantization, such as ``Retrain(budget="500 steps")``."""
 
     order: Sequence[str] | None = None
-    """Slots in the order in which they are applied: all that are used, each once; None is the natural order. It is
-    kept as a tuple of the slots that are used. What follows ``quantize`` may turn codes into floats: see above."""
+    """Slots in the order in which they are applied: all that are used, each once; null: the natural order. It is kept
+    as a tuple of the slots that are used. What follows ``quantize`` may turn codes into floats."""
+
+    compress_head: bool = True
+    """Whether the prediction head is compressed too: what stands behind the part of a model that all heads share, and
+    its pooler. With false, its weights are not pruned, quantized or factorized, nor its inputs rounded. A matrix that
+    is tied to an embedding is an embedding. ``recover`` trains the head, ``vocabulary`` cuts its rows of tokens."""
 
     def __post_init__(self) -> None:
         for slot in SLOTS:
             method = getattr(self, slot)
             if method is not None and getattr(method, "slot", None) != slot:
                 raise UserError(slot, method, f"None or a method of {slot}: {_names(slot)}")
-        normalize(self, order=self._checked_order())
+        if not isinstance(self.compress_head, bool):
+            raise UserError("compress_head", self.compress_head, "true or false")
+        order = self._checked_order()
+        normalize(self, order=order, compress_head=self.compress_head or not CHANGING_HEADS.intersection(order))
 
     @property
     def steps(self) -> tuple[Method, ...]:
@@ -105,7 +123,8 @@ class Recipe:
 
     def describe(self) -> str:
         """Short human text in the order of application, such as ``prune 60 % global, 4 bit row``, or ``dense``."""
-        return ", ".join(method.describe() for method in self.steps) or "dense"
+        steps = ", ".join(method.describe() for method in self.steps) or "dense"
+        return steps if self.compress_head else f"{steps}, head whole"
 
     def check_fit(self, model: ModelSizes) -> None:
         """Refuse a recipe that cannot be carried out on a model of these sizes, as far as its weights do not decide it.
@@ -128,20 +147,19 @@ class Recipe:
             method: Method | None = getattr(self, slot)
             if method is not None or slot in FIRST_SLOTS:
                 data[slot] = None if method is None else method.to_json()
-        if not self.has_first_form:
-            data["order"] = list(self.order or ())
-        return data
+        return {**data, **self._settings()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Plain]) -> Recipe:
         """The recipe that ``to_json`` wrote. Raises UserError for unknown names, fields and versions."""
-        allowed = ("version", *SLOTS, "order")
+        allowed = ("version", *RECIPE_KEYS)
         unknown = set(data) - set(allowed)
         if unknown:
             raise UserError("recipe", ", ".join(sorted(unknown)), f"made of the keys {', '.join(allowed)}")
         _check_version("recipe.version", data.get("version"), RECIPE_VERSION)
         methods = {slot: _method_from_json(slot, data.get(slot)) for slot in SLOTS}
-        return cls(**methods, order=data.get("order"))  # type: ignore[arg-type]
+        settings = {name: data[name] for name in SETTINGS if name in data}
+        return cls(**methods, **settings)  # type: ignore[arg-type]
 
     @classmethod
     def from_config(
@@ -150,22 +168,25 @@ class Recipe:
         quantize: Mapping[str, Plain] | None = None,
         *,
         order: Sequence[str] | None = None,
+        compress_head: bool = True,
         **groups: Mapping[str, Plain] | None,
     ) -> Recipe:
-        """The recipe of the configuration groups named after the slots, and of the key ``order``.
+        """The recipe of the configuration groups named after the slots, and of the keys about the whole recipe.
 
         A group is ``{"name": "none"}`` or a method's name and fields; sparsity 0 and 32 bits are none, too. Numbers may
         arrive as text (``"0.6"``), whole numbers as floats (``4.0``).
         Raises UserError, with the configuration key, for unknown names and fields and for values out of range.
         """
         given = {"prune": prune, "quantize": quantize, **groups}
-        return cls(**{slot: _method_from_config(slot, given.get(slot)) for slot in SLOTS}, order=order)
+        methods = {slot: _method_from_config(slot, given.get(slot)) for slot in SLOTS}
+        return cls(**methods, order=order, compress_head=compress_head)
 
     def to_config(self) -> dict[str, Plain]:
         """The configuration of the recipe: ``prune``, ``quantize`` and ``recover`` always, the rest where it is used.
 
-        An absent group is one that is ``none``, whatever the defaults of ``conf/`` are, and an absent order is that of
-        ``has_first_form``; so nothing is left to defaults, and cells from before there were more slots keep their ids.
+        An absent group is one that is ``none``, whatever the defaults of ``conf/`` are, an absent order is that of
+        ``has_first_form``, and an absent ``compress_head`` is true; so nothing is left to defaults, and cells from
+        before there were more keys keep their ids.
         """
         config: dict[str, Plain] = {}
         # First what cells have always had first.
@@ -175,9 +196,12 @@ class Recipe:
                 config[slot] = {key: value for key, value in method.to_json().items() if key != "version"}
             elif slot in CONFIG_GROUPS:
                 config[slot] = {"name": NO_METHOD}
-        if not self.has_first_form:
-            config["order"] = list(self.order or ())
-        return config
+        return {**config, **self._settings()}
+
+    def _settings(self) -> dict[str, Plain]:
+        """What is said of the whole recipe, where it does not go without saying."""
+        order: dict[str, Plain] = {} if self.has_first_form else {"order": list(self.order or ())}
+        return order if self.compress_head else {**order, "compress_head": False}
 
     def _checked_order(self) -> tuple[str, ...]:
         used = [slot for slot in SLOTS if getattr(self, slot) is not None]

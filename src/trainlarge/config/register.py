@@ -18,7 +18,7 @@ from hydra.core.config_store import ConfigStore
 
 from trainlarge.config.group import is_group
 from trainlarge.config.identity import once_per_class
-from trainlarge.config.recipe import SLOTS, Recipe
+from trainlarge.config.recipe import RECIPE_KEYS, Recipe
 from trainlarge.config.schema import CHOSEN_GROUPS, CONFIGS
 from trainlarge.config.sweep import SweepConfig
 
@@ -61,7 +61,8 @@ def _fields(kind: type) -> Iterator[tuple[str, Any, Any]]:
     for item in fields(kind):
         hint = hints[item.name]
         if hint is Recipe:
-            yield from ((key, Any, field(default=None)) for key in (*SLOTS, "order"))
+            defaults = {part.name: part.default for part in fields(Recipe)}
+            yield from ((key, Any, field(default=defaults[key])) for key in RECIPE_KEYS)
         elif item.name in CHOSEN_GROUPS:
             yield item.name, Any, field(default=None)
         elif group := next((part for part in (hint, *get_args(hint)) if is_group(part)), None):

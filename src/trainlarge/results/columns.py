@@ -193,6 +193,9 @@ COMPRESSION = {
     "structure": _configured("structure.name", "text", "what was removed: heads, ...; none"),
     "factorize": _configured("factorize.name", "text", "factorization of matrices; none"),
     "prune": _configured("prune.name", "text", "pruning method; none"),
+    "compress_head": Column(
+        "config.compress_head", "yes or no", "whether the prediction head was compressed too", missing=True
+    ),
     "scope": _configured("prune.scope", "text", "where weights are ranked for pruning: global, tensor, row, block"),
     "quantize": _configured("quantize.name", "text", "quantization method; none"),
     "granularity": _configured("quantize.granularity", "text", "what shares one range: tensor, row, group"),

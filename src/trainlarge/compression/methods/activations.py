@@ -15,13 +15,15 @@ from trainlarge.config.activations import ActivationQuantization, Dynamic, Stati
 def input_ranges(method: ActivationQuantization, weights: Weights, stored: StoredTensors, shared: Shared) -> Ranges:
     """The layers that quantize their inputs: those with quantized weights, or all where no weights are quantized.
 
-    A layer that no calibration row reaches has no static range: its inputs are not quantized.
+    None of a head that is left whole. A layer that no calibration row reaches has no static range: its inputs are not
+    quantized.
     Raises UserError where static ranges are asked for and there is no calibration data.
     """
     is_quantized = {name: not isinstance(tensor, Dense) for name, tensor in stored.items()}
     takes_all = not any(is_quantized.values())
     linears = weights.weight_names(nn.Linear)
-    layers = [layer for layer, weight in linears.items() if takes_all or is_quantized[weight]]
+    in_scope = {layer: weight for layer, weight in linears.items() if not weights.is_left_alone(layer)}
+    layers = [layer for layer, weight in in_scope.items() if takes_all or is_quantized[weight]]
     if not isinstance(method, Static):
         return dict.fromkeys(layers)
     ranges = shared.calibrated(method).ranges(method.calibration_rows)

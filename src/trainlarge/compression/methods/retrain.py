@@ -12,9 +12,10 @@ from trainlarge.training.modifier import HoldZeros
 
 @trains(Retrain)
 def retrain(method: Retrain, weights: Weights, parent: ParentRun | None) -> TrainingPlan:
-    """Zeros of matrices are held; the rate falls linearly to 0."""
+    """Zeros of the matrices that methods act on are held; the rate falls linearly to 0."""
     steps, peak_lr = _length(method, parent)
-    return TrainingPlan(steps, peak_lr, lambda step: 1 - step / steps, [HoldZeros(weights.matrices)])
+    held = HoldZeros(frozenset(weights.selected(embeddings=True)))
+    return TrainingPlan(steps, peak_lr, lambda step: 1 - step / steps, [held])
 
 
 def _length(method: Recovery, parent: ParentRun | None) -> tuple[int, float]:

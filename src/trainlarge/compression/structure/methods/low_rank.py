@@ -70,11 +70,12 @@ def rank_of(method: LowRank | FixedRank, values: Tensor, rows: int, columns: int
 
 
 def _modules(weights: Weights, embeddings: bool) -> list[str]:
-    """Names of the linear layers with a matrix of their own, and of the token embedding."""
+    """Names of the linear layers with a matrix of their own that may be factorized, and of the token embedding."""
     modules = dict(weights.reshaped().named_modules())
     linear = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
     table = [weights.tables.embedding] if embeddings and weights.tables else []
-    return [name for name in (*table, *linear) if f"{name}.weight" in weights.tensors]
+    whole = (name for name in (*table, *linear) if f"{name}.weight" in weights.tensors)
+    return [name for name in whole if not weights.is_left_alone(name)]
 
 
 def _with_products(weights: Weights, factorized: dict[str, Factors]) -> Weights:
