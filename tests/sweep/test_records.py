@@ -13,13 +13,15 @@ import made
 from trainlarge.config.group import Plain
 from trainlarge.results.columns import CELLS, COMPRESSION, CURVES, Column, recorded
 from trainlarge.results.scores import all_scores
-from trainlarge.sweep.records import RECORDS, CompressRecord, CurveRow, Recorded, TrainRecord, later, meanings
+from trainlarge.sweep.recorded import Recorded, later, meanings
+from trainlarge.sweep.records import RECORDS, CompressRecord, CurveRow, TrainRecord
 
 
 def described(kind: type[Recorded]) -> set[str]:
     """The keys of a record, dotted, that its fields describe."""
     keys = {item.name for item in fields(kind) if item.name not in ("scores", "more")} | set(all_scores())
     keys |= {f"selection.{name}" for name in all_scores() if "selection" in keys}
+    keys |= {f"dense_scores.{name}" for name in all_scores() if "dense_scores" in keys}
     for name, group in getattr(kind, "groups", {}).items():
         keys |= {f"{name}.{item.name}" for item in fields(group) if item.name != "more"}
     return keys

@@ -14,9 +14,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from trainlarge.compression import load_packed
+from trainlarge.compression.layout.head import find_head
+from trainlarge.compression.model_tensors import entries_of
 from trainlarge.config.schema import StageConfig, TrainConfig
 from trainlarge.data.label_table import is_selection
 from trainlarge.data.labelled import LabelledData
+from trainlarge.models.build import load_model
+from trainlarge.models.family import Head
 from trainlarge.models.forward import FORWARDS
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.store import CellFolder, Study
@@ -50,7 +54,7 @@ def sentences(tmp_path: Path) -> Path:
 
 
 RECIPES = (
-    ("prune=magnitude", "prune.sparsity=0.3", "quantize=uniform", "quantize.bits=8"),
+    ("prune=magnitude", "prune.sparsity=0.3", "quantize=uniform", "quantize.bits=8", "compress_head=false"),
     ("structure=heads", "structure.keep=0.5", "structure.importance=gradient", "prune=none", "quantize=gptq"),
     ("vocabulary=frequent", "vocabulary.size=30", "prune=none", "quantize=none", "activations=static"),
     ("structure=layers", "structure.keep=1", "structure.choice=contribution", "prune=wanda", "prune.sparsity=0.5"),
@@ -70,17 +74,31 @@ def check_compression(folder: CellFolder, compose: Compose, run_here: Run, study
         make_task(folder.cell().as_train.task, folder.cell().as_train.data, FORWARDS["library"]),
     )
     data = task.evaluation_set(task.prepare(study.data_root))
+    model = load_model(folder.checkpoint, head=Head(folder.cell().as_train.task.head))
+    dense = task.evaluate(model, data)
     for result in results:
         record = result.record_data()
+        assert record["dense_scores"] == pytest.approx({name: parent[name] for name in dense.metrics}, abs=1e-5)
+        assert record["accuracy_change"] == pytest.approx(record["accuracy"] - parent["accuracy"], abs=1e-9)
+        assert record["accuracy_change_low"] <= record["accuracy_change"] <= record["accuracy_change_high"]
+        assert record["loss_increase_low"] <= record["loss_increase"] <= record["loss_increase_high"]
         assert record["dense_loss"] == pytest.approx(parent["loss"], abs=1e-5)
         assert record["data"]["evaluation_fingerprint"] == parent["data"]["evaluation_fingerprint"]
         if "vocabulary" not in record["recipe"]:
-            by_file = task.evaluate(load_packed(result.packed), data).loss
-            assert record["loss"] == pytest.approx(by_file, abs=1e-4), record["description"]
+            by_file = task.evaluate(load_packed(result.packed), data)
+            assert record["loss"] == pytest.approx(by_file.loss, abs=1e-4), record["description"]
+            assert abs(record["right_to_wrong"] - int((dense.right & ~by_file.right).sum())) <= 1
+            assert abs(record["wrong_to_right"] - int((~dense.right & by_file.right).sum())) <= 1
         else:
             assert 0 < record["unknown_share"] < 0.5
+    head, whole, before = find_head(model), load_packed(results[0].packed).state_dict(), entries_of(model)
+    own = [name for name in before if head.holds(name) and before[name] is not model.get_input_embeddings().weight]
+    assert all(torch.equal(whole[name], before[name]) for name in own)
     check_folder(folder, compose, run_here)
     frames = load_study(study)
+    compression = frames.compression.set_index("cell")
+    assert compression["compress_head"].to_dict() == {result.id: result is not results[0] for result in results}
+    assert compression["dense_accuracy"].tolist() == pytest.approx([parent["accuracy"]] * len(results), abs=1e-5)
     assert frames.cells["loss"].tolist() == [parent["loss"]]
     assert set(frames.compression["loss"]) == {result.record_data()["loss"] for result in results}
 

@@ -18,7 +18,8 @@ from trainlarge.results.units import SCALES, prefixed_text, seconds_text, signif
 from trainlarge.sweep import store
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.proof import DamagedFileError, damage
-from trainlarge.sweep.records import Record, Recorded, TrainRecord, meanings
+from trainlarge.sweep.recorded import Recorded, meanings
+from trainlarge.sweep.records import Record, TrainRecord
 from trainlarge.sweep.store import CellFolder, Study, studies_root
 
 LOG_LINES = 20

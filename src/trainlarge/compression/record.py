@@ -13,6 +13,7 @@ from torch import Tensor
 from trainlarge.compression.compressed import Compressed
 from trainlarge.compression.layout.tokens import removed_share
 from trainlarge.compression.loaded_checkpoint import LoadedCheckpoint
+from trainlarge.compression.paired_errors import PairedErrors
 from trainlarge.compression.stored.encodings import PACKING
 from trainlarge.compression.stored.sizes import Sizes
 from trainlarge.compression.stored.zstd import zstd_bytes
@@ -64,6 +65,18 @@ class _Losses(TypedDict):
     increase_standard_error: float
     document_standard_error: float
     increase_document_standard_error: float
+    loss_increase_low: float | None
+    loss_increase_high: float | None
+
+
+class _Scores(TypedDict):
+    dense_scores: Mapping[str, float]
+    accuracy_change: float | None
+    accuracy_change_low: float | None
+    accuracy_change_high: float | None
+    right_to_wrong: int | None
+    wrong_to_right: int | None
+    mcnemar_p: float | None
 
 
 class _Counts(TypedDict):
@@ -108,6 +121,7 @@ def compress_record(
     if structure.tokens is not None:
         # The vocabulary as its size.
         left["tokens"] = len(structure.tokens.kept)
+    paired = PairedErrors.of(checkpoint.dense, result.evaluation, checkpoint.documents)
     whole, body = zstd_bytes(job.folder(cell.id).packed, compressed.left.embeddings)
     return CompressRecord(
         schema=RECORD_SCHEMAS["compress"],
@@ -119,7 +133,8 @@ def compress_record(
         structure=left,
         unknown_share=removed_share(checkpoint.evaluation_set.tokens, structure.tokens),
         scores=result.evaluation.metrics,
-        **_losses(checkpoint, result.evaluation),
+        **_losses(checkpoint, result.evaluation, paired),
+        **_scores(checkpoint.dense, paired),
         **_counts(compressed.sizes),
         packing=PACKING,
         zstd_bytes=whole,
@@ -146,7 +161,7 @@ def _recipe(recipe: Recipe, weights: Weights) -> _Recipe:
     }
 
 
-def _losses(checkpoint: LoadedCheckpoint, evaluation: Evaluation) -> _Losses:
+def _losses(checkpoint: LoadedCheckpoint, evaluation: Evaluation, paired: PairedErrors) -> _Losses:
     """Losses of the compressed model and of the checkpoint, with their standard errors."""
     dense, documents = checkpoint.dense, checkpoint.documents
     return {
@@ -157,6 +172,22 @@ def _losses(checkpoint: LoadedCheckpoint, evaluation: Evaluation) -> _Losses:
         "increase_standard_error": standard_error(evaluation.row_losses - dense.row_losses),
         "document_standard_error": documents.standard_error(evaluation.losses),
         "increase_document_standard_error": documents.standard_error(evaluation.losses - dense.losses),
+        "loss_increase_low": paired.loss.low,
+        "loss_increase_high": paired.loss.high,
+    }
+
+
+def _scores(dense: Evaluation, paired: PairedErrors) -> _Scores:
+    """The scores before compression, and how predictions of classes changed."""
+    classes = paired.classes
+    return {
+        "dense_scores": dense.metrics,
+        "accuracy_change": classes.accuracy.value if classes else None,
+        "accuracy_change_low": classes.accuracy.low if classes else None,
+        "accuracy_change_high": classes.accuracy.high if classes else None,
+        "right_to_wrong": classes.turned.right_to_wrong if classes else None,
+        "wrong_to_right": classes.turned.wrong_to_right if classes else None,
+        "mcnemar_p": classes.mcnemar_p if classes else None,
     }
 
 

@@ -13,16 +13,8 @@ from trainlarge.config.schema import TrainConfig
 from trainlarge.config.task import TASKS
 from trainlarge.results.parents import OF_PARENT, PARENT_PREFIX
 from trainlarge.results.scores import ANY_TASK, all_scores
-from trainlarge.sweep.records import (
-    UNKNOWN,
-    Clocks,
-    CompressRecord,
-    CurveRow,
-    Recorded,
-    RecordHead,
-    TrainRecord,
-    meanings,
-)
+from trainlarge.sweep.recorded import UNKNOWN, Recorded, meanings
+from trainlarge.sweep.records import Clocks, CompressRecord, CurveRow, RecordHead, TrainRecord
 
 COMPUTED = ""
 """Source of a column that is derived from others."""
@@ -123,6 +115,13 @@ _SELECTION = {
     )
     for name, metric in _METRICS.items()
 }
+_DENSE_SCORES = {
+    f"dense_{name}": Column(
+        f"dense_scores.{name}", metric.unit, f"of the checkpoint before compression: {metric.meaning}", missing=UNKNOWN
+    )
+    for name, metric in _METRICS.items()
+    if name != "loss"
+}
 _HEAD = recorded(RecordHead)
 
 CELLS = {
@@ -188,6 +187,7 @@ COMPRESSION = {
     "seed": Column(COMPUTED, "1", "of the train cell: seed of initial weights, data order and all that the task draws"),
     "recipe_seed": _configured("seed", "1", "seed of the recipe"),
     **_SCORES,
+    **_DENSE_SCORES,
     **{name: column for name, column in _with_groups(CompressRecord).items() if name not in _HEAD},
     "vocabulary": _configured("vocabulary.name", "text", "cut of the vocabulary; none"),
     "structure": _configured("structure.name", "text", "what was removed: heads, ...; none"),

@@ -5,22 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainlarge.config.group import Plain
 from trainlarge.errors import UserError
 from trainlarge.sweep.files import read_json
+from trainlarge.sweep.resampling import Floats, drawn
 from trainlarge.sweep.store import CellFolder, Study
 
-DRAWS = 2000
-"""Resamplings of the documents: the standard error that they give is then good to 2 %."""
-SEED = 2002_11794
-"""Seed of the resampling: equal studies give equal intervals."""
-
-Floats = NDArray[np.float64]
 Weights = Sequence[tuple[str, float]]
 """Cells and their weights in a mean: two cells where a value is between them."""
 
@@ -119,7 +113,7 @@ class Sample:
         """Weighted means of cells under resampled documents (cluster bootstrap), less their values as measured.
 
         Returns:
-            Shape [means, ``DRAWS``], in ``unit``; None where a cell kept no losses per document, or there is only one
+            Shape [means, draws], in ``unit``; None where a cell kept no losses per document, or there is only one
             document.
         """
         known = self.sums.get(kind, {})
@@ -133,14 +127,8 @@ class Sample:
     @cached_property
     def _resampled(self) -> tuple[Floats, Floats]:
         """How often each document was drawn, [documents, draws], and the predictions of each draw, [draws]."""
-        drawn = _drawn(len(self.documents))
-        return drawn, self.predictions @ drawn
-
-
-@lru_cache(maxsize=4)
-def _drawn(count: int) -> Floats:
-    """How often each of ``count`` documents is drawn, with replacement, [documents, draws]."""
-    return np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), DRAWS).T.astype(float)
+        times = drawn(len(self.documents))
+        return times, self.predictions @ times
 
 
 def _document_sums(folder: CellFolder) -> DocumentSums | None:

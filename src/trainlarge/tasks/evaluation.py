@@ -55,6 +55,8 @@ class Evaluation:
     """Name -> value, as the task's metrics say; ``loss`` first."""
     losses: Tensor
     """Loss of each prediction, [rows, predictions], fp32, on the CPU."""
+    right: Tensor | None = None
+    """Whether each prediction is right, [rows, predictions] bool, on the CPU; None where it is no class."""
 
     @property
     def loss(self) -> float:
@@ -115,6 +117,6 @@ def evaluate_predictions(
             losses.append(cross_entropy(scores, labels.flatten(), reduction="none").view_as(labels))
             hits.append((scores.argmax(-1) == labels.flatten()).view_as(labels))
     model.train(was_training)
-    all_losses = torch.cat(losses)
-    metrics = {"loss": all_losses.double().mean().item(), "accuracy": torch.cat(hits).double().mean().item()}
-    return Evaluation(metrics, all_losses.cpu())
+    all_losses, all_hits = torch.cat(losses), torch.cat(hits)
+    metrics = {"loss": all_losses.double().mean().item(), "accuracy": all_hits.double().mean().item()}
+    return Evaluation(metrics, all_losses.cpu(), all_hits.cpu())

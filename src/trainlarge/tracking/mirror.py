@@ -23,7 +23,8 @@ from trainlarge.results.frames import load_study
 from trainlarge.results.model_folders import of_folders
 from trainlarge.results.scores import all_scores
 from trainlarge.sweep.files import read_json, refuse_links, write_json
-from trainlarge.sweep.records import CompressRecord, meaning
+from trainlarge.sweep.recorded import meaning
+from trainlarge.sweep.records import CompressRecord
 from trainlarge.sweep.secrets import without_secrets
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.tracking.tracker import TrackedRun, Tracker
