@@ -104,6 +104,9 @@ def test_epochs_are_steps_once_the_data_is_prepared(
     record = run_here("train", [config])[0].record_data()
     (after,) = estimate_of(study, "train", [config], redo=True).jobs
     assert after.cells[0].steps == record["step"] > 10
+    steps = tiny("budget=9 steps", *files)
+    (both,) = estimate_of(study, "train", [steps, config], redo=True).jobs
+    assert [cell.steps for cell in both.cells] == [9, record["step"]], "whichever budget comes first"
     one_step = record["data"]["epochs"] / record["step"]
     assert 1.5 - one_step < record["data"]["epochs"] <= 1.5 and record["config"]["budget"] == "1.5 epochs"
 
@@ -218,6 +221,18 @@ def time_steps(study: Study, seconds: float, **implementation: Any) -> dict[str,
 
 def _resolved(config: TrainConfig) -> TrainConfig:
     return make_cells("train", [config])[0].as_train
+
+
+def test_jobs_of_one_shape_are_told_apart_by_what_differs(tiny: Tiny, study: Study) -> None:
+    rates = [tiny(f"optim.lr={lr}", f"optim.batch={batch}") for lr in (0.001, 0.002) for batch in (64, 128)]
+    words = {job.what for job in estimate_of(study, "train", [*rates, tiny("seed=7")]).jobs}
+    same = "modern 16x1, seed 0, 40 steps"
+    assert words == {
+        *(f"{same}, optim.lr={lr}, optim.batch={batch}" for lr in (0.001, 0.002) for batch in (64, 128)),
+        "modern 16x1, seed 7, 40 steps",
+    }
+    peaks = [job.what for job in estimate_of(study, "train", [tiny(f"optim.peak_lr={lr}") for lr in (1e-3, 2e-3)]).jobs]
+    assert peaks == [f"{same}, optim.peak_lr={lr}" for lr in (0.001, 0.002)]
 
 
 def job_of(seconds: float) -> JobEstimate:

@@ -100,6 +100,10 @@ def test_a_file_beside_the_study_does_not_take_the_place_of_ours(
         (["~hydra.callbacks"], "hydra.callbacks="),
         (["hydra.searchpath=[pkg://antigravity]"], "hydra.searchpath="),
         (["hydra.verbose=${oc.decode:x}"], "hydra.verbose="),
+        (["hydra.verbose=1"], "hydra.verbose=1 is not valid: must be true or false, the name of a logger"),
+        (["hydra.verbose={a: b}"], "hydra.verbose={'a': 'b'} is not valid: must be true or false"),
+        (["++arch=roberta"], "+arch=roberta is not valid: must be written without the +"),
+        (["+tracking=csv"], "+tracking=csv is not valid: must be written without the +"),
         (["hydra/job_logging=default"], "hydra/job_logging=default"),
         (["+hydra/callbacks=x"], "hydra/callbacks=x"),
         (["hydra/sweeper=nowhere"], "hydra/sweeper=nowhere is not valid: must be one of basic, trainlarge"),
@@ -142,6 +146,28 @@ def test_a_group_of_a_sweep_names_no_code(
 def test_tags_of_yaml_make_no_objects(tag: str, folder: Path, study: Study, capfd: pytest.CaptureFixture[str]) -> None:
     (folder / "sweeps" / "x" / "train.yaml").write_text(f"# @package _global_\nstudy: {tag}\n")
     assert "python" in refused(["train", "-m", "+sweeps=x/train"], capfd)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (
+            ["+structure=layer_list", "structure.layers=[0]"],
+            "+structure=layer_list is not valid: must be written without",
+        ),
+        (["structure=heads,layers", "structure.foo=1"], "the keys that all of structure=heads,layers have"),
+        (["structure=heads", "structure.foo=1"], "the keys name, keep, scope, importance, calibration_rows of heads"),
+        (
+            ["+sweeps=x/compress"],
+            "structure=(set in a file) is not valid: must be chosen once: 'override /structure: NAME'",
+        ),
+    ],
+)
+def test_a_method_is_chosen_once(
+    given: list[str], named: str, folder: Path, study: Study, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "sweeps" / "x" / "compress.yaml").write_text("defaults: [{/structure: heads}, _self_]\n")
+    assert named in refused(["plan", "compress", "-m", "checkpoint=every", *given], capfd)
 
 
 def test_harmless_keys_pass(tiny_overrides: list[str], study: Study, capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from trainlarge.cli import main
-from trainlarge.commands.ls import NOTHING, listed
-from trainlarge.config.schema import TrainConfig
+from trainlarge.commands.ls import NOTHING, listed, listed_studies
+from trainlarge.config.data import DataConfig
+from trainlarge.config.schema import CompressConfig, TrainConfig
+from trainlarge.config.task import MaskedLMConfig
+from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.history import remember_command
 from trainlarge.sweep.plan import make_cells
 from trainlarge.sweep.store import Study
 
@@ -70,6 +76,29 @@ def test_studies_are_listed(study: Study, tiny: Tiny, capfd: Capture) -> None:
         "done": {"train": 0, "compress": 0}, "age": 0,
     }  # fmt: skip
     assert main(["ls", "nowhere"]) == 2
+
+
+def test_folders_are_listed_by_their_paths(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, place in enumerate(("a/bert", "b/bert", "/elsewhere/bert")):
+        checkpoint, digest = str(tmp_path / place), f"{number:016x}"
+        config = CompressConfig(
+            checkpoint=checkpoint, checkpoint_digest=digest, data=DataConfig(), task=MaskedLMConfig()
+        )
+        study.folder("compress", Cell("compress", config).id).freeze(Cell("compress", config))
+    whats = {cell.what.partition(":")[0] for cell in listed(study)}
+    assert whats == {"a/bert", "b/bert", "/elsewhere/bert"}
+
+
+def test_a_study_is_as_old_as_its_last_command(study: Study, tiny: Tiny) -> None:
+    (cell,) = make_cells("train", [tiny()])
+    study.folder("train", cell.id).freeze(cell)
+    for path in (study.path / "train", study.path):
+        os.utime(path, (0, 0))
+    assert listed_studies()[0].age > 1e9
+    remember_command(study, "train", "trainlarge train", [cell.id])
+    os.utime(study.path, (0, 0))
+    assert listed_studies()[0].age < 1e6
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(made_study: Study) -> None:

@@ -19,9 +19,10 @@ from trainlarge.commands.status import STALE, read_state
 from trainlarge.commands.status_view import view, watch
 from trainlarge.launch.launcher import JobState
 from trainlarge.launch.progress import ProgressWatcher
-from trainlarge.sweep.history import last_commands, remember_command
+from trainlarge.sweep.history import commands_of, remember_command
 from trainlarge.sweep.lease import LEASE_SECONDS, Lease
 from trainlarge.sweep.plan import Job, Plan
+from trainlarge.sweep.stages import STAGES
 from trainlarge.sweep.status import CellProgress, State, Status
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -81,9 +82,9 @@ def test_the_command_that_goes_on_is_the_one_that_was_given(mixed: Study) -> Non
         remember_command(mixed, "train", command)
     with (mixed.path / "commands.jsonl").open("a") as file:
         file.write('{"time": 1, "sta')
-    assert last_commands(mixed) == {"train": command}
+    assert commands_of(mixed, "train", {"0" * 12}) == ([command], set())
     remember_command(mixed, "compress", command)
-    assert last_commands(mixed) == {"train": command, "compress": command}
+    assert [commands_of(mixed, stage, {"0" * 12}) for stage in STAGES] == 2 * [([command], set())]
     assert len((mixed.path / "commands.jsonl").read_text().splitlines()) == 4, "what is repeated is written once"
     state = read_state(mixed)
     assert state.commands()[1:] == [command]

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from trainlarge.config.schema import TrainConfig
+from trainlarge.errors import UserError
 from trainlarge.launch import job, job_log
-from trainlarge.launch.job import RunningJob
+from trainlarge.launch.job import RunningJob, change_status
 from trainlarge.launch.local.job_queue import JobQueue
 from trainlarge.launch.worker import FAILED_STATUS, Assignment, prepare_jobs, run_job
 from trainlarge.machine.resources import Resources
@@ -42,6 +43,15 @@ def test_a_cell_whose_lease_folder_is_a_file_fails_alone(
     assert (
         line.startswith(f"cell {bad.id} cannot be claimed: {bad.path}/lease=a file is not valid") and "\n" not in line
     )
+
+
+def test_a_status_that_cannot_be_written_leaves_the_cell_to_others(study: Study, plan: Plan) -> None:
+    folder = study.folder("train", plan.cells[0].id)
+    (folder.path / "status.json").mkdir()
+    (folder.path / "status.json" / "stray").touch()
+    with pytest.raises(UserError, match="a folder with files"):
+        change_status(folder, "killed", State.FAILED)
+    assert not is_held(folder.path)
 
 
 def test_a_disk_that_is_full_for_a_moment_fails_a_cell_with_its_error(

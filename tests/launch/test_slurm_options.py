@@ -76,6 +76,11 @@ def test_an_option_of_ours_is_refused_however_it_is_written(entry: str) -> None:
         launcher(sbatch=[entry])
 
 
+@pytest.mark.parametrize("memory", ["0", "16000", "16G", "16g", "16GB", "9999T", "512MB", "1K"])
+def test_memory_is_handed_on_as_sbatch_reads_it(memory: str) -> None:
+    assert f"--mem={memory}" in sbatch_options(launcher(memory=memory))
+
+
 @pytest.mark.parametrize(
     "entry",
     ["--hold", "--exclusive", "--exclusive=user", "--constraint=avx512", "--constraint avx512", "-C avx512", "-Cavx512",
@@ -89,14 +94,14 @@ def test_other_options_are_handed_on(entry: str) -> None:
     ("complaint", "start"),
     [
         ("invalid partition specified: foo", "launcher.partition=foo is not valid: "),
-        ("Invalid --mem specification", "launcher.memory=7X is not valid: "),
+        ("Invalid --mem specification", "launcher.memory=7T is not valid: "),
         ("unrecognized option '--bogus'", "launcher.sbatch=['--bogus'] is not valid: "),
         ("Requested node configuration is not available", "launcher=slurm is not valid: "),
         ("Unable to contact slurm controller (connect failure)", "launcher=slurm is not valid: "),
     ],
 )
 def test_what_slurm_complains_of_names_the_key(complaint: str, start: str) -> None:
-    error = explain_refusal(complaint, launcher(partition="foo", memory="7X", sbatch=["--bogus"]))
+    error = explain_refusal(complaint, launcher(partition="foo", memory="7T", sbatch=["--bogus"]))
     assert str(error).startswith(start) and complaint in str(error)
 
 

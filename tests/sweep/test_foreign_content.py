@@ -20,7 +20,7 @@ from trainlarge.machine.probe import StepTiming
 from trainlarge.machine.step_time import Round
 from trainlarge.results.frames import load_study
 from trainlarge.sweep import files
-from trainlarge.sweep.history import last_commands, remember_command
+from trainlarge.sweep.history import commands_of, remember_command
 from trainlarge.sweep.lease import Lease, is_held
 from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.status import State, Status
@@ -146,7 +146,7 @@ def test_foreign_rows_of_the_history_are_passed_over(study: Study, content: str)
     remember_command(study, "train", "trainlarge train seed=1")
     with (study.path / "commands.jsonl").open("a") as file:
         file.write(f'{content}\n{{"stage": "train", "command": 3}}\n')
-    assert last_commands(study) == {"train": "trainlarge train seed=1"}
+    assert commands_of(study, "train", {"0" * 12}) == (["trainlarge train seed=1"], set())
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from trainlarge.machine.step_time import Round
 from trainlarge.results.frames import load_study
 from trainlarge.sweep import lease
 from trainlarge.sweep.cell import Cell
-from trainlarge.sweep.history import last_commands, remember_command
+from trainlarge.sweep.history import commands_of, remember_command
 from trainlarge.sweep.lease import Lease
 from trainlarge.sweep.plan import make_plan
 from trainlarge.sweep.sealed import sealed_text
@@ -158,7 +158,7 @@ def readers(lab: Lab) -> Iterator[tuple[str, Callable[[], object]]]:
     for cell in ids:
         yield f"show {cell}", lambda cell=cell: show.show_cell(cell, study.name)
     yield "ls", lambda: ls.cells_text(ls.listed(study)) + ls.studies_text(ls.listed_studies())
-    yield "commands", lambda: last_commands(study)
+    yield "commands", lambda: commands_of(study, "train", {"0" * 12})
     yield "load", lambda: load_study(study)
     yield "load what is whole", lambda: load_study(study, strict=False).documents.sample("train", ids[:2])
     yield "clean", lambda: find_removable(study)

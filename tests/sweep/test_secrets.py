@@ -15,7 +15,7 @@ from trainlarge.config.launcher import SlurmConfig
 from trainlarge.config.tracking import CsvConfig, WandbConfig
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.cell import Cell
-from trainlarge.sweep.history import last_commands, remember_command
+from trainlarge.sweep.history import commands_of, remember_command
 from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.secrets import text_without_secrets, without_secrets
 from trainlarge.sweep.status import State, Status
@@ -79,7 +79,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     made.make_compress_cell(study, folder, 0.5, 4)
     command = Call("train", (f"launcher.setup=[export A={SECRET}]", f"tracking.entity={SECRET}")).command
     remember_command(study, "train", command)
-    assert last_commands(study)["train"] == command
+    assert commands_of(study, "train", {folder.id}) == ([command], set())
     return study
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import heapq
 import statistics
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
+from trainlarge.commands.job_words import checkpoint_words, told_apart, train_words
 from trainlarge.commands.step_times import StepTimes
+from trainlarge.commands.terminal import path_in_words
 from trainlarge.compression.cells import recovery_of, recovery_steps
 from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint
 from trainlarge.config.budget import EPOCHS, SECONDS, parse_budget
@@ -133,7 +136,19 @@ def estimate(
     cells = {cell.id: cell for cell in plan.cells}
     make = _STAGES[plan.stage](study, times, planned)
     jobs = [make(job, [cells[cell_id] for cell_id in job.cell_ids]) for job in plan.jobs]
-    return Estimate(tuple(sorted(jobs, key=lambda job: -(job.seconds or 0.0))), at_once)
+    words = told_apart([job.what for job in jobs], [make.trained(cells[job.cell_ids[0]]) for job in plan.jobs])
+    told = [replace(job, what=what) for job, what in zip(jobs, words, strict=True)]
+    return Estimate(tuple(sorted(told, key=lambda job: -(job.seconds or 0.0))), at_once)
+
+
+class _Estimates(Protocol):
+    """Estimates of the jobs of a stage."""
+
+    def __call__(self, job: Job, cells: list[Cell]) -> JobEstimate:
+        """What one of them will take."""
+
+    def trained(self, cell: Cell) -> TrainConfig | None:
+        """What is trained in the job of a cell, or has trained its checkpoint; None for a Hugging Face folder."""
 
 
 class _TrainEstimates:
@@ -146,7 +161,7 @@ class _TrainEstimates:
     def __call__(self, job: Job, cells: list[Cell]) -> JobEstimate:
         config = cells[0].as_train
         step, timed = step_of(config), self._times.find(config)
-        pace = Pace(timed.seconds if timed else None, self._epoch_rows(config))
+        pace = Pace(timed.seconds if timed else None, self._epoch_rows(cells))
         totals = {cell.id: self._steps(cell, step, pace) for cell in cells}
         parts = _branches(config, step, totals, pace)
         # The positions of states are steps only where steps are what counts.
@@ -157,7 +172,7 @@ class _TrainEstimates:
         parameters = parameter_counts(shape_of(config), head_of(config)).total
         checkpoint = FLOAT_BYTES * parameters + self._tokenizer_bytes(config.data)
         return JobEstimate(
-            what=_train_words(cells),
+            what=train_words(cells),
             cells=tuple(_cell(cell_id, total, step) for cell_id, total in totals.items()),
             parameters=parameters,
             spared_steps=spared,
@@ -170,9 +185,14 @@ class _TrainEstimates:
             state_bytes=KEPT_STATES * STATE_BYTES * parameters,
         )
 
-    def _epoch_rows(self, config: TrainConfig) -> int | None:
-        budgets = (parse_budget(text) for text in (config.budget, config.schedule.horizon) if text)
-        if all(budget.unit != EPOCHS for budget in budgets):
+    def trained(self, cell: Cell) -> TrainConfig:
+        """What a job of that cell trains."""
+        return cell.as_train
+
+    def _epoch_rows(self, cells: list[Cell]) -> int | None:
+        config = cells[0].as_train
+        texts = (*(cell.as_train.budget for cell in cells), config.schedule.horizon)
+        if all(parse_budget(text).unit != EPOCHS for text in texts if text):
             return None
         of_model = tokenizer_of(config, self._study, self._planned)
         if config.checkpoint and of_model is None:
@@ -223,7 +243,7 @@ class _CompressEstimates:
         steps = sum(known) if len(known) == len(trained) else None
         seconds, device = self._seconds_and_device(parameters, len(cells) + 1, steps, parent)
         return JobEstimate(
-            what=f"{_shape_words(parent)}, {parse_budget(parent.budget).in_words}",
+            what=checkpoint_words(parent),
             cells=tuple(CellEstimate(cell.id) for cell in cells),
             parameters=parameters,
             tokens=None if steps is None else passes * length + steps * step.tokens,
@@ -233,6 +253,10 @@ class _CompressEstimates:
             disk_bytes=sum(packed_bytes(shape, cell.as_compress.recipe, head) for cell in cells),
             state_bytes=len(trained) * KEPT_STATES * STATE_BYTES * parameters,
         )
+
+    def trained(self, cell: Cell) -> TrainConfig | None:
+        """What trained the checkpoint of a job of that cell; None for a Hugging Face folder."""
+        return find_checkpoint(cell.as_compress, self._study, self._planned).trained
 
     def _seconds_and_device(
         self, parameters: int, evaluations: int, steps: int | None, parent: TrainConfig
@@ -251,7 +275,7 @@ class _CompressEstimates:
         length, rows = checkpoint.data.sequence_length, checkpoint.task.evaluation_rows
         tokens = (len(cells) + 1) * rows * length
         return JobEstimate(
-            what=checkpoint.folder.name,
+            what=path_in_words(checkpoint.folder),
             cells=tuple(CellEstimate(cell.id) for cell in cells),
             parameters=parameters,
             tokens=tokens,
@@ -328,17 +352,6 @@ def _cell(cell_id: str, steps: int | None, step: Step) -> CellEstimate:
     return CellEstimate(cell_id, steps, steps * step.tokens, steps * step.flops)
 
 
-def _train_words(cells: list[Cell]) -> str:
-    budgets = sorted((parse_budget(cell.as_train.budget) for cell in cells), key=lambda budget: budget.value)
-    ends = dict.fromkeys(budget.in_words for budget in (budgets[0], budgets[-1]))
-    return f"{_shape_words(cells[0].as_train)}, {' to '.join(ends)}"
-
-
-def _shape_words(config: TrainConfig) -> str:
-    arch = config.arch
-    return f"{arch.name} {arch.width}x{arch.depth}, seed {config.seed}"
-
-
 def _seconds_of_recipes(study: Study) -> dict[int, tuple[float, str]]:
     """Parameters -> seconds of one recipe without recovery, the median of those that are done, and their device."""
     by_parameters: dict[int, list[CompressRecord]] = {}
@@ -357,7 +370,7 @@ def _some_records(study: Study) -> Iterable[CompressRecord]:
     return islice((folder.compress_record() for folder in done), LOOKED_AT)
 
 
-_STAGES: dict[str, Callable[[Study, StepTimes, Planned], Callable[[Job, list[Cell]], JobEstimate]]] = {
+_STAGES: dict[str, Callable[[Study, StepTimes, Planned], _Estimates]] = {
     "train": _TrainEstimates,
     "compress": _CompressEstimates,
 }

@@ -197,4 +197,4 @@ def _calibrated(ahead: Ahead, resources: Resources) -> Plan:
     cells = list(ahead.plan.cells)
     shapes = {canonical_json(timed_part(cell.as_train)): cell for cell in cells}
     time_in_turns(ahead.study, list(shapes.values()), resources, least=1)
-    return look_ahead(ahead.study, ahead.plan.stage, cells, ahead.first.redo)
+    return look_ahead(ahead.study, ahead.plan.stage, cells, ahead.first.redo, ahead.planned)

@@ -83,8 +83,12 @@ def _unknown_key(match: re.Match[str], text: str, stage: str, arguments: list[st
 
 def _keys_of_slot(stage: str, slot: str, arguments: list[str]) -> str:
     """The keys of the method that a command line chooses for a slot, or of the one that is there without a choice."""
-    chosen = [argument for argument in arguments if key_in(argument) == slot]
-    group = compose_config(stage, chosen[-1:])[slot]
+    chosen = [f"{slot}={argument.partition('=')[2]}" for argument in arguments if key_in(argument) == slot]
+    try:
+        group = compose_config(stage, chosen[-1:])[slot]
+    except Exception:
+        # A sweep over several methods.
+        return f"the keys that all of {chosen[-1]} have"
     return f"the keys {', '.join(group)} of {group['name']}" if isinstance(group, dict) else "the keys of a method"
 
 
@@ -96,6 +100,12 @@ def _has_key(stage: str, key: str) -> bool:
 def _wrong_type(match: re.Match[str], text: str, _stage: str, _arguments: list[str]) -> UserError:
     key = _full_key(text) or (re.search(r"override (?:\S* )?([\w.]+)=", text) or match)[1]
     return UserError(key, match[1], _TYPES.get(match[2], match[2]))
+
+
+def _chosen_twice(match: re.Match[str], _text: str, _stage: str, arguments: list[str]) -> UserError:
+    group = match[1].lstrip("/")
+    allowed = f"must be chosen once: 'override /{group}: NAME' in the defaults of a file replaces what is chosen"
+    return UserError(group, _value_of(group, arguments), allowed)
 
 
 def _no_truth_value(match: re.Match[str], text: str, _stage: str, _arguments: list[str]) -> UserError:
@@ -174,6 +184,8 @@ _TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or 
 
 _Explain = Callable[["re.Match[str]", str, str, list[str]], UserError]
 _EXPLANATIONS: list[tuple[re.Pattern[str], _Explain]] = [
+    (re.compile(r"Multiple values for (\S+)\. To override"), _chosen_twice),
+    (re.compile(r"(\S+) appears more than once in the final defaults list"), _chosen_twice),
     (re.compile(r"Value '(.*)' of type '.*' could not be converted to (\w+)"), _wrong_type),
     (re.compile(r"(?:Could not find|Could not load|In '.*': Could not find) '([^']+)'"), _unknown_choice),
     (re.compile(r"Could not (?:override|append to config\. An item is already at) '([^']+)'"), _unknown_key),

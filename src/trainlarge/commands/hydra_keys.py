@@ -29,7 +29,8 @@ from trainlarge.errors import UserError
 from trainlarge.sweep.compose import TARGET, refuse_target
 
 _OF_SWEEPERS = ("params", "max_batch_size", "n_trials", "n_jobs", "direction", "study_name", "seed", "sampler.seed")
-HARMLESS = ("hydra.verbose", *(f"hydra.sweeper.{name}" for name in _OF_SWEEPERS))
+VERBOSE = "hydra.verbose"
+HARMLESS = (VERBOSE, *(f"hydra.sweeper.{name}" for name in _OF_SWEEPERS))
 """Keys of Hydra that may be set, to plain values: how much it logs, and what sweepers such as Optuna's try."""
 PLUGINS = re.compile(r"hydra/(sweeper|launcher)(/\w+)*")
 """Groups of Hydra from which an installed plugin may be chosen."""
@@ -166,6 +167,8 @@ def _check_value(key: str, value: object) -> None:
     is_allowed = any(key == name or key.startswith(f"{name}.") for name in HARMLESS) and TARGET not in key
     if not is_allowed or not _is_plain_value(value):
         raise UserError(key, _text(value), ONLY)
+    if key == VERBOSE and not isinstance(value, (bool, str, list)):
+        raise UserError(key, _text(value), "true or false, the name of a logger, or a list of such names")
 
 
 def _is_plain_value(value: object) -> bool:

@@ -13,8 +13,8 @@ from yaml import YAMLError
 
 from trainlarge.commands.call import Call
 from trainlarge.commands.status import KINDS, cell_state
-from trainlarge.commands.studies import existing_study
-from trainlarge.commands.terminal import columns
+from trainlarge.commands.studies import all_studies, existing_study
+from trainlarge.commands.terminal import columns, path_in_words
 from trainlarge.commands.verbs import verb_parser
 from trainlarge.config import typed_json
 from trainlarge.config.budget import parse_budget
@@ -44,14 +44,10 @@ def main(call: Call) -> int:
         if options.stage or options.state:
             arguments.error("--stage and --state need a study")
         studies = listed_studies()
-        print(
-            "\n".join(json.dumps(typed_json.plain(study)) for study in studies)
-            if options.json
-            else studies_text(studies)
-        )
+        print(_json_lines(studies) if options.json else studies_text(studies))
         return 0
     cells = listed(existing_study(options.study), options.stage, options.state)
-    print("\n".join(json.dumps(typed_json.plain(cell)) for cell in cells) if options.json else cells_text(cells))
+    print(_json_lines(cells) if options.json else cells_text(cells))
     return 0
 
 
@@ -136,14 +132,12 @@ class ListedStudy:
     done: dict[str, int]
     """Stage -> those that are done."""
     age: float
-    """Seconds since cells were made in it."""
+    """Seconds since a command made cells in it, or left other files."""
 
 
 def listed_studies() -> list[ListedStudy]:
     """All studies, the last that changed first."""
-    root = studies_root()
-    paths = [path for path in root.glob("[!.]*") if path.is_dir()] if root.is_dir() else []
-    return sorted(map(_listed_study, paths), key=lambda study: study.age)
+    return sorted(map(_listed_study, all_studies()), key=lambda study: study.age)
 
 
 def studies_text(studies: list[ListedStudy]) -> str:
@@ -159,16 +153,16 @@ def studies_text(studies: list[ListedStudy]) -> str:
     return f"{columns(header, rows, texts=1)}\n\nin {root}; the cells of one: trainlarge ls STUDY"
 
 
-def _listed_study(path: Path) -> ListedStudy:
-    done = {stage: [folder.says_done() for folder in Study(path).folders(stage)] for stage in STAGES}
+def _listed_study(study: Study) -> ListedStudy:
+    done = {stage: [folder.says_done() for folder in study.folders(stage)] for stage in STAGES}
     cells = {stage: len(those) for stage, those in done.items()}
-    return ListedStudy(path.name, str(path), cells, {stage: sum(those) for stage, those in done.items()}, _age(path))
+    sums = {stage: sum(those) for stage, those in done.items()}
+    return ListedStudy(study.name, str(study.path), cells, sums, _age(study.path))
 
 
 def _age(study: Path) -> float:
-    """Seconds since cells of the study were made."""
-    folders = [study, *(study / stage for stage in STAGES)]
-    return max(0.0, time.time() - max(folder.stat().st_mtime for folder in folders if folder.is_dir()))
+    """Seconds since the study, or what is directly in it, was changed: each command is noted there."""
+    return max(0.0, time.time() - max(path.lstat().st_mtime for path in (study, *study.iterdir())))
 
 
 def _listed(folder: CellFolder) -> ListedCell:
@@ -198,6 +192,6 @@ def _what(folder: CellFolder, recorded: Plain) -> str:
         # Damaged: `show` says how.
         return NOTHING
     if isinstance(config, CompressConfig):
-        return f"{Path(config.checkpoint).name}: {config.recipe.describe()}"
+        return f"{path_in_words(config.checkpoint)}: {config.recipe.describe()}"
     arch, budget = config.arch, parse_budget(config.budget)
     return f"{arch.name} {arch.width}x{arch.depth}, seed {config.seed}, {budget.in_words}"

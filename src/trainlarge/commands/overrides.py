@@ -56,6 +56,9 @@ def _read(parser: OverridesParser, argument: str) -> Override:
     is_name = override.is_sweep_override() or override.is_delete() or isinstance(override.value(), str)
     if key in _groups() and (not is_name or len(value) > LONGEST):
         raise UserError(key, value, f"one of {', '.join(choices_of(key))}")
+    if key in _groups() and argument.startswith("+"):
+        # Hydra refuses some of them in words of its own, and loses others without a word.
+        raise UserError(f"+{key}", value, f"must be written without the +: {key}={value} replaces what is chosen")
     if override.is_delete() and key not in SLOTS and not override.is_hydra_override():
         raise UserError(argument, "removed", f"must not be removed: set {key}=VALUE")
     return override

@@ -12,6 +12,7 @@ from trainlarge.commands.launch_flags import flags, with_keys
 from trainlarge.commands.report import print_report
 from trainlarge.commands.stage import run_stage
 from trainlarge.commands.verbs import verb_parser
+from trainlarge.sweep.store import Study
 
 
 def main(call: Call) -> int:
@@ -24,13 +25,14 @@ def main(call: Call) -> int:
 
 
 def _run(sweeps: list[StageSweep], config_dir: str | None, call: Call) -> int:
-    worst = 0
+    worst, studies = 0, dict[Study, None]()
     for sweep in sweeps:
         if sweep.title != sweep.stage and len(sweeps) > 1:
             print(f"{sweep.title}:")
         with sweep.named_in_errors():
             outcomes = run_stage(sweep.stage, sweep.arguments(config_dir), call.command)
         worst = max(worst, end(outcomes, then=False))
+        studies |= dict.fromkeys(outcome.study for outcome in outcomes)
         stopped = next((outcome.stop_reason for outcome in outcomes if outcome.stop_reason), None)
         if stopped:
             print(f"not run: what comes after {sweep.title}: {stopped}")
@@ -39,8 +41,8 @@ def _run(sweeps: list[StageSweep], config_dir: str | None, call: Call) -> int:
             # The next sweep needs what the cluster has not made yet.
             print(f"when these jobs are done, the same command continues: {call.command}")
             return worst
-    for outcome in outcomes:
-        print_report(outcome.study)
+    for study in studies:
+        print_report(study)
     return worst
 
 
@@ -53,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "overrides",
         nargs="*",
+        default=(),
         metavar="KEY=VALUE",
         help="for every stage that has the key (workers=2); STAGE.KEY=VALUE for one (compress.seed=1), "
         "NAME.KEY=VALUE for a file such as 2_train_NAME.yaml",

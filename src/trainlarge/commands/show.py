@@ -10,6 +10,7 @@ import yaml
 
 from trainlarge.commands.call import Call
 from trainlarge.commands.rerun import is_refused, rerun_command
+from trainlarge.commands.studies import all_studies
 from trainlarge.commands.verbs import verb_parser
 from trainlarge.config.method import is_real
 from trainlarge.errors import UserError
@@ -79,9 +80,7 @@ def find_cell(text: str, study: str | None = None) -> CellFolder:
     """
     if study is not None:
         return Study.named(study).find(text)
-    root = studies_root()
-    studies = (Study(path) for path in sorted(root.glob("[!.]*")) if path.is_dir())
-    return store.find_cell(text, studies, f"a study in {root}")
+    return store.find_cell(text, all_studies(), f"a study in {studies_root()}")
 
 
 def _headline(folder: CellFolder, cell: Cell) -> str:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from trainlarge.commands.status import KINDS, STALE, CellState, StudyState, read_state, status_json
 from trainlarge.commands.terminal import table
+from trainlarge.launch.progress import cells_in_words
 from trainlarge.launch.registry import launcher_class
 from trainlarge.results.units import seconds_text
 from trainlarge.sweep.status import State
@@ -34,7 +35,7 @@ def view(state: StudyState, is_terminal: bool) -> RenderableType:
         if rows:
             parts += [Text(), make(rows[:SHOWN], is_terminal), *_more(len(rows) - SHOWN)]
     parts += [Text(text) for text in state.hangs()]
-    parts += [Text(f"{count} cells {why}") for why, count in state.not_run().items()]
+    parts += [Text(f"{cells_in_words(count)} {why}") for why, count in state.not_run().items()]
     if state.missed:
         parts.append(Text(missed_in_words(state.missed)))
     for launcher, jobs in state.submitted.items():

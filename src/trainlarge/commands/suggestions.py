@@ -12,6 +12,7 @@ from typing import Literal, get_args, get_origin
 
 from trainlarge.commands.keys_of_stage import choices_of_groups, keys_of
 from trainlarge.commands.launch_flags import flags
+from trainlarge.commands.studies import all_studies
 from trainlarge.commands.sweep_files import sweep_files
 from trainlarge.commands.verbs import VERBS
 from trainlarge.config.share import share_folder
@@ -73,9 +74,7 @@ def _flags(verb: str) -> list[str]:
 
 
 def _studies() -> list[str]:
-    """Studies with results."""
-    root = studies_root()
-    return sorted(path.name for path in root.glob("[!.]*") if path.is_dir()) if root.is_dir() else []
+    return [study.name for study in all_studies()]
 
 
 def _sweep_files() -> list[str]:

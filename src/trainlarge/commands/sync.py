@@ -18,8 +18,6 @@ from trainlarge.sweep.store import Study
 from trainlarge.tracking.mirror import mirror_study, tracker_class
 
 DEFAULT = "wandb"
-
-
 WATCH_SECONDS = 30.0
 """Time between two looks for cells that are done."""
 
@@ -47,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "keys",
         nargs="*",
+        default=(),
         metavar="KEY=VALUE",
         help="tracking=NAME, tracking.KEY=VALUE",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -34,6 +35,12 @@ def console() -> Console:
     if standard.is_terminal:
         return standard
     return _VisibleConsole(file=stream, highlight=False, markup=False, width=PLAIN_WIDTH)
+
+
+def path_in_words(path: Path | str) -> str:
+    """A path as it is written from the working directory; in full where it is not below that."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here) if Path(path).is_relative_to(here) else path)
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:

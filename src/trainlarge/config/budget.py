@@ -74,7 +74,7 @@ class Budget:
 
     @property
     def in_words(self) -> str:
-        """As people read it: ``150 GFLOPs``, ``10M tokens``, ``30 min``. To be parsed, this is the same budget."""
+        """As people read it: ``150 GFLOPs``, ``10M tokens``, ``30 min``. Parsed, it is the same budget."""
         if self.unit == SECONDS:
             return self._time_in_words()
         scale, prefix = next((each for each in _SHOWN_PREFIXES if self.value >= each[0]), (1, ""))

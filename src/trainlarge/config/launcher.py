@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,6 +11,9 @@ from trainlarge.config.budget import parse_time
 from trainlarge.config.choices import ChosenGroup
 from trainlarge.config.sbatch import check_sbatch_option
 from trainlarge.errors import UserError
+
+_MEMORY = re.compile(r"[0-9]+(?:[KMGT]B?)?", re.IGNORECASE | re.ASCII)
+"""As sbatch reads it."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class SlurmConfig(LauncherConfig):
     time: str | None = None
     """Time limit of one array task (``1 h 30 min``); a job that needs longer continues in its next turn."""
     memory: str | None = None
-    """Memory of one array task, as SLURM reads it (``16G``)."""
+    """Memory of one array task: a whole number with K, M, G or T (``16G``), without a letter in MB."""
     cpus: int = 1
     """CPU cores of one array task."""
     gpus: str | None = None
@@ -115,6 +119,8 @@ class SlurmConfig(LauncherConfig):
         super().check()
         self.require_whole(0, "array_parallelism", "max_requeues", "max_array_size")
         self.require_whole(1, "cpus", "signal_lead")
+        is_memory = self.memory is None or _MEMORY.fullmatch(self.memory) is not None
+        self.require("memory", is_memory, "a whole number with K, M, G or T, such as 16G; without a letter in MB")
         limit = self.limit_seconds
         if limit is not None and limit <= self.signal_lead:
             raise UserError("launcher.signal_lead", self.signal_lead, f"less than the time limit of {limit:.0f} s")

@@ -308,11 +308,13 @@ def change_status(folder: CellFolder, error: str, state: State | None = None, is
     lease = Lease.acquire(folder.path)
     if lease is None:
         return
-    # Looked at now: the holder before us may have finished until we had the lease.
-    if not folder.is_done() or is_done_too:
-        status = folder.status()
-        folder.write_status(replace(status, state=state or status.state, error=error, updated=time.time()))
-    lease.release()
+    try:
+        # Looked at now: the holder before us may have finished until we had the lease.
+        if not folder.is_done() or is_done_too:
+            status = folder.status()
+            folder.write_status(replace(status, state=state or status.state, error=error, updated=time.time()))
+    finally:
+        lease.release()
 
 
 def prove_checkpoint(folder: CellFolder) -> None:

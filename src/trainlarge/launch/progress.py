@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -23,10 +24,15 @@ def cells_in_words(count: int) -> str:
     return "1 cell" if count == 1 else f"{count} cells"
 
 
+def jobs_in_words(count: int) -> str:
+    """``1 job``, or ``2 jobs``."""
+    return "1 job" if count == 1 else f"{count} jobs"
+
+
 def plan_in_words(plan: Plan, study: Study, title: str | None = None) -> str:
     """``train: 12 cells, 3 done, 1 job to run in studies/mine``; it begins with ``title``, or the stage."""
-    jobs = "1 job" if len(plan.jobs) == 1 else f"{len(plan.jobs)} jobs"
-    return f"{title or plan.stage}: {cells_in_words(len(plan.cells))}, {plan.done} done, {jobs} to run in {study.path}"
+    cells, jobs = cells_in_words(len(plan.cells)), jobs_in_words(len(plan.jobs))
+    return f"{title or plan.stage}: {cells}, {plan.done} done, {jobs} to run in {study.path}"
 
 
 class ProgressWatcher:
@@ -127,7 +133,7 @@ def describe(cell: Cell) -> str:
     """A few words that tell a cell from its neighbours."""
     config = cell.config
     if isinstance(config, CompressConfig):
-        return f"of {config.checkpoint[:12]}"
+        return f"of {Path(config.checkpoint).name}"
     return f"{config.arch.name} {config.arch.width}x{config.arch.depth} {parse_budget(config.budget).in_words}"
 
 

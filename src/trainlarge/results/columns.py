@@ -135,7 +135,7 @@ CELLS = {
     "mixed": Column(
         COMPUTED,
         "yes or no",
-        "whether a resume changed device or implementation (environment.before in the record); if so, times count not",
+        "whether a resume changed device or implementation (environment.before in the record): times do not count",
     ),
     "disturbance": Column(COMPUTED, "1", "train_seconds / model_seconds, how disturbed the machine was: 1 if not"),
     "train_validation_gap": Column(

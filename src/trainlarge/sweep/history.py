@@ -55,11 +55,6 @@ def remember_command(study: Study, stage: str, command: str, cells: Sequence[str
         os.close(descriptor)
 
 
-def last_commands(study: Study) -> dict[str, str]:
-    """Stage -> the last command that was given for it."""
-    return {row.stage: row.command for row in _rows(study)}
-
-
 def commands_of(study: Study, stage: str, cells: Set[str]) -> tuple[list[str], Set[str]]:
     """The last commands that had cells of a stage to run, and the cells that no command had.
 

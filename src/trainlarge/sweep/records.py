@@ -113,7 +113,7 @@ class Environment(Recorded):
     devices: int | None = later("1", "devices that shared each batch", before=1, is_optional=True)
     shared: bool = key("yes or no", "whether other work ran on the device")
     per_device: int | None = later(
-        "1", "jobs that shared the device on purpose; from 2 on, times count not", before=1, is_optional=True
+        "1", "jobs that shared the device on purpose; from 2 on, times do not count", before=1, is_optional=True
     )
     before: list[dict[str, Plain]] | None = plain(is_optional=True)
     """How earlier steps were computed, oldest first: the same keys; empty where all were computed in one way."""
@@ -177,7 +177,7 @@ class TrainRecord(RecordHead, Clocks):
     """Steps at which the run was resumed."""
     budget_missed: float | None = later(
         "1",
-        "steps that the budget in seconds buys over those that it got: above 1.2, times count not; 1 where not known",
+        "steps that the budget in seconds buys over those that it got: above 1.2, times do not count; 1 where unknown",
         before=1.0,
     )
     step_seconds: float = key("s", "steady-state step time on this device")

@@ -24,6 +24,7 @@ from trainlarge.config.launcher import SlurmConfig
 from trainlarge.config.schema import StageConfig
 from trainlarge.errors import UserError
 from trainlarge.launch.launcher import ON_ITS_WAY, Ending, Forecast, JobState
+from trainlarge.launch.progress import jobs_in_words
 from trainlarge.launch.safe_path import SAFE_PYTHON, SHELL_LINES
 from trainlarge.launch.slurm.command import SlurmRefusedError, slurm_command
 from trainlarge.launch.slurm.options import (
@@ -77,7 +78,8 @@ class SlurmLauncher:
         with _alone(study):
             jobs = not_on_their_way(study, plan.jobs)
             console.print(
-                f"SLURM: {len(jobs)} jobs to submit, {len(plan.jobs) - len(jobs)} on their way", highlight=False
+                f"SLURM: {jobs_in_words(len(jobs))} to submit, {len(plan.jobs) - len(jobs)} on their way",
+                highlight=False,
             )
             if jobs:
                 self._submit(study, replace(plan, jobs=tuple(jobs)), console)
@@ -93,7 +95,7 @@ class SlurmLauncher:
             allowed, left = None, list(plan.jobs)
         slices = array_slices(len(left), largest_array(self._config, allowed))
         on_their_way = len(plan.jobs) - len(left)
-        notes = [f"{on_their_way} jobs are on their way and not submitted again"] if on_their_way else []
+        notes = [f"on their way, and not submitted again: {jobs_in_words(on_their_way)}"] if on_their_way else []
         if allowed is None:
             notes = ["no SLURM answers here: its largest array, and jobs that it may have already, are not known"]
         return Forecast(
@@ -118,7 +120,9 @@ class SlurmLauncher:
             array = SlurmArray(None, first, count, submission.array_name(first))
             submission = self._sbatch(submission.with_array(array).write(), array)
             number = submission.arrays[-1].number
-            console.print(f"array {number}: {count} jobs, logs in {submission.logs}", highlight=False, soft_wrap=True)
+            console.print(
+                f"array {number}: {jobs_in_words(count)}, logs in {submission.logs}", highlight=False, soft_wrap=True
+            )
 
     def _sbatch(self, submission: Submission, array: SlurmArray) -> Submission:
         """Submit the last array of a submission; the submission with its number."""
