@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -106,31 +111,69 @@ def test_one_device_starts_nothing(study: Study) -> None:
         assert settled_by_rank_0(lambda run_steps: sum(run_steps(3)), lambda steps: [0.5] * steps) == 1.5
 
 
-def started_rank(rank: int, code: str) -> _OtherRank:
-    """A process that stands for a rank, with ``told`` as the descriptor of its error."""
-    error, theirs = os.pipe()
-    command = [sys.executable, "-c", f"import os, time; told = {theirs}; {code}"]
-    process = subprocess.Popen(command, pass_fds=[theirs])
-    os.close(theirs)
-    return _OtherRank(rank, process, error)
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., list[_OtherRank]]]:
+    """Processes that stand for ranks, with ``told`` as the descriptor of their error."""
+    interpreter = tmp_path / "python"
+    interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} -c "import os, sys, time; {PROGRAM}" "$@"\n')
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    with ExitStack() as stack:
+
+        def start(*codes: str) -> list[_OtherRank]:
+            return [stack.enter_context(_OtherRank.running(rank, [code], {})) for rank, code in enumerate(codes, 1)]
+
+        yield start
 
 
-def seen_by_rank_0(*codes: str) -> str:
-    others = [started_rank(rank, code) for rank, code in enumerate(codes, 1)]
-    try:
-        with pytest.raises(RuntimeError) as seen, _telling_who_failed(others):
-            raise RuntimeError("Connection closed by peer [127.0.0.1]:4711")
-    finally:
-        for other in others:
-            other.kill()
+PROGRAM = "told = int(sys.argv[4].partition('=')[2]); exec(sys.argv[5])"
+"""The arguments of a rank: -P -m module --error-to=N, and here the code that it runs."""
+
+
+def seen_by_rank_0(others: list[_OtherRank], ended: bool = True) -> str:
+    if ended:
+        # A busy machine may take longer to start it than rank 0 waits.
+        others[-1].process.wait()
+    with pytest.raises(RuntimeError) as seen, _telling_who_failed(others):
+        raise RuntimeError("Connection closed by peer [127.0.0.1]:4711")
     return str(seen.value)
 
 
-def test_the_error_of_the_rank_that_ended_first_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_the_rank_that_ended_first_is_told(
+    started: Callable[..., list[_OtherRank]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     waits = "time.sleep(60)"
-    assert seen_by_rank_0(waits, "os.write(told, b'ValueError: no more rows'); os._exit(1)") == (
+    assert seen_by_rank_0(started(waits, "os.write(told, b'ValueError: no more rows'); os._exit(1)")) == (
         "rank 2: ValueError: no more rows"
     )
-    assert seen_by_rank_0("os.kill(os.getpid(), 9)") == "rank 1: was killed by SIGKILL (out of memory?)"
+    assert seen_by_rank_0(started("os.kill(os.getpid(), 9)")) == "rank 1: was killed by SIGKILL (out of memory?)"
     monkeypatch.setattr(module, "_END_SECONDS", 0.2)
-    assert seen_by_rank_0(waits) == "Connection closed by peer [127.0.0.1]:4711", "its own, where no other has ended"
+    assert seen_by_rank_0(started(waits), ended=False) == "Connection closed by peer [127.0.0.1]:4711", (
+        "its own, where no other has ended"
+    )
+
+
+def test_a_rank_whose_child_lives_on_is_told_without_waiting(started: Callable[..., list[_OtherRank]]) -> None:
+    others = started("child = os.fork() or time.sleep(15) or os._exit(0); os.kill(os.getpid(), 9)")
+    began = time.monotonic()
+    assert seen_by_rank_0(others) == "rank 1: was killed by SIGKILL (out of memory?)"
+    assert time.monotonic() - began < 30
+
+
+def test_where_a_rank_cannot_be_started_those_before_it_are_ended_and_nothing_stays_open(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: Any, **named: Any) -> subprocess.Popen[bytes]:
+        if processes:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        processes.append(subprocess.Popen(["sleep", "60"]))
+        return processes[-1]
+
+    monkeypatch.setattr(module, "subprocess", SimpleNamespace(Popen=start))
+    before = set(Path("/proc/self/fd").iterdir())
+    with pytest.raises(OSError, match="Cannot allocate memory"), ranks(study.path, ["cell"], 3, Resources(1)):
+        pytest.fail("a rank is missing")
+    assert [process.returncode for process in processes] == [-signal.SIGKILL]
+    assert set(Path("/proc/self/fd").iterdir()) <= before

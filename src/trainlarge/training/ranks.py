@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -55,15 +55,16 @@ def ranks(study: Path, cell_ids: list[str], count: int, resources: Resources) ->
     port = str(_free_port())
     options = [f"--cores={resources.cores}", f"--jobs-per-device={resources.jobs_per_device}"]
     arguments = [*options, str(study), *cell_ids]
-    others = [_OtherRank.started(rank, arguments, _rank(rank, count, port)) for rank in range(1, count)]
-    try:
+    with ExitStack() as stack:
+        # One that cannot be started leaves none of those before it.
+        others = [
+            stack.enter_context(_OtherRank.running(rank, arguments, _rank(rank, count, port)))
+            for rank in range(1, count)
+        ]
         # Lightning sets the number of threads where it is not set, and leaves it there.
         threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, resources.cores // count)))}
         with variables(_rank(0, count, port) | threads), joined(), _telling_who_failed(others):
             yield
-    finally:
-        for other in others:
-            other.kill()
 
 
 class RankFailedError(RuntimeError):
@@ -80,27 +81,36 @@ class _OtherRank:
     """Descriptor from which its error can be read, on one line."""
 
     @classmethod
-    def started(cls, rank: int, arguments: list[str], environment: dict[str, str]) -> _OtherRank:
+    @contextmanager
+    def running(cls, rank: int, arguments: list[str], environment: dict[str, str]) -> Iterator[_OtherRank]:
+        """Start it, and end it with the block."""
         error, theirs = os.pipe()
+        # A child of it may hold the other end when it is gone.
+        os.set_blocking(error, False)
         worker = ["-m", "trainlarge.training.rank_worker", f"--error-to={theirs}", *arguments]
-        process = subprocess.Popen(
-            [sys.executable, SAFE_PYTHON, *worker], env=safe_environment(os.environ) | environment, pass_fds=[theirs]
-        )
-        os.close(theirs)
-        return cls(rank, process, error)
+        variables_of_rank = safe_environment(os.environ) | environment
+        with os.fdopen(error, "rb", buffering=0):
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, SAFE_PYTHON, *worker], env=variables_of_rank, pass_fds=[theirs]
+                )
+            finally:
+                os.close(theirs)
+            try:
+                yield cls(rank, process, error)
+            finally:
+                process.kill()
+                process.wait()
 
     def what_happened(self) -> str:
         """Why it ended by itself; empty where it has not."""
         status = self.process.poll()
         if not status:
             return ""
-        said = os.read(self.error, _ERROR_BYTES).decode(errors="replace")
-        return f"rank {self.rank}: {said or ended_in_words(status)}"
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self.error)
+        said = b""
+        with suppress(BlockingIOError):
+            said = os.read(self.error, _ERROR_BYTES)
+        return f"rank {self.rank}: {said.decode(errors='replace') or ended_in_words(status)}"
 
 
 @contextmanager
