@@ -25,12 +25,13 @@ class Uneven(nn.Module):
 
 
 def test_nearly_nothing_of_a_part_is_told() -> None:
-    says = r"prune 60 % global leaves 40 % of the weights of all matrices, but 0 % of all matrices but the embeddings"
+    says = r"leaves 40 % of the weights of all matrices, 0 % of those outside the embeddings, and only 0 % of first"
     with pytest.warns(UserWarning, match=says):
         compressed = compress(Uneven(), Recipe(Magnitude(0.6, "global")))
     left = compressed.left_by_matrix
     assert left["first.weight"] == left["second.weight"] == 0 and left["words.weight"] > 0.4
     assert "prune.scope=tensor or row" in str(compressed.warning)
+    assert compressed.nearly_lost == ["first.weight", "second.weight"]
 
 
 @pytest.mark.parametrize(
@@ -48,13 +49,13 @@ def test_what_was_asked_for_is_not_told(recipe: Recipe, zero: bool) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         compressed = compress(Uneven(zero), recipe)
-    assert compressed.warning is None
+    assert compressed.warning is None and compressed.nearly_lost == []
 
 
 def test_a_layer_that_quantization_rounds_to_zero_is_told() -> None:
     model = Uneven()
     model.first.weight.data[0, 0] = 50.0
-    with pytest.warns(UserWarning, match=r"2 bit tensor leaves .* but .* 1.6 % of first.weight.*granularity=row"):
+    with pytest.warns(UserWarning, match=r"2 bit tensor leaves .* and only 1.6 % of first.weight; .*granularity=row"):
         compress(model, Recipe(quantize=Uniform(2, "tensor")))
 
 

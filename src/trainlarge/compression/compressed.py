@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from trainlarge.compression.parts import left_by_matrix, nearly_lost
+from trainlarge.compression.parts import left_by_matrix, loss_of_parts, nearly_lost
 from trainlarge.compression.stored.packing import Packed
 from trainlarge.compression.stored.sizes import Sizes
 from trainlarge.compression.stored.stored_tensor import DenseWeights
@@ -51,9 +51,14 @@ class Compressed:
         return left_by_matrix(self.left, self.packed.stored)
 
     @property
+    def nearly_lost(self) -> list[str]:
+        """Matrices of which nearly nothing is left, and far less than of the rest, from the emptiest on."""
+        return nearly_lost(self.left, self.packed.stored)
+
+    @property
     def warning(self) -> str | None:
         """One line about parts of which nearly nothing is left, and far less than of the rest; None without any."""
-        return nearly_lost(self.left, self.packed.stored, self.recipe)
+        return loss_of_parts(self.left, self.packed.stored, self.recipe)
 
     @property
     def has_other_shapes(self) -> bool:

@@ -32,27 +32,38 @@ def left_by_matrix(weights: Weights, stored: Mapping[str, StoredTensor]) -> dict
     return {name: stored[name].pattern.count / stored[name].shape.numel() for name in weights.all_matrices}
 
 
-def nearly_lost(weights: Weights, stored: Mapping[str, StoredTensor], recipe: Recipe) -> str | None:
-    """One line about parts of which a recipe leaves nearly nothing, and far less than of the rest; None without any.
+def nearly_lost(weights: Weights, stored: Mapping[str, StoredTensor]) -> list[str]:
+    """Matrices of which nearly nothing is left, and far less than of the rest, from the emptiest on.
 
     Args:
         weights: what is left of the checkpoint; a matrix that was zero before is not lost.
         stored: how its tensors are stored.
-        recipe: what was done.
     """
     left = left_by_matrix(weights, stored)
     limit = min(NEARLY_NOTHING, UNEVEN * _share(left, stored, left))
     lost = [name for name in left if left[name] < limit and left[name] < UNEVEN * _share_before(weights, name)]
+    return sorted(lost, key=left.__getitem__)
+
+
+def loss_of_parts(weights: Weights, stored: Mapping[str, StoredTensor], recipe: Recipe) -> str | None:
+    """One line about the matrices of ``nearly_lost``; None without any.
+
+    Args:
+        weights: what is left of the checkpoint.
+        stored: how its tensors are stored.
+        recipe: what was done.
+    """
+    lost = nearly_lost(weights, stored)
     if not lost:
         return None
+    left = left_by_matrix(weights, stored)
     body = [name for name in left if name not in weights.embeddings]
-    of_body = f"{_percent(_share(body, stored, left))} of all matrices but the embeddings, "
-    names = ", ".join(f"{_percent(left[name])} of {name}" for name in sorted(lost, key=lambda name: left[name])[:SHOWN])
+    whole, of_body = (_percent(_share(names, stored, left)) for names in (left, body))
+    names = ", ".join(f"{_percent(left[name])} of {name}" for name in lost[:SHOWN])
     more = f" and as little of {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
-    whole = _percent(_share(left, stored, left))
     return (
-        f"{recipe.describe()} leaves {whole} of the weights of all matrices, but {of_body}"
-        f"{names}{more}; {_PRUNE_HINT if recipe.prune else _QUANTIZE_HINT}"
+        f"{recipe.describe()} leaves {whole} of the weights of all matrices, {of_body} of those outside the "
+        f"embeddings, and only {names}{more}; {_PRUNE_HINT if recipe.prune else _QUANTIZE_HINT}"
     )
 
 

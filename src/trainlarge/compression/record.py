@@ -137,6 +137,7 @@ def compress_record(
         **_scores(checkpoint.dense, paired),
         **_counts(compressed.sizes),
         packing=PACKING,
+        nearly_lost=", ".join(compressed.nearly_lost),
         zstd_bytes=whole,
         zstd_bytes_without_embeddings=body,
         relative_squared_error=total_relative_squared_error(result.errors.values()),

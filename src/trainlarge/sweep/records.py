@@ -285,6 +285,9 @@ class CompressRecord(RecordHead):
     packing: int | None = later(
         "1", "version of the choice of encodings in the packed file: an older one may have made it larger", before=1
     )
+    nearly_lost: str | None = later(
+        "text", "matrices of which nearly nothing is left, and far less than of the rest; empty where there are none"
+    )
     zstd_bytes: int = key("bytes", "packed file after zstd at level 3")
     zstd_bytes_without_embeddings: int = key("bytes", "the same without embeddings")
     relative_squared_error: float = key("1", "squared change of the weights over their squared norm")

@@ -375,6 +375,20 @@ def test_files_of_several_choices_of_encodings_are_told(newer: int, frames: Stud
     assert told == [] if newer != 1 else f"differ in packing (1 in {others} cells, 2 in 1)" in told[0]
 
 
+def test_recipes_that_leave_nearly_nothing_of_a_matrix_are_told(frames: StudyFrames) -> None:
+    assert "nearly nothing" not in every(findings(frames)), "records of before do not say"
+    rows = frames.compression
+    is_pruned = rows["recipe"].eq("prune 75 % global, 3 bit row")
+    assert is_pruned.sum() == 12
+    some = replace(frames, compression=rows.assign(nearly_lost=is_pruned.map({True: "a.weight, b.weight", False: ""})))
+    (told,) = [str(finding) for finding in findings(some) if "nearly nothing" in str(finding)]
+    cell = rows.loc[is_pruned, "cell"].iloc[0]
+    assert told == (
+        "Of some matrices nearly nothing is left in 12 of 288 compressed models: prune 75 % global, 3 bit row (12). "
+        f"An example is a.weight in cell {cell}, whose log says how much is left."
+    )
+
+
 def test_documents_and_comparisons_are_counted(frames: StudyFrames, evidence: Evidence) -> None:
     assert "35 documents of the evaluation set, worth 15 equally long ones" in method(evidence)[0].text
     assert "none is called clear" in method(evidence)[0].text

@@ -10,7 +10,7 @@ from trainlarge.results.analysis.evidence import Evidence
 from trainlarge.results.analysis.intervals import number
 from trainlarge.results.analysis.plateau import frequency_loss_of, on_plateau
 from trainlarge.results.comparable import SIZES, differences
-from trainlarge.results.report.finding import Finding, listed
+from trainlarge.results.report.finding import Finding, counted, listed
 from trainlarge.results.report.findings_of_time import all_warm_up, budgets_missed, never_undisturbed
 from trainlarge.results.report.findings_of_training import clocks
 from trainlarge.results.series import by_size
@@ -121,6 +121,28 @@ def packings(compression: pd.DataFrame) -> list[Finding]:
     return [Finding(text, is_result=False)]
 
 
+def lost_parts(evidence: Evidence) -> list[Finding]:
+    """Whether recipes took nearly all of some matrices, as global pruning may, while the whole looks well."""
+    return nearly_lost(evidence.frames.compression)
+
+
+def nearly_lost(compression: pd.DataFrame) -> list[Finding]:
+    """Which recipes left nearly nothing of a matrix, most often first."""
+    names = compression["nearly_lost"]
+    rows = compression[names.notna() & names.ne("")]
+    if rows.empty:
+        return []
+    recipes = rows["recipe"].value_counts()
+    first = rows[rows["recipe"] == recipes.index[0]].iloc[0]
+    models = counted(len(compression), "compressed model", "compressed models")
+    text = (
+        f"Of some matrices nearly nothing is left in {len(rows)} of {models}: "
+        f"{listed(f'{recipe} ({count})' for recipe, count in recipes.items())}. An example is "
+        f"{first['nearly_lost'].split(', ')[0]} in cell {first['cell']}, whose log says how much is left."
+    )
+    return [Finding(text, is_result=False)]
+
+
 def times(evidence: Evidence) -> list[Finding]:
     """Which budgets in seconds were missed, or measured only while other work ran; and where all steps are warm-up."""
     cells = evidence.whole.cells
@@ -136,5 +158,6 @@ CAVEATS: tuple[Callable[[Evidence], list[Finding]], ...] = (
     seeds,
     documents,
     sizes,
+    lost_parts,
 )
 """What is looked at, in the order in which it is said."""

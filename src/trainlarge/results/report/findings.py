@@ -6,7 +6,7 @@ from trainlarge.results.analysis.evidence import Evidence
 from trainlarge.results.analysis.intervals import LEVEL, number
 from trainlarge.results.comparable import LOSS, differences
 from trainlarge.results.frames import StudyFrames
-from trainlarge.results.report.caveats import caveats, packings
+from trainlarge.results.report.caveats import caveats, nearly_lost, packings
 from trainlarge.results.report.finding import Finding, listed
 from trainlarge.results.report.findings_of_compression import compression_findings
 from trainlarge.results.report.findings_of_folders import folder_findings
@@ -23,7 +23,7 @@ def findings(frames: StudyFrames, evidence: Evidence | None = None) -> list[Find
     """
     of_folders = folder_findings(frames.compression)
     if frames.cells.empty:
-        return [*packings(frames.compression), *of_folders]
+        return [*packings(frames.compression), *nearly_lost(frames.compression), *of_folders]
     mixed = differences(frames.cells, LOSS)
     if mixed:
         return [Finding(f"Losses are not compared: cells differ in {mixed}.", is_result=False), *of_folders]
