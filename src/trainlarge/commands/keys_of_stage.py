@@ -12,7 +12,7 @@ from trainlarge.config.identity import stand_ins
 from trainlarge.config.method import METHODS
 from trainlarge.config.recipe import Recipe
 from trainlarge.config.schema import CONFIGS
-from trainlarge.config.share import share_folder
+from trainlarge.config.share import choices_of, share_folder
 from trainlarge.config.sweep import SweepConfig
 
 
@@ -21,7 +21,7 @@ def choices_of_groups(stage: str) -> dict[str, list[str]]:
     slots = METHODS if stage == "compress" else {}
     names = {*groups_of(CONFIGS[stage]), *slots}
     folders = [path for path in sorted((share_folder() / "conf").iterdir()) if path.name in names]
-    return {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in folders}
+    return {folder.name: choices_of(folder.name) for folder in folders}
 
 
 def keys_of(stage: str, chosen: Mapping[str, str]) -> dict[str, object]:

@@ -13,9 +13,8 @@ from hydra.errors import HydraException
 
 from trainlarge.config.group import BEYOND_WHOLE_NUMBERS, WHOLE_NUMBERS
 from trainlarge.config.recipe import SLOTS
-from trainlarge.config.share import share_folder
+from trainlarge.config.share import choices_of, share_folder
 from trainlarge.errors import LONGEST, UserError
-from trainlarge.sweep.compose import choices_of
 from trainlarge.sweep.grid import MOST_CELLS
 
 LONGEST_VALUE = 100_000

@@ -20,6 +20,7 @@ from trainlarge.config.group import is_group
 from trainlarge.config.identity import once_per_class
 from trainlarge.config.recipe import RECIPE_KEYS, Recipe
 from trainlarge.config.schema import CHOSEN_GROUPS, CONFIGS
+from trainlarge.config.share import has_file
 from trainlarge.config.sweep import SweepConfig
 
 MAY_BE_LISTS = ("budget",)
@@ -27,7 +28,10 @@ MAY_BE_LISTS = ("budget",)
 
 
 def register_schema() -> None:
-    """Store the root schemas as ``schema/train`` and ``schema/compress``, that of a choice as ``schema/task/mlm``."""
+    """Store the root schemas as ``schema/train`` and ``schema/compress``, that of a choice as ``schema/task/mlm``.
+
+    A choice that has no file in ``conf/``, as one of an installed package, can be chosen with its defaults.
+    """
     _register(
         tuple((key, name, kind) for key, group in CHOSEN_GROUPS.items() for name, kind in group.by_name().items())
     )
@@ -38,7 +42,9 @@ def _register(choices: tuple[tuple[str, str, type], ...]) -> None:
     """Once for the same choices: Hydra takes some hundredths of a second for them."""
     store = ConfigStore.instance()
     for key, name, kind in choices:
-        store.store(group=f"schema/{key}", name=name, node=_schema(kind), package=key)
+        groups = [f"schema/{key}"] if has_file(key, name) else [f"schema/{key}", key]
+        for group in groups:
+            store.store(group=group, name=name, node=_schema(kind), package=key)
     for stage in CONFIGS:
         store.store(group="schema", name=stage, node=hydra_schema(stage), package="_global_")
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from trainlarge.config.choices import ChosenGroup
 from trainlarge.config.data import DataConfig
 from trainlarge.config.identity import added_with
+from trainlarge.config.installed import installed
 from trainlarge.config.metric import Metric
 from trainlarge.errors import UserError
 
@@ -52,7 +53,7 @@ class TaskConfig(ChosenGroup):
     @classmethod
     def by_name(cls) -> Mapping[str, type[TaskConfig]]:
         """All tasks."""
-        return TASKS
+        return tasks()
 
     def check(self) -> None:
         self.require_whole(1, "evaluation_rows", most=MOST_ROWS)
@@ -226,9 +227,17 @@ TASKS: dict[str, type[TaskConfig]] = {
     "causal_lm": CausalLMConfig,
     "classification": ClassificationConfig,
 }
-"""Configuration of a task by its name."""
+"""Configuration of a task by its name, of those that come with trainlarge."""
+INSTALLED = "trainlarge.tasks"
+"""Entry points by which installed packages add tasks of their own."""
 DEFAULT_TASK: type[TaskConfig] = MaskedLMConfig
 """The task of a configuration that names none."""
+
+
+def tasks() -> Mapping[str, type[TaskConfig]]:
+    """Configuration of a task by its name: those that come with trainlarge, and those of installed packages."""
+    more = cast(Mapping[str, type[TaskConfig]], installed(INSTALLED, TaskConfig, frozenset(TASKS)))
+    return {**TASKS, **more}
 
 
 def masked_count(rate: float, sequence_length: int) -> int:

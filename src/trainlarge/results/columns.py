@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from trainlarge.config.plain import value_before
 from trainlarge.config.schema import TrainConfig
-from trainlarge.config.task import TASKS
+from trainlarge.config.task import tasks
 from trainlarge.results.parents import OF_PARENT, PARENT_PREFIX
 from trainlarge.results.scores import ANY_TASK, all_scores
 from trainlarge.sweep.recorded import UNKNOWN, Recorded, meanings
@@ -103,7 +103,7 @@ _TRAINING = {
     "task": _configured("task.name", "text", "what the model learns"),
     **{
         name: _configured(f"task.{name}", unit, text)
-        for task in TASKS.values()
+        for task in tasks().values()
         for name, (unit, text) in task.columns.items()
     },
 }

@@ -11,7 +11,7 @@ from trainlarge.config.canonical import canonical_json
 from trainlarge.config.group import Plain
 from trainlarge.config.plain import not_identity, with_added
 from trainlarge.config.schema import TrainConfig
-from trainlarge.config.task import TASKS
+from trainlarge.config.task import tasks
 from trainlarge.results.nested import Nested
 
 PARENT_PREFIX = "parent_"
@@ -74,7 +74,7 @@ def chosen(records: Nested) -> list[bool]:
 def _selection_score(config: Mapping[str, Plain], selection: Mapping[str, Plain]) -> float:
     """The score that a choice is made by, more is better; of a cell that diverged less than any other."""
     group = config.get("task")
-    task = TASKS.get(str(group.get("name"))) if isinstance(group, dict) else None
+    task = tasks().get(str(group.get("name"))) if isinstance(group, dict) else None
     name = task.main_metric if task else "loss"
     value = selection.get(name)
     if not isinstance(value, (int, float)) or math.isnan(value):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from trainlarge.config.metric import Metric
-from trainlarge.config.task import TASKS, TaskConfig
+from trainlarge.config.task import TaskConfig, tasks
 
 if TYPE_CHECKING:
     # Commands read these rules too, and should not wait for it.
@@ -26,7 +26,7 @@ def task_of(frame: pd.DataFrame) -> type[TaskConfig] | None:
         frame: rows of any frame of a study.
     """
     names = set(frame["task"].dropna()) if "task" in frame else set[str]()
-    return TASKS.get(names.pop()) if len(names) == 1 else None
+    return tasks().get(names.pop()) if len(names) == 1 else None
 
 
 def scores(frame: pd.DataFrame) -> Mapping[str, Metric]:
@@ -37,7 +37,7 @@ def scores(frame: pd.DataFrame) -> Mapping[str, Metric]:
 
 def task_scores(name: str | None) -> Mapping[str, Metric]:
     """The metrics of a task by its name; None, or a task that is not known: what holds for every task."""
-    task = TASKS.get(name) if name else None
+    task = tasks().get(name) if name else None
     return task.metrics if task else ANY_TASK
 
 
@@ -49,7 +49,7 @@ def frequencies_of(frame: pd.DataFrame) -> str:
 
 def all_scores() -> dict[str, Metric]:
     """The metrics of all tasks, ``loss`` first: each is a column."""
-    return {name: metric for task in TASKS.values() for name, metric in task.metrics.items()}
+    return {name: metric for task in tasks().values() for name, metric in task.metrics.items()}
 
 
 def loss_of(frame: pd.DataFrame) -> Metric:

@@ -10,13 +10,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from trainlarge.config.group import Plain
 from trainlarge.config.plain import from_plain
 from trainlarge.config.schema import CONFIGS
-from trainlarge.config.task import TASKS
+from trainlarge.config.task import tasks
 from trainlarge.config.typed_json import JsonTypeError
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import SCHEMA_VERSIONS, Cell
@@ -33,7 +33,6 @@ _PARTS = (*TrainRecord.groups, "config")
 """Keys of every record that hold keys themselves."""
 
 
-_SCORES = frozenset(name for task in TASKS.values() for name in task.metrics)
 _NUMBERS = frozenset({int, float, type(None)})
 
 
@@ -160,7 +159,7 @@ class CellResults:
         """Raise ValueError where a value is none of a record of this version; those of others are let through."""
         if record.get("schema", RECORD_SCHEMAS[self.stage]) == RECORD_SCHEMAS[self.stage]:
             read = RECORDS[self.stage].from_json(record)
-            if not _SCORES.isdisjoint(read.more):
+            if not _scores().isdisjoint(read.more):
                 raise ValueError("a score is no number")
             cell = Cell(self.stage, from_plain(CONFIGS[self.stage], record.get("config")))
             if self.id not in map(cell.id_by_schema, range(SCHEMA_VERSIONS[self.stage] + 1)):
@@ -273,3 +272,9 @@ def _checked_rows(rows: list[dict[str, Plain]], record: Mapping[str, Plain]) -> 
             if not all(type(value) in _NUMBERS or name == "part" for name, value in row.items()):
                 raise ValueError("a row holds something else than numbers")
     return rows
+
+
+@cache
+def _scores() -> frozenset[str]:
+    """The names of the metrics of all tasks."""
+    return frozenset(name for task in tasks().values() for name in task.metrics)

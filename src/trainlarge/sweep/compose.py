@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from trainlarge.config.choices import key_of_another
 from trainlarge.config.group import Plain
 from trainlarge.config.schema import CHOSEN_GROUPS
-from trainlarge.config.share import share_folder
+from trainlarge.config.share import choices_of
 from trainlarge.errors import UserError
 from trainlarge.sweep.grid import Point
 from trainlarge.sweep.text_keys import as_written, text_keys
@@ -118,11 +118,6 @@ def _choice(group: str, value: Plain) -> str:
     if not isinstance(value, (str, int, float)) or isinstance(value, bool) or not _NAME.fullmatch(str(value)):
         raise UserError(group, value, f"the name of a file of conf/{group}, such as {', '.join(choices_of(group))}")
     return as_written(f"{group}={value}")
-
-
-def choices_of(group: str) -> list[str]:
-    """The names that come with trainlarge of the choices of a group."""
-    return sorted(path.stem for path in (share_folder() / "conf" / group).glob("*.yaml"))
 
 
 def _updated(base: DictConfig, values: Point) -> DictConfig:
