@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
-from safetensors.torch import load_file
+import yaml
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification
 
+from trainlarge.cli import main
+from trainlarge.config.plain import from_plain, to_plain
 from trainlarge.config.schema import StageConfig, TrainConfig
+from trainlarge.errors import UserError
+from trainlarge.launch.job import RunningJob
 from trainlarge.models.build import build_model
 from trainlarge.models.family import Head
 from trainlarge.models.shape import shape_of
+from trainlarge.sweep.causes import Causes
+from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.plan import make_cells
+from trainlarge.sweep.stages import stage_named
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.cells import STAGE
 from trainlarge.training.context import TrainContext
@@ -90,3 +103,159 @@ def test_the_same_head_is_kept(
     weights = load_file(parent.checkpoint / "model.safetensors")
     assert all(torch.equal(context.loop.module.model.state_dict()[name], weights[name]) for name in weights)
     assert context.evaluation_set.fingerprint == parent.train_record().data.evaluation_fingerprint
+
+
+@pytest.fixture
+def chain(tiny_text: Path, table: Path, tmp_path: Path) -> str:
+    """Sweep files: two widths, each finetuned at two rates for two lengths, and the best of these compressed."""
+    common = {"tracking": "none", "impl.device": "cpu", "impl.precision": "fp32", "impl.threads": 1}
+    rows = {"data": "text", "data.sequence_length": 16, "optim.batch": 256, "schedule.warmup_steps": 2}
+    rows["task.evaluation_rows"] = 64
+    pretraining = {"data.files": [[str(tiny_text)]], "data.vocab_size": 300, "arch.width": [16, 32], "arch.depth": 1}
+    labels = {"task": "classification", "task.selection_share": 0.2, "data.files": [[str(table)]], "data.fraction": 0.5}
+    axes = {"checkpoint": "every", "optim.lr": [3e-3, 1e-2], "budget": ["1 epochs", "2 epochs"]}
+    chosen = {"where": 'task.name == "classification"', "best_of": ["optim.lr", "budget"]}
+    sweeps: dict[str, dict[str, Any]] = {
+        "1_train": {"blocks": [{**rows, **pretraining, "budget": "20 steps"}]},
+        "2_train_labels": {"blocks": [{**rows, **labels, **axes}]},
+        "3_compress": {"blocks": [{"checkpoint": "every", "prune.sparsity": 0.5, "quantize.bits": [32, 4]}], **chosen},
+    }
+    folder = tmp_path / "chain"
+    folder.mkdir()
+    for name, sweep in sweeps.items():
+        sweep["blocks"] = [{**common, **block} for block in sweep["blocks"]]
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({"study": "tiny", "sweep": sweep}))
+    return str(folder)
+
+
+def test_a_chain_is_planned_run_and_found_again(chain: str, study: Study, capfd: pytest.CaptureFixture[str]) -> None:
+    def planned() -> dict[str, Any]:
+        assert main(["plan", chain, "--json"]) == 0
+        return cast(dict[str, Any], json.loads(capfd.readouterr().out))
+
+    before = planned()
+    assert [stage["cells"] for stage in before["stages"]] == [2, 8, 4] and not study.path.exists()
+    assert main(["run", chain]) == 0
+    capfd.readouterr()
+    after = planned()
+    assert (after["cells"], after["done"]) == (14, 14), "a rerun runs nothing"
+    ids = [{cell["cell"] for job in stage["jobs"] for cell in job["cells"]} for stage in before["stages"]]
+    trained = {folder.id: folder.cell().as_train for folder in study.folders("train")}
+    assert ids[0] | ids[1] == trained.keys(), "ids do not depend on whether the parents are trained"
+    assert len(before["stages"][1]["jobs"]) == 4, "budgets share a trunk"
+    parents = {cell: config.checkpoint for cell, config in trained.items() if config.checkpoint}
+    assert set(parents.values()) == ids[0] and set(parents) == ids[1]
+    scores = {cell: study.folder("train", cell).train_record().selection or {} for cell in parents}
+    best = {
+        parent: min(
+            (cell for cell in parents if parents[cell] == parent),
+            key=lambda cell: (-scores[cell]["accuracy"], scores[cell]["loss"], cell),
+        )
+        for parent in ids[0]
+    }
+    compressed = [folder.compress_record() for folder in study.folders("compress")]
+    assert sorted(record.parent for record in compressed) == sorted([*best.values()] * 2)
+    for record in compressed:
+        own = study.folder("train", record.parent).train_record()
+        assert record.dense_loss == pytest.approx(own.scores["loss"], abs=1e-5)
+        assert record.data.evaluation_fingerprint == own.data.evaluation_fingerprint
+
+
+def test_a_finetuning_that_was_stopped_goes_on_to_the_same_bits(
+    tiny: Tiny, compose: Compose, run_here: Run, study: Study, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fp32 = ("impl.precision=fp32", "impl.save_seconds=0", "data.fraction=0.5")
+    [parent] = run_here("train", [tiny("impl.precision=fp32")])
+    configs = [compose("train", *finetuning(parent.id, table, *fp32, f"budget={steps} steps")) for steps in (10, 15)]
+    folders = run_here("train", configs)
+    expected = [load_file(folder.checkpoint / "model.safetensors") for folder in folders]
+    for folder in folders:
+        shutil.rmtree(folder.path)
+    shutil.rmtree(study.path / "trunks")
+    check, steps = RunningJob.check, list[int]()
+
+    def die(job: RunningJob) -> None:
+        check(job)
+        steps.append(1)
+        if len(steps) == 9:
+            raise InterruptedError
+
+    monkeypatch.setattr(RunningJob, "check", die)
+    with pytest.raises(InterruptedError):
+        run_here("train", configs)
+    monkeypatch.setattr(RunningJob, "check", check)
+    again = run_here("train", configs)
+    assert any(folder.train_record().resumed_at for folder in again)
+    for folder, tensors in zip(again, expected, strict=True):
+        weights = load_file(folder.checkpoint / "model.safetensors")
+        assert all(torch.equal(weights[name], tensor) for name, tensor in tensors.items())
+    assert (again[0].checkpoint / "tokenizer.json").read_bytes() == (parent.checkpoint / "tokenizer.json").read_bytes()
+    pipeline = AutoModelForSequenceClassification.from_pretrained(again[0].checkpoint)
+    assert pipeline.config.num_labels == 2
+
+
+def test_a_folder_of_a_family_is_a_start(
+    tiny: Tiny, compose: Compose, run_here: Run, study: Study, table: Path, tmp_path: Path
+) -> None:
+    [parent] = run_here("train", [tiny("arch=roberta", "arch.positions=20")])
+    copy = tmp_path / "folder"
+    shutil.copytree(parent.checkpoint, copy)
+    [of_cell, of_folder] = [
+        STAGE.resolve(compose("train", *finetuning(start, table))) for start in (parent.id, str(copy))
+    ]
+    assert of_folder.checkpoint == str(copy) and of_folder.checkpoint_digest
+    assert replace(of_folder.arch, init_std=None) == replace(of_cell.arch, init_std=None)
+    assert STAGE.resolve(of_folder) == of_folder and from_plain(TrainConfig, to_plain(of_folder)) == of_folder
+    moved = copy.rename(tmp_path / "elsewhere")
+    elsewhere = STAGE.resolve(compose("train", *finetuning(moved, table)))
+    assert Cell("train", elsewhere).id == Cell("train", of_folder).id != Cell("train", of_cell).id
+    weights = [TrainContext(study, config).loop.module.model.state_dict() for config in (of_cell, elsewhere)]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items() if "classifier" not in name)
+    tensors = load_file(moved / "model.safetensors")
+    tensors.pop(next(name for name in tensors if "attention" in name))
+    save_file(tensors, moved / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"^checkpoint=.*elsewhere is not valid: .* of digest"):
+        TrainContext(study, elsewhere)
+    damaged = STAGE.resolve(compose("train", *finetuning(moved, table)))
+    with pytest.raises(UserError, match=r"^checkpoint=.* is not valid: .*\(missing: .*attention.*\)$"):
+        TrainContext(study, damaged)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("arch.width=64", r"^arch\.width=64 is not valid: must be 16, that of the checkpoint "),
+        ("arch=llama", r"^arch\.name=llama is not valid: must be modern, that of the checkpoint "),
+        ("data.vocab_size=500", r"^data\.vocab_size=500 is not valid: must be 300, that of the checkpoint "),
+        ("data.sequence_length=32", r"^data\.sequence_length=32 is not valid: must be at most 16, the arch\.positions"),
+        ("task.labels=3", r"^task\.labels=3 is not valid: must be 2, "),
+        ("checkpoint=0123456789ab", r"^checkpoint=0123456789ab is not valid: must be the id of a finished train cell"),
+        ("checkpoint=./nothing", r"^checkpoint=\S*/nothing is not valid: must be a Hugging Face folder with "),
+    ],
+)
+def test_what_does_not_fit_a_checkpoint_is_refused_in_one_line(
+    tiny: Tiny, compose: Compose, run_here: Run, study: Study, table: Path, override: str, message: str
+) -> None:
+    [parent] = run_here("train", [tiny("budget=2 steps")])
+    with pytest.raises(UserError, match=message) as error:
+        looked_at(study, compose("train", *finetuning(parent.id, table, override)))
+    assert "\n" not in str(error.value)
+
+
+def looked_at(study: Study, config: StageConfig) -> None:
+    cells, causes = make_cells("train", [config]), Causes(1)
+    stage_named("train").look(study, cells, causes, {})
+    causes.raise_any()
+
+
+def test_a_checkpoint_that_is_gone_or_diverged_is_refused(
+    tiny: Tiny, compose: Compose, run_here: Run, study: Study, table: Path
+) -> None:
+    [parent] = run_here("train", [tiny("budget=2 steps")])
+    config = compose("train", *finetuning(parent.id, table))
+    parent.write_record_data({**parent.record_data(), "diverged": True})
+    with pytest.raises(UserError, match=rf"^checkpoint={parent.id} is not valid: must be a train cell that did not d"):
+        looked_at(study, config)
+    shutil.rmtree(parent.checkpoint)
+    with pytest.raises(UserError, match=rf"^checkpoint={parent.id} is not valid: .*weights are still there"):
+        looked_at(study, config)
