@@ -18,7 +18,6 @@ from trainlarge.compression.stored.encodings import PACKING
 from trainlarge.compression.stored.sizes import Sizes
 from trainlarge.compression.stored.zstd import zstd_bytes
 from trainlarge.compression.training import NO_TRAINING, TrainingCost
-from trainlarge.compression.weight_error import WeightError, total_relative_squared_error
 from trainlarge.compression.weights import Weights
 from trainlarge.config.group import Plain
 from trainlarge.config.method import MatrixMethod
@@ -26,6 +25,7 @@ from trainlarge.config.plain import to_plain
 from trainlarge.config.recipe import Recipe
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine.provenance import origin, software
+from trainlarge.models.weight_error import WeightError, total_relative_squared_error
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.records import RECORD_SCHEMAS, CompressRecord, Environment, EvaluationData, Provenance
 from trainlarge.tasks.evaluation import Evaluation, perplexity

@@ -16,11 +16,11 @@ from trainlarge.compression.parent import check_dense, proven_parent
 from trainlarge.compression.record import RecipeResult, compress_record
 from trainlarge.compression.recovery import StudyTrainer
 from trainlarge.compression.stored.packing import save_packed
-from trainlarge.compression.weight_error import weight_errors
 from trainlarge.errors import UserError
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine.device import choose, is_shared
 from trainlarge.machine.probe import PRECISIONS
+from trainlarge.models.weight_error import weight_errors
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import write_json
 from trainlarge.sweep.status import CellProgress

@@ -56,30 +56,34 @@ def name_by_parents(cells: pd.DataFrame) -> pd.DataFrame:
 def chosen(records: Nested) -> list[bool]:
     """Whether each record has the best selection score of those that differ in ``CHOSEN_BY`` only.
 
-    True where there are no such scores, and so nothing was chosen; of equal ones the first is chosen.
+    True where there are no such scores, and so nothing was chosen. Of equal scores the lower loss decides, then the id:
+    the rule of ``sweep.best_of``.
     """
-    configs, selections = records.values("config"), records.values("selection")
-    best: dict[str, tuple[float, int]] = {}
-    is_chosen = [not isinstance(selection, dict) for selection in selections]
-    for place, (config, selection) in enumerate(zip(configs, selections, strict=True)):
+    configs, selections, ids = (records.values(name) for name in ("config", "selection", "cell"))
+    if not any(isinstance(selection, dict) for selection in selections):
+        return [True] * len(selections)
+    keys = [_without_choice(config) if isinstance(config, dict) else "" for config in configs]
+    best: dict[str, tuple[float, float, str]] = {}
+    for key, cell, config, selection in zip(keys, ids, configs, selections, strict=True):
         if isinstance(config, dict) and isinstance(selection, dict):
-            key, score = _without_choice(config), _selection_score(config, selection)
-            if key not in best or score > best[key][0]:
-                best[key] = score, place
-    for _, place in best.values():
-        is_chosen[place] = True
-    return is_chosen
+            rank = (*_selection_rank(config, selection), str(cell))
+            best[key] = min(best.get(key, rank), rank)
+    return [key not in best or best[key][-1] == cell for key, cell in zip(keys, ids, strict=True)]
 
 
-def _selection_score(config: Mapping[str, Plain], selection: Mapping[str, Plain]) -> float:
-    """The score that a choice is made by, more is better; of a cell that diverged less than any other."""
+def _selection_rank(config: Mapping[str, Plain], selection: Mapping[str, Plain]) -> tuple[float, float]:
+    """What sorts a cell among others, the best first: its score and its loss, infinite where it diverged."""
     group = config.get("task")
     task = tasks().get(str(group.get("name"))) if isinstance(group, dict) else None
     name = task.main_metric if task else "loss"
-    value = selection.get(name)
-    if not isinstance(value, (int, float)) or math.isnan(value):
-        return -math.inf
-    return float(value) if task and task.metrics[name].higher_is_better else -float(value)
+    score, loss = (_number(selection.get(key)) for key in (name, "loss"))
+    is_higher_better = task is not None and task.metrics[name].higher_is_better
+    return (-score if is_higher_better and math.isfinite(score) else score), loss
+
+
+def _number(value: Plain) -> float:
+    is_known = isinstance(value, (int, float)) and not math.isnan(value)
+    return float(str(value)) if is_known else math.inf
 
 
 def _without_choice(config: dict[str, Plain]) -> str:

@@ -71,7 +71,7 @@ class CellResults:
 
     @property
     def weight_errors(self) -> Path:
-        """How far compression moved each matrix: name -> mean, spread and squares of the change."""
+        """How far compression, or training from a checkpoint, moved each matrix: name -> mean, spread, squares."""
         return self.path / "weight_errors.json"
 
     @property

@@ -168,6 +168,12 @@ class TrainRecord(RecordHead, Clocks):
     selection: Scores | None = plain(is_optional=True)
     """The task's metrics at the end on the training rows that are held out to choose by; None where none are."""
     perplexity: float | None = later("1", "exp(loss)")
+    weight_change: float | None = later(
+        "1",
+        "squared change of the matrices since the checkpoint over their squared norm, without the head; empty from "
+        "initial weights",
+        is_optional=True,
+    )
     document_standard_error: float | None = later(
         "loss", "standard error of loss over the documents of the evaluation set"
     )

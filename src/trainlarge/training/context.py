@@ -98,7 +98,7 @@ class TrainContext:
         return self.implementation.strategy == "fsdp"
 
     def _loop(self) -> Loop:
-        impl, seed, model = self.config.impl, self.config.seed, self._model()
+        impl, seed, model = self.config.impl, self.config.seed, self.first_model()
         rows = impl.micro_batch_rows or self._fitting_rows(model)
         if self.is_sharded:
             forward = shard(model, FORWARDS[self.implementation.forward], self.implementation.device)
@@ -115,8 +115,8 @@ class TrainContext:
             micro_batch_rows=rows,
         )
 
-    def _model(self) -> PreTrainedModel:
-        """The model with its first weights: initial ones, but for those that are taken from a checkpoint."""
+    def first_model(self) -> PreTrainedModel:
+        """A model with the first weights of the cells: initial ones, but for those that are taken from a checkpoint."""
         shape, head, start, config = shape_of(self.config), head_of(self.config), self.start, None
         if start:
             config = config_of_start(start.folder, shape, head, self.prepared.pad_id)

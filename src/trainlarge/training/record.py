@@ -42,6 +42,8 @@ class EndEvaluation:
     """Standard error of the loss over the documents of the evaluation set."""
     selection: Scores | None
     """Metrics on the training rows that are held out to choose by; None where none are."""
+    weight_change: float | None
+    """Squared change of the weights since the checkpoint over their squared norm; None from initial weights."""
 
 
 def finished_record(cell: Cell, context: TrainContext, run: RunFacts, ending: EndEvaluation) -> TrainRecord:
@@ -59,6 +61,7 @@ def finished_record(cell: Cell, context: TrainContext, run: RunFacts, ending: En
         diverged=False,
         scores={name: scores.get(name) for name in cell.as_train.task.metrics},
         selection=ending.selection,
+        weight_change=ending.weight_change,
         perplexity=perplexity(scores["loss"]),
         document_standard_error=ending.document_standard_error,
         train_set_loss=ending.train_set_loss,

@@ -36,6 +36,7 @@ from trainlarge.training.sharding import whole_weights
 from trainlarge.training.train_run import TrainRun
 from trainlarge.training.trunk_folder import TRUNK, TRUNKS, branch_part
 from trainlarge.training.trunk_time import TrunkTime, patience, trunk_counts_seconds
+from trainlarge.training.weight_change import changes_since_start, total_change
 from trainlarge.training.writer import CellResult, FixedStepTime, NoWriter, StudyWriter, Writer
 
 log = logging.getLogger(__name__)
@@ -192,14 +193,18 @@ class Trunk:
         run, context, model = self.run, self.context, self.context.loop.module.model
         rate, held_out = run.length.rate(run.step - 1, branch.stop - 1, branch.stop), context.selection_set
         evaluation = run.evaluate(rate, "branch" if branch.start < branch.stop else TRUNK)
+        weights = whole_weights(model)
+        changes = changes_since_start(context, weights)
         ending = EndEvaluation(
             last=run.curve.rows[-1],
             train_set_loss=context.task.evaluate(model, context.training_sample).loss,
             document_standard_error=context.documents.standard_error(evaluation.losses),
             selection=None if held_out is None else context.task.evaluate(model, held_out).metrics,
+            weight_change=total_change(context, changes),
         )
-        weights, losses = whole_weights(model), context.documents.file(loss=evaluation.losses)
+        losses = context.documents.file(loss=evaluation.losses)
         for cell in self._cells(branch):
+            self.writer.weight_changes(cell, changes)
             self._write(cell, finished_record(cell, context, self._run_facts(branch), ending), losses, weights)
 
     def _record_divergence(self, error: DivergedError, left: list[Branch]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -13,11 +13,12 @@ from trainlarge.launch.job import RunningJob
 from trainlarge.machine.probe import StepTiming
 from trainlarge.machine.step_time import Round
 from trainlarge.sweep.cell import Cell
-from trainlarge.sweep.files import remove_file, replacing_folder
+from trainlarge.sweep.files import remove_file, replacing_folder, write_json
 from trainlarge.sweep.records import CurveRow, TrainRecord
 from trainlarge.training.resume import TrainState, TrunkStates
 from trainlarge.training.run_length import RunLength
 from trainlarge.training.trunk_time import TrunkTime
+from trainlarge.training.weight_change import Changes
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,9 @@ class Writer(Protocol):
 
     def cell(self, cell: Cell, result: CellResult) -> None:
         """Write a cell that has ended: weights, then curve, then record, then the state."""
+
+    def weight_changes(self, cell: Cell, changes: Changes | None) -> None:
+        """Keep how far a cell that ends moved the weights of its checkpoint; None: it has none."""
 
     def state(self, part: str, state: TrainState, position: int) -> None:
         """Save a state of ``part`` at a position."""
@@ -91,6 +95,12 @@ class StudyWriter:
             folder.write_document_losses(result.document_losses)
         self.job.finish(cell.id, result.record)
 
+    def weight_changes(self, cell: Cell, changes: Changes | None) -> None:
+        if changes is not None:
+            self.job.require_lease(cell.id)
+            path = self.job.folder(cell.id).weight_errors
+            write_json(path, {name: asdict(change) for name, change in changes.items()})
+
     def state(self, part: str, state: TrainState, position: int) -> None:
         try:
             self.states.save(part, state, position)
@@ -117,6 +127,8 @@ class NoWriter:
     """Writes nothing: that of a process whose results another one writes."""
 
     def cell(self, cell: Cell, result: CellResult) -> None: ...
+
+    def weight_changes(self, cell: Cell, changes: Changes | None) -> None: ...
 
     def state(self, part: str, state: TrainState, position: int) -> None: ...
 

@@ -15,8 +15,8 @@ from torch.nn.utils import prune
 
 from trainlarge.compression.methods.magnitude import magnitude
 from trainlarge.compression.registry import Shared
-from trainlarge.compression.weight_error import relative_squared_error
 from trainlarge.config.prune import Magnitude
+from trainlarge.models.weight_error import relative_squared_error
 
 # Few distinct values, so that ties are everywhere, and zeros of both signs.
 values = st.sampled_from([-2.0, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 2.0])

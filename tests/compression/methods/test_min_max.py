@@ -18,8 +18,8 @@ from trainlarge.compression import Magnitude, MinMax, Recipe, compress, load_pac
 from trainlarge.compression.methods.min_max import quantize
 from trainlarge.compression.stored.encodings import encoding_named, fitting, smallest
 from trainlarge.compression.stored.offset import Offset
-from trainlarge.compression.weight_error import relative_squared_error
 from trainlarge.config.structure import Neurons
+from trainlarge.models.weight_error import relative_squared_error
 
 finite = st.floats(-100, 100, width=32) | st.just(0.0)
 matrices = arrays.arrays("f4", arrays.array_shapes(min_dims=2, max_dims=3, max_side=6), elements=finite).map(

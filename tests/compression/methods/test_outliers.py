@@ -10,8 +10,8 @@ from torch import Tensor
 
 from trainlarge.compression.methods.outliers import split
 from trainlarge.compression.methods.uniform import quantize
-from trainlarge.compression.weight_error import relative_squared_error
 from trainlarge.config.quantize import Outliers, Uniform
+from trainlarge.models.weight_error import relative_squared_error
 
 finite = st.floats(-100, 100, width=32) | st.just(0.0)
 matrices = arrays.arrays("f4", arrays.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=finite).map(

@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as arrays
 from torch import Tensor
 
 from trainlarge.compression.methods.signs import binarize, ternarize
-from trainlarge.compression.weight_error import relative_squared_error
 from trainlarge.config.quantize import Binary, Ternary
+from trainlarge.models.weight_error import relative_squared_error
 
 finite = st.floats(-100, 100, width=32) | st.just(0.0)
 matrices = arrays.arrays("f4", arrays.array_shapes(min_dims=2, max_dims=3, max_side=6), elements=finite).map(

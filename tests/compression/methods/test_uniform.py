@@ -14,8 +14,8 @@ from torch import Tensor
 
 from trainlarge.compression.methods.uniform import quantize
 from trainlarge.compression.stored.affine import Affine
-from trainlarge.compression.weight_error import relative_squared_error
 from trainlarge.config.quantize import Uniform
+from trainlarge.models.weight_error import relative_squared_error
 
 methods = st.builds(
     Uniform,

@@ -24,8 +24,9 @@ from trainlarge.results.report.style import (
     note,
 )
 from trainlarge.results.scores import ANY_TASK, axis_label
+from trainlarge.results.series import last_budget
 from trainlarge.results.units import significant
-from trainlarge.results.weight_changes import MODULES
+from trainlarge.results.weight_changes import MODULES, by_module
 
 Means = pd.DataFrame
 
@@ -103,8 +104,14 @@ def quantized(models: ScoredModels) -> Treatment | None:
 
 
 def weight_changes(models: ScoredModels) -> pd.DataFrame:
-    """``layer_changes``, and for finetuned models those from their checkpoint as the way ``finetuning``."""
-    return layer_changes(models)
+    """``layer_changes``, and for finetuned models those since their checkpoint as ``finetuning``."""
+    if not models.part.is_finetuned:
+        return layer_changes(models)
+    cells = last_budget(models.cells)
+    known = cells[["cell", "series", "shape", "width", "depth", "seed", "parameters"]]
+    moved = by_module(models.frames.weights.of("train", cells["cell"])).merge(known, on="cell")
+    moved = moved[moved["module"].isin(MODULES)].assign(treatment="finetuning")
+    return pd.concat([table for table in (layer_changes(models), moved) if len(table)] or [moved], ignore_index=True)
 
 
 def _means(rows: pd.DataFrame, values: list[str]) -> list[tuple[str, Means]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainlarge.compression.weight_error import (
+from trainlarge.models.weight_error import (
     WeightError,
     relative_squared_error,
     total_relative_squared_error,
