@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertForMaskedLM
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from trainlarge.compression import (
     GPTQ,
@@ -42,6 +55,7 @@ from trainlarge.compression import (
     save_packed,
 )  # fmt: skip
 from trainlarge.compression.stored.floats import bit_patterns
+from trainlarge.compression.stored.packing import packed_header
 from trainlarge.errors import UserError
 
 IDS = torch.arange(3, 35).view(4, 8)
@@ -190,3 +204,38 @@ def test_float16_at_the_end_of_its_range_stays_finite(make: Callable[[int], Unif
 def test_what_cannot_be_computed_is_one_line(weights: Tensor, says: str) -> None:
     with pytest.raises(UserError, match=says):
         compress(one_matrix(weights), Recipe(quantize=Uniform(2)))
+
+
+DECODERS: dict[str, Callable[..., PreTrainedModel]] = {
+    "llama": lambda **sizes: LlamaForCausalLM(LlamaConfig(**sizes)),
+    "mistral": lambda **sizes: MistralForCausalLM(MistralConfig(**sizes)),
+    "qwen2": lambda **sizes: Qwen2ForCausalLM(Qwen2Config(**sizes)),
+    "mixtral": lambda **sizes: MixtralForCausalLM(MixtralConfig(**sizes, num_local_experts=2)),
+}
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("name", DECODERS)
+def test_buffers_that_were_rounded_are_so_in_the_packed_model(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    """``model.to`` rounds the rotary frequencies, which no state dict holds; the library's loading does not."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    wide = DECODERS[name](vocab_size=60, max_position_embeddings=32, intermediate_size=24, **sizes).eval()
+    recipe = Recipe(structure=Layers(0.5), quantize=Uniform(8)) if name != "mixtral" else Recipe(quantize=Uniform(8))
+    for is_rounded in (False, True):
+        result = compress(wide.to(dtype) if is_rounded else wide, recipe)
+        save_packed(tmp_path / "packed", result)
+        assert (tmp_path / "packed").stat().st_size == result.sizes.file_bytes
+        assert bool(packed_header(tmp_path / "packed").buffers) == is_rounded
+        again = load_packed(tmp_path / "packed")
+        with torch.no_grad():
+            assert torch.equal(again(IDS).logits, result.model()(IDS).logits)
+
+
+def test_a_file_with_buffers_of_another_model_is_refused(tmp_path: Path) -> None:
+    result = compress(bert(torch.bfloat16), Recipe(quantize=Uniform(8)))
+    for buffers, why in (({"none": "bfloat16"}, "none is no buffer"), ({"none": "int8"}, "dtype")):
+        packed = replace(result.packed, buffers=buffers)
+        save_packed(tmp_path / "packed", replace(result, packed=packed))
+        with pytest.raises(UserError, match=why):
+            load_packed(tmp_path / "packed")

@@ -66,6 +66,29 @@ def check_same_shapes(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -
             raise UserError(f"weights.{name}", shape, f"of shape {list(expected[name])}, as in this model")
 
 
+def rounded_buffers(model: nn.Module) -> dict[str, torch.dtype]:
+    """Name of a buffer in half precision that is in no state dict -> its data type.
+
+    Models compute such buffers when they are made, in float32 (rotary frequencies), and ``model.to(torch.bfloat16)``
+    rounds them. What the library loads in half precision has them in float32.
+    """
+    stored = entries_of(model)
+    buffers = {name: buffer.dtype for name, buffer in model.named_buffers() if name not in stored}
+    return {name: dtype for name, dtype in buffers.items() if dtype in (torch.float16, torch.bfloat16)}
+
+
+def round_buffers(model: nn.Module, dtypes: Mapping[str, torch.dtype]) -> None:
+    """Round buffers of a new model to the data types that ``rounded_buffers`` gave.
+
+    Raises ValueError for a name that is none of a buffer.
+    """
+    buffers = dict(model.named_buffers())
+    for name, dtype in dtypes.items():
+        if name not in buffers:
+            raise ValueError(f"{name} is no buffer of {type(model).__name__}")
+        buffers[name].data = buffers[name].data.to(dtype)
+
+
 def adopt_dtypes(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Give every parameter and buffer of ``model`` the data type of its tensor, so that loading rounds nothing."""
     for name, entry in entries_of(model).items():

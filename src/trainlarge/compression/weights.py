@@ -16,7 +16,7 @@ from trainlarge.compression.layout.head import HeadNames, find_head
 from trainlarge.compression.layout.shapes import Structure
 from trainlarge.compression.layout.skeleton import filled, reshape, skeleton_of
 from trainlarge.compression.layout.tables import Tables, find_tables
-from trainlarge.compression.model_tensors import entries_of
+from trainlarge.compression.model_tensors import entries_of, rounded_buffers
 from trainlarge.compression.stored.container import DTYPES
 from trainlarge.compression.stored.dense import Dense
 from trainlarge.compression.stored.mapped_tensors import TensorsOnDisk
@@ -176,6 +176,11 @@ class Weights:
         model = copy.deepcopy(self.skeleton)
         reshape(model, self.structure)
         return model
+
+    def rounded_buffers(self) -> dict[str, torch.dtype]:
+        """Buffers in half precision of a model of these shapes: see ``trainlarge.compression.model_tensors``."""
+        rounded = rounded_buffers(self.skeleton)
+        return rounded_buffers(self.reshaped()) if rounded and self.structure else rounded
 
     def names(self) -> list[str]:
         """Names of the tensors of a model of these shapes, tied ones once, in order."""

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from trainlarge.compression.input_ranges import Ranges, quantizers_of
 from trainlarge.compression.layout.shapes import Structure
 from trainlarge.compression.layout.skeleton import reshape
-from trainlarge.compression.model_tensors import adopt_dtypes, check_same_shapes, load_reshaped, load_weights
+from trainlarge.compression.model_tensors import (
+    adopt_dtypes,
+    check_same_shapes,
+    load_reshaped,
+    load_weights,
+    round_buffers,
+)
 from trainlarge.compression.stored import container
 from trainlarge.compression.stored.checked import (
     Shapes,
@@ -25,7 +31,7 @@ from trainlarge.compression.stored.checked import (
 )
 from trainlarge.compression.stored.container import Layout
 from trainlarge.compression.stored.encodings import DENSE, Encoding, decoded, names_in_file, smallest
-from trainlarge.compression.stored.note import Note
+from trainlarge.compression.stored.note import Note, dtype_in, dtype_name
 from trainlarge.compression.stored.payload import Tensors
 from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.compression.weights import Weights
@@ -65,10 +71,14 @@ class Packed:
     ranges: Ranges = field(default_factory=dict)
     """The layers whose inputs are quantized, with their ranges."""
 
+    buffers: Mapping[str, str] = field(default_factory=dict)
+    """Name of a buffer that a model computes when it is made -> the data type to which it was rounded."""
+
     @classmethod
     def of(cls, recipe: Recipe, weights: Weights, stored: Mapping[str, StoredTensor], ranges: Ranges) -> Packed:
         """What ``recipe`` made of ``weights``: the stored tensors, and the ranges of the quantized inputs."""
-        return cls(recipe, weights.architecture, weights.config, stored, weights.structure, ranges)
+        buffers = {name: dtype_name(dtype) for name, dtype in weights.rounded_buffers().items()}
+        return cls(recipe, weights.architecture, weights.config, stored, weights.structure, ranges, buffers)
 
     @property
     def quantizers(self) -> dict[str, FakeQuantizer]:
@@ -105,7 +115,7 @@ class Packed:
 
         A tensor without a note is dense; ``config`` is that of the checkpoint, ``structure`` says what is left of its
         shapes, where something was removed or factorized, and ``activations`` which layers quantize their inputs, with
-        a fixed range or null.
+        a fixed range or null. ``buffers`` are those that a model computes when it is made, and that were rounded.
         """
         body: dict[str, object] = {
             "parent": parent.ljust(PARENT_WIDTH),
@@ -117,6 +127,8 @@ class Packed:
             body["structure"] = self.structure.to_json()
         if self.ranges:
             body["activations"] = self.ranges
+        if self.buffers:
+            body["buffers"] = self.buffers
         body["tensors"] = {
             name: encoding.full_note(self.stored[name])
             for name, encoding in self.encodings.items()
@@ -149,6 +161,9 @@ class PackedHeader:
 
     activations: dict[str, tuple[float, float] | None] = field(default_factory=dict)
     """Layers that quantize their inputs -> fixed range, or None."""
+
+    buffers: dict[str, str] = field(default_factory=dict)
+    """Buffers that a model computes when it is made -> data type to which they are rounded."""
 
     @property
     def quantizers(self) -> dict[str, FakeQuantizer]:
@@ -213,6 +228,7 @@ def load_packed(path: str | Path, model: nn.Module | None = None, most_bytes: in
             reshape(model, structure)
             adopt_dtypes(model, weights)
             load_weights(model, weights)
+            round_buffers(model, {name: dtype_in({"dtype": dtype}) for name, dtype in header.buffers.items()})
         else:
             load_reshaped(model, structure, _decoded(path, header, parts))
         fake_quantize_inputs(model, quantizers)
