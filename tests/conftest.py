@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,8 @@ from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from trainlarge.config.register import register_schema
+from trainlarge.config.launcher import LAUNCHERS
+from trainlarge.config.register import hydra_schema, register_schema
 from trainlarge.config.schema import StageConfig, TrainConfig
 from trainlarge.config.share import share_folder
 from trainlarge.launch.job import RunningJob
@@ -36,6 +37,7 @@ from trainlarge.sweep.expand import read_config
 from trainlarge.sweep.plan import make_cells, make_plan
 from trainlarge.sweep.stages import STAGES, stage_named
 from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.sweep.text_keys import text_keys
 from trainlarge.tasks import data_check
 
 if TYPE_CHECKING:
@@ -220,6 +222,22 @@ def run_here(study: Study) -> Callable[..., list[CellFolder]]:
         return [study.folder(stage, cell.id) for cell in plan.cells]
 
     return run
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """The third launcher, registered, with its yaml in the working directory."""
+    from inline_launcher import InlineConfig
+
+    monkeypatch.setitem(LAUNCHERS, "inline", InlineConfig)
+    (tmp_path / "launcher").mkdir()
+    (tmp_path / "launcher" / "inline.yaml").write_text("defaults: [/schema/launcher/inline]\nname: inline\n")
+    monkeypatch.chdir(tmp_path)
+    for cached in (text_keys, hydra_schema):
+        cached.cache_clear()
+    yield
+    for cached in (text_keys, hydra_schema):
+        cached.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -5,36 +5,18 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import trainlarge
-from inline_launcher import InlineConfig
 from trainlarge.cli import main
-from trainlarge.config.launcher import LAUNCHERS, LauncherConfig, LocalConfig, SlurmConfig
-from trainlarge.config.register import hydra_schema
+from trainlarge.config.launcher import LauncherConfig, LocalConfig, SlurmConfig
 from trainlarge.sweep.store import Study
-from trainlarge.sweep.text_keys import text_keys
 
 SOURCE = Path(trainlarge.__file__).parent
 OWN_FILES = ("config/launcher.py", "config/sbatch.py", "launch/local/", "launch/slurm/")
-
-
-@pytest.fixture
-def inline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """The third launcher, registered, with its yaml in the working directory."""
-    monkeypatch.setitem(LAUNCHERS, "inline", InlineConfig)
-    (tmp_path / "launcher").mkdir()
-    (tmp_path / "launcher" / "inline.yaml").write_text("defaults: [/schema/launcher/inline]\nname: inline\n")
-    monkeypatch.chdir(tmp_path)
-    for cached in (text_keys, hydra_schema):
-        cached.cache_clear()
-    yield
-    for cached in (text_keys, hydra_schema):
-        cached.cache_clear()
 
 
 def test_a_third_launcher_plans_runs_and_has_a_status(

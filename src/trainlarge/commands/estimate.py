@@ -23,7 +23,7 @@ from trainlarge.config.recipe import Recipe
 from trainlarge.config.schema import TrainConfig
 from trainlarge.data.corpus import corpus_type
 from trainlarge.data.prepare import prepared_key
-from trainlarge.data.rows_in_use import rows_in_use
+from trainlarge.data.rows_in_use import counted_rows, rows_in_use
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.family import Head
 from trainlarge.models.flops import forward_flops
@@ -196,7 +196,8 @@ class _TrainEstimates:
             return None
         of_model = tokenizer_of(config, self._study, self._planned)
         if config.checkpoint and of_model is None:
-            return None
+            # The tokenizer is not there yet.
+            return counted_rows(config.data, config.task)
         return rows_in_use(config.data, config.task, self._study.data_root, of_model)
 
     def _steps(self, cell: Cell, step: Step, pace: Pace) -> int | None:

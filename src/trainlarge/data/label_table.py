@@ -29,6 +29,11 @@ def draw_of(text: str) -> int:
     return hashed(f"selection {normalized(text)}")
 
 
+def is_held_out(text: str, share: float) -> bool:
+    """Whether a training row with that first text is held out to choose by: ``is_selection`` of one row."""
+    return draw_of(text) < share * 2**64
+
+
 def is_selection(table: LabelTable, share: float) -> NDArray[np.bool_]:
     """Which of the training rows are held out to choose by, [rows]: those whose draw is in the first ``share``."""
     return np.asarray(table[DRAW] < np.uint64(share * 2**64))
