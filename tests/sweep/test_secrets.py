@@ -39,11 +39,11 @@ SECRET = "correct-horse-battery"
         ("trainlarge train data.vocab_size=512 'budget=10M tokens' arch.width=64", None),
         ("vocabulary=tokens vocabulary.tokens=[1,2] keys=3", None),
         ("a" * 100_000 + "=", None),
-        ("export " + "A=" * 20_000, None),
+        ("export " + "A=" * 20_000, "export A=***"),
     ],
 )  # fmt: skip
 def test_what_a_shell_line_assigns_to_a_secret_is_masked(text: str, shown: str | None) -> None:
-    assert text_without_secrets(text) == (shown or text) or text.startswith("export A=A=")
+    assert text_without_secrets(text) == (shown or text)
 
 
 @pytest.mark.parametrize(

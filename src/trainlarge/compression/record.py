@@ -89,6 +89,7 @@ class _Counts(TypedDict):
     dense_bytes: int
     file_bytes: int
     file_bytes_without_embeddings: int
+    packing: int
 
 
 class _Recovery(TypedDict):
@@ -136,7 +137,6 @@ def compress_record(
         **_losses(checkpoint, result.evaluation, paired),
         **_scores(checkpoint.dense, paired),
         **_counts(compressed.sizes),
-        packing=PACKING,
         nearly_lost=", ".join(compressed.nearly_lost),
         zstd_bytes=whole,
         zstd_bytes_without_embeddings=body,
@@ -198,7 +198,7 @@ def standard_error(row_values: Tensor) -> float:
 
 
 def _counts(sizes: Sizes) -> _Counts:
-    """Parameters and bytes, each with and without embeddings."""
+    """Parameters and bytes, each with and without embeddings, and by which choice of encodings."""
     return {
         "parameters": sizes.parameters,
         "embedding_parameters": sizes.parameters - sizes.parameters_without_embeddings,
@@ -209,6 +209,7 @@ def _counts(sizes: Sizes) -> _Counts:
         "dense_bytes": sizes.dense_bytes,
         "file_bytes": sizes.file_bytes,
         "file_bytes_without_embeddings": sizes.file_bytes_without_embeddings,
+        "packing": PACKING,
     }
 
 

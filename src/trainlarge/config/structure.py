@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 from trainlarge.config.method import Method, is_integer, is_real, method, normalize
 from trainlarge.config.model_sizes import ModelSizes
@@ -105,7 +105,6 @@ class Neurons(Units):
 
 
 Choice = Literal["top", "bottom", "alternate", "symmetric", "contribution"]
-CHOICES: tuple[str, ...] = get_args(Choice)
 
 
 @method("structure", "layers")

@@ -188,11 +188,10 @@ def test_text_alternatives_say_what_figures_show(page: Path) -> None:
 def test_a_backend_that_does_not_exist_stops_no_report(tmp_path: Path) -> None:
     """Figures are drawn by Agg, whatever a session has chosen for its windows."""
     study = made.make_study(tmp_path / "some", budgets=(7.5,), compressed=False)
-    for backend in ("banana", "module://nowhere", "tkagg"):
-        command = [sys.executable, "-m", "trainlarge.cli", "report", study.name]
-        environment = {**os.environ, "MPLBACKEND": backend, "TRAINLARGE_STUDIES": str(tmp_path)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-        assert (done.returncode, done.stderr) == (0, ""), backend
+    command = [sys.executable, "-m", "trainlarge.cli", "report", study.name]
+    environment = {**os.environ, "MPLBACKEND": "module://nowhere", "TRAINLARGE_STUDIES": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.long
