@@ -253,7 +253,7 @@ def in_this_process(patched: pytest.MonkeyPatch, folder: Path) -> None:
     patched.chdir(folder)
     patched.setattr(LocalConfig, "run_by", "damaged:InThisProcess")
     patched.setattr(probe, "ROUND_SECONDS", 0.02)
-    patched.setattr("trainlarge.results.report.page.drawings", lambda frames: [])
+    patched.setattr("trainlarge.results.report.section.drawings", lambda frames: [])
 
 
 @dataclass

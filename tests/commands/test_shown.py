@@ -68,7 +68,7 @@ def has_escapes(printed: str) -> bool:
 def test_no_verb_prints_an_escape_sequence(
     folder: CellFolder, command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainlarge.results.report.page.drawings", lambda frames: [])
+    monkeypatch.setattr("trainlarge.results.report.section.drawings", lambda frames: [])
     with suppress(SystemExit):
         main([folder.id if word == "ID" else word for word in command])
     printed = "".join(capsys.readouterr())

@@ -91,7 +91,7 @@ def holding(study: Study, secret: str) -> set[str]:
 def test_only_the_frozen_configuration_has_a_secret(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     from trainlarge.results.report.page import write_report
 
-    monkeypatch.setattr("trainlarge.results.report.page.drawings", lambda frames: [])
+    monkeypatch.setattr("trainlarge.results.report.section.drawings", lambda frames: [])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         write_report(study)
