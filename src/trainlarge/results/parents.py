@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import pandas as pd
 
-from trainlarge.config.canonical import canonical_json
-from trainlarge.config.group import Plain
-from trainlarge.config.plain import not_identity, with_added
-from trainlarge.config.schema import TrainConfig
-from trainlarge.config.task import tasks
 from trainlarge.results.nested import Nested
+from trainlarge.sweep.choice import RATE_AND_BUDGET, Rank, group_of, rank
 
 PARENT_PREFIX = "parent_"
 OF_PARENT = (
@@ -20,9 +15,8 @@ OF_PARENT = (
     *("loss", "step", "tokens", "flops", "train_seconds", "model_seconds"),
 )
 """Columns of the cell that a cell started from which it has too, with ``PARENT_PREFIX``."""
-CHOSEN_BY = ("optim.lr", "optim.peak_lr", "budget")
-"""What the best is chosen of by selection scores: rate and budget."""
-_NOT_IDENTITY = not_identity(TrainConfig)
+_LAST = (math.inf, math.inf)
+"""The rank of a cell without scores."""
 
 
 def join_parents(cells: pd.DataFrame) -> pd.DataFrame:
@@ -54,7 +48,7 @@ def name_by_parents(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def chosen(records: Nested) -> list[bool]:
-    """Whether each record has the best selection score of those that differ in ``CHOSEN_BY`` only.
+    """Whether each record has the best selection score of those that differ in rate and budget only.
 
     True where there are no such scores, and so nothing was chosen. Of equal scores the lower loss decides, then the id:
     the rule of ``sweep.best_of``.
@@ -62,40 +56,10 @@ def chosen(records: Nested) -> list[bool]:
     configs, selections, ids = (records.values(name) for name in ("config", "selection", "cell"))
     if not any(isinstance(selection, dict) for selection in selections):
         return [True] * len(selections)
-    keys = [_without_choice(config) if isinstance(config, dict) else "" for config in configs]
-    best: dict[str, tuple[float, float, str]] = {}
+    keys = [group_of(config, RATE_AND_BUDGET) if isinstance(config, dict) else "" for config in configs]
+    best: dict[str, tuple[Rank, str]] = {}
     for key, cell, config, selection in zip(keys, ids, configs, selections, strict=True):
         if isinstance(config, dict) and isinstance(selection, dict):
-            rank = (*_selection_rank(config, selection), str(cell))
-            best[key] = min(best.get(key, rank), rank)
+            own = rank(config, selection) or _LAST, str(cell)
+            best[key] = min(best.get(key, own), own)
     return [key not in best or best[key][-1] == cell for key, cell in zip(keys, ids, strict=True)]
-
-
-def _selection_rank(config: Mapping[str, Plain], selection: Mapping[str, Plain]) -> tuple[float, float]:
-    """What sorts a cell among others, the best first: its score and its loss, infinite where it diverged."""
-    group = config.get("task")
-    task = tasks().get(str(group.get("name"))) if isinstance(group, dict) else None
-    name = task.main_metric if task else "loss"
-    score, loss = (_number(selection.get(key)) for key in (name, "loss"))
-    is_higher_better = task is not None and task.metrics[name].higher_is_better
-    return (-score if is_higher_better and math.isfinite(score) else score), loss
-
-
-def _number(value: Plain) -> float:
-    is_known = isinstance(value, (int, float)) and not math.isnan(value)
-    return float(str(value)) if is_known else math.inf
-
-
-def _without_choice(config: dict[str, Plain]) -> str:
-    """What of a configuration is left where rate and budget are to be chosen, as text."""
-    left: dict[str, Plain] = {}
-    for key, value in with_added(TrainConfig, config).items():
-        if key in _NOT_IDENTITY[""] or key in CHOSEN_BY:
-            continue
-        hidden = _NOT_IDENTITY.get(key, frozenset())
-        left[key] = (
-            {name: part for name, part in value.items() if name not in hidden and f"{key}.{name}" not in CHOSEN_BY}
-            if isinstance(value, dict)
-            else value
-        )
-    return canonical_json(left)

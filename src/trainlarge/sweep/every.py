@@ -6,13 +6,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from trainlarge.config.canonical import canonical_json
 from trainlarge.config.group import Plain
-from trainlarge.config.optim import PEAK_FOLLOWS_FROM
 from trainlarge.config.plain import identity_of, to_plain
 from trainlarge.config.schema import TrainConfig
 from trainlarge.config.sweep import SweepConfig
 from trainlarge.errors import UserError
+from trainlarge.sweep.choice import group_of, rank
 from trainlarge.sweep.condition import holds
 from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
 from trainlarge.sweep.proof import DamagedFileError
@@ -90,34 +89,15 @@ def best_of(keys: Sequence[str], candidates: Sequence[Candidate]) -> list[str]:
     _check_keys(keys, candidates)
     groups: dict[str, list[Candidate]] = {}
     for one in candidates:
-        groups.setdefault(group_of(one.config, keys), []).append(one)
+        groups.setdefault(group_of(to_plain(one.config), keys), []).append(one)
     return [_best(keys, group).id for group in groups.values()]
-
-
-def group_of(config: TrainConfig, keys: Sequence[str]) -> str:
-    """A text that is equal for train cells which agree in all but some keys, and what follows from these."""
-    left = identity_of(config)
-    for key in [*keys, *(["optim.peak_lr"] if PEAK_FOLLOWS_FROM.intersection(keys) else [])]:
-        left = _without(left, key.split("."))
-    return canonical_json(left)
-
-
-def rank(record: Record, config: TrainConfig) -> tuple[float, float] | None:
-    """What sorts a cell by its selection scores, the best first; None where it has none."""
-    scores, name = record.get("selection"), config.task.main_metric
-    if not isinstance(scores, dict):
-        return None
-    score, loss = scores.get(name), scores.get("loss")
-    if not isinstance(score, (int, float)) or not isinstance(loss, (int, float)):
-        return None
-    return (-score if config.task.metrics[name].higher_is_better else score), loss
 
 
 def _best(keys: Sequence[str], group: Sequence[Candidate]) -> Candidate:
     first = next((one for one in group if one.record is None), None)
     if first:
         return first
-    ranks = {one.id: rank(one.record or {}, one.config) for one in group}
+    ranks = {one.id: rank(to_plain(one.config), (one.record or {}).get("selection")) for one in group}
     unknown = [cell_id for cell_id, place in ranks.items() if place is None]
     if unknown:
         allowed = (
@@ -139,15 +119,6 @@ def _check_keys(keys: Sequence[str], candidates: Sequence[Candidate]) -> None:
 def _has(values: Mapping[str, Plain], path: Sequence[str]) -> bool:
     inner = values.get(path[0])
     return path[0] in values and (len(path) == 1 or (isinstance(inner, dict) and _has(inner, path[1:])))
-
-
-def _without(values: Mapping[str, Plain], path: Sequence[str]) -> dict[str, Plain]:
-    """A copy without what is at a path."""
-    name, *deeper = path
-    inner = values.get(name)
-    if deeper and isinstance(inner, dict):
-        return {**values, name: _without(inner, deeper)}
-    return {key: value for key, value in values.items() if deeper or key != name}
 
 
 def _may_start(stage: str, checkpoint: Plain) -> bool:
