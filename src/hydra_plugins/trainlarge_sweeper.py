@@ -43,7 +43,8 @@ class TrainlargeSweeper(Sweeper):
         axes = {_key(override): _values(override) for override in overrides if override.is_sweep_override()}
         stage = _stage(self.config)
         command = chosen()
-        configs = sweep_configs(composer, stage, axes | self._replaced(composer, fixed), command.planned)
+        axes |= self._replaced(composer, fixed)
+        configs = sweep_configs(composer, stage, axes, command.planned, list(map(_key, fixed)))
         return command.action(stage, configs)
 
     def _compose(self, fixed: list[Override], choices: list[str]) -> DictConfig:

@@ -242,6 +242,32 @@ def test_what_does_not_fit_a_checkpoint_is_refused_in_one_line(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("override", ["arch.width=128", "arch.width=16,128", "data.vocab_size=4096"])
+def test_a_default_that_is_given_and_is_not_that_of_the_checkpoint_is_refused(
+    tiny: Tiny, run_here: Run, study: Study, table: Path, capfd: pytest.CaptureFixture[str], override: str
+) -> None:
+    [parent] = run_here("train", [tiny("budget=2 steps")])
+    capfd.readouterr()
+    command = [*finetuning(parent.id, table, "impl.device=cpu"), override]
+    for verb in ["plan", "train"], ["train", "-m"], *([["train"]] if "," not in override else []):
+        assert main([*verb, *command]) == 2
+        assert f", that of the checkpoint {parent.id}: its shape is taken over" in capfd.readouterr().err
+    assert main(["plan", "train", *command[:-1], "arch.width=16"]) == 0
+
+
+def test_lists_and_pages_name_the_checkpoint(
+    tiny: Tiny, compose: Compose, run_here: Run, study: Study, table: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    [parent] = run_here("train", [tiny("budget=2 steps")])
+    [child] = run_here("train", [compose("train", *finetuning(parent.id, table, "budget=2 steps"))])
+    capfd.readouterr()
+    assert main(["ls", "tiny"]) == 0
+    assert f"2 steps, classification from {parent.id}" in capfd.readouterr().out
+    assert main(["show", child.id, "--study", "tiny"]) == 0
+    shown = capfd.readouterr().out
+    assert f"checkpoint: train cell {parent.id}" in shown and f"checkpoint={parent.id}" in shown.replace('"', "")
+
+
 def looked_at(study: Study, config: StageConfig) -> None:
     cells, causes = make_cells("train", [config]), Causes(1)
     stage_named("train").look(study, cells, causes, {})

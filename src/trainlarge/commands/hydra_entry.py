@@ -92,7 +92,8 @@ def act_on_cells(stage: str, arguments: list[str], action: Action[T], planned: P
     collected = _Collected(action)
     try:
         composed = _composed(stage, arguments, Chosen(collected, planned))
-        cells = [expand_lists(stage, plain(config), planned) for config in composed]
+        given = [text.lstrip("+~").partition("=")[0] for text in arguments if "=" in text]
+        cells = [expand_lists(stage, plain(config), planned, given) for config in composed]
     except CellsFailedError:
         # Raised by a sweeper that stops at a failed cell; the outcome is among the results.
         return collected.results

@@ -194,4 +194,7 @@ def _what(folder: CellFolder, recorded: Plain) -> str:
     if isinstance(config, CompressConfig):
         return f"{path_in_words(config.checkpoint)}: {config.recipe.describe()}"
     arch, budget = config.arch, parse_budget(config.budget)
-    return f"{arch.name} {arch.width}x{arch.depth}, seed {config.seed}, {budget.in_words}"
+    what = f"{arch.name} {arch.width}x{arch.depth}, seed {config.seed}, {budget.in_words}"
+    if config.checkpoint is None:
+        return what
+    return f"{what}, {config.task.name} from {path_in_words(config.checkpoint)}"

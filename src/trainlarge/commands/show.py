@@ -92,10 +92,10 @@ def _headline(folder: CellFolder, cell: Cell) -> str:
 
 
 def _checkpoint(cell: Cell) -> list[str]:
-    """Where a compress cell's model comes from."""
-    if cell.stage != "compress":
+    """Where a model comes from that starts from another."""
+    config = cell.config
+    if config.checkpoint is None:
         return []
-    config = cell.as_compress
     kind = "train cell" if config.checkpoint_digest is None else "Hugging Face folder"
     return [f"checkpoint: {kind} {config.checkpoint}"]
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from trainlarge.config.group import Plain
+from trainlarge.config.plain import to_plain
 from trainlarge.config.schema import TrainConfig
-from trainlarge.errors import UserError
+from trainlarge.errors import UserError, shown
 from trainlarge.sweep.cell import ID_PATTERN
 from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
 from trainlarge.sweep.store import CellFolder, Study
+
+_OF_SHAPE = re.compile(r"arch(\.\w+)?|data\.vocab_size")
+"""Keys that a checkpoint decides."""
 
 
 def is_folder(text: str) -> bool:
@@ -48,6 +55,41 @@ def check_weights(folder: CellFolder, weights: Path) -> None:
         raise UserError("checkpoint", folder.id, allowed)
     if folder.train_record().diverged:
         raise UserError("checkpoint", folder.id, "a train cell that did not diverge")
+
+
+def check_shape(stage: str, composed: Mapping[str, Plain], given: Iterable[str], planned: Planned) -> None:
+    """Refuse a key of the shape or the vocabulary that is given, and is not that of the checkpoint.
+
+    The checkpoint's takes its place. What is given would be lost where it is the default: once the configuration is
+    made, that cannot be told from a key that is not given.
+
+    Args:
+        stage: ``train`` or ``compress``.
+        composed: a configuration, with one checkpoint.
+        given: keys that a block or the command line sets.
+        planned: train cells whose checkpoints will be there.
+
+    Raises:
+        UserError: naming the key; or the checkpoint is no finished train cell.
+    """
+    checkpoint = composed.get("checkpoint")
+    if stage != "train" or not isinstance(checkpoint, str) or is_folder(checkpoint):
+        return
+    keys = [key for key in given if _OF_SHAPE.fullmatch(key)]
+    if not keys:
+        return
+    trained = to_plain(train_cell(Study.named(str(composed["study"])), checkpoint, planned)[1])
+    for key in keys:
+        path = ["arch", "name"] if key == "arch" else key.split(".")
+        value, taken = _at(composed, path), _at(trained, path)
+        if value is not None and value != taken:
+            allowed = f"{shown(taken)}, that of the checkpoint {checkpoint}: its shape is taken over"
+            raise UserError(key, value, allowed)
+
+
+def _at(config: Mapping[str, Plain], path: Sequence[str]) -> Plain:
+    group = config.get(path[0])
+    return group.get(path[1]) if isinstance(group, dict) else None
 
 
 @lru_cache(maxsize=4096)

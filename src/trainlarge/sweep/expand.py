@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Collection, Set
 from functools import cache
 
 from trainlarge.config.choices import refuse_keys_of_others
@@ -13,6 +13,7 @@ from trainlarge.config.sweep import SweepConfig
 from trainlarge.errors import NOT_SET, UserError, shown
 from trainlarge.sweep.adapted import adapted
 from trainlarge.sweep.causes import Causes
+from trainlarge.sweep.checkpoints import check_shape
 from trainlarge.sweep.compose import Composed, Composer
 from trainlarge.sweep.condition import holds
 from trainlarge.sweep.every import EVERY, every_checkpoint
@@ -23,7 +24,11 @@ from trainlarge.sweep.unread import KeysRead
 
 
 def sweep_configs(
-    composer: Composer, stage: str, command_line: Axes, planned: Planned = NOTHING_PLANNED
+    composer: Composer,
+    stage: str,
+    command_line: Axes,
+    planned: Planned = NOTHING_PLANNED,
+    fixed: Collection[str] = (),
 ) -> list[StageConfig]:
     """Configurations of a sweep's cells: its blocks crossed with the command line's axes, less what it excludes.
 
@@ -32,6 +37,7 @@ def sweep_configs(
         stage: ``train`` or ``compress``.
         command_line: key to values.
         planned: train cells whose checkpoints will be there.
+        fixed: keys that the command line sets to one value.
 
     Raises:
         UserError: for values that their keys cannot have, one line per cause with the number of points.
@@ -45,6 +51,7 @@ def sweep_configs(
             composed = adapted(composer.config(point), sweep)
             checkpoints.add(str(composed.get("checkpoint")))
             for config in _lists(composed, every):
+                check_shape(stage, config, {*fixed, *point}, planned)
                 if not any(holds(text, config, "sweep.exclude") for text in sweep.exclude):
                     configs.append(read_config(stage, keys.without_unread(config)))
     causes.raise_any()
@@ -58,8 +65,16 @@ def sweep_of(composed: Composed) -> SweepConfig:
     return from_plain(SweepConfig, composed["sweep"], "sweep")
 
 
-def expand_lists(stage: str, composed: Composed, planned: Planned = NOTHING_PLANNED) -> list[StageConfig]:
+def expand_lists(
+    stage: str, composed: Composed, planned: Planned = NOTHING_PLANNED, fixed: Collection[str] = ()
+) -> list[StageConfig]:
     """One configuration for each budget, and each checkpoint, that a composed configuration names together.
+
+    Args:
+        stage: ``train`` or ``compress``.
+        composed: the configuration.
+        planned: train cells whose checkpoints will be there.
+        fixed: keys that the command line sets.
 
     Raises:
         UserError: also for blocks and conditions of a sweep, which only a sweep reads.
@@ -70,7 +85,10 @@ def expand_lists(stage: str, composed: Composed, planned: Planned = NOTHING_PLAN
             raise UserError(f"sweep.{name}", value, "must not be set without -m, which runs a sweep")
     _check_where(sweep, {str(composed.get("checkpoint"))})
     composed, keys, every = adapted(composed, sweep), KeysRead(stage), _every(stage, sweep, planned)
-    configs = [read_config(stage, keys.without_unread(config)) for config in _lists(composed, every)]
+    configs = list[StageConfig]()
+    for config in _lists(composed, every):
+        check_shape(stage, config, fixed, planned)
+        configs.append(read_config(stage, keys.without_unread(config)))
     keys.refuse_unread()
     return configs
 
