@@ -22,12 +22,16 @@ from omegaconf import OmegaConf
 
 from trainlarge.config.choices import ChosenGroup
 from trainlarge.config.method import METHODS, Method
+from trainlarge.config.named import Named
 from trainlarge.config.recipe import SLOTS, Recipe
 from trainlarge.config.register import register_schema
 from trainlarge.config.schema import CHOSEN_GROUPS, CompressConfig, TrainConfig
 from trainlarge.config.share import share_folder
+from trainlarge.config.source import EvaluationTextConfig, SourceConfig
 from trainlarge.config.sweep import SweepConfig
 
+NAMED = {"data.sources": SourceConfig, "data.evaluations": EvaluationTextConfig}
+"""Key that holds groups with names of a user -> the group."""
 PAGE = Path(__file__).with_name("configuration.md")
 HEAD = """# Configuration
 
@@ -50,6 +54,7 @@ def page() -> str:
     assert isinstance(train, dict) and isinstance(compress, dict)
     parts = [HEAD, "## Keys of both stages, and of `train`\n", _table(TrainConfig, "", train)]
     parts += [_section(name, kind, train[name]) for name, kind in _groups(TrainConfig)]
+    parts += [_of_named(name, kind) for name, kind in NAMED.items()]
     parts += [section for group in CHOSEN_GROUPS.items() for section in _choices(*group)]
     parts += [_section("sweep", SweepConfig, train["sweep"])]
     only = {name for name, _ in _groups(TrainConfig)} | {field.name for field in fields(TrainConfig)} | {"recipe"}
@@ -57,6 +62,11 @@ def page() -> str:
     parts += ["## Keys of a whole recipe\n", _table(Recipe, "", {}, leave_out=set(SLOTS))]
     parts += [_slot(slot, methods) for slot, methods in METHODS.items()]
     return "\n".join(parts)
+
+
+def _of_named(key: str, kind: type) -> str:
+    """A section on a group to which a user gives a name."""
+    return f"## `{key}.NAME`: {_first_line(kind)}\n\n{_table(kind, f'{key}.NAME.', {})}"
 
 
 def _choices(group: str, base: type[ChosenGroup]) -> Iterator[str]:
@@ -111,6 +121,8 @@ def _type(hint: Any) -> str:
     parts = get_args(hint)
     if get_origin(hint) in (Union, UnionType):
         return f"{_type(next(part for part in parts if part is not type(None)))} or null"
+    if get_origin(hint) is Named:
+        return "mapping from names to groups"
     if get_origin(hint) is Literal:
         return f"one of {', '.join(map(str, parts))}"
     if get_origin(hint) in (tuple, Sequence):

@@ -47,8 +47,14 @@ def test_the_share_of_passages_is_that_of_the_copied_text(words: int) -> None:
 
 def test_a_passage_does_not_cross_documents() -> None:
     assert overlap(["a" * 30 + " " + "b" * 30], ["a" * 30, "b" * 30]).passages_in_training == 0
-    assert overlap(["short"], ["short"]) == Overlap(1, 1, 0, 0)
-    assert overlap(["short"], ["short"]).shares() == {"overlap_documents": 1.0, "overlap_passages": None}
+    assert overlap(["short"], ["short"]) == Overlap(1, 1, 0, 0, training_documents=1, repeated=0)
+    shares = {"overlap_documents": 1.0, "overlap_passages": None, "repeated_documents": 0.0}
+    assert overlap(["short"], ["short"]).shares() == shares
+
+
+def test_documents_that_repeat_one_before_them_are_counted_whatever_the_white_space() -> None:
+    counted = overlap(["held out"], ["one  two", "other", "one two\n", "other", "third"])
+    assert (counted.training_documents, counted.repeated) == (5, 2)
 
 
 def test_copied_rows_are_counted_told_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

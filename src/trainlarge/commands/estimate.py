@@ -21,7 +21,7 @@ from trainlarge.config.data import DataConfig
 from trainlarge.config.method import MatrixMethod, Method
 from trainlarge.config.recipe import Recipe
 from trainlarge.config.schema import TrainConfig
-from trainlarge.data.corpus import corpus_type
+from trainlarge.data.corpus import reader_version
 from trainlarge.data.prepare import prepared_key
 from trainlarge.data.rows_in_use import counted_rows, rows_in_use
 from trainlarge.models.counts import parameter_counts
@@ -209,9 +209,7 @@ class _TrainEstimates:
         return steps_in(budget, step, pace) if pace.knows(budget) else None
 
     def _tokenizer_bytes(self, data: DataConfig) -> int:
-        folder = self._study.data_root / prepared_key(
-            data.known_fingerprint, data.vocab_size, corpus_type(data).VERSION
-        )
+        folder = self._study.data_root / prepared_key(data.known_fingerprint, data.vocab_size, reader_version(data))
         try:
             return (folder / "tokenizer.json").stat().st_size
         except FileNotFoundError:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +20,7 @@ from trainlarge.compression.evaluated_model import EvaluatedModel, is_large
 from trainlarge.compression.layout.tokens import TokenFacts, renumbered_batch
 from trainlarge.compression.weights import Weights
 from trainlarge.data.documents import token_counts
+from trainlarge.data.evaluation_texts import prepare_evaluations
 from trainlarge.data.model_tokenizer import ModelTokenizer, model_tokenizer, tokenizer_of_checkpoint
 from trainlarge.errors import UserError
 from trainlarge.machine.implementation import Implementation
@@ -26,7 +28,7 @@ from trainlarge.models.build import load_model, own_dtypes
 from trainlarge.models.fake_quantize import fake_quantized_inputs
 from trainlarge.models.family import Head
 from trainlarge.models.forward import FORWARDS
-from trainlarge.tasks.evaluation import Evaluation
+from trainlarge.tasks.evaluation import EvaluatedText, Evaluation, EvaluationSet, evaluated_text
 from trainlarge.tasks.task import make_task
 from trainlarge.training.document_losses import Documents
 
@@ -49,6 +51,8 @@ class LoadedCheckpoint:
         self.task = make_task(parent.task, parent.data, FORWARDS[implementation.forward])
         self.prepared = self.task.prepare(data_root, tokenizer)
         self.evaluation_set = self.task.evaluation_set(self.prepared)
+        texts = prepare_evaluations(parent.data, self.prepared, data_root)
+        self.text_sets = {name: self.task.evaluation_set(text) for name, text in texts.items()}
         self.documents = Documents.of(self.evaluation_set)
         # All is computed in fp32; what is packed is in the data types of the checkpoint.
         dtypes = own_dtypes(parent.folder, model)
@@ -80,8 +84,10 @@ class LoadedCheckpoint:
         """Evaluate the weights that the model holds."""
         return self.task.evaluate(self.model, self.evaluation_set)
 
-    def evaluate_compressed(self, compressed: Compressed) -> Evaluation:
-        """On the checkpoint's model where the weights fit into it, else on one of their own.
+    def evaluate_compressed(self, compressed: Compressed) -> tuple[Evaluation, dict[str, EvaluatedText]]:
+        """On the evaluation set, and on each of ``data.evaluations``.
+
+        It runs on the checkpoint's model where the weights fit into it, else on one of their own.
 
         Where the vocabulary was cut, tokens that are not left are read, and are to be predicted, as the unknown token;
         the record's ``unknown_share`` says how many. Such a loss is not that of the whole vocabulary.
@@ -89,11 +95,19 @@ class LoadedCheckpoint:
         if not compressed.has_other_shapes:
             packed = compressed.packed
             with self.evaluated.holding(packed.stored), fake_quantized_inputs(self.model, packed.quantizers):
-                return self.evaluate()
+                return self._on_all(partial(self.task.evaluate, self.model))
         model = cast(PreTrainedModel, compressed.model().float().to(self.implementation.device))
-        data, tokens = self.evaluation_set, compressed.left.structure.tokens
-        batch = renumbered_batch(data.batch, tokens, data.predicts_tokens)
-        return self.task.evaluate(model, replace(data, batch=batch))
+        tokens = compressed.left.structure.tokens
+
+        def evaluate(data: EvaluationSet) -> Evaluation:
+            batch = renumbered_batch(data.batch, tokens, data.predicts_tokens)
+            return self.task.evaluate(model, replace(data, batch=batch))
+
+        return self._on_all(evaluate)
+
+    def _on_all(self, evaluate: Callable[[EvaluationSet], Evaluation]) -> tuple[Evaluation, dict[str, EvaluatedText]]:
+        texts = {name: evaluated_text(data, evaluate(data)) for name, data in self.text_sets.items()}
+        return evaluate(self.evaluation_set), texts
 
 
 def _tokenizer(parent: Checkpoint, entries: int) -> ModelTokenizer | None:

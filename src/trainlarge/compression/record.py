@@ -28,7 +28,7 @@ from trainlarge.machine.provenance import origin, software
 from trainlarge.models.weight_error import WeightError, total_relative_squared_error
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.records import RECORD_SCHEMAS, CompressRecord, Environment, EvaluationData, Provenance
-from trainlarge.tasks.evaluation import Evaluation, perplexity
+from trainlarge.tasks.evaluation import EvaluatedText, Evaluation, perplexity, texts_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,8 @@ class RecipeResult:
     """The compressed model; its packed file is written."""
     evaluation: Evaluation
     """Its evaluation."""
+    texts: Mapping[str, EvaluatedText]
+    """What each of ``data.evaluations`` gave."""
     errors: Mapping[str, WeightError]
     """Name of a matrix -> how much it was changed."""
     started: float
@@ -136,6 +138,7 @@ def compress_record(
         scores=result.evaluation.metrics,
         **_losses(checkpoint, result.evaluation, paired),
         **_scores(checkpoint.dense, paired),
+        evaluations=texts_json(result.texts),
         **_counts(compressed.sizes),
         nearly_lost=", ".join(compressed.nearly_lost),
         zstd_bytes=whole,

@@ -85,7 +85,7 @@ class CheckpointRun:
 
     def _write(self, position: int, compressed: Compressed, started: float) -> float | None:
         """Evaluate, pack and record one recipe; its loss, or None where that is no number."""
-        cell, evaluation = self.cells[position], self.checkpoint.evaluate_compressed(compressed)
+        cell, (evaluation, texts) = self.cells[position], self.checkpoint.evaluate_compressed(compressed)
         if not math.isfinite(evaluation.loss):
             self._refuse(position, no_number(evaluation.loss, "recipe", compressed.recipe.describe()))
             return None
@@ -100,7 +100,7 @@ class CheckpointRun:
         folder.write_document_losses(self.checkpoint.documents.file(**losses))
         if compressed.training is not None:
             folder.write_metrics([row.to_json() for row in compressed.training.curve])
-        result = RecipeResult(cell, compressed, evaluation, errors, started)
+        result = RecipeResult(cell, compressed, evaluation, texts, errors, started)
         self.job.finish(cell.id, compress_record(self.job, self.checkpoint, result, self.was_shared))
         self.ended.add(cell.id)
         return evaluation.loss

@@ -6,8 +6,10 @@ import codecs
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
-from trainlarge.config.group import Group
+from trainlarge.config.group import Group, with_values
 from trainlarge.config.identity import NOT_IDENTITY, added_with, stands_for
+from trainlarge.config.named import Named, check_names
+from trainlarge.config.source import STDLIB, EvaluationTextConfig, SourceConfig, TextConfig
 from trainlarge.errors import UserError
 
 Split = Literal["train", "validation"]
@@ -24,6 +26,11 @@ MOST_TOKENS = 10_000_000
 """Entries of a vocabulary, or tokens in a row."""
 LEAST_VOCABULARY = 260
 """256 bytes and the special tokens ``[PAD]``, ``[CLS]``, ``[SEP]``, ``[MASK]``."""
+_TAKEN = frozenset(
+    {"train", "train_set", "dense", "validation", "train_validation", "frequency", "token_frequency", "baseline"}
+    | {"selection", "parent", "overlap", "total", "thread", "unknown"}
+)
+"""Names of sources and evaluation texts whose columns would be those of something else, or be taken for it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,14 @@ class DataConfig(Group):
     validation_files: tuple[str, ...] = field(default=(), metadata=NOT_IDENTITY)
     """``text``: files held out for validation; empty: a share of the text of ``files``."""
     hub: str | None = None
-    """``text``: name of a Hugging Face data set instead of files, where there is a network."""
+    """``text``: name of a Hugging Face data set instead of files, where there is a network: ``owner/name``, or
+    ``owner/name:configuration``. Its split ``train`` is read."""
+    sources: Named[SourceConfig] = field(default=Named(), metadata=added_with(Named()))
+    """``text``: several texts that are mixed, instead of ``files`` and ``hub``: a mapping from names to groups, such
+    as ``{wiki: {files: [wiki.parquet], weight: 2}, books: {files: [books], weight: 1}}``."""
+    evaluations: Named[EvaluationTextConfig] = field(default=Named(), metadata=added_with(Named()))
+    """Other texts on which every cell is evaluated at its end: a mapping from names to groups, such as
+    ``{books: {files: [books.txt]}, code: {name: stdlib}}``. They become columns: ``books_loss``, ``books_gap``, ..."""
     text_column: str = "text"
     """``text``: column that holds the text, in all but .txt and .md files. A number in a CSV file is text as it is
     written; a number in JSON or Parquet is refused. Rows without text are left out and counted."""
@@ -65,6 +79,10 @@ class DataConfig(Group):
     """Tokens in a row."""
     fingerprint: str | None = field(default=None, metadata=stands_for("files"))
     """Content hash of the corpus; filled in when a cell is frozen. It stands for ``files`` and ``validation_files``."""
+    evaluations_fingerprint: str | None = field(
+        default=None, metadata={**stands_for("evaluations"), **added_with(None)}
+    )
+    """Content hash of ``evaluations``; filled in when a cell is frozen."""
 
     @property
     def rule(self) -> SplitRule:
@@ -101,7 +119,34 @@ class DataConfig(Group):
             raise ValueError("data.fingerprint is filled in when the cell is frozen")
         return self.fingerprint
 
+    def texts(self) -> dict[str, DataConfig]:
+        """Full key of each source -> the group with that text alone; this group as ``data`` where there are none."""
+        return {f"data.sources.{name}": self.of(source) for name, source in self.sources.items()} or {"data": self}
+
+    def of(self, text: TextConfig) -> DataConfig:
+        """The group with one source, or one text to evaluate on, as its only text."""
+        is_source = isinstance(text, SourceConfig)
+        held_out = text.validation_files if isinstance(text, SourceConfig) else ()
+        return with_values(
+            self,
+            name=text.name,
+            files=text.files,
+            validation_files=held_out,
+            hub=text.hub,
+            text_column=text.text_column or self.text_column,
+            encoding=text.encoding or self.encoding,
+            separator=text.separator or self.separator,
+            # What is held out for evaluation alone is the same whatever the split of the training text is.
+            split=None if held_out or not is_source else self.split,
+            validation_share=self.validation_share if is_source else DataConfig.validation_share,
+            sources=Named(),
+            evaluations=Named(),
+            fingerprint=None,
+            evaluations_fingerprint=None,
+        )
+
     def check(self) -> None:
+        self._check_mappings()
         self.require("validation_share", 0 < self.validation_share < 1, "a number above 0 and below 1")
         self.require("fraction", 0 < self.fraction <= 1, "a number above 0 and at most 1")
         allowed = f"a whole number of at least {LEAST_VOCABULARY}: 256 bytes and the special tokens"
@@ -114,3 +159,26 @@ class DataConfig(Group):
         is_character = self.delimiter is None or (len(self.delimiter) == 1 and self.delimiter not in '"\r\n')
         self.require("separator", is_character, 'one character other than a quote or a line end, or "tab"')
         _ = self.codec  # which refuses what is no encoding
+
+    def _check_mappings(self) -> None:
+        """Refuse sources and evaluation texts that cannot be used, and keys that they take the place of."""
+        check_names("data.sources", self.sources, _TAKEN)
+        check_names("data.evaluations", self.evaluations, _TAKEN)
+        for key, texts in (("data.sources", self.sources), ("data.evaluations", self.evaluations)):
+            for name, text in texts.items():
+                text.check_text(f"{key}.{name}")
+        if self.name == STDLIB or any(source.name == STDLIB for source in self.sources.values()):
+            for name, text in self.evaluations.items():
+                if text.name == STDLIB:
+                    allowed = "text where stdlib is trained on, whose own validation text is evaluated"
+                    raise UserError(f"data.evaluations.{name}.name", text.name, allowed)
+        if not self.sources:
+            return
+        for name in ("files", "validation_files", "hub"):
+            self.require(name, not getattr(self, name), "empty with data.sources, which name their own")
+        if len({source.weight is None for source in self.sources.values()}) > 1:
+            name = next(name for name, source in self.sources.items() if source.weight is None)
+            allowed = "a number above 0 where other sources have a weight; null in all of them means their sizes"
+            raise UserError(f"data.sources.{name}.weight", None, allowed)
+        if self.name != "text":
+            raise UserError("data", self.name, "text with data.sources")

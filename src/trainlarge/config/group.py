@@ -67,7 +67,7 @@ class Group:
     @cached_property
     def identity(self) -> dict[str, Plain]:
         """What of the group the id of a cell is made of, never changed."""
-        return {name: as_plain(value) for name, value in identifying(self).items()}
+        return {name: _identifying_plain(value) for name, value in identifying(self).items()}
 
     @cached_property
     def identity_json(self) -> str:
@@ -155,8 +155,19 @@ def one_of(allowed: tuple[object, ...]) -> str:
 
 
 def as_plain(value: object) -> Plain:
-    """A value of a field as plain data: a tuple becomes a list."""
-    return [as_plain(item) for item in value] if isinstance(value, (tuple, list)) else cast(Plain, value)
+    """A value of a field as plain data: a tuple becomes a list, groups with names a dictionary."""
+    if isinstance(value, (tuple, list)):
+        return [as_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: as_plain(item) for name, item in value.items()}
+    return value.plain if isinstance(value, Group) else cast(Plain, value)
+
+
+def _identifying_plain(value: object) -> Plain:
+    """As ``as_plain``; of groups with names, what their ids are made of."""
+    if isinstance(value, Mapping):
+        return {name: item.identity if isinstance(item, Group) else as_plain(item) for name, item in value.items()}
+    return as_plain(value)
 
 
 @once_per_class

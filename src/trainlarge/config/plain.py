@@ -141,7 +141,13 @@ def _group(kind: type, marshalled: bytes, key: str) -> Group:
     if not isinstance(data, dict):
         return from_plain(group, data, key)
     chosen = group.kind(data)
-    return from_plain(chosen, chosen.known(data), key)
+    try:
+        return from_plain(chosen, chosen.known(data), key)
+    except UserError as error:
+        # A group that a user names does not know its name.
+        if error.key.startswith(f"{key}.") or not error.key.startswith(f"{chosen.key}."):
+            raise
+        raise UserError(f"{key}{error.key.removeprefix(chosen.key)}", error.value, error.allowed) from None
 
 
 @once_per_class

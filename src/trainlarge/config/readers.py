@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from enum import StrEnum
 from types import NoneType, UnionType
-from typing import Any, ForwardRef, Literal, Union, get_args, get_origin
+from typing import Any, ForwardRef, Literal, Union, cast, get_args, get_origin
 
-from trainlarge.config.group import one_of
+from trainlarge.config.group import Group, one_of
+from trainlarge.config.named import Named
 
 Reader = Callable[[object, str], object]
 """Reads a value; the second argument is its key, for errors."""
@@ -53,6 +54,8 @@ class Readers:
             return self._union(parts)
         if origin is tuple and parts[-1] is not Ellipsis:
             return self._fixed_tuple([self.of(part) for part in parts])
+        if origin is Named:
+            return self._named(self.of(parts[0]))
         if isinstance(origin, type) and issubclass(origin, Mapping):
             return self._mapping(self.of(parts[1]))
         if isinstance(origin, type) and issubclass(origin, Sequence):
@@ -123,6 +126,10 @@ class Readers:
             return tuple(reader(item, f"{key}[{index}]") for index, (reader, item) in pairs)
 
         return read_tuple
+
+    def _named(self, reader: Reader) -> Reader:
+        read_mapping = self._mapping(reader)
+        return lambda value, key: Named(cast("Mapping[str, Group]", read_mapping(value, key)))
 
     def _mapping(self, reader: Reader) -> Reader:
         def read_mapping(value: object, key: str) -> object:

@@ -8,21 +8,29 @@ is in the schema only: it makes the cells and is no part of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import field, fields, make_dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Optional, Union, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
 
 from trainlarge.config.group import is_group
 from trainlarge.config.identity import once_per_class
+from trainlarge.config.named import Named
 from trainlarge.config.recipe import RECIPE_KEYS, Recipe
 from trainlarge.config.schema import CHOSEN_GROUPS, CONFIGS
 from trainlarge.config.share import has_file
 from trainlarge.config.sweep import SweepConfig
 
+_MUTABLE: dict[type, Callable[[], object]] = {
+    tuple: list,
+    # Hydra sets the flag ``struct`` for all that has none of its own, and refuses new keys then.
+    Named: lambda: DictConfig({}, flags={"struct": False}),
+}
+"""Type of a default -> what makes the one that OmegaConf has in its place."""
 MAY_BE_LISTS = ("budget",)
 """Keys that may also be a list, each of whose values makes a cell."""
 
@@ -71,10 +79,10 @@ def _fields(kind: type) -> Iterator[tuple[str, Any, Any]]:
             yield from ((key, Any, field(default=defaults[key])) for key in RECIPE_KEYS)
         elif item.name in CHOSEN_GROUPS:
             yield item.name, Any, field(default=None)
-        elif group := next((part for part in (hint, *get_args(hint)) if is_group(part)), None):
+        elif group := next(filter(is_group, () if get_origin(hint) is Named else (hint, *get_args(hint))), None):
             yield item.name, _schema(group), field(default_factory=_schema(group))
         else:
-            default = list if isinstance(item.default, tuple) else None
+            default = next((mutable for kind, mutable in _MUTABLE.items() if isinstance(item.default, kind)), None)
             value = field(default_factory=default) if default else field(default=item.default)
             yield item.name, Any if item.name in MAY_BE_LISTS else _hydra_type(hint), value
 
@@ -86,6 +94,8 @@ def _hydra_type(hint: object) -> object:
         return Optional[_hydra_type(parts[0])] if len(parts) == 1 else Any  # noqa: UP045 - not written as a type
     if origin is tuple:
         return list[_hydra_type(parts[0])] if parts[-1] is Ellipsis else Any  # type: ignore[misc]
+    if origin is Named:
+        return Any
     if origin is Literal:
         return str
     return hint if hint in (str, int, float, bool) else Any

@@ -177,6 +177,9 @@ class LabelledConfig(TaskConfig):
             raise UserError("data", data.name, f"text with {task}: files with a column of labels")
         if data.hub:
             raise UserError("data.hub", data.hub, f"null with {task}, which reads data.files")
+        for name in ("sources", "evaluations"):
+            if named := getattr(data, name):
+                raise UserError(f"data.{name}", ", ".join(named), f"empty with {task}, which reads data.files")
         if self.second_text_column is not None and data.sequence_length < SHORTEST_PAIR:
             allowed = f"at least {SHORTEST_PAIR} with task.second_text_column: three special tokens and two others"
             raise UserError("data.sequence_length", data.sequence_length, allowed)

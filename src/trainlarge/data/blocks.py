@@ -141,6 +141,10 @@ class Blocks(RowOrder):
         """At most ``rows`` of the blocks in use at even distances, in order, [rows, sequence_length] int64."""
         return self.blocks[self.spread_rows(rows)].astype(np.int64)
 
+    def taken(self, places: Integers) -> Integers:
+        """The blocks at ``places`` among those in use, [places, sequence_length] int64."""
+        return self.blocks[self._in_use(places)].astype(np.int64)
+
     def batch(self, step: int, rows: int) -> Integers:
         """Ids of batch ``step``, shape [rows, sequence_length] int64."""
         return self.blocks[self.rows_of(step, rows)].astype(np.int64)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import ClassVar, Protocol
 
 from trainlarge.config.data import DataConfig, Split
 from trainlarge.config.group import Plain
 from trainlarge.data.hub import HubText
+from trainlarge.data.mixture import Mixture, Part, named
 from trainlarge.data.rows import RowCounts
 from trainlarge.data.stdlib import Stdlib
 from trainlarge.data.text import TextFiles
@@ -51,8 +53,12 @@ CORPORA: dict[str, Callable[[DataConfig], CorpusType]] = {
     "stdlib": lambda _data: Stdlib,
     "text": lambda data: HubText if data.hub else TextFiles,
 }
-"""Class of the corpus of a ``data`` group by its name."""
-ALWAYS_READ = frozenset({"name", "fraction", "vocab_size", "sequence_length", "fingerprint"})
+"""Class of the corpus of a ``data`` group without sources by its name."""
+HELD_OUT: Split = "validation"
+"""The split in which all documents of an evaluation text are."""
+ALWAYS_READ = frozenset(
+    {"name", "fraction", "vocab_size", "sequence_length", "fingerprint", "evaluations", "evaluations_fingerprint"}
+)
 """Keys of the group ``data`` that mean the same for every corpus."""
 
 
@@ -62,12 +68,38 @@ def corpus(data: DataConfig) -> Corpus:
     Raises:
         UserError: a setting is wrong for that corpus.
     """
-    return corpus_type(data).from_data(data)
+    if not data.sources:
+        return CORPORA[data.name](data).from_data(data)
+    sources = []
+    for name, source in sorted(data.sources.items()):
+        with named(f"data.sources.{name}"):
+            sources.append((name, corpus(data.of(source))))
+    return Mixture(tuple(sources))
 
 
-def corpus_type(data: DataConfig) -> CorpusType:
-    """Class of the corpus that a ``data`` group describes; no file is looked at."""
-    return CORPORA[data.name](data)
+def evaluation_text(data: DataConfig, name: str) -> Corpus:
+    """The text of one of ``data.evaluations``, all of whose documents are in its split ``validation``.
+
+    That is all of its files, or what its Hub data set or the standard library holds out.
+
+    Raises:
+        UserError: naming the key.
+    """
+    with named(f"data.evaluations.{name}"):
+        source = corpus(data.of(data.evaluations[name]))
+    return replace(source, validation_files=source.files, files=()) if isinstance(source, TextFiles) else source
+
+
+def parts_of(source: Corpus) -> Mapping[str, Corpus | Part]:
+    """The sources of a mixture by their names; a corpus that is no mixture is one without a name."""
+    return source.parts() if isinstance(source, Mixture) else {"": source}
+
+
+def reader_version(data: DataConfig) -> int:
+    """Version of the readers of a ``data`` group: another number whenever one of them was raised. No file is read."""
+    if not data.sources:
+        return CORPORA[data.name](data).VERSION
+    return Mixture.VERSION + sum(reader_version(data.of(source)) for source in data.sources.values())
 
 
 def check_keys(data: DataConfig) -> None:

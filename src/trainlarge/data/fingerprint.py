@@ -9,7 +9,8 @@ from functools import lru_cache
 
 from trainlarge.config.data import DataConfig
 from trainlarge.config.group import with_values
-from trainlarge.data.corpus import Corpus, check_keys, corpus
+from trainlarge.data.corpus import Corpus, check_keys, corpus, evaluation_text
+from trainlarge.data.mixture import named
 
 HEX_DIGITS = 16
 
@@ -22,7 +23,9 @@ def resolved_data(data: DataConfig) -> DataConfig:
     """
     check_keys(data)
     resolved = with_values(data, split=data.rule, encoding=data.codec)
-    return with_values(resolved, fingerprint=fingerprint(resolved))
+    return with_values(
+        resolved, fingerprint=fingerprint(resolved), evaluations_fingerprint=evaluations_fingerprint(resolved)
+    )
 
 
 def fingerprint(data: DataConfig) -> str:
@@ -34,8 +37,28 @@ def fingerprint(data: DataConfig) -> str:
     Raises:
         UserError: the ``data`` group is wrong or a file cannot be read.
     """
-    source = corpus(data)
+    return content_hash(corpus(data))
+
+
+def content_hash(source: Corpus) -> str:
+    """The fingerprint of a corpus: it is read once per process, and again only when its stamp changes."""
     return _stamped_fingerprint(source, source.stamp())
+
+
+def evaluations_fingerprint(data: DataConfig) -> str | None:
+    """First 16 hex digits of SHA-256 over names and contents of ``data.evaluations``; None where there are none.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    if not data.evaluations:
+        return None
+    contents = {}
+    for name in data.evaluations:
+        source = evaluation_text(data, name)
+        with named(f"data.evaluations.{name}"):
+            contents[name] = content_hash(source)
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:HEX_DIGITS]
 
 
 @lru_cache(maxsize=1024)

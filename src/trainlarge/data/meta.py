@@ -6,6 +6,7 @@ Files from before a key was added are read without it, so such a key has a defau
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TypeVar
 
 from trainlarge.config.typed_json import plain, read
 from trainlarge.data.arrays import TokenDtype
-from trainlarge.data.facts import RowsBySplit, TextFacts
+from trainlarge.data.facts import RowsBySplit, SourceFacts, TextFacts
 from trainlarge.data.overlap import Overlap
 from trainlarge.data.tokenizer import TOKENIZER, load_tokenizer
 from trainlarge.data.tokens import TokenCounts
@@ -68,13 +69,19 @@ class TextMeta(Meta):
     validation: TokenCounts
     rows: RowsBySplit | None = None
     overlap: Overlap | None = None
+    sources: Mapping[str, SourceFacts] = field(default_factory=dict)
+
+    def blocks(self, sequence_length: int) -> dict[str, int]:
+        """Training blocks of each source; those of all, under no name, where there are no sources."""
+        tokens = {name: source.train.tokens for name, source in self.sources.items()} or {"": self.train.tokens}
+        return {name: count // sequence_length for name, count in tokens.items()}
 
     @property
     def facts(self) -> TextFacts | None:
         """Facts about the text; None where it was prepared before they were counted."""
         if self.rows is None or self.overlap is None:
             return None
-        return TextFacts(self.train, self.validation, self.rows, self.overlap)
+        return TextFacts(self.train, self.validation, self.rows, self.overlap, self.sources)
 
 
 @dataclass(frozen=True)

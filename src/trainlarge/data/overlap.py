@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -40,12 +41,17 @@ class Overlap:
     """Passages of the validation split that were looked for."""
     passages_in_training: int
     """Those of them that stand somewhere in the training split."""
+    training_documents: int = 0
+    """Documents of the training split; 0 where it was prepared before repeated ones were counted."""
+    repeated: int = 0
+    """Those of them that are the same as one before them."""
 
     def shares(self) -> dict[str, float | None]:
         """The same as shares, for records; None where there is nothing to take a share of."""
         return {
             "overlap_documents": self.duplicates / self.validation_documents if self.validation_documents else None,
             "overlap_passages": self.passages_in_training / self.passages if self.passages else None,
+            "repeated_documents": self.repeated / self.training_documents if self.training_documents else None,
         }
 
 
@@ -53,12 +59,17 @@ class Overlap:
 class OverlapCounter:
     """Counts the overlap while documents go by: first all of validation, then all of training.
 
-    Memory: some 100 bytes for each validation document, 8 for each 50 bytes of its text, and a table of 4 MB.
+    Memory: some 100 bytes for each validation document, 8 for each 50 bytes of its text, 8 for each training document,
+    and a table of 4 MB.
     """
 
     _documents: dict[bytes, int] = field(default_factory=dict)
     """Key of each validation document -> how often it is there."""
     _duplicates: set[bytes] = field(default_factory=set)
+    _trained: array[int] = field(default_factory=lambda: array("Q"))
+    """First 64 bits of the key of each training document."""
+    _held_out: list[Hashes] = field(default_factory=list)
+    """Passages of the validation documents, until a sample of them is taken."""
     _passages: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
     """The passages to look for, ascending, each once."""
     _counts: Integers = field(default_factory=lambda: np.empty(0, np.int64))
@@ -68,35 +79,52 @@ class OverlapCounter:
     """Whether a passage with such leading bits is looked for: most of the training text is passed over by it."""
 
     def validation(self, documents: Iterable[str]) -> Iterator[str]:
-        """The same documents, taken up as those of validation."""
-        hashes: list[Hashes] = []
+        """The same documents, taken up as those of validation, or of a part of it."""
         for batch in batches(documents, BATCH_CHARACTERS):
             contents = _contents(batch)
             for content in contents:
                 key = _key(content)
                 self._documents[key] = self._documents.get(key, 0) + 1
-            hashes.append(_passages(_BETWEEN.join(contents))[_starts(contents)])
+            self._held_out.append(_passages(_BETWEEN.join(contents))[_starts(contents)])
             yield from batch
-        passages = np.concatenate([self._passages, *hashes])
-        kept = min(len(passages), MOST_PASSAGES)
-        sample = passages[np.arange(kept) * len(passages) // max(kept, 1)]
-        self._passages, self._counts = np.unique(sample, return_counts=True)
-        self._is_found = np.zeros(len(self._passages), bool)
-        self._filter[_slots(self._passages)] = True
 
     def training(self, documents: Iterable[str]) -> Iterator[str]:
-        """The same documents, searched for those of validation."""
+        """The same documents, or those of a part of training, searched for those of validation."""
+        self._take_sample()
         for batch in batches(documents, BATCH_CHARACTERS):
             contents = _contents(batch)
-            self._duplicates |= self._documents.keys() & set(map(_key, contents))
+            keys = list(map(_key, contents))
+            self._trained.extend(int.from_bytes(key[:8], "big") for key in keys)
+            self._duplicates |= self._documents.keys() & set(keys)
             self._search(_passages(_BETWEEN.join(contents)))
             yield from batch
 
     def result(self) -> Overlap:
         """The overlap, when both splits have gone by."""
         duplicates = sum(self._documents[key] for key in self._duplicates)
+        self._take_sample()
         count, in_training = self._counts.sum(), self._counts[self._is_found].sum()
-        return Overlap(sum(self._documents.values()), duplicates, int(count), int(in_training))
+        trained = np.frombuffer(self._trained, np.uint64) if self._trained else np.empty(0, np.uint64)
+        return Overlap(
+            validation_documents=sum(self._documents.values()),
+            duplicates=duplicates,
+            passages=int(count),
+            passages_in_training=int(in_training),
+            training_documents=len(trained),
+            repeated=len(trained) - len(np.unique(trained)),
+        )
+
+    def _take_sample(self) -> None:
+        """Choose the passages to look for, once all of validation has gone by."""
+        if not self._held_out:
+            return
+        passages = np.concatenate(self._held_out)
+        self._held_out.clear()
+        kept = min(len(passages), MOST_PASSAGES)
+        sample = passages[np.arange(kept) * len(passages) // max(kept, 1)]
+        self._passages, self._counts = np.unique(sample, return_counts=True)
+        self._is_found = np.zeros(len(self._passages), bool)
+        self._filter[_slots(self._passages)] = True
 
     def _search(self, passages: Hashes) -> None:
         likely = passages[self._filter[_slots(passages)]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,11 +14,12 @@ from tokenizers import Tokenizer
 
 from trainlarge.config.data import SPLITS, DataConfig, Split
 from trainlarge.data.arrays import TokenDtype, Tokens
-from trainlarge.data.corpus import Corpus, corpus, corpus_type
+from trainlarge.data.corpus import Corpus, corpus, reader_version
 from trainlarge.data.facts import TextFacts, write_splits
 from trainlarge.data.fingerprint import fingerprint
 from trainlarge.data.kept import damage_named, kept
 from trainlarge.data.meta import FileDigest, TextMeta, Versions, check_digest, read_meta, write_meta
+from trainlarge.data.mixture import named
 from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.data.tokenizer import (
     CLS_ID,
@@ -55,6 +56,8 @@ class PreparedData:
     """Ids of the validation split, shape [tokens], uint16 or uint32."""
     facts: TextFacts | None = None
     """Rows without text, and what both splits have in common; None where it was prepared before that was counted."""
+    sources: Mapping[str, int] = field(default_factory=dict)
+    """Tokens of each of ``data.sources`` in ``train``, where they stand one source after the other."""
     pad_id: int = PAD_ID
     """Id of ``[PAD]``."""
     cls_id: int = CLS_ID
@@ -100,7 +103,7 @@ def prepare(data: DataConfig, root: Path, of_model: ModelTokenizer | None = None
 def prepared_silently(data: DataConfig, root: Path, of_model: ModelTokenizer | None = None) -> PreparedData:
     """As ``prepare``; what it found out about the text is not logged."""
     content = data.fingerprint or fingerprint(data)
-    reader = corpus_type(data).VERSION
+    reader = reader_version(data)
     if of_model is None:
         vocab_size, key = data.vocab_size, prepared_key(content, data.vocab_size, reader)
     else:
@@ -164,7 +167,10 @@ def load_prepared(folder: Path, fingerprint: str | None = None, vocab_size: int 
             _open_split(_token_file(folder, split), counts, meta.dtype)
             for split, counts in zip(SPLITS, (meta.train, meta.validation), strict=True)
         )
-    return PreparedData(folder, meta.fingerprint, folder / TOKENIZER, meta.vocab_size, train, validation, meta.facts)
+    sources = {name: source.train.tokens for name, source in meta.sources.items()}
+    return PreparedData(
+        folder, meta.fingerprint, folder / TOKENIZER, meta.vocab_size, train, validation, meta.facts, sources
+    )
 
 
 def _open_split(path: Path, counts: TokenCounts, dtype: TokenDtype) -> Tokens:
@@ -190,6 +196,7 @@ def _build(source: Corpus, vocab_size: int, content: str, folder: Path, of_model
         validation=facts.validation,
         rows=facts.rows,
         overlap=facts.overlap,
+        sources=facts.sources,
     )
     write_meta(folder, meta)
 
@@ -200,7 +207,12 @@ def kept_tokenizer(folder: Path, texts: Iterable[str], vocab_size: int, of_model
         train_tokenizer(texts, vocab_size).save(str(folder / TOKENIZER))
     else:
         shutil.copyfile(of_model.file, folder / TOKENIZER)
-    tokenizer = load_tokenizer(folder / TOKENIZER)
+    return text_tokenizer(folder / TOKENIZER)
+
+
+def text_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer at ``path``, which reads whole documents."""
+    tokenizer = load_tokenizer(path)
     # A tokenizer of a model may be set to cut long texts, or to fill short ones up.
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -212,13 +224,19 @@ def check_text(data: DataConfig, content: str) -> None:
     current = fingerprint(data)
     if current != content:
         raise UserError("data.fingerprint", content, f"{current}: the text has changed since the cell was frozen")
+    for key, text in data.texts().items():
+        with named(key):
+            _check_splits(text)
+
+
+def _check_splits(data: DataConfig) -> None:
     source = corpus(data)
     for split in SPLITS:
         if next(source.documents(split), None) is None:
             key = next(key for key in ("files", "hub", "name") if getattr(data, key))
-            value = getattr(data, key)
-            remedy = "(use more text, another data.validation_share, or data.validation_files)"
-            raise UserError(f"data.{key}", value, f"enough text for both splits: none is left for {split} {remedy}")
+            remedy = "(use more text, another data.validation_share, or validation_files)"
+            allowed = f"enough text for both splits: none is left for {split} {remedy}"
+            raise UserError(f"data.{key}", getattr(data, key), allowed)
 
 
 def _token_file(folder: Path, split: Split) -> Path:

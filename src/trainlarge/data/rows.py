@@ -15,7 +15,14 @@ class RowCounts:
     without_text: int = 0
     """Rows whose text is null, missing, empty or blank: they give no document."""
     repaired: int = 0
-    """Rows with half a surrogate pair, which no encoding can hold: U+FFFD stands in its place."""
+    """Rows in which U+FFFD stands for what is no text: half a surrogate pair, which no encoding can hold, or with
+    ``data.invalid=replace`` bytes that are not in the encoding."""
+
+    def add(self, other: RowCounts) -> None:
+        """Count what was read of another part too."""
+        self.rows += other.rows
+        self.without_text += other.without_text
+        self.repaired += other.repaired
 
 
 def texts(entries: Iterable[str | None], counts: RowCounts) -> Iterator[str]:

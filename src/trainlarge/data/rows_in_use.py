@@ -12,7 +12,7 @@ from typing import TypeVar
 from trainlarge.config import typed_json
 from trainlarge.config.data import DataConfig
 from trainlarge.config.task import TaskConfig
-from trainlarge.data.corpus import corpus_type
+from trainlarge.data.corpus import reader_version
 from trainlarge.data.label_table import is_held_out, training_count
 from trainlarge.data.labelled import Columns, labelled_folder, labelled_rows, table_file
 from trainlarge.data.meta import META, LabelledMeta, Meta, TextMeta
@@ -38,16 +38,16 @@ def rows_in_use(data: DataConfig, task: TaskConfig, root: Path, of_model: ModelT
     """
     content, columns = data.known_fingerprint, task.label_columns
     if columns is None:
-        reader = corpus_type(data).VERSION
+        reader = reader_version(data)
         key = model_key(content, of_model, reader) if of_model else prepared_key(content, data.vocab_size, reader)
         text = _meta(TextMeta, root / key)
-        rows = None if text is None else text.train.tokens // data.sequence_length
-    else:
-        tokenizer = of_model.name if of_model else data.vocab_size
-        rows = _rows_of_table(labelled_folder(root, content, tokenizer, Columns(*columns)), task.held_out_share)
-        if rows is None:
-            return counted_rows(data, task)
-    return None if rows is None else round(data.fraction * rows)
+        blocks = None if text is None else text.blocks(data.sequence_length)
+        return None if blocks is None else sum(round(data.fraction * count) for count in blocks.values())
+    tokenizer = of_model.name if of_model else data.vocab_size
+    rows = _rows_of_table(labelled_folder(root, content, tokenizer, Columns(*columns)), task.held_out_share)
+    if rows is None:
+        return counted_rows(data, task)
+    return round(data.fraction * rows)
 
 
 def counted_rows(data: DataConfig, task: TaskConfig) -> int | None:

@@ -22,6 +22,7 @@ from trainlarge.results.nested import Columns, Nested, Values, as_array, columns
 from trainlarge.results.parents import chosen, join_parents, name_by_parents, with_ancestors
 from trainlarge.results.parts import part_names
 from trainlarge.results.series import name_series
+from trainlarge.results.text_columns import check_texts, text_columns
 from trainlarge.results.training_cost import training_cost
 from trainlarge.results.weight_changes import WeightChanges
 from trainlarge.sweep.collection import collection_paused
@@ -117,8 +118,10 @@ def _load(study: Study, strict: bool, allow_mixed: bool, with_types: bool = Fals
     later = cells["cell"].map(budgets_missed(study)).fillna(1.0)
     cells["budget_missed"] = cells["budget_missed"].astype(float).clip(lower=later)
     if not allow_mixed:
+        with_texts = {str(result.record["cell"]): result.record for result in train if "evaluations" in result.record}
         for _, part in cells.groupby("part", sort=False):
             check_comparable(part)
+            check_texts(Nested([with_texts[cell] for cell in part["cell"] if cell in with_texts]))
     compression = _compression(records, cells)
     return StudyFrames(cells, _curves(train, cells), compression, DocumentLosses(study), WeightChanges(study))
 
@@ -187,7 +190,7 @@ def _cells(records: list[Row]) -> pd.DataFrame:
     frame["disturbance"] = frame["train_seconds"] / frame["model_seconds"]
     frame["train_validation_gap"] = frame["train_set_loss"] - frame["loss"]
     frame["total_flops"], frame["total_seconds"] = (with_ancestors(frame, name) for name in ("flops", "train_seconds"))
-    frame = join_parents(frame)
+    frame = join_parents(frame.join(text_columns(nested)))
     return frame.sort_values(["parameters", "series", "seed", "step", "cell"], ignore_index=True)
 
 
@@ -230,6 +233,7 @@ def _compression(records: list[Row], cells: pd.DataFrame) -> pd.DataFrame:
     ancestors = cells.set_index("cell").reindex(frame["parent"]).set_axis(frame.index)
     for total, clock in (("total_flops", "flops"), ("total_seconds", "train_seconds")):
         frame[total] = training_cost(frame, clock) + (ancestors[total] - ancestors[clock]).astype(float).fillna(0.0)
+    frame = frame.join(text_columns(nested))
     return frame.sort_values(["parameters", "parent", "recipe", "cell"], ignore_index=True)
 
 

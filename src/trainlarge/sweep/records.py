@@ -94,6 +94,9 @@ class TrainData(EvaluationData):
         column="frequency_loss",
     )
     epochs: float = key("1", "passes over the training data in use")
+    repeated_documents: float | None = later("1", "share of the training documents that repeat one before them")
+    sources: Mapping[str, Plain] | None = plain(is_optional=True)
+    """Of each of ``data.sources``: ``tokens`` in use, ``share`` of an epoch, and ``epochs``, the passes over it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +181,8 @@ class TrainRecord(RecordHead, Clocks):
         "loss", "standard error of loss over the documents of the evaluation set"
     )
     train_set_loss: float | None = later("loss", "loss at the end on fixed rows of the training blocks in use")
+    evaluations: Mapping[str, Plain] | None = plain(is_optional=True)
+    """Of each of ``data.evaluations``: ``fingerprint`` of its rows, ``predictions``, and the task's metrics."""
     branch_step: int | None = later("1", "step at which the decay left the trunk")
     resumed_at: list[int] | None = plain()
     """Steps at which the run was resumed."""
@@ -297,6 +302,8 @@ class CompressRecord(RecordHead):
     zstd_bytes: int = key("bytes", "packed file after zstd at level 3")
     zstd_bytes_without_embeddings: int = key("bytes", "the same without embeddings")
     relative_squared_error: float = key("1", "squared change of the weights over their squared norm")
+    evaluations: Mapping[str, Plain] | None = plain(is_optional=True)
+    """As in the record of a train cell."""
     recover_steps: int | None = later("1", "optimizer steps of recovery training; 0 where there is none", before=0)
     recover_flops: int | float | None = later(
         "FLOPs", "floating-point operations of recovery training, those of the checkpoint's shape, by formula", before=0

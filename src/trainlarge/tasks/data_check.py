@@ -18,8 +18,9 @@ import numpy as np
 from trainlarge.config.data import LEAST_VOCABULARY, DataConfig
 from trainlarge.config.group import Plain, with_values
 from trainlarge.config.task import LabelledConfig, TaskConfig
-from trainlarge.data.blocks import check_fraction, check_length
-from trainlarge.data.corpus import corpus, corpus_type
+from trainlarge.data.blocks import check_fraction, check_length, subset
+from trainlarge.data.corpus import corpus, reader_version
+from trainlarge.data.evaluation_texts import look_at_evaluations
 from trainlarge.data.label_table import training_count, training_rows
 from trainlarge.data.labelled import (
     Columns,
@@ -32,6 +33,8 @@ from trainlarge.data.labelled import (
     table_file,
 )
 from trainlarge.data.meta import LabelledMeta, Meta, TextMeta, read_meta
+from trainlarge.data.mixed_blocks import rows_by_weight
+from trainlarge.data.mixture import Mixture, named
 from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.data.prepare import PreparedData, check_text, model_key, prepared_key, prepared_silently
 from trainlarge.data.text import TextFiles
@@ -85,31 +88,47 @@ def look_at(data: DataConfig, task: TaskConfig) -> None:
     Raises:
         UserError: naming the key or the file.
     """
-    source = corpus(data)
     if isinstance(task, LabelledConfig):
         look_at_rows(TextFiles.from_data(data), Columns(*task.label_columns))
-    elif isinstance(source, TextFiles):
-        source.look()
-        if source.is_divided_as_read:
-            check_text(data, data.known_fingerprint)
+        return
+    is_divided_as_read = True
+    for key, text in data.texts().items():
+        with named(key):
+            source = corpus(text)
+            if isinstance(source, TextFiles):
+                source.look()
+            is_divided_as_read &= isinstance(source, TextFiles) and source.is_divided_as_read
+    if is_divided_as_read:
+        check_text(data, data.known_fingerprint)
 
 
 def check_packed_text(use: Use, root: Path) -> None:
     """``check_use`` of the tasks on packed rows of text."""
     data = use.data
     known = None if use.is_read_later else _kept(TextMeta, root / _key(use))
-    tokens = (known.train.tokens, known.validation.tokens) if known else None
-    if tokens is None and _is_small(data) and not use.is_read_later:
+    if known is None and _is_small(data) and not use.is_read_later:
         with TemporaryDirectory() as temporary:
             prepared = prepared_silently(data, Path(temporary), use.tokenizer)
             check_unknown(prepared, use.tokenizer)
-            tokens = len(prepared.train), len(prepared.validation)
-    elif tokens is None:
+            known = read_meta(TextMeta, prepared.folder)
+    elif known is None:
         look_at(data, use.task)
-    if tokens:
-        for count in tokens:
-            check_length(count, data.sequence_length)
-        check_fraction(tokens[0] // data.sequence_length, data.fraction, use.batch_rows)
+    if known:
+        _check_sizes(known, use)
+    look_at_evaluations(data)
+
+
+def _check_sizes(text: TextMeta, use: Use) -> None:
+    """Refuse text that is too short for a row, or for a batch."""
+    data = use.data
+    trained = [source.train.tokens for source in text.sources.values()] or [text.train.tokens]
+    for count in (*trained, text.validation.tokens):
+        check_length(count, data.sequence_length)
+    blocks = text.blocks(data.sequence_length)
+    check_fraction(sum(blocks.values()), data.fraction, use.batch_rows)
+    if data.sources:
+        in_use = {name: len(subset(count, data.fraction)) for name, count in blocks.items()}
+        rows_by_weight(in_use, {name: source.weight for name, source in data.sources.items()})
 
 
 def check_labelled(use: Use, root: Path) -> None:
@@ -157,7 +176,7 @@ def check_unknown(prepared: PreparedData, tokenizer: ModelTokenizer | None) -> N
 
 
 def _key(use: Use) -> str:
-    content, reader = use.data.known_fingerprint, corpus_type(use.data).VERSION
+    content, reader = use.data.known_fingerprint, reader_version(use.data)
     if use.tokenizer is None:
         return prepared_key(content, use.data.vocab_size, reader)
     return model_key(content, use.tokenizer, reader)
@@ -177,7 +196,7 @@ def _kept(kind: type[M], folder: Path) -> M | None:
 
 def _is_small(data: DataConfig) -> bool:
     source = corpus(data)
-    size = source.size if isinstance(source, TextFiles) else None
+    size = source.size if isinstance(source, TextFiles | Mixture) else None
     if size is None:
         return False
     is_doubtful = size < BYTES_PER_ENTRY * data.vocab_size

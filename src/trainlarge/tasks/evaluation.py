@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from trainlarge.config.group import Plain
+
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
 """Device -> most tokens of a forward pass. On the CPU 16,384 took 1.2 to 1.4 times as long from 64 x 2 to 512 x 8,
 since the C library returns blocks above 32 MB to the system each time, and several times the memory. Not measured on a
@@ -67,6 +69,31 @@ class Evaluation:
     def row_losses(self) -> Tensor:
         """Mean loss of each row, [rows], fp32."""
         return self.losses.double().mean(1).float()
+
+
+@dataclass(frozen=True)
+class EvaluatedText:
+    """How well a model does on one of ``data.evaluations``."""
+
+    fingerprint: str
+    """That of its evaluation set."""
+    predictions: int
+    """Predictions in it."""
+    metrics: Mapping[str, float]
+    """Name -> value, as the task's metrics say."""
+
+
+def evaluated_text(data: EvaluationSet, evaluation: Evaluation) -> EvaluatedText:
+    """What a record says of the evaluation of a text."""
+    return EvaluatedText(data.fingerprint, data.labels.numel(), evaluation.metrics)
+
+
+def texts_json(texts: Mapping[str, EvaluatedText]) -> dict[str, Plain] | None:
+    """The key ``evaluations`` of a record: name of a text -> what it gave; None where there are none."""
+    return {
+        name: {"fingerprint": text.fingerprint, "predictions": text.predictions, **text.metrics}
+        for name, text in texts.items()
+    } or None
 
 
 def perplexity(loss: float | None) -> float | None:

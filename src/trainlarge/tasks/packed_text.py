@@ -15,6 +15,7 @@ from trainlarge.config.data import DataConfig
 from trainlarge.config.task import TaskConfig
 from trainlarge.data.blocks import Blocks, check_fraction, packed, spread_indices
 from trainlarge.data.documents import documents_at, frequency_loss, token_counts
+from trainlarge.data.mixed_blocks import MixedBlocks, rows_by_weight, source_seed
 from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.data.prepare import PreparedData, prepare
 from trainlarge.models.forward import Forward
@@ -52,7 +53,8 @@ class PackedText(Generic[C]):
 
     def training_rows(self, prepared: PreparedData, batch_rows: int) -> int:
         """Training blocks in use."""
-        check_fraction(len(packed(prepared.train, self.length)), self.data.fraction, batch_rows)
+        whole = sum(tokens // self.length for tokens in prepared.sources.values() or [len(prepared.train)])
+        check_fraction(whole, self.data.fraction, batch_rows)
         return len(self.blocks(prepared, seed=0))
 
     def selection_set(self, prepared: PreparedData) -> EvaluationSet | None:  # noqa: ARG002
@@ -68,9 +70,18 @@ class PackedText(Generic[C]):
         labels = batch["labels"]
         return torch.full((), labels.numel(), dtype=torch.float64, device=labels.device)
 
-    def blocks(self, prepared: PreparedData, seed: int) -> Blocks:
-        """The training blocks in the order of a seed."""
-        return Blocks(prepared.train, self.length, seed, self.data.fraction)
+    def blocks(self, prepared: PreparedData, seed: int) -> Blocks | MixedBlocks:
+        """The training blocks in the order of a seed, those of several sources by their weights."""
+        if not self.data.sources:
+            return Blocks(prepared.train, self.length, seed, self.data.fraction)
+        parts, start = dict[str, Blocks](), 0
+        for place, (name, tokens) in enumerate(prepared.sources.items()):
+            part = prepared.train[start : start + tokens]
+            parts[name] = Blocks(part, self.length, source_seed(seed, place), self.data.fraction)
+            start += tokens
+        weights = {name: source.weight for name, source in self.data.sources.items()}
+        rows = rows_by_weight({name: len(part) for name, part in parts.items()}, weights)
+        return MixedBlocks(tuple(parts.values()), tuple(rows.values()), seed)
 
     def documents(self, prepared: PreparedData, predicted: NDArray[np.int64]) -> Tensor:
         """Document of each token ``predicted`` [rows, m] of the evaluation rows, [rows, m] int64.

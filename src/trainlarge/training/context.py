@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from trainlarge.config.group import Plain
 from trainlarge.config.schema import TrainConfig
+from trainlarge.data.evaluation_texts import prepare_evaluations
 from trainlarge.data.prepare import PreparedData
 from trainlarge.machine.device import choose, is_shared
 from trainlarge.machine.implementation import Implementation
@@ -73,6 +74,9 @@ class TrainContext:
         self.evaluation_set: EvaluationSet = self.task.evaluation_set(self.prepared)
         self.selection_set: EvaluationSet | None = self.task.selection_set(self.prepared)
         self.training_sample: EvaluationSet = self.task.training_sample(self.prepared, config.seed)
+        texts = prepare_evaluations(config.data, self.prepared, study.data_root)
+        self.text_sets = {name: self.task.evaluation_set(text) for name, text in texts.items()}
+        """The same of each of ``data.evaluations``."""
         self.documents = Documents.of(self.evaluation_set)
         self.baseline_loss = self.task.baseline_loss(self.prepared, self.evaluation_set)
         """Loss of predicting by frequencies alone."""

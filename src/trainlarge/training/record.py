@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from trainlarge.config.group import Plain
 from trainlarge.config.plain import to_plain
+from trainlarge.data.mixed_blocks import MixedBlocks
 from trainlarge.machine.provenance import origin, software
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.shape import head_of, shape_of
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.records import RECORD_SCHEMAS, Clocks, CurveRow, Environment, Scores, TrainData, TrainRecord
-from trainlarge.tasks.evaluation import perplexity
+from trainlarge.tasks.evaluation import EvaluatedText, perplexity, texts_json
+from trainlarge.tasks.packed_text import PackedText
 from trainlarge.training.context import TrainContext
 
 
@@ -44,6 +47,8 @@ class EndEvaluation:
     """Metrics on the training rows that are held out to choose by; None where none are."""
     weight_change: float | None
     """Squared change of the weights since the checkpoint over their squared norm; None from initial weights."""
+    texts: Mapping[str, EvaluatedText]
+    """What each of ``data.evaluations`` gave."""
 
 
 def finished_record(cell: Cell, context: TrainContext, run: RunFacts, ending: EndEvaluation) -> TrainRecord:
@@ -65,6 +70,7 @@ def finished_record(cell: Cell, context: TrainContext, run: RunFacts, ending: En
         perplexity=perplexity(scores["loss"]),
         document_standard_error=ending.document_standard_error,
         train_set_loss=ending.train_set_loss,
+        evaluations=texts_json(ending.texts),
     )
 
 
@@ -136,8 +142,28 @@ def _data(context: TrainContext, tokens: int) -> TrainData:
         validation_tokens=len(prepared.validation),
         overlap_documents=overlap.get("overlap_documents"),
         overlap_passages=overlap.get("overlap_passages"),
+        repeated_documents=overlap.get("repeated_documents"),
         token_frequency_loss=context.baseline_loss,
         evaluation_documents=context.documents.count,
         effective_documents=context.documents.effective,
         epochs=tokens / train_tokens,
+        sources=_sources(context, tokens),
     )
+
+
+def _sources(context: TrainContext, tokens: int) -> dict[str, Plain] | None:
+    """Of each source: the tokens in use, the share of an epoch that it gives, and the passes over it."""
+    task = context.task
+    blocks = task.blocks(context.prepared, context.config.seed) if isinstance(task, PackedText) else None
+    if not isinstance(blocks, MixedBlocks):
+        return None
+    length, names = context.step.sequence_length, context.prepared.sources
+    rows = zip(names, blocks.sources, blocks.rows, strict=True)
+    return {
+        name: {
+            "tokens": len(source) * length,
+            "share": count / len(blocks),
+            "epochs": tokens * count / len(blocks) / (len(source) * length),
+        }
+        for name, source, count in rows
+    }

@@ -21,6 +21,7 @@ from trainlarge.models.model_folder import tokenizer_files
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.records import TrainRecord
 from trainlarge.sweep.store import CellFolder
+from trainlarge.tasks.evaluation import evaluated_text
 from trainlarge.training.cells import trunk_id
 from trainlarge.training.clocks import Clock
 from trainlarge.training.context import TrainContext
@@ -192,6 +193,7 @@ class Trunk:
         """Evaluate the end of a branch and write its cells."""
         run, context, model = self.run, self.context, self.context.loop.module.model
         rate, held_out = run.length.rate(run.step - 1, branch.stop - 1, branch.stop), context.selection_set
+        texts = context.text_sets
         evaluation = run.evaluate(rate, "branch" if branch.start < branch.stop else TRUNK)
         weights = whole_weights(model)
         changes = changes_since_start(context, weights)
@@ -201,6 +203,7 @@ class Trunk:
             document_standard_error=context.documents.standard_error(evaluation.losses),
             selection=None if held_out is None else context.task.evaluate(model, held_out).metrics,
             weight_change=total_change(context, changes),
+            texts={name: evaluated_text(data, context.task.evaluate(model, data)) for name, data in texts.items()},
         )
         losses = context.documents.file(loss=evaluation.losses)
         for cell in self._cells(branch):
