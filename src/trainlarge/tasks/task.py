@@ -1,4 +1,7 @@
-"""The interface of a task. To add one: a dataclass in ``config/task.py``, a file here, a file in ``conf/task/``."""
+"""The interface of a task. To add one: a dataclass in ``config/task.py``, a file here, a file in ``conf/task/``.
+
+A package of a user adds one without them: ``docs/own_task.md``.
+"""
 
 from __future__ import annotations
 

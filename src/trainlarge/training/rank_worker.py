@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import time
 from pathlib import Path
 
 from trainlarge.launch.error_line import error_line
@@ -52,5 +53,5 @@ if __name__ == "__main__":
     try:
         main(given.study, given.cells, Resources(given.cores, jobs_per_device=given.jobs_per_device))
     except Exception as error:
-        os.write(given.error_to, error_line(error).encode())
+        os.write(given.error_to, f"{time.monotonic()} {error_line(error)}".encode())
         raise

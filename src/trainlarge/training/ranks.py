@@ -78,7 +78,7 @@ class _OtherRank:
     rank: int
     process: subprocess.Popen[bytes]
     error: int
-    """Descriptor from which its error can be read, on one line."""
+    """Descriptor from which its error can be read: when it was raised, by the clock of the machine, and its line."""
 
     @classmethod
     @contextmanager
@@ -102,31 +102,35 @@ class _OtherRank:
                 process.kill()
                 process.wait()
 
-    def what_happened(self) -> str:
-        """Why it ended by itself; empty where it has not."""
-        status = self.process.poll()
-        if not status:
-            return ""
+    def failure(self) -> tuple[float, str] | None:
+        """When and why it failed; None where it has not. One that was killed said nothing, and comes first."""
         said = b""
         with suppress(BlockingIOError):
             said = os.read(self.error, _ERROR_BYTES)
-        return f"rank {self.rank}: {said.decode(errors='replace') or ended_in_words(status)}"
+        when, _, line = said.decode(errors="replace").partition(" ")
+        if line:
+            return float(when), f"rank {self.rank}: {line}"
+        status = self.process.poll()
+        return (0.0, f"rank {self.rank}: {ended_in_words(status)}") if status else None
 
 
 @contextmanager
 def _telling_who_failed(others: list[_OtherRank]) -> Iterator[None]:
-    """Turn the error that rank 0 sees in this block into that of the rank which ended first, where one did."""
+    """Turn the error that rank 0 sees in this block into that of the rank which failed first, where one did.
+
+    All others see a closed connection, and fail with that.
+    """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
         deadline = time.monotonic() + _END_SECONDS
-        while not (told := [text for other in others if (text := other.what_happened())]):
+        while not (failures := [failure for other in others if (failure := other.failure())]):
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
-        raise RankFailedError(told[0]) from error
+        raise RankFailedError(min(failures)[1]) from error
 
 
 @contextmanager
