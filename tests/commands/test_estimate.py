@@ -137,6 +137,7 @@ def test_space_is_that_of_the_files(tiny: Tiny, compose: Any, study: Study, run_
         for own in embeddings
     ]
     before = estimate_of(study, "compress", recipes)
+    assert before.total("steps") == 0, "nothing is trained"
     assert before.jobs[0].seconds is None and before.jobs[0].flops and len(before.jobs) == 1
     for cell in run_here("compress", recipes):
         size = packed_bytes(shape_of(folder.cell().as_train), cell.cell().as_compress.recipe)

@@ -80,7 +80,7 @@ class JobEstimate:
     parameters: int
     """Parameters of the model, embeddings included."""
     steps: int | None = None
-    """Optimizer steps of trunk and branches, less those that saved states spare."""
+    """Optimizer steps of trunk and branches, less those that saved states spare, or steps of recovery."""
     spared_steps: int = 0
     """Steps that need not be done again, because a state after them is saved."""
     tokens: int | None
@@ -245,6 +245,7 @@ class _CompressEstimates:
             what=checkpoint_words(parent),
             cells=tuple(CellEstimate(cell.id) for cell in cells),
             parameters=parameters,
+            steps=steps,
             tokens=None if steps is None else passes * length + steps * step.tokens,
             flops=None if steps is None else passes * pass_flops + steps * step.flops,
             seconds=seconds,
@@ -277,6 +278,7 @@ class _CompressEstimates:
             what=path_in_words(checkpoint.folder),
             cells=tuple(CellEstimate(cell.id) for cell in cells),
             parameters=parameters,
+            steps=0,
             tokens=tokens,
             flops=2 * parameters * tokens,
             disk_bytes=len(cells) * file_bytes,

@@ -26,7 +26,7 @@ def told(rows: pd.DataFrame, *recipes: tuple[str, float, float, float]) -> str:
 def test_the_smallest_file_that_clearly_costs_nothing_is_named(folder: pd.DataFrame) -> None:
     eight, four = ("8 bit", 0.001, 0.001, 200_000.0), ("4 bit", 0.3, 0.01, 100_000.0)
     edge, unsure = ("edge", 0.017, 0.001, 198_000.0), ("unsure", 0.015, 0.02, 90_000.0)
-    assert "of 4 recipes, 2 below 0.02 nats with two standard errors added; of these 8 bit makes" in told(
+    assert "2 of 4 recipes cost less than 0.02 nats, with two standard errors added. Of these, 8 bit makes" in told(
         folder, eight, four, edge, unsure
     )
     assert "each of 2 recipes may cost 0.02 nats or more; unsure costs least: +0.015" in told(folder, four, unsure)

@@ -50,10 +50,10 @@ def _smallest(name: str, rows: pd.DataFrame) -> Finding:
         near = tied[tied["file_bytes"] <= SAME_SIZE * tied["file_bytes"].min()]
         row = near.sort_values(["loss_increase", "file_bytes"]).to_dict("records")[0]
         text = (
-            f"{name}: of {recipes}, {len(tied)} below {limit} with two standard errors added; of these {row['recipe']} "
-            f"makes the smallest file, or the cheapest within {100 * (SAME_SIZE - 1):.0f} % of it"
+            f"{name}: {len(tied)} of {recipes} cost less than {limit}, with two standard errors added. Of these, "
+            f"{row['recipe']} makes the smallest file, or is the cheapest within {100 * (SAME_SIZE - 1):.0f} % of it"
         )
-    return Finding(f"{text}: {_cost(row)} {loss.short_unit} at {_size(row)}. Measured once, not tested.")
+    return Finding(f"{text}: {_cost(row)} {loss.short_unit}, {_size(row)}. Measured once, not tested.")
 
 
 def _size(row: Row) -> str:
@@ -63,7 +63,7 @@ def _size(row: Row) -> str:
         return size
     if row["file_bytes"] > dense:
         return f"{size}, more than the weights of the checkpoint ({write(dense)})"
-    return f"{size}, {_ratio(row)} times fewer than the weights of the checkpoint"
+    return f"{size}, {_ratio(row)} times fewer bytes than the weights of the checkpoint"
 
 
 def _ratio(row: Row) -> str:

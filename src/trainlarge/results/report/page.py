@@ -71,7 +71,12 @@ def _context(study: Study, frames: StudyFrames, folder: Path) -> dict[str, objec
         "study": study.name,
         "cells": frames.cells,
         "sections": sections,
-        "states": [_states(stage, [status for _, status in those]) for stage, those in statuses.items()],
+        "states": [
+            _states(stage, [status for _, status in those])
+            for stage, those in statuses.items()
+            # Compressed models of folders need no train cell.
+            if those or frames.compression.empty
+        ],
         "errors": errors[:SHOWN_ERRORS],
         "more_errors": len(errors[SHOWN_ERRORS:]),
         "facts": facts(frames),

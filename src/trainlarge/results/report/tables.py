@@ -29,6 +29,8 @@ _FACTS = (
     *("host", "commit", "software"),
 )
 """Columns of the cells that say where the numbers come from."""
+NOT_KNOWN = "not known"
+"""A fact that no record holds."""
 MOST_ROWS = 200
 """Rows of a table; the files beside the page have all."""
 MOST_VALUES = 8
@@ -181,7 +183,8 @@ def few_rows(rows: list[list[str]]) -> tuple[list[list[str]], str]:
 def facts(frames: StudyFrames) -> list[tuple[str, str]]:
     """Where the numbers come from, as name and value."""
     if frames.cells.empty:
-        return [(name.replace("_", " "), _distinct(frames.compression[name])) for name in _FACTS]
+        known = {name: text for name in _FACTS if (text := _distinct(frames.compression[name])) != NOT_KNOWN}
+        return [(name.replace("_", " "), text) for name, text in known.items()]
     cells = frames.cells
     ratio = timed(cells)["disturbance"]
     disturbance = f"{ratio.median():.2f} (from {ratio.min():.2f} to {ratio.max():.2f}); 1 on a quiet machine"
@@ -190,13 +193,13 @@ def facts(frames: StudyFrames) -> list[tuple[str, str]]:
         ("device was shared", _distinct(cells["shared"])),
         ("jobs on a device at once", _distinct(cells["per_device"])),
         ("resumed in another way", _distinct(cells["mixed"])),
-        ("measured over modelled training time", "not known" if ratio.empty else disturbance),
+        ("measured over modelled training time", NOT_KNOWN if ratio.empty else disturbance),
         ("sizes", listed(by_size(cells))),
     ]
 
 
 def _distinct(column: pd.Series) -> str:
-    names = {"True": "yes", "False": "no", "nan": "not known", "None": "not known"}
+    names = {"True": "yes", "False": "no", "nan": NOT_KNOWN, "None": NOT_KNOWN}
     values = [names.get(value, value) for value in sorted({str(value) for value in column})]
     more = [f"{len(values) - MOST_VALUES:,} more"] if len(values) > MOST_VALUES else []
     return " · ".join([*values[:MOST_VALUES], *more])
