@@ -285,3 +285,22 @@ def test_a_checkpoint_that_is_gone_or_diverged_is_refused(
     shutil.rmtree(parent.checkpoint)
     with pytest.raises(UserError, match=rf"^checkpoint={parent.id} is not valid: .*weights are still there"):
         looked_at(study, config)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("rule", ["mup", "constant"])
+def test_two_processes_start_from_the_same_weights(
+    tiny: Tiny, compose: Compose, run_here: Run, study: Study, table: Path, rule: str
+) -> None:
+    common = ("impl.precision=fp32", "impl.threads=1", "optim.eps=1e-3")
+    [parent] = run_here("train", [tiny("optim.lr_rule=mup", "optim.base_width=8", *common)])
+    base = ("optim.base_width=8",) if rule == "mup" else ()
+    scores = []
+    for devices in (1, 2):
+        more = (*common, f"optim.lr_rule={rule}", *base, f"impl.devices={devices}")
+        [child] = run_here("train", [compose("train", *finetuning(parent.id, table, *more))])
+        record = child.train_record()
+        scores.append([record.scores["loss"], record.train_set_loss])
+        child.clear_result()
+        shutil.rmtree(study.path / "trunks")
+    assert scores[0] == pytest.approx(scores[1], rel=1e-4)
