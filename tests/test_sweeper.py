@@ -45,4 +45,4 @@ def test_quotes_are_gone_at_every_depth() -> None:
 
 
 def test_a_glob_stands_for_the_choices_of_a_group() -> None:
-    assert [config.arch.name for config in expanded("-m", "arch=glob(*)")] == ["llama", "modern", "roberta"]
+    assert [config.arch.name for config in expanded("-m", "arch=glob(*)")] == ["bert", "llama", "modern", "roberta"]

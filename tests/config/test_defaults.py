@@ -22,6 +22,7 @@ from trainlarge.sweep.compose import Composed, plain
 from trainlarge.sweep.expand import read_config
 
 PRESETS: dict[tuple[str, str], tuple[dict[str, Plain], str]] = {
+    ("arch", "bert"): ({"ffn_ratio": 4.0, "positions": 512, "dropout": 0.1}, "as in Devlin et al. 2019"),
     ("arch", "roberta"): ({"ffn_ratio": 4.0, "positions": 514, "dropout": 0.1}, "as in Li et al. 2020"),
     ("schedule", "fixed"): ({"decay_shape": "linear"}, "as in Li et al. 2020"),
     ("schedule", "matched"): ({"decay_shape": "linear"}, "to be compared with fixed"),

@@ -51,7 +51,7 @@ def test_default_heads_make_a_shape_of_any_even_width_and_of_any_width_without_r
         ({"ffn_ratio": 2.01}, "arch.ffn_ratio=2.01 is not valid: must be a number whose product with arch.width=64"),
         ({"ffn_ratio": 0}, "arch.ffn_ratio=0 is not valid: must "),
         ({"dropout": 1.0}, "arch.dropout=1.0 is not valid: must be a number in [0, 1)"),
-        ({"name": "gpt"}, "arch.name=gpt is not valid: must be one of llama, modern, roberta"),
+        ({"name": "gpt"}, "arch.name=gpt is not valid: must be one of bert, llama, modern, roberta"),
     ],
 )  # fmt: skip
 def test_impossible_shapes_are_refused_in_one_line_that_names_the_key(changes: dict[str, object], line: str) -> None:

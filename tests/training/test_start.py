@@ -14,7 +14,10 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import AutoModelForSequenceClassification, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from trainlarge.cli import main
 from trainlarge.config.plain import from_plain, to_plain
@@ -35,7 +38,7 @@ from trainlarge.training.context import TrainContext
 Tiny = Callable[..., TrainConfig]
 Compose = Callable[..., StageConfig]
 Run = Callable[[str, Sequence[StageConfig]], list[CellFolder]]
-MLM = {"modern": "mlm", "roberta": "mlm", "llama": "causal_lm"}
+MLM = {"modern": "mlm", "roberta": "mlm", "bert": "mlm", "llama": "causal_lm"}
 
 
 def table_of(path: Path, labels: Sequence[str] = ("bad", "good"), rows: int = 600) -> Path:
@@ -73,7 +76,8 @@ def test_weights_are_those_of_the_checkpoint_and_a_new_head_that_of_the_seed(
     trained = load_file(parent.checkpoint / "model.safetensors")
     prefix = f"{model.base_model_prefix}."
     tensors = model.state_dict()
-    body = [name for name in tensors if name.startswith(prefix)]
+    # The pooler is a part of the head, wherever it stands.
+    body = [name for name in tensors if name.startswith(prefix) and ".pooler." not in name]
     assert body and all(torch.equal(tensors[name], trained[name]) for name in body)
     assert {name for name in trained if name.startswith(prefix)} == {*body}, "all of the body is taken"
     shape, head = shape_of(config), Head.SEQUENCE_LABEL
@@ -239,6 +243,66 @@ def test_what_does_not_fit_a_checkpoint_is_refused_in_one_line(
     [parent] = run_here("train", [tiny("budget=2 steps")])
     with pytest.raises(UserError, match=message) as error:
         looked_at(study, compose("train", *finetuning(parent.id, table, override)))
+    assert "\n" not in str(error.value)
+
+
+def bert_folder(folder: Path, words: Sequence[str]) -> Path:
+    """A BERT with a tokenizer of whole words, as it may come from anywhere."""
+    special = ["[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"]
+    tokenizer = Tokenizer(WordLevel({word: place for place, word in enumerate([*special, *words])}, "[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    names = {f"{token.strip('[]').lower()}_token": token for token in special}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=300, max_position_embeddings=24, pad_token_id=2, **sizes)
+    BertForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_model_with_a_tokenizer_of_its_own(
+    compose: Compose, run_here: Run, study: Study, table: Path, tmp_path: Path
+) -> None:
+    words = ["the", "a", "model", "was", "small", "large", "good", "bad"]
+    start = bert_folder(tmp_path / "bert", words)
+    overrides = finetuning(start, table, "budget=30 steps")
+    [child] = run_here("train", [compose("train", *overrides)])
+    config, record = child.cell().as_train, child.train_record()
+    assert (config.arch.name, config.arch.width, config.arch.positions, config.data.vocab_size) == ("bert", 16, 24, 300)
+    assert record.scores["accuracy"] == 1.0, "the label is one of the words"
+    assert record.parameters == AutoModelForSequenceClassification.from_pretrained(child.checkpoint).num_parameters()
+    assert (child.checkpoint / "tokenizer.json").read_bytes() == (start / "tokenizer.json").read_bytes()
+    recipe = ("prune.sparsity=0.5", "quantize.bits=4", "study=tiny", "tracking=none")
+    [compressed] = run_here("compress", [compose("compress", f"checkpoint={child.id}", *recipe)])
+    assert compressed.compress_record().dense_loss == pytest.approx(record.scores["loss"], abs=1e-5)
+    [again] = run_here("train", [compose("train", *finetuning(child.id, table, "budget=2 steps"))])
+    assert again.train_record().scores["accuracy"] == 1.0, "a start from what started from the folder"
+    large = bert_folder(tmp_path / "large", [f"word{number}" for number in range(400)])
+    with pytest.raises(UserError, match=r"^checkpoint=.*tokenizer has at most 300 entries, .* and not 405$"):
+        looked_at(study, compose("train", *finetuning(large, table)))
+    other = bert_folder(tmp_path / "other", [f"word{number}" for number in range(200)])
+    with pytest.raises(
+        UserError, match=r"^checkpoint=.*100% of the tokens are unknown is not valid: must be one whose"
+    ):
+        looked_at(study, compose("train", *finetuning(other, table)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model_type": "electra"}, r"of an architecture that is a family here \(bert, llama, .*unlike electra$"),
+        ({"type_vocab_size": 3}, r"with type_vocab_size=2, as arch\.name=bert counts it, not 3$"),
+        ({"hidden_size": None}, r"whose config\.json says hidden_size, a whole number of at least 1, and not null$"),
+    ],
+    ids=str,
+)
+def test_a_folder_whose_model_is_none_of_a_family_is_refused(
+    compose: Compose, study: Study, table: Path, tmp_path: Path, changed: dict[str, object], message: str
+) -> None:
+    folder = bert_folder(tmp_path / "bert", ["the", "a", "model", "was", "small", "large", "good", "bad"])
+    written = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**written, **changed}))
+    with pytest.raises(UserError, match=rf"^checkpoint=.*{message}") as error:
+        looked_at(study, compose("train", *finetuning(folder, table)))
     assert "\n" not in str(error.value)
 
 

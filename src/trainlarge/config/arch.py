@@ -20,8 +20,8 @@ class ArchConfig(Group):
     key: ClassVar[str] = "arch"
 
     name: str = "modern"
-    """``modern`` (ModernBERT: rotary, pre-norm, gated FFN), ``roberta`` (with pre-norm, as in the paper) or ``llama``
-    (a causal decoder: rotary, pre-norm, gated FFN)."""
+    """``modern`` (ModernBERT: rotary, pre-norm, gated FFN), ``roberta`` (with pre-norm, as in the paper), ``bert``
+    (post-norm) or ``llama`` (a causal decoder: rotary, pre-norm, gated FFN)."""
     width: int = 128
     """Hidden size."""
     depth: int = 2
