@@ -13,7 +13,6 @@ from trainlarge.launch.engine import Outcome
 
 LINES = 420
 """Each key of both stages once."""
-SOME = 120
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +33,15 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, ...
         yield {"train": (), "compress": ("study=fuzz", f"checkpoint={trained}")}
 
 
-@pytest.mark.parametrize(
-    ("seed", "lines"), [(1, SOME), *(pytest.param(seed, LINES, marks=pytest.mark.long) for seed in range(1, 4))]
-)
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 4))])
 def test_a_strange_value_is_done_or_refused_in_one_line(
     seed: int,
-    lines: int,
     stages: dict[str, tuple[str, ...]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    given = list(nasty.command_lines(seed, lines, stages))
+    given = list(nasty.command_lines(seed, LINES, stages))
     wrong = {" ".join(line.arguments): text for line in given if (text := nasty.complaint(line, capfd))}
     assert not wrong, "\n".join(f"{line[:300]}\n    {text[:600]}" for line, text in wrong.items())
