@@ -306,3 +306,23 @@ def test_a_plan_has_a_part_for_each_file_and_counts_a_cell_once(
     assert "\n2_train_deep: 2 cells, 1 done, 1 job to run in " in capfd.readouterr().out
     assert main(["plan", "chain", *overrides, "deep.arch.heads=5"]) == 2
     assert capfd.readouterr().err.strip().splitlines()[-1].endswith(" (2 of 2 cells) (in 2_train_deep.yaml)")
+
+
+def test_steps_of_cells_whose_checkpoint_is_not_there_yet_are_not_timed(
+    study: Study, tmp_path: Path, overrides: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    own = {"study": study.name, "budget": "3 steps"}
+    made = tmp_path / "chained"
+    made.mkdir()
+    (made / "1_train.yaml").write_text(yaml.safe_dump({**own, "data": {"vocab_size": 300}}))
+    (made / "2_train.yaml").write_text(yaml.safe_dump({**own, "checkpoint": "every", "seed": 1}))
+    given = [text for text in overrides if not text.startswith("data.vocab_size")]
+    assert main(["plan", str(made), *given, "--calibrate"]) == 0
+    printed = capfd.readouterr()
+    assert "is not valid" not in printed.err + printed.out and "timed on" in printed.out
+
+
+def test_a_study_without_train_cells_times_no_steps(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / "train.yaml").unlink()
+    assert main(["plan", str(folder), "--calibrate"]) == 2
+    assert "error: --calibrate=compress is not valid: must be used for a study with train" in capfd.readouterr().err

@@ -176,6 +176,8 @@ def forecast_study(
     Raises:
         UserError: for anything that one of them would refuse.
     """
+    if calibrate and all(sweep.stage != "train" for sweep in sweeps):
+        raise UserError("--calibrate", "compress", "used for a study with train cells")
     planned, forecasts = NOTHING_PLANNED, list[StageForecast]()
     for sweep in sweeps:
         times = calibrate and sweep.stage == "train"
@@ -195,6 +197,8 @@ def _calibrated(ahead: Ahead, resources: Resources) -> Plan:
     from trainlarge.training.turns import time_in_turns
 
     cells = list(ahead.plan.cells)
-    shapes = {canonical_json(timed_part(cell.as_train)): cell for cell in cells}
+    # Cells whose checkpoint is not there yet wait for that; most of their shapes are those of the checkpoints.
+    ready = [cell for cell in cells if cell.as_train.checkpoint not in ahead.planned]
+    shapes = {canonical_json(timed_part(cell.as_train)): cell for cell in ready}
     time_in_turns(ahead.study, list(shapes.values()), resources, least=1)
     return look_ahead(ahead.study, ahead.plan.stage, cells, ahead.first.redo, ahead.planned)
