@@ -30,6 +30,7 @@ from trainlarge.models.shape import shape_of
 from trainlarge.sweep.causes import Causes
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import make_cells
+from trainlarge.sweep.planned import PlannedCell
 from trainlarge.sweep.stages import stage_named
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.training.cells import STAGE
@@ -228,9 +229,9 @@ def test_a_folder_of_a_family_is_a_start(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("arch.width=64", r"^arch\.width=64 is not valid: must be 16, that of the checkpoint "),
-        ("arch=llama", r"^arch\.name=llama is not valid: must be modern, that of the checkpoint "),
-        ("data.vocab_size=500", r"^data\.vocab_size=500 is not valid: must be 300, that of the checkpoint "),
+        ("arch.width=64", r"^arch\.width=64 is not valid: must be 16, that of the checkpoint:"),
+        ("arch=llama", r"^arch\.name=llama is not valid: must be modern, that of the checkpoint:"),
+        ("data.vocab_size=500", r"^data\.vocab_size=500 is not valid: must be 300, that of the checkpoint:"),
         ("data.sequence_length=32", r"^data\.sequence_length=32 is not valid: must be at most 16, the arch\.positions"),
         ("task.labels=3", r"^task\.labels=3 is not valid: must be 2, "),
         ("checkpoint=0123456789ab", r"^checkpoint=0123456789ab is not valid: must be the id of a finished train cell"),
@@ -315,7 +316,7 @@ def test_a_default_that_is_given_and_is_not_that_of_the_checkpoint_is_refused(
     command = [*finetuning(parent.id, table, "impl.device=cpu"), override]
     for verb in ["plan", "train"], ["train", "-m"], *([["train"]] if "," not in override else []):
         assert main([*verb, *command]) == 2
-        assert f", that of the checkpoint {parent.id}: its shape is taken over" in capfd.readouterr().err
+        assert ", that of the checkpoint: its shape is taken over" in capfd.readouterr().err
     assert main(["plan", "train", *command[:-1], "arch.width=16"]) == 0
 
 
@@ -368,3 +369,26 @@ def test_two_processes_start_from_the_same_weights(
         child.clear_result()
         shutil.rmtree(study.path / "trunks")
     assert scores[0] == pytest.approx(scores[1], rel=1e-4)
+
+
+def test_data_is_looked_at_while_the_checkpoint_is_still_to_be_trained(
+    tiny: Tiny, compose: Compose, study: Study, table: Path
+) -> None:
+    [parent] = make_cells("train", [tiny()])
+    planned = {parent.id: PlannedCell(parent.as_train, 40)}
+
+    def look(*more: str) -> None:
+        causes = Causes(1)
+        cells = make_cells("train", [compose("train", *finetuning(parent.id, table, *more))], planned)
+        stage_named("train").look(study, cells, causes, planned)
+        causes.raise_any()
+
+    look("task.selection_share=0.1")
+    for override, message in (
+        ("task.labels=3", r"^task\.labels=3 is not valid: must be 2, the different labels in column label: bad, good"),
+        ("task.label_column=kind", r"^task\.label_column=kind is not valid: "),
+        ("data.fraction=0.01", r"^data\.fraction=0\.01 is not valid: must be at least 0\.\d+: a batch has 16 rows"),
+    ):
+        with pytest.raises(UserError, match=message):
+            look(override)
+    assert not study.path.exists()

@@ -83,7 +83,7 @@ def check_shape(stage: str, composed: Mapping[str, Plain], given: Iterable[str],
         path = ["arch", "name"] if key == "arch" else key.split(".")
         value, taken = _at(composed, path), _at(trained, path)
         if value is not None and value != taken:
-            allowed = f"{shown(taken)}, that of the checkpoint {checkpoint}: its shape is taken over"
+            allowed = f"{shown(taken)}, that of the checkpoint: its shape is taken over"
             raise UserError(key, value, allowed)
 
 

@@ -133,17 +133,17 @@ def _check_arch(config: TrainConfig, start: Start) -> None:
     for name, taken in start.arch.plain.items():
         value = config.arch.plain[name]
         if value not in (taken, default.plain[name]):
-            allowed = f"{shown(taken)}, that of the checkpoint {config.checkpoint}: its shape is taken over"
+            allowed = f"{shown(taken)}, that of the checkpoint: its shape is taken over"
             raise UserError(f"arch.{name}", value, allowed)
 
 
 def _check_data(data: DataConfig, start: Start) -> None:
     if data.vocab_size not in (start.vocab_size, DataConfig().vocab_size):
-        allowed = f"{start.vocab_size}, that of the checkpoint {start.folder}: its tokenizer reads the data"
+        allowed = f"{start.vocab_size}, that of the checkpoint: its tokenizer reads the data"
         raise UserError("data.vocab_size", data.vocab_size, allowed)
     if not start.is_cell:
         check_positions(start.folder, data.sequence_length)
     positions = (start.arch.positions or 0) - FAMILIES[start.arch.name].first_position
     if data.sequence_length > positions:
-        allowed = f"at most {positions}, the arch.positions of the checkpoint {start.id}"
+        allowed = f"at most {positions}, the arch.positions of the checkpoint"
         raise UserError("data.sequence_length", data.sequence_length, allowed)
