@@ -33,6 +33,10 @@ class UserError(ValueError):
         return type(self), (self.key, self.value, self.allowed)
 
 
+class UnknownChoiceError(UserError):
+    """A name of a choice that there is not here: a package that adds it may not be installed."""
+
+
 class CombinedUserError(UserError):
     """Several mistakes that were found at once, reported in one line each.
 

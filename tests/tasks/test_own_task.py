@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from trainlarge.errors import UserError
+from trainlarge.results.frames import load_study
+from trainlarge.sweep.store import Study
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "own_task.md"
 FILES = dict(re.findall(r"^```\w+\n# (\S+)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE))
 SMALL = ["budget=4 steps,8 steps", "arch.width=16,32", "task.evaluation_rows=64", "impl.device=cpu", "tracking=none"]
@@ -49,7 +53,7 @@ def test_the_example_has_under_a_hundred_lines() -> None:
     assert sum(bool(line.strip()) for text in FILES.values() for line in text.splitlines()) < 100
 
 
-def test_its_study_trains_compresses_and_reports(installed: Path, here: Path) -> None:
+def test_its_study_trains_compresses_and_reports(installed: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = trainlarge(installed, here, "run", "logs", *SMALL)
     assert done.returncode == 0, done.stdout + done.stderr
     records = {
@@ -62,6 +66,10 @@ def test_its_study_trains_compresses_and_reports(installed: Path, here: Path) ->
         assert 0 < record["loss"] < 2 and 0 <= record["accuracy"] <= 1
     page = (here / "studies/logs/report/index.html").read_text(encoding="utf-8")
     assert "share of rows whose order is told right" in page and "label frequencies" in page
+    monkeypatch.setenv("TRAINLARGE_STUDIES", str(here / "studies"))
+    assert len(load_study("logs").cells) == 4, "also where the package is not installed"
+    with pytest.raises(UserError, match=r"config.yaml=task.name=line_order is not valid: must be one of mlm, .* pack"):
+        next(Study.named("logs").folders("train")).cell()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from trainlarge.config.group import Group, Plain, as_plain, groups_of
 from trainlarge.config.identity import field_names, once_per_class
-from trainlarge.errors import UserError
+from trainlarge.errors import UnknownChoiceError, UserError
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class ChosenGroup(Group, ABC):
         """The dataclass of the choice that plain data name.
 
         Raises:
-            UserError: for a name that there is not.
+            UnknownChoiceError: for a name that there is not.
         """
         name, choices = data.get("name", cls.name), cls.by_name()
         if name not in choices:
-            raise UserError(f"{cls.key}.name", name, f"one of {', '.join(choices)}")
+            raise UnknownChoiceError(f"{cls.key}.name", name, f"one of {', '.join(choices)}")
         return choices[str(name)]
 
     @classmethod

@@ -19,7 +19,7 @@ from pathlib import Path
 from trainlarge.config.group import Plain
 from trainlarge.config.plain import from_plain, to_plain
 from trainlarge.config.schema import CONFIGS
-from trainlarge.errors import UserError
+from trainlarge.errors import UnknownChoiceError, UserError
 from trainlarge.sweep.cell import ID_PATTERN, SCHEMA_VERSIONS, Cell, check_cell_id
 from trainlarge.sweep.cell_results import CONFIG, RECORD, CellResults
 from trainlarge.sweep.config_yaml import from_yaml, to_yaml
@@ -128,6 +128,10 @@ class CellFolder(CellResults):
             config = from_yaml(read_bytes(f"{self.location}/{CONFIG}").decode())
             cell = self._cell_of(config)
             is_same = cell.id == self.id
+        except UnknownChoiceError as error:
+            known = f"{error.allowed}, or of an installed package that adds it; where the file is damaged, the command"
+            allowed = f"{known} that made the cell freezes it again"
+            raise UserError(str(self.config_path), f"{error.key}={error.value}", allowed) from error
         # What is no configuration makes each part of it raise its own errors, also RecursionError and OverflowError.
         except Exception as error:
             wrong = " ".join(str(error).split())[:150] if isinstance(error, UserError) else type(error).__name__
