@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+import chained
 import made
 from trainlarge.config.plain import to_plain
 from trainlarge.config.schema import TrainConfig
@@ -48,3 +50,16 @@ def test_an_axis_that_is_no_identity_is_refused_and_one_cell_asked_for_twice_is_
     )
     with pytest.raises(UserError, match=r"impl\.threads=1,2 is not valid: must be one value per cell"):
         make_cells("train", [tiny("impl.threads=1"), tiny("seed=1", "impl.threads=2"), tiny("impl.threads=2")])
+
+
+def test_what_was_made_of_a_checkpoint_that_is_trained_on_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Study(tmp_path / "studies" / "chain")
+    pretrained, other = (made.make_train_cell(study, (64, 1), 7.5, seed) for seed in (0, 1))
+    tuned, of_other = (chained.finetune(study, parent, chained.Finetuned()) for parent in (pretrained, other))
+    compressed, untouched = (made.make_compress_cell(study, parent, 0.5, 4) for parent in (tuned, of_other))
+    monkeypatch.setattr("trainlarge.sweep.plan.budgets_missed", lambda _study: {pretrained.id: 2.0})
+    make_plan(study, "train", [pretrained.cell()])
+    assert not any(folder.is_done() for folder in (pretrained, tuned, compressed))
+    assert all(folder.is_done() for folder in (other, of_other, untouched))
