@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from trainlarge.compression.cells import recovery_of
 from trainlarge.config.recover import Retrain
 from trainlarge.errors import UserError
 from trainlarge.results.frames import load_study
+from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.lease import Lease
 from trainlarge.sweep.plan import make_plan
 from trainlarge.sweep.status import State, Status
@@ -127,6 +129,14 @@ def test_a_condition_keeps_what_it_names(study: Study) -> None:
     assert kinds(study, checkpoints=True, keep="budget > '10 s'")["checkpoints"] == 1000
     with pytest.raises(UserError, match=r"--keep=arch\.wide == 3"):
         find_removable(study, Wanted(checkpoints=True, keep="arch.wide == 3"))
+
+
+def test_weights_that_a_finetuning_still_needs_stay(study: Study) -> None:
+    first, _ = study.folders("train")
+    config = first.cell().as_train
+    cell = Cell("train", replace(config, checkpoint=first.id))
+    study.folder("train", cell.id).freeze(cell)
+    assert kinds(study, checkpoints=True)["checkpoints"] == 1000
 
 
 def test_weights_that_a_compress_cell_still_needs_stay(study: Study) -> None:
