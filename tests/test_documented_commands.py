@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from trainlarge.commands.chain import sweeps_of
 from trainlarge.commands.hydra_entry import act_on_cells
 from trainlarge.commands.launch_flags import with_keys
 from trainlarge.commands.verbs import VERBS
@@ -66,22 +67,25 @@ def test_a_command_is_one_that_is_taken(command: str, folder: Path) -> None:
     if verb.startswith("-"):
         return
     assert verb in VERBS
-    stages = [*STAGES] if verb == "run" else [verb] if verb in STAGES else []
-    if verb == "plan" and any("sweeps=" in argument for argument in arguments):
-        stages, arguments = ["train"], ["-m", *arguments]
-    if stages:
-        for stage in stages:
-            sweep = ["-m", f"+sweeps={arguments[0]}/{stage}"] if verb == "run" else arguments
-            assert taken(stage, sweep)
+    if verb == "run":
+        study, *overrides = with_keys(arguments)
+        for sweep in sweeps_of(study, overrides):
+            assert taken(sweep.stage, sweep.arguments(None))
+    elif verb in STAGES:
+        assert taken(verb, arguments)
+    elif verb == "plan" and any("sweeps=" in argument for argument in arguments):
+        assert taken("train", ["-m", *arguments])
     else:
         import_module(f"trainlarge.commands.{VERBS[verb].module}").parser().parse_args(arguments)
 
 
 def taken(stage: str, arguments: list[str]) -> bool:
-    """Whether a stage takes the arguments; that an example's checkpoint is not there is no fault of theirs."""
+    """Whether a stage takes the arguments; that an example's checkpoint or data is not there is no fault."""
     try:
         cells = act_on_cells(stage, with_keys(arguments), lambda _, configs: configs)
     except UserError as error:
         print(error)
-        return stage == "compress" and error.key in ("checkpoint", "sweep", "study")
+        return error.key in ("checkpoint", "sweep.data_folder") or (
+            stage == "compress" and error.key in ("sweep", "study")
+        )
     return all(cells)
