@@ -79,8 +79,9 @@ def check_compression(folder: CellFolder, compose: Compose, run_here: Run, study
     for result in results:
         record = result.record_data()
         assert record["dense_scores"] == pytest.approx({name: parent[name] for name in dense.metrics}, abs=1e-5)
-        assert record["accuracy_change"] == pytest.approx(record["accuracy"] - parent["accuracy"], abs=1e-9)
-        assert record["accuracy_change_low"] <= record["accuracy_change"] <= record["accuracy_change_high"]
+        for name, change in record["changes"].items():
+            assert change["value"] == pytest.approx(record[name] - parent[name], abs=1e-5)
+            assert change["low"] <= change["value"] <= change["high"]
         assert record["loss_increase_low"] <= record["loss_increase"] <= record["loss_increase_high"]
         assert record["dense_loss"] == pytest.approx(parent["loss"], abs=1e-5)
         assert record["data"]["evaluation_fingerprint"] == parent["data"]["evaluation_fingerprint"]

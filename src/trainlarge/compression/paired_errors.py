@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor
 
-from trainlarge.sweep.resampling import resampled_means
+from trainlarge.compression.resampled_scores import SCORES
+from trainlarge.sweep.resampling import Floats, resampled_means, times_drawn
 from trainlarge.tasks.evaluation import Evaluation
 from trainlarge.training.document_losses import Documents
 
@@ -18,29 +20,42 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Change:
-    """By how much the mean of something per prediction changes."""
+    """By how much a score changes.
+
+    The interval is that of a paired bootstrap over documents (Efron and Tibshirani 1993, section 13.3): the middle
+    ``LEVEL`` of the changes in resampled documents, the same ones before and after.
+    """
 
     value: float
-    """Mean after compression, less the mean before."""
-    low: float | None
-    """Lower end of its interval; None for a single document."""
-    high: float | None
+    """Score after compression, less the score before."""
+    low: float | None = None
+    """Lower end of its interval; None for a single document, and for a score that is not known here."""
+    high: float | None = None
     """Upper end."""
 
     @classmethod
-    def of(cls, before: Tensor, after: Tensor, documents: Documents) -> Change:
-        """The change of the mean of values [rows, predictions].
-
-        The interval is that of a paired bootstrap over documents (Efron and Tibshirani 1993, section 13.3): the middle
-        ``LEVEL`` of the changes in resampled documents, the same ones before and after.
-        """
+    def of_mean(cls, before: Tensor, after: Tensor, documents: Documents) -> Change:
+        """The change of the mean of values [rows, predictions]."""
         changes = documents.sums(after.double() - before.double())
         value = float(changes.sum()) / float(documents.predictions.sum())
         if documents.count < 2:
-            return cls(value, None, None)
-        means = resampled_means(changes.numpy()[None], documents.predictions.double().numpy())
-        low, high = np.quantile(means[0], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return cls(value, float(low), float(high))
+            return cls(value)
+        [resampled] = resampled_means(changes.numpy()[None], documents.predictions.double().numpy())
+        return cls(value, *_interval(resampled))
+
+    @classmethod
+    def of_score(cls, name: str, labels: Tensor, before: Evaluation, after: Evaluation) -> Change:
+        """The change of a metric of predicted labels, where each row is a document."""
+        value, score = after.metrics[name] - before.metrics[name], SCORES.get(name)
+        pair = [one.predictions for one in (before, after) if one.predictions is not None]
+        if score is None or len(pair) < 2 or before.outputs is None or len(labels) < 2:
+            return cls(value)
+        true, first, second = (tensor.double().flatten().numpy() for tensor in (labels, *pair))
+        classes = before.outputs.shape[1]
+        parts = [
+            score(true, second, times, classes) - score(true, first, times, classes) for times in times_drawn(len(true))
+        ]
+        return cls(value, *_interval(np.concatenate(parts)))
 
 
 @dataclass(frozen=True)
@@ -69,35 +84,53 @@ class Turned:
 
 
 @dataclass(frozen=True)
-class ClassErrors:
-    """How predictions of classes changed."""
-
-    accuracy: Change
-    """Of the share that is right."""
-    turned: Turned
-    """Those that turned."""
-    mcnemar_p: float | None
-    """See ``Turned``; None where a document has several predictions, which depend on each other."""
-
-
-@dataclass(frozen=True)
 class PairedErrors:
     """How the errors of a compressed model differ from those of its checkpoint on the same predictions."""
 
     loss: Change
     """Of the loss."""
-    classes: ClassErrors | None = None
-    """Of what is right; None where predictions are no classes."""
+    scores: Mapping[str, Change] = field(default_factory=dict)
+    """Other metric of the task -> its change."""
+    turned: Turned | None = None
+    """Predictions of classes that turned; None where predictions are no classes."""
+    mcnemar_p: float | None = None
+    """See ``Turned``; None, too, where a document has several predictions, which depend on each other."""
 
     @classmethod
-    def of(cls, before: Evaluation, after: Evaluation, documents: Documents) -> PairedErrors:
-        """Of two evaluations of the same rows, which ``documents`` divides."""
-        loss = Change.of(before.losses, after.losses, documents)
-        if before.right is None or after.right is None:
-            return cls(loss)
-        accuracy, turned = Change.of(before.right, after.right, documents), Turned.of(before.right, after.right)
+    def of(cls, before: Evaluation, after: Evaluation, documents: Documents, labels: Tensor) -> PairedErrors:
+        """Of two evaluations of the same rows.
+
+        Args:
+            before: of the checkpoint.
+            after: of the compressed model.
+            documents: how predictions are divided between documents.
+            labels: what is to be predicted, [rows, predictions].
+        """
+        loss = Change.of_mean(before.losses, after.losses, documents)
+        scores = {name: Change.of_score(name, labels, before, after) for name in before.metrics if name != "loss"}
+        was_right, is_right = (_right(evaluation, labels) for evaluation in (before, after))
+        if was_right is None or is_right is None:
+            return cls(loss, scores)
+        if "accuracy" in scores:
+            # Of tokens, too, which have documents.
+            scores["accuracy"] = Change.of_mean(was_right, is_right, documents)
+        turned = Turned.of(was_right, is_right)
         are_independent = bool((documents.predictions == 1).all())
-        return cls(loss, ClassErrors(accuracy, turned, turned.mcnemar_p if are_independent else None))
+        return cls(loss, scores, turned, turned.mcnemar_p if are_independent else None)
+
+
+def _right(evaluation: Evaluation, labels: Tensor) -> Tensor | None:
+    """Whether each prediction is right, [rows, predictions]; None where predictions are no classes."""
+    predictions = evaluation.predictions
+    if evaluation.right is None and predictions is not None and not predictions.is_floating_point():
+        return predictions.view_as(labels) == labels
+    return evaluation.right
+
+
+def _interval(changes: Floats) -> tuple[float, float]:
+    """The ends of the interval of changes in resampled documents, [draws]."""
+    low, high = np.quantile(changes, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def _log_binomial(whole: int, part: int) -> float:

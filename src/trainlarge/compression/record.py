@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TypedDict
 
 from torch import Tensor
@@ -73,9 +73,7 @@ class _Losses(TypedDict):
 
 class _Scores(TypedDict):
     dense_scores: Mapping[str, float]
-    accuracy_change: float | None
-    accuracy_change_low: float | None
-    accuracy_change_high: float | None
+    changes: Mapping[str, Mapping[str, float | None]]
     right_to_wrong: int | None
     wrong_to_right: int | None
     mcnemar_p: float | None
@@ -124,7 +122,8 @@ def compress_record(
     if structure.tokens is not None:
         # The vocabulary as its size.
         left["tokens"] = len(structure.tokens.kept)
-    paired = PairedErrors.of(checkpoint.dense, result.evaluation, checkpoint.documents)
+    labels = checkpoint.evaluation_set.labels
+    paired = PairedErrors.of(checkpoint.dense, result.evaluation, checkpoint.documents, labels)
     whole, body = zstd_bytes(job.folder(cell.id).packed, compressed.left.embeddings)
     return CompressRecord(
         schema=RECORD_SCHEMAS["compress"],
@@ -182,16 +181,14 @@ def _losses(checkpoint: LoadedCheckpoint, evaluation: Evaluation, paired: Paired
 
 
 def _scores(dense: Evaluation, paired: PairedErrors) -> _Scores:
-    """The scores before compression, and how predictions of classes changed."""
-    classes = paired.classes
+    """The scores before compression, and how they and the predictions changed."""
+    turned = paired.turned
     return {
         "dense_scores": dense.metrics,
-        "accuracy_change": classes.accuracy.value if classes else None,
-        "accuracy_change_low": classes.accuracy.low if classes else None,
-        "accuracy_change_high": classes.accuracy.high if classes else None,
-        "right_to_wrong": classes.turned.right_to_wrong if classes else None,
-        "wrong_to_right": classes.turned.wrong_to_right if classes else None,
-        "mcnemar_p": classes.mcnemar_p if classes else None,
+        "changes": {name: asdict(change) for name, change in paired.scores.items()},
+        "right_to_wrong": turned.right_to_wrong if turned else None,
+        "wrong_to_right": turned.wrong_to_right if turned else None,
+        "mcnemar_p": paired.mcnemar_p,
     }
 
 

@@ -122,6 +122,18 @@ _DENSE_SCORES = {
     for name, metric in _METRICS.items()
     if name != "loss"
 }
+_CHANGES = {
+    f"{name}_change{end and f'_{end}'}": Column(
+        f"changes.{name}.{end or 'value'}", metric.unit, text.format(name=name), UNKNOWN
+    )
+    for name, metric in _METRICS.items()
+    if name != "loss"
+    for end, text in (
+        ("", "{name} - dense_{name}"),
+        ("low", "lower end of the 95 % interval of {name}_change: bootstrap over documents, paired"),
+        ("high", "upper end of that interval"),
+    )
+}
 _HEAD = recorded(RecordHead)
 
 CELLS = {
@@ -188,6 +200,7 @@ COMPRESSION = {
     "recipe_seed": _configured("seed", "1", "seed of the recipe"),
     **_SCORES,
     **_DENSE_SCORES,
+    **_CHANGES,
     **{name: column for name, column in _with_groups(CompressRecord).items() if name not in _HEAD},
     "vocabulary": _configured("vocabulary.name", "text", "cut of the vocabulary; none"),
     "structure": _configured("structure.name", "text", "what was removed: heads, ...; none"),

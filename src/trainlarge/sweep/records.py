@@ -262,11 +262,9 @@ class CompressRecord(RecordHead):
     loss_increase_high: float | None = later("loss", "upper end of that interval")
     dense_scores: Scores | None = plain(is_optional=True)
     """The task's metrics of the train cell's checkpoint, evaluated in the same job; None in records of before."""
-    accuracy_change: float | None = later("1", "accuracy - dense_accuracy")
-    accuracy_change_low: float | None = later(
-        "1", "lower end of the 95 % interval of accuracy_change: bootstrap over documents, paired"
-    )
-    accuracy_change_high: float | None = later("1", "upper end of that interval")
+    changes: Mapping[str, Scores] | None = plain(is_optional=True)
+    """Metric but the loss -> ``value``, by how much compression changed it, and ``low`` and ``high``, the ends of the
+    95 % interval: bootstrap over documents, paired. None in records of before."""
     right_to_wrong: int | None = later("1", "predictions that were right before compression and are wrong after it")
     wrong_to_right: int | None = later("1", "predictions that were wrong before compression and are right after it")
     mcnemar_p: float | None = later(

@@ -32,12 +32,12 @@ def resampled_means(sums: Floats, predictions: Floats) -> Floats:
         predictions: of each document, [documents].
     """
     both = np.vstack([sums, predictions])
-    totals = np.concatenate([both @ times for times in _times(len(predictions))], axis=1)
+    totals = np.concatenate([both @ times for times in times_drawn(len(predictions))], axis=1)
     means: Floats = totals[:-1] / totals[-1]
     return means
 
 
-def _times(count: int) -> Iterator[Floats]:
+def times_drawn(count: int) -> Iterator[Floats]:
     """How often each document is drawn, [documents, draws], in parts of the draws where there are many documents."""
     if count * DRAWS <= MOST_KEPT:
         yield drawn(count)

@@ -57,6 +57,10 @@ class Evaluation:
     """Name -> value, as the task's metrics say; ``loss`` first."""
     losses: Tensor
     """Loss of each prediction, [rows, predictions], fp32, on the CPU."""
+    predictions: Tensor | None = None
+    """What is predicted of each row, its class or its number, [rows], on the CPU; None for tasks on tokens."""
+    outputs: Tensor | None = None
+    """What the model gives for each row, [rows, labels], fp32, on the CPU; None for tasks on tokens."""
     right: Tensor | None = None
     """Whether each prediction is right, [rows, predictions] bool, on the CPU; None where it is no class."""
 
@@ -146,4 +150,4 @@ def evaluate_predictions(
     model.train(was_training)
     all_losses, all_hits = torch.cat(losses), torch.cat(hits)
     metrics = {"loss": all_losses.double().mean().item(), "accuracy": all_hits.double().mean().item()}
-    return Evaluation(metrics, all_losses.cpu(), all_hits.cpu())
+    return Evaluation(metrics, all_losses.cpu(), right=all_hits.cpu())
