@@ -12,6 +12,9 @@ from trainlarge.results.series import last_budget
 from trainlarge.results.units import significant
 from trainlarge.results.weight_changes import MODULES, by_module
 
+MODEL = ("cell", "series", "shape", "variant", "width", "depth", "seed", "parameters")
+"""Columns that tell of which model a change is."""
+
 
 def judge(models: ScoredModels) -> Verdict | None:
     """The shallowest against the deepest model of the width that has the most depths, after the last budget."""
@@ -46,7 +49,7 @@ def layer_changes(models: ScoredModels) -> pd.DataFrame:
     for treatment in models.treatments:
         rows = last_budget(treatment.rows)
         changes = by_module(models.evidence.frames.weights.of("compress", rows["cell"]))
-        known = rows[["cell", "series", "shape", "width", "depth", "seed", "parameters"]]
+        known = rows[list(MODEL)]
         made.append(changes.merge(known, on="cell").assign(treatment=treatment.name))
     table = pd.concat(made, ignore_index=True) if made else pd.DataFrame({"module": []})
     return table[table["module"].isin(MODULES)]

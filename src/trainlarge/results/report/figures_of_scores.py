@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter
 
 from trainlarge.errors import UserError
 from trainlarge.results.analysis.scored_models import ScoredModels, Treatment
-from trainlarge.results.claims.weights import layer_changes
+from trainlarge.results.claims.weights import MODEL, layer_changes
 from trainlarge.results.report.style import (
     INK,
     LINE_STYLES,
@@ -83,10 +83,10 @@ def weight_figure(models: ScoredModels) -> Figure:
         handles: dict[str, Line2D] = {}
         for axes, kind in zip(panels, kinds, strict=True):
             rows = changes[changes["treatment"] == kind]
-            for shape, points in rows.groupby("shape", sort=False):
-                means = points.groupby("module")["mean_absolute_change"].mean().reindex(MODULES).dropna()
-                (line,) = axes.plot(list(means.index), means, linewidth=2, **look.marked(str(shape)))
-                handles[str(shape)] = line
+            for shape in look.colour:
+                points = rows[rows["shape"] == shape].groupby("module")["mean_absolute_change"].mean()
+                means = points.reindex(MODULES).dropna()
+                (handles[shape],) = axes.plot(list(means.index), means, linewidth=2, **look.marked(shape))
             axes.set_yscale("log")
             axes.set_ylabel("mean |change|")
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 2)))
@@ -108,7 +108,7 @@ def weight_changes(models: ScoredModels) -> pd.DataFrame:
     if not models.part.is_finetuned:
         return layer_changes(models)
     cells = last_budget(models.cells)
-    known = cells[["cell", "series", "shape", "width", "depth", "seed", "parameters"]]
+    known = cells[list(MODEL)]
     moved = by_module(models.frames.weights.of("train", cells["cell"])).merge(known, on="cell")
     moved = moved[moved["module"].isin(MODULES)].assign(treatment="finetuning")
     return pd.concat([table for table in (layer_changes(models), moved) if len(table)] or [moved], ignore_index=True)
