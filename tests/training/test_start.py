@@ -112,11 +112,11 @@ def test_the_same_head_is_kept(
 
 @pytest.fixture
 def chain(tiny_text: Path, table: Path, tmp_path: Path) -> str:
-    """Sweep files: two widths, each finetuned at two rates for two lengths, and the best of these compressed."""
+    """Sweep files: a model, finetuned at two rates for two lengths, and the best of these compressed."""
     common = {"tracking": "none", "impl.device": "cpu", "impl.precision": "fp32", "impl.threads": 1}
     rows = {"data": "text", "data.sequence_length": 16, "optim.batch": 256, "schedule.warmup_steps": 2}
     rows["task.evaluation_rows"] = 64
-    pretraining = {"data.files": [[str(tiny_text)]], "data.vocab_size": 300, "arch.width": [16, 32], "arch.depth": 1}
+    pretraining = {"data.files": [[str(tiny_text)]], "data.vocab_size": 300, "arch.width": 16, "arch.depth": 1}
     labels = {"task": "classification", "task.selection_share": 0.2, "data.files": [[str(table)]], "data.fraction": 0.5}
     axes = {"checkpoint": "every", "optim.lr": [3e-3, 1e-2], "budget": ["1 epochs", "2 epochs"]}
     chosen = {"where": 'task.name == "classification"', "best_of": ["optim.lr", "budget"]}
@@ -139,15 +139,15 @@ def test_a_chain_is_planned_run_and_found_again(chain: str, study: Study, capfd:
         return cast(dict[str, Any], json.loads(capfd.readouterr().out))
 
     before = planned()
-    assert [stage["cells"] for stage in before["stages"]] == [2, 8, 4] and not study.path.exists()
+    assert [stage["cells"] for stage in before["stages"]] == [1, 4, 2] and not study.path.exists()
     assert main(["run", chain]) == 0
     capfd.readouterr()
     after = planned()
-    assert (after["cells"], after["done"]) == (14, 14), "a rerun runs nothing"
+    assert (after["cells"], after["done"]) == (7, 7), "a rerun runs nothing"
     ids = [{cell["cell"] for job in stage["jobs"] for cell in job["cells"]} for stage in before["stages"]]
     trained = {folder.id: folder.cell().as_train for folder in study.folders("train")}
     assert ids[0] | ids[1] == trained.keys(), "ids do not depend on whether the parents are trained"
-    assert len(before["stages"][1]["jobs"]) == 4, "budgets share a trunk"
+    assert len(before["stages"][1]["jobs"]) == 2, "budgets share a trunk"
     parents = {cell: config.checkpoint for cell, config in trained.items() if config.checkpoint}
     assert set(parents.values()) == ids[0] and set(parents) == ids[1]
     scores = {cell: study.folder("train", cell).train_record().selection or {} for cell in parents}
