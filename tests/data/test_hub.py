@@ -33,3 +33,33 @@ def test_rows_of_a_loaded_data_set_are_split_by_their_text(monkeypatch):
     assert train | validation == set(rows["body"]) and not train & validation and 20 < len(validation) < 60
     assert asked[0] == (("a/b", "small"), {"split": "train", "revision": "c0ffee"})
     assert source.contents()["commit"] == "c0ffee"
+
+
+def test_streamed_rows_are_those_of_the_download(monkeypatch):
+    rows = datasets.Dataset.from_dict({"text": [f"document {i}" for i in range(50)]})
+    asked = []
+
+    def load(*names, streaming=False, **_options):
+        asked.append(streaming)
+        return rows.to_iterable_dataset() if streaming else rows
+
+    monkeypatch.setattr("trainlarge.data.hub.hub_commit", lambda name: "c0ffee")
+    monkeypatch.setattr("datasets.load_dataset", load)
+    whole, streamed = (data_group({"name": "text", "hub": "a/b", "streaming": mode}) for mode in (False, True))
+    assert list(corpus(streamed).documents("train")) == list(corpus(whole).documents("train"))
+    assert asked == [True, False] and whole.identity_json == streamed.identity_json
+
+
+def test_several_data_sets_are_sources(monkeypatch):
+    names = {"a/one": "first", "a/two": "second"}
+    monkeypatch.setattr("trainlarge.data.hub.hub_commit", lambda name: f"commit of {name}")
+    monkeypatch.setattr(
+        "datasets.load_dataset",
+        lambda name, *_, **__: datasets.Dataset.from_dict({"text": [f"{names[name]} {i}" for i in range(40)]}),
+    )
+    sources = {name.replace("/", "_"): {"hub": name} for name in names}
+    source = corpus(data_group({"name": "text", "sources": sources}))
+    read = [text for split in ("train", "validation") for text in source.documents(split)]
+    assert sorted(read) == sorted(f"{word} {i}" for word in names.values() for i in range(40))
+    commits = [part["commit"] for part in source.contents()["sources"].values()]
+    assert commits == ["commit of a/one", "commit of a/two"]

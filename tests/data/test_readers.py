@@ -18,6 +18,7 @@ import zstandard
 from groups import data_group
 from trainlarge.data import streams
 from trainlarge.data.corpus import corpus
+from trainlarge.data.fingerprint import fingerprint
 from trainlarge.data.formats import Reading
 from trainlarge.data.rows import RowCounts
 from trainlarge.data.text import read_documents
@@ -277,3 +278,35 @@ def test_deep_json_is_read_or_refused(
         assert list(read_documents(path, Reading())) == ["first", "second"] and is_closed
     except UserError as error:
         assert "data.files" in str(error) and name in str(error) and "\n" not in str(error)
+
+
+@pytest.mark.parametrize("ending", [".txt", ".csv", ".jsonl", ".jsonl.gz", ".parquet"])
+def test_invalid_bytes_are_replaced_and_counted_where_that_is_asked_for(tmp_path: Path, ending: str) -> None:
+    rows = [b"whole", b"a \xff b", b"\xe2\x82 cut", "naïve".encode()]
+    path = tmp_path / f"a{ending}"
+    if ending == ".parquet":
+        array = pyarrow.array(rows, pyarrow.binary()).view(pyarrow.string())
+        pyarrow.parquet.write_table(pyarrow.table({"text": array}), path)
+    elif ending == ".txt":
+        path.write_bytes(b"\n".join(rows))
+    elif ending == ".csv":
+        path.write_bytes(b"\n".join([b"text", *rows]))
+    else:
+        content = b"\n".join(b'{"text": "' + row + b'"}' for row in rows)
+        path.write_bytes(gzip.compress(content) if ending.endswith(".gz") else content)
+    with pytest.raises(UserError, match=r"data\.invalid=replace"):
+        list(read_documents(path, Reading()))
+    counts = RowCounts()
+    read = list(read_documents(path, Reading(errors="replace"), counts))
+    expected = ["whole", "a \ufffd b", "\ufffd cut", "naïve"]
+    assert read == (["\n".join(expected)] if ending == ".txt" else expected)
+    assert counts.repaired == (1 if ending == ".txt" else 2)
+
+
+def test_replacing_is_part_of_the_contents(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"a \xff b")
+    prints = {
+        fingerprint(data_group({"name": "text", "files": [str(tmp_path)], "split": "grouped", "invalid": invalid}))
+        for invalid in ("refuse", "replace")
+    }
+    assert len(prints) == 2

@@ -14,6 +14,7 @@ from trainlarge.errors import UserError
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+Invalid = Literal["refuse", "replace"]
 SplitRule = Literal["documents", "grouped"]
 DOCUMENTS: SplitRule = "documents"
 """The first rule, fixed for ever: the hash of each document alone decides. Near duplicates and neighbouring paragraphs
@@ -49,6 +50,9 @@ class DataConfig(Group):
     hub: str | None = None
     """``text``: name of a Hugging Face data set instead of files, where there is a network: ``owner/name``, or
     ``owner/name:configuration``. Its split ``train`` is read."""
+    streaming: bool = field(default=False, metadata={**NOT_IDENTITY, **added_with(False)})
+    """With ``hub``: read the data set over the network each time that it is gone through, instead of downloading it
+    into the Hub's cache once: for what does not fit on the disk (not identity)."""
     sources: Named[SourceConfig] = field(default=Named(), metadata=added_with(Named()))
     """``text``: several texts that are mixed, instead of ``files`` and ``hub``: a mapping from names to groups, such
     as ``{wiki: {files: [wiki.parquet], weight: 2}, books: {files: [books], weight: 1}}``."""
@@ -61,6 +65,9 @@ class DataConfig(Group):
     encoding: str = field(default="utf-8", metadata=added_with("utf-8"))
     """``text``: encoding of all files but .parquet: ``utf-8``, ``utf-16``, ``latin-1``, ``cp1252``, ... A byte-order
     mark is left out."""
+    invalid: Invalid = field(default="refuse", metadata=added_with("refuse"))
+    """``text``: bytes of a file that are no text in its encoding: ``refuse`` the file, or ``replace`` them by U+FFFD
+    and count the rows that have any."""
     separator: str | None = field(default=None, metadata=added_with(None))
     """``text``: character between fields of .csv and .tsv files, ``tab`` for a tab; null: a comma, in .tsv a tab."""
     validation_share: float = 0.05

@@ -15,7 +15,7 @@ from trainlarge.errors import UserError
 
 LARGEST_FIELD = 1 << 30
 """Characters. The library's own limit, 131,072, is less than a book."""
-_READS = frozenset({"text_column", "encoding", "separator"})
+_READS = frozenset({"text_column", "encoding", "invalid", "separator"})
 
 
 def csv_entries(path: Path, reading: Reading, _counts: RowCounts, separator: str) -> Iterator[str | None]:
@@ -58,7 +58,7 @@ class _Lines:
 
 def _rows(path: Path, reading: Reading, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Rows with the number of the line in which each ends."""
-    source = _Lines(open_lines(path, reading.encoding, newline=""))
+    source = _Lines(open_lines(path, reading.encoding, newline="", errors=reading.errors))
     reader = csv.reader(source, delimiter=separator)
     try:
         for fields in reader:

@@ -12,6 +12,7 @@ from trainlarge.config.data import Split
 from trainlarge.data.arrays import TokenDtype
 from trainlarge.data.corpus import Corpus, parts_of
 from trainlarge.data.overlap import Overlap, OverlapCounter
+from trainlarge.data.progress import Meter
 from trainlarge.data.rows import RowCounts
 from trainlarge.data.tokens import LONG_CHARACTERS, TokenCounts, write_parts
 
@@ -67,21 +68,26 @@ class TextFacts:
 
 
 def write_splits(
-    files: dict[Split, Path], source: Corpus, tokenizer: Tokenizer, dtype: TokenDtype, sep_id: int
+    files: dict[Split, Path], source: Corpus, tokenizer: Tokenizer, dtype: TokenDtype, sep_id: int, meter: Meter
 ) -> TextFacts:
     """Write the token files of both splits, and look for the validation text in the training text on the way.
 
     Args:
         files: where the tokens of each split go.
         sep_id: id that closes a document.
+        meter: says how far it is.
     """
     parts, counter = parts_of(source), OverlapCounter()
     rows = {name: RowsBySplit(RowCounts(), RowCounts()) for name in parts}
     held_out = {
-        name: counter.validation(part.documents("validation", rows[name].validation)) for name, part in parts.items()
+        name: counter.validation(meter.of("validation", part.documents("validation", rows[name].validation)))
+        for name, part in parts.items()
     }
     validation, validations = write_parts(files["validation"], held_out, tokenizer, dtype, sep_id)
-    seen = {name: counter.training(part.documents("train", rows[name].train)) for name, part in parts.items()}
+    seen = {
+        name: counter.training(meter.of("training", part.documents("train", rows[name].train)))
+        for name, part in parts.items()
+    }
     train, trains = write_parts(files["train"], seen, tokenizer, dtype, sep_id)
     sources = {name: SourceFacts(trains[name], validations[name], rows[name]) for name in parts if name}
     return TextFacts(train, validation, _summed(rows), counter.result(), sources)

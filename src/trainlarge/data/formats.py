@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from trainlarge.data.paragraphs import paragraph_groups
 from trainlarge.data.rows import RowCounts
@@ -19,6 +20,8 @@ class Reading:
     """Column that holds the text."""
     encoding: str = "utf-8"
     """Encoding of the text, by the name that Python gives it."""
+    errors: Literal["strict", "replace"] = "strict"
+    """What is done with bytes that are not in the encoding, by the name that Python gives it."""
     separator: str | None = None
     """Character between the fields of a row; None: that of the format."""
     longest_line: int | None = None
@@ -62,14 +65,15 @@ class TextFormat:
         encoding = reading.encoding if "encoding" in self.reads else "utf-8"
         separator = reading.separator if "separator" in self.reads else None
         later = [f"encoding {encoding}"] if encoding != "utf-8" else []
+        later += ["invalid replace"] if reading.errors != "strict" else []
         later += [f"separator {separator}"] if separator not in (None, self.separator) else []
         return (self.name, column, *later)
 
 
 def _plain_entries(path: Path, reading: Reading, _counts: RowCounts) -> Iterator[str | None]:
-    lines = open_lines(path, reading.encoding, newline=None)
+    lines = open_lines(path, reading.encoding, newline=None, errors=reading.errors)
     return paragraph_groups((line.removesuffix("\n") for line in lines), reading.longest_line)
 
 
-PLAIN = TextFormat((".txt", ".md"), "from_text", _plain_entries, reads=frozenset({"encoding"}))
+PLAIN = TextFormat((".txt", ".md"), "from_text", _plain_entries, reads=frozenset({"encoding", "invalid"}))
 """Plain text, whose documents are groups of paragraphs."""

@@ -17,14 +17,15 @@ from trainlarge.errors import UserError
 
 TIMEOUT_SECONDS = 10.0
 BATCH_ROWS = 1_000
-_READS = frozenset({"hub", "text_column", "validation_share", "split"})
+_READS = frozenset({"hub", "text_column", "validation_share", "split", "streaming"})
 
 
 @dataclass(frozen=True)
 class HubText:
     """Training split of a Hub data set, one document per row; the hash of a document's text decides its split here.
 
-    The download goes into the Hub's own cache, which other programs share.
+    The download goes into the Hub's own cache, which other programs share, and is mapped from there into memory; with
+    ``streaming`` nothing is kept.
     """
 
     VERSION: ClassVar[int] = 1
@@ -40,6 +41,8 @@ class HubText:
     """Expected share of the documents that validate, in (0, 1)."""
     rule: SplitRule
     """The rule that divides it."""
+    streaming: bool = False
+    """Whether it is read over the network each time that it is gone through."""
 
     @classmethod
     def from_data(cls, data: DataConfig) -> HubText:
@@ -48,7 +51,7 @@ class HubText:
             raise UserError("data.hub", data.hub, "null with data.files")
         name, _, configuration = str(data.hub).partition(":")
         column = data.text_column or "text"
-        return cls(name, configuration or None, column, data.validation_share, data.rule)
+        return cls(name, configuration or None, column, data.validation_share, data.rule, data.streaming)
 
     def documents(self, split: Split, counts: RowCounts | None = None) -> Iterator[str]:
         """Documents of the split, none of them blank.
@@ -101,8 +104,9 @@ class HubText:
 
     def _batches(self) -> Iterator[Mapping[str, Sequence[object]]]:
         load = _quiet_datasets().load_dataset
+        mode = {"streaming": True} if self.streaming else {}
         try:
-            rows = load(self.name, self.configuration, split="train", revision=hub_commit(self.name))
+            rows = load(self.name, self.configuration, split="train", revision=hub_commit(self.name), **mode)
         except Exception as error:  # each layer of the download has its own error classes
             raise _unreachable(self.name, error) from error
         batches: Iterator[Mapping[str, Sequence[object]]] = rows.iter(BATCH_ROWS)

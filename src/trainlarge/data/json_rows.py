@@ -26,7 +26,7 @@ def json_entries(path: Path, reading: Reading, counts: RowCounts) -> Iterator[st
         UserError: a row is no object, its text is a number or another thing than text, or no row has the column.
         ValueError: a line is not JSON.
     """
-    lines = _lines(path, reading.encoding)
+    lines = _lines(path, reading)
     first = next((line for line in lines if line.strip()), b"")
     if first.lstrip().startswith(b"["):
         parsed = _parsed(b"".join([first, *lines]), "the array", counts, reading)
@@ -37,9 +37,11 @@ def json_entries(path: Path, reading: Reading, counts: RowCounts) -> Iterator[st
     return _column(rows, path, reading)
 
 
-def _lines(path: Path, encoding: str) -> Iterator[bytes]:
-    if encoding != "utf-8":
-        yield from (line.encode() for line in open_lines(path, encoding, newline=None))
+def _lines(path: Path, reading: Reading) -> Iterator[bytes]:
+    if reading.encoding != "utf-8" or reading.errors != "strict":
+        # Line ends as in bytes: a lone "\r" is none.
+        lines = open_lines(path, reading.encoding, newline="\n", errors=reading.errors)
+        yield from (line.encode() for line in lines)
         return
     with open_bytes(path) as file:
         yield next(file, b"").removeprefix(_MARK)
@@ -67,7 +69,9 @@ def _parsed(text: bytes, where: str, counts: RowCounts, reading: Reading) -> Pla
         raise ValueError(f"{where} is not JSON: {error}") from error
     for row in value if isinstance(value, list) else [value]:
         if isinstance(row, dict) and isinstance(entry := row.get(reading.text_column), str):
-            row[reading.text_column] = without_lone_surrogates(entry, counts)
+            # Where invalid bytes are replaced, rows with U+FFFD are counted as they are handed on.
+            kept = counts if reading.errors == "strict" else RowCounts()
+            row[reading.text_column] = without_lone_surrogates(entry, kept)
     return value
 
 
@@ -96,4 +100,6 @@ def _kind(value: object) -> str:
     return "a number" if isinstance(value, int | float) else f"a {type(value).__name__}"
 
 
-JSON = TextFormat((".jsonl", ".json"), "from_json", json_entries, reads=frozenset({"text_column", "encoding"}))
+JSON = TextFormat(
+    (".jsonl", ".json"), "from_json", json_entries, reads=frozenset({"text_column", "encoding", "invalid"})
+)

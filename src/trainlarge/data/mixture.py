@@ -62,6 +62,12 @@ class Mixture:
         sizes = [getattr(source, "size", None) for _, source in self.sources]
         return None if None in sizes else sum(filter(None, sizes))
 
+    @property
+    def text_bytes(self) -> int | None:
+        """Bytes of the text of all sources; None where it is not known of some."""
+        sizes = [getattr(source, "text_bytes", None) for _, source in self.sources]
+        return None if None in sizes else sum(filter(None, sizes))
+
     def needs(self, key: str) -> str | None:
         """None where any source looks at ``data.<key>``."""
         if key == "sources":

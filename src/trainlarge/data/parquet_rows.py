@@ -34,6 +34,16 @@ def parquet_entries(path: Path, reading: Reading, _counts: RowCounts) -> Iterato
         raise ValueError(str(error)) from error
 
 
+def column_bytes(path: Path, column: str) -> int:
+    """Bytes of a column before compression, as the file says; 0 where it has none of that name."""
+    import pyarrow.parquet
+
+    metadata = pyarrow.parquet.read_metadata(path)
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    chunks = [group.column(place) for group in groups for place in range(group.num_columns)]
+    return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column)
+
+
 def _column(path: Path, reading: Reading) -> Iterator[str | None]:
     import pyarrow.parquet
 
@@ -46,12 +56,23 @@ def _column(path: Path, reading: Reading) -> Iterator[str | None]:
             raise ValueError(f"{file.metadata.num_rows:,} rows are more than {MOST_EXPANSION} per byte of the file")
         _check_type(reading, file.schema_arrow.field(column).type, path)
         for batch in file.iter_batches(BATCH_ROWS, columns=[column]):
-            for value in batch.column(0).to_pylist():
+            values = batch.column(0) if reading.errors == "strict" else _replaced(batch.column(0))
+            for value in values.to_pylist():
                 yield (
                     value
                     if value is None or isinstance(value, str)
                     else str(int(value) if isinstance(value, int) else value)
                 )
+
+
+def _replaced(values: pyarrow.Array) -> pyarrow.Array:
+    """Text with U+FFFD in the place of bytes that are not UTF-8, which Parquet does not look for."""
+    import pyarrow
+
+    if not (pyarrow.types.is_string(values.type) or pyarrow.types.is_large_string(values.type)):
+        return values
+    texts = (value and value.decode("utf-8", "replace") for value in values.cast(pyarrow.large_binary()).to_pylist())
+    return pyarrow.array(list(texts), pyarrow.large_string())
 
 
 def _check_type(reading: Reading, kind: pyarrow.DataType, path: Path) -> None:
@@ -68,5 +89,5 @@ def _check_type(reading: Reading, kind: pyarrow.DataType, path: Path) -> None:
 
 
 PARQUET = TextFormat(
-    (".parquet",), "from_parquet", parquet_entries, reads=frozenset({"text_column"}), is_compressible=False
+    (".parquet",), "from_parquet", parquet_entries, reads=frozenset({"text_column", "invalid"}), is_compressible=False
 )

@@ -19,8 +19,10 @@ from trainlarge.data.facts import TextFacts, write_splits
 from trainlarge.data.fingerprint import fingerprint
 from trainlarge.data.kept import damage_named, kept
 from trainlarge.data.meta import FileDigest, TextMeta, Versions, check_digest, read_meta, write_meta
-from trainlarge.data.mixture import named
+from trainlarge.data.mixture import Mixture, named
 from trainlarge.data.model_tokenizer import ModelTokenizer
+from trainlarge.data.progress import PROGRESS, Meter
+from trainlarge.data.text import TextFiles
 from trainlarge.data.tokenizer import (
     CLS_ID,
     FIRST_REGULAR_ID,
@@ -182,10 +184,12 @@ def _open_split(path: Path, counts: TokenCounts, dtype: TokenDtype) -> Tokens:
 
 
 def _build(source: Corpus, vocab_size: int, content: str, folder: Path, of_model: ModelTokenizer | None) -> None:
-    tokenizer = kept_tokenizer(folder, source.documents("train"), vocab_size, of_model)
+    meter = Meter(folder / PROGRESS, source.text_bytes if isinstance(source, TextFiles | Mixture) else None)
+    tokenizer = kept_tokenizer(folder, meter.of("tokenizer", source.documents("train")), vocab_size, of_model)
     sep_id = SEP_ID if of_model is None else of_model.sep_id
     files = {split: _token_file(folder, split) for split in SPLITS}
-    facts = write_splits(files, source, tokenizer, id_dtype(vocab_size), sep_id)
+    facts = write_splits(files, source, tokenizer, id_dtype(vocab_size), sep_id, meter)
+    meter.end()
     meta = TextMeta(
         fingerprint=content,
         vocab_size=vocab_size,

@@ -136,16 +136,17 @@ def decompress(path: Path, most: int) -> None:
             most -= len(piece)
 
 
-def open_lines(path: Path, encoding: str, newline: str | None) -> Iterator[str]:
+def open_lines(path: Path, encoding: str, newline: str | None, errors: str = "strict") -> Iterator[str]:
     r"""Lines of a file with their ends, without a byte-order mark before the first.
 
     Args:
         newline: as for ``open``: None translates all line ends to ``\n``, the empty text keeps them.
+        errors: as for ``open``: ``replace`` puts U+FFFD in the place of what is not in the encoding.
 
     Raises:
-        UnicodeError: it is not text in that encoding.
+        UnicodeError: it is not text in that encoding, and ``errors`` is ``strict``.
         as ``open_bytes``.
     """
-    with open_bytes(path) as file, io.TextIOWrapper(file, encoding=encoding, newline=newline) as lines:
+    with open_bytes(path) as file, io.TextIOWrapper(file, encoding=encoding, errors=errors, newline=newline) as lines:
         yield next(lines, "").removeprefix(BYTE_ORDER_MARK)
         yield from lines

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from zstandard import ZstdError
@@ -22,7 +22,7 @@ from trainlarge.data.formats import PLAIN, Reading
 from trainlarge.data.found_files import files_named
 from trainlarge.data.json_rows import JSON
 from trainlarge.data.paragraphs import CUT_RULE, LONGEST_LINE, PARAGRAPH_RULE
-from trainlarge.data.parquet_rows import PARQUET
+from trainlarge.data.parquet_rows import PARQUET, column_bytes
 from trainlarge.data.rows import RowCounts, texts
 from trainlarge.data.split import normalized, split_of, training_documents
 from trainlarge.data.streams import decompress
@@ -81,7 +81,8 @@ class TextFiles:
             if path.resolve() in in_training:
                 raise UserError("data.validation_files", path, _HELD_OUT)
         longest = LONGEST_LINE if data.rule == GROUPED else None
-        reading = Reading(data.text_column or "text", data.codec, data.delimiter, longest)
+        errors: Literal["strict", "replace"] = "replace" if data.invalid == "replace" else "strict"
+        reading = Reading(data.text_column or "text", data.codec, errors, data.delimiter, longest)
         return cls(files, held_out, reading, data.validation_share, data.rule)
 
     def documents(self, split: Split, counts: RowCounts | None = None) -> Iterator[str]:
@@ -125,6 +126,17 @@ class TextFiles:
         return sum(path.stat().st_size for path in paths) if is_plain else None
 
     @property
+    def text_bytes(self) -> int | None:
+        """Bytes of the text in all files, roughly; None where some are compressed."""
+        if self.size is None:
+            return None
+        paths = self.files + self.validation_files
+        return sum(
+            column_bytes(path, self.reading.text_column) if _ending(path) in PARQUET.endings else path.stat().st_size
+            for path in paths
+        )
+
+    @property
     def is_divided_as_read(self) -> bool:
         """Whether a document's split is known once it is read: the place where a text file is cut depends on all."""
         is_cut = self.rule == GROUPED and not self.validation_files
@@ -156,6 +168,8 @@ class TextFiles:
         """What would make this corpus read ``data.<key>``; None where it does."""
         if key in ("files", "validation_files", "split"):
             return None
+        if key == "streaming":
+            return "data.hub is set"
         if key == "validation_share":
             return "data.validation_files is empty" if self.validation_files else None
         readers = [ending for ending, form in FORMATS.items() if key in form.reads]
@@ -217,7 +231,9 @@ def read_entries(path: Path, reading: Reading, counts: RowCounts) -> Iterator[st
         UserError: the file cannot be read to its end, or has no such column.
     """
     with _unreadable_named(path, reading):
-        yield from FORMATS[_ending(path)].entries(path, reading, counts)
+        for entry in FORMATS[_ending(path)].entries(path, reading, counts):
+            counts.repaired += reading.errors == "replace" and entry is not None and "\ufffd" in entry
+            yield entry
 
 
 @contextmanager
@@ -228,7 +244,8 @@ def _unreadable_named(path: Path, reading: Reading) -> Iterator[None]:
     except UserError:
         raise
     except UnicodeError as error:
-        allowed = f"text in {reading.encoding}, or another data.encoding ({_reason(error)})"
+        other = "another data.encoding, or data.invalid=replace"
+        allowed = f"text in {reading.encoding}, or {other} ({_reason(error)})"
         raise UserError("data.files", path, allowed) from error
     except _UNREADABLE as error:
         raise UserError("data.files", path, f"a readable {_ending(path)} file ({_reason(error)})") from error

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from trainlarge.config.budget import parse_budget
 from trainlarge.config.schema import CompressConfig
+from trainlarge.data.progress import preparations
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.status import CellProgress, State, Status
@@ -48,6 +49,7 @@ class ProgressWatcher:
         self._done: set[str] = set()
         self._has_said_why = False
         self._bars: dict[Job, TaskID] = {}
+        self._preparing: list[TaskID] = []
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -84,6 +86,8 @@ class ProgressWatcher:
             self._progress.remove_task(self._bars.pop(job))
         for job in running:
             self._show(job, done)
+        if self._has_bars:
+            self._show_preparations()
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
@@ -99,6 +103,22 @@ class ProgressWatcher:
             highlight=False,
             soft_wrap=True,
         )
+
+    def _show_preparations(self) -> None:
+        """A bar for each text that any process tokenizes: on a terminal only."""
+        found = preparations(self._study.data_root)
+        for bar in self._preparing[len(found) :]:
+            self._progress.remove_task(bar)
+        del self._preparing[len(found) :]
+        for place, preparation in enumerate(found):
+            if place == len(self._preparing):
+                self._preparing.append(self._progress.add_task("preparing data", total=None, note=""))
+            megabytes, total = preparation.characters / 1e6, preparation.total
+            whole = total / 1e6 if total else None
+            note = f"MB of text for {preparation.part}"
+            self._progress.update(
+                self._preparing[place], completed=round(megabytes), total=whole and round(whole), note=note
+            )
 
     def _count_done(self, running: list[Job]) -> int:
         """Done cells: only jobs that run now or ran at the last look can have changed."""
