@@ -9,6 +9,7 @@ from typing import Any
 
 import made
 from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.files import write_json
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import CellFolder, Study
 
@@ -112,3 +113,16 @@ def compress(study: Study, parent: CellFolder, task: Finetuned, sparsity: float,
     folder.document_losses.unlink()
     folder.write_record_data(record)
     return folder
+
+
+def add_weight_errors(study: Study, shrink: float) -> None:
+    """Every compress cell moved each matrix by 0.01, of the deeper models ``shrink`` times as far."""
+    for folder in study.folders("compress"):
+        record = folder.record_data()
+        config = study.folder("train", record["parent"]).record_data()["config"]
+        change = 0.01 * (shrink if config["arch"]["depth"] == 2 else 1.0) * (1 + 0.01 * config["seed"])
+        error = {"weights": 100, "mean_absolute_change": change, "spread": 0.0, "squared_norm": 1.0}
+        names = ("attn.Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo")
+        content = {f"model.layers.0.{name}.weight": {**error, "relative_squared_error": 0.1} for name in names}
+        write_json(folder.weight_errors, content)
+        folder.write_record_data(record)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import chained
@@ -102,10 +101,12 @@ def test_at_equal_size_the_larger_model_wins_or_loses_as_it_was_made(verdicts: V
     assert verdict.standing is Standing.SUPPORTED and "d64/L2 with prune 60 % global" in verdict.text
 
 
-def test_with_one_seed_nothing_is_decided(tmp_path: Path) -> None:
+def test_with_one_seed_nothing_is_decided_and_what_was_measured_is_said(tmp_path: Path) -> None:
     verdicts = {claim.name: verdict for claim, verdict in judged(part_of(tmp_path / "some", Finetuned(), (0,)))}
     assert {verdict.standing for verdict in verdicts.values()} == {Standing.UNDECIDED}
     assert "order not tested: one seed" in verdicts["finetuning"].text
+    assert verdicts["robustness"].text.endswith("Too few seeds for a test; as measured, it holds.")
+    assert "as measured, it does not hold." in verdicts["bytes"].text
 
 
 def test_language_models_are_judged_by_their_loss(frames: StudyFrames) -> None:
@@ -163,26 +164,13 @@ def test_names_of_tensors_say_their_module(tensor: str, module: str) -> None:
     assert module_of(tensor) == module
 
 
-def _with_weight_errors(path: Path, shrink: float) -> Part:
-    """Every compress cell moved each matrix by 0.01, of the deeper model ``shrink`` times as far."""
-    study = chained.make_chain(path, recipes=((0.0, 32), (0.0, 4)))
-    rows = load_study(study).compression
-    for row in rows[rows["recipe"].ne("dense")].to_dict("records"):
-        change = 0.01 * (shrink if row["depth"] == 2 else 1.0) * (1 + 0.01 * row["seed"])
-        error = {"weights": 100, "mean_absolute_change": change, "spread": 0.0, "squared_norm": 1.0}
-        names = ("attn.Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo")
-        content = {f"model.layers.0.{name}.weight": {**error, "relative_squared_error": 0.1} for name in names}
-        folder = study.folder("compress", row["cell"])
-        folder.weight_errors.write_text(pd.Series(content).to_json())
-        folder.write_record_data(folder.record_data())
-    return parts_of(load_study(study))[-1]
-
-
 @pytest.mark.parametrize(("shrink", "expected"), [(0.7, Standing.SUPPORTED), (1.3, Standing.CONTRADICTED)])
 def test_weight_changes_of_deeper_models_are_compared_module_by_module(
     tmp_path: Path, shrink: float, expected: Standing
 ) -> None:
-    part = _with_weight_errors(tmp_path / "some", shrink)
+    study = chained.make_chain(tmp_path / "some", recipes=((0.0, 32), (0.0, 4)))
+    chained.add_weight_errors(study, shrink)
+    part = parts_of(load_study(study))[-1]
     verdict = {claim.name: verdict for claim, verdict in judged(part, Evidence(part.frames))}["weights"]
     assert verdict.standing is expected
     assert verdict.text.startswith("Width 64, 1 to 2 layers: 4 bits move the mean weight by attention in 0.0101 → ")

@@ -64,6 +64,23 @@ def tested(gaps: Mapping[Comparison, Difference]) -> dict[Comparison, Difference
     return {key: family[key] for key in gaps}
 
 
+def judgement(gaps: Iterable[Difference], text: str, cells: tuple[str, ...], margin: float = 0.0) -> Verdict:
+    """The verdict on a claim that all differences are above ``-margin``; without seeds, what was measured.
+
+    Args:
+        gaps: the differences, tested.
+        text: the numbers.
+        cells: those behind them.
+        margin: a difference below it does not matter.
+    """
+    gaps = list(gaps)
+    found = standing(gaps, margin)
+    if any(gap.p is None for gap in gaps):
+        is_so = all(gap.value > -margin for gap in gaps)
+        text += f" Too few seeds for a test; as measured, it {'holds' if is_so else 'does not hold'}."
+    return Verdict(found, text, cells)
+
+
 def standing(gaps: Iterable[Difference], margin: float = 0.0) -> Standing:
     """How it stands that all differences are above ``-margin``.
 

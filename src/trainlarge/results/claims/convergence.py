@@ -28,6 +28,9 @@ def judge(models: ScoredModels) -> Verdict | None:
     )
     ends = rows.sort_values("budget_value")["budget"]
     text = f"From {ends.iloc[0]} to {ends.iloc[-1]} of training, what {treatment.name} cost {parts}."
+    if any(gap.p is None for gap in changes.values()):
+        is_flat = all(abs(gap.value) < models.margin for gap in changes.values())
+        text += f" Too few seeds for a test; as measured, it {'holds' if is_flat else 'does not hold'}."
     return Verdict(_standing(list(changes.values()), models.margin), f"{text} {_by_budget(rows)}", cells_of(rows))
 
 

@@ -15,11 +15,12 @@ from trainlarge.results.claims.claim import (
     Verdict,
     amount,
     cells_of,
+    judgement,
     score_text,
-    standing,
     tested,
     undecided,
 )
+from trainlarge.results.report.finding import listed
 from trainlarge.results.series import by_size, last_budget
 from trainlarge.results.units import scale_of
 
@@ -61,7 +62,7 @@ def judge_by(column: str) -> Callable[[ScoredModels], Verdict | None]:
         chosen = "Of larger models that are no larger in size the best was taken; tests are corrected for their number."
         text = f"After {rows['budget'].iloc[0]}: {'; '.join(texts)}. {chosen}"
         used = [model.rows for light, best, _ in contests for model in (best, light)]
-        return Verdict(standing(gaps.values()), text, cells_of(*used))
+        return judgement(gaps.values(), text + _alone(rows, contests), cells_of(*used))
 
     return judge
 
@@ -78,6 +79,12 @@ def _contests(rows: pd.DataFrame, column: str) -> list[tuple[_Model, _Model, int
             if larger:
                 contests.append((rival, max(larger, key=lambda model: model.score), len(larger)))
     return contests
+
+
+def _alone(rows: pd.DataFrame, contests: list[tuple[_Model, _Model, int]]) -> str:
+    """Which smaller series no larger model was compressed to the size of."""
+    left = [name for name in by_size(rows)[:-1] if name not in {light.series for light, _, _ in contests}]
+    return f" No larger model was compressed to the size of {listed(left)}." if left else ""
 
 
 def _is_light(rows: pd.DataFrame) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trainlarge.results.analysis.intervals import Comparison, Difference, number, over_seeds
 from trainlarge.results.analysis.scored_models import ScoredModels
-from trainlarge.results.claims.claim import PAPER, Claim, Verdict, amount, cells_of, standing, tested, undecided
+from trainlarge.results.claims.claim import PAPER, Claim, Verdict, amount, cells_of, judgement, tested, undecided
 from trainlarge.results.scores import ANY_TASK
 
 _POINTS = 65
@@ -41,7 +41,7 @@ def judge(models: ScoredModels) -> Verdict | None:
     ]
     compared = models.cells[models.cells["series"].isin({name for key in gaps for name in key})]
     text = "; ".join(texts)
-    return Verdict(standing(gaps.values(), models.margin), f"{text[0].upper()}{text[1:]}.", cells_of(compared))
+    return judgement(gaps.values(), f"{text[0].upper()}{text[1:]}.", cells_of(compared), models.margin)
 
 
 def score_lines(cells: pd.DataFrame) -> dict[str, list[Line]]:

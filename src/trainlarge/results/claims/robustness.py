@@ -8,7 +8,7 @@ import pandas as pd
 
 from trainlarge.results.analysis.intervals import Difference, number, over_seeds
 from trainlarge.results.analysis.scored_models import ScoredModels, over_runs
-from trainlarge.results.claims.claim import PAPER, Claim, Verdict, amount, cells_of, standing, tested, undecided
+from trainlarge.results.claims.claim import PAPER, Claim, Verdict, amount, cells_of, judgement, tested, undecided
 from trainlarge.results.report.finding import listed
 from trainlarge.results.series import by_size, last_budget
 
@@ -21,7 +21,7 @@ def judge(models: ScoredModels) -> Verdict | None:
         return undecided("no two sizes were compressed in the same way after the same budget", models.cells)
     gaps = tested({(name,): _gap(models, rows) for name, rows in treated.items()})
     texts = [_told(models, name, rows, gaps[name,]) for name, rows in treated.items()]
-    return Verdict(standing(gaps.values()), " ".join(texts), cells_of(*treated.values()))
+    return judgement(gaps.values(), " ".join(texts), cells_of(*treated.values()))
 
 
 def _gap(models: ScoredModels, rows: pd.DataFrame) -> Difference:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from trainlarge.results.analysis.intervals import Comparison, Difference, over_seeds
 from trainlarge.results.analysis.scored_models import ScoredModels, over_runs
-from trainlarge.results.claims.claim import PAPER, Claim, Verdict, cells_of, standing, tested, undecided
+from trainlarge.results.claims.claim import PAPER, Claim, Verdict, cells_of, judgement, tested, undecided
 from trainlarge.results.report.finding import listed
 from trainlarge.results.series import last_budget
 from trainlarge.results.units import significant
@@ -33,9 +33,7 @@ def judge(models: ScoredModels) -> Verdict | None:
         f"Width {rows['width'].iloc[0]}, {depths[0]} to {depths[-1]} layers: {'; '.join(texts)}. Clearly less in "
         f"{clear} of {len(gaps)}."
     )
-    if any(gap.p is None for gap in gaps.values()):
-        text += " Not tested: one seed."
-    return Verdict(standing(gaps.values()), text, cells_of(rows))
+    return judgement(gaps.values(), text, cells_of(rows))
 
 
 def layer_changes(models: ScoredModels) -> pd.DataFrame:

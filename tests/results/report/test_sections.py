@@ -1,0 +1,153 @@
+"""The report of a study with several tasks: a section for each, with figures of its own metric."""
+
+from __future__ import annotations
+
+import html
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+import chained
+from chained import Finetuned
+from trainlarge.results.analysis.scored_models import ScoredModels
+from trainlarge.results.frames import load_study
+from trainlarge.results.report.descriptions_of_scores import weight_description
+from trainlarge.results.report.figures import bytes_figure
+from trainlarge.results.report.figures_of_scores import convergence_figure, pretraining_figure, weight_figure
+from trainlarge.results.report.page import write_report
+from trainlarge.results.study_parts import parts_of
+from trainlarge.sweep.store import Study
+
+SEEDS = (0, 1)
+TASKS = (Finetuned("sst2"), Finetuned("mnli", per_nat=0.12, drop=0.03))
+RECIPES = ((0.0, 32), (0.0, 8), (0.0, 4), (0.6, 32))
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    study = chained.make_chain(tmp_path_factory.mktemp("chain") / "chain", TASKS, SEEDS, RECIPES)
+    chained.add_weight_errors(study, 0.7)
+    return study
+
+
+@pytest.fixture(scope="module")
+def models(chain: Study) -> ScoredModels:
+    """Those finetuned on SST-2."""
+    return ScoredModels(next(part for part in parts_of(load_study(chain)) if part.name.endswith("sst2")))
+
+
+@pytest.fixture(scope="module")
+def page(chain: Study) -> Path:
+    return write_report(chain)
+
+
+def sections_of(page: Path) -> dict[str, str]:
+    """Name of a section -> its text."""
+    text = page.read_text(encoding="utf-8")
+    parts = re.split(r'<h2 id="[^"]*">([^<]*)</h2>', text)
+    return {html.unescape(name): content for name, content in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def test_each_part_has_a_section_that_speaks_of_nothing_else(page: Path) -> None:
+    sections = sections_of(page)
+    parts = ["mlm", "classification of mnli", "classification of sst2"]
+    assert [name for name in sections if name in parts] and set(parts) < set(sections)
+    assert "masked token" in sections["mlm"] and "rows labelled right" not in sections["mlm"]
+    for name in parts[1:]:
+        assert "rows labelled right" in sections[name] and "masked token" not in sections[name]
+        assert "24 finetuned models, 2 per size and pretraining budget" in sections[name]
+    assert "Best: d64/L2 after 60 s of pretraining, 71.8 %" in sections["classification of sst2"]
+
+
+def test_each_section_of_finetuned_models_has_the_papers_figures(page: Path) -> None:
+    sections = sections_of(page)
+    titles = re.findall(r"<h4>([^<]*)</h4>\n<img", sections["classification of sst2"])
+    assert titles == [
+        "Accuracy against pretraining loss",
+        "Accuracy against size",
+        "Accuracy against FLOPs",
+        "Accuracy against file size",
+        "Accuracy against non-zero parameters",
+        "Quantized along training",
+        "How far weights move",
+    ]
+    assert sections["mlm"].count("<figure") == 5, "nothing was compressed before it was finetuned"
+    names = {path.name for path in page.parent.glob("*.svg")}
+    assert "classification_of_sst2_weight_change.svg" in names and "mlm_loss_against_size.svg" in names
+
+
+def test_verdicts_stand_in_the_page_and_with_all_their_cells_in_a_file(page: Path, chain: Study) -> None:
+    text, verdicts = page.read_text(encoding="utf-8"), pd.read_csv(page.parent / "claims.csv")
+    assert set(verdicts["part"]) == {"classification of mnli", "classification of sst2"} and len(verdicts) == 12
+    cells = {folder.id for stage in ("train", "compress") for folder in chain.folders(stage)}
+    for row in verdicts.to_dict("records"):
+        assert f"<strong>{row['standing']}</strong> · {row['statement']}" in text
+        assert html.escape(row["text"], quote=False) in text or row["text"] in html.unescape(text)
+        assert set(row["cells"].split()) <= cells
+    assert "Of 6 findings of the paper, " in text
+
+
+def test_ids_and_text_alternatives_are_not_repeated(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    ids = re.findall(r' id="([^"]*)"', text)
+    told = re.findall(r' alt="([^"]*)"', text)
+    assert len(ids) == len(set(ids)) and len(told) == text.count("<figure")
+    assert len(set(told)) == len(told) - 1, "weights moved alike on both data sets"
+
+
+def test_the_score_stands_at_the_pretraining_loss_of_its_checkpoint(models: ScoredModels) -> None:
+    (axes,) = pretraining_figure(models).axes
+    points = {(round(x, 4), round(y, 4)) for line in axes.lines for x, y in line.get_xydata()}
+    means = models.cells.groupby(["shape", "budget"])[["parent_loss", "accuracy"]].mean().round(4)
+    assert points == set(means.itertuples(index=False, name=None))
+    low, high = axes.get_xlim()
+    assert low > high, "loss falls to the right"
+
+
+def test_both_lines_of_a_colour_are_the_model_and_what_quantization_leaves_of_it(models: ScoredModels) -> None:
+    (axes,) = convergence_figure(models).axes
+    by_colour: dict[str, list[np.ndarray]] = {}
+    for line in axes.lines:
+        by_colour.setdefault(str(line.get_color()), []).append(np.asarray(line.get_ydata(), float))
+    gaps = [first - second for first, second in by_colour.values()]
+    assert [round(float(gap.mean()), 4) for gap in gaps] == [0.01, 0.0065, 0.0035]
+
+
+def test_compressed_models_stand_at_their_accuracy_with_the_frontier_above(models: ScoredModels) -> None:
+    rows = models.frames.compression
+    (axes,) = bytes_figure(rows, "nonzero_parameters", y="accuracy").axes
+    drawn = sum(len(dots.get_offsets()) for dots in axes.collections)
+    assert drawn == len(rows) and "right" in axes.get_ylabel() and axes.get_xlabel() == "non-zero parameters"
+    best = np.asarray(axes.lines[0].get_ydata(), float)
+    assert (np.diff(best) > 0).all() and best[-1] == pytest.approx(rows["accuracy"].max())
+    low, high = axes.get_ylim()
+    assert low < high and high > rows["accuracy"].max()
+
+
+def test_weights_of_the_deeper_models_move_less_in_the_figure(models: ScoredModels) -> None:
+    panels = weight_figure(models).axes
+    assert [axes.get_title(loc="left") for axes in panels] == ["4 bits", "60 % pruned"]
+    for axes in panels:
+        first, *deeper = [np.asarray(line.get_ydata(), float) for line in axes.lines]
+        assert all(np.allclose(line, 0.7 * first) for line in deeper) and len(first) == 4
+    assert "attention in 0.007 to 0.0101" in weight_description(models)
+
+
+@pytest.mark.parametrize("draw", [pretraining_figure, convergence_figure, weight_figure])
+def test_labels_do_not_touch_and_legends_cover_nothing(draw: object, models: ScoredModels) -> None:
+    figure: Figure = draw(models)  # type: ignore[operator]
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+            boxes = [tick.label1.get_window_extent() for tick in ticks if tick.label1.get_text()]
+            assert not any(left.overlaps(right) for left, right in pairwise(boxes))
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert not any(box.overlaps(axes.get_window_extent()) for axes in figure.axes)
