@@ -14,6 +14,7 @@ from trainlarge.config.method import METHODS, Method
 from trainlarge.config.prune import Magnitude
 from trainlarge.config.quantize import Uniform
 from trainlarge.config.recipe import Recipe
+from trainlarge.config.structure import Heads
 from trainlarge.errors import UserError
 
 magnitudes = st.builds(
@@ -174,6 +175,19 @@ def test_a_method_fits_only_its_slot() -> None:
 )
 def test_describe(recipe: Recipe, text: str) -> None:
     assert recipe.describe() == text
+
+
+def test_the_head_is_compressed_unless_said_otherwise() -> None:
+    """A recipe that says nothing has the form, and so the id, from before there was the key."""
+    whole, outside = (Recipe(Magnitude(0.5), Uniform(4), compress_head=each) for each in (True, False))
+    assert "compress_head" not in whole.to_config() and "compress_head" not in whole.to_json()
+    assert outside.to_config() == {**whole.to_config(), "compress_head": False} and outside != whole
+    for recipe in (whole, outside):
+        assert Recipe.from_json(recipe.to_json()) == Recipe.from_config(**recipe.to_config()) == recipe
+    assert outside.describe() == "prune 50 % global, 4 bit row, head whole"
+    assert Recipe(structure=Heads(0.5), compress_head=False) == Recipe(structure=Heads(0.5)), "it acts on no head"
+    with pytest.raises(UserError, match="compress_head=maybe is not valid: must be true or false"):
+        Recipe.from_config({"name": "none"}, {"name": "none"}, compress_head="maybe")  # type: ignore[arg-type]
 
 
 def test_every_method_is_under_its_own_name() -> None:
