@@ -117,6 +117,10 @@ def test_the_whole_chain_is_one_command(chain: Path, study: Study, capfd: pytest
     counts = {"1_train_pretrain": 1, "2_train_sst2": 4, "3_train_pairs": 2, "4_compress": 4}
     assert cells_by_file([], capfd) == {name: (count, 0) for name, count in counts.items()}
     assert not study.path.exists(), "the plan of the whole chain is made before anything runs"
+    capfd.readouterr()
+    assert main(["plan", *COMMAND, "--calibrate", "--json"]) == 0
+    seconds = [part["total"]["seconds"] for part in json.loads(capfd.readouterr().out)["stages"]]
+    assert all(seconds[:3]) and seconds[3] is None, "finetuning by the steps of what it starts from"
     assert main(["run", *COMMAND]) == 0
     assert cells_by_file([], capfd) == {name: (count, count) for name, count in counts.items()}
     trained = list(study.folders("train"))

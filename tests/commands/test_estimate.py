@@ -235,6 +235,9 @@ def test_jobs_of_one_shape_are_told_apart_by_what_differs(tiny: Tiny, study: Stu
     }
     peaks = [job.what for job in estimate_of(study, "train", [tiny(f"optim.peak_lr={lr}") for lr in (1e-3, 2e-3)]).jobs]
     assert peaks == [f"{same}, optim.peak_lr={lr}" for lr in (0.001, 0.002)]
+    both = [tiny("optim.lr=0.001", "optim.batch=64"), tiny("optim.lr=0.002", "optim.batch=128")]
+    few = {job.what for job in estimate_of(study, "train", both).jobs}
+    assert few == {f"{same}, optim.batch=64", f"{same}, optim.batch=128"}, "no more keys than it takes"
 
 
 def job_of(seconds: float) -> JobEstimate:

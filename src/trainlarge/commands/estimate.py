@@ -30,6 +30,7 @@ from trainlarge.models.flops import forward_flops
 from trainlarge.models.model_folder import weight_count, weight_files
 from trainlarge.models.shape import Shape, head_of, shape_of
 from trainlarge.sweep.cell import Cell
+from trainlarge.sweep.checkpoints import is_folder, train_cell
 from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
 from trainlarge.sweep.records import CompressRecord
@@ -168,7 +169,8 @@ class _TrainEstimates:
         has_states = self._has_states and config.clock == "modelled"
         spared = _spared_steps(parts, self._study.path / TRUNKS / trunk_id(config)) if has_states else 0
         steps = _steps_in_all(parts) - spared if parts else None
-        seconds = steps * timed.seconds if timed and steps is not None else _seconds_by_budget(cells, step)
+        step_seconds = timed.seconds if timed else self._seconds_by_checkpoint(config)
+        seconds = steps * step_seconds if step_seconds and steps is not None else _seconds_by_budget(cells, step)
         parameters = parameter_counts(shape_of(config), head_of(config)).total
         checkpoint = FLOAT_BYTES * parameters + self._tokenizer_bytes(config.data)
         return JobEstimate(
@@ -188,6 +190,13 @@ class _TrainEstimates:
     def trained(self, cell: Cell) -> TrainConfig:
         """What a job of that cell trains."""
         return cell.as_train
+
+    def _seconds_by_checkpoint(self, config: TrainConfig) -> float | None:
+        """About how long a step takes that was not timed, by a step of the pretraining of its checkpoint."""
+        if config.checkpoint is None or is_folder(config.checkpoint):
+            return None
+        _, trained = train_cell(self._study, config.checkpoint, self._planned)
+        return self._times.seconds_by_flops(config, trained)
 
     def _epoch_rows(self, cells: list[Cell]) -> int | None:
         config = cells[0].as_train

@@ -188,7 +188,7 @@ def forecast_study(
 
 
 def _calibrated(ahead: Ahead, resources: Resources) -> Plan:
-    """The plan once a step of each of its shapes was timed once more, in turns.
+    """The plan once a step of each of its shapes was timed once more, in turns; not of checkpoints that are to come.
 
     Earlier times stay, and the smallest counts. What was observed now may prove budgets missed of cells that are done.
     """

@@ -57,9 +57,26 @@ def _differences(jobs: Sequence[tuple[int, Mapping[str, Plain]]]) -> Iterator[tu
     """Each job with the keys that not all of them have the same value of: ``optim.batch=1024``."""
     keys = dict.fromkeys(key for _, values in jobs for key in values)
     differing = [key for key in keys if any(values.get(key) != jobs[0][1].get(key) for _, values in jobs)]
-    telling = [key for key in differing if key not in _BY_RULE] or differing
+    telling = _enough([key for key in differing if key not in _BY_RULE] or differing, [values for _, values in jobs])
     for place, values in jobs:
         yield place, [f"{key}={shown(values.get(key))}" for key in telling]
+
+
+def _enough(keys: Sequence[str], jobs: Sequence[Mapping[str, Plain]]) -> list[str]:
+    """Of the keys in which jobs differ, some that tell apart as many of them as all do: those of short values first.
+
+    Jobs of two tasks differ in all that their data and their labels are made of.
+    """
+    chosen: list[str] = []
+    for key in sorted(keys, key=lambda key: max(len(shown(values.get(key))) for values in jobs)):
+        if _groups([*chosen, key], jobs) > _groups(chosen, jobs):
+            chosen.append(key)
+    return [key for key in keys if key in chosen]
+
+
+def _groups(keys: Sequence[str], jobs: Sequence[Mapping[str, Plain]]) -> int:
+    """How many kinds of jobs the values of some keys tell apart."""
+    return len({tuple(shown(values.get(key)) for key in keys) for values in jobs})
 
 
 def _leaves(config: Mapping[str, Plain], prefix: str = "") -> Iterator[tuple[str, Plain]]:

@@ -92,7 +92,9 @@ def _notes(forecast: StageForecast) -> list[str]:
     notes += [f"timed on {device}" for device in devices]
     if forecast.plan.stage == "train" and any(job.timed_on is None for job in whole.jobs):
         remedy = "; trainlarge plan --calibrate does that in seconds" if forecast.runs_here else ""
-        notes.append(f"some shapes have not been timed in this study{remedy}")
+        by_flops = any(job.timed_on is None and job.seconds and job.steps for job in whole.jobs)
+        about = "; where they start from a checkpoint, its steps say about how long theirs take" if by_flops else ""
+        notes.append(f"some shapes have not been timed in this study{remedy}{about}")
     return [*notes, *forecast.launch.notes, *map(shlex.join, forecast.launch.commands)]
 
 

@@ -17,7 +17,7 @@ from trainlarge.machine.probe import PRECISIONS
 from trainlarge.machine.resources import Resources
 from trainlarge.sweep.step_times import PROBES, read_measured
 from trainlarge.sweep.store import Study
-from trainlarge.tasks.step import forward_in, timed_step
+from trainlarge.tasks.step import forward_in, step_of, timed_step
 
 _MADE = ("implementation", "torch")
 """Parts of a probe's key that say how a step was computed; the others say which step."""
@@ -86,6 +86,14 @@ class StepTimes:
             return None
         implementation = probes[-1].implementation
         return StepTime(probes[-1].step_seconds, implementation.device_name, implementation.threads)
+
+    def seconds_by_flops(self, config: TrainConfig, other: TrainConfig) -> float | None:
+        """About how long a step of ``config`` takes: by the time of a step of ``other`` and the FLOPs of both.
+
+        None where that was not measured.
+        """
+        timed = self.find(other)
+        return timed.seconds * step_of(config).flops / step_of(other).flops if timed else None
 
     def _fits(self, probe: _Probe, impl: ImplConfig) -> bool:
         measured, threads = probe.implementation, impl.threads or self._resources.cores
