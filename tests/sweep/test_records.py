@@ -20,8 +20,7 @@ from trainlarge.sweep.records import RECORDS, CompressRecord, CurveRow, TrainRec
 def described(kind: type[Recorded]) -> set[str]:
     """The keys of a record, dotted, that its fields describe."""
     keys = {item.name for item in fields(kind) if item.name not in ("scores", "more")} | set(all_scores())
-    keys |= {f"selection.{name}" for name in all_scores() if "selection" in keys}
-    keys |= {f"dense_scores.{name}" for name in all_scores() if "dense_scores" in keys}
+    keys |= {f"{key}.{name}" for key in {"selection", "baseline", "dense_scores"} & keys for name in all_scores()}
     keys |= {f"changes.{name}.{end}" for name in all_scores() for end in ("value", "low", "high") if "changes" in keys}
     for name, group in getattr(kind, "groups", {}).items():
         keys |= {f"{name}.{item.name}" for item in fields(group) if item.name != "more"}

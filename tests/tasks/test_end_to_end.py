@@ -24,6 +24,7 @@ from trainlarge.models.family import Head
 from trainlarge.models.forward import FORWARDS
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.store import CellFolder, Study
+from trainlarge.tasks.label_metrics import number_scores
 from trainlarge.tasks.step import step_of
 from trainlarge.tasks.task import make_task
 
@@ -128,6 +129,76 @@ def test_classification(tiny: Tiny, compose: Compose, run_here: Run, study: Stud
     model = AutoModelForSequenceClassification.from_pretrained(folder.checkpoint).eval()
     assert sum(parameter.numel() for parameter in model.parameters()) == record["parameters"]
     check_compression(folder, compose, run_here, study)
+
+
+@pytest.fixture
+def ratings(tmp_path: Path) -> Path:
+    """Sentences with a number that one of their words stands for."""
+    draw, numbers = random.Random(0), {"grim": -1.5, "dull": -0.5, "fine": 0.5, "great": 2}
+    path, rows = tmp_path / "ratings.jsonl", []
+    for _ in range(900):
+        word = draw.choice(sorted(numbers))
+        text = " ".join([*draw.choices(["the", "a", "film", "was"], k=draw.randint(1, 6)), word])
+        rows.append(json.dumps({"text": text, "label": numbers[word]}))
+    path.write_text("\n".join(rows))
+    return path
+
+
+def test_regression(tiny: Tiny, compose: Compose, run_here: Run, study: Study, ratings: Path) -> None:
+    overrides = (
+        "task=regression",
+        f"data.files=[{ratings}]",
+        "data.vocab_size=266",
+        "budget=80 steps",
+        "optim.lr=1e-2",
+    )
+    [folder] = run_here("train", [tiny(*overrides)])
+    record = folder.record_data()
+    assert record["baseline"] == {"pearson": 0.0, "spearman": 0.0}
+    assert record["loss"] < 0.5 * record["data"]["token_frequency_loss"] and record["spearman"] > 0.7
+    common = ("study=tiny", "tracking=none", f"checkpoint={folder.id}", "prune=none")
+    [compressed] = run_here("compress", [compose("compress", *common, "quantize=gptq", "quantize.bits=3")])
+    for result in (folder, compressed):
+        check_predictions(result, number_scores)
+    assert load_study(study).compression["spearman"].tolist() == [compressed.record_data()["spearman"]]
+
+
+def check_predictions(folder: CellFolder, scores: Callable[..., dict[str, float]]) -> None:
+    """The scores of a record are those of its file of predictions."""
+    record = folder.record_data()
+    with np.load(folder.path / "predictions.npz", allow_pickle=False) as file:
+        kept = {name: file[name] for name in file.files}
+    assert "predictions.npz" in record["files"]
+    assert len({len(values) for values in kept.values()}) == 1 and len(set(kept["row"])) == len(kept["row"]) >= 60
+    found = scores(kept["label"].astype(float), kept["prediction"].astype(float))
+    assert found == {name: record[name] for name in found}
+    assert kept["loss"].astype(float).mean() == pytest.approx(record["loss"], abs=1e-15)
+
+
+def test_every_score_is_that_of_scikit_learn_on_the_saved_predictions(
+    tiny: Tiny, compose: Compose, run_here: Run, sentences: Path
+) -> None:
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    overrides = ("task=classification", f"data.files=[{sentences}]", "budget=20 steps", "optim.lr=1e-2")
+    [folder] = run_here("train", [tiny(*overrides)])
+    common = ("study=tiny", "tracking=none", f"checkpoint={folder.id}", "prune=none")
+    [compressed] = run_here("compress", [compose("compress", *common, "quantize=uniform", "quantize.bits=2")])
+
+    def by_scikit_learn(labels: object, predictions: object) -> dict[str, float]:
+        return {
+            "accuracy": metrics.accuracy_score(labels, predictions),
+            "f1": metrics.f1_score(labels, predictions),
+            "matthews": pytest.approx(metrics.matthews_corrcoef(labels, predictions), abs=1e-15),
+        }
+
+    for result in (folder, compressed):
+        check_predictions(result, by_scikit_learn)
+        with np.load(result.path / "predictions.npz") as file:
+            shares = np.exp(file["outputs"].astype(float)) / np.exp(file["outputs"].astype(float)).sum(1, keepdims=True)
+            assert metrics.log_loss(file["label"], shares) == pytest.approx(result.record_data()["loss"], rel=1e-6)
+    share, baseline = np.load(folder.path / "predictions.npz")["label"].mean(), folder.record_data()["baseline"]
+    assert min(abs(baseline["accuracy"] - one) for one in (share, 1 - share)) < 1e-12, "one label for all rows"
+    assert baseline["matthews"] == 0
 
 
 def test_rows_are_held_out_to_choose_by(tiny: Tiny, run_here: Run, study: Study, sentences: Path) -> None:

@@ -25,6 +25,7 @@ from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.files import write_json
 from trainlarge.sweep.status import CellProgress
 from trainlarge.sweep.step_times import PROBES
+from trainlarge.tasks.predictions import write_predictions
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class CheckpointRun:
         write_json(folder.weight_errors, {name: asdict(error) for name, error in errors.items()})
         losses = {"loss": evaluation.losses, "dense_loss": self.checkpoint.dense.losses}
         folder.write_document_losses(self.checkpoint.documents.file(**losses))
+        write_predictions(folder.path, self.checkpoint.evaluation_set, evaluation)
         if compressed.training is not None:
             folder.write_metrics([row.to_json() for row in compressed.training.curve])
         result = RecipeResult(cell, compressed, evaluation, texts, errors, started)

@@ -29,7 +29,8 @@ class TaskConfig(ChosenGroup):
     key: ClassVar[str] = "task"
 
     name: str = "mlm"
-    """``mlm`` (masked language modelling), ``causal_lm`` (next token) or ``classification`` (one label per row)."""
+    """``mlm`` (masked language modelling), ``causal_lm`` (next token), ``classification`` (one label per row) or
+    ``regression`` (one number per row)."""
     evaluation_rows: int = 1024
     """Rows of the evaluation set, spread evenly over the validation data."""
     evaluations_per_doubling: int = 1
@@ -212,6 +213,8 @@ class ClassificationConfig(LabelledConfig):
     metrics: ClassVar[Mapping[str, Metric]] = {
         "loss": Metric("nats per row", "evaluation loss", tie=0.02, negligible=0.01, broken=0.5),
         "accuracy": Metric("1", "share of rows labelled right", higher_is_better=True),
+        "f1": Metric("1", "F1 of class 1, of more classes the mean", higher_is_better=True),
+        "matthews": Metric("correlation", "Matthews correlation", higher_is_better=True),
     }
     main_metric: ClassVar[str] = "accuracy"
 
@@ -225,10 +228,33 @@ class ClassificationConfig(LabelledConfig):
         return self.labels
 
 
+@dataclass(frozen=True)
+class RegressionConfig(LabelledConfig):
+    """Regression: a number per row."""
+
+    name: str = "regression"
+
+    labels_are_numbers: ClassVar[bool] = True
+    frequencies: ClassVar[str] = "the mean label"
+    computed_by: ClassVar[str] = "trainlarge.tasks.regression:Regression"
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "loss": Metric("squared error per row", "evaluation loss", tie=0.02, negligible=0.01, broken=0.5),
+        "pearson": Metric("correlation", "Pearson's correlation", higher_is_better=True),
+        "spearman": Metric("correlation", "Spearman's correlation of ranks", higher_is_better=True),
+    }
+    main_metric: ClassVar[str] = "spearman"
+
+    @property
+    def row_labels(self) -> int:
+        """One output."""
+        return 1
+
+
 TASKS: dict[str, type[TaskConfig]] = {
     "mlm": MaskedLMConfig,
     "causal_lm": CausalLMConfig,
     "classification": ClassificationConfig,
+    "regression": RegressionConfig,
 }
 """Configuration of a task by its name, of those that come with trainlarge."""
 INSTALLED = "trainlarge.tasks"

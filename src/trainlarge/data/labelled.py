@@ -92,6 +92,11 @@ class LabelledData(PreparedData):
     repeated: int = 0
     """Validation rows whose texts stand together in a training row, too."""
 
+    @property
+    def repeated_share(self) -> float:
+        """Share of the validation rows whose texts stand together in a training row, too."""
+        return self.repeated / len(self.validation_rows)
+
     def rows(self, split: Split, indices: Integers, length: int) -> dict[str, NDArray[np.generic]]:
         """Rows as a model reads them: ``[CLS] a [SEP]`` or ``[CLS] a [SEP] b [SEP]``, padded at the end.
 

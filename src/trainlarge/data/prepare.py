@@ -75,6 +75,11 @@ class PreparedData:
     special_ids: frozenset[int] = frozenset(range(FIRST_REGULAR_ID))
     """Ids of all special tokens."""
 
+    @property
+    def repeated_share(self) -> float | None:
+        """Share of the validation rows that are trained on, too; None where rows are no units of their own."""
+        return None
+
 
 P = TypeVar("P", bound=PreparedData)
 

@@ -134,6 +134,16 @@ _CHANGES = {
         ("high", "upper end of that interval"),
     )
 }
+_BASELINE = {
+    f"baseline_{name}": Column(
+        f"baseline.{name}",
+        metric.unit,
+        f"{metric.meaning}, of one prediction for all: the most frequent, or the mean",
+        UNKNOWN,
+    )
+    for name, metric in _METRICS.items()
+    if name != "loss"
+}
 _HEAD = recorded(RecordHead)
 
 CELLS = {
@@ -142,6 +152,7 @@ CELLS = {
     **_TRAINING,
     **_SCORES,
     **_SELECTION,
+    **_BASELINE,
     **{name: column for name, column in _with_groups(TrainRecord).items() if name not in _HEAD},
     "warmup_steps": _configured("schedule.warmup_steps", "1", "steps of linear warm-up from zero, counted in step"),
     "mixed": Column(

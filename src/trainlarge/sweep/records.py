@@ -170,6 +170,9 @@ class TrainRecord(RecordHead, Clocks):
     """The task's metrics at the end, each a key of the record."""
     selection: Scores | None = plain(is_optional=True)
     """The task's metrics at the end on the training rows that are held out to choose by; None where none are."""
+    baseline: Scores | None = plain(is_optional=True)
+    """The task's metrics but the loss, of predicting the most frequent token or label, or the mean label, always. The
+    loss is ``token_frequency_loss`` of ``data``."""
     perplexity: float | None = later("1", "exp(loss)")
     weight_change: float | None = later(
         "1",

@@ -14,7 +14,8 @@ from trainlarge.data.documents import frequency_loss
 from trainlarge.data.label_table import LABEL
 from trainlarge.data.labelled import LabelledData
 from trainlarge.errors import UserError
-from trainlarge.tasks.evaluation import Evaluation, EvaluationSet, evaluate_predictions
+from trainlarge.tasks.evaluation import Evaluation, EvaluationSet, evaluate_rows
+from trainlarge.tasks.label_metrics import class_scores
 from trainlarge.tasks.labelled_rows import LabelledRows
 
 
@@ -28,7 +29,7 @@ class Classification(LabelledRows[ClassificationConfig]):
         return cross_entropy(self._logits(model, batch).float(), labels, reduction="sum").double(), self.weight(batch)
 
     def evaluate(self, model: PreTrainedModel, data: EvaluationSet) -> Evaluation:
-        """Cross entropy and accuracy of the labels.
+        """Cross entropy, accuracy, F1 and Matthews correlation of the labels.
 
         Raises:
             UserError: on ``task.labels``, when the model has another number of labels.
@@ -36,9 +37,19 @@ class Classification(LabelledRows[ClassificationConfig]):
         if model.config.num_labels != self.config.labels:
             allowed = f"{model.config.num_labels}, the labels of the model"
             raise UserError("task.labels", self.config.labels, allowed)
-        return evaluate_predictions(model, data, self._logits)
 
-    def baseline_loss(self, prepared: LabelledData, data: EvaluationSet) -> float:
-        """Loss of predicting by the frequencies of the labels alone."""
+        def entropies(outputs: Tensor, labels: Tensor) -> Tensor:
+            return cross_entropy(outputs, labels.flatten(), reduction="none").view_as(labels)
+
+        losses, outputs = evaluate_rows(model, data, self._logits, entropies)
+        predictions = outputs.argmax(-1)
+        scores = class_scores(data.labels.flatten().numpy(), predictions.numpy(), self.config.labels)
+        metrics = {"loss": losses.double().mean().item(), **scores}
+        return Evaluation(metrics, losses.cpu(), predictions=predictions, outputs=outputs)
+
+    def baseline(self, prepared: LabelledData, data: EvaluationSet) -> dict[str, float]:
+        """Loss of predicting by the frequencies of the training labels alone; scores of its most frequent one."""
+        labels = data.labels.flatten().numpy()
         counts = np.bincount(prepared.train_rows[LABEL].astype(np.int64), minlength=self.config.labels)
-        return frequency_loss(counts, data.labels.numpy())
+        majority = np.full(len(labels), counts.argmax())
+        return {"loss": frequency_loss(counts, labels), **class_scores(labels, majority, self.config.labels)}

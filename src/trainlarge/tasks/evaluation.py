@@ -35,6 +35,8 @@ class EvaluationSet:
     """Document of each prediction, [rows, predictions] int64; None: each row is one of its own."""
     predicts_tokens: bool = True
     """Whether labels are token ids."""
+    rows: Tensor | None = None
+    """Numbers of the rows in their split, [rows] int64; None for tasks on tokens."""
 
     @property
     def labels(self) -> Tensor:
@@ -110,11 +112,11 @@ def perplexity(loss: float | None) -> float | None:
 
 
 def tensor_fingerprint(*tensors: Tensor) -> str:
-    """First 16 hex digits of SHA-256 over shapes and values of tensors of integers."""
+    """First 16 hex digits of SHA-256 over shapes and values of tensors."""
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(tensor.numpy().astype("<i8").tobytes())
+        digest.update(tensor.numpy().astype("<f8" if tensor.is_floating_point() else "<i8").tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -136,18 +138,54 @@ def evaluate_predictions(
         data: what is to be predicted.
         logits: ``(model, batch) -> [rows * predictions, classes]``, in the order of ``labels.flatten()``.
     """
+
+    def scored(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        scores, labels = logits(model, batch).float(), batch["labels"]
+        losses = cross_entropy(scores, labels.flatten(), reduction="none").view_as(labels)
+        return losses, (scores.argmax(-1) == labels.flatten()).view_as(labels)
+
+    losses, hits = _of_all_rows(model, data, scored)
+    metrics = {"loss": losses.double().mean().item(), "accuracy": hits.double().mean().item()}
+    return Evaluation(metrics, losses.cpu(), right=hits.cpu())
+
+
+@torch.no_grad()
+def evaluate_rows(
+    model: PreTrainedModel,
+    data: EvaluationSet,
+    logits: Callable[[PreTrainedModel, dict[str, Tensor]], Tensor],
+    loss: Callable[[Tensor, Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Losses [rows, 1] on the device of the model, and outputs [rows, labels] on the CPU, of a model that labels rows.
+
+    Args:
+        model: as for ``evaluate_predictions``.
+        data: rows with one label each.
+        logits: ``(model, batch) -> [rows, labels]``.
+        loss: ``(outputs, labels) -> [rows, 1]``.
+    """
+
+    def scored(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        outputs = logits(model, batch).float()
+        return loss(outputs, batch["labels"]), outputs
+
+    losses, outputs = _of_all_rows(model, data, scored)
+    return losses, outputs.cpu()
+
+
+def _of_all_rows(
+    model: PreTrainedModel, data: EvaluationSet, scored: Callable[[dict[str, Tensor]], tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """What ``scored`` gives for all rows, in fp32 and without dropout, a few of them at a time."""
     was_training = model.training
     model.train(False)
     size, device = batch_rows(model, data.batch["input_ids"].shape[1]), model.device
-    losses, hits = [], []
+    parts = []
     # Points of a curve are evaluated within a training step, which Lightning runs under autocast.
     with torch.autocast(device.type, enabled=False):
         for start in range(0, len(data.labels), size):
             batch = {name: tensor[start : start + size].to(device) for name, tensor in data.batch.items()}
-            scores, labels = logits(model, batch).float(), batch["labels"]
-            losses.append(cross_entropy(scores, labels.flatten(), reduction="none").view_as(labels))
-            hits.append((scores.argmax(-1) == labels.flatten()).view_as(labels))
+            parts.append(scored(batch))
     model.train(was_training)
-    all_losses, all_hits = torch.cat(losses), torch.cat(hits)
-    metrics = {"loss": all_losses.double().mean().item(), "accuracy": all_hits.double().mean().item()}
-    return Evaluation(metrics, all_losses.cpu(), right=all_hits.cpu())
+    first, second = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    return first, second

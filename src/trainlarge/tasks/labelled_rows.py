@@ -65,7 +65,7 @@ class LabelledRows(Generic[C]):
     def evaluation_set(self, prepared: LabelledData) -> EvaluationSet:
         """At most ``evaluation_rows`` validation rows at even distances."""
         indices = spread_indices(len(prepared.validation_rows), self.config.evaluation_rows)
-        return _as_set(self._rows(prepared, "validation", indices))
+        return self._set(prepared, "validation", indices)
 
     def selection_set(self, prepared: LabelledData) -> EvaluationSet | None:
         """At most ``evaluation_rows`` of the training rows that are held out to choose by, at even distances."""
@@ -73,12 +73,12 @@ class LabelledRows(Generic[C]):
             return None
         held_out = np.flatnonzero(is_selection(prepared.train_rows, self.config.selection_share))
         indices = held_out[spread_indices(len(held_out), self.config.evaluation_rows)]
-        return _as_set(self._rows(prepared, "train", indices))
+        return self._set(prepared, "train", indices)
 
     def training_sample(self, prepared: LabelledData, seed: int) -> EvaluationSet:
         """At most ``evaluation_rows`` of the training rows in use, spread evenly."""
         indices = self._order(prepared, seed).spread_rows(self.config.evaluation_rows)
-        return _as_set(self._rows(prepared, "train", indices))
+        return self._set(prepared, "train", indices)
 
     def calibration(self, prepared: LabelledData) -> Iterator[dict[str, Tensor]]:
         """Training rows with their labels."""
@@ -98,6 +98,7 @@ class LabelledRows(Generic[C]):
         rows = prepared.rows(split, indices, self.data.sequence_length)
         return {name: torch.from_numpy(values) for name, values in rows.items()}
 
-
-def _as_set(batch: dict[str, Tensor]) -> EvaluationSet:
-    return EvaluationSet(batch, tensor_fingerprint(*batch.values()), predicts_tokens=False)
+    def _set(self, prepared: LabelledData, split: Split, indices: Integers) -> EvaluationSet:
+        batch = self._rows(prepared, split, indices)
+        fingerprint = tensor_fingerprint(*batch.values())
+        return EvaluationSet(batch, fingerprint, predicts_tokens=False, rows=torch.from_numpy(indices))

@@ -61,9 +61,10 @@ class PackedText(Generic[C]):
         """None: no text is held out but that of validation."""
         return None
 
-    def baseline_loss(self, prepared: PreparedData, data: EvaluationSet) -> float:
-        """Loss of predicting by token frequencies alone."""
-        return frequency_loss(token_counts(prepared), data.labels.numpy())
+    def baseline(self, prepared: PreparedData, data: EvaluationSet) -> dict[str, float]:
+        """Loss of predicting by token frequencies alone, and how often the most frequent token is right."""
+        counts, labels = token_counts(prepared), data.labels.numpy()
+        return {"loss": frequency_loss(counts, labels), "accuracy": float((labels == counts.argmax()).mean())}
 
     def weight(self, batch: dict[str, Tensor]) -> Tensor:
         """Number of predictions: one per label."""

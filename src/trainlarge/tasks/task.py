@@ -5,7 +5,7 @@ A package of a user adds one without them: ``docs/own_task.md``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Protocol, cast
@@ -80,8 +80,8 @@ class Task(Protocol):
         to be predicted.
         """
 
-    def baseline_loss(self, prepared: PreparedData, data: EvaluationSet) -> float:
-        """Loss of predicting by the frequencies of the training split alone, with no look at the input."""
+    def baseline(self, prepared: PreparedData, data: EvaluationSet) -> Mapping[str, float]:
+        """Scores of predicting by the frequencies of the training split alone, with no look at the input."""
 
 
 def make_task(task: TaskConfig, data: DataConfig, forward: Forward) -> Task:

@@ -78,8 +78,8 @@ class TrainContext:
         self.text_sets = {name: self.task.evaluation_set(text) for name, text in texts.items()}
         """The same of each of ``data.evaluations``."""
         self.documents = Documents.of(self.evaluation_set)
-        self.baseline_loss = self.task.baseline_loss(self.prepared, self.evaluation_set)
-        """Loss of predicting by frequencies alone."""
+        self.baseline = self.task.baseline(self.prepared, self.evaluation_set)
+        """Scores of predicting by frequencies alone."""
         self.compiling = Compiling(self.implementation.compile, self.implementation.threads, study.data_root / COMPILED)
         self.loop = self._loop()
         self.compiling.warm_up(partial(self.loop.timed, COMPILING_STEPS))

@@ -67,6 +67,7 @@ def finished_record(cell: Cell, context: TrainContext, run: RunFacts, ending: En
         scores={name: scores.get(name) for name in cell.as_train.task.metrics},
         selection=ending.selection,
         weight_change=ending.weight_change,
+        baseline=_without_loss(context.baseline),
         perplexity=perplexity(scores["loss"]),
         document_standard_error=ending.document_standard_error,
         train_set_loss=ending.train_set_loss,
@@ -120,6 +121,11 @@ def _record(cell: Cell, context: TrainContext, run: RunFacts, last: Clocks) -> T
     )
 
 
+def _without_loss(scores: Scores) -> Scores:
+    """Scores other than the loss, which has its own key."""
+    return {name: value for name, value in scores.items() if name != "loss"}
+
+
 def _environment(context: TrainContext, run: RunFacts) -> Environment:
     return Environment.from_json(
         {
@@ -140,10 +146,10 @@ def _data(context: TrainContext, tokens: int) -> TrainData:
         evaluation_fingerprint=context.evaluation_set.fingerprint,
         train_tokens=train_tokens,
         validation_tokens=len(prepared.validation),
-        overlap_documents=overlap.get("overlap_documents"),
+        overlap_documents=overlap.get("overlap_documents", prepared.repeated_share),
         overlap_passages=overlap.get("overlap_passages"),
         repeated_documents=overlap.get("repeated_documents"),
-        token_frequency_loss=context.baseline_loss,
+        token_frequency_loss=context.baseline["loss"],
         evaluation_documents=context.documents.count,
         effective_documents=context.documents.effective,
         epochs=tokens / train_tokens,

@@ -13,7 +13,6 @@ from pathlib import Path
 from torch import Tensor
 
 from trainlarge.config.budget import parse_budget
-from trainlarge.config.group import Plain
 from trainlarge.config.schema import TrainConfig
 from trainlarge.data.tokenizer import hugging_face_tokenizer
 from trainlarge.launch.job import RunningJob
@@ -21,7 +20,8 @@ from trainlarge.models.model_folder import tokenizer_files
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.records import TrainRecord
 from trainlarge.sweep.store import CellFolder
-from trainlarge.tasks.evaluation import evaluated_text
+from trainlarge.tasks.evaluation import Evaluation, evaluated_text
+from trainlarge.tasks.predictions import write_predictions
 from trainlarge.training.cells import trunk_id
 from trainlarge.training.clocks import Clock
 from trainlarge.training.context import TrainContext
@@ -205,10 +205,10 @@ class Trunk:
             weight_change=total_change(context, changes),
             texts={name: evaluated_text(data, context.task.evaluate(model, data)) for name, data in texts.items()},
         )
-        losses = context.documents.file(loss=evaluation.losses)
         for cell in self._cells(branch):
             self.writer.weight_changes(cell, changes)
-            self._write(cell, finished_record(cell, context, self._run_facts(branch), ending), losses, weights)
+            record = finished_record(cell, context, self._run_facts(branch), ending)
+            self._write(cell, record, evaluation, weights)
 
     def _record_divergence(self, error: DivergedError, left: list[Branch]) -> None:
         """Record the cells of branches that diverged, or whose trunk did, with the last weights that were good."""
@@ -233,17 +233,21 @@ class Trunk:
         )
 
     def _write(
-        self, cell: Cell, record: TrainRecord, losses: dict[str, Plain] | None, weights: dict[str, Tensor]
+        self, cell: Cell, record: TrainRecord, evaluation: Evaluation | None, weights: dict[str, Tensor]
     ) -> None:
+        context = self.context
+        losses = None if evaluation is None else context.documents.file(loss=evaluation.losses)
+        save_predictions = partial(write_predictions, data=context.evaluation_set, evaluation=evaluation)
+
         def save_checkpoint(folder: Path) -> None:
-            self.context.loop.module.model.save_pretrained(folder, state_dict=weights)
-            if self.context.start is None:
-                hugging_face_tokenizer(self.context.prepared.tokenizer_file).save_pretrained(folder)
-            for file in tokenizer_files(self.context.start.folder) if self.context.start else ():
+            context.loop.module.model.save_pretrained(folder, state_dict=weights)
+            if context.start is None:
+                hugging_face_tokenizer(context.prepared.tokenizer_file).save_pretrained(folder)
+            for file in tokenizer_files(context.start.folder) if context.start else ():
                 # Byte by byte: prepared data is found by it.
                 shutil.copyfile(file, folder / file.name)
 
-        self.writer.cell(cell, CellResult(record, self.run.curve.rows, losses, save_checkpoint))
+        self.writer.cell(cell, CellResult(record, self.run.curve.rows, losses, save_predictions, save_checkpoint))
 
     def _cells(self, branch: Branch) -> list[Cell]:
         return [cell for cell in self.job.cells if cell.id in branch.cell_ids]

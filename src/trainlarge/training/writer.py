@@ -33,6 +33,8 @@ class CellResult:
     """The curve."""
     document_losses: dict[str, Plain] | None
     """Content of ``document_losses.json``; None where the run diverged."""
+    save_predictions: Callable[[Path], None]
+    """Writes the predictions for the evaluation set, where the task keeps them, into the cell's folder."""
     save_checkpoint: Callable[[Path], None]
     """Writes model and tokenizer into a folder that is there."""
 
@@ -93,6 +95,7 @@ class StudyWriter:
             remove_file(folder.document_losses)
         else:
             folder.write_document_losses(result.document_losses)
+        result.save_predictions(folder.path)
         self.job.finish(cell.id, result.record)
 
     def weight_changes(self, cell: Cell, changes: Changes | None) -> None:
