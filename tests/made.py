@@ -24,6 +24,8 @@ from trainlarge.config.recover import Retrain
 from trainlarge.config.register import register_schema
 from trainlarge.config.schema import StageConfig
 from trainlarge.config.share import share_folder
+from trainlarge.config.task import TASKS as TASK_CONFIGS
+from trainlarge.config.task import TaskConfig
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.compose import plain
 from trainlarge.sweep.expand import read_config
@@ -66,8 +68,9 @@ TASKS = {
     "mlm": ("task.mask_rate=0.4",),
     "causal_lm": ("task=causal_lm", "arch=llama"),
     "classification": ("task=classification", "data=text", "data.files=[sentences.jsonl]"),
+    "regression": ("task=regression", "data=text", "data.files=[sentences.jsonl]"),
 }
-"""Task -> the overrides of its train cells. Those of classification read a file of the working directory."""
+"""Task -> the overrides of its train cells. Those of labelled rows read a file of the working directory."""
 
 
 def make_study(
@@ -225,7 +228,7 @@ def train_record(cell: Cell, shape: tuple[int, int], rows: list[dict[str, Any]])
     embedding = 2048 * shape[0]
     return {
         "schema": 1, "stage": "train", "cell": cell.id, "study": cell.config.study,
-        **{key: last[key] for key in clocks},
+        **{key: last[key] for key in clocks}, **_other_score(cell.as_train.task, last["accuracy"]),
         "document_standard_error": 0.15,
         "perplexity": math.exp(last["loss"]), "train_set_loss": last["loss"] - 0.05,
         "branch_step": round(0.8 * last["step"]), "step_seconds": made["step_seconds"],
@@ -238,12 +241,18 @@ def train_record(cell: Cell, shape: tuple[int, int], rows: list[dict[str, Any]])
     }  # fmt: skip
 
 
+def _other_score(task: TaskConfig | type[TaskConfig], accuracy: float) -> dict[str, float]:
+    """The score that the task is judged by, where that is another than the loss."""
+    return {} if task.main_metric == "loss" else {task.main_metric: accuracy}
+
+
 def compress_record(cell: Cell, parent: dict[str, Any], sparsity: float, bits: int) -> dict[str, Any]:
     """The record of a made compress cell; the increase grows with sparsity and falls with bits and size."""
     arch = parent["config"]["arch"]
     made = SHAPES[arch["width"], arch["depth"]]
     increase = made["fragile"] * (4 * sparsity**2.5 + (0.0 if bits == 32 else 0.1 * 4.0 ** (4 - bits)))
-    recipe = cell.as_compress.recipe
+    recipe, task = cell.as_compress.recipe, TASK_CONFIGS[parent["config"]["task"]["name"]]
+    accuracy = max(0.0, parent["accuracy"] - 0.1 * increase)
     parameters = parent["parameters"]
     matrices = WEIGHTS_IN_MATRICES * parameters
     nonzero = round(parameters - sparsity * matrices)
@@ -252,7 +261,7 @@ def compress_record(cell: Cell, parent: dict[str, Any], sparsity: float, bits: i
     return {
         "schema": 1, "stage": "compress", "cell": cell.id, "study": cell.config.study, "parent": parent["cell"],
         "recipe": recipe.to_json(), "description": recipe.describe(),
-        "loss": parent["loss"] + increase, "accuracy": max(0.0, parent["accuracy"] - 0.1 * increase),
+        "loss": parent["loss"] + increase, "accuracy": accuracy, **_other_score(task, accuracy),
         "perplexity": math.exp(parent["loss"] + increase), "dense_loss": parent["loss"], "loss_increase": increase,
         "loss_standard_error": 0.02, "increase_standard_error": 0.002 + 0.02 * increase,
         "document_standard_error": 0.15, "increase_document_standard_error": 0.004 + 0.05 * increase,

@@ -6,6 +6,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,16 @@ from trainlarge.compression.model_tensors import entries_of
 from trainlarge.config.schema import StageConfig, TrainConfig
 from trainlarge.data.label_table import is_selection
 from trainlarge.data.labelled import LabelledData
+from trainlarge.errors import UserError
 from trainlarge.models.build import load_model
 from trainlarge.models.family import Head
 from trainlarge.models.forward import FORWARDS
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.tasks.label_metrics import number_scores
-from trainlarge.tasks.step import step_of
+from trainlarge.tasks.step import row_flops_of, step_of
 from trainlarge.tasks.task import make_task
+from trainlarge.training.cells import STAGE
 
 Tiny = Callable[..., TrainConfig]
 Compose = Callable[..., StageConfig]
@@ -129,6 +132,50 @@ def test_classification(tiny: Tiny, compose: Compose, run_here: Run, study: Stud
     model = AutoModelForSequenceClassification.from_pretrained(folder.checkpoint).eval()
     assert sum(parameter.numel() for parameter in model.parameters()) == record["parameters"]
     check_compression(folder, compose, run_here, study)
+
+
+def test_batches_of_like_lengths(tiny: Tiny, compose: Compose, run_here: Run, study: Study, sentences: Path) -> None:
+    overrides = ("task=classification", f"data.files=[{sentences}]", "optim.lr=1e-2", "task.batches=bucketed")
+    cells = [tiny(*overrides, f"budget={budget}") for budget in ("40 steps", "2 epochs")]
+    folders = run_here("train", cells)
+    config, record = folders[0].cell().as_train, folders[0].record_data()
+    task = make_task(config.task, config.data, FORWARDS["library"])
+    prepared, rows, flops = task.prepare(study.data_root), step_of(config).rows, row_flops_of(config)
+    batches = [task.batch(prepared, config.seed, step, rows) for step in range(40)]
+    shapes, real = [batch["input_ids"].shape for batch in batches], sum(int(b["attention_mask"].sum()) for b in batches)
+    tokens = sum(count * length for count, length in shapes)
+    assert all(batch["attention_mask"].sum(1).max() == batch["input_ids"].shape[1] for batch in batches)
+    assert {count for count, _ in shapes} == {rows} and len({length for _, length in shapes}) > 3
+    assert record["tokens"] == tokens < 40 * config.optim.batch
+    assert record["flops"] == sum(count * flops(length)[0] for count, length in shapes) == record["executed_flops"]
+    assert record["data"]["padding_share"] == pytest.approx(1 - real / tokens) and record["data"]["padding_share"] < 0.3
+    epochs = folders[1].record_data()
+    assert epochs["data"]["epochs"] == pytest.approx(2, abs=0.1)
+    model = AutoModelForSequenceClassification.from_pretrained(folders[0].checkpoint)
+    data = task.evaluation_set(prepared)
+    together, apart = task.evaluate(model, data), task.evaluate(model, replace(data, by_length=False))
+    assert data.by_length and torch.equal(together.predictions, apart.predictions)
+    torch.testing.assert_close(together.outputs, apart.outputs, rtol=1e-5, atol=1e-6)
+    assert together.metrics == pytest.approx(dict(apart.metrics), rel=1e-6)
+    common = ("study=tiny", "tracking=none", f"checkpoint={folders[0].id}", "quantize=none")
+    recipe = ("prune=magnitude", "prune.sparsity=0.5", "recover=retrain", "recover.budget=5 steps")
+    [recovered] = run_here("compress", [compose("compress", *common, *recipe)])
+    more = [task.batch(prepared, config.seed, step, rows)["input_ids"].shape for step in range(40, 45)]
+    assert recovered.record_data()["recover_flops"] == sum(count * flops(length)[0] for count, length in more)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("budget=1e9 FLOPs", r"^budget=\d+ FLOPs is not valid: must be in steps, epochs or seconds with task.batches"),
+        ("budget=10k tokens", r"^budget=\d+ tokens is not valid: must be in steps, epochs or seconds"),
+        ("impl.compile=inductor", "^impl.compile=inductor is not valid: must be none with task.batches=bucketed"),
+    ],
+)
+def test_what_needs_steps_of_one_size_is_refused(tiny: Tiny, sentences: Path, override: str, message: str) -> None:
+    config = tiny("task=classification", f"data.files=[{sentences}]", "task.batches=bucketed", override)
+    with pytest.raises(UserError, match=message):
+        STAGE.resolve(config)
 
 
 @pytest.fixture

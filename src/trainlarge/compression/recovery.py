@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from functools import partial
 from typing import cast
 
+import numpy as np
 from transformers import PreTrainedModel
 
 from trainlarge.compression.cells import recovery_id
@@ -21,9 +21,10 @@ from trainlarge.compression.recovery_run import RecoveryRun
 from trainlarge.compression.training import ParentRun, Trained, TrainingPlan
 from trainlarge.compression.weights import Weights
 from trainlarge.config.method import Method
+from trainlarge.data.arrays import Integers
 from trainlarge.launch.job import RunningJob
 from trainlarge.sweep.status import CellProgress
-from trainlarge.tasks.step import step_of
+from trainlarge.tasks.step import Step, step_of, uneven
 from trainlarge.tasks.task import Batch
 from trainlarge.training.loop import Loop
 from trainlarge.training.micro_batch import rows_that_fit
@@ -49,7 +50,9 @@ class StudyTrainer:
         self.job, self.checkpoint = job, checkpoint
         self.config = checkpoint.parent.as_train
         self.impl = job.cells[0].config.impl
-        self.step = step_of(self.config)
+        self.step: Step = step_of(self.config)
+        if not self.config.task.has_even_steps:
+            self.step = uneven(self.step, self.config, self._longest_rows)
         steps = job.study.folder("train", checkpoint.parent.id).train_record().step
         self.parent = ParentRun(steps, self.config.optim.rate)
 
@@ -57,7 +60,7 @@ class StudyTrainer:
         """As ``Trainer.train``, from the newest saved state on."""
         recovery = recovery_id(self.checkpoint.parent.id, done, compress_head=not weights.is_head_whole)
         states = TrunkStates(self.job.study.path / TRUNKS / recovery)
-        run = RecoveryRun(self._loop(plan, weights), plan, self.parent.steps, self.step.flops)
+        run = RecoveryRun(self._loop(plan, weights), plan, self.parent.steps, self.step.flops_of)
         if saved := states.newest(PART, at_most=plan.steps):
             run.restore(saved)
         began, resumed_at, saved_at = time.monotonic(), run.step, time.monotonic()
@@ -79,14 +82,14 @@ class StudyTrainer:
         predicts_tokens = self.checkpoint.evaluation_set.predicts_tokens
         model, tokens = cast(PreTrainedModel, weights.trainable()), weights.structure.tokens
 
-        def batch_of(step: int, rows: int = self.step.rows) -> Batch:
-            batch = task.batch(self.checkpoint.prepared, seed, step, rows)
+        def renumbered(batch: Batch) -> Batch:
             return renumbered_batch(batch, tokens, predicts_tokens)
 
+        prepared = self.checkpoint.prepared
         rows = self.impl.micro_batch_rows or rows_that_fit(
             model,
             task.loss,
-            partial(batch_of, 0),
+            lambda rows: renumbered(task.largest_batch(prepared, rows)),
             self.step.rows,
             self.checkpoint.implementation,
             sharing=self.job.cells[0].config.workers or 1,
@@ -94,13 +97,18 @@ class StudyTrainer:
         return Loop(
             model,
             Objective(task.loss, task.weight),
-            batch_of,
+            lambda step: renumbered(task.batch(prepared, seed, step, self.step.rows)),
             replace(self.config.optim, peak_lr=plan.peak_lr),
             self.checkpoint.implementation,
             seed=seed,
             micro_batch_rows=rows,
             modifiers=plan.modifiers,
         )
+
+    def _longest_rows(self, start: int, stop: int) -> Integers:
+        checkpoint = self.checkpoint
+        lengths = checkpoint.task.row_lengths(checkpoint.prepared, self.config.seed, self.step.rows, start, stop)
+        return np.asarray(lengths.max(1))
 
     def _report(self, run: RecoveryRun, steps_per_second: float) -> None:
         self.job.progress(

@@ -17,6 +17,7 @@ from trainlarge.training.curve import LossBuffer
 from trainlarge.training.loop import Loop
 from trainlarge.training.resume import TrainState
 
+FlopsOf = Callable[[int, int], int]
 CURVE_POINTS = 100
 """Most rows of a curve, spread evenly over the steps."""
 
@@ -28,11 +29,11 @@ class RecoveryRun:
         loop: the model ready to train.
         plan: how.
         first_step: number of the first step, which says what its batch is.
-        step_flops: FLOPs of a step.
+        flops_of: FLOPs of the steps ``start`` to ``stop - 1``.
     """
 
-    def __init__(self, loop: Loop, plan: TrainingPlan, first_step: int, step_flops: int) -> None:
-        self.loop, self.plan, self.first_step, self.step_flops = loop, plan, first_step, step_flops
+    def __init__(self, loop: Loop, plan: TrainingPlan, first_step: int, flops_of: FlopsOf) -> None:
+        self.loop, self.plan, self.first_step, self.flops_of = loop, plan, first_step, flops_of
         self.clock = Clock()
         self.step = 0
         self.curve: list[RecoveryRow] = []
@@ -65,7 +66,7 @@ class RecoveryRun:
         loss = float(self._losses.values().mean())
         row = RecoveryRow(
             step=self.step,
-            flops=self.step * self.step_flops,
+            flops=self.flops_of(self.first_step, self.first_step + self.step),
             train_seconds=self.clock.seconds(),
             train_loss=loss if math.isfinite(loss) else None,
             lr=self.plan.peak_lr * self.plan.rate(self.step - 1),
@@ -104,5 +105,5 @@ class RecoveryRun:
         if not all(bool(torch.isfinite(tensor).all()) for tensor in trained.tensors.values()):
             raise UserError("recover.lr", self.plan.peak_lr, "smaller: training diverges at this rate")
         steps, precision = self.plan.steps, self.loop.implementation.precision
-        flops, seconds = steps * self.step_flops, self.clock.train_seconds
-        return Trained(trained, TrainingCost(steps, flops, seconds, precision, tuple(self.curve)))
+        flops = self.flops_of(self.first_step, self.first_step + steps)
+        return Trained(trained, TrainingCost(steps, flops, self.clock.train_seconds, precision, tuple(self.curve)))

@@ -60,6 +60,6 @@ class DataTrainer:
         one = torch.ones((), dtype=torch.float64)
         objective = Objective(loss, lambda _batch: one)
         loop = Loop(model, objective, batch_of, optim, self.implementation, seed=0, modifiers=plan.modifiers)
-        run = RecoveryRun(loop, plan, first_step=0, step_flops=self.data.step_flops)
+        run = RecoveryRun(loop, plan, 0, lambda start, stop: (stop - start) * self.data.step_flops)
         run.run(lambda: None)
         return run.result(weights)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, cast
+from typing import ClassVar, Literal, cast
 
 from trainlarge.config.choices import ChosenGroup
 from trainlarge.config.data import DataConfig
@@ -85,6 +85,11 @@ class TaskConfig(ChosenGroup):
         """Share of the training rows that is held out to choose by."""
         return 0.0
 
+    @property
+    def has_even_steps(self) -> bool:
+        """Whether every step has as many tokens, so that tokens and FLOPs are as good as steps."""
+        return True
+
     @abstractmethod
     def predictions(self, sequence_length: int) -> int:
         """Predictions per training row of ``sequence_length`` tokens: what FLOPs, and so budgets, are counted with."""
@@ -160,6 +165,10 @@ class LabelledConfig(TaskConfig):
     """Share of the training rows that is held out to choose by (learning rate, epochs: ``sweep.best_of``), in [0, 1).
     The same rows for every cell, whatever ``seed`` and ``data.fraction``; rows with the same first text stay together.
     Nothing is trained on them, and the record has the scores on at most ``evaluation_rows`` of them."""
+    batches: Literal["padded", "bucketed"] = field(default="padded", metadata=added_with("padded"))
+    """``padded``: every row is filled up to ``data.sequence_length``. ``bucketed``: rows of like lengths share a batch,
+    which is filled up to its longest row. It takes as many rows per step, so fewer tokens; tokens and FLOPs count what
+    is computed, and a budget is in steps, epochs or seconds."""
 
     ignores: ClassVar[frozenset[str]] = frozenset({"arch.tied"})
     data_checked_by: ClassVar[str] = "trainlarge.tasks.data_check:check_labelled"
@@ -194,6 +203,11 @@ class LabelledConfig(TaskConfig):
     def held_out_share(self) -> float:
         """``selection_share``."""
         return self.selection_share
+
+    @property
+    def has_even_steps(self) -> bool:
+        """Not where a batch is as long as its longest row."""
+        return self.batches == "padded"
 
     def predictions(self, sequence_length: int) -> int:
         """One per row."""

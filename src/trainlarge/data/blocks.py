@@ -114,8 +114,12 @@ class RowOrder:
         """Indices of the rows of batch ``step``, shape [rows] int64; a batch may cross the end of an epoch."""
         count, first, last = self.count, step * rows, (step + 1) * rows
         epochs = range(first // count, (last - 1) // count + 1)
-        orders = (epoch_order(self.seed, epoch, count)[max(first - epoch * count, 0) :] for epoch in epochs)
+        orders = (self.epoch(epoch, rows)[max(first - epoch * count, 0) :] for epoch in epochs)
         return self._in_use(np.concatenate(list(orders))[:rows])
+
+    def epoch(self, number: int, rows: int) -> Integers:  # noqa: ARG002
+        """The order of an epoch that is taken in batches of ``rows`` rows, [count]."""
+        return epoch_order(self.seed, number, self.count)
 
     def spread_rows(self, rows: int) -> Integers:
         """Indices of at most ``rows`` of the rows in use at even distances, ascending, int64."""

@@ -118,16 +118,27 @@ class LabelledData(PreparedData):
         for place, index in enumerate(indices):
             start = ends[index - 1] if index else 0
             middle, end = middles[index], ends[index]
-            row = self._sentences(tokens[start:middle], tokens[middle:end], length)
-            ids[place, : len(row)], mask[place, : len(row)] = row, 1
+            used = self._fill(ids[place], tokens[start:middle], tokens[middle:end])
+            mask[place, :used] = 1
         labels = table[LABEL][indices][:, None].astype(np.int64 if self.labels else np.float32)
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
-    def _sentences(self, first: Tokens, second: Tokens, length: int) -> Integers:
-        room = length - 2 - (len(second) > 0)
-        kept_first, kept_second = cut_lengths(len(first), len(second), room)
-        end = [*second[:kept_second], self.sep_id] if len(second) else []
-        return np.array([self.cls_id, *first[:kept_first], self.sep_id, *end], np.int64)
+    def lengths(self, split: Split, length: int) -> Integers:
+        """Tokens of each row as a model reads it, special ones included, at most ``length``, [rows] int64."""
+        table = self.train_rows if split == "train" else self.validation_rows
+        middles, ends = table[FIRST_END], table[SECOND_END]
+        starts = np.concatenate([[0], ends[:-1]])
+        return np.asarray(np.minimum(ends - starts + 2 + (ends > middles), length))
+
+    def _fill(self, row: Integers, first: Tokens, second: Tokens) -> int:
+        """Write texts with their special tokens into an empty row; the number of its tokens."""
+        kept_first, kept_second = cut_lengths(len(first), len(second), len(row) - 2 - (len(second) > 0))
+        row[0], row[1 : kept_first + 1], row[kept_first + 1] = self.cls_id, first[:kept_first], self.sep_id
+        end = kept_first + 2
+        if len(second):
+            row[end : end + kept_second], row[end + kept_second] = second[:kept_second], self.sep_id
+            end += kept_second + 1
+        return end
 
 
 def cut_lengths(first: int, second: int, room: int) -> tuple[int, int]:

@@ -93,6 +93,7 @@ class TrainData(EvaluationData):
         "evaluation loss of predicting by the frequencies of tokens, or of labels, in the training split alone",
         column="frequency_loss",
     )
+    padding_share: float | None = later("1", "share of the tokens that were computed in training that was padding")
     epochs: float = key("1", "passes over the training data in use")
     repeated_documents: float | None = later("1", "share of the training documents that repeat one before them")
     sources: Mapping[str, Plain] | None = plain(is_optional=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +37,8 @@ class EvaluationSet:
     """Whether labels are token ids."""
     rows: Tensor | None = None
     """Numbers of the rows in their split, [rows] int64; None for tasks on tokens."""
+    by_length: bool = False
+    """Whether rows of like lengths are evaluated together, without padding beyond the longest of them."""
 
     @property
     def labels(self) -> Tensor:
@@ -179,13 +181,37 @@ def _of_all_rows(
     """What ``scored`` gives for all rows, in fp32 and without dropout, a few of them at a time."""
     was_training = model.training
     model.train(False)
-    size, device = batch_rows(model, data.batch["input_ids"].shape[1]), model.device
-    parts = []
+    device, parts, places = model.device, [], []
     # Points of a curve are evaluated within a training step, which Lightning runs under autocast.
     with torch.autocast(device.type, enabled=False):
-        for start in range(0, len(data.labels), size):
-            batch = {name: tensor[start : start + size].to(device) for name, tensor in data.batch.items()}
-            parts.append(scored(batch))
+        for rows in _groups(model, data):
+            batch = {name: tensor[rows] for name, tensor in data.batch.items()}
+            batch = without_empty_columns(batch) if data.by_length else batch
+            parts.append(scored({name: tensor.to(device) for name, tensor in batch.items()}))
+            places.append(rows)
     model.train(was_training)
     first, second = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-    return first, second
+    order = torch.cat(places).argsort().to(device)
+    return (first[order], second[order]) if data.by_length else (first, second)
+
+
+def _groups(model: PreTrainedModel, data: EvaluationSet) -> Iterator[Tensor]:
+    """Indices of the rows of each forward pass, int64: in their order, or the shortest first."""
+    count, length = data.batch["input_ids"].shape
+    if not data.by_length:
+        yield from torch.split(torch.arange(count), batch_rows(model, length))
+        return
+    lengths = data.batch["attention_mask"].sum(1)
+    order = lengths.argsort(stable=True)
+    while len(order):
+        # Rows as the longest of as many as the shortest allow: no group has more tokens than it may have.
+        most = order[: batch_rows(model, int(lengths[order[0]]))]
+        rows = most[: batch_rows(model, int(lengths[most[-1]]))]
+        yield rows
+        order = order[len(rows) :]
+
+
+def without_empty_columns(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A batch that is padded at the end, as short as its longest row."""
+    longest = int(batch["attention_mask"].sum(1).max())
+    return {name: tensor if name == "labels" else tensor[:, :longest] for name, tensor in batch.items()}

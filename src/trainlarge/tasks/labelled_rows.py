@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -16,11 +16,12 @@ from trainlarge.config.data import DataConfig, Split
 from trainlarge.config.task import LabelledConfig
 from trainlarge.data.arrays import Integers
 from trainlarge.data.blocks import RowOrder, check_fraction, spread_indices
+from trainlarge.data.buckets import BucketedOrder
 from trainlarge.data.label_table import is_selection, training_rows
 from trainlarge.data.labelled import Columns, LabelledData, check_labels, prepare_labelled
 from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.models.forward import Forward
-from trainlarge.tasks.evaluation import EvaluationSet, tensor_fingerprint
+from trainlarge.tasks.evaluation import EvaluationSet, tensor_fingerprint, without_empty_columns
 from trainlarge.tasks.packed_text import CALIBRATION_ROWS, CALIBRATION_SEED
 
 C = TypeVar("C", bound=LabelledConfig)
@@ -36,6 +37,8 @@ class LabelledRows(Generic[C]):
     """The group ``data``."""
     forward: Forward
     """The forward pass."""
+    _orders: dict[tuple[Path, int], RowOrder] = field(default_factory=dict, compare=False, repr=False)
+    """The order of the training rows by the folder of the data and the seed: one, kept for the steps to come."""
 
     def prepare(self, root: Path, tokenizer: ModelTokenizer | None = None) -> LabelledData:
         """Tokenizer, tokens and labels of the table.
@@ -54,8 +57,20 @@ class LabelledRows(Generic[C]):
         return len(self._order(prepared, seed=0))
 
     def batch(self, prepared: LabelledData, seed: int, step: int, rows: int) -> dict[str, Tensor]:
-        """Rows of the epoch's order."""
-        return self._rows(prepared, "train", self._order(prepared, seed).rows_of(step, rows))
+        """Rows of the epoch's order, as long as all rows or, in buckets, as the longest of the batch."""
+        batch = self._rows(prepared, "train", self._order(prepared, seed).rows_of(step, rows))
+        return batch if self.config.has_even_steps else without_empty_columns(batch)
+
+    def largest_batch(self, prepared: LabelledData, rows: int) -> dict[str, Tensor]:
+        """Rows as long as any batch may be."""
+        return self._rows(prepared, "train", self._order(prepared, seed=0).rows_of(0, rows))
+
+    def row_lengths(self, prepared: LabelledData, seed: int, rows: int, start: int, stop: int) -> Integers:
+        """Tokens of each row of the batches ``start`` to ``stop - 1``, without padding, [steps, rows]."""
+        order = self._order(prepared, seed)
+        used = [order.rows_of(step, rows) for step in range(start, stop)]
+        lengths = prepared.lengths("train", self.data.sequence_length)
+        return lengths[np.array(used, np.int64).reshape(stop - start, rows)]
 
     def weight(self, batch: dict[str, Tensor]) -> Tensor:
         """Number of rows."""
@@ -90,9 +105,19 @@ class LabelledRows(Generic[C]):
         return self.forward.row_logits(model, batch["input_ids"], batch["attention_mask"])
 
     def _order(self, prepared: LabelledData, seed: int) -> RowOrder:
-        trained = training_rows(prepared.train_rows, self.config.selection_share)
+        key = prepared.folder, seed
+        if key not in self._orders:
+            self._orders.clear()
+            self._orders[key] = self._new_order(prepared, seed)
+        return self._orders[key]
+
+    def _new_order(self, prepared: LabelledData, seed: int) -> RowOrder:
+        trained, fraction = training_rows(prepared.train_rows, self.config.selection_share), self.data.fraction
         count = len(prepared.train_rows) if trained is None else len(trained)
-        return RowOrder(count, seed, self.data.fraction, trained)
+        if self.config.has_even_steps:
+            return RowOrder(count, seed, fraction, trained)
+        lengths = prepared.lengths("train", self.data.sequence_length)
+        return BucketedOrder(lengths, count, seed, fraction, trained)
 
     def _rows(self, prepared: LabelledData, split: Split, indices: Integers) -> dict[str, Tensor]:
         rows = prepared.rows(split, indices, self.data.sequence_length)
@@ -100,5 +125,7 @@ class LabelledRows(Generic[C]):
 
     def _set(self, prepared: LabelledData, split: Split, indices: Integers) -> EvaluationSet:
         batch = self._rows(prepared, split, indices)
-        fingerprint = tensor_fingerprint(*batch.values())
-        return EvaluationSet(batch, fingerprint, predicts_tokens=False, rows=torch.from_numpy(indices))
+        fingerprint, by_length = tensor_fingerprint(*batch.values()), not self.config.has_even_steps
+        return EvaluationSet(
+            batch, fingerprint, predicts_tokens=False, rows=torch.from_numpy(indices), by_length=by_length
+        )

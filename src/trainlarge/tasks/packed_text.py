@@ -66,6 +66,10 @@ class PackedText(Generic[C]):
         counts, labels = token_counts(prepared), data.labels.numpy()
         return {"loss": frequency_loss(counts, labels), "accuracy": float((labels == counts.argmax()).mean())}
 
+    def row_lengths(self, _prepared: PreparedData, _seed: int, rows: int, start: int, stop: int) -> NDArray[np.int64]:
+        """All of the same length: there is no padding."""
+        return np.full((stop - start, rows), self.length)
+
     def weight(self, batch: dict[str, Tensor]) -> Tensor:
         """Number of predictions: one per label."""
         labels = batch["labels"]

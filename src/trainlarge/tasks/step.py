@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Literal
+
+import numpy as np
 
 from trainlarge.config.budget import EPOCHS, FLOPS, SECONDS, STEPS, TOKENS, Budget
 from trainlarge.config.group import Plain
 from trainlarge.config.schema import TrainConfig
 from trainlarge.config.task import TaskConfig
+from trainlarge.data.arrays import Integers
 from trainlarge.errors import UserError
 from trainlarge.models.family import Head
 from trainlarge.models.flops import executed_training_flops, training_flops
@@ -35,8 +39,51 @@ class Step:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the effective batch."""
+        """Tokens of the effective batch; of steps of several lengths, those of the longest."""
         return self.rows * self.sequence_length
+
+    def tokens_of(self, start: int, stop: int) -> int:
+        """Tokens that steps ``start`` to ``stop - 1`` compute, padding included."""
+        return (stop - start) * self.tokens
+
+    def flops_of(self, start: int, stop: int) -> int:
+        """FLOPs of these steps."""
+        return (stop - start) * self.flops
+
+    def executed_flops_of(self, start: int, stop: int) -> int:
+        """Those of them that are computed."""
+        return (stop - start) * self.executed_flops
+
+
+RowFlops = Callable[[int], tuple[int, int]]
+"""Tokens in a row -> FLOPs of the row: those of the architecture, and those that are computed."""
+
+
+@dataclass(frozen=True)
+class UnevenStep(Step):
+    """What steps take in whose rows are as long as the longest of their batch; the fields are of a full row."""
+
+    lengths: Callable[[int, int], Integers]
+    """Tokens in a row of the steps ``start`` to ``stop - 1``, [steps]."""
+    row_flops: RowFlops
+
+    def tokens_of(self, start: int, stop: int) -> int:
+        """Tokens that steps ``start`` to ``stop - 1`` compute, padding included."""
+        return self.rows * sum(length * steps for length, steps in self._counted(start, stop))
+
+    def flops_of(self, start: int, stop: int) -> int:
+        """FLOPs of these steps."""
+        return self.rows * sum(self.row_flops(length)[0] * steps for length, steps in self._counted(start, stop))
+
+    def executed_flops_of(self, start: int, stop: int) -> int:
+        """Those of them that are computed."""
+        return self.rows * sum(self.row_flops(length)[1] * steps for length, steps in self._counted(start, stop))
+
+    def _counted(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Each length with the number of its steps, in Python's whole numbers: FLOPs may be beyond 64 bits."""
+        counts = np.bincount(self.lengths(start, stop))
+        for length in np.flatnonzero(counts).tolist():
+            yield length, int(counts[length])
 
 
 def step_of(config: TrainConfig) -> Step:
@@ -50,11 +97,23 @@ def step_of(config: TrainConfig) -> Step:
         raise UserError(
             "optim.batch", batch, f"a multiple of data.sequence_length={length}: it counts the tokens of a step"
         )
-    task = config.task
-    predictions = task.predictions(length)
-    flops, executed = _row_flops(shape_of(config), head_of(config), length, predictions, forward_in(config))
-    rows = batch // length
-    return Step(rows, length, predictions, rows * flops, rows * executed)
+    rows, (flops, executed) = batch // length, row_flops_of(config)(length)
+    return Step(rows, length, config.task.predictions(length), rows * flops, rows * executed)
+
+
+def row_flops_of(config: TrainConfig) -> RowFlops:
+    """FLOPs of a row of a train cell by its tokens."""
+    shape, head, forward = shape_of(config), head_of(config), forward_in(config)
+    return lambda length: _row_flops(shape, head, length, config.task.predictions(length), forward)
+
+
+def uneven(step: Step, config: TrainConfig, lengths: Callable[[int, int], Integers]) -> UnevenStep:
+    """The step of a train cell whose rows have those lengths, step by step."""
+    return UnevenStep(
+        **{item.name: getattr(step, item.name) for item in fields(Step)},
+        lengths=lengths,
+        row_flops=row_flops_of(config),
+    )
 
 
 def timed_step(config: TrainConfig, jobs_per_device: int = 1) -> dict[str, Plain]:
@@ -71,6 +130,9 @@ def timed_step(config: TrainConfig, jobs_per_device: int = 1) -> dict[str, Plain
     }
     if config.task.name != TaskConfig.name:
         sizes["task"] = config.task.name
+    if not config.task.has_even_steps:
+        # Their time depends on the lengths of the rows.
+        sizes["rows_of"] = config.data.known_fingerprint
     arch = {name: value for name, value in config.arch.plain.items() if name != "init_std"}
     key: dict[str, Plain] = {"arch": arch, "vocab_size": config.data.vocab_size, "step": sizes}
     if impl.devices > 1:

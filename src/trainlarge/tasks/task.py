@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from trainlarge.config.data import DataConfig
 from trainlarge.config.task import TaskConfig
+from trainlarge.data.arrays import Integers
 from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.data.prepare import PreparedData
 from trainlarge.models.forward import Forward
@@ -47,6 +48,12 @@ class Task(Protocol):
 
     def batch(self, prepared: PreparedData, seed: int, step: int, rows: int) -> Batch:
         """The batch of a step on the CPU, a pure function of (seed, step, rows)."""
+
+    def largest_batch(self, prepared: PreparedData, rows: int) -> Batch:
+        """A batch of so many rows that takes as much memory as any."""
+
+    def row_lengths(self, prepared: PreparedData, seed: int, rows: int, start: int, stop: int) -> Integers:
+        """Tokens of each row of the batches ``start`` to ``stop - 1``, without padding, [steps, rows]."""
 
     def loss(self, model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
         """Sum of the losses of a batch or a part of one, fp64 [], and its weight: ``weight(batch)``.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from trainlarge.config.group import Plain
 from trainlarge.config.schema import TrainConfig
+from trainlarge.data.arrays import Integers
 from trainlarge.data.evaluation_texts import prepare_evaluations
 from trainlarge.data.prepare import PreparedData
 from trainlarge.machine.device import choose, is_shared
@@ -25,8 +27,8 @@ from trainlarge.sweep.step_times import PROBES
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.data_check import check_unknown
 from trainlarge.tasks.evaluation import EvaluationSet
-from trainlarge.tasks.step import Step, forward_in, step_of, timed_step
-from trainlarge.tasks.task import Batch, Task, make_task
+from trainlarge.tasks.step import Step, forward_in, step_of, timed_step, uneven
+from trainlarge.tasks.task import Task, make_task
 from trainlarge.training.compiling import Compiling
 from trainlarge.training.document_losses import Documents
 from trainlarge.training.loop import Loop
@@ -71,6 +73,8 @@ class TrainContext:
         check_unknown(self.prepared, tokenizer)
         self.training_rows = self.task.training_rows(self.prepared, self.step.rows)
         """Rows of training data in use."""
+        if not config.task.has_even_steps:
+            self.step = uneven(self.step, config, self._longest_rows)
         self.evaluation_set: EvaluationSet = self.task.evaluation_set(self.prepared)
         self.selection_set: EvaluationSet | None = self.task.selection_set(self.prepared)
         self.training_sample: EvaluationSet = self.task.training_sample(self.prepared, config.seed)
@@ -135,11 +139,20 @@ class TrainContext:
         """As ``rows_that_fit``. Ranks see different free memory, and must all take as many backward passes."""
         devices, sharing = self.config.impl.devices, (self.config.workers or 1) * self.config.impl.devices
 
-        def batch_of(rows: int) -> Batch:
-            return self.task.batch(self.prepared, self.config.seed, 0, rows)
-
+        batch_of = partial(self.task.largest_batch, self.prepared)
         rows = rows_that_fit(model, self.task.loss, batch_of, self.step.rows // devices, self.implementation, sharing)
         return least_of_ranks(rows) if rows else 0
+
+    def _longest_rows(self, start: int, stop: int) -> Integers:
+        """Tokens of the longest row of steps, [steps]."""
+        return np.asarray(self._row_lengths(start, stop).max(1))
+
+    def _row_lengths(self, start: int, stop: int) -> Integers:
+        return self.task.row_lengths(self.prepared, self.config.seed, self.step.rows, start, stop)
+
+    def padding_share(self, steps: int) -> float | None:
+        """Share of the tokens of the first steps that are padding; None before the first."""
+        return 1 - int(self._row_lengths(0, steps).sum()) / self.step.tokens_of(0, steps) if steps else None
 
     def _probe_key(self) -> dict[str, Plain]:
         """Names the step and how it is computed: the key of its file of step times."""

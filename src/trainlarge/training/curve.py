@@ -101,8 +101,8 @@ class Curve:
         last = self.rows[-1] if self.rows else None
         row = CurveRow(
             step=steps,
-            tokens=steps * self.step.tokens,
-            flops=steps * self.step.flops,
+            tokens=self.step.tokens_of(0, steps),
+            flops=self.step.flops_of(0, steps),
             executed_flops=executed_flops(last, steps, self.step),
             train_seconds=clock.train_seconds,
             model_seconds=self.timing.model_seconds(steps),
@@ -119,7 +119,7 @@ class Curve:
 def executed_flops(last: CurveRow | None, steps: int, step: Step) -> int | float | None:
     """FLOPs computed in ``steps`` steps, those since the row ``last`` as now; None behind a row that does not know."""
     if last is None:
-        return steps * step.executed_flops
+        return step.executed_flops_of(0, steps)
     if last.executed_flops is None:
         return None
-    return last.executed_flops + (steps - last.step) * step.executed_flops
+    return last.executed_flops + step.executed_flops_of(last.step, steps)

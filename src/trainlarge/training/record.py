@@ -114,7 +114,7 @@ def _record(cell: Cell, context: TrainContext, run: RunFacts, last: Clocks) -> T
         parameters=counts.total,
         embedding_parameters=counts.embedding,
         non_embedding_parameters=counts.non_embedding,
-        data=_data(context, last.tokens),
+        data=_data(context, last.step),
         environment=_environment(context, run),
         provenance=origin(run.command, run.started),
         config=to_plain(cell.config),
@@ -138,7 +138,7 @@ def _environment(context: TrainContext, run: RunFacts) -> Environment:
     )
 
 
-def _data(context: TrainContext, tokens: int) -> TrainData:
+def _data(context: TrainContext, steps: int) -> TrainData:
     prepared, train_tokens = context.prepared, context.training_rows * context.step.sequence_length
     overlap = prepared.facts.overlap.shares() if prepared.facts else {}
     return TrainData(
@@ -152,8 +152,9 @@ def _data(context: TrainContext, tokens: int) -> TrainData:
         token_frequency_loss=context.baseline["loss"],
         evaluation_documents=context.documents.count,
         effective_documents=context.documents.effective,
-        epochs=tokens / train_tokens,
-        sources=_sources(context, tokens),
+        padding_share=context.padding_share(steps),
+        epochs=steps * context.step.rows / context.training_rows,
+        sources=_sources(context, context.step.tokens_of(0, steps)),
     )
 
 

@@ -22,18 +22,22 @@ from trainlarge.results import (
 )
 from trainlarge.results.columns import CELLS
 from trainlarge.results.frames import StudyFrames
+from trainlarge.results.scores import scores
 
 WORDS = {
     "masked tokens": re.compile(r"\bmask(?:s|ed)?\b|\bmask_rate\b|\bmasked token", re.IGNORECASE),
     "token frequencies": re.compile(r"token frequenc", re.IGNORECASE),
     "label frequencies": re.compile(r"label frequenc", re.IGNORECASE),
     "next tokens": re.compile(r"next token", re.IGNORECASE),
+    "mean label": re.compile(r"the mean label", re.IGNORECASE),
+    "numbers": re.compile(r"squared error", re.IGNORECASE),
     "labelled rows": re.compile(r"rows? labelled|nats per row", re.IGNORECASE),
 }
 SAID = {
     "mlm": {"masked tokens", "token frequencies"},
     "causal_lm": {"next tokens", "token frequencies"},
     "classification": {"labelled rows", "label frequencies"},
+    "regression": {"numbers", "mean label"},
 }
 """Task -> what its report speaks of."""
 
@@ -53,7 +57,8 @@ def report(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 
 def words_of_figures(frames: StudyFrames) -> str:
-    figures = (training_figure(frames), size_figure(frames.cells), size_figure(frames.cells, "accuracy"))
+    named = {"accuracy"} & scores(frames.cells).keys()
+    figures = (training_figure(frames), *(size_figure(frames.cells, name) for name in ("loss", *named)))
     return "\n".join(text.get_text() for figure in figures for text in figure.findobj(Text))
 
 
