@@ -29,10 +29,6 @@ class CausalLM(PackedText[CausalLMConfig]):
         """Rows of the epoch's order."""
         return _with_next_tokens(self.blocks(prepared, seed).batch(step, rows))
 
-    def largest_batch(self, prepared: PreparedData, rows: int) -> dict[str, Tensor]:
-        """Any: all are of one size."""
-        return self.batch(prepared, 0, 0, rows)
-
     def loss(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Sum of the cross entropies in nats, and the number of predictions."""
         inputs, labels = batch["input_ids"], batch["labels"]

@@ -45,7 +45,8 @@ class Classification(LabelledRows[ClassificationConfig]):
         predictions = outputs.argmax(-1)
         scores = class_scores(data.labels.flatten().numpy(), predictions.numpy(), self.config.labels)
         metrics = {"loss": losses.double().mean().item(), **scores}
-        return Evaluation(metrics, losses.cpu(), predictions=predictions, outputs=outputs)
+        right = predictions[:, None] == data.labels
+        return Evaluation(metrics, losses.cpu(), predictions=predictions, outputs=outputs, right=right)
 
     def baseline(self, prepared: LabelledData, data: EvaluationSet) -> dict[str, float]:
         """Loss of predicting by the frequencies of the training labels alone; scores of its most frequent one."""

@@ -53,10 +53,6 @@ class MaskedLM(PackedText[MaskedLMConfig]):
         generator = torch.Generator().manual_seed(step_seed(seed, step))
         return self._masked(prepared, ids, self.config.predictions(self.length), generator)
 
-    def largest_batch(self, prepared: PreparedData, rows: int) -> dict[str, Tensor]:
-        """Any: all are of one size."""
-        return self.batch(prepared, 0, 0, rows)
-
     def loss(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Sum of the cross entropies in nats, and the number of masked positions.
 

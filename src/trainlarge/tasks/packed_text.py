@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -32,7 +33,7 @@ C = TypeVar("C", bound=TaskConfig)
 
 
 @dataclass(frozen=True)
-class PackedText(Generic[C]):
+class PackedText(ABC, Generic[C]):
     """A task on packed rows. Documents follow each other with a separator between them, and a row sees all of it."""
 
     config: C
@@ -65,6 +66,14 @@ class PackedText(Generic[C]):
         """Loss of predicting by token frequencies alone, and how often the most frequent token is right."""
         counts, labels = token_counts(prepared), data.labels.numpy()
         return {"loss": frequency_loss(counts, labels), "accuracy": float((labels == counts.argmax()).mean())}
+
+    @abstractmethod
+    def batch(self, prepared: PreparedData, seed: int, step: int, rows: int) -> dict[str, Tensor]:
+        """The batch of a step, a pure function of (seed, step, rows)."""
+
+    def largest_batch(self, prepared: PreparedData, rows: int) -> dict[str, Tensor]:
+        """Any: all are of one size."""
+        return self.batch(prepared, 0, 0, rows)
 
     def row_lengths(self, _prepared: PreparedData, _seed: int, rows: int, start: int, stop: int) -> NDArray[np.int64]:
         """All of the same length: there is no padding."""
