@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 from transformers import (
+    BertConfig,
+    BertForMaskedLM,
     LlamaConfig,
     LlamaForCausalLM,
     ModernBertConfig,
@@ -49,6 +51,13 @@ def llama() -> PreTrainedModel:
     """A decoder; tied token embedding, no biases, no learned positions."""
     torch.manual_seed(0)
     return LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=True)).eval()
+
+
+@pytest.fixture
+def bert() -> PreTrainedModel:
+    """Learned positions, norms after each block, biases, tied biases."""
+    torch.manual_seed(0)
+    return BertForMaskedLM(BertConfig(**SHAPE)).eval()
 
 
 @pytest.fixture(params=list(FAMILIES))

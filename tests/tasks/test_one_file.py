@@ -21,6 +21,7 @@ TASK = {
 KINDS_OF_MODEL = {
     "models/family.py": "the head that transformers calls ForMaskedLM",
     "models/build.py": "how transformers loads that head, and what errors call it",
+    "models/families/bert.py": "its parameters in BERT",
     "models/families/modernbert.py": "its parameters in ModernBERT",
     "models/families/roberta.py": "its parameters in RoBERTa",
 }

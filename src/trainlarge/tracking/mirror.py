@@ -8,7 +8,7 @@ its records have changed: ``mirror.json`` in the cell's folder remembers what wa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from pkgutil import resolve_name
@@ -34,13 +34,13 @@ CURVE_AXIS = "model_seconds"
 _NOT_SUMMARY = frozenset({"schema", "config", "files"})
 
 
-def recipe_columns() -> list[str]:
-    """The columns of the table of recipes: the scores, and what ``CompressRecord`` says at its fields."""
+def recipe_columns(scores: Sequence[str]) -> list[str]:
+    """The columns of a table of recipes: the scores of their task, and what ``CompressRecord`` says at its fields."""
     columns: list[str] = []
     for item in fields(CompressRecord):
         known = meaning(item)
         if item.name == "scores":
-            columns += all_scores()
+            columns += scores
         elif known and known.in_table:
             columns.append(known.column or item.name)
     return [*columns, "cell"]
@@ -108,7 +108,8 @@ def _cell_run(folder: CellFolder, name: str, x_axis: str) -> TrackedRun:
 
 
 def _compress_run(parent: str, name: str, config: Mapping[str, Plain], recipes: pd.DataFrame, home: Path) -> TrackedRun:
-    table = recipes.sort_values(["file_bytes", "cell"])[recipe_columns()].reset_index(drop=True)
+    scores = [name for name in all_scores() if recipes[name].notna().any()]
+    table = recipes.sort_values(["file_bytes", "cell"])[recipe_columns(scores)].reset_index(drop=True)
     curve = ["file_bytes", "loss", "accuracy", "loss_increase"]
     rows = json.loads(table[curve].to_json(orient="records", double_precision=15))
     axes = dict.fromkeys(curve[1:], "file_bytes")

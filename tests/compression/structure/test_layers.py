@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import given
@@ -15,12 +17,12 @@ from trainlarge.compression.layout.encoder import find_encoder
 from trainlarge.compression.registry import Shared
 from trainlarge.compression.structure.calibrated_importance import layer_similarity
 from trainlarge.compression.structure.methods.layers import removal_order
-from trainlarge.config.structure import CHOICES, LayerList, Layers
+from trainlarge.config.structure import Choice, LayerList, Layers
 from trainlarge.errors import UserError
 from trainlarge.models.families import FAMILIES
 from trainlarge.models.forward import library_logits, logits_at
 
-from .conftest import DEPTH, made
+from .conftest import DEPTH, made, make_idle
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,7 @@ def test_the_layers_that_are_left(
         logits = smaller(tokens).logits
         fast, library = (forward(smaller, tokens, positions) for forward in (logits_at, library_logits))
         torch.testing.assert_close(fast, library, atol=1e-5, rtol=1e-5)
-        _make_idle(encoder, [layer for layer in range(DEPTH) if layer not in left])
+        make_idle(encoder, [layer for layer in range(DEPTH) if layer not in left])
         torch.testing.assert_close(logits, encoder(tokens).logits, atol=1e-5, rtol=1e-5)
 
 
@@ -89,7 +91,9 @@ def test_masked_positions_say_nothing_of_the_contribution(encoder: PreTrainedMod
     torch.testing.assert_close(found[1], found[2], atol=1e-5, rtol=1e-5)
 
 
-@given(st.sampled_from([choice for choice in CHOICES if choice != "contribution"]), st.integers(1, 24), st.data())
+@given(
+    st.sampled_from([choice for choice in get_args(Choice) if choice != "contribution"]), st.integers(1, 24), st.data()
+)
 def test_every_layer_is_removed_once_and_results_are_nested(choice: str, depth: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(1, depth))
     order = removal_order(choice, depth, count)
@@ -113,10 +117,3 @@ def test_lists_that_are_none(layers: object) -> None:
 def test_a_list_beyond_the_last_layer(encoder: PreTrainedModel) -> None:
     with pytest.raises(UserError, match=r"^structure.layers=\[0, 4\] is not valid: must be numbers from 0 to 3"):
         compress(encoder, Recipe(structure=LayerList([0, 4])))
-
-
-def _make_idle(model: PreTrainedModel, layers: list[int]) -> None:
-    """These layers hand on what they are given, as a hook of the whole model."""
-    name = find_encoder(model).layers
-    for layer in layers:
-        model.get_submodule(f"{name}.{layer}").register_forward_hook(lambda module, inputs, output: inputs[0])
