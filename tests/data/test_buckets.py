@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from groups import data_group
 from trainlarge.data.blocks import RowOrder
 from trainlarge.data.buckets import BucketedOrder
-from trainlarge.data.labelled import Columns, prepare_labelled
+from trainlarge.data.labelled import prepare_labelled
+from trainlarge.data.labelled_tables import Columns
 
 SETS = Path(__file__).parents[3] / "shared" / "data"
 

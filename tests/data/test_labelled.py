@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from groups import data_group
 from trainlarge.config.data import DataConfig
 from trainlarge.data.label_table import is_selection, training_rows
-from trainlarge.data.labelled import Columns, LabelledData, cut_lengths, labelled_rows, prepare_labelled, sorted_labels
+from trainlarge.data.labelled import LabelledData, cut_lengths, prepare_labelled, sorted_labels
+from trainlarge.data.labelled_tables import Columns, labelled_rows
 from trainlarge.data.text import TextFiles
 from trainlarge.data.tokenizer import CLS_ID, PAD_ID, SEP_ID, load_tokenizer
 from trainlarge.errors import UserError

@@ -13,7 +13,8 @@ from trainlarge.config.group import with_values
 from trainlarge.config.task import ClassificationConfig, MaskedLMConfig
 from trainlarge.data import rows_in_use as module
 from trainlarge.data.fingerprint import resolved_data
-from trainlarge.data.labelled import Columns, prepare_labelled
+from trainlarge.data.labelled import prepare_labelled
+from trainlarge.data.labelled_tables import Columns
 from trainlarge.data.rows_in_use import rows_in_use
 
 

@@ -11,6 +11,7 @@ from typing import TypedDict
 from torch import Tensor
 
 from trainlarge.compression.compressed import Compressed
+from trainlarge.compression.layout.shapes import Structure
 from trainlarge.compression.layout.tokens import removed_share
 from trainlarge.compression.loaded_checkpoint import LoadedCheckpoint
 from trainlarge.compression.paired_errors import PairedErrors
@@ -118,10 +119,6 @@ def compress_record(
     """
     cell, compressed = result.cell, result.compressed
     structure = compressed.left.structure
-    left = structure.to_json()
-    if structure.tokens is not None:
-        # The vocabulary as its size.
-        left["tokens"] = len(structure.tokens.kept)
     labels = checkpoint.evaluation_set.labels
     paired = PairedErrors.of(checkpoint.dense, result.evaluation, checkpoint.documents, labels)
     whole, body = zstd_bytes(job.folder(cell.id).packed, compressed.left.embeddings)
@@ -132,7 +129,7 @@ def compress_record(
         study=job.study.name,
         parent=checkpoint.parent.id,
         **_recipe(compressed.recipe, checkpoint.weights),
-        structure=left,
+        structure=_shapes(structure),
         unknown_share=removed_share(checkpoint.evaluation_set.tokens, structure.tokens),
         scores=result.evaluation.metrics,
         **_losses(checkpoint, result.evaluation, paired),
@@ -148,6 +145,14 @@ def compress_record(
         **_origin(job, checkpoint, result, was_shared),
         config=to_plain(cell.config),
     )
+
+
+def _shapes(structure: Structure) -> dict[str, Plain]:
+    """What is left of the shapes, the vocabulary as its size."""
+    left = structure.to_json()
+    if structure.tokens is not None:
+        left["tokens"] = len(structure.tokens.kept)
+    return left
 
 
 def _recipe(recipe: Recipe, weights: Weights) -> _Recipe:

@@ -8,10 +8,9 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,6 @@ from trainlarge.config.group import Plain
 from trainlarge.config.task import LabelledConfig
 from trainlarge.data.arrays import Integers, TokenDtype, Tokens
 from trainlarge.data.fingerprint import fingerprint
-from trainlarge.data.formats import Reading
 from trainlarge.data.kept import damage_named, kept
 from trainlarge.data.label_table import (
     DRAW,
@@ -34,12 +32,12 @@ from trainlarge.data.label_table import (
     draw_of,
     open_table,
 )
+from trainlarge.data.labelled_tables import Columns, LabelledRow, labelled_rows, no_rows
 from trainlarge.data.meta import FileDigest, LabelledCounts, LabelledMeta, Versions, check_digest, read_meta, write_meta
 from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.data.prepare import PreparedData, check_text, kept_tokenizer, with_ids_of
-from trainlarge.data.rows import RowCounts
 from trainlarge.data.split import hashed, normalized
-from trainlarge.data.text import TextFiles, read_entries
+from trainlarge.data.text import TextFiles
 from trainlarge.data.tokenizer import TOKENIZER
 from trainlarge.data.tokens import id_dtype, open_tokens
 from trainlarge.errors import UserError
@@ -54,26 +52,6 @@ BATCH_ROWS = 10_000
 """Rows that are encoded at a time."""
 LARGEST_NUMBER = 1e18
 """Largest label that is a number, in absolute value: its square is a number in fp32 too."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Columns of a table of labelled rows; that of the text is ``data.text_column``."""
-
-    label: str
-    """Column of the label: text, or a whole number."""
-    second_text: str | None = None
-    """Column of the second text of a pair; None: rows have one text."""
-    holds_numbers: bool = False
-    """Whether labels are numbers, and not the names of classes."""
-
-
-class LabelledRow(NamedTuple):
-    """One row of a table."""
-
-    text: str
-    second: str | None
-    label: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,61 +184,6 @@ def check_labels(labels: Sequence[str], task: LabelledConfig) -> None:
         raise UserError("task.labels", task.row_labels, allowed)
 
 
-def labelled_rows(files: TextFiles, columns: Columns, split: Split) -> Iterator[LabelledRow]:
-    """Rows of one split that have a label and every text. Rows of the same first text are in the same split.
-
-    Raises:
-        UserError: a file cannot be read, has no such column, or is no table.
-    """
-    require_tables(files)
-    readings = _readings(files, columns)
-    for path in files.files_of(split):
-        # Each reader hands one column on; all of them see every row.
-        for entries in zip(*(read_entries(path, one, RowCounts()) for one in readings), strict=True):
-            if all(entry and not entry.isspace() for entry in entries) and files.holds(split, str(entries[0])):
-                middle = entries[1] if columns.second_text else None
-                yield LabelledRow(str(entries[0]), middle, str(entries[-1]).strip())
-
-
-def require_tables(files: TextFiles) -> None:
-    """Raise UserError for a file without columns."""
-    for path in files.files + files.validation_files:
-        if not files.has_columns(path):
-            raise UserError("data.files", path, "tables with a column of labels: .jsonl, .json, .csv, .tsv or .parquet")
-
-
-def look_at_rows(files: TextFiles, columns: Columns) -> None:
-    """Read the first row of each split, and each file up to the first entry of every column.
-
-    Raises:
-        UserError: as ``labelled_rows``, or a split has no row.
-    """
-    for split in SPLITS:
-        if next(labelled_rows(files, columns, split), None) is None:
-            raise _no_rows(split)
-    for path in files.files + files.validation_files:
-        for reading in _readings(files, columns):
-            next(filter(None, read_entries(path, reading, RowCounts())), None)
-
-
-def _readings(files: TextFiles, columns: Columns) -> tuple[Reading, ...]:
-    """How each column is read: the text, the second text where there is one, the label."""
-    reading = files.reading
-    label = replace(
-        reading,
-        text_column=columns.label,
-        key="task.label_column",
-        takes_numbers=True,
-        takes_fractions=columns.holds_numbers,
-    )
-    second = replace(reading, text_column=columns.second_text or "", key="task.second_text_column")
-    return (reading, second, label) if columns.second_text else (reading, label)
-
-
-def _no_rows(split: Split) -> UserError:
-    return UserError("data.files", split, "files with rows for both splits that have a text and a label")
-
-
 def _build(
     files: TextFiles, columns: Columns, vocab_size: int, content: str, folder: Path, of_model: ModelTokenizer | None
 ) -> None:
@@ -368,7 +291,7 @@ def _write(
             parts.append(_table([row for row, _ in batch], end + ends, [value for _, value in batch]))
             end += len(ids)
     if not parts:
-        raise _no_rows(split)
+        raise no_rows(split)
     np.save(table, np.concatenate(parts), allow_pickle=False)
     for path in (tokens, table):
         flush(path)

@@ -14,7 +14,8 @@ from trainlarge.config.data import DataConfig
 from trainlarge.config.task import TaskConfig
 from trainlarge.data.corpus import reader_version
 from trainlarge.data.label_table import is_held_out, training_count
-from trainlarge.data.labelled import Columns, labelled_folder, labelled_rows, table_file
+from trainlarge.data.labelled import labelled_folder, table_file
+from trainlarge.data.labelled_tables import Columns, labelled_rows
 from trainlarge.data.meta import META, LabelledMeta, Meta, TextMeta
 from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.data.prepare import model_key, prepared_key

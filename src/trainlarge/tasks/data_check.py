@@ -22,16 +22,8 @@ from trainlarge.data.blocks import check_fraction, check_length, subset
 from trainlarge.data.corpus import corpus, reader_version
 from trainlarge.data.evaluation_texts import look_at_evaluations
 from trainlarge.data.label_table import training_count, training_rows
-from trainlarge.data.labelled import (
-    Columns,
-    LabelledData,
-    check_labels,
-    labelled_folder,
-    look_at_rows,
-    prepare_labelled,
-    require_tables,
-    table_file,
-)
+from trainlarge.data.labelled import LabelledData, check_labels, labelled_folder, prepare_labelled, table_file
+from trainlarge.data.labelled_tables import Columns, look_at_rows, require_tables
 from trainlarge.data.meta import LabelledMeta, Meta, TextMeta, read_meta
 from trainlarge.data.mixed_blocks import rows_by_weight
 from trainlarge.data.mixture import Mixture, named

@@ -18,7 +18,8 @@ from trainlarge.data.arrays import Integers
 from trainlarge.data.blocks import RowOrder, check_fraction, spread_indices
 from trainlarge.data.buckets import BucketedOrder
 from trainlarge.data.label_table import is_selection, training_rows
-from trainlarge.data.labelled import Columns, LabelledData, check_labels, prepare_labelled
+from trainlarge.data.labelled import LabelledData, check_labels, prepare_labelled
+from trainlarge.data.labelled_tables import Columns
 from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.models.forward import Forward
 from trainlarge.tasks.evaluation import EvaluationSet, tensor_fingerprint, without_empty_columns

@@ -75,6 +75,17 @@ class TrainContext:
         """Rows of training data in use."""
         if not config.task.has_even_steps:
             self.step = uneven(self.step, config, self._longest_rows)
+        self._draw_sets(study)
+        self.compiling = Compiling(self.implementation.compile, self.implementation.threads, study.data_root / COMPILED)
+        self.loop = self._loop()
+        self.compiling.warm_up(partial(self.loop.timed, COMPILING_STEPS))
+        self.timing = StepTiming(study.path / PROBES, self._probe_key())
+        sharing = {"devices": config.impl.devices, "per_device": self.resources.jobs_per_device}
+        self.run_timing = RunTiming({**self.implementation.to_json(), **sharing}, self.settle())
+
+    def _draw_sets(self, study: Study) -> None:
+        """The fixed rows that models are evaluated on, and what predicting by frequencies gives there."""
+        config = self.config
         self.evaluation_set: EvaluationSet = self.task.evaluation_set(self.prepared)
         self.selection_set: EvaluationSet | None = self.task.selection_set(self.prepared)
         self.training_sample: EvaluationSet = self.task.training_sample(self.prepared, config.seed)
@@ -84,12 +95,6 @@ class TrainContext:
         self.documents = Documents.of(self.evaluation_set)
         self.baseline = self.task.baseline(self.prepared, self.evaluation_set)
         """Scores of predicting by frequencies alone."""
-        self.compiling = Compiling(self.implementation.compile, self.implementation.threads, study.data_root / COMPILED)
-        self.loop = self._loop()
-        self.compiling.warm_up(partial(self.loop.timed, COMPILING_STEPS))
-        self.timing = StepTiming(study.path / PROBES, self._probe_key())
-        sharing = {"devices": config.impl.devices, "per_device": self.resources.jobs_per_device}
-        self.run_timing = RunTiming({**self.implementation.to_json(), **sharing}, self.settle())
 
     def settle(self, patience: float = 0.0, least: int = 0) -> float:
         """The steady-state step time; steps are timed where it is not known or, with ``patience``, not settled.
