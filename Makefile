@@ -51,6 +51,7 @@ docs: install
 
 bench: install
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/finetuning.py
 	$(BIN)/python benchmarks/compress_grid.py
 	$(BIN)/python benchmarks/sweep_overhead.py
 	$(BIN)/python benchmarks/grid_price.py
