@@ -208,6 +208,28 @@ def test_what_cannot_be_read_is_refused_in_one_line(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("label", ["NaN", '"good"', "1e300", '"inf"'])
+def test_a_label_that_is_no_finite_number_is_refused_in_one_line(label: str, tmp_path: Path) -> None:
+    table = [json.dumps({"text": f"row {number}", "label": number / 4}) for number in range(40)]
+    table[-1] = table[-1].replace("9.75", label)
+    (tmp_path / "rows.jsonl").write_text("\n".join(table))
+    with pytest.raises(UserError, match=r"^task\.label_column=label .* must be a column of finite numbers") as error:
+        prepare_labelled(group(tmp_path / "rows.jsonl"), Columns("label", None, True), tmp_path / "root")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_numbers_are_the_same_from_every_format(name: str, tmp_path: Path) -> None:
+    table = [{"text": f"row {number}", "label": number / 4 - 3} for number in range(40)]
+    FORMATS[name](tmp_path / name, table)
+    prepared = prepare_labelled(group(tmp_path / name), Columns("label", None, True), tmp_path / "root")
+    batch = prepared.rows("train", np.arange(len(prepared.train_rows)), 12)
+    assert batch["labels"].dtype == np.float32 and prepared.labels == ()
+    files = TextFiles.from_data(group(tmp_path / name))
+    expected = [float(row.label) for row in labelled_rows(files, Columns("label", None, True), "train")]
+    assert batch["labels"].flatten().tolist() == expected and len(set(expected)) > 20
+
+
 def test_plain_text_has_no_labels(tmp_path: Path) -> None:
     (tmp_path / "prose.txt").write_text("\n\n".join(f"word {number} " * 100 for number in range(50)))
     with pytest.raises(UserError, match=r"^data.files=.*prose.txt.*tables with a column of labels"):
