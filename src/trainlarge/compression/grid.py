@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from torch import nn
 
@@ -23,6 +25,8 @@ from trainlarge.config.method import Method
 from trainlarge.config.recipe import Recipe
 from trainlarge.errors import UserError
 from trainlarge.models.fake_quantize import fake_quantize_inputs
+
+T = TypeVar("T")
 
 
 def compress(
@@ -84,16 +88,11 @@ def compress_grid(
     """
     shared = Shared(calibration=calibration, tokens=tokens, trainer=trainer)
     branches = [(position, recipe, recipe.steps) for position, recipe in enumerate(recipes)]
-    for compress_head in (True, False):
+    scopes: dict[bool, Callable[[], Weights]] = {True: lambda: weights, False: weights.with_whole_head}
+    for compress_head, scope_of in scopes.items():
         alike = [branch for branch in branches if branch[1].compress_head is compress_head]
-        try:
-            scope = weights if compress_head or not alike else weights.with_whole_head()
-        except UserError as error:
-            if refused is None:
-                raise
-            for position, _, _ in alike:
-                refused(position, error)
-        else:
+        scope = _unless_refused(scope_of, alike, refused) if alike else None
+        if scope is not None:
             yield from _branches(alike, RecipeState(scope, scope.as_stored(), shared), refused)
 
 
@@ -115,16 +114,24 @@ def _branches(
     shared = replace(state.shared, methods=tuple(steps[0] for _, _, steps in unfinished), memory={})
     for step in sorted(dict.fromkeys(shared.methods), key=_statistics):
         alike = [(position, recipe, steps[1:]) for position, recipe, steps in unfinished if steps[0] == step]
-        try:
-            after = carried_out(step, replace(state, shared=shared))
-        except UserError as error:
-            if refused is None:
-                raise
-            for position, _, _ in alike:
-                refused(position, error)
-        else:
+        after = _unless_refused(partial(carried_out, step, replace(state, shared=shared)), alike, refused)
+        if after is not None:
             yield from _branches(alike, after, refused)
             del after
+
+
+def _unless_refused(
+    make: Callable[[], T], branches: Sequence[_Branch], refused: Callable[[int, UserError], None] | None
+) -> T | None:
+    """What is made; None where it is refused, of which each of the branches is told."""
+    try:
+        return make()
+    except UserError as error:
+        if refused is None:
+            raise
+        for position, _, _ in branches:
+            refused(position, error)
+        return None
 
 
 def _statistics(step: Method) -> tuple[int, float]:

@@ -8,6 +8,7 @@ The library draws every matrix from one normal distribution.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trainlarge.models.families.roberta import FAMILY as ROBERTA
@@ -42,15 +43,8 @@ def _config(shape: Shape, _head: Head) -> BertConfig:
 
 
 def _counts(shape: Shape) -> ParameterCounts:
-    width, inner = shape.width, shape.ffn_width
-    attention, ffn, norms = 4 * (width**2 + width), 2 * width * inner + inner + width, 4 * width
-    return ParameterCounts(
-        token_embedding=shape.vocab_size * width,
-        position_embedding=shape.positions * width,
-        encoder=shape.depth * (attention + ffn + norms),
-        token_type_embedding=SEGMENTS * width,
-        embedding_norm=2 * width,
-    )
+    """RoBERTa's, with a second segment and no norm behind the last block."""
+    return replace(ROBERTA.counts(shape), final_norm=0, token_type_embedding=SEGMENTS * shape.width)
 
 
 FAMILY = Family(
