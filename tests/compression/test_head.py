@@ -47,7 +47,6 @@ from trainlarge.compression import (
     save_packed,
 )
 from trainlarge.compression.cells import recovery_id
-from trainlarge.compression.layout.head import HeadNames, find_head
 from trainlarge.compression.model_tensors import entries_of
 from trainlarge.compression.stored.dense import Dense
 from trainlarge.errors import UserError
@@ -55,6 +54,7 @@ from trainlarge.models.build import build_model
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.families import FAMILIES
 from trainlarge.models.family import Head
+from trainlarge.models.head_names import HeadNames, find_head
 from trainlarge.models.shape import Shape
 
 IDS = torch.arange(3, 35).view(4, 8)

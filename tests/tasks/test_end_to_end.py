@@ -15,7 +15,6 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from trainlarge.compression import load_packed
-from trainlarge.compression.layout.head import find_head
 from trainlarge.compression.model_tensors import entries_of
 from trainlarge.config.schema import StageConfig, TrainConfig
 from trainlarge.data.label_table import is_selection
@@ -24,6 +23,7 @@ from trainlarge.errors import UserError
 from trainlarge.models.build import load_model
 from trainlarge.models.family import Head
 from trainlarge.models.forward import FORWARDS
+from trainlarge.models.head_names import find_head
 from trainlarge.results.frames import load_study
 from trainlarge.sweep.store import CellFolder, Study
 from trainlarge.tasks.label_metrics import number_scores

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from trainlarge.compression.layout.encoder import Encoder, find_encoder
-from trainlarge.compression.layout.head import HeadNames, find_head
 from trainlarge.compression.layout.shapes import Structure
 from trainlarge.compression.layout.skeleton import filled, reshape, skeleton_of
 from trainlarge.compression.layout.tables import Tables, find_tables
@@ -23,6 +22,7 @@ from trainlarge.compression.stored.mapped_tensors import TensorsOnDisk
 from trainlarge.compression.stored.note import dtype_name
 from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.errors import UserError
+from trainlarge.models.head_names import HeadNames, find_head
 
 LARGEST = torch.finfo(torch.float32).max / 4
 """Magnitude of a weight: methods compute in float32, where a range takes twice as much, and its rounded ends more."""

@@ -11,10 +11,8 @@ from trainlarge.errors import UserError
 from trainlarge.models.build import LoadReport, checked_config, load_for_head
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.family import Head
+from trainlarge.models.head_names import HeadNames
 from trainlarge.models.shape import Shape
-
-_POOLER = ".pooler."
-"""In names of tensors that some architectures have for a head within the part that all heads share."""
 
 
 def config_of_start(folder: Path, shape: Shape, head: Head, pad_id: int) -> PretrainedConfig:
@@ -60,7 +58,7 @@ def take_weights(model: PreTrainedModel, folder: Path, shape: Shape, head: Head)
         allowed = f"a model of {expected:,} parameters, as arch.name={shape.name} counts them, and not {found:,}"
         raise UserError("checkpoint", folder, allowed)
     donor, report = load_for_head(folder, head, shape.labels)
-    _check_body(report, folder, f"{model.base_model_prefix}.")
+    _check_body(report, folder, HeadNames(model.base_model_prefix))
     new = report.missing | report.mismatched
     target = model.state_dict()
     with torch.no_grad():
@@ -69,7 +67,7 @@ def take_weights(model: PreTrainedModel, folder: Path, shape: Shape, head: Head)
                 target[name].copy_(tensor)
 
 
-def _check_body(report: LoadReport, folder: Path, prefix: str) -> None:
+def _check_body(report: LoadReport, folder: Path, head: HeadNames) -> None:
     """Refuse differences outside of the head."""
     problems = {
         "missing": report.missing,
@@ -77,7 +75,7 @@ def _check_body(report: LoadReport, folder: Path, prefix: str) -> None:
         "not expected": report.unexpected,
     }
     for what, names in problems.items():
-        body = sorted(name for name in names if name.startswith(prefix) and _POOLER not in name)
+        body = sorted(name for name in names if not head.holds(name))
         if body:
             allowed = f"a checkpoint with the weights of the same architecture ({what}: {', '.join(body[:3])})"
             raise UserError("checkpoint", folder, allowed)
