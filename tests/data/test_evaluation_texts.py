@@ -41,13 +41,27 @@ def test_all_of_the_files_is_read_by_the_tokenizer_of_the_cell(data, other, tmp_
     texts = prepare_evaluations(cell, prepared, tmp_path)
     tokenizer = load_tokenizer(prepared.tokenizer_file)
     expected = [[*tokenizer.encode(text, add_special_tokens=False).ids, prepared.sep_id] for text in ROWS]
-    np.testing.assert_array_equal(texts["other"].validation, np.concatenate(expected))
-    np.testing.assert_array_equal(texts["other"].train, prepared.train)
+    np.testing.assert_array_equal(texts["other"].prepared.validation, np.concatenate(expected))
+    np.testing.assert_array_equal(texts["other"].prepared.train, prepared.train)
     other.rename(other.with_suffix(".moved"))
     # Prepared once, for every cell with this tokenizer: the text itself is needed no more.
     again = prepare_evaluations(cell, prepared, tmp_path)
     other.with_suffix(".moved").rename(other)
-    np.testing.assert_array_equal(again["other"].validation, texts["other"].validation)
+    np.testing.assert_array_equal(again["other"].prepared.validation, texts["other"].prepared.validation)
+
+
+def test_documents_that_are_trained_on_too_are_counted_and_warned_of(data, prepared, tmp_path, caplog):
+    trained, held_out = (next(iter(corpus(data).documents(split))) for split in ("train", "validation"))
+    path = tmp_path / "copied.jsonl"
+    path.write_text(
+        "".join(json.dumps({"text": text}) + "\n" for text in [*ROWS, trained.replace(" ", "\n"), held_out])
+    )
+    texts = prepare_evaluations(with_texts(data, copied={"files": [str(path)]}), prepared, tmp_path / "root")
+    assert (texts["copied"].row.documents, texts["copied"].row.trained_documents) == (42, 1)
+    assert "1 of 42 documents of data.evaluations.copied stand in the training text too" in caplog.text
+    older = replace(prepared, training_keys=None)
+    texts = prepare_evaluations(with_texts(data, copied={"files": [str(path)]}), older, tmp_path / "root")
+    assert texts["copied"].row.trained_documents is None, "prepared before keys were kept"
 
 
 def test_contents_and_not_paths_are_in_the_identity(data, other, tmp_path):
@@ -113,7 +127,15 @@ def test_columns_of_texts_and_sources():
         {"loss": None, "data": {}},
     ]
     frame = text_columns(Nested(records))
-    assert list(frame) == ["books_loss", "books_accuracy", "books_gap", "wiki_tokens", "wiki_share", "wiki_epochs"]
+    assert list(frame) == [
+        "books_loss",
+        "books_accuracy",
+        "books_gap",
+        "wiki_tokens",
+        "wiki_share",
+        "wiki_epochs",
+        "wiki_weight",
+    ]
     assert frame["books_gap"][0] == 0.5 and frame["books_gap"].isna()[1:].all() and frame["wiki_tokens"][1] == 8
     assert all(meaning_of(name) for name in frame) and meaning_of("width") is None
     check_texts(Nested(records))
@@ -123,7 +145,7 @@ def test_columns_of_texts_and_sources():
 
 
 def test_no_name_makes_a_column_that_is_there_already(data, other):
-    suffixes = ("_loss", "_accuracy", "_gap", "_tokens", "_share", "_epochs")
+    suffixes = ("_loss", "_accuracy", "_gap", "_tokens", "_share", "_epochs", "_weight")
     stems = {name.removesuffix(end) for name in (*CELLS, *COMPRESSION) for end in suffixes if name.endswith(end)}
     for stem in stems:
         if stem.isidentifier():

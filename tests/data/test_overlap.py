@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from groups import data_group
-from trainlarge.data.overlap import MOST_PASSAGES, Overlap, OverlapCounter
+from trainlarge.data.overlap import MOST_PASSAGES, Overlap, OverlapCounter, PartOverlap
 from trainlarge.data.prepare import prepare
 from trainlarge.sweep.sealed import read_sealed, write_sealed
 
@@ -57,6 +57,19 @@ def test_documents_that_repeat_one_before_them_are_counted_whatever_the_white_sp
     assert (counted.training_documents, counted.repeated) == (5, 2)
 
 
+def test_each_part_has_counts_of_its_own_that_sum_to_those_of_the_whole() -> None:
+    counter = OverlapCounter()
+    for part in (["held", "both"], ["both", "also held"]):
+        list(counter.validation(part))
+    for part in (["one", "one", "both"], [], ["two", "one", "also  held", "two"]):
+        list(counter.training(part))
+    list(counter.validation([]))
+    parts, whole = counter.of_parts(), counter.result()
+    assert parts == [PartOverlap(1, 1), PartOverlap(2, 0), PartOverlap(0, 2)]
+    assert (whole.duplicates, whole.repeated, whole.training_documents) == (3, 3, 7)
+    assert len(counter.training_keys()) == 4
+
+
 def test_copied_rows_are_counted_told_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "trainlarge")
     rows = [prose(20, i) for i in range(300)]
@@ -75,6 +88,10 @@ def test_copied_rows_are_counted_told_and_kept(tmp_path: Path, caplog: pytest.Lo
     again = prepare(data, tmp_path / "root")
     assert again.facts == built.facts and caplog.messages == printed
     assert built.facts and built.facts.overlap.shares()["overlap_documents"] == pytest.approx(1 / 3)
+    train, held_out = built.text_rows()
+    assert (train.documents, train.blank_rows, train.repeated_documents) == (280, 2, 0)
+    assert (held_out.documents, held_out.blank_rows, held_out.trained_documents) == (30, 1, 10)
+    assert built.training_keys is not None and len(built.training_keys) == 280
 
 
 def test_data_that_was_prepared_before_the_count_has_no_facts(tmp_path: Path) -> None:
@@ -85,4 +102,5 @@ def test_data_that_was_prepared_before_the_count_has_no_facts(tmp_path: Path) ->
     meta = read_sealed(built.folder / "meta.json")
     facts = {key: value for key, value in meta.items() if key not in ("rows", "overlap")}
     write_sealed(built.folder / "meta.json", facts)
-    assert built.facts and prepare(data, tmp_path / "root").facts is None
+    again = prepare(data, tmp_path / "root")
+    assert built.facts and again.facts is None and again.text_rows() == []

@@ -7,11 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from groups import data_group
 from trainlarge.cli import main
+from trainlarge.data.text import TextFiles
 from trainlarge.results.frames import load_study
+from trainlarge.results.report.tables_of_texts import text_tables
 
 TINY = ["arch.width=16", "arch.depth=1", "arch.heads=1", "budget=4 steps", "optim.batch=64", "data.sequence_length=16"]
 QUIET = ["tracking=none", "impl.device=cpu"]
+
+
+def trained_row(path: Path) -> str:
+    """A row of a file that is trained on."""
+    rows = path.read_text().splitlines()
+    split = TextFiles.from_data(data_group({"name": "text", "files": [str(path)], "split": "grouped"}))
+    return next(row for row in rows if split.holds("train", json.loads(row)["text"]))
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +30,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, words in (("a", "one two three "), ("b", "red green blue "), ("c", "x = y + z; ")):
         rows = [json.dumps({"text": f"{name} {number} " + words * 40}) for number in range(80)]
         (folder / f"{name}.jsonl").write_text("\n".join(rows))
+    (folder / "c.jsonl").open("a").write("\n" + trained_row(folder / "a.jsonl"))
     return folder
 
 
@@ -46,6 +57,13 @@ def test_sources_and_texts_become_columns_of_both_stages(
     assert seen.to_list() == pytest.approx(cells["tokens"].to_list())
     assert (cells["c_gap"] == cells["c_loss"] - cells["loss"]).all() and cells["c_loss"].gt(0).all()
     assert cells["series"].nunique() == 2 and cells["evaluation_fingerprint"].nunique() == 1
+    texts_read = frames.texts.set_index(["text", "use"])
+    assert texts_read.loc[("", "train"), "documents"] + texts_read.loc[("", "validation"), "documents"] == 160
+    assert texts_read.loc[("c", "evaluation"), ["documents", "trained_documents"]].tolist() == [81, 1]
+    table = text_tables(cells, frames.texts)[0]
+    sources = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    weights = {row["text"]: row["weight"] for row in sources if row["use"] == "train"}
+    assert weights == {"all": "–", "a": "1 to 2", "b": "3"}
     compression = frames.compression
     as_trained = compression[compression["bits"] == 32].set_index("parent")["c_loss"]
     assert as_trained.to_dict() == pytest.approx(cells.set_index("cell")["c_loss"].to_dict(), abs=1e-5)

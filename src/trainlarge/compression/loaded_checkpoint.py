@@ -52,7 +52,7 @@ class LoadedCheckpoint:
         self.prepared = self.task.prepare(data_root, tokenizer)
         self.evaluation_set = self.task.evaluation_set(self.prepared)
         texts = prepare_evaluations(parent.data, self.prepared, data_root)
-        self.text_sets = {name: self.task.evaluation_set(text) for name, text in texts.items()}
+        self.text_sets = {name: self.task.evaluation_set(text.prepared) for name, text in texts.items()}
         self.documents = Documents.of(self.evaluation_set)
         # All is computed in fp32; what is packed is in the data types of the checkpoint.
         dtypes = own_dtypes(parent.folder, model)

@@ -6,10 +6,12 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from trainlarge.errors import UserError
+from trainlarge.sweep.digest import file_digest
 from trainlarge.sweep.files import file_lock, remove
 
 log = logging.getLogger(__name__)
@@ -21,6 +23,28 @@ T = TypeVar("T")
 
 class DamagedDataError(UserError):
     """A folder of prepared data is not as it was written."""
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """What is kept of a file."""
+
+    sha256: str | None = None
+    """Its SHA-256, 64 hex digits; None in data of an older version."""
+
+
+NOT_KEPT = FileDigest()
+"""Of a file from before digests were kept, or that is not there."""
+
+
+def check_digest(path: Path, sha256: str | None) -> None:
+    """Compare a file with the digest that was kept of it; with None, none was.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    if sha256 and file_digest(path) != sha256:
+        raise ValueError(f"{path.name} is not as it was written")
 
 
 def kept(folder: Path, load: Callable[[Path], T], build: Callable[[Path], None]) -> T:

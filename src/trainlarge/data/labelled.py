@@ -21,7 +21,7 @@ from trainlarge.config.group import Plain
 from trainlarge.config.task import LabelledConfig
 from trainlarge.data.arrays import Integers, TokenDtype, Tokens
 from trainlarge.data.fingerprint import fingerprint
-from trainlarge.data.kept import damage_named, kept
+from trainlarge.data.kept import FileDigest, check_digest, damage_named, kept
 from trainlarge.data.label_table import (
     DRAW,
     FIRST_END,
@@ -33,7 +33,7 @@ from trainlarge.data.label_table import (
     open_table,
 )
 from trainlarge.data.labelled_tables import Columns, LabelledRow, labelled_rows, no_rows
-from trainlarge.data.meta import FileDigest, LabelledCounts, LabelledMeta, Versions, check_digest, read_meta, write_meta
+from trainlarge.data.meta import LabelledCounts, LabelledMeta, Versions, read_meta, write_meta
 from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.data.prepare import PreparedData, check_text, kept_tokenizer, with_ids_of
 from trainlarge.data.split import hashed, normalized
@@ -43,6 +43,7 @@ from trainlarge.data.tokens import id_dtype, open_tokens
 from trainlarge.errors import UserError
 from trainlarge.sweep.digest import file_digest
 from trainlarge.sweep.files import flush
+from trainlarge.sweep.records import TextRow
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,18 @@ class LabelledData(PreparedData):
     def repeated_share(self) -> float:
         """Share of the validation rows whose texts stand together in a training row, too."""
         return self.repeated / len(self.validation_rows)
+
+    def text_rows(self) -> list[TextRow]:
+        """Both splits, whose rows count as documents."""
+        train = TextRow(text="", use="train", documents=len(self.train_rows), tokens=len(self.train))
+        held_out = TextRow(
+            text="",
+            use="validation",
+            documents=len(self.validation_rows),
+            tokens=len(self.validation),
+            trained_documents=self.repeated,
+        )
+        return [train, held_out]
 
     def rows(self, split: Split, indices: Integers, length: int) -> dict[str, NDArray[np.generic]]:
         """Rows as a model reads them: ``[CLS] a [SEP]`` or ``[CLS] a [SEP] b [SEP]``, padded at the end.

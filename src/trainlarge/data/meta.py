@@ -15,10 +15,10 @@ from typing import TypeVar
 from trainlarge.config.typed_json import plain, read
 from trainlarge.data.arrays import TokenDtype
 from trainlarge.data.facts import RowsBySplit, SourceFacts, TextFacts
+from trainlarge.data.kept import NOT_KEPT, FileDigest, check_digest
 from trainlarge.data.overlap import Overlap
 from trainlarge.data.tokenizer import TOKENIZER, load_tokenizer
 from trainlarge.data.tokens import TokenCounts
-from trainlarge.sweep.digest import file_digest
 from trainlarge.sweep.files import flush
 from trainlarge.sweep.sealed import read_sealed, write_sealed
 
@@ -37,14 +37,6 @@ class Versions:
     tokenizers: str = field(default_factory=lambda: version("tokenizers"))
 
 
-@dataclass(frozen=True)
-class FileDigest:
-    """What is kept of a file."""
-
-    sha256: str | None = None
-    """Its SHA-256, 64 hex digits; None in data of an older version."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Meta:
     """What is said of any prepared data."""
@@ -57,7 +49,7 @@ class Meta:
     """Type of the ids in the token files."""
     versions: Versions | None = None
     """None where it was prepared before they were kept."""
-    tokenizer: FileDigest = FileDigest()
+    tokenizer: FileDigest = NOT_KEPT
     """Digest of ``tokenizer.json``."""
 
 
@@ -70,6 +62,8 @@ class TextMeta(Meta):
     rows: RowsBySplit | None = None
     overlap: Overlap | None = None
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
+    training_keys: FileDigest = NOT_KEPT
+    """Digest of the file of keys of the training documents; there is none in data of an older version."""
 
     def blocks(self, sequence_length: int) -> dict[str, int]:
         """Training blocks of each source; those of all, under no name, where there are no sources."""
@@ -145,13 +139,3 @@ def _check_tokenizer(path: Path) -> None:
         load_tokenizer(path)
     except Exception as error:  # the library raises nothing more specific
         raise ValueError(f"{path.name} is no tokenizer ({error})") from error
-
-
-def check_digest(path: Path, sha256: str | None) -> None:
-    """Compare a file with the digest that was kept of it; with None, none was.
-
-    Raises:
-        ValueError: it is another one.
-    """
-    if sha256 and file_digest(path) != sha256:
-        raise ValueError(f"{path.name} is not as it was written")

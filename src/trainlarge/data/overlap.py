@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainlarge.data.arrays import Integers
+from trainlarge.data.document_keys import Hashes, document_key, shortened
 from trainlarge.data.split import normalized
 from trainlarge.data.tokens import batches
 
@@ -21,7 +21,6 @@ MOST_PASSAGES = 50_000
 """Passages that are looked for, at even distances in the validation text: a share of them is exact to 0.005."""
 BATCH_CHARACTERS = 1 << 16
 """Text that is searched at a time: its hashes stay in the cache of a core."""
-Hashes = NDArray[np.uint64]
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 _BETWEEN = b"\x00"
@@ -55,6 +54,16 @@ class Overlap:
         }
 
 
+@dataclass(frozen=True)
+class PartOverlap:
+    """The same of one of several parts of the text."""
+
+    duplicates: int
+    """Its validation documents that are in the training split of any part."""
+    repeated: int
+    """Its training documents that are the same as one before them, in this part or one before it."""
+
+
 @dataclass
 class OverlapCounter:
     """Counts the overlap while documents go by: first all of validation, then all of training.
@@ -63,11 +72,13 @@ class OverlapCounter:
     and a table of 4 MB.
     """
 
-    _documents: dict[bytes, int] = field(default_factory=dict)
-    """Key of each validation document -> how often it is there."""
+    _documents: list[dict[bytes, int]] = field(default_factory=list)
+    """Of each part: key of a validation document -> how often it is there."""
     _duplicates: set[bytes] = field(default_factory=set)
     _trained: array[int] = field(default_factory=lambda: array("Q"))
-    """First 64 bits of the key of each training document."""
+    """Short key of each training document."""
+    _ends: list[int] = field(default_factory=list)
+    """Training documents up to the end of each part."""
     _held_out: list[Hashes] = field(default_factory=list)
     """Passages of the validation documents, until a sample of them is taken."""
     _passages: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
@@ -79,40 +90,58 @@ class OverlapCounter:
     """Whether a passage with such leading bits is looked for: most of the training text is passed over by it."""
 
     def validation(self, documents: Iterable[str]) -> Iterator[str]:
-        """The same documents, taken up as those of validation, or of a part of it."""
+        """The same documents, taken up as those of validation, or of the next part of it."""
+        counts: dict[bytes, int] = {}
+        self._documents.append(counts)
         for batch in batches(documents, BATCH_CHARACTERS):
             contents = _contents(batch)
             for content in contents:
-                key = _key(content)
-                self._documents[key] = self._documents.get(key, 0) + 1
+                key = document_key(content)
+                counts[key] = counts.get(key, 0) + 1
             self._held_out.append(_passages(_BETWEEN.join(contents))[_starts(contents)])
             yield from batch
 
     def training(self, documents: Iterable[str]) -> Iterator[str]:
-        """The same documents, or those of a part of training, searched for those of validation."""
+        """The same documents, or those of the next part of training, searched for those of validation."""
         self._take_sample()
         for batch in batches(documents, BATCH_CHARACTERS):
             contents = _contents(batch)
-            keys = list(map(_key, contents))
-            self._trained.extend(int.from_bytes(key[:8], "big") for key in keys)
-            self._duplicates |= self._documents.keys() & set(keys)
+            keys = list(map(document_key, contents))
+            self._trained.extend(map(shortened, keys))
+            for counts in self._documents:
+                self._duplicates |= counts.keys() & set(keys)
             self._search(_passages(_BETWEEN.join(contents)))
             yield from batch
+        self._ends.append(len(self._trained))
 
     def result(self) -> Overlap:
         """The overlap, when both splits have gone by."""
-        duplicates = sum(self._documents[key] for key in self._duplicates)
+        parts = self.of_parts()
         self._take_sample()
         count, in_training = self._counts.sum(), self._counts[self._is_found].sum()
-        trained = np.frombuffer(self._trained, np.uint64) if self._trained else np.empty(0, np.uint64)
         return Overlap(
-            validation_documents=sum(self._documents.values()),
-            duplicates=duplicates,
+            validation_documents=sum(sum(counts.values()) for counts in self._documents),
+            duplicates=sum(part.duplicates for part in parts),
             passages=int(count),
             passages_in_training=int(in_training),
-            training_documents=len(trained),
-            repeated=len(trained) - len(np.unique(trained)),
+            training_documents=len(self._trained),
+            repeated=sum(part.repeated for part in parts),
         )
+
+    def of_parts(self) -> list[PartOverlap]:
+        """That of each part, in the order in which they went by."""
+        _, first = np.unique(self._keys(), return_index=True)
+        ends = [0, *self._ends]
+        repeated = np.diff(ends) - np.diff(np.searchsorted(np.sort(first), ends))
+        duplicates = [sum(counts[key] for key in counts.keys() & self._duplicates) for counts in self._documents]
+        return [PartOverlap(*part) for part in zip(duplicates, repeated.tolist(), strict=True)]
+
+    def training_keys(self) -> Hashes:
+        """The short key of each different training document, ascending."""
+        return np.unique(self._keys())
+
+    def _keys(self) -> Hashes:
+        return np.frombuffer(self._trained, np.uint64) if self._trained else np.empty(0, np.uint64)
 
     def _take_sample(self) -> None:
         """Choose the passages to look for, once all of validation has gone by."""
@@ -135,10 +164,6 @@ class OverlapCounter:
 
 def _contents(documents: Iterable[str]) -> list[bytes]:
     return [normalized(text).encode() for text in documents]
-
-
-def _key(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def _passages(text: bytes) -> Hashes:

@@ -15,10 +15,11 @@ from tokenizers import Tokenizer
 from trainlarge.config.data import SPLITS, DataConfig, Split
 from trainlarge.data.arrays import TokenDtype, Tokens
 from trainlarge.data.corpus import Corpus, corpus, reader_version
+from trainlarge.data.document_keys import Hashes, open_keys, write_keys
 from trainlarge.data.facts import TextFacts, write_splits
 from trainlarge.data.fingerprint import fingerprint
-from trainlarge.data.kept import damage_named, kept
-from trainlarge.data.meta import FileDigest, TextMeta, Versions, check_digest, read_meta, write_meta
+from trainlarge.data.kept import FileDigest, check_digest, damage_named, kept
+from trainlarge.data.meta import TextMeta, Versions, read_meta, write_meta
 from trainlarge.data.mixture import Mixture, named
 from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.data.progress import PROGRESS, Meter
@@ -36,6 +37,7 @@ from trainlarge.data.tokenizer import (
 from trainlarge.data.tokens import TokenCounts, id_dtype, open_tokens
 from trainlarge.errors import UserError
 from trainlarge.sweep.digest import file_digest
+from trainlarge.sweep.records import TextRow
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,9 @@ class PreparedData:
     """Ids of the validation split, shape [tokens], uint16 or uint32."""
     facts: TextFacts | None = None
     """Rows without text, and what both splits have in common; None where it was prepared before that was counted."""
+    training_keys: Hashes | None = None
+    """Short key of each different training document, ascending; None where it was prepared before they were kept,
+    or where rows have labels."""
     sources: Mapping[str, int] = field(default_factory=dict)
     """Tokens of each of ``data.sources`` in ``train``, where they stand one source after the other."""
     pad_id: int = PAD_ID
@@ -79,6 +84,10 @@ class PreparedData:
     def repeated_share(self) -> float | None:
         """Share of the validation rows that are trained on, too; None where rows are no units of their own."""
         return None
+
+    def text_rows(self) -> list[TextRow]:
+        """What was read and written of each text; nothing where it was prepared before that was counted."""
+        return self.facts.text_rows() if self.facts else []
 
 
 P = TypeVar("P", bound=PreparedData)
@@ -174,9 +183,11 @@ def load_prepared(folder: Path, fingerprint: str | None = None, vocab_size: int 
             _open_split(_token_file(folder, split), counts, meta.dtype)
             for split, counts in zip(SPLITS, (meta.train, meta.validation), strict=True)
         )
+        keys = open_keys(folder, meta.training_keys)
     sources = {name: source.train.tokens for name, source in meta.sources.items()}
+    tokenizer = folder / TOKENIZER
     return PreparedData(
-        folder, meta.fingerprint, folder / TOKENIZER, meta.vocab_size, train, validation, meta.facts, sources
+        folder, meta.fingerprint, tokenizer, meta.vocab_size, train, validation, meta.facts, keys, sources
     )
 
 
@@ -193,7 +204,7 @@ def _build(source: Corpus, vocab_size: int, content: str, folder: Path, of_model
     tokenizer = kept_tokenizer(folder, meter.of("tokenizer", source.documents("train")), vocab_size, of_model)
     sep_id = SEP_ID if of_model is None else of_model.sep_id
     files = {split: _token_file(folder, split) for split in SPLITS}
-    facts = write_splits(files, source, tokenizer, id_dtype(vocab_size), sep_id, meter)
+    facts, keys = write_splits(files, source, tokenizer, id_dtype(vocab_size), sep_id, meter)
     meter.end()
     meta = TextMeta(
         fingerprint=content,
@@ -206,6 +217,7 @@ def _build(source: Corpus, vocab_size: int, content: str, folder: Path, of_model
         rows=facts.rows,
         overlap=facts.overlap,
         sources=facts.sources,
+        training_keys=write_keys(folder, keys),
     )
     write_meta(folder, meta)
 

@@ -23,6 +23,7 @@ from trainlarge.results.parents import chosen, join_parents, name_by_parents, wi
 from trainlarge.results.parts import part_names
 from trainlarge.results.series import name_series
 from trainlarge.results.text_columns import check_texts, text_columns
+from trainlarge.results.texts import text_frame
 from trainlarge.results.training_cost import training_cost
 from trainlarge.results.weight_changes import WeightChanges
 from trainlarge.sweep.collection import collection_paused
@@ -51,6 +52,9 @@ class StudyFrames:
     """Losses per document of the cells, read where a comparison needs them."""
     weights: WeightChanges = field(default_factory=WeightChanges)
     """How far compression and finetuning moved the weights, read where a figure needs it."""
+    texts: pd.DataFrame = field(default_factory=lambda: text_frame([]))
+    """What was read and written of each text: columns as in ``trainlarge.results.texts``; without rows where the cells
+    are from before that was kept."""
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Name -> frame."""
@@ -122,8 +126,14 @@ def _load(study: Study, strict: bool, allow_mixed: bool, with_types: bool = Fals
         for _, part in cells.groupby("part", sort=False):
             check_comparable(part)
             check_texts(Nested([with_texts[cell] for cell in part["cell"] if cell in with_texts]))
-    compression = _compression(records, cells)
-    return StudyFrames(cells, _curves(train, cells), compression, DocumentLosses(study), WeightChanges(study))
+    return StudyFrames(
+        cells,
+        _curves(train, cells),
+        _compression(records, cells),
+        DocumentLosses(study),
+        WeightChanges(study),
+        text_frame(result.record for result in train),
+    )
 
 
 def find_study(study: str | Path | Study) -> Study:

@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from trainlarge.config.group import Plain
 from trainlarge.sweep.recorded import Recorded, key, later, plain
 
 RECORD_SCHEMAS = {"train": 1, "compress": 1}
 """Raised when a key of a stage's record changes its meaning."""
+Use: TypeAlias = Literal["train", "validation", "evaluation"]
+"""What a text is for."""
 Scores = Mapping[str, float | None]
 """Metric of a task -> value; None where the loss is not a number."""
 
@@ -77,6 +79,27 @@ class EvaluationData(Recorded):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextRow(Recorded):
+    """What was read and written of one text in one use, a row of the table of texts.
+
+    Counts that are not known, or of which there can be none, are None.
+    """
+
+    text: str = key("text", "name of the source, or of the evaluation text; empty for all that is trained on")
+    use: Literal["train", "validation", "evaluation"] = key("text", "train, validation, evaluation")
+    documents: int = key("1", "documents, or rows with a label")
+    tokens: int = key("1", "tokens of all documents, the separators between them counted")
+    blank_rows: int | None = later(
+        "1", "rows without text, which are left out; those of files that give both splits count for train"
+    )
+    replaced_rows: int | None = later("1", "rows in which U+FFFD stands for what is no text; counted as blank_rows are")
+    repeated_documents: int | None = later("1", "training documents that are the same as one before them")
+    trained_documents: int | None = later("1", "documents to evaluate on that stand in the training text too")
+    long_documents: int | None = later("1", "documents of at least a million characters")
+    longest: int | None = later("characters", "length of the longest document")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainData(EvaluationData):
     """Key ``data`` of the record of a train cell: what it was trained and evaluated on."""
 
@@ -98,6 +121,8 @@ class TrainData(EvaluationData):
     repeated_documents: float | None = later("1", "share of the training documents that repeat one before them")
     sources: Mapping[str, Plain] | None = plain(is_optional=True)
     """Of each of ``data.sources``: ``tokens`` in use, ``share`` of an epoch, and ``epochs``, the passes over it."""
+    texts: list[dict[str, Plain]] | None = plain(is_optional=True)
+    """What was read and written of each text: the JSON of ``TextRow``; None in older records."""
 
 
 @dataclass(frozen=True, kw_only=True)

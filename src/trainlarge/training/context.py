@@ -90,8 +90,10 @@ class TrainContext:
         self.selection_set: EvaluationSet | None = self.task.selection_set(self.prepared)
         self.training_sample: EvaluationSet = self.task.training_sample(self.prepared, config.seed)
         texts = prepare_evaluations(config.data, self.prepared, study.data_root)
-        self.text_sets = {name: self.task.evaluation_set(text) for name, text in texts.items()}
+        self.text_sets = {name: self.task.evaluation_set(text.prepared) for name, text in texts.items()}
         """The same of each of ``data.evaluations``."""
+        self.text_rows = [*self.prepared.text_rows(), *(text.row for text in texts.values())]
+        """What was read and written of each text."""
         self.documents = Documents.of(self.evaluation_set)
         self.baseline = self.task.baseline(self.prepared, self.evaluation_set)
         """Scores of predicting by frequencies alone."""

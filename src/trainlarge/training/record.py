@@ -155,6 +155,7 @@ def _data(context: TrainContext, steps: int) -> TrainData:
         padding_share=context.padding_share(steps),
         epochs=steps * context.step.rows / context.training_rows,
         sources=_sources(context, context.step.tokens_of(0, steps)),
+        texts=[row.to_json() for row in context.text_rows] or None,
     )
 
 

@@ -38,7 +38,7 @@ def write_report(study: str | Path | Study) -> Path:
     frames = load_study(study, allow_mixed=True)
     folder = study.path / "report"
     make_folder(folder, inside=study.path)
-    for name, frame in frames.tables().items():
+    for name, frame in {**frames.tables(), "texts": frames.texts}.items():
         with replacing(folder / f"{name}.csv") as temporary:
             frame.to_csv(temporary, index=False)
     write_text(folder / "index.html", page_text(study, frames.with_budgets_in_words(), folder))

@@ -22,6 +22,7 @@ from trainlarge.results.report.findings_of_finetuning import finetuning_findings
 from trainlarge.results.report.findings_of_folders import folder_findings, folder_table
 from trainlarge.results.report.style import save
 from trainlarge.results.report.tables import Table, few_rows, finetuned_tables, tables
+from trainlarge.results.report.tables_of_texts import text_tables
 from trainlarge.results.scores import ANY_TASK
 from trainlarge.results.study_parts import Part
 
@@ -132,11 +133,12 @@ def _summary(told: list[Finding]) -> str:
 
 
 def _tables(models: ScoredModels) -> list[Table]:
-    """Those of train cells and what was made of them, and that of Hugging Face folders."""
+    """Those of train cells, what was made of them and their data, and that of Hugging Face folders."""
     frames = models.frames
     if models.part.is_finetuned:
-        return [_scores(models), *finetuned_tables(frames, models.column)]
+        return [_scores(models), *finetuned_tables(frames, models.column), *text_tables(frames.cells, frames.texts)]
     made = [] if frames.cells.empty else tables(frames, models.evidence)
+    made += [] if frames.cells.empty else text_tables(frames.cells, frames.texts)
     return made if of_folders(frames.compression).empty else [*made, folder_table(frames.compression)]
 
 
