@@ -13,7 +13,7 @@ from trainlarge.config.group import Plain
 from trainlarge.config.identity import names_not_identity
 from trainlarge.config.plain import digest_keys, to_plain
 from trainlarge.config.register import register_schema
-from trainlarge.config.schema import CommonConfig, CompressConfig, TrainConfig
+from trainlarge.config.schema import CompressConfig, TrainConfig
 from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
 from trainlarge.sweep.cell import Cell
@@ -24,7 +24,7 @@ from trainlarge.sweep.unread import refuse_unread
 
 _PLAIN_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NOT_TEXT = frozenset({"true", "false", "null", "inf", "nan", "yes", "no", "on", "off"})
-_NO_RESULT = names_not_identity(CommonConfig) | {"sweep"}
+_NO_RESULT = names_not_identity(TrainConfig) | {"sweep"}
 """Keys that cannot change a result."""
 _RULED = frozenset({"arch", "optim", "schedule"})
 """Groups of which some values follow from others by a rule, so that both cannot be set."""

@@ -17,7 +17,7 @@ from trainlarge.machine.probe import PRECISIONS
 from trainlarge.machine.resources import Resources
 from trainlarge.sweep.step_times import PROBES, read_measured
 from trainlarge.sweep.store import Study
-from trainlarge.tasks.step import forward_in, step_of, timed_step
+from trainlarge.tasks.step import impl_in, step_of, timed_step
 
 _MADE = ("implementation", "torch")
 """Parts of a probe's key that say how a step was computed; the others say which step."""
@@ -80,7 +80,7 @@ class StepTimes:
         if not self._probes:
             return None
         step = canonical_json(timed_step(config, self._resources.jobs_per_device))
-        impl = replace(config.impl, forward=forward_in(config))
+        impl = impl_in(config)
         probes = [probe for probe in self._probes.get(step, []) if self._fits(probe, impl)]
         if not probes:
             return None

@@ -21,7 +21,8 @@ class ArchConfig(Group):
 
     name: str = "modern"
     """``modern`` (ModernBERT: rotary, pre-norm, gated FFN), ``roberta`` (with pre-norm, as in the paper), ``bert``
-    (post-norm) or ``llama`` (a causal decoder: rotary, pre-norm, gated FFN)."""
+    (post-norm) or ``llama`` (a causal decoder: rotary, pre-norm, gated FFN). ``library`` stands for any other
+    architecture, and is filled in where a Hugging Face folder brings one."""
     width: int = 128
     """Hidden size."""
     depth: int = 2

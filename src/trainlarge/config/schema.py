@@ -56,12 +56,14 @@ class TrainConfig(CommonConfig):
 
     task: TaskConfig = field(default_factory=DEFAULT_TASK)
     checkpoint: str | None = None
-    """What to start from: the id of a train cell of the study, or a Hugging Face folder of an architecture that is a
-    family here; null: initial weights. ``every`` in a sweep stands for all train cells that are done and started from
-    initial weights. ``arch`` and ``data.vocab_size`` are then those of the checkpoint, and its tokenizer reads the
-    data."""
+    """What to start from: the id of a train cell of the study, or a Hugging Face folder; null: initial weights.
+    ``every`` in a sweep stands for all train cells that are done and started from initial weights. ``arch`` and
+    ``data.vocab_size`` are then those of the checkpoint, and its tokenizer reads the data."""
     checkpoint_digest: str | None = field(default=None, metadata={**stands_for("checkpoint"), **OMITTED_WHERE_NONE})
     """Content hash of a folder's weights, configuration and tokenizer; filled in when a cell is frozen."""
+    checkpoint_config: str | None = field(default=None, metadata={**NOT_IDENTITY, **OMITTED_WHERE_NONE})
+    """``config.json`` of a folder whose architecture is no family here; filled in when a cell is frozen (not identity:
+    the checkpoint stands for it)."""
     data: DataConfig = field(default_factory=DataConfig)
     arch: ArchConfig = field(default_factory=ArchConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

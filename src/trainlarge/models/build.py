@@ -50,8 +50,9 @@ def build_model(
         UserError: on ``arch.name``, when the family has no such head.
     """
     family, kind = shape.family, head or shape.family.pretraining_head
-    model_class = getattr(transformers, family.head(kind).model_class)
     config = config or family.config(shape, kind)
+    name = family.head(kind).model_class
+    model_class = library_class(config, kind) if name is None else getattr(transformers, name)
     config.initializer_range = init_std
     config._attn_implementation = attention
     if kind is Head.SEQUENCE_LABEL:
@@ -97,6 +98,21 @@ _LOADERS = {
         "labels rows (BERT, RoBERTa, ModernBERT, Llama, ...)",
     ),
 }
+
+
+def library_class(config: PretrainedConfig, head: Head) -> type[PreTrainedModel]:
+    """The library's class of an architecture with a head.
+
+    Raises:
+        UserError: on ``checkpoint``, when it has no such head.
+    """
+    loader = _LOADERS[head]
+    classes = getattr(transformers, loader.mapping)
+    if type(config) not in classes:
+        allowed = f"a model that {loader.allowed}; {config.model_type} has no such head"
+        raise UserError("checkpoint", config.model_type, allowed)
+    model_class: type[PreTrainedModel] = classes[type(config)]
+    return model_class
 
 
 _FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16}

@@ -108,8 +108,8 @@ class FastPath:
 class FamilyHead:
     """One head of a family: the library's class, its parameters and costs, and the names of its modules."""
 
-    model_class: str
-    """Class of transformers, such as ``ModernBertForMaskedLM``."""
+    model_class: str | None
+    """Class of transformers, such as ``ModernBertForMaskedLM``; None where the configuration decides it."""
 
     counts: Callable[[Shape], ParameterCounts]
     """Parameters of the head alone."""
@@ -135,6 +135,10 @@ class FamilyHead:
 
     fast: FastPath | None = None
     """Fast forward pass; None: only the library's own."""
+
+    flops: Callable[[Shape, int], int] | None = None
+    """(shape, tokens of a row) to FLOPs of the forward pass over the row; None: by the formula of
+    :mod:`trainlarge.models.flops`."""
 
 
 @dataclass(frozen=True)

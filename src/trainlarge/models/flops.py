@@ -12,6 +12,7 @@ def forward_flops(shape: Shape, sequence_length: int, predictions_per_row: int, 
     Counts the linear layers, attention scores and weighted sums over the full row, and the prediction head and output
     layer at the tokens of predictions only. Look-ups, norms, activations and softmax are left out, as in Kaplan et al.
     2020 (section 2.1), whose count leaves the output layer out too. A causal model computes and counts all scores.
+    Those of an architecture that is no family are measured (:mod:`trainlarge.models.measured`).
 
     Args:
         shape: the model.
@@ -22,9 +23,11 @@ def forward_flops(shape: Shape, sequence_length: int, predictions_per_row: int, 
     Raises:
         UserError: on ``arch.name``, when the family has no such head.
     """
-    body = shape.depth * (_linear_flops(shape) * sequence_length + _attention_flops(shape, sequence_length))
     kind = head or shape.family.pretraining_head
     predicts = shape.family.head(kind)
+    if predicts.flops is not None:
+        return predicts.flops(shape, sequence_length)
+    body = shape.depth * (_linear_flops(shape) * sequence_length + _attention_flops(shape, sequence_length))
     outputs = shape.labels if kind is Head.SEQUENCE_LABEL else shape.vocab_size
     prediction = 2 * shape.width * ((shape.width if predicts.has_dense else 0) + outputs)
     return body + (sequence_length if predicts.is_everywhere else predictions_per_row) * prediction

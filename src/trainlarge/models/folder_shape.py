@@ -1,14 +1,16 @@
-"""The shape of a model in a Hugging Face folder whose architecture is one of the families, read off its config.json."""
+"""The shape of a model in a Hugging Face folder, read off its config.json."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainlarge.config.arch import ArchConfig
 from trainlarge.errors import UserError, shown
 from trainlarge.models.families import FAMILIES
-from trainlarge.models.family import Family
+from trainlarge.models.family import Family, Head
+from trainlarge.models.library import LIBRARY, LIBRARY_STD, frozen_config, library_arch
 from trainlarge.models.model_folder import check_whole
 from trainlarge.sweep.files import exact_json, read_bytes
 
@@ -21,21 +23,48 @@ _SIZES = (
     "vocab_size",
 )
 """What every family calls alike."""
-LIBRARY_STD = 0.02
-"""Deviation of initial weights where a configuration does not say it."""
 
 
-def arch_in(folder: Path) -> tuple[ArchConfig, int]:
-    """The group ``arch`` that describes the model of a folder, and the entries of its vocabulary.
+@dataclass(frozen=True)
+class FolderShape:
+    """What a configuration of ours says of the model of a folder."""
+
+    arch: ArchConfig
+    """The group ``arch``."""
+    vocab_size: int
+    """Entries of its vocabulary."""
+    config: str | None = None
+    """Its Hugging Face configuration, where its architecture is no family; see ``TrainConfig.checkpoint_config``."""
+
+
+def shape_in(folder: Path, head: Head) -> FolderShape:
+    """What describes the model of a folder: a family where its shape is one that the family has.
 
     Args:
         folder: with ``config.json``, weights and tokenizer.
+        head: what is to be predicted. Rows may be labelled by any architecture of the library that has such a head.
 
     Raises:
-        UserError: on ``checkpoint``, when it is not whole, or its shape is none that a family has.
+        UserError: on ``checkpoint``, when it is not whole, or nothing describes it.
     """
     check_whole(folder)
     written = _config(folder)
+    try:
+        return FolderShape(*_arch_of_family(folder, written))
+    except UserError:
+        if head not in LIBRARY.heads:
+            raise
+    try:
+        text = frozen_config(written)
+        return FolderShape(*library_arch(text), text)
+    except UserError:
+        raise
+    except Exception as error:  # crafted files make the library raise its own
+        cause = str(error).partition("\n")[0][:200]
+        raise _refused(folder, f"that the library of models can describe ({cause})") from error
+
+
+def _arch_of_family(folder: Path, written: Mapping[str, object]) -> tuple[ArchConfig, int]:
     family = next((one for one in FAMILIES.values() if one.model_type == written.get("model_type")), None)
     if family is None:
         known = ", ".join(one.model_type for one in FAMILIES.values())

@@ -11,6 +11,7 @@ from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.models.families import FAMILIES
 from trainlarge.models.family import Family, Head
+from trainlarge.models.library import LIBRARY
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,12 @@ class Shape:
     labels: int = 2
     """Classes of a head that labels whole rows."""
 
+    config: str | None = None
+    """Hugging Face configuration of an architecture that is no family, as JSON: see ``trainlarge.models.library``."""
+
     def __post_init__(self) -> None:
+        if self.is_library and self.config:
+            return
         if self.name not in FAMILIES:
             raise UserError("arch.name", self.name, f"one of {', '.join(FAMILIES)}")
         for key in ("arch.width", "arch.depth", "arch.heads", "arch.positions", "data.vocab_size", "task.labels"):
@@ -64,7 +70,7 @@ class Shape:
             raise UserError("arch.dropout", self.dropout, "a number in [0, 1)")
 
     @classmethod
-    def from_config(cls, arch: ArchConfig, vocab_size: int, labels: int = 2) -> Shape:
+    def from_config(cls, arch: ArchConfig, vocab_size: int, labels: int = 2, config: str | None = None) -> Shape:
         """Shape of the group ``arch``; ``heads: null`` means :func:`default_heads` of the width.
 
         ``positions: null`` must have been filled in.
@@ -80,12 +86,18 @@ class Shape:
             arch.dropout,
             arch.tied,
             labels,
+            config,
         )
 
     @property
     def family(self) -> Family:
         """The shape's family."""
-        return FAMILIES[self.name]
+        return LIBRARY if self.is_library else FAMILIES[self.name]
+
+    @property
+    def is_library(self) -> bool:
+        """Whether it is that of an architecture which is no family."""
+        return self.name == LIBRARY.name
 
     @property
     def head_width(self) -> int:
@@ -100,7 +112,7 @@ class Shape:
 
 def shape_of(config: TrainConfig) -> Shape:
     """The model shape of a train cell."""
-    return Shape.from_config(config.arch, config.data.vocab_size, config.task.row_labels)
+    return Shape.from_config(config.arch, config.data.vocab_size, config.task.row_labels, config.checkpoint_config)
 
 
 def head_of(config: TrainConfig) -> Head:
@@ -121,12 +133,13 @@ def _shape(  # noqa: PLR0913  one for each size
     dropout: float,
     tied: bool,
     labels: int,
+    config: str | None,
 ) -> Shape:
     if heads is None and _is_count(width):
         heads = default_heads(width)
     # Where they are null, the shape itself refuses them.
     counts = cast("tuple[int, int]", (heads, positions))
-    return Shape(name, width, depth, counts[0], ffn_ratio, vocab_size, counts[1], dropout, tied, labels)
+    return Shape(name, width, depth, counts[0], ffn_ratio, vocab_size, counts[1], dropout, tied, labels, config)
 
 
 def default_heads(width: int) -> int:

@@ -22,7 +22,11 @@ _TABLE = re.compile(r"embed|bias", re.IGNORECASE)
 
 @lru_cache(maxsize=1024)
 def sizes_of(shape: Shape) -> ModelSizes:
-    """Sizes of a model of one of our families, whose tokenizer is ours."""
+    """Sizes of a model of one of our families, whose tokenizer is ours, or of another one's tensors."""
+    if shape.is_library:
+        from trainlarge.models.measured import sizes
+
+        return sizes(shape)
     layout = shape.family.layout
     attention, feed_forward = (f"{units.output} of each layer" for units in (layout.heads, layout.neurons))
     return ModelSizes(
@@ -53,6 +57,17 @@ def sizes_of_folder(folder: Path) -> ModelSizes:
     """
     shapes = {name: weight.shape for name, weight in stored_weights(folder).items()}
     architecture, tokens = architecture_of(folder)
+    return sizes_of_tensors(architecture, tokens, shapes)
+
+
+def sizes_of_tensors(architecture: str, tokens: int | None, shapes: Mapping[str, tuple[int, ...]]) -> ModelSizes:
+    """Sizes of a model as the names and shapes of its tensors tell them.
+
+    Args:
+        architecture: what it is called in errors.
+        tokens: entries of its vocabulary; None where they are not known.
+        shapes: name of a tensor -> its shape.
+    """
     depth = max((_depth(layout, shapes) for layout in LAYOUTS), default=0)
     matrices = (
         Matrices(name, prod(shape[1:]), are_embeddings=bool(_TABLE.search(name)))

@@ -78,7 +78,9 @@ _SHAPE = {
         "shape and variant: cells of one series differ in budget and seed only; those from checkpoints also in their "
         "learning rate and in how long the checkpoint was trained",
     ),
-    "arch": _configured("arch.name", "text", "family: modern (ModernBERT), roberta, bert, llama"),
+    "arch": _configured(
+        "arch.name", "text", "family: modern (ModernBERT), roberta, bert, llama; library: that of a folder"
+    ),
     "width": _configured("arch.width", "1", "hidden size"),
     "depth": _configured("arch.depth", "1", "number of layers"),
     "heads": _configured("arch.heads", "1", "attention heads of a layer"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -11,12 +11,14 @@ import numpy as np
 
 from trainlarge.config.budget import EPOCHS, FLOPS, SECONDS, STEPS, TOKENS, Budget
 from trainlarge.config.group import Plain
+from trainlarge.config.impl import ImplConfig
 from trainlarge.config.schema import TrainConfig
 from trainlarge.config.task import TaskConfig
 from trainlarge.data.arrays import Integers
 from trainlarge.errors import UserError
 from trainlarge.models.family import Head
 from trainlarge.models.flops import executed_training_flops, training_flops
+from trainlarge.models.library import has_eager_alone
 from trainlarge.models.shape import Shape, head_of, shape_of
 
 MOST_STEPS = 10**12
@@ -142,6 +144,14 @@ def timed_step(config: TrainConfig, jobs_per_device: int = 1) -> dict[str, Plain
     if impl.micro_batch_rows:
         key["micro_batch_rows"] = impl.micro_batch_rows
     return key
+
+
+def impl_in(config: TrainConfig) -> ImplConfig:
+    """The group ``impl`` of a train cell, with what its architecture decides."""
+    impl, shape = replace(config.impl, forward=forward_in(config)), shape_of(config)
+    if impl.attention == "auto" and shape.is_library and has_eager_alone(shape):
+        return replace(impl, attention="eager")
+    return impl
 
 
 def forward_in(config: TrainConfig) -> Literal["fast", "library"]:

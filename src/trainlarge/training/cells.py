@@ -22,6 +22,7 @@ from trainlarge.launch.stage_runner import StageRunner
 from trainlarge.machine.resources import Resources
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.families import FAMILIES
+from trainlarge.models.library import LIBRARY, has_eager_alone
 from trainlarge.models.shape import check_sequence_length, head_of, shape_of
 from trainlarge.sweep.causes import Causes
 from trainlarge.sweep.cell import ID_LENGTH, Cell
@@ -158,20 +159,31 @@ def _schedule(schedule: ScheduleConfig) -> ScheduleConfig:
 
 def _arch(config: TrainConfig) -> ArchConfig:
     arch, length = config.arch, config.data.sequence_length
-    if arch.name not in FAMILIES:
+    family = LIBRARY if config.checkpoint_config else FAMILIES.get(arch.name)
+    if family is None:
         raise UserError("arch", arch.name, f"one of {', '.join(FAMILIES)}")
-    arch = with_values(arch, positions=arch.positions or length + FAMILIES[arch.name].first_position)
+    arch = with_values(arch, positions=arch.positions or length + family.first_position)
     shape = shape_of(replace(config, arch=arch))
     check_sequence_length(shape, length)
     if shape.family.head(head_of(config)).fast is None and config.impl.forward == "fast":
         allowed = f"auto or library: arch.name={shape.name} has no fast forward pass for this task"
         raise UserError("impl.forward", "fast", allowed)
+    if shape.is_library:
+        _check_library(replace(config, arch=arch))
     std = init_std(shape.width) if arch.init_std is None else arch.init_std
     if config.optim.lr_rule == "mup" and std != init_std(shape.width):
         raise UserError(
             "arch.init_std", std, "null with optim.lr_rule=mup, by which initial values follow from the width"
         )
     return with_values(arch, heads=shape.heads, init_std=std)
+
+
+def _check_library(config: TrainConfig) -> None:
+    """Refuse what is known of families alone."""
+    if config.optim.lr_rule == "mup":
+        raise UserError("optim.lr_rule", "mup", "another rule for a folder whose architecture is no family here")
+    if config.impl.attention == "sdpa" and has_eager_alone(shape_of(config)):
+        raise UserError("impl.attention", "sdpa", "auto or eager: the architecture of the checkpoint has no other")
 
 
 def _check_peak(optim: OptimConfig, width: int) -> None:

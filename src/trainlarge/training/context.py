@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -27,7 +26,7 @@ from trainlarge.sweep.step_times import PROBES
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.data_check import check_unknown
 from trainlarge.tasks.evaluation import EvaluationSet
-from trainlarge.tasks.step import Step, forward_in, step_of, timed_step, uneven
+from trainlarge.tasks.step import Step, impl_in, step_of, timed_step, uneven
 from trainlarge.tasks.task import Task, make_task
 from trainlarge.training.compiling import Compiling
 from trainlarge.training.document_losses import Documents
@@ -59,7 +58,7 @@ class TrainContext:
         self.config = config
         self.resources = resources or Resources.whole_machine()
         precisions = study.path / PROBES / PRECISIONS
-        impl = replace(config.impl, forward=forward_in(config))
+        impl = impl_in(config)
         self.implementation: Implementation = choose(impl, precisions, self.resources.cores)
         keep_freed_memory()
         torch.set_num_threads(self.implementation.threads)

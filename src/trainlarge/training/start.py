@@ -1,7 +1,8 @@
 """What a train cell starts from where it does not start from initial weights. No heavy imports.
 
-That is the checkpoint of another train cell of the study, or a Hugging Face folder of an architecture that is a family.
-Its shape and its tokenizer are taken over: the cell is trained by a rate, a budget and a task of its own.
+That is the checkpoint of another train cell of the study, or a Hugging Face folder of an architecture that is a family;
+for tasks that label rows, of any that has such a head in the library. Its shape and its tokenizer are taken over: the
+cell is trained by a rate, a budget and a task of its own.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from trainlarge.data.model_tokenizer import ModelTokenizer, tokenizer_of_checkpo
 from trainlarge.errors import UserError, shown
 from trainlarge.launch.job import prove_checkpoint
 from trainlarge.models.families import FAMILIES
-from trainlarge.models.folder_shape import arch_in
+from trainlarge.models.folder_shape import shape_in
+from trainlarge.models.library import LIBRARY
 from trainlarge.models.model_folder import TOKENIZER, WEIGHTS, check_positions, folder_digest
+from trainlarge.models.shape import head_of
 from trainlarge.sweep.checkpoints import check_weights, is_folder, train_cell
 from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
 from trainlarge.sweep.store import Study
@@ -38,6 +41,8 @@ class Start:
     """Rows of its token embedding."""
     is_cell: bool
     """Whether it is that of a train cell."""
+    config: str | None = None
+    """Its Hugging Face configuration, where its architecture is no family."""
 
     @property
     def tokenizer(self) -> ModelTokenizer:
@@ -63,10 +68,11 @@ def find_start(config: TrainConfig, study: Study | None = None, planned: Planned
         return None
     if is_folder(config.checkpoint):
         path = Path(config.checkpoint).expanduser().resolve()
-        arch, vocab_size = arch_in(path)
-        return Start(folder_digest(path), path, arch, vocab_size, is_cell=False)
+        shape = shape_in(path, head_of(config))
+        return Start(folder_digest(path), path, shape.arch, shape.vocab_size, is_cell=False, config=shape.config)
     folder, trained = train_cell(study or Study.named(config.study), config.checkpoint, planned)
-    return Start(folder.id, folder.checkpoint, trained.arch, trained.data.vocab_size, is_cell=True)
+    arch, vocab_size = trained.arch, trained.data.vocab_size
+    return Start(folder.id, folder.checkpoint, arch, vocab_size, is_cell=True, config=trained.checkpoint_config)
 
 
 def started(config: TrainConfig, planned: Planned) -> TrainConfig:
@@ -83,7 +89,8 @@ def started(config: TrainConfig, planned: Planned) -> TrainConfig:
     own = {"checkpoint": start.id, "checkpoint_digest": None}
     folder = {"checkpoint": str(start.folder), "checkpoint_digest": start.id}
     data = with_values(config.data, vocab_size=start.vocab_size)
-    return replace(config, **(own if start.is_cell else folder), arch=start.arch, data=data)
+    taken = own if start.is_cell else folder
+    return replace(config, **taken, checkpoint_config=start.config, arch=start.arch, data=data)
 
 
 def proven_start(config: TrainConfig, study: Study) -> Start | None:
@@ -143,7 +150,10 @@ def _check_data(data: DataConfig, start: Start) -> None:
         raise UserError("data.vocab_size", data.vocab_size, allowed)
     if not start.is_cell:
         check_positions(start.folder, data.sequence_length)
-    positions = (start.arch.positions or 0) - FAMILIES[start.arch.name].first_position
+    if start.arch.positions is None:
+        return
+    family = LIBRARY if start.config else FAMILIES[start.arch.name]
+    positions = start.arch.positions - family.first_position
     if data.sequence_length > positions:
         allowed = f"at most {positions}, the arch.positions of the checkpoint"
         raise UserError("data.sequence_length", data.sequence_length, allowed)

@@ -13,6 +13,6 @@ FAMILIES: dict[str, Family] = {family.name: family for family in _FOUND}
 """Every family by the name that ``arch.name`` gives it."""
 
 MODEL_CLASSES: dict[str, tuple[Family, FamilyHead]] = {
-    head.model_class: (family, head) for family in _FOUND for head in family.heads.values()
+    head.model_class: (family, head) for family in _FOUND for head in family.heads.values() if head.model_class
 }
 """Family and head of each class of transformers that a family builds."""
