@@ -127,8 +127,8 @@ def test_classification(tiny: Tiny, compose: Compose, run_here: Run, study: Stud
     record, step = folder.record_data(), step_of(folder.cell().config)
     assert record["data"]["token_frequency_loss"] == pytest.approx(math.log(2), abs=0.02)
     assert record["loss"] < 0.1 and record["accuracy"] > 0.95, "the label is in one word of the sentence"
-    assert record["flops"] == 60 * step.flops == record["executed_flops"]
-    assert record["environment"]["forward"] == "library"
+    assert record["flops"] == 60 * step.flops and record["executed_flops"] == 60 * step.executed_flops
+    assert record["environment"]["forward"] == ("library" if arch == "llama" else "fast")
     model = AutoModelForSequenceClassification.from_pretrained(folder.checkpoint).eval()
     assert sum(parameter.numel() for parameter in model.parameters()) == record["parameters"]
     check_compression(folder, compose, run_here, study)
@@ -147,7 +147,8 @@ def test_batches_of_like_lengths(tiny: Tiny, compose: Compose, run_here: Run, st
     assert all(batch["attention_mask"].sum(1).max() == batch["input_ids"].shape[1] for batch in batches)
     assert {count for count, _ in shapes} == {rows} and len({length for _, length in shapes}) > 3
     assert record["tokens"] == tokens < 40 * config.optim.batch
-    assert record["flops"] == sum(count * flops(length)[0] for count, length in shapes) == record["executed_flops"]
+    whole, executed = (sum(count * flops(length)[of] for count, length in shapes) for of in (0, 1))
+    assert record["flops"] == whole > record["executed_flops"] == executed
     assert record["data"]["padding_share"] == pytest.approx(1 - real / tokens) and record["data"]["padding_share"] < 0.3
     epochs = folders[1].record_data()
     assert epochs["data"]["epochs"] == pytest.approx(2, abs=0.1)

@@ -36,7 +36,10 @@ LABELS = "task=classification"
             [LABELS, "task.second_text_column=b", "data.sequence_length=4"],
             "^data.sequence_length=4 is not valid: .*at least 5",
         ),
-        ([LABELS, "impl.forward=fast"], "^impl.forward=fast is not valid: .*no fast forward pass for this task"),
+        (
+            [LABELS, "arch=bert", "impl.forward=fast"],
+            "^impl.forward=fast is not valid: .*arch.name=bert has no fast forward pass for this task",
+        ),
         (["task=causal_lm", "arch=llama", "task.evaluation_rows=0"], "^task.evaluation_rows=0 is not valid: "),
     ],
     ids=str,

@@ -1,4 +1,4 @@
-"""Attention over packed rows: no padding, no mask, every token sees its whole row."""
+"""Attention of every token to its whole row, or to the tokens of it that are no padding."""
 
 from __future__ import annotations
 
@@ -54,8 +54,21 @@ def join_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).reshape(rows * length, heads * head_width)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float, kind: str) -> Tensor:
-    """softmax(Q K' / sqrt(head width)) V (Vaswani et al. 2017, eq. 1).
+def padding_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores, [rows, 1, 1, sequence]: 0 at tokens, the least number at padding.
+
+    It is finite, so that a row of padding alone has finite weights, as in the library.
+
+    Args:
+        mask: 1 where a token counts, 0 where it is padding, [rows, sequence].
+        dtype: type of the scores.
+    """
+    bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+    return bias.masked_fill_(mask == 0, torch.finfo(dtype).min)[:, None, None]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float, kind: str, bias: Tensor | None = None) -> Tensor:
+    """softmax(Q K' / sqrt(head width) + bias) V (Vaswani et al. 2017, eq. 1).
 
     Args:
         query: [rows, heads, queries, head width].
@@ -64,24 +77,27 @@ def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float, kind: str)
         dropout: probability with which an attention weight is dropped.
         kind: the library's name of the model's attention: ``eager`` is batched products, the fastest on the CPU; all
             else is torch's fused one, the fastest on a GPU.
+        bias: added to the scores, see :func:`padding_bias`; None: every token sees its whole row.
 
     Returns:
         As ``query``.
     """
     if kind == "eager":
-        return batched_attention(query, key, value, dropout)
-    return functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        return batched_attention(query, key, value, dropout, bias)
+    return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
 
 
-def batched_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+def batched_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float, bias: Tensor | None = None) -> Tensor:
     """Attention as batched products; on the CPU, the backward pass of the fused kernel is slow."""
     flat = (x.reshape(-1, *x.shape[-2:]) for x in (query, key, value))
+    if bias is not None:
+        bias = bias.expand(-1, query.shape[1], -1, -1).reshape(-1, 1, key.shape[-2])
     scale = query.shape[-1] ** -0.5
     if dropout:
         queries, keys, values = flat
-        weights = functional.dropout(_scaled_product(queries, keys.mT, scale).softmax(-1), dropout)
+        weights = functional.dropout(_scaled_product(queries, keys.mT, scale, bias).softmax(-1), dropout)
         return torch.bmm(weights, values).view_as(query)
-    context: Tensor = _SoftmaxAttention.apply(scale, *flat)  # type: ignore[no-untyped-call]
+    context: Tensor = _SoftmaxAttention.apply(scale, bias, *flat)  # type: ignore[no-untyped-call]
     return context.view_as(query)
 
 
@@ -96,23 +112,25 @@ class _SoftmaxAttention(Function):
     """Attention with its backward pass by hand: 5 to 8 % off a training step on the CPU against autograd's."""
 
     @staticmethod
-    def forward(ctx: _Context, scale: float, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        weights = _scaled_product(query, key.mT, scale).softmax(-1)
+    def forward(ctx: _Context, scale: float, bias: Tensor | None, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        weights = _scaled_product(query, key.mT, scale, bias).softmax(-1)
         ctx.save_for_backward(query, key, value, weights)
         ctx.scale = scale
         return torch.bmm(weights, value)
 
     @staticmethod
     def backward(ctx: _Context, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of scale (none), query, key and value, from the weights that the forward pass kept."""
+        """Gradients of query, key and value, and none before, from the weights that the forward pass kept."""
         (grad,) = grads
         query, key, value, weights = ctx.saved_tensors
         scores = torch._softmax_backward_data(torch.bmm(grad, value.mT), weights, -1, weights.dtype)
         grad_query = _scaled_product(scores, key, ctx.scale)
         grad_key = _scaled_product(scores.mT, query, ctx.scale)
-        return None, grad_query, grad_key, torch.bmm(weights.mT, grad)
+        return None, None, grad_query, grad_key, torch.bmm(weights.mT, grad)
 
 
-def _scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
-    """Batched ``scale * left @ right``, the scale applied inside the product."""
+def _scaled_product(left: Tensor, right: Tensor, scale: float, bias: Tensor | None = None) -> Tensor:
+    """Batched ``scale * left @ right + bias``, both applied inside the product."""
+    if bias is not None:
+        return torch.baddbmm(bias, left, right, alpha=scale)
     return torch.baddbmm(left.new_empty(1, 1, 1), left, right, beta=0, alpha=scale)

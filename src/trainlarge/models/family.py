@@ -101,7 +101,8 @@ class FastPath:
     features: Callable[..., Tensor]
     """(model of the head's class, inputs [rows, sequence], predicted [rows, m], type of the products) to what the
     output layer reads, [rows * m, width]. ``predicted`` are indices, within their row, of the tokens at which
-    predictions are made."""
+    predictions are made. A head that labels rows has the attention mask [rows, sequence] in their place, 1 at tokens
+    and 0 at padding, and gives [rows, width]."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""Parts of a lean forward pass over the library's own modules, for packed rows with full attention.
+"""Parts of a lean forward pass over the library's own modules, for rows with full attention, packed or padded.
 
-Same parameters and same results with fewer and larger operations: no masks, rotary tables computed once, weights cast
-once per step. The last layer computes keys and values of every token, and everything else only at the tokens at which
-predictions are made. The residual stream stays in the parameters' type, products are of the type given. A family puts
-the parts together (:class:`trainlarge.models.family.FastPath`).
+Same parameters and same results with fewer and larger operations: no masks of packed rows, rotary tables computed once,
+weights cast once per step. The last layer computes keys and values of every token, and everything else only at the
+tokens at which predictions are made, or from which rows are labelled. The residual stream stays in the parameters'
+type, products are of the type given. A family puts the parts together (:class:`trainlarge.models.family.FastPath`).
 
 They read the weights of linear layers and do not call them: parametrizations act, replaced layers and hooks do not,
 except factorized ones; so a model that rounds the inputs of its layers has no fast path. The number of heads and of
@@ -20,7 +20,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from trainlarge.models.attention import Rotary, attend, join_heads, rotary_tables, rotate, split_heads
+from trainlarge.models.attention import (
+    Rotary,
+    attend,
+    join_heads,
+    padding_bias,
+    rotary_tables,
+    rotate,
+    split_heads,
+)
 from trainlarge.models.fake_quantize import has_fake_quantized_inputs
 from trainlarge.models.families import MODEL_CLASSES
 from trainlarge.models.family import FastPath
@@ -34,12 +42,15 @@ __all__ = [
     "attend",
     "fast_path",
     "feed_forward",
+    "first_tokens",
     "gated_feed_forward",
     "gelu_layer",
     "join_heads",
     "linear",
+    "mean_of_tokens",
     "of_joint_layer",
     "of_three_layers",
+    "padding_bias",
     "places",
     "rotary_tables",
     "with_tokens",
@@ -73,32 +84,54 @@ class WantedTokens(NamedTuple):
     queries: Rotary | None = None
     """Rotary tables of the wanted tokens."""
 
+    bias: Tensor | None = None
+    """What is added to the scores of rows with padding, see ``padding_bias``."""
+
     def of(self, x: Tensor) -> Tensor:
         """The wanted tokens' vectors of [rows * sequence, width]."""
         return x if self.wanted is None else x.index_select(0, self.wanted)
 
 
 def with_tokens(
-    layers: Iterable[L], inputs: Tensor, predicted: Tensor, rotary: Rotary | None = None
+    layers: Iterable[L],
+    inputs: Tensor,
+    predicted: Tensor | None,
+    rotary: Rotary | None = None,
+    bias: Tensor | None = None,
 ) -> list[tuple[L, WantedTokens]]:
     """Each layer with the tokens at which its output is wanted: all, and in the last layer those of predictions.
 
     Args:
         layers: of the model, in order.
         inputs: token ids, [rows, sequence].
-        predicted: where predictions are made: indices of tokens within their row, [rows, m].
+        predicted: where predictions are made: indices of tokens within their row, [rows, m]; None: everywhere.
         rotary: tables of every position, where positions are rotary.
+        bias: added to scores, see ``padding_bias``; None where there is no padding.
     """
+    every = WantedTokens(inputs.shape[0], None, rotary, rotary, bias)
+    if predicted is None:
+        return [(layer, every) for layer in layers]
     *others, last = layers
-    every = WantedTokens(inputs.shape[0], None, rotary, rotary)
     starts = torch.arange(0, inputs.numel(), inputs.shape[1], device=inputs.device)
     at_predictions = WantedTokens(
         inputs.shape[0],
         (predicted + starts.unsqueeze(1)).flatten(),
         rotary,
         None if rotary is None else rotary.at(predicted),
+        bias,
     )
     return [*((layer, every) for layer in others), (last, at_predictions)]
+
+
+def first_tokens(inputs: Tensor) -> Tensor:
+    """The first token of each row, as ``predicted`` of :func:`with_tokens`, [rows, 1]."""
+    return inputs.new_zeros(len(inputs), 1)
+
+
+def mean_of_tokens(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the tokens that are no padding, [rows, width] of [rows * sequence, width]."""
+    weights = mask.to(hidden.dtype).unsqueeze(-1)
+    return (hidden.view(*mask.shape, -1) * weights).sum(1) / weights.sum(1)
 
 
 def places(first: int, inputs: Tensor) -> Tensor:

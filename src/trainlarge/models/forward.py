@@ -1,4 +1,4 @@
-"""The forward pass of training and evaluation: the prediction head sees the tokens that are asked for and no others."""
+"""The forward pass of training and evaluation: prediction heads see the tokens that they need and no others."""
 
 from __future__ import annotations
 
@@ -78,16 +78,26 @@ def library_loss(model: PreTrainedModel, inputs: Tensor, predicted: Tensor, labe
 
 
 def row_logits(model: PreTrainedModel, inputs: Tensor, mask: Tensor) -> Tensor:
-    """Logits of whole rows, by the library's own modules.
+    """Logits of whole rows. Under autocast, products are of autocast's type; else of the parameters' type.
 
     Args:
-        model: with a head that labels rows.
+        model: with a head that labels rows; those that :func:`build_model` makes take the fast path of their family.
         inputs: token ids, [rows, sequence].
         mask: 1 where a token counts, 0 where it is padding, [rows, sequence].
 
     Returns:
         [rows, labels].
     """
+    path = fast_path(model)
+    if path is None:
+        return library_row_logits(model, inputs, mask)
+    output: LinearLayer = model.get_submodule(MODEL_CLASSES[type(model).__name__][1].output)  # type: ignore[assignment]
+    with _explicit_casts(model) as dtype:
+        return functional.linear(*last_product(path.features(model, inputs, mask, dtype), output))
+
+
+def library_row_logits(model: PreTrainedModel, inputs: Tensor, mask: Tensor) -> Tensor:
+    """:func:`row_logits` through the library's own modules."""
     logits: Tensor = model(input_ids=inputs, attention_mask=mask).logits
     return logits
 
@@ -121,9 +131,9 @@ class Forward:
     """Mean loss of predictions, ``(model, inputs, predicted, labels) -> []``."""
     logits: Callable[..., Tensor]
     """Logits of predictions, ``(model, inputs, predicted) -> [rows * m, V]``."""
-    row_logits: Callable[..., Tensor] = row_logits
+    row_logits: Callable[..., Tensor] = library_row_logits
     """Logits of rows, ``(model, inputs, mask) -> [rows, labels]``."""
 
 
-FORWARDS = {"fast": Forward(loss_at, logits_at), "library": Forward(library_loss, library_logits)}
+FORWARDS = {"fast": Forward(loss_at, logits_at, row_logits), "library": Forward(library_loss, library_logits)}
 """Forward passes by the name that ``impl.forward`` gives them."""

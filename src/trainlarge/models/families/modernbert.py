@@ -8,6 +8,7 @@ output projections by sqrt(2 depth) (as in Megatron-LM).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from trainlarge.models.family import (
@@ -25,8 +26,14 @@ from trainlarge.models.layout import LayerLayout, UnitLayout
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from transformers import ModernBertConfig, ModernBertForMaskedLM, PretrainedConfig
-    from transformers.models.modernbert.modeling_modernbert import ModernBertEncoderLayer
+    from transformers import (
+        ModernBertConfig,
+        ModernBertForMaskedLM,
+        ModernBertForSequenceClassification,
+        ModernBertModel,
+        PretrainedConfig,
+    )
+    from transformers.models.modernbert.modeling_modernbert import ModernBertEncoderLayer, ModernBertPredictionHead
 
     from trainlarge.models import fast
     from trainlarge.models.shape import Shape
@@ -82,31 +89,59 @@ def _masked_lm_counts(shape: Shape) -> ParameterCounts:
     return _head_counts(shape) + ParameterCounts(head=shape.vocab_size, untied_output=0 if shape.tied else matrix)
 
 
-def _is_fast(config: PretrainedConfig) -> bool:
+def _is_fast_body(config: PretrainedConfig) -> bool:
     return (
         set(config.layer_types) == {"full_attention"}
         and config.rope_parameters["full_attention"]["rope_type"] == "default"
         and config.hidden_activation == config.classifier_activation == "gelu"
         and not (config.attention_bias or config.mlp_bias)
-        and config.decoder_bias
     )
 
 
 def _features(model: ModernBertForMaskedLM, inputs: Tensor, predicted: Tensor, dtype: torch.dtype) -> Tensor:
+    hidden = _hidden(model.model, inputs, predicted, None, dtype)
+    return _of_head(model.head, hidden, dtype).to(dtype)
+
+
+def _row_features(
+    model: ModernBertForSequenceClassification, inputs: Tensor, mask: Tensor, dtype: torch.dtype
+) -> Tensor:
     from trainlarge.models import fast
 
-    encoder, config = model.model, model.config
+    is_mean = model.config.classifier_pooling == "mean"
+    hidden = _hidden(model.model, inputs, None if is_mean else fast.first_tokens(inputs), mask, dtype)
+    pooled = fast.mean_of_tokens(hidden, mask) if is_mean else hidden
+    features: Tensor = model.drop(_of_head(model.head, pooled, dtype))
+    return features.to(dtype)
+
+
+def _hidden(
+    encoder: ModernBertModel, inputs: Tensor, predicted: Tensor | None, mask: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """The last hidden vectors where predictions are made, or everywhere: [rows * m, width]."""
+    from trainlarge.models import fast
+
+    config = encoder.config
     rotary_parameters: Any = config.rope_parameters
     base = rotary_parameters["full_attention"]["rope_theta"]
     head_width = config.hidden_size // config.num_attention_heads
     rotary = fast.rotary_tables(inputs.shape[1], head_width, base, dtype, inputs.device)
+    bias = None if mask is None else fast.padding_bias(mask, dtype)
     x = encoder.embeddings(input_ids=inputs).flatten(0, 1)
-    for layer, tokens in fast.with_tokens(encoder.layers, inputs, predicted, rotary):
+    layers: Iterable[Any] = encoder.layers
+    for layer, tokens in fast.with_tokens(layers, inputs, predicted, rotary, bias):
         x = tokens.of(x) + _attention(layer, layer.attn_norm(x).to(dtype), tokens)
         x = x + fast.gated_feed_forward(layer.mlp, layer.mlp_norm(x).to(dtype))
-    hidden = fast.gelu_layer(encoder.final_norm(x).to(dtype), model.head.dense)
-    normed: Tensor = model.head.norm(hidden.to(x.dtype))
-    return normed.to(dtype)
+    hidden: Tensor = encoder.final_norm(x)
+    return hidden
+
+
+def _of_head(head: ModernBertPredictionHead, hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    """The dense layer and the norm in front of every output layer, in the type of ``hidden``."""
+    from trainlarge.models import fast
+
+    normed: Tensor = head.norm(fast.gelu_layer(hidden.to(dtype), head.dense).to(hidden.dtype))
+    return normed
 
 
 def _attention(layer: ModernBertEncoderLayer, normed: Tensor, tokens: fast.WantedTokens) -> Tensor:
@@ -115,7 +150,7 @@ def _attention(layer: ModernBertEncoderLayer, normed: Tensor, tokens: fast.Wante
     attention = layer.attn
     query, key, value = fast.of_joint_layer(normed, attention.Wqkv, tokens, attention.head_dim)
     dropout = attention.attention_dropout if layer.training else 0.0
-    context = fast.attend(query, key, value, dropout, attention.config._attn_implementation)
+    context = fast.attend(query, key, value, dropout, attention.config._attn_implementation, tokens.bias)
     output: Tensor = attention.out_drop(fast.linear(fast.join_heads(context), attention.Wo))
     return output
 
@@ -146,7 +181,7 @@ FAMILY = Family(
             output_norm="head.norm",
             has_dense=True,
             chain=("head", "decoder"),
-            fast=FastPath(_is_fast, _features),
+            fast=FastPath(lambda config: _is_fast_body(config) and config.decoder_bias, _features),
         ),
         Head.SEQUENCE_LABEL: FamilyHead(
             model_class="ModernBertForSequenceClassification",
@@ -154,6 +189,7 @@ FAMILY = Family(
             output="classifier",
             output_norm="head.norm",
             has_dense=True,
+            fast=FastPath(_is_fast_body, _row_features),
         ),
     },
 )

@@ -16,7 +16,13 @@ from trainlarge.models.layout import LayerLayout, UnitLayout
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from transformers import RobertaPreLayerNormConfig, RobertaPreLayerNormForMaskedLM
+    from transformers import (
+        PretrainedConfig,
+        RobertaPreLayerNormConfig,
+        RobertaPreLayerNormForMaskedLM,
+        RobertaPreLayerNormForSequenceClassification,
+        RobertaPreLayerNormModel,
+    )
     from transformers.models.roberta_prelayernorm.modeling_roberta_prelayernorm import RobertaPreLayerNormAttention
 
     from trainlarge.models import fast
@@ -65,20 +71,51 @@ def _masked_lm_counts(shape: Shape) -> ParameterCounts:
     )
 
 
+def _is_fast(config: PretrainedConfig) -> bool:
+    return config.hidden_act == "gelu" and not config.is_decoder
+
+
 def _features(model: RobertaPreLayerNormForMaskedLM, inputs: Tensor, predicted: Tensor, dtype: torch.dtype) -> Tensor:
     from trainlarge.models import fast
 
     encoder, head, padding = model.roberta_prelayernorm, model.lm_head, model.config.pad_token_id or 0
-    places = fast.places(padding + 1, inputs)
-    x = encoder.embeddings(input_ids=inputs, position_ids=places).flatten(0, 1)
-    layers: Iterable[Any] = encoder.encoder.layer
-    for layer, tokens in fast.with_tokens(layers, inputs, predicted):
+    embedded = encoder.embeddings(input_ids=inputs, position_ids=fast.places(padding + 1, inputs))
+    last = _hidden(encoder, embedded, fast.with_tokens(encoder.encoder.layer, inputs, predicted), dtype)
+    hidden = fast.gelu_layer(last.to(dtype), head.dense)
+    normed: Tensor = head.layer_norm(hidden.to(last.dtype))
+    return normed.to(dtype)
+
+
+def _row_features(
+    model: RobertaPreLayerNormForSequenceClassification, inputs: Tensor, mask: Tensor, dtype: torch.dtype
+) -> Tensor:
+    from trainlarge.models import fast
+
+    encoder, head = model.roberta_prelayernorm, model.classifier
+    layers = fast.with_tokens(
+        encoder.encoder.layer, inputs, fast.first_tokens(inputs), bias=fast.padding_bias(mask, dtype)
+    )
+    hidden = head.dropout(_hidden(encoder, encoder.embeddings(input_ids=inputs), layers, dtype))
+    features: Tensor = head.dropout(fast.linear(hidden.to(dtype), head.dense).tanh())
+    return features
+
+
+def _hidden(
+    encoder: RobertaPreLayerNormModel,
+    embedded: Tensor,
+    layers: Iterable[tuple[Any, fast.WantedTokens]],
+    dtype: torch.dtype,
+) -> Tensor:
+    """The last hidden vectors at the tokens that are wanted of the last layer, [rows * m, width]."""
+    from trainlarge.models import fast
+
+    x = embedded.flatten(0, 1)
+    for layer, tokens in layers:
         attention, inner, output = layer.attention, layer.intermediate, layer.output
         x = tokens.of(x) + _attention(attention, attention.LayerNorm(x).to(dtype), tokens)
         x = x + output.dropout(fast.feed_forward(inner.LayerNorm(x).to(dtype), inner.dense, output.dense))
-    hidden = fast.gelu_layer(encoder.LayerNorm(x).to(dtype), head.dense)
-    normed: Tensor = head.layer_norm(hidden.to(x.dtype))
-    return normed.to(dtype)
+    hidden: Tensor = encoder.LayerNorm(x)
+    return hidden
 
 
 def _attention(attention: RobertaPreLayerNormAttention, normed: Tensor, tokens: fast.WantedTokens) -> Tensor:
@@ -89,7 +126,7 @@ def _attention(attention: RobertaPreLayerNormAttention, normed: Tensor, tokens: 
         normed, (core.query, core.key, core.value), tokens, core.attention_head_size
     )
     dropout = core.dropout.p if attention.training else 0.0
-    context = fast.attend(query, key, value, dropout, core.config._attn_implementation)
+    context = fast.attend(query, key, value, dropout, core.config._attn_implementation, tokens.bias)
     output: Tensor = attention.output.dropout(fast.linear(fast.join_heads(context), attention.output.dense))
     return output
 
@@ -122,7 +159,7 @@ FAMILY = Family(
             has_dense=True,
             chain=("lm_head",),
             unused_bias="lm_head.bias",
-            fast=FastPath(lambda config: config.hidden_act == "gelu" and not config.is_decoder, _features),
+            fast=FastPath(_is_fast, _features),
         ),
         Head.SEQUENCE_LABEL: FamilyHead(
             model_class="RobertaPreLayerNormForSequenceClassification",
@@ -130,6 +167,7 @@ FAMILY = Family(
             output="classifier.out_proj",
             output_norm=None,
             has_dense=True,
+            fast=FastPath(_is_fast, _row_features),
         ),
     },
 )
