@@ -98,6 +98,32 @@ def test_what_needs_no_quotes_stays_as_it_is(argument: str) -> None:
     assert as_written(argument) == argument
 
 
+def test_text_in_the_groups_that_a_user_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """
+data:
+  sources: &texts
+    wiki: {files: [1.10, 12:30], text_column: 2026, hub: null, weight: 1_0}
+    web: {encoding: 037, files: [1e5]}
+  evaluations: *texts
+sweep: {blocks: [{data.evaluations.books.text_column: [1e5]}]}
+"""
+    found = read_yaml(text)
+    wiki = {"files": ["1.10", "12:30"], "text_column": "2026", "hub": None, "weight": 10}
+    assert found["data"]["sources"]["wiki"] == found["data"]["evaluations"]["wiki"] == wiki
+    assert found["data"]["sources"]["web"] == {"encoding": "037", "files": ["1e5"]}
+    assert found["sweep"]["blocks"] == [{"data.evaluations.books.text_column": ["1e5"]}]
+    folder = tmp_path / "1.10.jsonl"
+    folder.write_text('{"2026": "text"}\n')
+    monkeypatch.chdir(tmp_path)
+    sources = "data.sources={wiki: {files: [1.10.jsonl], text_column: 2026, encoding: 037, weight: 1_0}}"
+    [config] = expanded("train", "data=text", sources, "+data.evaluations.books.files=[1e5]")
+    source = config.data.sources["wiki"]
+    assert (source.files, source.text_column, source.encoding, source.weight) == (("1.10.jsonl",), "2026", "037", 10.0)
+    assert config.data.evaluations["books"].files == ("1e5",)
+    [config] = expanded("train", "data=text", sources, "data.sources.wiki.text_column=1_0")
+    assert config.data.sources["wiki"].text_column == "1_0"
+
+
 def test_text_in_files_and_what_is_no_text() -> None:
     text = """
 study: 2026_11_27

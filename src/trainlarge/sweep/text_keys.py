@@ -24,10 +24,13 @@ from omegaconf._utils import get_yaml_loader
 
 from trainlarge.config.group import Plain
 from trainlarge.config.method import METHODS
+from trainlarge.config.named import Named
 from trainlarge.config.recipe import SLOTS
 from trainlarge.config.register import hydra_schema
 from trainlarge.config.schema import CHOSEN_GROUPS, CONFIGS
 
+ANY_NAME = "NAME"
+"""Stands in a key for a name that a user gives, as in ``data.sources.NAME.files``."""
 BLOCKS = "sweep.blocks"
 """A list of mappings whose keys are those of the whole configuration."""
 
@@ -45,8 +48,12 @@ _MAY_BE_LOST = re.compile(r"\d|true|false|inf|nan", re.IGNORECASE)
 
 @cache
 def text_keys() -> frozenset[str]:
-    """The keys, in full, whose values are text or lists of text, and the groups, whose values are names of files."""
+    """The keys, in full, whose values are text or lists of text, and the groups, whose values are names of files.
+
+    Where a user names the groups of a mapping, ``ANY_NAME`` stands for the name.
+    """
     keys = {key for stage in CONFIGS for key in _text_fields(hydra_schema(stage), "")}
+    keys |= {key for kind in CONFIGS.values() for key in _fields_of_mappings(kind, "")}
     for slot, methods in METHODS.items():
         keys |= {f"{slot}.name", *(key for kind in methods.values() for key in _text_fields(kind, f"{slot}."))}
     for name, group in CHOSEN_GROUPS.items():
@@ -136,6 +143,16 @@ def _text_fields(schema: type, prefix: str) -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
+def _fields_of_mappings(kind: type, prefix: str) -> Iterator[str]:
+    """The text keys of the groups that a user names: Hydra's schema does not know them."""
+    for name, hint in _hints(kind):
+        if get_origin(hint) is Named:
+            yield from _text_fields(get_args(hint)[0], f"{prefix}{name}.{ANY_NAME}.")
+            continue
+        for group in filter(is_dataclass, (hint, *get_args(hint))):
+            yield from _fields_of_mappings(group, f"{prefix}{name}.")  # type: ignore[arg-type]
+
+
 def _hints(schema: type) -> list[tuple[str, object]]:
     types = get_type_hints(schema)
     return [(item.name, types[item.name]) for item in fields(schema)]
@@ -152,7 +169,27 @@ def _is_text(kind: object) -> bool:
 @cache
 def _parents() -> frozenset[str]:
     """The keys below which there are text keys; the empty one stands for the whole configuration."""
-    return frozenset({"", "sweep", BLOCKS, *(key.rpartition(".")[0] for key in text_keys())})
+    return frozenset({"", "sweep", BLOCKS, *_mappings(), *(key.rpartition(".")[0] for key in text_keys())})
+
+
+@cache
+def _mappings() -> frozenset[str]:
+    """The keys of the mappings whose groups a user names."""
+    end = f".{ANY_NAME}"
+    return frozenset(key.partition(end)[0] for key in text_keys() if f"{end}." in key)
+
+
+def _in_schema(path: str) -> str:
+    """A key with ``ANY_NAME`` for the name that a user gave."""
+    for mapping in _mappings():
+        if path.startswith(f"{mapping}."):
+            _, dot, rest = path.removeprefix(f"{mapping}.").partition(".")
+            return f"{mapping}.{ANY_NAME}{dot}{rest}"
+    return path
+
+
+def _is_text_key(path: str) -> bool:
+    return _in_schema(path) in text_keys()
 
 
 def _child(path: str, name: str) -> str:
@@ -173,7 +210,7 @@ def _lost(node: object, path: str) -> Iterator[Token]:
     """The tokens of a value of the key ``path`` that are text and would be read as something else."""
     if isinstance(node, OverrideParser.PrimitiveContext):
         tokens = [child.symbol for child in node.getChildren() if child.symbol.type != OverrideLexer.WS]
-        if path in text_keys() and len(tokens) == 1 and tokens[0].type in _NOT_TEXT:
+        if _is_text_key(path) and len(tokens) == 1 and tokens[0].type in _NOT_TEXT:
             yield tokens[0]
     elif isinstance(node, OverrideParser.DictKeyValuePairContext):
         parent = "" if path == BLOCKS else path
@@ -197,7 +234,7 @@ def _lost_in_function(node: Any, path: str) -> Iterator[Token]:
 
 def _retagged(node: yaml.Node, path: str, seen: dict[tuple[int, str], yaml.Node]) -> yaml.Node:
     """A node with text at the keys that are text. A node that several keys share is changed for these keys only."""
-    if path not in text_keys() and path not in _parents():
+    if not _is_text_key(path) and _in_schema(path) not in _parents():
         return node
     if (id(node), path) not in seen:
         seen[id(node), path] = node
@@ -217,6 +254,6 @@ def _changed(node: yaml.Node, path: str, seen: dict[tuple[int, str], yaml.Node])
             for key, value in node.value
         ]
         return yaml.MappingNode(node.tag, pairs, *marks, flow_style=node.flow_style)
-    if path in text_keys() and node.tag in _NOT_TEXT_TAGS:
+    if _is_text_key(path) and node.tag in _NOT_TEXT_TAGS:
         return yaml.ScalarNode(_STRING, node.value, *marks)
     return node
