@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
@@ -26,6 +27,8 @@ class Part:
     from initial weights on, and of rates and epochs only the chosen ones are there."""
     untrained: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Chosen cells of the same task and data that started from initial weights, where the others are finetuned."""
+    compressed_later: Mapping[str, int] = field(default_factory=dict)
+    """Other parts whose cells started from cells of this one -> how many compressed models they have."""
 
 
 def parts_of(frames: StudyFrames) -> list[Part]:
@@ -44,11 +47,21 @@ def _part(frames: StudyFrames, name: str) -> Part:
     cells = frames.cells[frames.cells["part"] == name]
     is_finetuned = cells["parent_budget"].notna()
     if not is_finetuned.any():
-        return Part(name, _of_cells(frames, cells))
+        return Part(name, _of_cells(frames, cells), compressed_later=_compressed_later(frames, cells))
     finetuned = by_pretraining(_of_cells(frames, cells[is_finetuned & cells["chosen"]]))
     same = frames.cells["evaluation_fingerprint"].isin(cells["evaluation_fingerprint"])
     untrained = frames.cells[same & frames.cells["chosen"] & frames.cells["checkpoint"].eq("")]
     return Part(name, finetuned, is_finetuned=True, untrained=untrained)
+
+
+def _compressed_later(frames: StudyFrames, cells: pd.DataFrame) -> dict[str, int]:
+    """Of the parts whose cells started from ``cells``, or from what started from them: compressed models by part."""
+    own, started = set(cells["cell"]), set[str]()
+    while (more := set(frames.cells.loc[frames.cells["checkpoint"].isin(own | started), "cell"]) - own) > started:
+        started = more
+    parts = frames.cells.set_index("cell")["part"].reindex(sorted(started))
+    counts = frames.compression["parent"].map(parts).value_counts(sort=False)
+    return {str(part): int(count) for part, count in counts.sort_index().items()}
 
 
 def _of_cells(frames: StudyFrames, cells: pd.DataFrame) -> StudyFrames:

@@ -402,6 +402,16 @@ def test_nothing_compressed_is_said(frames: StudyFrames) -> None:
     assert finding.text == "Nothing was compressed yet."
 
 
+def test_compressed_models_that_cannot_be_compared_are_no_nothing(frames: StudyFrames) -> None:
+    cut = replace(frames, compression=frames.compression.assign(unknown_share=0.1))
+    (finding,) = compression_findings(Evidence(cut))
+    why = "tokens that are to be predicted were cut (288)"
+    assert finding.text == f"No compressed model is compared: of 288 models, {why}." and not finding.is_result
+    missed = replace(frames, cells=frames.cells.assign(budget_missed=2.0))
+    (finding,) = compression_findings(Evidence(missed))
+    assert "their checkpoint missed its budget (288)" in finding.text
+
+
 def test_all_findings_are_sentences(frames: StudyFrames) -> None:
     told = findings(frames)
     assert {finding.is_result for finding in told} == {True, False}

@@ -58,6 +58,8 @@ def test_each_part_has_a_section_that_speaks_of_nothing_else(page: Path) -> None
     parts = ["mlm", "classification of mnli", "classification of sst2"]
     assert [name for name in sections if name in parts] and set(parts) < set(sections)
     assert "masked token" in sections["mlm"] and "rows labelled right" not in sections["mlm"]
+    later = "These models were compressed after they were finetuned, and not before: classification of mnli (96) and"
+    assert later in sections["mlm"] and "Nothing was compressed" not in sections["mlm"]
     for name in parts[1:]:
         assert "rows labelled right" in sections[name] and "masked token" not in sections[name]
         assert "24 finetuned models, 2 per size and pretraining budget" in sections[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 
@@ -22,9 +23,17 @@ from trainlarge.results.training_cost import at_last_budget
 
 
 class Evidence:
-    """A study's frames, and what is computed from them once for all sentences."""
+    """A study's frames, and what is computed from them once for all sentences.
 
-    def __init__(self, frames: StudyFrames) -> None:
+    Args:
+        frames: of one part of a study.
+        compressed_later: other parts whose models began as models of this one -> how many were compressed.
+    """
+
+    def __init__(self, frames: StudyFrames, compressed_later: Mapping[str, int] | None = None) -> None:
+        self.made = frames.compression
+        """All that was compressed, whether it can be compared or not."""
+        self.compressed_later = compressed_later or {}
         self.whole = frames.with_losses()
         """All cells that have a loss."""
         self.compared = contenders(self.whole.cells) if len(self.whole.cells) else []

@@ -28,9 +28,9 @@ NARROW = 1.25
 
 
 def compression_findings(evidence: Evidence) -> list[Finding]:
-    """All findings of this file; one sentence where nothing was compressed."""
+    """All findings of this file; one sentence where there is no compressed model to compare."""
     if evidence.known.empty:
-        return [Finding("Nothing was compressed yet.", is_result=False)]
+        return [Finding(_nothing_to_compare(evidence), is_result=False)]
     left_out = on_the_plateau(evidence)
     if evidence.compressed.empty:
         return left_out
@@ -42,6 +42,25 @@ def compression_findings(evidence: Evidence) -> list[Finding]:
         *equal_bytes(evidence),
         *beats_dense(evidence),
     ]
+
+
+def _nothing_to_compare(evidence: Evidence) -> str:
+    """Why there is no compressed model: nothing was made yet, it was made elsewhere, or it cannot be compared."""
+    made = evidence.made[evidence.made["series"].notna()]
+    if len(made):
+        cut = int(made["unknown_share"].gt(0).sum())
+        reasons = {
+            "tokens that are to be predicted were cut": cut,
+            "their checkpoint missed its budget": len(made) - cut,
+        }
+        why = listed(f"{reason} ({count})" for reason, count in reasons.items() if count)
+        return f"No compressed model is compared: of {counted(len(made), 'model', 'models')}, {why}."
+    if evidence.compressed_later:
+        parts = listed(f"{name} ({count:,})" for name, count in evidence.compressed_later.items())
+        return f"These models were compressed after they were finetuned, and not before: {parts}."
+    if len(evidence.made):
+        return "Hugging Face folders were compressed, and no checkpoint of the study."
+    return "Nothing was compressed yet."
 
 
 def on_the_plateau(evidence: Evidence) -> list[Finding]:

@@ -107,7 +107,7 @@ def section(part: Part, folder: Path, name: str = "") -> Section:
         folder: that of the report.
         name: of the part; empty where it is the only one. Names of figures begin with it.
     """
-    evidence = Evidence(part.frames)
+    evidence = Evidence(part.frames, part.compressed_later)
     models = ScoredModels(part, evidence)
     mixed = bool(differences(part.frames.cells, LOSS))
     verdicts = [] if mixed or part.frames.cells.empty else judged(part, evidence)
