@@ -145,11 +145,19 @@ def test_recovery_continues_the_data_of_its_parent_from_its_peak_rate_to_0(
     assert rates == pytest.approx([peak * (1 - step / 20) for step in range(20)])
 
 
-@pytest.mark.parametrize("step", [3, 30])
+AWARE = (
+    *(*EXACT, "prune.sparsity=0.3", "recover=retrain", "recover.budget=12 steps", "recover.quantize_aware=0.5"),
+    *("quantize.bits=3", "quantize.range=learned", "activations=dynamic"),
+)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "step"), [((*RETRAINED, *FOUR_BITS), 3), ((*RETRAINED, *FOUR_BITS), 30), (AWARE, 4), (AWARE, 9)]
+)
 def test_a_stopped_recovery_goes_on_to_the_same_bits(
-    config: Compose, run_here: Run, study: Study, monkeypatch: pytest.MonkeyPatch, step: int
+    config: Compose, run_here: Run, study: Study, monkeypatch: pytest.MonkeyPatch, recipe: tuple[str, ...], step: int
 ) -> None:
-    configs = [config(*RETRAINED, "quantize.bits=4", "impl.save_seconds=0")]
+    configs = [config(*recipe, "impl.save_seconds=0")]
     [folder] = run_here("compress", configs)
     expected, seconds = packed(folder), folder.record_data()["recover_seconds"]
     curve = without_clock(folder)
@@ -217,9 +225,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Method, ...]]:
     found: list[tuple[Method, ...]] = []
     train = StudyTrainer.train
 
-    def noted(trainer: StudyTrainer, plan: Any, done: tuple[Method, ...], weights: Any) -> Any:
+    def noted(trainer: StudyTrainer, plan: Any, done: tuple[Method, ...], *others: Any) -> Any:
         found.append(done)
-        return train(trainer, plan, done, weights)
+        return train(trainer, plan, done, *others)
 
     monkeypatch.setattr(StudyTrainer, "train", noted)
     return found
@@ -248,6 +256,27 @@ def test_recipes_that_agree_up_to_recovery_train_once_and_each_as_if_alone(
         shutil.rmtree(study.path / "trunks")
         [alone] = run_here("compress", [one])
         assert (packed(alone), alone.record_data()["loss"]) == expected
+
+
+def test_recipes_share_a_training_only_where_it_is_aware_of_the_same_quantization(
+    config: Compose, run_here: Run, study: Study, trained: list[tuple[Method, ...]]
+) -> None:
+    aware = (*EXACT, "recover=retrain", "recover.budget=4 steps", "recover.quantize_aware=true")
+    recipes = [
+        (*aware, "quantize.bits=4"),
+        (*aware, "quantize.bits=3"),
+        (*aware, "quantize.bits=4", "activations=dynamic"),
+        (*aware[:-1], "quantize.bits=4"),
+        (*aware[:-1], "quantize.bits=3"),
+    ]
+    configs = [config(*recipe) for recipe in recipes]
+    together = [(packed(folder), folder.record_data()["loss"]) for folder in run_here("compress", configs)]
+    assert len(trained) == 4, "only those that are aware of nothing share one"
+    assert len(list((study.path / "trunks").glob("*/recover-*"))) == 4
+    shutil.rmtree(study.path / "compress")
+    shutil.rmtree(study.path / "trunks")
+    [alone] = run_here("compress", [configs[2]])
+    assert (packed(alone), alone.record_data()["loss"]) == together[2]
 
 
 def test_a_later_job_takes_the_recovery_of_an_earlier_one(

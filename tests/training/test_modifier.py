@@ -49,6 +49,8 @@ class Recorder:
         weight = next(model.parameters())
         return loss + (weight.mean() - self.mean) ** 2 + weight.square().mean()
 
+    def before_step(self, step: int, model: nn.Module) -> None: ...
+
     def after_step(self, step: int, model: nn.Module) -> None:
         self.calls.append(f"step {step}")
         self.mean = 0.5 * self.mean + 0.5 + next(model.parameters()).detach().mean()

@@ -104,23 +104,34 @@ class CompressStage:
 STAGE: StageRunner[CompressConfig] = CompressStage()
 
 
-def recovery_id(checkpoint_id: str, done: Sequence[Method], compress_head: bool) -> str:
+def recovery_id(checkpoint_id: str, done: Sequence[Method], compress_head: bool, ahead: Sequence[Method] = ()) -> str:
     """Names the training at the end of some steps of a recipe, and the folder of its states.
 
-    First 12 hex digits of SHA-256 over what the result depends on: recipes that begin with the same steps share it.
+    First 12 hex digits of SHA-256 over what the result depends on: recipes that begin with the same steps share it,
+    where the same later steps (``ahead``) take part in the training.
     """
-    steps = [{"slot": part.slot, **part.to_json()} for part in done]
-    written: dict[str, Plain] = {"checkpoint": checkpoint_id, "steps": [*steps]}
-    # Added later: recipes that compress the head have the names from before.
-    identity = canonical_json(written if compress_head else {**written, "compress_head": False})
-    return hashlib.sha256(identity.encode()).hexdigest()[:ID_LENGTH]
+    written: dict[str, Plain] = {"checkpoint": checkpoint_id, "steps": _written(done)}
+    # Added later: recipes that compress the head, and whose training is aware of no later step, have the names from
+    # before.
+    if not compress_head:
+        written["compress_head"] = False
+    if ahead:
+        written["ahead"] = _written(ahead)
+    return hashlib.sha256(canonical_json(written).encode()).hexdigest()[:ID_LENGTH]
+
+
+def _written(steps: Sequence[Method]) -> list[Plain]:
+    return [{"slot": part.slot, **part.to_json()} for part in steps]
 
 
 def recovery_of(config: CompressConfig) -> str | None:
     """The id of the training in the recipe of a frozen configuration; None where nothing trains."""
     steps, compress_head = config.recipe.steps, config.recipe.compress_head
-    trained = [index for index, part in enumerate(steps) if isinstance(part, Recovery)]
-    return recovery_id(config.checkpoint, steps[: trained[0] + 1], compress_head) if trained else None
+    for index, part in enumerate(steps):
+        if isinstance(part, Recovery):
+            ahead = part.ahead(steps[index + 1 :])
+            return recovery_id(config.checkpoint, steps[: index + 1], compress_head, ahead)
+    return None
 
 
 def recovery_steps(config: CompressConfig, planned: Planned = NOTHING_PLANNED) -> int | None:

@@ -112,9 +112,14 @@ def _branches(
     unfinished = [branch for branch in branches if branch[2]]
     # Only what is asked of this very state: what another one remembers is about other weights.
     shared = replace(state.shared, methods=tuple(steps[0] for _, _, steps in unfinished), memory={})
-    for step in sorted(dict.fromkeys(shared.methods), key=_statistics):
-        alike = [(position, recipe, steps[1:]) for position, recipe, steps in unfinished if steps[0] == step]
-        after = _unless_refused(partial(carried_out, step, replace(state, shared=shared)), alike, refused)
+    works = dict.fromkeys((steps[0], steps[0].ahead(steps[1:])) for _, _, steps in unfinished)
+    for step, ahead in sorted(works, key=lambda work: _statistics(work[0])):
+        alike = [
+            (position, recipe, steps[1:])
+            for position, recipe, steps in unfinished
+            if (steps[0], steps[0].ahead(steps[1:])) == (step, ahead)
+        ]
+        after = _unless_refused(partial(carried_out, step, replace(state, shared=shared), ahead), alike, refused)
         if after is not None:
             yield from _branches(alike, after, refused)
             del after

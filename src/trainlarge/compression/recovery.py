@@ -56,9 +56,11 @@ class StudyTrainer:
         steps = job.study.folder("train", checkpoint.parent.id).train_record().step
         self.parent = ParentRun(steps, self.config.optim.rate)
 
-    def train(self, plan: TrainingPlan, done: tuple[Method, ...], weights: Weights) -> Trained:
+    def train(
+        self, plan: TrainingPlan, done: tuple[Method, ...], ahead: tuple[Method, ...], weights: Weights
+    ) -> Trained:
         """As ``Trainer.train``, from the newest saved state on."""
-        recovery = recovery_id(self.checkpoint.parent.id, done, compress_head=not weights.is_head_whole)
+        recovery = recovery_id(self.checkpoint.parent.id, done, not weights.is_head_whole, ahead)
         states = TrunkStates(self.job.study.path / TRUNKS / recovery)
         run = RecoveryRun(self._loop(plan, weights), plan, self.parent.steps, self.step.flops_of)
         if saved := states.newest(PART, at_most=plan.steps):

@@ -1,7 +1,7 @@
 """Which function carries out which method of a recipe, and what the recipes of one checkpoint share while they run.
 
 A method registers once, by what it does: ``@applies`` (or ``@applies_to_each``), ``@reshapes``, ``@rounds`` or
-``@trains``.
+``@trains``. One that also acts while a model trains (``Method.while_training``) says how with ``@while_training``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.input_ranges import Ranges
 from trainlarge.compression.layout.tokens import TokenFacts
 from trainlarge.compression.stored.stored_tensor import StoredTensor
-from trainlarge.compression.training import ParentRun, Trainer, TrainingPlan
+from trainlarge.compression.training import Learned, ParentRun, Trainer, TrainingPlan
 from trainlarge.compression.weights import Weights
 from trainlarge.config.method import MatrixMethod, Method
 from trainlarge.errors import UserError
+from trainlarge.training.modifier import Modifier
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Method)
@@ -40,6 +41,9 @@ Round = Callable[[M, Weights, StoredTensors, "Shared"], Ranges]
 fixed range; None where each token has its own."""
 Train = Callable[[M, Weights, ParentRun | None], TrainingPlan]
 """The method, the weights at the start and the training that made the checkpoint -> how to train."""
+
+WhileTraining = Callable[[M, "TrainingStart"], Modifier]
+"""The method and the training that begins -> what it does to the model while that trains."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,9 @@ _HOMES = ("trainlarge.compression.methods", "trainlarge.compression.structure.me
 """Folders that register the methods when they are imported."""
 
 
+_MODIFIERS: dict[type[Method], WhileTraining[Method]] = {}
+
+
 @dataclass
 class Shared:
     """What all recipes of one checkpoint have in common, so that work is done once for a whole grid.
@@ -97,6 +104,9 @@ class Shared:
 
     trainer: Trainer | None = None
     """Trains for methods that need it; None where there is no training data."""
+
+    learned: Learned = Learned()
+    """What the training before has fixed for quantization."""
 
     memory: dict[Hashable, object] = field(default_factory=dict)
     """What ``once`` has computed."""
@@ -135,6 +145,24 @@ class Shared:
         return cast(T, self.memory[key])
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingStart:
+    """A training that begins, for the methods that take part in it."""
+
+    method: Method
+    """The step that trains."""
+    weights: Weights
+    """Float weights at the start."""
+    shared: Shared
+    """What recipes share, with the calibration of these weights."""
+    others: tuple[Method, ...]
+    """All methods that take part, in their order."""
+    first_step: int
+    """Number of the first step, as modifiers count them."""
+    steps: int
+    """Optimizer steps."""
+
+
 def applies(*kinds: type[X]) -> Callable[[Apply[X]], Apply[X]]:
     """Decorator: the function carries out methods of these classes, which change the values of matrices."""
     return _registering(kinds, lambda function: Applies(cast("Apply[MatrixMethod]", function)))
@@ -165,13 +193,33 @@ def trains(*kinds: type[M]) -> Callable[[Train[M]], Train[M]]:
     return _registering(kinds, lambda function: Trains(cast("Train[Method]", function)))
 
 
+def while_training(*kinds: type[M]) -> Callable[[WhileTraining[M]], WhileTraining[M]]:
+    """Decorator: the function says what methods of these classes do to a model while it trains."""
+
+    def register(function: WhileTraining[M]) -> WhileTraining[M]:
+        _MODIFIERS.update(dict.fromkeys(kinds, cast("WhileTraining[Method]", function)))
+        return function
+
+    return register
+
+
+def modifier_of(method: Method, start: TrainingStart) -> Modifier:
+    """What a method does to a model while it trains. Raises LookupError for one that does nothing then."""
+    _import_homes()
+    return _MODIFIERS[type(method)](method, start)
+
+
 def action_of(method: Method) -> Action:
     """How a method is carried out. Raises LookupError for a method that is only described."""
-    for home in _HOMES:
-        import_module(home)
+    _import_homes()
     if type(method) not in _ACTIONS:
         raise LookupError(f"no function is registered for {type(method).__name__}: see trainlarge.compression.registry")
     return _ACTIONS[type(method)]
+
+
+def _import_homes() -> None:
+    for home in _HOMES:
+        import_module(home)
 
 
 def _registering(kinds: tuple[type[Method], ...], action: Callable[[T], Action]) -> Callable[[T], T]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import or_
 from typing import cast
 
 import torch
@@ -20,12 +22,14 @@ from trainlarge.compression.registry import (
     Shared,
     StoredTensors,
     Train,
+    TrainingStart,
     Trains,
     action_of,
+    modifier_of,
 )
 from trainlarge.compression.stored.keep_codes import TensorState, prune_codes, slice_codes
 from trainlarge.compression.stored.stored_tensor import DenseWeights, StoredTensor
-from trainlarge.compression.training import TrainingCost
+from trainlarge.compression.training import Learned, Learns, TrainingCost
 from trainlarge.compression.weights import Weights
 from trainlarge.config.method import MatrixMethod, Method
 from trainlarge.config.prune import Pruning
@@ -58,27 +62,30 @@ class RecipeState:
     """What training took, where a step trained."""
 
 
-def carried_out(step: Method, state: RecipeState) -> RecipeState:
+def carried_out(step: Method, state: RecipeState, ahead: tuple[Method, ...] = ()) -> RecipeState:
     """The state after one more step.
+
+    Args:
+        ahead: later steps that take part in this one (``Method.ahead``).
 
     Raises:
         UserError: the step does not fit the model, or cannot be computed on these weights.
     """
     try:
-        return replace(_after(step, state), done=(*state.done, step))
+        return replace(_after(step, ahead, state), done=(*state.done, step))
     except torch.linalg.LinAlgError as error:
         allowed = f"a method that can be computed on these weights: {error}"
         raise UserError(f"{step.slot}.name", step.name, allowed) from error
 
 
-def _after(step: Method, state: RecipeState) -> RecipeState:
+def _after(step: Method, ahead: tuple[Method, ...], state: RecipeState) -> RecipeState:
     match action_of(step):
         case Reshapes(reshape):
             return _reshaped(step, reshape, state)
         case Rounds(function):
             return replace(state, ranges=function(step, state.weights, state.stored, state.shared))
         case Trains(plan_of):
-            return _trained(step, plan_of, state)
+            return _trained(step, ahead, plan_of, state)
         case Applies(apply):
             return _with_values(cast(MatrixMethod, step), apply, state)
 
@@ -127,16 +134,25 @@ def _reshaped(step: Method, reshape: Reshape[Method], state: RecipeState) -> Rec
     )
 
 
-def _trained(step: Method, plan_of: Train[Method], state: RecipeState) -> RecipeState:
+def _trained(step: Method, ahead: tuple[Method, ...], plan_of: Train[Method], state: RecipeState) -> RecipeState:
     """After a step that trains, from the rounded weights on; the result is floats."""
     trainer = state.shared.trainer_of(step)
     before = replace(state.weights, tensors={name: tensor.dense() for name, tensor in state.stored.items()})
-    trained = trainer.train(plan_of(step, before, trainer.parent), (*state.done, step), before)
+    plan = plan_of(step, before, trainer.parent)
+    pruning = tuple(part for part in state.done if part.slot == "prune" and part.while_training)
+    others = (*pruning, *ahead)
+    calibration = _calibration_of(before, state) if any(part.calibrated for part in others) else None
+    shared = replace(state.shared, calibration=calibration, learned=Learned(), memory={})
+    first_step = 0 if trainer.parent is None else trainer.parent.steps
+    start = TrainingStart(step, before, shared, others, first_step, plan.steps)
+    modifiers = [*plan.modifiers, *(modifier_of(part, start) for part in others)]
+    trained = trainer.train(replace(plan, modifiers=modifiers), (*state.done, step), ahead, before)
+    learned = reduce(or_, (part.learned() for part in modifiers if isinstance(part, Learns)), Learned())
     return replace(
         state,
         weights=trained.weights,
         stored=trained.weights.as_stored(),
-        shared=replace(state.shared, calibration=_calibration_of(trained.weights, state)),
+        shared=replace(shared, calibration=_calibration_of(trained.weights, state), learned=learned),
         unrounded={},
         training=trained.cost,
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
+from torch import Tensor
+
+from trainlarge.compression.input_ranges import Range
 from trainlarge.compression.weights import Weights
 from trainlarge.config.method import Method
 from trainlarge.sweep.records import RecoveryRow
@@ -34,6 +37,27 @@ class TrainingPlan:
     """Learning rate of a step, which counts from 0, as a share of the peak."""
     modifiers: Sequence[Modifier]
     """What is done to the model while it trains; new ones for each run."""
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What a training has fixed for the quantization that comes after it."""
+
+    scales: Mapping[str, Tensor] = field(default_factory=dict)
+    """Name of a matrix -> float32 [rows, groups]: its learned scales."""
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    """Name of a linear layer -> the fixed range of its inputs."""
+
+    def __or__(self, other: Learned) -> Learned:
+        return Learned({**self.scales, **other.scales}, {**self.ranges, **other.ranges})
+
+
+@runtime_checkable
+class Learns(Protocol):
+    """A modifier that fixes something for the quantization that comes after the training."""
+
+    def learned(self) -> Learned:
+        """What it has fixed, once training is over."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +97,16 @@ class Trainer(Protocol):
     def parent(self) -> ParentRun | None:
         """The training that made the checkpoint; None where nothing is known of it."""
 
-    def train(self, plan: TrainingPlan, done: tuple[Method, ...], weights: Weights) -> Trained:
+    def train(
+        self, plan: TrainingPlan, done: tuple[Method, ...], ahead: tuple[Method, ...], weights: Weights
+    ) -> Trained:
         """Train a copy of ``weights``.
 
         Args:
             plan: how.
-            done: steps of the recipe, in their order, up to the one that trains: with the checkpoint and the plan they
-                say what the result is.
+            done: steps of the recipe, in their order, up to the one that trains.
+            ahead: later steps that take part in the training. With the checkpoint, ``done`` and the plan they say what
+                the result is.
             weights: float weights at the start.
 
         Raises:

@@ -46,7 +46,9 @@ class DataTrainer:
         self.data = data
         self.implementation = choose(replace(data.impl, compile="none", strategy="auto"))
 
-    def train(self, plan: TrainingPlan, done: tuple[Method, ...], weights: Weights) -> Trained:
+    def train(
+        self, plan: TrainingPlan, done: tuple[Method, ...], ahead: tuple[Method, ...], weights: Weights
+    ) -> Trained:
         """As ``Trainer.train``."""
         optim = replace(self.data.optim, peak_lr=plan.peak_lr, lr_rule="constant")
         model, tokens = cast(PreTrainedModel, weights.trainable()), weights.structure.tokens

@@ -19,6 +19,7 @@ from trainlarge.config.method import BITS_IN_CONFIGURATION, Method, method, norm
 class ActivationQuantization(Method):
     """What the methods share: inputs are rounded to 2^bits equally spaced values, by the formulas of ``Uniform``."""
 
+    while_training: ClassVar[bool] = True
     disabled_by: ClassVar[Mapping[str, float]] = {"bits": 32}
     enabled_by: ClassVar[Mapping[str, float]] = {"bits": 8}
 
@@ -55,11 +56,12 @@ class Static(ActivationQuantization):
     """One fixed range per layer, measured on calibration data.
 
     It reaches from the smallest to the largest input [tokens, in] of that layer in the model without activation
-    quantization. Values beyond it are clamped.
+    quantization. Values beyond it are clamped. A training that is aware of it (``recover.quantize_aware``) has the
+    ranges of the model at its start, and they stay those of the trained one.
 
     Source: fixed ranges, Jacob et al. 2018 (arXiv 1712.05877), section 3; for BERT Q8BERT (Zafrir et al. 2019, arXiv
-    1910.06188), which is symmetric. Both track the ranges during training by a moving average; here nothing trains, and
-    the ranges are those of all calibration rows.
+    1910.06188), which is symmetric. Both track the ranges during training by a moving average; here they are those of
+    all calibration rows.
     """
 
     calibrated: ClassVar[bool] = True

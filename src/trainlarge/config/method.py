@@ -6,7 +6,7 @@ dataclass with ``@method(...)`` there and one function with ``@applies(...)`` in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import ClassVar, Literal, TypeGuard, TypeVar, get_args
@@ -56,6 +56,14 @@ class Method:
 
     calibrated: ClassVar[bool] = False
     """Whether it looks at the activations of calibration data."""
+
+    while_training: ClassVar[bool] = False
+    """Whether it acts while a model trains: it has a function with ``@while_training``. A method of ``prune`` acts in
+    the training that comes after it, one of ``quantize`` or ``activations`` in the one before that is aware of it."""
+
+    def ahead(self, later: Sequence[Method]) -> tuple[Method, ...]:
+        """Those of the later steps of a recipe that take part in this one, and so decide its result."""
+        return ()
 
     def fitted(self, model: ModelSizes) -> ModelSizes:
         """The sizes of what this method leaves of a model, as far as they are known without its weights.

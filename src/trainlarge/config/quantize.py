@@ -30,6 +30,7 @@ class Uniform(MatrixMethod):
     Symmetric: scale = max |w| / (2^(bits-1) - 1), w' = scale * round(w / scale), clamped to that range.
     """
 
+    while_training: ClassVar[bool] = True
     disabled_by: ClassVar[Mapping[str, float]] = {"bits": 32}
     enabled_by: ClassVar[Mapping[str, float]] = {"bits": 8}
 
@@ -47,9 +48,11 @@ class Uniform(MatrixMethod):
     """Weights of a group, 64 where none is given; the last group of a row may be shorter. Null for other
     granularities."""
 
-    range: Literal["minmax", "percentile", "mse"] = field(default="minmax", metadata=added_with("minmax"))
+    range: Literal["minmax", "percentile", "mse", "learned"] = field(default="minmax", metadata=added_with("minmax"))
     """Range of the values of a group: from the smallest to the largest weight; without the weights beyond a percentile;
-    or that share (1, 0.98, ... 0.2) of the whole range whose squared error is least. Weights beyond it are clamped."""
+    that share (1, 0.98, ... 0.2) of the whole range whose squared error is least; or learned by gradient descent in the
+    training before, which has to be aware of quantization (LSQ, Esser et al. 2020, arXiv 1902.08153). Weights beyond it
+    are clamped."""
 
     percentile: float | None = field(default=None, metadata={**added_with(None), **read_with(range="percentile")})
     """Percentile p of ``range: percentile``, 99.9 where none is given: the weights of rank round((1 - p/100) (n - 1))
@@ -84,6 +87,11 @@ class Uniform(MatrixMethod):
         bits = int(self.embedding_bits)
         normalize(self, embedding_bits=bits if self.embeddings and bits != self.bits else None)
 
+    @property
+    def is_learned(self) -> bool:
+        """Whether its ranges are learned in training."""
+        return self.range == "learned"
+
     def of_embeddings(self) -> Uniform:
         """With the bits of the embeddings for all."""
         return self if self.embedding_bits is None else replace(self, bits=self.embedding_bits, embedding_bits=None)
@@ -111,6 +119,7 @@ class MinMax(MatrixMethod):
     left out of the file by an index, whose bytes count.
     """
 
+    while_training: ClassVar[bool] = True
     disabled_by: ClassVar[Mapping[str, float]] = {"bits": 32}
     enabled_by: ClassVar[Mapping[str, float]] = {"bits": 8}
 
@@ -149,6 +158,8 @@ class Outliers(Uniform):
     Dettmers et al. 2023 (arXiv 2306.03078).
     """
 
+    while_training: ClassVar[bool] = False
+
     share: float = 0.01
     """Share of the weights of a matrix that are kept, in [0, 1)."""
 
@@ -172,6 +183,8 @@ class GPTQ(Uniform, Calibrated):
     row j of U is taken from the columns to the right. A pruned weight stays 0.
     Source: Frantar et al. 2022 (arXiv 2210.17323), algorithm 1, columns in their order, ranges fixed before the start.
     """
+
+    while_training: ClassVar[bool] = False
 
     damping: float = 0.01
     """Share of the mean diagonal of H that is added to it."""
@@ -278,6 +291,8 @@ class KMeans(MatrixMethod):
 @dataclass(frozen=True)
 class SignsAndScale(MatrixMethod):
     """What binary and ternary weights share: w' = scale * sign, with one scale per group."""
+
+    while_training: ClassVar[bool] = True
 
     bits: ClassVar[int]
     """Bits that a weight counts as."""

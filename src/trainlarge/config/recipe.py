@@ -30,6 +30,7 @@ from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
 from typing import get_args, get_type_hints
 
+from trainlarge.config.awareness import check_awareness
 from trainlarge.config.group import Plain, check_value
 from trainlarge.config.method import METHODS, Method, is_integer, is_real, normalize
 from trainlarge.config.model_sizes import ModelSizes
@@ -109,6 +110,7 @@ class Recipe:
         if not isinstance(self.compress_head, bool):
             raise UserError("compress_head", self.compress_head, "true or false")
         order = self._checked_order()
+        check_awareness([getattr(self, slot) for slot in order])
         normalize(self, order=order, compress_head=self.compress_head or not CHANGING_HEADS.intersection(order))
 
     @property

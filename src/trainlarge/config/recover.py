@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from trainlarge.config.budget import STEPS, parse_budget
+from trainlarge.config.identity import added_with
 from trainlarge.config.method import Method, is_real, method, normalize
 
 LR_SHARE = 1.0
@@ -14,6 +16,8 @@ LR_SHARE = 1.0
 parent's own peak recovered more than a tenth or a third of it (docs/recovery.md). Renda et al. 2020 (arXiv 2003.02389)
 find the same: retraining with the original learning rates beats finetuning with the last and smallest one."""
 ALLOWED = "whole steps ('500 steps', '1k steps') or a share of the parent's steps ('0.1 parent')"
+QUANTIZING = ("quantize", "activations")
+"""The slots that training may be aware of."""
 _SHARE = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*parent\s*", re.IGNORECASE)
 
 
@@ -32,12 +36,30 @@ class Recovery(Method):
     lr: float | None = None
     """Peak learning rate; null: that of the parent."""
 
+    quantize_aware: float = field(default=0.0, metadata=added_with(0.0))
+    """Share of the steps, the last ones, in which the forward pass quantizes as ``quantize`` and ``activations`` will
+    after it, in [0, 1]; false is 0 and true is 1. Gradients pass straight through the rounding (Bengio et al. 2013,
+    arXiv 1308.3432)."""
+
     def __post_init__(self) -> None:
         length = _length(self.budget)
         self.require("budget", length is not None, ALLOWED)
         is_valid = self.lr is None or (is_real(self.lr) and 0 < self.lr < math.inf)
         self.require("lr", is_valid, "a positive number or null")
         normalize(self, budget=length, lr=None if self.lr is None else float(self.lr))
+        is_share = isinstance(self.quantize_aware, bool) or (
+            is_real(self.quantize_aware) and 0 <= self.quantize_aware <= 1
+        )
+        self.require("quantize_aware", is_share, "a share of the steps in [0, 1], or true or false")
+        normalize(self, quantize_aware=float(self.quantize_aware))
+
+    def ahead(self, later: Sequence[Method]) -> tuple[Method, ...]:
+        """The quantization that it is aware of."""
+        return tuple(step for step in later if step.slot in QUANTIZING) if self.quantize_aware else ()
+
+    def aware_steps(self, steps: int) -> int:
+        """How many of its ``steps`` are aware of quantization: the last ones, at least one where there is a share."""
+        return max(round(self.quantize_aware * steps), 1 if self.quantize_aware else 0)
 
     @property
     def is_share(self) -> bool:
@@ -68,8 +90,11 @@ class Retrain(Recovery):
     """
 
     def summary(self) -> str:
-        """Such as ``retrain 500 steps``."""
-        return f"retrain {self.budget}"
+        """Such as ``retrain 500 steps``, or ``retrain 500 steps 50 % quantize-aware``."""
+        share = self.quantize_aware
+        if not share:
+            return f"retrain {self.budget}"
+        return f"retrain {self.budget}" + (f" {share * 100:g} %" if share < 1 else "") + " quantize-aware"
 
 
 def _length(text: object) -> str | None:

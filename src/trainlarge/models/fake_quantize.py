@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ class FakeQuantizer(Protocol):
     def __call__(self, inputs: Tensor) -> Tensor:
         """The quantized inputs [..., in], of the same data type."""
 
+    def is_inside(self, inputs: Tensor) -> Tensor | None:
+        """Bool, of the shape of ``inputs``: those that are not clamped; None: all."""
+
 
 @dataclass(frozen=True)
 class PerToken:
@@ -38,6 +41,9 @@ class PerToken:
         # torch.aminmax takes several times as long as both.
         lowest, highest = values.amin(-1, keepdim=True), values.amax(-1, keepdim=True)
         return fake_quantize(values, lowest, highest, self.bits, self.symmetric).to(inputs.dtype)
+
+    def is_inside(self, inputs: Tensor) -> None:
+        return None
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,13 @@ class PerTensor:
         lowest, highest = values.new_tensor(self.lowest), values.new_tensor(self.highest)
         return fake_quantize(values, lowest, highest, self.bits, self.symmetric).to(inputs.dtype)
 
+    def is_inside(self, inputs: Tensor) -> Tensor:
+        values = inputs.float()
+        lowest, highest = values.new_tensor(self.lowest), values.new_tensor(self.highest)
+        scale, zero_point, bottom, top = _codes(lowest, highest, self.bits, self.symmetric)
+        codes = torch.div(values, scale).round_().add_(zero_point)
+        return (codes >= bottom) & (codes <= top)
+
 
 def fake_quantize(values: Tensor, lowest: Tensor, highest: Tensor, bits: int, symmetric: bool) -> Tensor:
     """Values rounded to the 2^bits equally spaced ones of a range; 2^bits - 1 of them where symmetric.
@@ -63,15 +76,47 @@ def fake_quantize(values: Tensor, lowest: Tensor, highest: Tensor, bits: int, sy
         lowest: start of the range, broadcast against ``values``; the range is widened to hold 0, which stays 0.
         highest: end of the range.
     """
+    scale, zero_point, bottom, top = _codes(lowest, highest, bits, symmetric)
+    if symmetric:
+        return torch.div(values, scale).round_().clamp_(bottom, top).mul_(scale)
+    return torch.div(values, scale).round_().add_(zero_point).clamp_(bottom, top).sub_(zero_point).mul_(scale)
+
+
+def _codes(lowest: Tensor, highest: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor, int, int]:
+    """Scale, zero point, smallest and largest code of a range."""
     lowest, highest = lowest.clamp(max=0), highest.clamp(min=0)
     if symmetric:
         top = 2 ** (bits - 1) - 1
-        scale = usable_scale(torch.maximum(-lowest, highest) / top)
-        return torch.div(values, scale).round_().clamp_(-top, top).mul_(scale)
+        return usable_scale(torch.maximum(-lowest, highest) / top), torch.zeros_like(lowest), -top, top
     top = 2**bits - 1
     scale = usable_scale((highest - lowest) / top)
-    zero_point = (-lowest / scale).round_().clamp_(0, top)
-    return torch.div(values, scale).round_().add_(zero_point).clamp_(0, top).sub_(zero_point).mul_(scale)
+    return scale, (-lowest / scale).round_().clamp_(0, top), 0, top
+
+
+@dataclass(frozen=True)
+class StraightThrough:
+    """Quantizes inputs; their gradient is that of the quantized ones inside the range, and 0 outside."""
+
+    quantizer: FakeQuantizer
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        return cast(Tensor, _StraightThrough.apply(inputs, self.quantizer))  # type: ignore[no-untyped-call]
+
+    def is_inside(self, inputs: Tensor) -> Tensor | None:
+        return self.quantizer.is_inside(inputs)
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, quantizer: FakeQuantizer) -> Tensor:
+        is_inside = quantizer.is_inside(inputs)
+        ctx.save_for_backward(*(() if is_inside is None else (is_inside,)))
+        return quantizer(inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        saved: tuple[Tensor, ...] = ctx.saved_tensors
+        return (gradient * saved[0] if saved else gradient), None
 
 
 def fake_quantize_inputs(model: nn.Module, quantizers: Mapping[str, FakeQuantizer]) -> None:

@@ -150,7 +150,7 @@ class Loop:
 
     def finish(self) -> None:
         """Take back what modifiers have attached to the model: it is trained no further."""
-        for modifier in self.modifiers:
+        for modifier in reversed(self.modifiers):
             modifier.finish(self.module.model)
 
     def timed(self, steps: int) -> list[Window]:

@@ -1,7 +1,9 @@
 """What a compression method does to a model while it trains: masks, fake quantization, a distillation loss.
 
-The loop calls each of its modifiers in their order. What a modifier has to remember between steps is saved with
-the state of the run, so that a resume gives the same bits.
+The loop calls its modifiers in their order, and in the reverse order where they take back what they did to the weights
+(``before_step``, ``finish``). So they are nested like functions: the first one is next to the weights that the
+optimizer steps, the last one next to what the model computes with. What a modifier has to remember between steps is
+saved with the state of the run, so that a resume gives the same bits.
 """
 
 from __future__ import annotations
@@ -31,6 +33,16 @@ class Modifier(Protocol):
             loss: mean loss of ``batch``, [].
             model: the model that trains.
             batch: the rows of a micro-batch.
+        """
+
+    def before_step(self, step: int, model: nn.Module) -> None:
+        """Called when the gradients of a step are complete, before their norm is taken and the optimizer steps.
+
+        A modifier that lets the model compute with other weights than those that are trained puts these back, and turns
+        the gradients of the former into gradients of the latter.
+
+        Args:
+            step: number of steps done.
         """
 
     def after_step(self, step: int, model: nn.Module) -> None:
@@ -69,6 +81,8 @@ class HoldZeros:
 
     def loss(self, loss: Tensor, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         return loss
+
+    def before_step(self, step: int, model: nn.Module) -> None: ...
 
     @torch.no_grad()
     def after_step(self, step: int, model: nn.Module) -> None:

@@ -121,6 +121,8 @@ class TaskModule(lightning.LightningModule):
         loss = self._gradient(step, rows, self.objective.weight(whole))
         if ranks > 1:
             loss = self.trainer.strategy.reduce(loss, reduce_op="mean")
+        for modifier in reversed(self.modifiers):
+            modifier.before_step(step, self.model)
         if self.optim.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.clip)
         optimizer = self.configure_optimizers()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from trainlarge.compression.registry import applies_to_each
+from trainlarge.compression.registry import Shared, applies
 from trainlarge.compression.stored.affine import Affine
 from trainlarge.compression.stored.groups import by_group, per_weight, rows_of
 from trainlarge.compression.stored.pattern import nonzero_count
+from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.config.quantize import Uniform
 from trainlarge.models.fake_quantize import usable_scale
 
@@ -18,17 +19,43 @@ SHARES = [share / 100 for share in range(100, 18, -2)]
 """Shares of the whole range among which the range of least squared error is searched."""
 
 
-@applies_to_each(Uniform)
-def quantize(tensor: Tensor, method: Uniform) -> Affine:
+@applies(Uniform)
+def quantize_all(method: Uniform, tensors: Mapping[str, Tensor], shared: Shared) -> dict[str, StoredTensor]:
+    """Quantize every matrix, with the scales that training has learned where it has."""
+    return {name: quantize(tensor, method, shared.learned.scales.get(name)) for name, tensor in tensors.items()}
+
+
+def quantize(tensor: Tensor, method: Uniform, learned: Tensor | None = None) -> Affine:
     """Codes of one matrix, computed in float32; the matrix, each row or each group has its own range.
 
     An error in range is at most half of the scale. A weight of 0 stays 0.
+
+    Args:
+        learned: float32 [rows, groups]: scales in the place of fitted ones, around the middle code.
     """
     values = rows_of(tensor, method.granularity)
-    scale, zero_point = fitted(values, method)
+    scale, zero_point = fitted(values, method) if learned is None else (learned, middle_code(method))
     columns, size = values.shape[1], method.group_size
     scales, zero_points = per_weight(scale, size, columns), per_weight(zero_point, size, columns)
     return affine(tensor, codes_of(values, scales, zero_points, largest_code(method)), scale, zero_point, method)
+
+
+def fake_quantize(tensor: Tensor, method: Uniform) -> tuple[Tensor, Tensor]:
+    """``quantize(tensor, method).dense()`` as float32, and bool of its shape: the weights whose code is not clamped."""
+    values = rows_of(tensor, method.granularity)
+    scale, zero_point = fitted(values, method)
+    columns, size = values.shape[1], method.group_size
+    rounded, is_inside = rounded_to_codes(
+        values, per_weight(scale, size, columns), per_weight(zero_point, size, columns), largest_code(method)
+    )
+    return rounded.view(tensor.shape), is_inside.view(tensor.shape)
+
+
+def rounded_to_codes(values: Tensor, scale: Tensor, zero_point: Tensor, largest: int) -> tuple[Tensor, Tensor]:
+    """The values that codes stand for, and where they were not clamped, with the scale and zero point of each value."""
+    codes = torch.div(values, scale).round_().add_(zero_point)
+    clamped = codes.clamp(0, largest)
+    return clamped.sub(zero_point).mul_(scale), clamped == codes
 
 
 def affine(tensor: Tensor, codes: Tensor, scale: Tensor, zero_point: Tensor, method: Uniform) -> Affine:
@@ -58,7 +85,7 @@ def fitted(values: Tensor, method: Uniform) -> tuple[Tensor, Tensor]:
     """Scale [rows, groups] and zero point ([rows, groups], or [1, 1]: the middle code) of values [rows, columns]."""
     if method.symmetric:
         (scale,) = by_group(values, method.group_size, lambda group: _fit(group, method)[:1])
-        return scale, _middle_code(method)
+        return scale, middle_code(method, values.device)
     scale, zero_point = by_group(values, method.group_size, lambda group: _fit(group, method))
     return scale, zero_point
 
@@ -74,13 +101,14 @@ def _of_range(lowest: Tensor, highest: Tensor, method: Uniform) -> tuple[Tensor,
     lowest, highest = lowest.clamp(max=0), highest.clamp(min=0)
     if method.symmetric:
         scale = torch.maximum(-lowest, highest) / (largest_code(method) // 2)
-        return usable_scale(scale.float()), _middle_code(method)
+        return usable_scale(scale.float()), middle_code(method, scale.device)
     scale = usable_scale(((highest - lowest) / largest_code(method)).float())
     return scale, (-lowest / scale).round().clamp(0, largest_code(method)).float()
 
 
-def _middle_code(method: Uniform) -> Tensor:
-    return torch.full((1, 1), float(largest_code(method) // 2))
+def middle_code(method: Uniform, device: torch.device | str = "cpu") -> Tensor:
+    """float32 [1, 1]: the code that stands for 0 in a range around 0; without symmetry there is one more below it."""
+    return torch.full((1, 1), float((largest_code(method) + 1) // 2), device=device)
 
 
 def _whole_range(values: Tensor, _method: Uniform) -> tuple[Tensor, Tensor]:
