@@ -64,6 +64,31 @@ def test_documents_that_are_trained_on_too_are_counted_and_warned_of(data, prepa
     assert texts["copied"].row.trained_documents is None, "prepared before keys were kept"
 
 
+def test_a_text_that_is_trained_on_is_refused_whatever_it_is_called(data, other, tmp_path):
+    (trained,) = data.files
+    copy = tmp_path / "copy.txt"
+    copy.write_bytes(Path(trained).read_bytes())
+    for path in (trained, str(copy)):
+        with pytest.raises(UserError) as caught:
+            resolved_data(with_texts(data, prose={"files": [str(other), path]}))
+        allowed = "must be files whose contents are not trained on, as those of data.files are"
+        assert str(caught.value) == f"data.evaluations.prose.files={path} is not valid: {allowed}"
+    mixed = {"name": "text", "sources": {"a": {"files": [trained]}, "b": {"files": [str(other)]}}}
+    with pytest.raises(UserError, match=r"must be .* as those of data\.sources\.a\.files are$"):
+        resolved_data(with_texts(data_group(mixed), prose={"files": [str(copy)]}))
+    # What validates may be evaluated on apart from the rest.
+    files = {"files": [str(other)], "text_column": "body", "validation_files": [trained]}
+    apart = data_group({"name": "text", **files})
+    assert resolved_data(with_texts(apart, prose={"files": [trained]})).evaluations_fingerprint
+
+
+def test_a_data_set_of_the_hub_that_is_trained_on_is_refused(data):
+    for keys in ({"hub": "owner/name"}, {"sources": {"a": {"hub": "owner/name"}, "b": {"files": ["b.txt"]}}}):
+        with pytest.raises(UserError, match=r"^data\.evaluations\.web\.hub=Owner/Name is not valid: must be another"):
+            with_texts(data_group({"name": "text", **keys}), web={"hub": "Owner/Name"})
+        with_texts(data_group({"name": "text", **keys}), web={"hub": "owner/name:other"})
+
+
 def test_contents_and_not_paths_are_in_the_identity(data, other, tmp_path):
     cell = resolved_data(with_texts(data, other={"files": [str(other)], "text_column": "body"}))
     copy = tmp_path / "copy.jsonl"

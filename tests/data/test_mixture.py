@@ -141,6 +141,17 @@ def test_weights_are_in_the_identity_but_not_in_the_contents(sources):
     assert fingerprint(group({"other": sources["first"], "second": sources["second"]})) != one.fingerprint
 
 
+def test_a_file_that_one_source_trains_on_and_another_holds_out_is_refused(sources, tmp_path):
+    copy = tmp_path / "copy.txt"
+    copy.write_bytes(Path(sources["first"]["files"][0]).read_bytes())
+    second = {**sources["second"], "validation_files": [str(copy)]}
+    allowed = r"must be files whose contents are not trained on, as those of data\.sources\.first\.files are$"
+    with pytest.raises(
+        UserError, match=rf"^data\.sources\.second\.validation_files=.*copy\.txt is not valid: {allowed}"
+    ):
+        resolved_data(group({**sources, "second": second}))
+
+
 def test_without_sources_the_identity_is_that_of_before():
     assert "sources" not in DataConfig().identity and "evaluations" not in DataConfig().identity
 

@@ -174,11 +174,7 @@ class DataConfig(Group):
         for key, texts in (("data.sources", self.sources), ("data.evaluations", self.evaluations)):
             for name, text in texts.items():
                 text.check_text(f"{key}.{name}")
-        if self.name == STDLIB or any(source.name == STDLIB for source in self.sources.values()):
-            for name, text in self.evaluations.items():
-                if text.name == STDLIB:
-                    allowed = "text where stdlib is trained on, whose own validation text is evaluated"
-                    raise UserError(f"data.evaluations.{name}.name", text.name, allowed)
+        self._check_held_out()
         if not self.sources:
             return
         for name in ("files", "validation_files", "hub"):
@@ -189,3 +185,15 @@ class DataConfig(Group):
             raise UserError(f"data.sources.{name}.weight", None, allowed)
         if self.name != "text":
             raise UserError("data", self.name, "text with data.sources")
+
+    def _check_held_out(self) -> None:
+        """Refuse to evaluate on a corpus that is trained on: what it holds out is the validation text."""
+        trained: list[DataConfig | SourceConfig] = [self, *self.sources.values()]
+        names, hubs = {text.name for text in trained}, {text.hub.lower() for text in trained if text.hub}
+        for name, text in self.evaluations.items():
+            if text.name == STDLIB and STDLIB in names:
+                allowed = "text where stdlib is trained on, whose own validation text is evaluated"
+                raise UserError(f"data.evaluations.{name}.name", text.name, allowed)
+            if text.hub and text.hub.lower() in hubs:
+                allowed = "another data set than is trained on, whose own validation text is evaluated"
+                raise UserError(f"data.evaluations.{name}.hub", text.hub, allowed)

@@ -10,7 +10,8 @@ from functools import lru_cache
 from trainlarge.config.data import DataConfig
 from trainlarge.config.group import with_values
 from trainlarge.data.corpus import Corpus, check_keys, corpus, evaluation_text
-from trainlarge.data.mixture import named
+from trainlarge.data.mixture import named, trained_files
+from trainlarge.data.text import TextFiles
 
 HEX_DIGITS = 16
 
@@ -49,14 +50,16 @@ def evaluations_fingerprint(data: DataConfig) -> str | None:
     """First 16 hex digits of SHA-256 over names and contents of ``data.evaluations``; None where there are none.
 
     Raises:
-        UserError: a file cannot be read.
+        UserError: a file cannot be read, or is trained on.
     """
     if not data.evaluations:
         return None
-    contents = {}
+    contents, trained = {}, trained_files(corpus(data))
     for name in data.evaluations:
         source = evaluation_text(data, name)
         with named(f"data.evaluations.{name}"):
+            if isinstance(source, TextFiles):
+                source.check_held_out(trained, "data.files")
             contents[name] = content_hash(source)
     return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:HEX_DIGITS]
 

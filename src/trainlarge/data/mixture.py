@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from trainlarge.config.data import Split
 from trainlarge.config.group import Plain
 from trainlarge.data.rows import RowCounts
+from trainlarge.data.text import TRAINED_ELSEWHERE, TextFiles
 from trainlarge.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,11 +46,18 @@ class Mixture:
         return {name: Part(name, source) for name, source in self.sources}
 
     def contents(self) -> dict[str, Plain]:
-        """Name and contents of each source."""
+        """Name and contents of each source.
+
+        Raises:
+            UserError: a file cannot be read, or is trained on in one source and validates in another.
+        """
+        trained = trained_files(self)
         sources: dict[str, Plain] = {}
         for name, source in self.sources:
             with named(f"data.sources.{name}"):
                 sources[name] = source.contents()
+                if isinstance(source, TextFiles):
+                    source.check_held_out(trained)
         return {"corpus": "sources", "sources": sources}
 
     def stamp(self) -> Hashable:
@@ -89,6 +97,21 @@ class Part:
         """As those of the source."""
         with named(f"data.sources.{self.name}"):
             yield from self.source.documents(split, counts)
+
+
+def trained_files(source: Corpus) -> dict[str, str]:
+    """SHA-256 of each file that is trained on -> what is allowed where such a file would be held out.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    texts = {f"data.sources.{name}": part for name, part in source.sources} if isinstance(source, Mixture) else {}
+    found: dict[str, str] = {}
+    for key, text in (texts or {"data": source}).items():
+        with named(key):
+            digests = list(text.training_digests()) if isinstance(text, TextFiles) else []
+        found |= dict.fromkeys(digests, TRAINED_ELSEWHERE.format(f"{key}.files"))
+    return found
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,6 +39,9 @@ _UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ZstdError)
 LOOKED_AT_BYTES = 50_000_000
 """Decompressed text of a file that is read when data is only looked at: it takes under a second."""
 _HELD_OUT = "files whose contents are not among data.files, or training reads the validation text"
+"""Where they are compared with the files of one group."""
+TRAINED_ELSEWHERE = "files whose contents are not trained on, as those of {} are"
+"""Where they are compared with the files of another group."""
 
 
 @dataclass(frozen=True)
@@ -103,16 +106,30 @@ class TextFiles:
         Raises:
             UserError: a file cannot be read, or the contents of one both train and validate.
         """
-        in_training = {self._digest(path) for path in self.files} if self.validation_files else set()
-        for path in self.validation_files:
-            # A copy of a training file, whatever it is called.
-            if self._digest(path) in in_training:
-                raise UserError("data.validation_files", path, _HELD_OUT)
+        self.check_held_out(dict.fromkeys(self.training_digests(), _HELD_OUT) if self.validation_files else {})
         share = None if self.validation_files else self.validation_share
         files: dict[str, Plain] = {split: self._described(split) for split in SPLITS}
         paragraphs = PARAGRAPH_RULE if self.reading.longest_line is None else CUT_RULE
         rule: dict[str, Plain] = {"split": self.rule} if self.rule == GROUPED else {}
         return {"corpus": "text", "paragraphs": paragraphs, "validation_share": share, "files": files, **rule}
+
+    def training_digests(self) -> Iterator[str]:
+        """SHA-256 of each file of the training split, or of both splits."""
+        return map(self._digest, self.files)
+
+    def check_held_out(self, refused: Mapping[str, str], key: str = "data.validation_files") -> None:
+        """Refuse a copy of a training file, whatever it is called, among the validation files.
+
+        Args:
+            refused: SHA-256 of each training file -> what is allowed in its place.
+            key: key that names the validation files.
+
+        Raises:
+            UserError: naming the key and the file.
+        """
+        for path in self.validation_files:
+            if allowed := refused.get(self._digest(path)):
+                raise UserError(key, path, allowed)
 
     def stamp(self) -> Hashable:
         """Stamps of all files."""
