@@ -51,7 +51,7 @@ from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.plan import Plan, look_ahead, make_cells, make_plan
 from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
 from trainlarge.sweep.proof import FILES, result_digests
-from trainlarge.sweep.records import TrainRecord
+from trainlarge.sweep.records import TextRow, TrainRecord
 from trainlarge.sweep.sealed import write_sealed
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import Study
@@ -59,6 +59,10 @@ from trainlarge.sweep.store import Study
 BASE = ["study=bench", "data.vocab_size=2048", "data.sequence_length=64"]
 NOTHING = "nothing"
 CURVE_ROWS = 8
+TEXTS = [
+    TextRow(text="", use=use, documents=1000, tokens=10**6, blank_rows=0, replaced_rows=0, long_documents=0).to_json()
+    for use in ("train", "validation")
+]
 LIMITS = {"prepare": 20.0, "status": 3.0, "load_study": 3.0, "report": 20.0, "empty_cell": 0.15}
 """Seconds that are allowed, for 10,000 cells; ``prepare`` is expand, freeze and plan together."""
 
@@ -146,7 +150,7 @@ def _record(cell: Cell, last: dict[str, Any]) -> dict[str, Any]:
         "branch_step": 80, "step_seconds": 0.0123, "parameters": 180_000, "embedding_parameters": 131_072,
         "non_embedding_parameters": 48_928,
         "data": {"fingerprint": "0" * 16, "evaluation_fingerprint": "1" * 16, "train_tokens": 10**6,
-                 "validation_tokens": 10**5, "epochs": 0.1},
+                 "validation_tokens": 10**5, "epochs": 0.1, "texts": TEXTS},
         "environment": {"device": "cpu", "device_name": "made", "precision": "fp32", "attention": "eager",
                         "forward": "fast", "threads": 2, "shared": False, "software": {"python": "3", "torch": "2"}},
         "provenance": {"commit": "0" * 40, "dirty": False, "host": "made", "command": "trainlarge train",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import made
 from trainlarge.config.recover import Retrain
 from trainlarge.results import Evidence, bytes_figure, frontier, load_study
 from trainlarge.results.analysis.loss_increases import STEPS, TIME
+from trainlarge.results.claims.claim import Verdict
+from trainlarge.results.claims.claims import judged
 from trainlarge.results.frames import StudyFrames
 from trainlarge.results.report.findings_of_compression import (
     beats_dense,
@@ -15,6 +19,7 @@ from trainlarge.results.report.findings_of_compression import (
     nearest_to_dense,
     recovered_longer,
 )
+from trainlarge.results.study_parts import parts_of
 from trainlarge.results.training_cost import at_last_budget, has_recovery, training_cost
 
 BUDGETS = (30.0, 60.0)
@@ -90,6 +95,34 @@ def test_the_same_recipe_is_compared_where_it_trains_all_sizes_equally_long(reco
     by_fixed = {answer.equal: answer for answer in Evidence(frames).increases}
     assert set(by_fixed[TIME].families) == {"prune 60 %"}, "500 steps take some sizes longer than others"
     assert by_fixed[STEPS].why_not, "no two sizes have equal steps here"
+
+
+def verdicts_of(frames: StudyFrames) -> dict[str, Verdict]:
+    (part,) = parts_of(frames)
+    return {claim.name: verdict for claim, verdict in judged(part)}
+
+
+def test_claims_compare_recovered_models_only_at_equal_training(recovered: StudyFrames) -> None:
+    rows = recovered.compression
+    longest = has_recovery(rows) & rows["budget"].eq("60 s")
+    # Were they compared, nothing could beat the models that had recovery on top of the last budget.
+    better = replace(recovered, compression=rows.assign(loss=rows["loss"].where(~longest, 0.1)))
+    for name in ("bytes", "parameters"):
+        verdict = verdicts_of(better)[name]
+        assert not set(rows.loc[longest, "cell"]) & set(verdict.cells)
+        assert verdict.text.startswith("After 60 s, recovery included: ")
+    within = has_recovery(rows) & rows["budget"].eq("30 s") & rows["series"].eq("d64/L2")
+    better = replace(recovered, compression=rows.assign(loss=rows["loss"].where(~within, 0.1)))
+    assert "d64/L2 with prune 60 % global, retrain 0.5 parent after 30 s (0.1" in verdicts_of(better)["parameters"].text
+
+
+def test_robustness_is_judged_without_recovery_and_with_the_same_share_of_it(recovered: StudyFrames) -> None:
+    rows = recovered.compression
+    verdict = verdicts_of(recovered)["robustness"]
+    used = rows[rows["cell"].isin(verdict.cells)]
+    fixed = used["recipe"].str.contains("500 steps")
+    assert not fixed.any(), "500 steps take some sizes longer than others"
+    assert set(used["recover"]) == {"none", "retrain"} and "60 % pruned and recovered cost" in verdict.text
 
 
 def test_the_figure_says_that_recovery_is_included(recovered: StudyFrames, frames: StudyFrames) -> None:

@@ -6,11 +6,12 @@ defined is 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from trainlarge.sweep.resampling import Floats
+from trainlarge.tasks.label_metrics import f1_of, matthews_of, ratio
 
 Score = Callable[[Floats, Floats, Floats, int], Floats]
 """(labels [rows], predictions [rows], how often each row is drawn [rows, draws], number of classes) -> [draws]."""
@@ -22,25 +23,11 @@ def _accuracy(labels: Floats, predictions: Floats, times: Floats, _classes: int)
 
 
 def _f1(labels: Floats, predictions: Floats, times: Floats, classes: int) -> Floats:
-    """Of class 1 where there are two, else the mean over the classes that occur in a draw."""
-    counted = [1.0] if classes == 2 else [*np.union1d(labels, predictions)]
-    total, occurring = np.zeros(times.shape[1]), np.zeros(times.shape[1])
-    for true, predicted, right in _counts(labels, predictions, times, counted):
-        total += _ratio(2 * right, true + predicted)
-        occurring += true + predicted > 0
-    return total if classes == 2 else _ratio(total, occurring)
+    return f1_of(*_counts(labels, predictions, times, classes))
 
 
-def _matthews(labels: Floats, predictions: Floats, times: Floats, _classes: int) -> Floats:
-    """R_K of Gorodkin 2004: covariance of true and predicted classes over the root of their variances."""
-    rows = times.sum(0)
-    both, true_squares, predicted_squares = np.zeros((3, times.shape[1]))
-    for true, predicted, right in _counts(labels, predictions, times, [*np.union1d(labels, predictions)]):
-        both += right * rows - true * predicted
-        true_squares += true**2
-        predicted_squares += predicted**2
-    spreads = (rows**2 - true_squares) * (rows**2 - predicted_squares)
-    return _ratio(both, np.sqrt(spreads))
+def _matthews(labels: Floats, predictions: Floats, times: Floats, classes: int) -> Floats:
+    return matthews_of(*_counts(labels, predictions, times, classes))
 
 
 def _pearson(labels: Floats, predictions: Floats, times: Floats, _classes: int) -> Floats:
@@ -49,7 +36,7 @@ def _pearson(labels: Floats, predictions: Floats, times: Floats, _classes: int) 
     first, second = first - first.mean(), second - second.mean()
     sums: Floats = np.stack([first, second, first**2, second**2, first * second]) @ times / times.sum(0)
     spreads = (sums[2] - sums[0] ** 2) * (sums[3] - sums[1] ** 2)
-    return np.clip(_ratio(sums[4] - sums[0] * sums[1], np.sqrt(np.maximum(spreads, 0))), -1, 1)
+    return np.clip(ratio(sums[4] - sums[0] * sums[1], np.sqrt(np.maximum(spreads, 0))), -1, 1)
 
 
 def _spearman(labels: Floats, predictions: Floats, times: Floats, _classes: int) -> Floats:
@@ -60,7 +47,7 @@ def _spearman(labels: Floats, predictions: Floats, times: Floats, _classes: int)
     covariance, *spreads = (
         np.einsum("ij,ij,ij->j", times, *pair) for pair in ((first, second), (first, first), (second, second))
     )
-    return _ratio(covariance, np.sqrt(spreads[0] * spreads[1]))
+    return ratio(covariance, np.sqrt(spreads[0] * spreads[1]))
 
 
 SCORES: Mapping[str, Score] = {
@@ -73,14 +60,13 @@ SCORES: Mapping[str, Score] = {
 """Name of a metric -> its resampled scores. A metric that is not here has no interval."""
 
 
-def _counts(
-    labels: Floats, predictions: Floats, times: Floats, classes: list[float]
-) -> Iterator[tuple[Floats, Floats, Floats]]:
-    """Of each class: rows that are of it, rows that are predicted so, and those that are both, [draws] each."""
-    for one in classes:
+def _counts(labels: Floats, predictions: Floats, times: Floats, classes: int) -> tuple[Floats, Floats, Floats]:
+    """Rows of each class, rows that are predicted so, and those that are both, [classes, draws] each."""
+    counts = np.empty((3, classes, times.shape[1]))
+    for one in range(classes):
         true, predicted = labels == one, predictions == one
-        counts: Floats = np.stack([true, predicted, true & predicted]).astype(float) @ times
-        yield counts[0], counts[1], counts[2]
+        counts[:, one] = np.stack([true, predicted, true & predicted]).astype(float) @ times
+    return counts[0], counts[1], counts[2]
 
 
 def _ranks(values: Floats, times: Floats) -> Floats:
@@ -92,8 +78,3 @@ def _ranks(values: Floats, times: Floats) -> Floats:
     group[order] = is_first.cumsum() - 1
     ranks: Floats = (together.cumsum(0) - (together - 1) / 2)[group]
     return ranks
-
-
-def _ratio(above: Floats, below: Floats) -> Floats:
-    """The quotient; 0 where it is not defined."""
-    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)

@@ -7,7 +7,6 @@ of the class) is 0, as in scikit-learn: ``f1_score`` with ``zero_division=0``, `
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -31,10 +30,18 @@ def f1(labels: Integers, predictions: Integers, classes: int) -> float:
         predictions: predicted classes, [rows].
         classes: number of different classes.
     """
-    true, predicted, right = _counts(labels, predictions, classes)
-    whole = (true + predicted).astype(np.float64)
-    scores = np.divide(2.0 * right, whole, out=np.zeros(classes), where=whole > 0)
-    return float(scores[1] if classes == 2 else scores[whole > 0].mean())
+    return float(f1_of(*_counts(labels, predictions, classes)))
+
+
+def f1_of(true: Numbers, predicted: Numbers, right: Numbers) -> Numbers:
+    """``f1`` from counts: rows of each class, rows that are predicted so, and those of them that are right.
+
+    Args:
+        true, predicted, right: [classes, ...] each; behind the classes any shape, that of the result.
+    """
+    whole = true + predicted
+    scores = ratio(2.0 * right, whole)
+    return scores[1] if len(scores) == 2 else ratio(scores.sum(0), (whole > 0).sum(0))
 
 
 def matthews(labels: Integers, predictions: Integers, classes: int) -> float:
@@ -45,18 +52,29 @@ def matthews(labels: Integers, predictions: Integers, classes: int) -> float:
         predictions: predicted classes, [rows].
         classes: number of different classes.
     """
-    # Whole numbers of Python: squares of rows may be beyond 64 bits.
-    true, predicted, right = (count.tolist() for count in _counts(labels, predictions, classes))
-    rows = len(labels)
-    both = sum(right) * rows - sum(one * other for one, other in zip(true, predicted, strict=True))
-    spreads = [rows**2 - sum(count**2 for count in counts) for counts in (true, predicted)]
-    return both / math.sqrt(spreads[0] * spreads[1]) if all(spreads) else 0.0
+    return float(matthews_of(*_counts(labels, predictions, classes)))
 
 
-def _counts(labels: Integers, predictions: Integers, classes: int) -> tuple[Integers, Integers, Integers]:
+def matthews_of(true: Numbers, predicted: Numbers, right: Numbers) -> Numbers:
+    """``matthews`` from counts as in ``f1_of``: covariance of both classes over the root of their variances."""
+    rows = true.sum(0)
+    both = right.sum(0) * rows - (true * predicted).sum(0)
+    spreads = (rows**2 - (true**2).sum(0)) * (rows**2 - (predicted**2).sum(0))
+    return ratio(both, np.sqrt(spreads))
+
+
+def ratio(above: Numbers, below: Numbers) -> Numbers:
+    """The quotient; 0 where it is not defined."""
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+def _counts(labels: Integers, predictions: Integers, classes: int) -> tuple[Numbers, Numbers, Numbers]:
     """Rows of each class, rows that are predicted so, and those of them that are right, [classes] each."""
     right = labels[labels == predictions]
-    true, predicted, both = (np.bincount(values, minlength=classes) for values in (labels, predictions, right))
+    # As fp64: squares of many rows are beyond 64 bits.
+    true, predicted, both = (
+        np.bincount(values, minlength=classes).astype(np.float64) for values in (labels, predictions, right)
+    )
     return true, predicted, both
 
 

@@ -18,6 +18,7 @@ from trainlarge.results.recipes import is_dense, keeps_shapes
 from trainlarge.results.scores import direction, main_score
 from trainlarge.results.series import by_size, last_budget
 from trainlarge.results.study_parts import Part
+from trainlarge.results.training_cost import SAME_COST, has_recovery, recovery_share
 
 POINT = 1.0
 """A difference of a share that matters, in points, where the metric states none."""
@@ -83,7 +84,10 @@ class ScoredModels:
 
     @cached_property
     def treatments(self) -> list[Treatment]:
-        """Quantization nearest to 4 bits, pruning nearest to 60 %: the recipes that every series has."""
+        """Quantization nearest to 4 bits, pruning nearest to 60 %, without and with recovery; what every series has.
+
+        Recovery counts where it trains every series for the same share of its training.
+        """
         rows = self.compressed
         if rows.empty:
             return []
@@ -91,9 +95,11 @@ class ScoredModels:
         rounded = shaped[shaped["sparsity"].eq(0) & shaped["quantize"].ne("none")]
         pruned = shaped[shaped["sparsity"].gt(0) & shaped["quantize"].eq("none")]
         bits, sparsity = _nearest(rounded["bits"], PAPER_BITS), _nearest(pruned["sparsity"], PAPER_SPARSITY)
+        nearest = pruned[pruned["sparsity"].eq(sparsity)]
         return [
             *_treatment(f"{bits:g} bits", rounded[rounded["bits"].eq(bits)]),
-            *_treatment(f"{100 * sparsity:g} % pruned", pruned[pruned["sparsity"].eq(sparsity)]),
+            *_treatment(f"{100 * sparsity:g} % pruned", nearest[~has_recovery(nearest)]),
+            *_treatment(f"{100 * sparsity:g} % pruned and recovered", _recovered_alike(nearest)),
         ]
 
     @property
@@ -136,6 +142,13 @@ def _nearest(values: pd.Series, wanted: float) -> float:
     """The value that is the fewest doublings away; NaN where there is none."""
     distances = (np.log(values.astype(float)) - np.log(wanted)).abs()
     return float(values[distances.idxmin()]) if len(values) else float("nan")
+
+
+def _recovered_alike(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with recovery, of recipes that train all series of a budget for the same share of their steps."""
+    rows = rows[has_recovery(rows)]
+    shares = recovery_share(rows).groupby([rows["recipe"], rows["budget"]])
+    return rows[(shares.transform("max") - shares.transform("min")) < SAME_COST]
 
 
 def _treatment(name: str, rows: pd.DataFrame) -> list[Treatment]:

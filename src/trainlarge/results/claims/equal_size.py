@@ -22,6 +22,7 @@ from trainlarge.results.claims.claim import (
 )
 from trainlarge.results.report.finding import listed
 from trainlarge.results.series import by_size, last_budget
+from trainlarge.results.training_cost import at_last_budget, has_recovery
 from trainlarge.results.units import scale_of
 
 LIGHT_BITS, LIGHT_SPARSITY = 8.0, 0.3
@@ -47,7 +48,8 @@ def judge_by(column: str) -> Callable[[ScoredModels], Verdict | None]:
     """The judgement with sizes in a column, such as ``file_bytes``."""
 
     def judge(models: ScoredModels) -> Verdict | None:
-        rows = last_budget(models.compressed) if len(models.compressed) else models.compressed
+        # A model whose recovery made its training longer would be compared with those that were trained less.
+        rows = at_last_budget(models.compressed) if len(models.compressed) else models.compressed
         if rows.empty or rows["series"].nunique() < 2:
             return undecided("no two sizes were compressed after the same budget", rows)
         contests = _contests(rows, column)
@@ -60,7 +62,8 @@ def judge_by(column: str) -> Callable[[ScoredModels], Verdict | None]:
             for (light, best, _), gap in zip(contests, gaps.values(), strict=True)
         ]
         chosen = "Of larger models that are no larger in size the best was taken; tests are corrected for their number."
-        text = f"After {rows['budget'].iloc[0]}: {'; '.join(texts)}. {chosen}"
+        budget, recovery = last_budget(models.compressed)["budget"].iloc[0], has_recovery(rows).any()
+        text = f"After {budget}{', recovery included' if recovery else ''}: {'; '.join(texts)}. {chosen}"
         used = [model.rows for light, best, _ in contests for model in (best, light)]
         return judgement(gaps.values(), text + _alone(rows, contests), cells_of(*used))
 
@@ -92,9 +95,17 @@ def _is_light(rows: pd.DataFrame) -> bool:
 
 
 def _models(rows: pd.DataFrame, column: str) -> list[_Model]:
+    """Recovered models of a shorter budget may fit into the last one: those of each budget are models of their own."""
+    last = rows.loc[~has_recovery(rows), "budget"].unique()
     return [
-        _Model(str(series), str(recipe), float(group[column].mean()), float(group["score"].mean()), group)
-        for (series, recipe), group in rows.groupby(["series", "recipe"], sort=False)
+        _Model(
+            str(series),
+            str(recipe) if budget in last else f"{recipe} after {budget}",
+            float(group[column].mean()),
+            float(group["score"].mean()),
+            group,
+        )
+        for (series, recipe, budget), group in rows.groupby(["series", "recipe", "budget"], sort=False)
     ]
 
 
