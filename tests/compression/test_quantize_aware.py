@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,11 +13,16 @@ from transformers import PreTrainedModel
 
 from trainlarge.compression import Magnitude, Recipe, Retrain, TrainingData, compress
 from trainlarge.compression.fake_quantization import QuantizeWeights
+from trainlarge.compression.methods.uniform_in_training import LearnedScales
 from trainlarge.compression.registry import _MODIFIERS, _import_homes
+from trainlarge.config.activations import Dynamic, Static
 from trainlarge.config.impl import ImplConfig
 from trainlarge.config.method import METHODS, Method
 from trainlarge.config.optim import OptimConfig
-from trainlarge.config.quantize import Binary, MinMax, Ternary, Uniform
+from trainlarge.config.quantize import GPTQ, Binary, MinMax, Ternary, Uniform
+from trainlarge.config.structure import Heads
+from trainlarge.errors import UserError
+from trainlarge.models.fake_quantize import PerTensor, PerToken, StraightThrough, fake_quantize
 from trainlarge.training.loop import Loop
 
 IMPL = ImplConfig(device="cpu", precision="fp32", threads=1)
@@ -114,3 +120,144 @@ def modifier_for(quantize: Uniform) -> QuantizeWeights:
     from trainlarge.compression.methods.uniform_in_training import _quantizer
 
     return QuantizeWeights({"weight": (torch.float32, _quantizer(quantize))}, begins=0, first_step=0)
+
+
+LEARNED = [
+    Uniform(3, range="learned"),
+    Uniform(2, "tensor", range="learned", symmetric=True),
+    Uniform(4, "group", group_size=10, range="learned"),
+]
+
+
+@pytest.mark.parametrize("method", LEARNED, ids=lambda method: method.granularity)
+def test_gradients_of_learned_scales_are_those_of_the_paper(method: Uniform) -> None:
+    """Equations 2 and 3 of LSQ, weight by weight, and the gradient's scale 1 / sqrt(n Q_p)."""
+    generator = torch.Generator().manual_seed(0)
+    weights, gradient = torch.randn((4, 25), generator=generator), torch.randn((4, 25), generator=generator)
+    lowest, highest = (-1, 1) if method.symmetric else (-(2 ** (method.bits - 1)), 2 ** (method.bits - 1) - 1)
+    quantizer = LearnedScales(method)
+    log_scales = quantizer.start(weights)
+    log_scales.data += 0.1
+    groups = {"tensor": [(slice(4), slice(25))], "row": [(slice(row, row + 1), slice(25)) for row in range(4)]}.get(
+        method.granularity,
+        [(slice(row, row + 1), slice(at, at + 10)) for row in range(4) for at in (0, 10, 20)],
+    )
+    of_weights = gradient.clone()
+    rounded = quantizer.rounded(weights)
+    quantizer.to_unrounded(of_weights, weights)
+    for group, log_scale, of_scale in zip(groups, log_scales.tolist(), log_scales.grad.tolist(), strict=True):
+        values, scale = weights[group].flatten().tolist(), math.exp(log_scale)
+        start = 2 * sum(map(abs, values)) / len(values) / math.sqrt(highest)
+        assert math.log(start) + 0.1 == pytest.approx(log_scale, abs=1e-5)
+        total = 0.0
+        for value, slope, passed, result in zip(
+            values,
+            gradient[group].flatten().tolist(),
+            of_weights[group].flatten(),
+            rounded[group].flatten(),
+            strict=True,
+        ):
+            ratio = value / scale
+            is_inside = lowest <= ratio <= highest
+            code = min(max(round(ratio), lowest), highest)
+            assert float(result) == pytest.approx(code * scale, abs=1e-6)
+            assert float(passed) == pytest.approx(slope if is_inside else 0.0)
+            total += slope * (code - ratio if is_inside else code)
+        expected = total / math.sqrt(len(values) * highest)
+        assert of_scale == pytest.approx(scale * expected, rel=1e-4, abs=1e-5), "of log s: s times that of s"
+
+
+def test_learned_scales_stay_positive_without_weight_decay_and_leave_no_parameter(modern: PreTrainedModel) -> None:
+    """At a rate of 0, only weight decay could change anything; at a large one a plain scale would turn negative."""
+    quantize = Uniform(2, range="learned")
+    names = set(modern.state_dict())
+    for lr in (1e-12, 0.5):
+        recipe = Recipe(recover=Retrain("4 steps", lr=lr, quantize_aware=1.0), quantize=quantize)
+        compressed = compress(modern, recipe, training=data(weight_decay=0.9))
+        assert set(compressed.weights) <= names
+        for name in compressed.left.matrices:
+            stored = compressed.packed.stored[name]
+            assert bool((stored.scale > 0).all())
+            if lr < 1e-6:
+                start = 2 * modern.state_dict()[name].abs().mean(1, keepdim=True)
+                torch.testing.assert_close(stored.scale[start > 0], start[start > 0], rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(
+    "quantizer", [PerToken(8, True), PerTensor(4, True, -0.5, 1.0), PerTensor(4, False, -0.3, 1.0)]
+)
+def test_gradients_pass_straight_through_the_rounding_of_inputs(quantizer: PerToken | PerTensor) -> None:
+    inputs = torch.randn((5, 16), generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    outputs = StraightThrough(quantizer)(inputs)
+    assert torch.equal(outputs, quantizer(inputs.detach()))
+    outputs.backward(torch.full_like(inputs, 3.0))
+    if isinstance(quantizer, PerToken):
+        assert torch.equal(inputs.grad, torch.full_like(inputs, 3.0)), "a token's own range holds all of it"
+        return
+    ends = fake_quantize(
+        torch.tensor([-9.0, 9.0]), *map(torch.tensor, (quantizer.lowest, quantizer.highest)), 4, quantizer.symmetric
+    )
+    half = float(ends[1] - ends[0]) / (14 if quantizer.symmetric else 15) / 2
+    is_inside = (inputs > ends[0] - half) & (inputs < ends[1] + half)
+    assert 0 < int(is_inside.sum()) < inputs.numel()
+    assert torch.equal(inputs.grad, 3.0 * is_inside)
+
+
+@pytest.mark.parametrize("activations", [Dynamic(8), Static(4, symmetric=False)], ids=lambda method: method.name)
+def test_inputs_are_rounded_in_training_as_in_the_result(
+    modern: PreTrainedModel, activations: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss of a last step at a rate of 0 is that of the compressed model on the same batch."""
+    last: list[float] = []
+    run = Loop.run
+
+    def noted(loop: Loop, start: int, stop: int, rate: Callable[[int], float], observer: Any) -> None:
+        def observe(step: int, loss: Tensor) -> None:
+            last.append(float(loss))
+            observer(step, loss)
+
+        run(loop, start, stop, lambda step: rate(step) if step < stop - 1 else 0.0, observe)
+
+    monkeypatch.setattr(Loop, "run", noted)
+    recover = Retrain("4 steps", lr=1e-2, quantize_aware=0.75)
+    recipe = Recipe(recover=recover, quantize=Uniform(4), activations=activations)
+    compressed = compress(modern, recipe, calibration=[batch_of(77)], training=data())
+    with torch.no_grad():
+        loss = float(compressed.model()(**batch_of(3)).loss)
+        plain = compress(modern, Recipe(recover=Retrain("4 steps", lr=1e-2)), training=data()).model()
+    assert last[3] == pytest.approx(loss, abs=1e-6)
+    assert last[0] == pytest.approx(last[4], abs=1e-6), "the first step is not aware yet"
+    assert not torch.equal(next(plain.parameters()), next(compressed.model().parameters()))
+
+
+def test_a_share_of_the_steps_is_aware() -> None:
+    assert [Retrain(quantize_aware=share).aware_steps(10) for share in (0, 0.01, 0.25, True)] == [0, 1, 2, 10]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"recover": AWARE}, r"^recover\.quantize_aware=1\.0 is not valid: must be 0 where no step of quantize"),
+        (
+            {"recover": AWARE, "quantize": GPTQ(4)},
+            r"^recover\.quantize_aware=1\.0 .* 0 with quantize\.name=gptq; above 0 with",
+        ),
+        (
+            {
+                "recover": AWARE,
+                "quantize": Uniform(4),
+                "structure": Heads(0.5),
+                "order": ("recover", "structure", "quantize"),
+            },
+            r"^recover\.quantize_aware=1\.0 .* 0 where structure comes after recover",
+        ),
+        ({"quantize": Uniform(4, range="learned")}, r"^quantize\.range=learned .* without recover\.quantize_aware"),
+        (
+            {"recover": AWARE, "quantize": Uniform(4, range="learned"), "order": ("quantize", "recover")},
+            r"^(quantize\.range|recover\.quantize_aware)=",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_with_is_refused(recipe: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Recipe(**recipe)

@@ -291,6 +291,16 @@ def test_a_later_job_takes_the_recovery_of_an_earlier_one(
     assert costs[0]["recover_seconds"] == costs[1]["recover_seconds"] and costs[1]["recover_steps"] == 30
 
 
+def test_norms_and_biases_train_alone_and_recover_less_than_all_weights(config: Compose, run_here: Run) -> None:
+    recipes = [PRUNED, (*RETRAINED, "recover.trains=norms_and_biases"), RETRAINED]
+    pruned, vectors, everything = run_here("compress", [config(*recipe) for recipe in recipes])
+    before, after = (load_packed_weights(folder.packed) for folder in (pruned, vectors))
+    for name, tensor in before.items():
+        assert torch.equal(after[name], tensor) is (tensor.ndim > 1), name
+    losses = [folder.record_data()["loss"] for folder in (everything, vectors, pruned)]
+    assert losses == sorted(losses) and losses[1] < losses[2]
+
+
 def test_a_recovery_that_diverges_fails_alone(config: Compose, run_here: Run) -> None:
     pruned, diverged = run_here("compress", [config(*PRUNED), config(*RETRAINED, "recover.lr=1e30")])
     assert pruned.is_done() and diverged.status().state is State.FAILED

@@ -9,7 +9,10 @@ from trainlarge.config.quantize import Uniform
 from trainlarge.config.recover import QUANTIZING, Recovery
 from trainlarge.errors import UserError
 
-NEEDED = "a range that is fitted (minmax, percentile, mse) without recover.quantize_aware above 0 before it"
+NEEDED = (
+    "a range that is fitted (minmax, percentile, mse) without recover.quantize_aware above 0 before it, and with "
+    "recover.trains=norms_and_biases"
+)
 
 
 def check_awareness(steps: Sequence[Method]) -> None:
@@ -25,7 +28,7 @@ def check_awareness(steps: Sequence[Method]) -> None:
     for index, step in enumerate(steps):
         if isinstance(step, Recovery) and step.quantize_aware:
             _check_later(step, steps[index + 1 :])
-            is_learned = True
+            is_learned = step.trains == "all"
         if isinstance(step, Uniform) and step.is_learned and not is_learned:
             raise UserError("quantize.range", step.range, NEEDED)
 

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from trainlarge.config.budget import STEPS, parse_budget
 from trainlarge.config.identity import added_with
@@ -41,7 +42,12 @@ class Recovery(Method):
     after it, in [0, 1]; false is 0 and true is 1. Gradients pass straight through the rounding (Bengio et al. 2013,
     arXiv 1308.3432)."""
 
+    trains: Literal["all", "norms_and_biases"] = field(default="all", metadata=added_with("all"))
+    """What is trained: all weights, or only the vectors, which are norms and biases, while every matrix stays as it is
+    (PERP, Zimmer et al. 2023, arXiv 2312.15230)."""
+
     def __post_init__(self) -> None:
+        self.require_one_of("trains")
         length = _length(self.budget)
         self.require("budget", length is not None, ALLOWED)
         is_valid = self.lr is None or (is_real(self.lr) and 0 < self.lr < math.inf)
@@ -91,10 +97,10 @@ class Retrain(Recovery):
 
     def summary(self) -> str:
         """Such as ``retrain 500 steps``, or ``retrain 500 steps 50 % quantize-aware``."""
-        share = self.quantize_aware
-        if not share:
-            return f"retrain {self.budget}"
-        return f"retrain {self.budget}" + (f" {share * 100:g} %" if share < 1 else "") + " quantize-aware"
+        share, aware = self.quantize_aware, ""
+        if share:
+            aware = (f" {share * 100:g} %" if share < 1 else "") + " quantize-aware"
+        return f"retrain {self.budget}{aware}" + (" of norms and biases" if self.trains == "norms_and_biases" else "")
 
 
 def _length(text: object) -> str | None:

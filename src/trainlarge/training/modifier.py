@@ -100,6 +100,41 @@ class HoldZeros:
     def restore(self, state: Mapping[str, Tensor]) -> None: ...
 
 
+class Freeze:
+    """Leaves parameters as they are: they have no gradient, no optimizer moments and no weight decay.
+
+    Args:
+        names: parameters that do not train.
+    """
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self.names = names
+
+    def start(self, model: nn.Module) -> None:
+        self._set(model, does_train=False)
+
+    def loss(self, loss: Tensor, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        return loss
+
+    def before_step(self, step: int, model: nn.Module) -> None: ...
+
+    def after_step(self, step: int, model: nn.Module) -> None: ...
+
+    def finish(self, model: nn.Module) -> None:
+        self._set(model, does_train=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing: it is the same from start to end."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None: ...
+
+    def _set(self, model: nn.Module, does_train: bool) -> None:
+        for name, parameter in model.named_parameters():
+            if name in self.names:
+                parameter.requires_grad_(does_train)
+
+
 def _zero_gradient(zeros: Tensor) -> Callable[[Tensor], None]:
     def hook(parameter: Tensor) -> None:
         if parameter.grad is not None:

@@ -7,15 +7,17 @@ from trainlarge.compression.training import ParentRun, TrainingPlan
 from trainlarge.compression.weights import Weights
 from trainlarge.config.recover import Recovery, Retrain
 from trainlarge.errors import UserError
-from trainlarge.training.modifier import HoldZeros
+from trainlarge.training.modifier import Freeze, HoldZeros, Modifier
 
 
 @trains(Retrain)
 def retrain(method: Retrain, weights: Weights, parent: ParentRun | None) -> TrainingPlan:
     """Zeros of the matrices that methods act on are held; the rate falls linearly to 0."""
     steps, peak_lr = _length(method, parent)
-    held = HoldZeros(frozenset(weights.selected(embeddings=True)))
-    return TrainingPlan(steps, peak_lr, lambda step: 1 - step / steps, [held])
+    modifiers: list[Modifier] = [HoldZeros(frozenset(weights.selected(embeddings=True)))]
+    if method.trains == "norms_and_biases":
+        modifiers.append(Freeze(weights.matrices))
+    return TrainingPlan(steps, peak_lr, lambda step: 1 - step / steps, modifiers)
 
 
 def _length(method: Recovery, parent: ParentRun | None) -> tuple[int, float]:
