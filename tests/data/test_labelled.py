@@ -100,6 +100,17 @@ def test_a_row_is_what_the_tokenizer_makes_of_its_pair_padded(prepared: Labelled
         assert prepared.labels[label.item()] == row.label
 
 
+def test_segments_say_which_tokens_are_those_of_the_second_text(prepared: LabelledData) -> None:
+    count = len(prepared.validation_rows)
+    for length in (64, 9):
+        one, two = (prepared.rows("validation", np.arange(count), length, segments) for segments in (1, 2))
+        types = two.pop("token_type_ids")
+        assert all(np.array_equal(one[name], values) for name, values in two.items()) and one.keys() == two.keys()
+        for ids, mask, row in zip(one["input_ids"], one["attention_mask"], types, strict=True):
+            first, second = np.flatnonzero((ids == SEP_ID) & (mask == 1))
+            assert np.flatnonzero(row).tolist() == [*range(first + 1, second + 1)]
+
+
 def test_long_texts_are_cut_and_the_special_tokens_stay(prepared: LabelledData) -> None:
     batch = prepared.rows("train", np.arange(len(prepared.train_rows)), 9)
     assert batch["attention_mask"].all()

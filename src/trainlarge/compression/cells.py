@@ -22,6 +22,7 @@ from trainlarge.launch.job import RunningJob
 from trainlarge.launch.stage_runner import StageRunner
 from trainlarge.machine.resources import Resources
 from trainlarge.models.flops import forward_flops
+from trainlarge.models.folder_shape import segments_in
 from trainlarge.models.model_folder import WEIGHTS, check_positions, weight_count
 from trainlarge.models.shape import head_of, shape_of
 from trainlarge.models.sizes import sizes_of, sizes_of_folder
@@ -57,8 +58,11 @@ class CompressStage:
             return replace(config, checkpoint=checkpoint.id, checkpoint_digest=None, data=None, task=None)
         checkpoint.task.check_data(checkpoint.data)
         check_positions(checkpoint.folder, checkpoint.data.sequence_length)
-        data = resolved_data(checkpoint.data)
-        return replace(config, checkpoint=str(checkpoint.folder), checkpoint_digest=checkpoint.id, data=data)
+        data, task = resolved_data(checkpoint.data), checkpoint.task
+        if task.label_columns is not None:
+            task = task.with_segments(segments_in(checkpoint.folder))
+        folder = str(checkpoint.folder)
+        return replace(config, checkpoint=folder, checkpoint_digest=checkpoint.id, data=data, task=task)
 
     def shared_work(self, config: CompressConfig) -> Plain:
         """What recipes share in one job: the loaded model, the evaluation set, the calibration, the pruned weights."""

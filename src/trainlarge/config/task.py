@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, cast
 
 from trainlarge.config.choices import ChosenGroup
 from trainlarge.config.data import DataConfig
+from trainlarge.config.group import with_values
 from trainlarge.config.identity import added_with
 from trainlarge.config.installed import installed
 from trainlarge.config.metric import Metric
@@ -89,6 +90,18 @@ class TaskConfig(ChosenGroup):
     def has_even_steps(self) -> bool:
         """Whether every step has as many tokens, so that tokens and FLOPs are as good as steps."""
         return True
+
+    def with_segments(self, known: int) -> TaskConfig:
+        """The task with the segments of its rows filled in.
+
+        Args:
+            known: segments that the model knows.
+
+        Raises:
+            UserError: on ``task.segments``, when they are more than the model knows, or rows are no pairs.
+        """
+        del known
+        return self
 
     @abstractmethod
     def predictions(self, sequence_length: int) -> int:
@@ -170,6 +183,10 @@ class LabelledConfig(TaskConfig):
     which is filled up to its longest row. It takes as many rows per step, so fewer tokens; tokens and FLOPs count what
     is computed, and a budget is in steps, epochs or seconds."""
 
+    segments: int | None = field(default=None, metadata=added_with(1))
+    """Segments of a pair of texts: with 2, the model reads which tokens are those of the second text, as BERT does
+    (Devlin et al. 2019, section 3). null: 2 where the model knows as many, else 1; filled in when a cell is frozen."""
+
     ignores: ClassVar[frozenset[str]] = frozenset({"arch.tied"})
     data_checked_by: ClassVar[str] = "trainlarge.tasks.data_check:check_labelled"
     head: ClassVar[str] = "sequence_label"
@@ -179,6 +196,7 @@ class LabelledConfig(TaskConfig):
     def check(self) -> None:
         super().check()
         self.require("selection_share", 0 <= self.selection_share < 1, "a number of at least 0 and below 1")
+        self.require("segments", self.segments in (None, 1, 2), "1, 2 or null")
 
     def check_data(self, data: DataConfig) -> None:
         """Refuse data without columns, and rows that are too short for the special tokens."""
@@ -193,6 +211,14 @@ class LabelledConfig(TaskConfig):
         if self.second_text_column is not None and data.sequence_length < SHORTEST_PAIR:
             allowed = f"at least {SHORTEST_PAIR} with task.second_text_column: three special tokens and two others"
             raise UserError("data.sequence_length", data.sequence_length, allowed)
+
+    def with_segments(self, known: int) -> LabelledConfig:
+        """Two where rows are pairs and the model knows two, unless ``segments`` says otherwise."""
+        most = 1 if self.second_text_column is None else min(known, 2)
+        if self.segments is not None and self.segments > most:
+            why = "without task.second_text_column" if known > 1 else "for a model that knows one segment"
+            raise UserError("task.segments", self.segments, f"1 or null {why}")
+        return with_values(self, segments=self.segments or most)
 
     @property
     def label_columns(self) -> tuple[str, str | None, bool]:

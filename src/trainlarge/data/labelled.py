@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 
 VERSION = 2
 """Part of every key: raise it when the same rows would give other files."""
+SEGMENT = "token_type_ids"
+"""Name in a batch of the segment of each token."""
 BATCH_ROWS = 10_000
 """Rows that are encoded at a time."""
 LARGEST_NUMBER = 1e18
@@ -88,7 +90,7 @@ class LabelledData(PreparedData):
         )
         return [train, held_out]
 
-    def rows(self, split: Split, indices: Integers, length: int) -> dict[str, NDArray[np.generic]]:
+    def rows(self, split: Split, indices: Integers, length: int, segments: int = 1) -> dict[str, NDArray[np.generic]]:
         """Rows as a model reads them: ``[CLS] a [SEP]`` or ``[CLS] a [SEP] b [SEP]``, padded at the end.
 
         Of texts that are too long the end is cut, token by token of the longer one.
@@ -97,22 +99,26 @@ class LabelledData(PreparedData):
             split: ``train`` or ``validation``.
             indices: which rows, [n].
             length: tokens per row.
+            segments: 2 to say which tokens are those of the second text.
 
         Returns:
             ``input_ids`` and ``attention_mask`` [n, length], and ``labels`` [n, 1], all int64 but labels that are
-            numbers: those are fp32.
+            numbers: those are fp32. With two segments also ``token_type_ids`` [n, length]: 1 at the second text and
+            its ``[SEP]``, else 0 (Devlin et al. 2019, figure 2).
         """
         tokens, table = (self.train, self.train_rows) if split == "train" else (self.validation, self.validation_rows)
         middles, ends = table[FIRST_END], table[SECOND_END]
         ids = np.full((len(indices), length), self.pad_id, np.int64)
-        mask = np.zeros_like(ids)
+        mask, types = np.zeros_like(ids), np.zeros_like(ids)
         for place, index in enumerate(indices):
             start = ends[index - 1] if index else 0
             middle, end = middles[index], ends[index]
-            used = self._fill(ids[place], tokens[start:middle], tokens[middle:end])
+            second, used = self._fill(ids[place], tokens[start:middle], tokens[middle:end])
             mask[place, :used] = 1
+            types[place, second:used] = 1
         labels = table[LABEL][indices][:, None].astype(np.int64 if self.labels else np.float32)
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        rows = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        return {**rows, SEGMENT: types} if segments > 1 else rows
 
     def lengths(self, split: Split, length: int) -> Integers:
         """Tokens of each row as a model reads it, special ones included, at most ``length``, [rows] int64."""
@@ -121,15 +127,15 @@ class LabelledData(PreparedData):
         starts = np.concatenate([[0], ends[:-1]])
         return np.asarray(np.minimum(ends - starts + 2 + (ends > middles), length))
 
-    def _fill(self, row: Integers, first: Tokens, second: Tokens) -> int:
-        """Write texts with their special tokens into an empty row; the number of its tokens."""
+    def _fill(self, row: Integers, first: Tokens, second: Tokens) -> tuple[int, int]:
+        """Write texts with their special tokens into an empty row; where the second one begins, and where it ends."""
         kept_first, kept_second = cut_lengths(len(first), len(second), len(row) - 2 - (len(second) > 0))
         row[0], row[1 : kept_first + 1], row[kept_first + 1] = self.cls_id, first[:kept_first], self.sep_id
-        end = kept_first + 2
+        start = end = kept_first + 2
         if len(second):
             row[end : end + kept_second], row[end + kept_second] = second[:kept_second], self.sep_id
             end += kept_second + 1
-        return end
+        return start, end
 
 
 def cut_lengths(first: int, second: int, room: int) -> tuple[int, int]:

@@ -199,6 +199,9 @@ class Family:
     heads: Mapping[Head, FamilyHead]
     """The heads that it has; the first one is that of its pretraining."""
 
+    segments: int = 1
+    """Texts of a row that the model can tell apart by vectors of their own (``token_type_ids``)."""
+
     @property
     def first_position(self) -> int:
         """Row of the position table that the first token of a row uses."""

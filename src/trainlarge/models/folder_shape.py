@@ -10,7 +10,7 @@ from trainlarge.config.arch import ArchConfig
 from trainlarge.errors import UserError, shown
 from trainlarge.models.families import FAMILIES
 from trainlarge.models.family import Family, Head
-from trainlarge.models.library import LIBRARY, LIBRARY_STD, frozen_config, library_arch
+from trainlarge.models.library import LIBRARY, LIBRARY_STD, frozen_config, library_arch, library_segments
 from trainlarge.models.model_folder import check_whole
 from trainlarge.sweep.files import exact_json, read_bytes
 
@@ -57,6 +57,21 @@ def shape_in(folder: Path, head: Head) -> FolderShape:
     try:
         text = frozen_config(written)
         return FolderShape(*library_arch(text), text)
+    except UserError:
+        raise
+    except Exception as error:  # crafted files make the library raise its own
+        cause = str(error).partition("\n")[0][:200]
+        raise _refused(folder, f"that the library of models can describe ({cause})") from error
+
+
+def segments_in(folder: Path) -> int:
+    """Texts of a row that the model of a folder can tell apart by vectors of their own.
+
+    Raises:
+        UserError: on ``checkpoint``, when its configuration cannot be read.
+    """
+    try:
+        return library_segments(frozen_config(_config(folder)))
     except UserError:
         raise
     except Exception as error:  # crafted files make the library raise its own

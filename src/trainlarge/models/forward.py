@@ -77,28 +77,31 @@ def library_loss(model: PreTrainedModel, inputs: Tensor, predicted: Tensor, labe
     return functional.cross_entropy(library_logits(model, inputs, predicted).float(), labels.flatten())
 
 
-def row_logits(model: PreTrainedModel, inputs: Tensor, mask: Tensor) -> Tensor:
+def row_logits(model: PreTrainedModel, inputs: Tensor, mask: Tensor, segments: Tensor | None = None) -> Tensor:
     """Logits of whole rows. Under autocast, products are of autocast's type; else of the parameters' type.
 
     Args:
         model: with a head that labels rows; those that :func:`build_model` makes take the fast path of their family.
         inputs: token ids, [rows, sequence].
         mask: 1 where a token counts, 0 where it is padding, [rows, sequence].
+        segments: 1 at the second of two texts, else 0, [rows, sequence]; None: all 0. With them, the library's modules
+            compute.
 
     Returns:
         [rows, labels].
     """
     path = fast_path(model)
-    if path is None:
-        return library_row_logits(model, inputs, mask)
+    if path is None or segments is not None:
+        return library_row_logits(model, inputs, mask, segments)
     output: LinearLayer = model.get_submodule(MODEL_CLASSES[type(model).__name__][1].output)  # type: ignore[assignment]
     with _explicit_casts(model) as dtype:
         return functional.linear(*last_product(path.features(model, inputs, mask, dtype), output))
 
 
-def library_row_logits(model: PreTrainedModel, inputs: Tensor, mask: Tensor) -> Tensor:
+def library_row_logits(model: PreTrainedModel, inputs: Tensor, mask: Tensor, segments: Tensor | None = None) -> Tensor:
     """:func:`row_logits` through the library's own modules."""
-    logits: Tensor = model(input_ids=inputs, attention_mask=mask).logits
+    types = {} if segments is None else {"token_type_ids": segments}
+    logits: Tensor = model(input_ids=inputs, attention_mask=mask, **types).logits
     return logits
 
 
@@ -132,7 +135,7 @@ class Forward:
     logits: Callable[..., Tensor]
     """Logits of predictions, ``(model, inputs, predicted) -> [rows * m, V]``."""
     row_logits: Callable[..., Tensor] = library_row_logits
-    """Logits of rows, ``(model, inputs, mask) -> [rows, labels]``."""
+    """Logits of rows, ``(model, inputs, mask, segments) -> [rows, labels]``."""
 
 
 FORWARDS = {"fast": Forward(loss_at, logits_at, row_logits), "library": Forward(library_loss, library_logits)}

@@ -87,6 +87,12 @@ def library_arch(text: str) -> tuple[ArchConfig, int]:
     return arch, vocabulary
 
 
+@lru_cache(maxsize=256)
+def library_segments(text: str) -> int:
+    """Texts of a row that such a model can tell apart by vectors of their own."""
+    return max(1, getattr(library_config(text), "type_vocab_size", 1))
+
+
 def _size(config: PretrainedConfig, name: str) -> int:
     size = getattr(config, name, None)
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:

@@ -11,7 +11,7 @@ from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.models.families import FAMILIES
 from trainlarge.models.family import Family, Head
-from trainlarge.models.library import LIBRARY
+from trainlarge.models.library import LIBRARY, library_segments
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,11 @@ class Shape:
     def is_library(self) -> bool:
         """Whether it is that of an architecture which is no family."""
         return self.name == LIBRARY.name
+
+    @property
+    def segments(self) -> int:
+        """Texts of a row that the model can tell apart."""
+        return library_segments(self.config) if self.is_library and self.config else self.family.segments
 
     @property
     def head_width(self) -> int:

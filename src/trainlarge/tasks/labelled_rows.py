@@ -18,7 +18,7 @@ from trainlarge.data.arrays import Integers
 from trainlarge.data.blocks import RowOrder, check_fraction, spread_indices
 from trainlarge.data.buckets import BucketedOrder
 from trainlarge.data.label_table import is_selection, training_rows
-from trainlarge.data.labelled import LabelledData, check_labels, prepare_labelled
+from trainlarge.data.labelled import SEGMENT, LabelledData, check_labels, prepare_labelled
 from trainlarge.data.labelled_tables import Columns
 from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.models.forward import Forward
@@ -30,7 +30,10 @@ C = TypeVar("C", bound=LabelledConfig)
 
 @dataclass(frozen=True)
 class LabelledRows(Generic[C]):
-    """A batch has ``input_ids`` and ``attention_mask`` [rows, sequence], and ``labels`` [rows, 1]."""
+    """A batch has ``input_ids`` and ``attention_mask`` [rows, sequence], and ``labels`` [rows, 1].
+
+    With ``task.segments=2`` it has ``token_type_ids`` [rows, sequence], too.
+    """
 
     config: C
     """The group ``task``."""
@@ -103,7 +106,7 @@ class LabelledRows(Generic[C]):
             yield self._rows(prepared, "train", order.rows_of(step, min(CALIBRATION_ROWS, len(order))))
 
     def _logits(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
-        return self.forward.row_logits(model, batch["input_ids"], batch["attention_mask"])
+        return self.forward.row_logits(model, batch["input_ids"], batch["attention_mask"], batch.get(SEGMENT))
 
     def _order(self, prepared: LabelledData, seed: int) -> RowOrder:
         key = prepared.folder, seed
@@ -121,12 +124,14 @@ class LabelledRows(Generic[C]):
         return BucketedOrder(lengths, count, seed, fraction, trained)
 
     def _rows(self, prepared: LabelledData, split: Split, indices: Integers) -> dict[str, Tensor]:
-        rows = prepared.rows(split, indices, self.data.sequence_length)
+        rows = prepared.rows(split, indices, self.data.sequence_length, self.config.segments or 1)
         return {name: torch.from_numpy(values) for name, values in rows.items()}
 
     def _set(self, prepared: LabelledData, split: Split, indices: Integers) -> EvaluationSet:
         batch = self._rows(prepared, split, indices)
-        fingerprint, by_length = tensor_fingerprint(*batch.values()), not self.config.has_even_steps
+        # Segments are how a model reads the rows: models with and without them compare.
+        read = (tensor for name, tensor in batch.items() if name != SEGMENT)
+        fingerprint, by_length = tensor_fingerprint(*read), not self.config.has_even_steps
         return EvaluationSet(
             batch, fingerprint, predicts_tokens=False, rows=torch.from_numpy(indices), by_length=by_length
         )

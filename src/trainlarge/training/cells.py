@@ -61,7 +61,8 @@ class TrainStage:
         if optim.peak_lr is None:
             optim = with_values(optim, peak_lr=peak_lr(optim, arch.width))
         budget, schedule = str(parse_budget(config.budget)), _schedule(config.schedule)
-        resolved = replace(config, arch=arch, optim=optim, schedule=schedule, budget=budget)
+        task = config.task.with_segments(shape_of(replace(config, arch=arch)).segments)
+        resolved = replace(config, task=task, arch=arch, optim=optim, schedule=schedule, budget=budget)
         _check_steps(resolved)
         return replace(resolved, data=resolved_data(config.data))
 

@@ -1,7 +1,7 @@
 """BERT (Devlin et al. 2019, arXiv 1810.04805): an encoder with learned positions and the norms after the blocks.
 
-It has biases everywhere and a feed-forward network without a gate. Rows are of one segment: the second of its two
-segment vectors is trained by nothing.
+It has biases everywhere and a feed-forward network without a gate. Pairs of labelled texts are of two segments; with
+all else, the second segment vector is trained by nothing.
 
 The library draws every matrix from one normal distribution.
 """
@@ -54,6 +54,7 @@ FAMILY = Family(
     rotary=False,
     positions_from_padding=False,
     ffn_matrices=2,
+    segments=SEGMENTS,
     layout=ROBERTA.layout,
     config=_config,
     counts=_counts,
