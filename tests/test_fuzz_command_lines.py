@@ -11,8 +11,8 @@ import nasty
 from trainlarge.launch import engine
 from trainlarge.launch.engine import Outcome
 
-LINES = 420
-"""Each key of both stages once."""
+LINES = {1: 140, 2: 420, 3: 420}
+"""Seed -> command lines: for each key of both stages one, or for a third of them."""
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, ...
         yield {"train": (), "compress": ("study=fuzz", f"checkpoint={trained}")}
 
 
-@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 4))])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in (2, 3))])
 def test_a_strange_value_is_done_or_refused_in_one_line(
     seed: int,
     stages: dict[str, tuple[str, ...]],
@@ -42,6 +42,6 @@ def test_a_strange_value_is_done_or_refused_in_one_line(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    given = list(nasty.command_lines(seed, LINES, stages))
+    given = list(nasty.command_lines(seed, LINES[seed], stages))
     wrong = {" ".join(line.arguments): text for line in given if (text := nasty.complaint(line, capfd))}
     assert not wrong, "\n".join(f"{line[:300]}\n    {text[:600]}" for line, text in wrong.items())

@@ -113,14 +113,18 @@ def parents_of(folders: list[CellFolder]) -> set[str]:
     return {str(folder.cell().config.checkpoint) for folder in folders}
 
 
-def test_the_whole_chain_is_one_command(chain: Path, study: Study, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_chain_is_one_command(
+    chain: Path, study: Study, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     counts = {"1_train_pretrain": 1, "2_train_sst2": 4, "3_train_pairs": 2, "4_compress": 4}
     assert cells_by_file([], capfd) == {name: (count, 0) for name, count in counts.items()}
     assert not study.path.exists(), "the plan of the whole chain is made before anything runs"
     capfd.readouterr()
     assert main(["plan", *COMMAND, "--calibrate", "--json"]) == 0
-    seconds = [part["total"]["seconds"] for part in json.loads(capfd.readouterr().out)["stages"]]
-    assert all(seconds[:3]) and seconds[3] is None, "finetuning by the steps of what it starts from"
+    plan = json.loads(capfd.readouterr().out)
+    seconds = [part["total"]["seconds"] for part in plan["stages"]]
+    assert plan["elapsed_seconds"] == pytest.approx(sum(seconds))
+    assert all(seconds), "finetuning by the steps of what it starts from, recipes by their evaluations"
     assert main(["run", *COMMAND]) == 0
     assert cells_by_file([], capfd) == {name: (count, count) for name, count in counts.items()}
     trained = list(study.folders("train"))
@@ -131,6 +135,9 @@ def test_the_whole_chain_is_one_command(chain: Path, study: Study, capfd: pytest
     frame = load_study(study, allow_mixed=True).compression
     assert set(frame["parent"]) == best(tuned)
 
+    assert (study.path / "report" / "index.html").is_file()
+    # Written once is enough: figures take longer than all that is trained here.
+    monkeypatch.setattr("trainlarge.commands.run.print_report", lambda _study: None)
     before = written(study)
     assert main(["run", *COMMAND]) == 0
     assert written(study) == before, "a rerun does nothing"

@@ -138,7 +138,8 @@ def test_space_is_that_of_the_files(tiny: Tiny, compose: Any, study: Study, run_
     ]
     before = estimate_of(study, "compress", recipes)
     assert before.total("steps") == 0, "nothing is trained"
-    assert before.jobs[0].seconds is None and before.jobs[0].flops and len(before.jobs) == 1
+    assert before.jobs[0].seconds and before.jobs[0].timed_on is None, "by the FLOPs of its evaluations"
+    assert before.jobs[0].flops and len(before.jobs) == 1
     for cell in run_here("compress", recipes):
         size = packed_bytes(shape_of(folder.cell().as_train), cell.cell().as_compress.recipe)
         assert size == pytest.approx(cell.packed.stat().st_size, rel=0.05)
@@ -241,7 +242,7 @@ def test_jobs_of_one_shape_are_told_apart_by_what_differs(tiny: Tiny, study: Stu
 
 
 def job_of(seconds: float) -> JobEstimate:
-    return JobEstimate(what="", cells=(), parameters=1, tokens=1, flops=1, seconds=seconds, disk_bytes=1)
+    return JobEstimate(words=(), cells=(), parameters=1, tokens=1, flops=1, seconds=seconds, disk_bytes=1)
 
 
 @pytest.mark.parametrize(("at_once", "elapsed"), [(1, 12.0), (2, 6.0), (3, 5.0), (None, 5.0)])

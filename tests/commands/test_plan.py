@@ -62,7 +62,8 @@ def test_a_single_cell_is_planned_as_the_stage_would_run_it(
     assert plan["cells"] == 1 and plan["jobs"][0]["steps"] == 40
     assert main(["plan", "-m", "train", *tiny_overrides, "seed=0,1,2"]) == 0
     text = capfd.readouterr().out
-    assert "3 cells, 0 done, 3 jobs" in text and "not measured" in text and "longest job" in text
+    assert "3 cells, 0 done, 3 jobs" in text and "not measured" in text
+    assert "each job: modern, 40 steps\n" in text and "16x1, seed 2 " in text
 
 
 def test_what_is_not_known_yet_and_what_is_all_warm_up_is_said(

@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from real_slurm import SLURM, slurm
 from trainlarge.cli import main
 from trainlarge.config.schema import TrainConfig
 from trainlarge.launch.engine import run_cells
@@ -38,34 +37,6 @@ ENDLESS: Overrides = ("budget=100000000 steps",)
 MOMENT: Overrides = ("budget=40 steps",)
 # Seconds and not steps: long enough to be interrupted however fast the machine.
 WHILE: Overrides = ("clock=real", "budget=8 s")
-
-
-SLURM = Path(__file__).resolve().parents[1] / "slurm"
-"""Scripts that start and stop a real SLURM of several nodes on this machine."""
-
-
-def slurm(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout.strip()
-
-
-@pytest.fixture(scope="module", params=["plain"])
-def cluster(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """Folder of a running cluster that ``SLURM_CONF`` leads to; with ``accounting``, or ``plain`` without."""
-    up, folder = SLURM / "up", Path(tempfile.mkdtemp(prefix="trainlarge-", dir="/tmp"))
-    options = ["--accounting"] if request.param == "accounting" else []
-    # Tests install no packages of the system, but where a machine is made for nothing else.
-    options += [] if os.environ.get("CI") else ["--no-install"]
-    started = subprocess.run([up, "-q", *options, folder], capture_output=True, text=True, timeout=300)
-    if started.returncode:
-        shutil.rmtree(folder, ignore_errors=True)
-        why = started.stderr.strip().splitlines()[-1:]
-        pytest.skip(f"SLURM cannot be started here: {why}; with CI=1 its packages are installed (Debian, as root)")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SLURM_CONF", str(folder / "etc" / "slurm.conf"))
-        yield folder
-    subprocess.run([SLURM / "down", "-q", "--wipe", folder], check=False, timeout=120)
 
 
 @pytest.fixture

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from fake_clock import BUSY, QUIET, FakeClock, take_fake_clock
 from trainlarge.commands.status import read_state
 from trainlarge.config import typed_json
 from trainlarge.launch.job import RunningJob
@@ -33,7 +34,6 @@ from trainlarge.training.loop import Loop
 Tiny = Callable[..., dict[str, Any]]
 Run = Callable[[str, list[dict[str, Any]]], list[CellFolder]]
 MEASURED = {"train_seconds", "wall_seconds"}
-QUIET, BUSY = 1 / 64, 5 / 64
 FP32 = ("impl.precision=fp32", "impl.device=cpu")
 
 
@@ -41,41 +41,9 @@ class Stopped(Exception):
     """Stands for a process that dies at a certain step."""
 
 
-class FakeClock:
-    """A clock that only steps move; says how long each takes, of those timed on purpose and of those of a run."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.is_probe = False
-        self.trained = 0
-        self.probe = BUSY
-        self.training: Callable[[int], float] = lambda step: QUIET
-
-    def step(self) -> None:
-        self.trained += not self.is_probe
-        self.now += self.probe if self.is_probe else self.training(self.trained)
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeClock]:
-    fake = FakeClock()
-    step, run_timed = StepTimer.step, Loop.timed
-
-    def stepped(timer: StepTimer) -> None:
-        fake.step()
-        step(timer)
-
-    def probed(loop: Loop, steps: int) -> list[Window]:
-        fake.is_probe = True
-        windows = run_timed(loop, steps)
-        fake.is_probe = False
-        return windows
-
-    monkeypatch.setattr(StepTimer, "step", stepped)
-    monkeypatch.setattr(Loop, "timed", probed)
-    monkeypatch.setattr(step_time, "clocks", lambda: (fake.now, fake.now, 2 * fake.now))
-    monkeypatch.setattr(trunk_time, "PATIENCE_SECONDS", 0.0)
-    yield fake
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    return take_fake_clock(monkeypatch)
 
 
 def window(seconds: float, share: float = 1.0) -> Window:

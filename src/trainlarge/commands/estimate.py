@@ -5,13 +5,13 @@ from __future__ import annotations
 import heapq
 import statistics
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from trainlarge.commands.job_words import checkpoint_words, told_apart, train_words
+from trainlarge.commands.job_words import Words, checkpoint_words, in_a_line, start_words, told_apart, train_words
 from trainlarge.commands.step_times import StepTimes
 from trainlarge.commands.terminal import path_in_words
 from trainlarge.compression.cells import recovery_of, recovery_steps
@@ -74,7 +74,7 @@ class CellEstimate:
 class JobEstimate:
     """What one job will take. Work that its cells share counts once; None stands for what cannot be known yet."""
 
-    what: str
+    words: Words
     """The job in a few words."""
     cells: tuple[CellEstimate, ...]
     """Its cells."""
@@ -89,13 +89,23 @@ class JobEstimate:
     flops: int | None
     """FLOPs of those tokens."""
     seconds: float | None = None
-    """Of training at the steady-state step time, without evaluation and data; or of compressing as it took before."""
+    """Of training at the steady-state step time, without evaluation and data; or of compressing as it took before, or
+    about as its evaluations take."""
     timed_on: str | None = None
-    """Device whose time was taken."""
+    """Device whose time was taken; None where a time is none that was measured."""
     disk_bytes: int
     """Checkpoints with their tokenizers, or packed files."""
     state_bytes: int = 0
     """At most, of the saved states for resuming; ``trainlarge clean`` frees them."""
+
+    @property
+    def what(self) -> str:
+        """The job in a line."""
+        return in_a_line(self.words)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain data."""
+        return {"what": self.what, **{name: value for name, value in asdict(self).items() if name != "words"}}
 
 
 @dataclass(frozen=True)
@@ -137,9 +147,24 @@ def estimate(
     cells = {cell.id: cell for cell in plan.cells}
     make = _STAGES[plan.stage](study, times, planned)
     jobs = [make(job, [cells[cell_id] for cell_id in job.cell_ids]) for job in plan.jobs]
-    words = told_apart([job.what for job in jobs], [make.trained(cells[job.cell_ids[0]]) for job in plan.jobs])
-    told = [replace(job, what=what) for job, what in zip(jobs, words, strict=True)]
+    configs = [make.trained(cells[job.cell_ids[0]]) for job in plan.jobs]
+    starts = start_words(configs, partial(_trained, study, planned))
+    told_words = told_apart([job.words for job in jobs], configs, starts)
+    told = [replace(job, words=words) for job, words in zip(jobs, told_words, strict=True)]
     return Estimate(tuple(sorted(told, key=lambda job: -(job.seconds or 0.0))), at_once)
+
+
+def _trained(study: Study, planned: Planned, checkpoint: str) -> TrainConfig | None:
+    """What trained a checkpoint; None for a Hugging Face folder."""
+    return None if is_folder(checkpoint) else train_cell(study, checkpoint, planned)[1]
+
+
+def _step_seconds(config: TrainConfig, times: StepTimes, study: Study, planned: Planned) -> float | None:
+    """About how long a step takes: where it was not timed, by FLOPs and a step of the pretraining of its checkpoint."""
+    if timed := times.find(config):
+        return timed.seconds
+    start = _trained(study, planned, config.checkpoint) if config.checkpoint else None
+    return times.seconds_by_flops(config, start) if start else None
 
 
 class _Estimates(Protocol):
@@ -169,12 +194,12 @@ class _TrainEstimates:
         has_states = self._has_states and config.clock == "modelled"
         spared = _spared_steps(parts, self._study.path / TRUNKS / trunk_id(config)) if has_states else 0
         steps = _steps_in_all(parts) - spared if parts else None
-        step_seconds = timed.seconds if timed else self._seconds_by_checkpoint(config)
+        step_seconds = _step_seconds(config, self._times, self._study, self._planned)
         seconds = steps * step_seconds if step_seconds and steps is not None else _seconds_by_budget(cells, step)
         parameters = parameter_counts(shape_of(config), head_of(config)).total
         checkpoint = FLOAT_BYTES * parameters + self._tokenizer_bytes(config.data)
         return JobEstimate(
-            what=train_words(cells),
+            words=train_words(cells),
             cells=tuple(_cell(cell_id, total, step) for cell_id, total in totals.items()),
             parameters=parameters,
             spared_steps=spared,
@@ -190,13 +215,6 @@ class _TrainEstimates:
     def trained(self, cell: Cell) -> TrainConfig:
         """What a job of that cell trains."""
         return cell.as_train
-
-    def _seconds_by_checkpoint(self, config: TrainConfig) -> float | None:
-        """About how long a step takes that was not timed, by a step of the pretraining of its checkpoint."""
-        if config.checkpoint is None or is_folder(config.checkpoint):
-            return None
-        _, trained = train_cell(self._study, config.checkpoint, self._planned)
-        return self._times.seconds_by_flops(config, trained)
 
     def _epoch_rows(self, cells: list[Cell]) -> int | None:
         config = cells[0].as_train
@@ -242,22 +260,26 @@ class _CompressEstimates:
             return self._of_folder(checkpoint, cells)
         shape, head, length = shape_of(parent), head_of(parent), parent.data.sequence_length
         parameters, step = parameter_counts(shape, head).total, step_of(parent)
-        passes = (len(cells) + 1) * parent.task.evaluation_rows
+        evaluations = len(cells) + 1
+        passes = evaluations * parent.task.evaluation_rows
         pass_flops = forward_flops(shape, length, parent.task.evaluation_predictions(length), head)
         recipes = [cell.as_compress for cell in cells]
         recoveries = {recovery_of(recipe): recovery_steps(recipe, self._planned) for recipe in recipes}
         trained = [steps for name, steps in recoveries.items() if name]
         known = [steps for steps in trained if steps is not None]
         steps = sum(known) if len(known) == len(trained) else None
-        seconds, device = self._seconds_and_device(parameters, len(cells) + 1, steps, parent)
+        recipe_seconds, device = self._recipe_seconds_and_device(parent, pass_flops * parent.task.evaluation_rows)
+        recovery_seconds = self._recovery_seconds(parent, steps)
         return JobEstimate(
-            what=checkpoint_words(parent),
+            words=checkpoint_words(parent),
             cells=tuple(CellEstimate(cell.id) for cell in cells),
             parameters=parameters,
             steps=steps,
             tokens=None if steps is None else passes * length + steps * step.tokens,
             flops=None if steps is None else passes * pass_flops + steps * step.flops,
-            seconds=seconds,
+            seconds=None
+            if recipe_seconds is None or recovery_seconds is None
+            else evaluations * recipe_seconds + recovery_seconds,
             timed_on=device,
             disk_bytes=sum(packed_bytes(shape, cell.as_compress.recipe, head) for cell in cells),
             state_bytes=len(trained) * KEPT_STATES * STATE_BYTES * parameters,
@@ -267,15 +289,23 @@ class _CompressEstimates:
         """What trained the checkpoint of a job of that cell; None for a Hugging Face folder."""
         return find_checkpoint(cell.as_compress, self._study, self._planned).trained
 
-    def _seconds_and_device(
-        self, parameters: int, evaluations: int, steps: int | None, parent: TrainConfig
-    ) -> tuple[float | None, str | None]:
-        """Seconds of recipes and steps of recovery, None where one is not measured; and where recipes were timed."""
-        seconds, device = self._seconds.get(parameters, (None, None))
-        timed = self._times.find(parent) if steps else None
-        if seconds is None or steps is None or (steps and timed is None):
-            return None, device
-        return seconds * evaluations + (steps * timed.seconds if timed else 0.0), device
+    def _recipe_seconds_and_device(self, parent: TrainConfig, flops: int) -> tuple[float | None, str | None]:
+        """Seconds of one recipe without recovery, and where recipes were timed.
+
+        Before any was, about those of its evaluation, which takes ``flops``: as fast as a step of training.
+        """
+        timed = self._seconds.get(parameter_counts(shape_of(parent), head_of(parent)).total)
+        if timed:
+            return timed
+        step_seconds = _step_seconds(parent, self._times, self._study, self._planned)
+        return (flops * step_seconds / step_of(parent).flops if step_seconds else None), None
+
+    def _recovery_seconds(self, parent: TrainConfig, steps: int | None) -> float | None:
+        """Of so many steps of recovery; None where these, or how long a step takes, are not known."""
+        if not steps:
+            return steps
+        step_seconds = _step_seconds(parent, self._times, self._study, self._planned)
+        return steps * step_seconds if step_seconds else None
 
     def _of_folder(self, checkpoint: Checkpoint, cells: list[Cell]) -> JobEstimate:
         """Of a Hugging Face folder, whose shape is not known: 2 FLOPs per parameter and token, files uncompressed."""
@@ -284,7 +314,7 @@ class _CompressEstimates:
         length, rows = checkpoint.data.sequence_length, checkpoint.task.evaluation_rows
         tokens = (len(cells) + 1) * rows * length
         return JobEstimate(
-            what=path_in_words(checkpoint.folder),
+            words=(path_in_words(checkpoint.folder),),
             cells=tuple(CellEstimate(cell.id) for cell in cells),
             parameters=parameters,
             steps=0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from trainlarge.commands.ahead import Ahead, look_at_stage
 from trainlarge.commands.chain import StageSweep
@@ -79,7 +79,7 @@ class StageForecast:
             "on_their_way": self.launch.on_their_way,
             "total": {name: self.estimate.total(name) for name in (*FIELDS, SPARED_STEPS)},
             "elapsed_seconds": self.estimate.elapsed_seconds,
-            "jobs": [asdict(job) for job in self.estimate.jobs],
+            "jobs": [job.to_json() for job in self.estimate.jobs],
         }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from rich.console import Console
 
 from trainlarge.commands.forecast import FIELDS, SPARED_STEPS, StageForecast, StudyForecast
+from trainlarge.commands.job_words import without_common
 from trainlarge.commands.summary import checkpoints, doubts
 from trainlarge.commands.terminal import table
 from trainlarge.config.budget import EPOCHS, parse_budget
@@ -16,12 +17,19 @@ from trainlarge.results.units import counted_text, prefixed_text, seconds_text
 from trainlarge.sweep.step_times import budgets_missed, missed_in_words
 
 SHOWN_JOBS = 20
-UNKNOWN = "not measured"
+UNKNOWN = "–"
+"""What is not measured yet."""
+SHOWN_FIELDS = tuple(name for name in FIELDS if name != "tokens")
+"""Those of a table, whose rows should fit into 100 columns."""
+_ABOUT_RECIPES = (
+    "some shapes have no recipe yet in this study: times are about those of evaluation, by its FLOPs and the time of a "
+    "training step"
+)
 _WRITERS = {
     **dict.fromkeys(("parameters", "tokens"), prefixed_text("")),
     **dict.fromkeys(("disk_bytes", "state_bytes"), prefixed_text("B")),
     "steps": counted_text(""),
-    "flops": prefixed_text("FLOPs"),
+    "flops": prefixed_text(""),
     "seconds": seconds_text,
 }
 
@@ -33,7 +41,7 @@ def print_study(forecast: StudyForecast, console: Console) -> None:
         console.print()
     if len(forecast.stages) == 1:
         return
-    header = ("sweep", "cells", "done", "jobs", "FLOPs", "time of all jobs", "time to the end", "disk", "saved states")
+    header = ("sweep", "cells", "done", "jobs", "FLOPs", "time of jobs", "time to the end", "disk", "saved states")
     rows = [
         [stage.title, *_counts(stage), *_sums(stage.estimate.total, stage.estimate.elapsed_seconds)]
         for stage in forecast.stages
@@ -59,15 +67,18 @@ def print_stage(forecast: StageForecast, console: Console) -> None:
     console.print(plan_in_words(plan, forecast.study, forecast.title), markup=False, soft_wrap=True)
     if not jobs:
         return
-    header = ("job", "cells", "parameters", "steps", "tokens", "FLOPs", "time", "disk", "saved states")
+    common, words = without_common([job.words for job in jobs])
+    header = ("job", "cells", "parameters", "steps", "FLOPs", "time", "disk", "saved states")
     rows = [
-        [job.what, str(len(job.cells)), *(_text(name, getattr(job, name)) for name in FIELDS)]
-        for job in jobs[:SHOWN_JOBS]
+        [", ".join(own), str(len(job.cells)), *(_text(name, getattr(job, name)) for name in SHOWN_FIELDS)]
+        for own, job in zip(words[:SHOWN_JOBS], jobs, strict=False)
     ]
     if len(jobs) > SHOWN_JOBS:
         rows.append([f"... and {len(jobs) - SHOWN_JOBS} more", *[""] * (len(header) - 1)])
-    totals = [_text(name, forecast.estimate.total(name)) for name in FIELDS]
+    totals = [_text(name, forecast.estimate.total(name)) for name in SHOWN_FIELDS]
     rows.append(["total", str(sum(len(job.cells) for job in jobs)), *totals])
+    if common:
+        console.print(f"each job: {', '.join(common)}", markup=False, soft_wrap=True)
     console.print(table(header, rows, console.is_terminal))
     for line in _notes(forecast):
         console.print(line, soft_wrap=True, markup=False)
@@ -79,7 +90,8 @@ def _text(name: str, value: float | None) -> str:
 
 def _notes(forecast: StageForecast) -> list[str]:
     whole = forecast.estimate
-    notes = [f"longest job: {whole.jobs[0].what}, {_text('seconds', whole.jobs[0].seconds)}"]
+    longest = whole.jobs[0]
+    notes = [] if longest.seconds is None else [f"longest job: {longest.what}, {seconds_text(longest.seconds)}"]
     if whole.elapsed_seconds is not None:
         at_once = f"{whole.at_once} at once" if whole.at_once else "all at once"
         notes.append(f"all jobs, {at_once}: {seconds_text(whole.elapsed_seconds)}")
@@ -90,12 +102,23 @@ def _notes(forecast: StageForecast) -> list[str]:
         notes += doubts(checkpoints(forecast.study, forecast.plan.cells), "checkpoint")
     devices = list(dict.fromkeys(job.timed_on for job in whole.jobs if job.timed_on))
     notes += [f"timed on {device}" for device in devices]
-    if forecast.plan.stage == "train" and any(job.timed_on is None for job in whole.jobs):
-        remedy = "; trainlarge plan --calibrate does that in seconds" if forecast.runs_here else ""
-        by_flops = any(job.timed_on is None and job.seconds and job.steps for job in whole.jobs)
-        about = "; where they start from a checkpoint, its steps say about how long theirs take" if by_flops else ""
-        notes.append(f"some shapes have not been timed in this study{remedy}{about}")
+    notes += _notes_of_unknown_times(forecast)
     return [*notes, *forecast.launch.notes, *map(shlex.join, forecast.launch.commands)]
+
+
+def _notes_of_unknown_times(forecast: StageForecast) -> list[str]:
+    """On what stands for times that were not measured, and how to measure them."""
+    untimed = [job for job in forecast.estimate.jobs if job.timed_on is None]
+    is_open = any(getattr(job, name) is None for job in untimed for name in SHOWN_FIELDS)
+    notes = [f"{UNKNOWN} stands for what is not measured yet"] if is_open else []
+    is_about = any(job.seconds and job.steps is not None for job in untimed)
+    if forecast.plan.stage == "compress":
+        return [*notes, _ABOUT_RECIPES] if is_about else notes
+    if not untimed:
+        return notes
+    remedy = "; trainlarge plan --calibrate does that in seconds" if forecast.runs_here else ""
+    about = "; where they start from a checkpoint, its steps say about how long theirs take" if is_about else ""
+    return [*notes, f"some shapes have not been timed in this study{remedy}{about}"]
 
 
 def _notes_of_steps(forecast: StageForecast) -> list[str]:

@@ -34,6 +34,9 @@ class Checkpoint:
     trained: TrainConfig | None = None
     """The configuration of the train cell that it comes from; None for a folder."""
 
+    weights: str | None = None
+    """SHA-256 of the weights of that train cell, once they are proven; None in studies of older versions."""
+
     @property
     def as_train(self) -> TrainConfig:
         """The configuration of its train cell. Raises ValueError for a folder."""

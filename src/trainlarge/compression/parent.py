@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from trainlarge.compression.checkpoint import Checkpoint, unchanged_checkpoint
 from trainlarge.config.schema import CompressConfig
 from trainlarge.errors import UserError
@@ -24,7 +26,9 @@ def proven_parent(config: CompressConfig, study: Study) -> Checkpoint:
     """
     if ID_PATTERN.fullmatch(config.checkpoint) and (folder := study.folder("train", config.checkpoint)).is_done():
         prove_checkpoint(folder)
-    return unchanged_checkpoint(config, study)
+    checkpoint = unchanged_checkpoint(config, study)
+    weights = study.folder("train", checkpoint.id).weights_digest() if checkpoint.is_cell else None
+    return replace(checkpoint, weights=weights)
 
 
 def check_dense(loss: float, data: EvaluationSet, parent: CellFolder) -> None:

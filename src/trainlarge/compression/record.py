@@ -128,6 +128,7 @@ def compress_record(
         cell=cell.id,
         study=job.study.name,
         parent=checkpoint.parent.id,
+        checkpoint_weights=checkpoint.parent.weights,
         **_recipe(compressed.recipe, checkpoint.weights),
         structure=_shapes(structure),
         unknown_share=removed_share(checkpoint.evaluation_set.tokens, structure.tokens),

@@ -62,6 +62,7 @@ class StudyTrainer:
         """As ``Trainer.train``, from the newest saved state on."""
         recovery = recovery_id(self.checkpoint.parent.id, done, not weights.is_head_whole, ahead)
         states = TrunkStates(self.job.study.path / TRUNKS / recovery)
+        states.keep_those_from(self.checkpoint.parent.weights)
         run = RecoveryRun(self._loop(plan, weights), plan, self.parent.steps, self.step.flops_of)
         if saved := states.newest(PART, at_most=plan.steps):
             run.restore(saved)

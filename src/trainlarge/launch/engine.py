@@ -35,8 +35,17 @@ class Outcome:
     """Ids of cells that are not done; empty while they are in a cluster's queue."""
     is_submitted: bool = False
     """Whether jobs were left to a cluster, which runs them after the command has returned."""
+    had_failed: bool = False
+    """Whether every cell that was left to run had failed before."""
     stop_reason: str | None = None
     """Why jobs were not started; None where all were."""
+
+    @property
+    def missed(self) -> dict[str, float]:
+        """Done train cells of it with fewer steps than their seconds buy -> by what factor, as far as is known now."""
+        asked = {cell.id for cell in self.plan.cells} if self.plan.stage == "train" else set()
+        missed = budgets_missed(self.study) if asked else {}
+        return {one: missed[one] for one in missed.keys() & asked if self.study.folder("train", one).is_done()}
 
 
 class CellsFailedError(RuntimeError):
@@ -84,10 +93,28 @@ def redo_cell(folder: CellFolder, console: Console, command: str | None = None) 
     cell = Cell(frozen.stage, replace(frozen.config, study=study.name))
     if is_held(folder.path):
         raise UserError("cell", cell.id, "a cell that no process is running")
-    launcher = launcher_for([cell.config])
+    return _run_frozen(study, [cell], console, command, redo=True)
+
+
+def run_missed(outcome: Outcome, console: Console) -> Outcome:
+    """Train on those cells of a command that got fewer steps than their seconds buy.
+
+    Returns:
+        How that ended, for these cells.
+    """
+    missed = outcome.missed
+    cells = [cell for cell in outcome.plan.cells if cell.id in missed]
+    try:
+        return _run_frozen(outcome.study, cells, console, outcome.plan.command, redo=False)
+    except CellsFailedError as failure:
+        return failure.outcome
+
+
+def _run_frozen(study: Study, cells: list[Cell], console: Console, command: str | None, redo: bool) -> Outcome:
+    """Run cells of one stage whose configurations are known already."""
+    stage, launcher = cells[0].stage, launcher_for([cell.config for cell in cells])
     launcher.check()
-    check = partial(check_cells, launcher, study, cell.stage)
-    plan = make_plan(study, cell.stage, [cell], redo=True, check=check)
+    plan = make_plan(study, stage, cells, redo=redo, check=partial(check_cells, launcher, study, stage))
     return run_plan(study, replace(plan, command=command), launcher, console)
 
 
@@ -101,15 +128,15 @@ def run_plan(study: Study, plan: Plan, launcher: Launcher, console: Console) -> 
     for damaged in plan.damaged:
         console.print(f"runs again: {damaged}", highlight=False, markup=False, soft_wrap=True)
     console.print(plan_in_words(plan, study), highlight=False, markup=False, soft_wrap=True)
+    left = [study.folder(stage, cell_id) for job in plan.jobs for cell_id in job.cell_ids]
+    had_failed = all(folder.status().state is State.FAILED for folder in left)
     ending = launcher.run(study, plan, console) if plan.jobs else Ending()
     if ending.is_submitted:
-        return Outcome(study, plan, (), is_submitted=True)
-    asked = {cell.id for cell in plan.cells} if stage == "train" else set()
-    missed = {cell_id: ratio for cell_id, ratio in budgets_missed(study).items() if cell_id in asked}
-    if missed:
-        console.print(missed_in_words(missed), highlight=False, soft_wrap=True)
+        return Outcome(study, plan, (), is_submitted=True, had_failed=had_failed)
     failed = tuple(cell.id for cell in plan.cells if not study.folder(stage, cell.id).is_done())
     outcome = Outcome(study, plan, failed, stop_reason=ending.stop_reason)
+    if missed := outcome.missed:
+        console.print(missed_in_words(missed), highlight=False, soft_wrap=True)
     if failed:
         raise CellsFailedError(outcome)
     return outcome

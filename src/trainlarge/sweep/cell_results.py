@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -29,10 +29,12 @@ from trainlarge.sweep.secrets import without_secrets
 
 CONFIG, RECORD, METRICS = "config.yaml", "record.json", "metrics.jsonl"
 """Files of a cell: its frozen configuration, its record, its curve."""
+WEIGHTS = "checkpoint/model.safetensors"
+"""The file of a train cell that other cells start from."""
 _PARTS = (*TrainRecord.groups, "config")
 """Keys of every record that hold keys themselves."""
-
-
+WeightsOf = Callable[[str], str | None]
+"""Id of a train cell -> SHA-256 of its weights."""
 _NUMBERS = frozenset({int, float, type(None)})
 
 
@@ -165,6 +167,15 @@ class CellResults:
             if self.id not in map(cell.id_by_schema, range(SCHEMA_VERSIONS[self.stage] + 1)):
                 raise ValueError("the configuration of another cell")
 
+    def weights_digest(self) -> str | None:
+        """SHA-256 of the weights of a train cell, as its record has it; None in a record of an older version.
+
+        Raises:
+            UserError: as ``record_data``.
+        """
+        digest = digests(self.record_data()).get(WEIGHTS)
+        return digest if isinstance(digest, str) else None
+
     def prove(self, below: str = "") -> None:
         """Compare results of the cell with the digests that its record keeps; a record of an older version has none.
 
@@ -189,16 +200,31 @@ class CellResults:
         """The command that makes the cell again."""
         return f"trainlarge redo {self.id} --study {self.path.parents[1].name}"
 
-    def damaged_result(self) -> DamagedFileError | None:
-        """What is wrong with the record or the curve of a done cell. Other files are compared when they are opened."""
+    def damaged_result(self, weights_of: WeightsOf = lambda _: None) -> DamagedFileError | None:
+        """What is wrong with the record or the curve of a done cell. Other files are compared when they are opened.
+
+        Args:
+            weights_of: SHA-256 of the weights of a train cell as they are now; None where that is not known. A cell
+                that started from others is no result of its configuration any more.
+        """
         try:
-            self._curve(self.record_data())
+            record = self.record_data()
+            self._curve(record)
+            self._check_start(record, weights_of)
         except DamagedFileError as error:
             return error
         except UserError:
             # Of another version: whole, but not for us to read.
             return None
         return None
+
+    def _check_start(self, record: Mapping[str, Plain], weights_of: WeightsOf) -> None:
+        """Raise DamagedFileError where the weights that the cell started from are not those of its checkpoint now."""
+        started_from, config = record.get("checkpoint_weights"), record["config"]
+        if started_from is None or not isinstance(config, dict):
+            return
+        if (weights_of(str(config.get("checkpoint"))) or started_from) != started_from:
+            raise self._damaged({RECORD: "of a checkpoint that was trained again since"})
 
     def write_record(self, record: Record) -> None:
         """Replace ``record.json``, with the digests of all results that are in the folder now."""

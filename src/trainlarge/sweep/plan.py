@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from functools import cache, partial
 
 from trainlarge.config.canonical import canonical_json
 from trainlarge.config.group import Plain
@@ -96,7 +97,8 @@ def make_plan(
 ) -> Plan:
     """Freeze ``cells`` in ``study`` and group those that are not done into jobs, the most costly first.
 
-    A done cell whose record or curve is damaged counts as not done.
+    A done cell whose record or curve is damaged counts as not done, and so does one whose checkpoint was trained again
+    and has other weights now.
 
     Args:
         redo: run cells again that are done.
@@ -138,8 +140,18 @@ def look_ahead(
 def _done(study: Study, stage: str, cells: list[Cell]) -> tuple[set[str], dict[str, DamagedFileError]]:
     """Ids of the cells that are done and whole, and of those that are done and damaged, with what is wrong."""
     folders = [folder for cell in cells if (folder := study.folder(stage, cell.id)).is_done()]
-    wrong = {folder.id: error for folder in folders if (error := folder.damaged_result())}
+    weights_of = cache(partial(_weights, study))
+    wrong = {folder.id: error for folder in folders if (error := folder.damaged_result(weights_of))}
     return {folder.id for folder in folders} - wrong.keys(), wrong
+
+
+def _weights(study: Study, train_cell: str) -> str | None:
+    """SHA-256 of the weights of a train cell; None where it is not done, or its record cannot be read."""
+    try:
+        folder = study.folder("train", train_cell)
+        return folder.weights_digest() if folder.is_done() else None
+    except UserError:
+        return None
 
 
 def _plan(

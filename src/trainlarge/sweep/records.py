@@ -215,6 +215,8 @@ class TrainRecord(RecordHead, Clocks):
     branch_step: int | None = later("1", "step at which the decay left the trunk")
     resumed_at: list[int] | None = plain()
     """Steps at which the run was resumed."""
+    checkpoint_weights: str | None = plain(is_optional=True)
+    """SHA-256 of the weights that it started from, where they are those of a train cell: that may be trained again."""
     budget_missed: float | None = later(
         "1",
         "steps that the budget in seconds buys over those that it got: above 1.2, times do not count; 1 where unknown",
@@ -254,6 +256,8 @@ class CompressRecord(RecordHead):
     """Keys that are records of their own."""
 
     parent: str = key("text", "cell id of the train cell whose checkpoint was compressed")
+    checkpoint_weights: str | None = plain(is_optional=True)
+    """As in ``TrainRecord``."""
     recipe: Mapping[str, Plain]
     """The recipe, entry by entry."""
     description: str = key(

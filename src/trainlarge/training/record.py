@@ -106,6 +106,7 @@ def _record(cell: Cell, context: TrainContext, run: RunFacts, last: Clocks) -> T
         scores=dict.fromkeys(cell.as_train.task.metrics),
         branch_step=run.branch_step,
         resumed_at=run.resumed_at,
+        checkpoint_weights=context.start.weights if context.start else None,
         budget_missed=run.budget_missed,
         step_seconds=context.run_timing.step_seconds,
         cpu_seconds_per_step=context.timing.cpu_seconds(),

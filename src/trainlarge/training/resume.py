@@ -22,8 +22,9 @@ from torch import Tensor
 from trainlarge.config import typed_json
 from trainlarge.config.group import Plain
 from trainlarge.sweep.digest import file_digest
-from trainlarge.sweep.files import exact_json, flush, give_usual_mode, refuse_links, remove
+from trainlarge.sweep.files import exact_json, flush, give_usual_mode, make_folder, refuse_links, remove
 from trainlarge.sweep.sealed import read_sealed, write_sealed
+from trainlarge.sweep.step_times import read_measured
 from trainlarge.training.clocks import Seconds
 from trainlarge.training.loop import Snapshot
 from trainlarge.training.run_timing import SavedTiming
@@ -32,6 +33,8 @@ from trainlarge.training.trunk_folder import KEPT_STATES, position_of, state_fol
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+START = "start.json"
+"""File of a trunk that says what its states come from; studies of older versions do not have it."""
 ABANDONED_SECONDS = 3600
 """Age from which a state that was not renamed into its place is taken for that of a process which was killed."""
 
@@ -74,6 +77,14 @@ class StateFile:
     """SHA-256 of ``tensors.safetensors``."""
 
 
+@dataclass(frozen=True)
+class StartFile:
+    """Content of ``start.json`` of a trunk that starts from a train cell."""
+
+    weights: str
+    """SHA-256 of the weights that it starts from."""
+
+
 class TrunkStates:
     """The states of one trunk.
 
@@ -84,6 +95,26 @@ class TrunkStates:
     def __init__(self, folder: Path) -> None:
         refuse_links(folder, inside=folder.parents[1])
         self.folder = folder
+
+    def keep_those_from(self, weights: str | None) -> None:
+        """Remove the states where they come from other first weights than those of the present run.
+
+        A checkpoint can be trained again and be another then, and what was trained of the one before is no part of it.
+
+        Args:
+            weights: SHA-256 of the weights that the run starts from; None where no other run can have made others.
+        """
+        if weights is None:
+            return
+        path = self.folder / START
+        kept = read_measured(StartFile, path)
+        if kept and kept.weights == weights:
+            return
+        if kept:
+            log.info("%s: its states come from a checkpoint that was trained again since, and are removed", self.folder)
+            remove(self.folder)
+        make_folder(self.folder, inside=self.folder.parents[1])
+        write_sealed(path, {"weights": weights})
 
     def save(self, part: str, state: TrainState, position: int) -> None:
         """Write the state of ``part`` at ``position`` of its run; older ones beyond the last two go."""

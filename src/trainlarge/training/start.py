@@ -43,6 +43,8 @@ class Start:
     """Whether it is that of a train cell."""
     config: str | None = None
     """Its Hugging Face configuration, where its architecture is no family."""
+    weights: str | None = None
+    """SHA-256 of the weights of that train cell, once they are proven; None in studies of older versions."""
 
     @property
     def tokenizer(self) -> ModelTokenizer:
@@ -108,7 +110,8 @@ def proven_start(config: TrainConfig, study: Study) -> Start | None:
         folder = study.folder("train", start.id)
         check_weights(folder, start.folder / WEIGHTS)
         prove_checkpoint(folder)
-    elif start.id != config.checkpoint_digest:
+        return replace(start, weights=folder.weights_digest())
+    if start.id != config.checkpoint_digest:
         frozen = config.checkpoint_digest
         allowed = f"the folder as it was when the cell was frozen, of digest {frozen} and not {start.id}"
         raise UserError("checkpoint", start.folder, allowed)

@@ -70,6 +70,8 @@ class Trunk:
         self.states = TrunkStates(folder)
         self.writer = make_writer(job, self.states)
         self.context = TrainContext(job.study, self.config, job.resources)
+        start = self.context.start
+        of_rank_0(lambda: self.states.keep_those_from(start.weights if start else None))
         self.time = TrunkTime(folder, self.context.timing)
         self.is_fixed = self._take_fixed_time()
         length, self.totals, self.branches = self._layout()
