@@ -93,7 +93,7 @@ def prepared_set(name: str, is_quick: bool) -> tuple[Classification, LabelledDat
     vocabulary = 1024 if is_quick else VOCABULARY
     data = DataConfig(name="text", text_column=text, vocab_size=vocabulary, sequence_length=SEQUENCE, **keys)  # type: ignore[arg-type]
     task = Classification(
-        ClassificationConfig(second_text_column=second, labels=labels, batches="bucketed"), data, FORWARDS["library"]
+        ClassificationConfig(second_text_column=second, labels=labels, batches="bucketed"), data, FORWARDS["fast"]
     )
     return task, task.prepare(Path(tempfile.gettempdir()) / "trainlarge_finetuning")
 

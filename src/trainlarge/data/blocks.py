@@ -114,8 +114,8 @@ class RowOrder:
         """Indices of the rows of batch ``step``, shape [rows] int64; a batch may cross the end of an epoch."""
         count, first, last = self.count, step * rows, (step + 1) * rows
         epochs = range(first // count, (last - 1) // count + 1)
-        orders = (self.epoch(epoch, rows)[max(first - epoch * count, 0) :] for epoch in epochs)
-        return self._in_use(np.concatenate(list(orders))[:rows])
+        orders = [self.epoch(epoch, rows)[max(first - epoch * count, 0) : last - epoch * count] for epoch in epochs]
+        return self._in_use(np.concatenate(orders))
 
     def epoch(self, number: int, rows: int) -> Integers:  # noqa: ARG002
         """The order of an epoch that is taken in batches of ``rows`` rows, [count]."""

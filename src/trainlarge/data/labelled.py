@@ -107,12 +107,14 @@ class LabelledData(PreparedData):
             its ``[SEP]``, else 0 (Devlin et al. 2019, figure 2).
         """
         tokens, table = (self.train, self.train_rows) if split == "train" else (self.validation, self.validation_rows)
-        middles, ends = table[FIRST_END], table[SECOND_END]
+        # Plain views of the mapped files, and whole numbers: a step takes one place or more of each row.
+        tokens, table = np.asarray(tokens), np.asarray(table)
+        ends = table[SECOND_END]
+        starts = np.where(indices > 0, ends[indices - 1], 0)
+        bounds = zip(*(of.tolist() for of in (starts, table[FIRST_END][indices], ends[indices])), strict=True)
         ids = np.full((len(indices), length), self.pad_id, np.int64)
         mask, types = np.zeros_like(ids), np.zeros_like(ids)
-        for place, index in enumerate(indices):
-            start = ends[index - 1] if index else 0
-            middle, end = middles[index], ends[index]
+        for place, (start, middle, end) in enumerate(bounds):
             second, used = self._fill(ids[place], tokens[start:middle], tokens[middle:end])
             mask[place, :used] = 1
             types[place, second:used] = 1

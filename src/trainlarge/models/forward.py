@@ -108,8 +108,10 @@ def library_row_logits(model: PreTrainedModel, inputs: Tensor, mask: Tensor, seg
 @contextmanager
 def _explicit_casts(model: PreTrainedModel) -> Iterator[torch.dtype]:
     """The type that products have now; autocast itself is off inside, so that casts are those that are written."""
-    device = model.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
+    # Of the first parameter, since the library's own look-up takes a share of a small model's step.
+    weight = next(model.parameters())
+    device = weight.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     with torch.autocast(device, enabled=False):
         yield dtype
 

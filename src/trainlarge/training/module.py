@@ -107,6 +107,9 @@ class TaskModule(lightning.LightningModule):
         """Called after each step."""
         self._has_dropout = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in model.modules())
         parameters = dict(model.named_parameters())
+        # Kept, since small models take their steps in the time of a few walks through all modules.
+        self._parameters_to_clip = list(parameters.values())
+        self._loss_dtype = torch.promote_types(model.dtype, torch.float32)
         self._query_factors = [
             (parameters[name], scale.queries) for name, scale in scales(model, optim).items() if scale.queries != 1
         ]
@@ -124,7 +127,7 @@ class TaskModule(lightning.LightningModule):
         for modifier in reversed(self.modifiers):
             modifier.before_step(step, self.model)
         if self.optim.clip:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.clip)
+            torch.nn.utils.clip_grad_norm_(self._parameters_to_clip, self.optim.clip)
         optimizer = self.configure_optimizers()
         rate = self.optim.rate * self.rate(step)
         for group in optimizer.param_groups:
@@ -191,7 +194,7 @@ class TaskModule(lightning.LightningModule):
         (None), have the bits of plain means.
         """
         losses, weight = self.objective.loss(self.model, part)
-        loss = (losses / weight.clamp(min=1)).to(torch.promote_types(self.model.dtype, torch.float32))
+        loss = (losses / weight.clamp(min=1)).to(self._loss_dtype)
         for modifier in self.modifiers:
             loss = modifier.loss(loss, self.model, part)
         if total is not None:
