@@ -28,6 +28,8 @@ def join_parents(cells: pd.DataFrame) -> pd.DataFrame:
 
 def with_ancestors(cells: pd.DataFrame, column: str) -> pd.Series:
     """A column that counts training, of each cell and of all that it started from, as far as these are known."""
+    if not cells["checkpoint"].any():
+        return cells[column].astype(float)
     own, checkpoints = (cells.set_index("cell")[name] for name in (column, "checkpoint"))
     total, before = own.astype(float), checkpoints
     while before.isin(own.index).any():
