@@ -5,10 +5,10 @@
 All sides train the same ModernBERT (width x depth, vocabulary 4096) on the same tokenized rows of ``../shared/data``,
 cut at 128 tokens, in batches of 32 rows, for the same number of optimizer steps per turn, with AdamW and gradient
 clipping at 1. Attention is computed as each side chooses. ``ours`` is the loop of a train job (Lightning,
-``task.batches=bucketed``), which draws and pads its batches on the way. ``Trainer, defaults`` is a Trainer as it comes,
-whose rows are padded to 128 beforehand. ``Trainer, by length`` has ``train_sampling_strategy=group_by_length`` and pads
-each batch to its longest row. Nobody evaluates, saves or logs, and the start of a trainer is not counted. Printed are
-median rates and the median ratio of neighbouring turns.
+``impl.forward=fast``, ``task.batches=bucketed``), which draws and pads its batches on the way. ``Trainer, defaults`` is
+a Trainer as it comes, whose rows are padded to 128 beforehand. ``Trainer, by length`` has
+``train_sampling_strategy=group_by_length`` and pads each batch to its longest row. Nobody evaluates, saves or logs, and
+the start of a trainer is not counted. Printed are median rates and the median ratio of neighbouring turns.
 
 Turns have as many steps as a group of the Trainer has batches, 50, so that it sees rows of all lengths.
 """
