@@ -301,6 +301,18 @@ def test_norms_and_biases_train_alone_and_recover_less_than_all_weights(config: 
     assert losses == sorted(losses) and losses[1] < losses[2]
 
 
+@pytest.mark.parametrize("quantize", ["quantize=uniform quantize.bits=2", "quantize=ternary"])
+def test_training_that_is_aware_of_quantization_loses_less_than_the_same_training_without(
+    config: Compose, run_here: Run, quantize: str
+) -> None:
+    recipes = [RETRAIN, (*RETRAIN, *quantize.split()), (*RETRAIN, *quantize.split(), "recover.quantize_aware=true")]
+    floats, after, aware = run_here("compress", [config(*recipe) for recipe in recipes])
+    dense, lost, less = (folder.record_data()["loss"] for folder in (floats, after, aware))
+    assert less - dense < 0.8 * (lost - dense), "of what rounding after the same training loses, at equal bytes"
+    assert aware.record_data()["recover_flops"] == floats.record_data()["recover_flops"]
+    assert abs(aware.packed.stat().st_size - after.packed.stat().st_size) < 0.02 * after.packed.stat().st_size
+
+
 def test_a_recovery_that_diverges_fails_alone(config: Compose, run_here: Run) -> None:
     pruned, diverged = run_here("compress", [config(*PRUNED), config(*RETRAINED, "recover.lr=1e30")])
     assert pruned.is_done() and diverged.status().state is State.FAILED
