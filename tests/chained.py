@@ -62,12 +62,26 @@ def finetune(
     before = parent.record_data()
     config = before["config"]
     shape, seed = (config["arch"]["width"], config["arch"]["depth"]), config["seed"]
-    folder = study.folder("train", _cell(study, parent.id, task, shape, seed, lr, budget).id)
-    folder.freeze(_cell(study, parent.id, task, shape, seed, lr, budget))
+    cell = _cell(study, parent.id, task, shape, seed, lr, budget)
+    return train_on_labels(study, cell, task, task.accuracy(before) + SHIFTS[seed], **changes)
+
+
+def train_from_initial_weights(
+    study: Study, shape: tuple[int, int], seed: int, task: Finetuned, accuracy: float, lr: float, **changes: Any
+) -> CellFolder:
+    """Freeze and finish a cell that was never pretrained; ``changes`` go into its record."""
+    return train_on_labels(study, _cell(study, None, task, shape, seed, lr, "2 epochs"), task, accuracy, **changes)
+
+
+def train_on_labels(study: Study, cell: Cell, task: Finetuned, accuracy: float, **changes: Any) -> CellFolder:
+    """Freeze and finish a cell that scores ``accuracy``."""
+    arch = cell.as_train.arch
+    shape = (arch.width, arch.depth)
+    folder = study.folder("train", cell.id)
+    folder.freeze(cell)
     rows = made.curve(shape, made.BUDGETS[0])
-    accuracy = task.accuracy(before) + SHIFTS[seed]
     record = {
-        **made.train_record(_cell(study, parent.id, task, shape, seed, lr, budget), shape, rows),
+        **made.train_record(cell, shape, rows),
         **{"loss": 1.0 - accuracy, "accuracy": accuracy},
         **changes,
     }

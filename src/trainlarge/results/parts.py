@@ -46,6 +46,11 @@ def part_names(records: Nested, checkpoints: Sequence[str]) -> list[str]:
     return [names[key] for key in keys]
 
 
+def untrained_part(part: str) -> str:
+    """The name of the part on the same task and data that starts from initial weights, of a part from checkpoints."""
+    return part.removesuffix(FROM_CHECKPOINTS) + FROM_INITIAL_WEIGHTS
+
+
 def _plain(value: object) -> Hashable:
     """A value that can be compared; of paths the last folder and the file."""
     if isinstance(value, list):

@@ -10,6 +10,7 @@ import pandas as pd
 from trainlarge.results.columns import PARENT
 from trainlarge.results.frames import StudyFrames
 from trainlarge.results.parents import PARENT_PREFIX
+from trainlarge.results.parts import untrained_part
 
 _BUDGET = ("budget", "budget_value", "budget_unit")
 
@@ -49,9 +50,15 @@ def _part(frames: StudyFrames, name: str) -> Part:
     if not is_finetuned.any():
         return Part(name, _of_cells(frames, cells), compressed_later=_compressed_later(frames, cells))
     finetuned = by_pretraining(_of_cells(frames, cells[is_finetuned & cells["chosen"]]))
-    same = frames.cells["evaluation_fingerprint"].isin(cells["evaluation_fingerprint"])
-    untrained = frames.cells[same & frames.cells["chosen"] & frames.cells["checkpoint"].eq("")]
-    return Part(name, finetuned, is_finetuned=True, untrained=untrained)
+    return Part(name, finetuned, is_finetuned=True, untrained=_untrained(frames.cells, cells))
+
+
+def _untrained(cells: pd.DataFrame, finetuned: pd.DataFrame) -> pd.DataFrame:
+    """Chosen cells from initial weights that are scored on the same rows, whichever tokenizer reads them."""
+    is_same = cells["part"].eq(untrained_part(str(finetuned["part"].iloc[0]))) & cells["chosen"]
+    for name in ("data_fingerprint", "evaluation_documents"):
+        is_same &= cells[name].isin(finetuned[name])
+    return cells[is_same]
 
 
 def _compressed_later(frames: StudyFrames, cells: pd.DataFrame) -> dict[str, int]:

@@ -13,12 +13,14 @@ import pytest
 from matplotlib.figure import Figure
 
 import chained
+import made
 from chained import Finetuned
 from trainlarge.results.analysis.scored_models import ScoredModels
 from trainlarge.results.frames import load_study
 from trainlarge.results.report.descriptions_of_scores import weight_description
 from trainlarge.results.report.figures import bytes_figure
 from trainlarge.results.report.figures_of_scores import convergence_figure, pretraining_figure, weight_figure
+from trainlarge.results.report.findings_of_finetuning import pretraining_helps, score_rows
 from trainlarge.results.report.page import write_report
 from trainlarge.results.study_parts import parts_of
 from trainlarge.sweep.store import Study
@@ -153,3 +155,34 @@ def test_labels_do_not_touch_and_legends_cover_nothing(draw: object, models: Sco
     for legend in figure.legends:
         box = legend.get_window_extent()
         assert not any(box.overlaps(axes.get_window_extent()) for axes in figure.axes)
+
+
+def from_initial_weights(chain: Study, shape: tuple[int, int], gain: float, seeds: tuple[int, ...]) -> None:
+    """Models that were never pretrained, ``gain`` below those that were for 60 s, read by a tokenizer of their own."""
+    for seed in seeds:
+        parent = made.make_train_cell(chain, shape, 60.0, seed)
+        for rate, behind, chosen in ((1e-4, gain, 0.8), (3e-4, gain - 0.2, 0.7)):
+            accuracy = TASKS[0].accuracy(parent.record_data()) + chained.SHIFTS[seed] - behind
+            folder = chained.train_from_initial_weights(
+                *(chain, shape, seed, TASKS[0], accuracy, rate), selection={"accuracy": chosen, "loss": 1.0}
+            )
+            record = folder.record_data()
+            record["data"]["evaluation_fingerprint"] = "rows of another tokenizer"
+            folder.write_record_data(record)
+
+
+@pytest.mark.parametrize(("gain", "is_result"), [(0.02, True), (-0.02, False)])
+def test_what_pretraining_was_good_for_is_told_against_initial_weights(
+    tmp_path: Path, gain: float, is_result: bool
+) -> None:
+    """The rate with the better selection score counts, though the other one is better on validation."""
+    chain = chained.make_chain(tmp_path / "chain", TASKS[:1], chained.SEEDS, ())
+    from_initial_weights(chain, (64, 2), gain, chained.SEEDS)
+    part = next(part for part in parts_of(load_study(chain)) if part.is_finetuned)
+    models = ScoredModels(part)
+    (finding,) = pretraining_helps(models)
+    word = "better" if gain > 0 else "worse"
+    assert f"against initial weights, 2.00 points (95 % interval 1.77 to 2.23; clear) {word} (d64/L2)." in finding.text
+    assert finding.text.startswith("After 60 s of pretraining") and finding.is_result is is_result
+    *_, row = score_rows(models)
+    assert row[:3] == ["d64/L2", "none", "–"] and row[-1] == "3"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from trainlarge.results.analysis.intervals import Difference, number, over_seeds
+from trainlarge.results.analysis.intervals import Comparison, Difference, number, over_seeds
 from trainlarge.results.analysis.scored_models import ScoredModels, over_runs
 from trainlarge.results.claims.claim import amount, score_text, tested
 from trainlarge.results.report.caveats import chosen, overlap, plateau, sizes
@@ -58,21 +58,21 @@ def best_finetuned(models: ScoredModels) -> list[Finding]:
 
 
 def pretraining_helps(models: ScoredModels) -> list[Finding]:
-    """Each size after the last pretraining budget against the same size from initial weights."""
-    untrained = models.part.untrained
-    if untrained.empty:
+    """Each size after the last pretraining budget against the same size from initial weights, on as many rows."""
+    if models.part.untrained.empty:
         return []
-    finetuned, scratch = last_budget(models.cells), models.with_scores(untrained)
-    gaps: dict[tuple[str | float, ...], Difference] = {}
-    for shape in finetuned.drop_duplicates("shape").sort_values("parameters")["shape"]:
-        with_it, without = (over_runs(_best(rows[rows["shape"] == shape]), "score") for rows in (finetuned, scratch))
-        if with_it and without:
-            gaps[str(shape),] = over_seeds(with_it, without, models.unit)
+    finetuned, scratch = last_budget(models.cells), _latest(models.with_scores(models.part.untrained))
+    gaps: dict[Comparison, Difference] = {}
+    for (_, share, shape), rows in finetuned.groupby(["parameters", "fraction", "shape"]):
+        same = scratch[scratch["shape"].eq(shape) & scratch["fraction"].eq(share)]
+        if len(same):
+            of_share = f"{shape}, {100 * share:g} % of the rows" if finetuned["fraction"].nunique() > 1 else str(shape)
+            gaps[of_share,] = over_seeds(over_runs(rows, "score"), over_runs(same, "score"), models.unit)
     if not gaps:
         return []
     found = tested(gaps)
     parts = listed(
-        f"{amount(gap)} {'better' if gap.value >= 0 else 'worse'} ({shape})" for (shape,), gap in found.items()
+        f"{amount(gap)} {'better' if gap.value >= 0 else 'worse'} ({name})" for (name,), gap in found.items()
     )
     text = (
         f"After {finetuned['budget'].iloc[0]} of pretraining, finetuned models score, against initial weights, {parts}."
@@ -80,22 +80,32 @@ def pretraining_helps(models: ScoredModels) -> list[Finding]:
     return [Finding(text, is_result=all(gap.is_clear and gap.value > 0 for gap in found.values()))]
 
 
-def _best(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the budget with the best mean: from initial weights, epochs are chosen as well."""
-    if rows.empty:
-        return rows
-    return rows[rows["budget"] == rows.groupby("budget")["score"].mean().idxmax()]
+def _latest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The largest budget of each run: where no selection part chose among them, all of them are there."""
+    keys = ["shape", "fraction", "seed"]
+    return rows[rows["budget_value"].eq(rows.groupby(keys)["budget_value"].transform("max"))]
 
 
 def score_rows(models: ScoredModels) -> list[list[str]]:
-    """Rows of a table: score of each size after each pretraining budget, with its standard deviation over runs."""
+    """Rows of a table: score of each size after each pretraining budget, with its standard deviation over runs.
+
+    Sizes that were trained from initial weights too come last, without a pretraining budget.
+    """
     cells, rows = models.cells, []
     for series in by_size(cells):
         of_series = cells[cells["series"] == series]
         for _, group in of_series.groupby(["budget_unit", "budget_value"]):
-            runs = over_runs(group, "score")
-            spread = number(float(pd.Series(runs).std()), 2) if len(runs) > 1 else "–"
             loss = number(float(group["parent_loss"].mean()), 3)
-            score = score_text(models, sum(runs) / len(runs))
-            rows.append([series, str(group["budget"].iloc[0]), loss, score, spread, str(len(runs))])
+            rows.append([series, str(group["budget"].iloc[0]), loss, *_score_and_spread(models, group)])
+    if len(models.part.untrained):
+        scratch = _latest(models.with_scores(models.part.untrained))
+        groups = scratch.groupby(["parameters", "fraction", "shape"])
+        rows += [[str(shape), "none", "–", *_score_and_spread(models, group)] for (_, _, shape), group in groups]
     return rows
+
+
+def _score_and_spread(models: ScoredModels, rows: pd.DataFrame) -> list[str]:
+    """Mean score over runs, its standard deviation, and their number."""
+    runs = over_runs(rows, "score")
+    spread = number(float(pd.Series(runs).std()), 2) if len(runs) > 1 else "–"
+    return [score_text(models, sum(runs) / len(runs)), spread, str(len(runs))]
