@@ -138,6 +138,34 @@ def test_seeds_of_finetuning_on_one_pretrained_model_count_where_pretraining_has
     assert set(models.cells["seed"]) == {0, 1}
 
 
+def at_chance(part: Part, shapes: set[str]) -> Part:
+    """With a most frequent label, in 60 % of 400 rows, that models of these shapes are no better than."""
+    cells = part.frames.cells.assign(baseline_accuracy=0.6, evaluation_documents=400)
+    accuracy = cells["accuracy"].where(~cells["shape"].isin(shapes), 0.64)
+    return replace(part, frames=replace(part.frames, cells=cells.assign(accuracy=accuracy)))
+
+
+def test_no_claim_is_judged_on_models_at_chance(tmp_path: Path) -> None:
+    """Two standard errors of 60 % of 400 rows are 4.9 points."""
+    part = noisy(part_of(tmp_path / "some", Finetuned(per_nat=0.05, drop=0.03)))
+    some = at_chance(part, {"d64/L1"})
+    assert set(ScoredModels(some).at_chance["series"]) == {"d64/L1"} and len(ScoredModels(some).at_chance) == 4
+    verdicts = {claim.name: verdict for claim, verdict in judged(some)}
+    assert all("d64/L1" not in verdict.text for verdict in verdicts.values())
+    assert all(verdict.text.endswith("4 of 12 sizes and budgets are at chance.") for verdict in verdicts.values())
+    assert verdicts["robustness"].standing is Standing.SUPPORTED and "than d64/L2 by" in verdicts["robustness"].text
+    verdicts = {claim.name: verdict for claim, verdict in judged(at_chance(part, {*some.frames.cells["shape"]}))}
+    assert set(verdicts) == {claim.name for claim in CLAIMS}
+    assert {verdict.standing for verdict in verdicts.values()} == {Standing.UNDECIDED}
+    assert verdicts["bytes"].text == "12 of 12 sizes and budgets are at chance: nothing can be judged on them."
+
+
+def test_models_above_chance_are_all_judged(tmp_path: Path) -> None:
+    part = at_chance(noisy(part_of(tmp_path / "some", Finetuned(per_nat=0.05, drop=0.03))), set())
+    assert ScoredModels(part).at_chance.empty
+    assert not any("at chance" in verdict.text for _, verdict in judged(part))
+
+
 @pytest.mark.parametrize(
     ("tensor", "module"),
     [

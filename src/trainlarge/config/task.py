@@ -87,6 +87,11 @@ class TaskConfig(ChosenGroup):
         return 0.0
 
     @property
+    def row_pooling(self) -> str | None:
+        """What is labelled of a row where that is chosen."""
+        return None
+
+    @property
     def has_even_steps(self) -> bool:
         """Whether every step has as many tokens, so that tokens and FLOPs are as good as steps."""
         return True
@@ -182,6 +187,10 @@ class LabelledConfig(TaskConfig):
     """``padded``: every row is filled up to ``data.sequence_length``. ``bucketed``: rows of like lengths share a batch,
     which is filled up to its longest row. It takes as many rows per step, so fewer tokens; tokens and FLOPs count what
     is computed, and a budget is in steps, epochs or seconds."""
+    pooling: Literal["first", "mean"] | None = field(default=None, metadata=added_with(None))
+    """What is labelled of a row: its ``first`` token, or the ``mean`` of all its tokens, where the architecture has the
+    choice (``modern``). null: what the architecture or the checkpoint has, the first token in ``modern``. Packed text
+    has no such first tokens, so that a model which was pretrained on it knows nothing of them; ``mean`` suits it."""
 
     segments: int | None = field(default=None, metadata=added_with(1))
     """Segments of a pair of texts: with 2, the model reads which tokens are those of the second text, as BERT does
@@ -229,6 +238,11 @@ class LabelledConfig(TaskConfig):
     def held_out_share(self) -> float:
         """``selection_share``."""
         return self.selection_share
+
+    @property
+    def row_pooling(self) -> str | None:
+        """``pooling``."""
+        return self.pooling
 
     @property
     def has_even_steps(self) -> bool:

@@ -7,7 +7,7 @@ import it when they are called.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -130,6 +130,9 @@ class FamilyHead:
 
     is_everywhere: bool = False
     """Whether the library applies the output layer to all tokens of a row, whichever are asked for."""
+
+    poolings: Mapping[str, str] = field(default_factory=dict)
+    """``task.pooling`` -> ``classifier_pooling`` of the library's configuration; empty where it has no such choice."""
 
     unused_bias: str | None = None
     """Name of a bias that the forward pass never reads where it is not the one of the output layer."""

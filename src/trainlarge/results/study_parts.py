@@ -48,8 +48,8 @@ def _part(frames: StudyFrames, name: str) -> Part:
     cells = frames.cells[frames.cells["part"] == name]
     is_finetuned = cells["parent_budget"].notna()
     if not is_finetuned.any():
-        return Part(name, _of_cells(frames, cells), compressed_later=_compressed_later(frames, cells))
-    finetuned = by_pretraining(_of_cells(frames, cells[is_finetuned & cells["chosen"]]))
+        return Part(name, of_cells(frames, cells), compressed_later=_compressed_later(frames, cells))
+    finetuned = by_pretraining(of_cells(frames, cells[is_finetuned & cells["chosen"]]))
     return Part(name, finetuned, is_finetuned=True, untrained=_untrained(frames.cells, cells))
 
 
@@ -71,8 +71,8 @@ def _compressed_later(frames: StudyFrames, cells: pd.DataFrame) -> dict[str, int
     return {str(part): int(count) for part, count in counts.sort_index().items()}
 
 
-def _of_cells(frames: StudyFrames, cells: pd.DataFrame) -> StudyFrames:
-    """The frames of some train cells."""
+def of_cells(frames: StudyFrames, cells: pd.DataFrame) -> StudyFrames:
+    """The frames of some train cells: their curves, and what was compressed of them."""
     curves = frames.curves[frames.curves["cell"].isin(cells["cell"])]
     compression = frames.compression[frames.compression["parent"].isin(cells["cell"])]
     return replace(

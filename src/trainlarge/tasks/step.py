@@ -105,7 +105,9 @@ def step_of(config: TrainConfig) -> Step:
 
 def row_flops_of(config: TrainConfig) -> RowFlops:
     """FLOPs of a row of a train cell by its tokens."""
+    # Where all tokens of the last layer are read, the fast pass leaves nothing out.
     shape, head, forward = shape_of(config), head_of(config), forward_in(config)
+    forward = "library" if config.task.row_pooling == "mean" else forward
     return lambda length: _row_flops(shape, head, length, config.task.predictions(length), forward)
 
 
@@ -132,6 +134,8 @@ def timed_step(config: TrainConfig, jobs_per_device: int = 1) -> dict[str, Plain
     }
     if config.task.name != TaskConfig.name:
         sizes["task"] = config.task.name
+    if config.task.row_pooling is not None:
+        sizes["pooling"] = config.task.row_pooling
     if not config.task.has_even_steps:
         # Their time depends on the lengths of the rows.
         sizes["rows_of"] = config.data.known_fingerprint

@@ -23,7 +23,7 @@ from trainlarge.machine.resources import Resources
 from trainlarge.models.counts import parameter_counts
 from trainlarge.models.families import FAMILIES
 from trainlarge.models.library import LIBRARY, has_eager_alone
-from trainlarge.models.shape import check_sequence_length, head_of, shape_of
+from trainlarge.models.shape import Shape, check_sequence_length, head_of, shape_of
 from trainlarge.sweep.causes import Causes
 from trainlarge.sweep.cell import ID_LENGTH, Cell
 from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
@@ -169,6 +169,7 @@ def _arch(config: TrainConfig) -> ArchConfig:
     if shape.family.head(head_of(config)).fast is None and config.impl.forward == "fast":
         allowed = f"auto or library: arch.name={shape.name} has no fast forward pass for this task"
         raise UserError("impl.forward", "fast", allowed)
+    _check_pooling(config, shape)
     if shape.is_library:
         _check_library(replace(config, arch=arch))
     std = init_std(shape.width) if arch.init_std is None else arch.init_std
@@ -177,6 +178,13 @@ def _arch(config: TrainConfig) -> ArchConfig:
             "arch.init_std", std, "null with optim.lr_rule=mup, by which initial values follow from the width"
         )
     return with_values(arch, heads=shape.heads, init_std=std)
+
+
+def _check_pooling(config: TrainConfig, shape: Shape) -> None:
+    """Refuse a choice that models of the shape do not have."""
+    pooling = config.task.row_pooling
+    if pooling is not None and pooling not in shape.family.head(head_of(config)).poolings:
+        raise UserError("task.pooling", pooling, f"null: rows are labelled in one way with arch.name={shape.name}")
 
 
 def _check_library(config: TrainConfig) -> None:

@@ -134,6 +134,9 @@ class TrainContext:
         shape, head, start, config = shape_of(self.config), head_of(self.config), self.start, None
         if start:
             config = config_of_start(start.folder, shape, head, self.prepared.pad_id)
+        if (pooling := self.config.task.row_pooling) is not None:
+            config = config or shape.family.config(shape, head)
+            config.classifier_pooling = shape.family.head(head).poolings[pooling]
         std, attention = self.config.arch.initial_std, self.implementation.attention
         model = build_model(shape, init_std=std, seed=self.config.seed, attention=attention, head=head, config=config)
         scale_initial_weights(model, self.config.optim)

@@ -190,6 +190,7 @@ FAMILY = Family(
             output_norm="head.norm",
             has_dense=True,
             fast=FastPath(_is_fast_body, _row_features),
+            poolings={"first": "cls", "mean": "mean"},
         ),
     },
 )

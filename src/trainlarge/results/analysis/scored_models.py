@@ -22,6 +22,8 @@ from trainlarge.results.training_cost import SAME_COST, has_recovery, recovery_s
 
 POINT = 1.0
 """A difference of a share that matters, in points, where the metric states none."""
+CHANCE_ERRORS = 2.0
+"""Standard errors by which a share must be above what one answer for all rows scores."""
 PAPER_BITS, PAPER_SPARSITY = 4.0, 0.6
 """The recipes whose costs the paper compares most."""
 
@@ -74,6 +76,25 @@ class ScoredModels:
     def cells(self) -> pd.DataFrame:
         """Train cells that have a score, with ``score``."""
         return self.with_scores(self.evidence.cells)
+
+    @cached_property
+    def at_chance(self) -> pd.DataFrame:
+        """Models that are not clearly better than one answer for all rows: by two standard errors of a share.
+
+        The error is that of the evaluation set, which all runs share. Of other metrics than shares nothing is said.
+
+        Returns:
+            ``series`` and ``budget`` of those whose mean over runs is at chance, with that mean as ``score`` and the
+            ``baseline`` beside it.
+        """
+        name = f"baseline_{self.column}"
+        if not self.is_share or name not in self.cells:
+            return pd.DataFrame(columns=["series", "budget", "score", "baseline"])
+        known = self.cells.assign(baseline=self._scaled(self.cells, name), rows=self.cells["evaluation_documents"])
+        means = known.groupby(["series", "budget"], sort=False)[["score", "baseline", "rows"]].mean().reset_index()
+        error = np.sqrt(means["baseline"] * (100.0 - means["baseline"]) / means["rows"].astype(float))
+        rows: pd.DataFrame = means[means["score"] <= means["baseline"] + CHANCE_ERRORS * error]
+        return rows
 
     @cached_property
     def compressed(self) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pandas as pd
 
 from trainlarge.results.analysis.intervals import Comparison, Difference, number, over_seeds
@@ -21,6 +23,7 @@ def finetuning_findings(models: ScoredModels) -> list[Finding]:
         *(finding for caveat in CAVEATS for finding in caveat(models.evidence)),
         *choice(models),
         *best_finetuned(models),
+        *at_chance(models),
         *pretraining_helps(models),
     ]
 
@@ -57,17 +60,34 @@ def best_finetuned(models: ScoredModels) -> list[Finding]:
     return [Finding(text)]
 
 
+def at_chance(models: ScoredModels) -> list[Finding]:
+    """Models that learned nothing that their score shows."""
+    rows = models.at_chance
+    if rows.empty:
+        return []
+    baseline = score_text(models, float(rows["baseline"].mean()))
+    is_all = len(rows) == models.cells.groupby(["series", "budget"]).ngroups
+    who = listed(f"{series} after {budget}" for series, budget in zip(rows["series"], rows["budget"], strict=True))
+    text = (
+        f"At chance, not clearly better than the most frequent label ({baseline}): {'all models' if is_all else who}."
+    )
+    text += " No finding of the paper is judged on them."
+    return [Finding(text, is_result=False)]
+
+
 def pretraining_helps(models: ScoredModels) -> list[Finding]:
     """Each size after the last pretraining budget against the same size from initial weights, on as many rows."""
     if models.part.untrained.empty:
         return []
     finetuned, scratch = last_budget(models.cells), _latest(models.with_scores(models.part.untrained))
     gaps: dict[Comparison, Difference] = {}
-    for (_, share, shape), rows in finetuned.groupby(["parameters", "fraction", "shape"]):
-        same = scratch[scratch["shape"].eq(shape) & scratch["fraction"].eq(share)]
-        if len(same):
-            of_share = f"{shape}, {100 * share:g} % of the rows" if finetuned["fraction"].nunique() > 1 else str(shape)
-            gaps[of_share,] = over_seeds(over_runs(rows, "score"), over_runs(same, "score"), models.unit)
+    shares = sorted(finetuned["fraction"].unique())
+    for shape, share in product(finetuned.sort_values("parameters")["shape"].unique(), shares):
+        pair = [rows[rows["shape"].eq(shape) & rows["fraction"].eq(share)] for rows in (finetuned, scratch)]
+        if all(map(len, pair)):
+            with_it, without = (over_runs(rows, "score") for rows in pair)
+            name = f"{shape}, {100 * share:g} % of the rows" if len(shares) > 1 else str(shape)
+            gaps[name,] = over_seeds(with_it, without, models.unit)
     if not gaps:
         return []
     found = tested(gaps)
