@@ -73,8 +73,8 @@ def train_from_initial_weights(
     return train_on_labels(study, _cell(study, None, task, shape, seed, lr, "2 epochs"), task, accuracy, **changes)
 
 
-def train_on_labels(study: Study, cell: Cell, task: Finetuned, accuracy: float, **changes: Any) -> CellFolder:
-    """Freeze and finish a cell that scores ``accuracy``."""
+def train_on_labels(study: Study, cell: Cell, task: Finetuned, score: float, **changes: Any) -> CellFolder:
+    """Freeze and finish a cell whose accuracy is ``score``."""
     arch = cell.as_train.arch
     shape = (arch.width, arch.depth)
     folder = study.folder("train", cell.id)
@@ -82,7 +82,7 @@ def train_on_labels(study: Study, cell: Cell, task: Finetuned, accuracy: float, 
     rows = made.curve(shape, made.BUDGETS[0])
     record = {
         **made.train_record(cell, shape, rows),
-        **{"loss": 1.0 - accuracy, "accuracy": accuracy},
+        **{"loss": 1.0 - score, "accuracy": score},
         **changes,
     }
     record["data"] |= {"fingerprint": task.data, "evaluation_fingerprint": task.data, "token_frequency_loss": 0.69}
