@@ -10,7 +10,7 @@ import made
 from trainlarge.cli import main
 from trainlarge.commands.cleanup import Wanted, find_removable, remove
 from trainlarge.commands.status import read_state
-from trainlarge.compression.cells import recovery_of
+from trainlarge.compression.cells import recoveries_of
 from trainlarge.config.recover import Retrain
 from trainlarge.errors import UserError
 from trainlarge.results.frames import load_study
@@ -150,7 +150,7 @@ def test_states_of_recovery_stay_until_all_recipes_that_share_it_are_done(study:
     free_all(study)
     parent = next(study.folders("train"))
     folders = [made.make_compress_cell(study, parent, 0.6, bits, recover=Retrain("5 steps")) for bits in (4, 8)]
-    [name] = {recovery_of(folder.cell().config) for folder in folders}
+    [name] = {name for folder in folders for name in recoveries_of(folder.cell().config)}
     write(study.path / "trunks" / str(name) / "recover-000000005" / "tensors.safetensors", 500)
     folders[1].clear_result()
     assert "states" not in kinds(study)

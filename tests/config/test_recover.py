@@ -23,11 +23,13 @@ from trainlarge.errors import UserError
         (".10 Parent", "0.1 parent", 100),
         ("2 parent", "2 parent", 2000),
         ("1e-9 parent", "1e-09 parent", 1),
+        ("1 epoch", "1 epochs", 40),
+        ("0.5 EPOCHS", "0.5 epochs", 20),
     ],
 )
 def test_a_length_is_steps_or_a_share_of_the_parents(text: str, kept: str, steps: int) -> None:
     method = Retrain(text)
-    assert (method.budget, method.steps(parent_steps=1000)) == (kept, steps)
+    assert (method.budget, method.steps(parent_steps=1000, epoch_steps=40)) == (kept, steps)
     assert Recipe.from_json(Recipe(recover=method).to_json()).recover == method
 
 

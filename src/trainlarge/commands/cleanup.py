@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from trainlarge.compression.cells import recovery_of
+from trainlarge.compression.cells import recoveries_of
 from trainlarge.config.group import Plain
 from trainlarge.config.plain import to_plain
-from trainlarge.config.schema import TrainConfig
+from trainlarge.config.schema import CompressConfig, TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.sweep import files
 from trainlarge.sweep.condition import holds
@@ -136,7 +136,9 @@ class _Look:
         by_name: dict[str, list[CellFolder]] = {}
         for folder in self.done:
             config = folder.cell().config
-            if name := trunk_id(config) if isinstance(config, TrainConfig) else recovery_of(config):
+            trunk = trunk_id(config) if isinstance(config, TrainConfig) else None
+            names = recoveries_of(config) if isinstance(config, CompressConfig) else (trunk,)
+            for name in filter(None, names):
                 by_name.setdefault(name, []).append(folder)
         return by_name
 

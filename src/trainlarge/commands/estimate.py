@@ -14,7 +14,7 @@ from typing import Protocol
 from trainlarge.commands.job_words import Words, checkpoint_words, in_a_line, start_words, told_apart, train_words
 from trainlarge.commands.step_times import StepTimes
 from trainlarge.commands.terminal import path_in_words
-from trainlarge.compression.cells import recovery_of, recovery_steps
+from trainlarge.compression.cells import recoveries_of, recovery_steps
 from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint
 from trainlarge.config.budget import EPOCHS, SECONDS, parse_budget
 from trainlarge.config.data import DataConfig
@@ -264,8 +264,10 @@ class _CompressEstimates:
         passes = evaluations * parent.task.evaluation_rows
         pass_flops = forward_flops(shape, length, parent.task.evaluation_predictions(length), head)
         recipes = [cell.as_compress for cell in cells]
-        recoveries = {recovery_of(recipe): recovery_steps(recipe, self._planned) for recipe in recipes}
-        trained = [steps for name, steps in recoveries.items() if name]
+        recoveries: dict[str, int | None] = {}
+        for recipe in recipes:
+            recoveries |= dict.fromkeys(recoveries_of(recipe), recovery_steps(recipe, self._planned))
+        trained = list(recoveries.values())
         known = [steps for steps in trained if steps is not None]
         steps = sum(known) if len(known) == len(trained) else None
         recipe_seconds, device = self._recipe_seconds_and_device(parent, pass_flops * parent.task.evaluation_rows)

@@ -13,6 +13,7 @@ from trainlarge.config.activations import Dynamic as Dynamic
 from trainlarge.config.activations import Static as Static
 from trainlarge.config.factorize import FixedRank as FixedRank
 from trainlarge.config.factorize import LowRank as LowRank
+from trainlarge.config.prune import Iterative as Iterative
 from trainlarge.config.prune import Magnitude as Magnitude
 from trainlarge.config.prune import Random as Random
 from trainlarge.config.prune import SparseGPT as SparseGPT

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint
+from trainlarge.config.budget import EPOCHS
 from trainlarge.config.canonical import canonical_json
 from trainlarge.config.data import DataConfig
 from trainlarge.config.group import Group, Plain
@@ -77,7 +78,8 @@ class CompressStage:
             return float(rows * length * 2 * weight_count(checkpoint.folder))
         trained = checkpoint.trained
         evaluation = float(rows * forward_flops(shape_of(trained), length, 1, head_of(trained)))
-        return evaluation + (recovery_steps(config, planned) or 0) * step_of(trained).flops
+        trainings = len(recoveries_of(config))
+        return evaluation + trainings * (recovery_steps(config, planned) or 0) * step_of(trained).flops
 
     def look(self, study: Study, cells: Sequence[Cell], causes: Causes, planned: Planned) -> None:
         """Whether the weights are there, the recipes fit them, and the text for a folder can be read."""
@@ -128,28 +130,31 @@ def _written(steps: Sequence[Method]) -> list[Plain]:
     return [{"slot": part.slot, **part.to_json()} for part in steps]
 
 
-def recovery_of(config: CompressConfig) -> str | None:
-    """The id of the training in the recipe of a frozen configuration; None where nothing trains."""
+def recoveries_of(config: CompressConfig) -> tuple[str, ...]:
+    """The ids of the trainings in the recipe of a frozen configuration, in their order."""
     steps, compress_head = config.recipe.steps, config.recipe.compress_head
-    for index, part in enumerate(steps):
-        if isinstance(part, Recovery):
-            ahead = part.ahead(steps[index + 1 :])
-            return recovery_id(config.checkpoint, steps[: index + 1], compress_head, ahead)
-    return None
+    return tuple(
+        recovery_id(config.checkpoint, steps[:end], compress_head, part.ahead(steps[end:]))
+        for end, part in enumerate(steps, start=1)
+        if isinstance(part, Recovery)
+    )
 
 
 def recovery_steps(config: CompressConfig, planned: Planned = NOTHING_PLANNED) -> int | None:
-    """Optimizer steps of the training in a recipe.
+    """Optimizer steps of each training in a recipe, or the most of them.
 
-    0 where nothing trains, None where the steps of a planned parent are not known.
+    0 where nothing trains, None where the steps of a planned parent, or of a pass over its data, are not known.
     """
     recover = config.recipe.recover
     if not isinstance(recover, Recovery):
         return 0
+    if not recover.needs_parent:
+        return recover.steps(parent_steps=0, epoch_steps=0)
     if config.checkpoint not in planned:
-        return recover.steps(_parent_record(config).step)
+        parent = _parent_record(config)
+        return recover.steps(parent.step, parent.step / parent.data.epochs)
     steps = planned[config.checkpoint].steps
-    return None if steps is None and recover.is_share else recover.steps(steps or 0)
+    return None if steps is None or recover.length.endswith(EPOCHS) else recover.steps(steps, epoch_steps=0)
 
 
 def _parent_record(config: CompressConfig) -> TrainRecord:

@@ -55,7 +55,7 @@ def compress(
     weights = Weights.of(model)
     batches = None if calibration is None else list(calibration)
     statistics = None if batches is None else Calibration(weights, model, lambda: batches)
-    trainer = None if training is None else DataTrainer(training)
+    trainer = None if training is None else DataTrainer(training, weights)
     [(_, compressed)] = compress_grid(weights, [recipe], statistics, tokens, trainer=trainer)
     if compressed.warning:
         warnings.warn(compressed.warning, stacklevel=2)

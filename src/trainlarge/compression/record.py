@@ -98,6 +98,9 @@ class _Recovery(TypedDict):
     recover_flops: int
     recover_seconds: float
     recover_precision: str | None
+    recover_goal: float | None
+    recover_score: float | None
+    recover_reached: bool | None
 
 
 class _Origin(TypedDict):
@@ -221,11 +224,15 @@ def _counts(sizes: Sizes) -> _Counts:
 
 def _recovery(training: TrainingCost) -> _Recovery:
     """What training in the recipe took."""
+    target = training.target
     return {
         "recover_steps": training.steps,
         "recover_flops": training.flops,
         "recover_seconds": training.seconds,
         "recover_precision": training.precision,
+        "recover_goal": target.goal if target else None,
+        "recover_score": target.score if target else None,
+        "recover_reached": target.is_reached if target else None,
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -17,8 +18,10 @@ from transformers import PreTrainedModel
 from trainlarge.compression.cells import recovery_id
 from trainlarge.compression.layout.tokens import renumbered_batch
 from trainlarge.compression.loaded_checkpoint import LoadedCheckpoint
+from trainlarge.compression.main_score import MainScore
 from trainlarge.compression.recovery_run import RecoveryRun
-from trainlarge.compression.training import ParentRun, Trained, TrainingPlan
+from trainlarge.compression.training import ParentRun, Trained, TrainingCost, TrainingPlan
+from trainlarge.compression.until import UntilScore, goal_of
 from trainlarge.compression.weights import Weights
 from trainlarge.config.method import Method
 from trainlarge.data.arrays import Integers
@@ -28,6 +31,7 @@ from trainlarge.tasks.step import Step, step_of, uneven
 from trainlarge.tasks.task import Batch
 from trainlarge.training.loop import Loop
 from trainlarge.training.micro_batch import rows_that_fit
+from trainlarge.training.modifier import Modifier
 from trainlarge.training.module import Objective
 from trainlarge.training.resume import TrunkStates
 from trainlarge.training.trunk_folder import TRUNKS
@@ -54,16 +58,26 @@ class StudyTrainer:
         if not self.config.task.has_even_steps:
             self.step = uneven(self.step, self.config, self._longest_rows)
         steps = job.study.folder("train", checkpoint.parent.id).train_record().step
-        self.parent = ParentRun(steps, self.config.optim.rate)
+        rows = checkpoint.task.training_rows(checkpoint.prepared, self.step.rows)
+        self.parent = ParentRun(steps, self.config.optim.rate, rows / self.step.rows)
+        self.score = MainScore(checkpoint, self.config)
 
     def train(
-        self, plan: TrainingPlan, done: tuple[Method, ...], ahead: tuple[Method, ...], weights: Weights
+        self,
+        plan: TrainingPlan,
+        done: tuple[Method, ...],
+        ahead: tuple[Method, ...],
+        weights: Weights,
+        before: TrainingCost,
     ) -> Trained:
         """As ``Trainer.train``, from the newest saved state on."""
         recovery = recovery_id(self.checkpoint.parent.id, done, not weights.is_head_whole, ahead)
         states = TrunkStates(self.job.study.path / TRUNKS / recovery)
         states.keep_those_from(self.checkpoint.parent.weights)
-        run = RecoveryRun(self._loop(plan, weights), plan, self.parent.steps, self.step.flops_of)
+        first_step = self.parent.steps + before.steps
+        until = self._until(plan, weights, first_step)
+        loop = self._loop(plan, weights, [*plan.modifiers, until] if until else plan.modifiers)
+        run = RecoveryRun(loop, plan, first_step, self.step.flops_of, until, self.score.flops)
         if saved := states.newest(PART, at_most=plan.steps):
             run.restore(saved)
         began, resumed_at, saved_at = time.monotonic(), run.step, time.monotonic()
@@ -80,7 +94,21 @@ class StudyTrainer:
         _save(run, states)
         return run.result(weights)
 
-    def _loop(self, plan: TrainingPlan, weights: Weights) -> Loop:
+    def _until(self, plan: TrainingPlan, weights: Weights, first_step: int) -> UntilScore | None:
+        """What ends the training where the plan has a target."""
+        if plan.target is None:
+            return None
+        score, share = self.score, plan.target.dense_share
+        return UntilScore(
+            lambda model: score.of(cast(PreTrainedModel, model), weights.structure.tokens),
+            lambda: goal_of(share, score.dense, score.higher_is_better),
+            score.higher_is_better,
+            first_step=first_step,
+            steps=plan.steps,
+            checks=plan.target.checks,
+        )
+
+    def _loop(self, plan: TrainingPlan, weights: Weights, modifiers: Sequence[Modifier]) -> Loop:
         task, seed = self.checkpoint.task, self.config.seed
         predicts_tokens = self.checkpoint.evaluation_set.predicts_tokens
         model, tokens = cast(PreTrainedModel, weights.trainable()), weights.structure.tokens
@@ -105,7 +133,7 @@ class StudyTrainer:
             self.checkpoint.implementation,
             seed=seed,
             micro_batch_rows=rows,
-            modifiers=plan.modifiers,
+            modifiers=modifiers,
         )
 
     def _longest_rows(self, start: int, stop: int) -> Integers:

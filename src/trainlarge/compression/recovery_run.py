@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from trainlarge.compression.training import Trained, TrainingCost, TrainingPlan
+from trainlarge.compression.until import UntilScore
 from trainlarge.compression.weights import Weights
 from trainlarge.errors import UserError
 from trainlarge.sweep.records import RecoveryRow
@@ -30,17 +31,28 @@ class RecoveryRun:
         plan: how.
         first_step: number of the first step, which says what its batch is.
         flops_of: FLOPs of the steps ``start`` to ``stop - 1``.
+        until: a modifier of the loop that ends it early; None: it takes all its steps.
+        check_flops: FLOPs of one look at the score.
     """
 
-    def __init__(self, loop: Loop, plan: TrainingPlan, first_step: int, flops_of: FlopsOf) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        plan: TrainingPlan,
+        first_step: int,
+        flops_of: FlopsOf,
+        until: UntilScore | None = None,
+        check_flops: int = 0,
+    ) -> None:
         self.loop, self.plan, self.first_step, self.flops_of = loop, plan, first_step, flops_of
+        self.until, self.check_flops = until, check_flops
         self.clock = Clock()
         self.step = 0
         self.curve: list[RecoveryRow] = []
         self._losses = LossBuffer()
 
     def run(self, after_step: Callable[[], None]) -> None:
-        """Train to the end of the plan.
+        """Train to the end of the plan, or to its target.
 
         Args:
             after_step: called after each step.
@@ -49,24 +61,41 @@ class RecoveryRun:
         def observe(steps: int, loss: Tensor) -> None:
             self.step = steps - self.first_step
             self._losses.append(loss)
-            if self.step % math.ceil(self.plan.steps / CURVE_POINTS) == 0 or self.step == self.plan.steps:
+            if self.step % math.ceil(self.plan.steps / CURVE_POINTS) == 0 or self.is_over:
                 self._add_to_curve()
+            if self.is_over:
+                self.loop.stop()
             after_step()
 
-        if self.step >= self.plan.steps:
+        if self.is_over:
             return
         self.clock.start()
         try:
+            if self.until and not self.until.checked:
+                self.until.look(self.loop.module.model)
+                if self.is_over:
+                    return
             start, stop = self.first_step + self.step, self.first_step + self.plan.steps
             self.loop.run(start, stop, lambda step: self.plan.rate(step - self.first_step), observe)
         finally:
             self.pause()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.step >= self.plan.steps or (self.until is not None and self.until.is_reached)
+
+    @property
+    def flops(self) -> int:
+        """FLOPs so far, with those of looking at the score of the model, and once at that of the checkpoint."""
+        looks = self.until.checked + 1 if self.until else 0
+        return self.flops_of(self.first_step, self.first_step + self.step) + looks * self.check_flops
+
     def _add_to_curve(self) -> None:
         loss = float(self._losses.values().mean())
         row = RecoveryRow(
             step=self.step,
-            flops=self.flops_of(self.first_step, self.first_step + self.step),
+            flops=self.flops,
             train_seconds=self.clock.seconds(),
             train_loss=loss if math.isfinite(loss) else None,
             lr=self.plan.peak_lr * self.plan.rate(self.step - 1),
@@ -104,6 +133,12 @@ class RecoveryRun:
         trained = weights.taken_from(self.loop.module.model)
         if not all(bool(torch.isfinite(tensor).all()) for tensor in trained.tensors.values()):
             raise UserError("recover.lr", self.plan.peak_lr, "smaller: training diverges at this rate")
-        steps, precision = self.plan.steps, self.loop.implementation.precision
-        flops = self.flops_of(self.first_step, self.first_step + steps)
-        return Trained(trained, TrainingCost(steps, flops, self.clock.train_seconds, precision, tuple(self.curve)))
+        cost = TrainingCost(
+            self.step,
+            self.flops,
+            self.clock.train_seconds,
+            self.loop.implementation.precision,
+            tuple(self.curve),
+            self.until.result if self.until else None,
+        )
+        return Trained(trained, cost)

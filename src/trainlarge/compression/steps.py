@@ -29,7 +29,7 @@ from trainlarge.compression.registry import (
 )
 from trainlarge.compression.stored.keep_codes import TensorState, prune_codes, slice_codes
 from trainlarge.compression.stored.stored_tensor import DenseWeights, StoredTensor
-from trainlarge.compression.training import Learned, Learns, TrainingCost
+from trainlarge.compression.training import NO_TRAINING, Learned, Learns, TrainingCost
 from trainlarge.compression.weights import Weights
 from trainlarge.config.method import MatrixMethod, Method
 from trainlarge.config.prune import Pruning
@@ -59,7 +59,7 @@ class RecipeState:
     """The steps, in their order."""
 
     training: TrainingCost | None = None
-    """What training took, where a step trained."""
+    """What training took, all steps that trained together; None where none did."""
 
 
 def carried_out(step: Method, state: RecipeState, ahead: tuple[Method, ...] = ()) -> RecipeState:
@@ -138,15 +138,15 @@ def _trained(step: Method, ahead: tuple[Method, ...], plan_of: Train[Method], st
     """After a step that trains, from the rounded weights on; the result is floats."""
     trainer = state.shared.trainer_of(step)
     before = replace(state.weights, tensors={name: tensor.dense() for name, tensor in state.stored.items()})
-    plan = plan_of(step, before, trainer.parent)
+    plan, earlier = plan_of(step, before, trainer.parent), state.training or NO_TRAINING
     pruning = tuple(part for part in state.done if part.slot == "prune" and part.while_training)
     others = (*pruning, *ahead)
     calibration = _calibration_of(before, state) if any(part.calibrated for part in others) else None
     shared = replace(state.shared, calibration=calibration, learned=Learned(), memory={})
-    first_step = 0 if trainer.parent is None else trainer.parent.steps
+    first_step = earlier.steps + (0 if trainer.parent is None else trainer.parent.steps)
     start = TrainingStart(step, before, shared, others, first_step, plan.steps)
     modifiers = [*plan.modifiers, *(modifier_of(part, start) for part in others)]
-    trained = trainer.train(replace(plan, modifiers=modifiers), (*state.done, step), ahead, before)
+    trained = trainer.train(replace(plan, modifiers=modifiers), (*state.done, step), ahead, before, earlier)
     learned = reduce(or_, (part.learned() for part in modifiers if isinstance(part, Learns)), Learned())
     return replace(
         state,
@@ -154,7 +154,7 @@ def _trained(step: Method, ahead: tuple[Method, ...], plan_of: Train[Method], st
         stored=trained.weights.as_stored(),
         shared=replace(shared, calibration=_calibration_of(trained.weights, state), learned=learned),
         unrounded={},
-        training=trained.cost,
+        training=earlier.followed_by(trained.cost),
     )
 
 

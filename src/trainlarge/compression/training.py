@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -23,6 +23,18 @@ class ParentRun:
     """Optimizer steps."""
     peak_lr: float
     """Peak learning rate."""
+    epoch_steps: float
+    """Steps of a pass over the training data."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Until when a method trains."""
+
+    dense_share: float
+    """Share of the checkpoint's own score that is to be reached: see ``trainlarge.compression.until.goal_of``."""
+    checks: int
+    """How often the score is looked at, evenly over the longest training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +42,27 @@ class TrainingPlan:
     """How a method trains."""
 
     steps: int
-    """Optimizer steps."""
+    """Optimizer steps; with a target the most of them."""
     peak_lr: float
     """Peak learning rate."""
     rate: Callable[[int], float]
     """Learning rate of a step, which counts from 0, as a share of the peak."""
     modifiers: Sequence[Modifier]
     """What is done to the model while it trains; new ones for each run."""
+    target: Target | None = None
+    """The score that ends it; None: it takes all its steps."""
+
+
+@dataclass(frozen=True)
+class TargetResult:
+    """What became of a target. Scores are those of the task's main metric, on the rows that the target is about."""
+
+    goal: float
+    """The score that was to be reached."""
+    score: float | None
+    """The score of the weights that were kept, the best that were seen; None where all were no numbers."""
+    is_reached: bool
+    """Whether it was reached."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +100,27 @@ class TrainingCost:
     """``fp32`` or ``bf16``; None where nothing was trained."""
     curve: tuple[RecoveryRow, ...] = ()
     """Training loss and learning rate over the steps."""
+    target: TargetResult | None = None
+    """What became of the target, where there was one: that of the last training."""
+
+    def followed_by(self, later: TrainingCost) -> TrainingCost:
+        """The cost of both: ``later`` is a further training of the same recipe."""
+        rows = (
+            replace(
+                row,
+                step=self.steps + row.step,
+                flops=self.flops + row.flops,
+                train_seconds=self.seconds + row.train_seconds,
+            )
+            for row in later.curve
+        )
+        return replace(
+            later,
+            steps=self.steps + later.steps,
+            flops=self.flops + later.flops,
+            seconds=self.seconds + later.seconds,
+            curve=(*self.curve, *rows),
+        )
 
 
 NO_TRAINING = TrainingCost(steps=0, flops=0, seconds=0.0, precision=None)
@@ -98,7 +145,12 @@ class Trainer(Protocol):
         """The training that made the checkpoint; None where nothing is known of it."""
 
     def train(
-        self, plan: TrainingPlan, done: tuple[Method, ...], ahead: tuple[Method, ...], weights: Weights
+        self,
+        plan: TrainingPlan,
+        done: tuple[Method, ...],
+        ahead: tuple[Method, ...],
+        weights: Weights,
+        before: TrainingCost,
     ) -> Trained:
         """Train a copy of ``weights``.
 
@@ -108,6 +160,7 @@ class Trainer(Protocol):
             ahead: later steps that take part in the training. With the checkpoint, ``done`` and the plan they say what
                 the result is.
             weights: float weights at the start.
+            before: what earlier trainings of the recipe took: the order of the data continues after their steps.
 
         Raises:
             UserError: the weights do not stay finite.

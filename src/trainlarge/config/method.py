@@ -65,6 +65,17 @@ class Method:
         """Those of the later steps of a recipe that take part in this one, and so decide its result."""
         return ()
 
+    needs_training: ClassVar[bool] = False
+    """Whether it does its work while the model trains, so that ``recover`` must be the next step of the recipe."""
+
+    def unfolded(self, following: Method | None) -> tuple[Method, ...]:
+        """The steps of a recipe that this method stands for.
+
+        Args:
+            following: the next method of the recipe, which comes after all of these steps.
+        """
+        return (self,)
+
     def fitted(self, model: ModelSizes) -> ModelSizes:
         """The sizes of what this method leaves of a model, as far as they are known without its weights.
 

@@ -27,7 +27,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from functools import cached_property
 from importlib import import_module
+from itertools import pairwise
 from typing import get_args, get_type_hints
 
 from trainlarge.config.awareness import check_awareness
@@ -111,12 +113,16 @@ class Recipe:
             raise UserError("compress_head", self.compress_head, "true or false")
         order = self._checked_order()
         check_awareness([getattr(self, slot) for slot in order])
+        self._check_training(order)
         normalize(self, order=order, compress_head=self.compress_head or not CHANGING_HEADS.intersection(order))
 
-    @property
+    @cached_property
     def steps(self) -> tuple[Method, ...]:
-        """The methods in the order in which they are applied."""
-        return tuple(getattr(self, slot) for slot in self.order or ())
+        """What is carried out, in order: one step per method, more for one that takes turns with ``recover``."""
+        methods = self._in_order()
+        return tuple(
+            step for method, following in pairwise((*methods, None)) if method for step in method.unfolded(following)
+        )
 
     def methods(self) -> dict[str, Method | None]:
         """Slot -> method, in the order in which they are applied; then the slots that are left out."""
@@ -125,7 +131,7 @@ class Recipe:
 
     def describe(self) -> str:
         """Short human text in the order of application, such as ``prune 60 % global, 4 bit row``, or ``dense``."""
-        steps = ", ".join(method.describe() for method in self.steps) or "dense"
+        steps = ", ".join(method.describe() for method in self._in_order()) or "dense"
         return steps if self.compress_head else f"{steps}, head whole"
 
     def check_fit(self, model: ModelSizes) -> None:
@@ -204,6 +210,20 @@ class Recipe:
         """What is said of the whole recipe, where it does not go without saying."""
         order: dict[str, Plain] = {} if self.has_first_form else {"order": list(self.order or ())}
         return order if self.compress_head else {**order, "compress_head": False}
+
+    def _in_order(self) -> tuple[Method, ...]:
+        """The methods, each once."""
+        return tuple(getattr(self, slot) for slot in self.order or ())
+
+    def _check_training(self, order: Sequence[str]) -> None:
+        """Refuse a method that works while the model trains where no training comes right after it."""
+        for slot, following in pairwise((*order, None)):
+            method: Method = getattr(self, slot)  # type: ignore[arg-type]
+            if method.needs_training and following != "recover":
+                allowed = (
+                    "used with recover, such as recover=retrain, as the next step: it works while the model trains"
+                )
+                raise UserError(f"{slot}.name", method.name, allowed)
 
     def _checked_order(self) -> tuple[str, ...]:
         used = [slot for slot in SLOTS if getattr(self, slot) is not None]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trainlarge.config.budget import STEPS, parse_budget
+from trainlarge.config.budget import EPOCHS, STEPS, parse_budget
 from trainlarge.config.identity import added_with
 from trainlarge.config.method import Method, is_real, method, normalize
 
@@ -16,10 +16,15 @@ LR_SHARE = 1.0
 """Peak learning rate as a share of the parent's, where none is given: at every sparsity and length that was tried, the
 parent's own peak recovered more than a tenth or a third of it (docs/recovery.md). Renda et al. 2020 (arXiv 2003.02389)
 find the same: retraining with the original learning rates beats finetuning with the last and smallest one."""
-ALLOWED = "whole steps ('500 steps', '1k steps') or a share of the parent's steps ('0.1 parent')"
+ALLOWED = (
+    "whole steps ('500 steps', '1k steps'), passes over the training data ('1 epoch'), a share of the parent's steps "
+    "('0.1 parent')"
+)
+UNTIL_ALLOWED = f"{ALLOWED}, or a share of the dense score ('until 0.995 dense')"
 QUANTIZING = ("quantize", "activations")
 """The slots that training may be aware of."""
-_SHARE = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*parent\s*", re.IGNORECASE)
+PARENT, DENSE = "parent", "dense"
+_PART = re.compile(r"\s*(?:until\s+)?([0-9.]+(?:e[+-]?[0-9]+)?)\s*(parent|dense)\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,9 @@ class Recovery(Method):
     """
 
     budget: str = "0.1 parent"
-    """Length: ``500 steps``, or a share of the parent's steps: ``0.1 parent``."""
+    """Length: ``500 steps``, ``1 epoch`` (a pass over the training data), a share of the parent's steps
+    (``0.1 parent``), or until the model is nearly as good as the checkpoint was: ``until 0.995 dense``, at most
+    ``at_most``."""
 
     lr: float | None = None
     """Peak learning rate; null: that of the parent."""
@@ -42,22 +49,38 @@ class Recovery(Method):
     after it, in [0, 1]; false is 0 and true is 1. Gradients pass straight through the rounding (Bengio et al. 2013,
     arXiv 1308.3432)."""
 
+    at_most: str | None = field(default=None, metadata=added_with(None))
+    """The longest that training goes on until it is as good, as a length: ``1 epoch``; null for a fixed length."""
+
+    checks: int = field(default=20, metadata=added_with(20))
+    """How often training until a score looks at it, evenly over ``at_most``; also before the first step."""
+
     trains: Literal["all", "norms_and_biases"] = field(default="all", metadata=added_with("all"))
     """What is trained: all weights, or only the vectors, which are norms and biases, while every matrix stays as it is
     (PERP, Zimmer et al. 2023, arXiv 2312.15230)."""
 
     def __post_init__(self) -> None:
         self.require_one_of("trains")
-        length = _length(self.budget)
-        self.require("budget", length is not None, ALLOWED)
+        budget, at_most = _length(self.budget), _length(self.at_most)
+        self.require("budget", budget is not None, UNTIL_ALLOWED)
+        is_until = str(budget).endswith(DENSE)
+        if is_until:
+            self.require("at_most", at_most is not None and not at_most.endswith(DENSE), ALLOWED)
+            self.require_whole("checks", 1, 10_000)
+        else:
+            self.require("at_most", self.at_most is None, f"null with recover.budget={self.budget}, a fixed length")
+            self.require("checks", self.checks == 20, f"20 with recover.budget={self.budget}, which looks at no score")
         is_valid = self.lr is None or (is_real(self.lr) and 0 < self.lr < math.inf)
         self.require("lr", is_valid, "a positive number or null")
-        normalize(self, budget=length, lr=None if self.lr is None else float(self.lr))
+        normalize(self, budget=budget, at_most=at_most, lr=None if self.lr is None else float(self.lr))
         is_share = isinstance(self.quantize_aware, bool) or (
             is_real(self.quantize_aware) and 0 <= self.quantize_aware <= 1
         )
         self.require("quantize_aware", is_share, "a share of the steps in [0, 1], or true or false")
         normalize(self, quantize_aware=float(self.quantize_aware))
+        # The weights of the best score would be rounded ones, and those that round to them lost.
+        allowed = "0 with recover.budget=until ..., or a fixed length"
+        self.require("quantize_aware", not (is_until and self.quantize_aware), allowed)
 
     def ahead(self, later: Sequence[Method]) -> tuple[Method, ...]:
         """The quantization that it is aware of."""
@@ -68,18 +91,29 @@ class Recovery(Method):
         return max(round(self.quantize_aware * steps), 1 if self.quantize_aware else 0)
 
     @property
-    def is_share(self) -> bool:
-        """Whether the length is a share of the parent's."""
-        return self.budget.endswith("parent")
+    def dense_share(self) -> float | None:
+        """The share of the dense score until which it trains; None where the length is fixed."""
+        return float(self.budget.split()[1]) if self.budget.endswith(DENSE) else None
 
-    def steps(self, parent_steps: int) -> int:
-        """Optimizer steps, at least one.
+    @property
+    def length(self) -> str:
+        """The length, or the longest."""
+        return self.at_most or self.budget
+
+    @property
+    def needs_parent(self) -> bool:
+        """Whether the length depends on the training that made the checkpoint."""
+        return not self.length.endswith(STEPS)
+
+    def steps(self, parent_steps: int, epoch_steps: float) -> int:
+        """Optimizer steps, or the most of them; at least one.
 
         Args:
             parent_steps: steps of the train cell that made the checkpoint.
+            epoch_steps: steps of a pass over its training data.
         """
-        amount = float(self.budget.split()[0])
-        return max(1, round(amount * parent_steps)) if self.is_share else int(amount)
+        amount, unit = self.length.split()
+        return max(1, round(float(amount) * {PARENT: parent_steps, EPOCHS: epoch_steps, STEPS: 1}[unit]))
 
     def peak_lr(self, parent_lr: float) -> float:
         """Peak learning rate, where the parent's was ``parent_lr``."""
@@ -92,7 +126,8 @@ class Retrain(Recovery):
     """Train on with pruned weights held at zero, at a rate that falls linearly from its peak to 0.
 
     Gradients, optimizer moments and values of weights that are 0 stay 0, so the sparsity stays what pruning made it.
-    Source: Li et al. 2020 (arXiv 2002.11794), section 4.1, who prune and finetune in turns; here it is one turn.
+    Source: Li et al. 2020 (arXiv 2002.11794), section 4.1, who prune and finetune in turns (``prune=iterative``), each
+    time until 99.5 % of the accuracy before pruning or for one epoch.
     """
 
     def summary(self) -> str:
@@ -100,19 +135,30 @@ class Retrain(Recovery):
         share, aware = self.quantize_aware, ""
         if share:
             aware = (f" {share * 100:g} %" if share < 1 else "") + " quantize-aware"
-        return f"retrain {self.budget}{aware}" + (" of norms and biases" if self.trains == "norms_and_biases" else "")
+        length = self.budget + (f", at most {self.at_most}" if self.at_most else "")
+        return f"retrain {length}{aware}" + (" of norms and biases" if self.trains == "norms_and_biases" else "")
 
 
 def _length(text: object) -> str | None:
     """A length in its one spelling; None where it cannot be read."""
     if not isinstance(text, str):
         return None
-    share = _SHARE.fullmatch(text)
+    share = _PART.fullmatch(text)
     try:
         budget = None if share else parse_budget(text)
         amount = float(share[1]) if share else 0.0
     except ValueError:
         return None
-    if budget is None:
-        return f"{amount:.12g} parent" if 0 < amount < math.inf else None
-    return f"{int(budget.value)} steps" if budget.unit == STEPS and budget.value.is_integer() else None
+    if budget is not None:
+        if budget.unit == STEPS:
+            return f"{int(budget.value)} steps" if budget.value.is_integer() else None
+        return str(budget) if budget.unit == EPOCHS else None
+    return _relative(text, amount, share[2].lower()) if share and 0 < amount < math.inf else None
+
+
+def _relative(text: str, amount: float, unit: str) -> str | None:
+    """A length relative to the parent; None where ``until`` stands with steps, is missing, or asks for too much."""
+    is_until = text.split()[0].lower() == "until"
+    if is_until != (unit == DENSE) or (is_until and amount > 1):
+        return None
+    return f"until {amount:.12g} {unit}" if is_until else f"{amount:.12g} {unit}"

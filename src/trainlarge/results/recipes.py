@@ -6,6 +6,8 @@ from collections.abc import Hashable, Mapping
 
 import pandas as pd
 
+from trainlarge.config.method import METHODS
+
 SHAPE_SLOTS = ("vocabulary", "structure", "factorize")
 """Slots of a recipe that change the shapes of a model."""
 DENSE = "dense"
@@ -35,5 +37,8 @@ def recipe_family(row: Mapping[Hashable, object]) -> str:
     if used == ["quantize"]:
         return f"{bits:g} bit"
     if used in (["prune"], ["prune", "recover"]):
-        return f"prune {100 * sparsity:g} %" + (f", {row['recover']}" if "recover" in used else "")
+        pruned = f"prune {100 * sparsity:g} %"
+        method = METHODS["prune"].get(str(row["prune"]))
+        words = [pruned if method is None or not method.needs_training else f"{pruned} {method.name}"]
+        return ", ".join([*words, *(str(row[slot]) for slot in used[1:])])
     return " + ".join(used) or "other"

@@ -342,6 +342,11 @@ class CompressRecord(RecordHead):
     recover_seconds: float | None = later(
         "s", "time in recovery training, as measured; recipes that share it each have all of it", before=0.0
     )
+    recover_goal: float | None = later(
+        "score", "score until which the last training of the recipe was to go on; empty where its length was fixed"
+    )
+    recover_score: float | None = later("score", "score of the weights that were kept, on the rows that it is about")
+    recover_reached: bool | None = later("1", "whether recover_goal was reached; the best weights are kept if not")
     recover_precision: str | None = plain()
     """Precision of recovery training; None where there is none."""
     seconds: float = key("s", "time to compress and evaluate")

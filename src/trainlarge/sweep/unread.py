@@ -94,9 +94,9 @@ def refuse_unread(config: StageConfig) -> None:
     for key, part in vars(config).items():
         if isinstance(part, Group) and part.unread:
             raise part.unread[0].error(key)
-        for method in part.steps if isinstance(part, Recipe) else ():
-            for lost in method.unread:
-                raise lost.error(method.slot)
+        for slot, method in part.methods().items() if isinstance(part, Recipe) else ():
+            for lost in method.unread if method else ():
+                raise lost.error(slot)
     _refuse_ignored(config)
 
 

@@ -58,11 +58,32 @@ class Modifier(Protocol):
         """Return to what ``state`` gave."""
 
 
-class HoldZeros:
+class BaseModifier:
+    """Changes nothing: a modifier overrides what it needs."""
+
+    def start(self, model: nn.Module) -> None: ...
+
+    def loss(self, loss: Tensor, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        return loss
+
+    def before_step(self, step: int, model: nn.Module) -> None: ...
+
+    def after_step(self, step: int, model: nn.Module) -> None: ...
+
+    def finish(self, model: nn.Module) -> None: ...
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+class HoldZeros(BaseModifier):
     """Keeps weights that are 0 when training starts at exactly +0: pruned weights stay pruned.
 
     Their gradients are set to 0 before the gradient norm is taken and before the optimizer sees them, so its moments
-    of them stay 0, too. The zeros themselves are set again after each step.
+    of them stay 0, too. The zeros themselves are set again after each step. It has no state: which weights are held
+    follows from the weights at the start.
 
     Args:
         names: parameters whose zeros are held.
@@ -79,11 +100,6 @@ class HoldZeros:
                 self._zeros.append((parameter, zeros))
                 self._hooks.append(parameter.register_post_accumulate_grad_hook(_zero_gradient(zeros)))  # type: ignore[no-untyped-call]
 
-    def loss(self, loss: Tensor, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        return loss
-
-    def before_step(self, step: int, model: nn.Module) -> None: ...
-
     @torch.no_grad()
     def after_step(self, step: int, model: nn.Module) -> None:
         for parameter, zeros in self._zeros:
@@ -92,12 +108,6 @@ class HoldZeros:
     def finish(self, model: nn.Module) -> None:
         for hook in self._hooks:
             hook.remove()
-
-    def state(self) -> dict[str, Tensor]:
-        """Nothing: which weights are held follows from the weights at the start."""
-        return {}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None: ...
 
 
 class Freeze:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainlarge.compression.registry import trains
-from trainlarge.compression.training import ParentRun, TrainingPlan
+from trainlarge.compression.training import ParentRun, Target, TrainingPlan
 from trainlarge.compression.weights import Weights
 from trainlarge.config.recover import Recovery, Retrain
 from trainlarge.errors import UserError
@@ -17,16 +17,18 @@ def retrain(method: Retrain, weights: Weights, parent: ParentRun | None) -> Trai
     modifiers: list[Modifier] = [HoldZeros(frozenset(weights.selected(embeddings=True)))]
     if method.trains == "norms_and_biases":
         modifiers.append(Freeze(weights.matrices))
-    return TrainingPlan(steps, peak_lr, lambda step: 1 - step / steps, modifiers)
+    target = None if method.dense_share is None else Target(method.dense_share, method.checks)
+    return TrainingPlan(steps, peak_lr, lambda step: 1 - step / steps, modifiers, target)
 
 
 def _length(method: Recovery, parent: ParentRun | None) -> tuple[int, float]:
     """Steps and peak learning rate."""
     if parent is not None:
-        return method.steps(parent.steps), method.peak_lr(parent.peak_lr)
+        return method.steps(parent.steps, parent.epoch_steps), method.peak_lr(parent.peak_lr)
     unknown = "since nothing is known of the training that made this model"
-    if method.is_share:
-        raise UserError("recover.budget", method.budget, f"a number of steps ('500 steps'), {unknown}")
+    if method.needs_parent:
+        key = "at_most" if method.at_most else "budget"
+        raise UserError(f"recover.{key}", method.length, f"a number of steps ('500 steps'), {unknown}")
     if method.lr is None:
         raise UserError("recover.lr", None, f"a positive number, {unknown}")
-    return method.steps(parent_steps=0), method.lr
+    return method.steps(parent_steps=0, epoch_steps=0), method.lr
