@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from trainlarge.commands.job_words import Words, checkpoint_words, in_a_line, start_words, told_apart, train_words
+from trainlarge.commands.planned_steps import PlannedSteps
 from trainlarge.commands.step_times import StepTimes
 from trainlarge.commands.terminal import path_in_words
 from trainlarge.compression.cells import recoveries_of, recovery_steps
@@ -36,7 +37,7 @@ from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
 from trainlarge.sweep.records import CompressRecord
 from trainlarge.sweep.step_times import CellSteps, budgets_missed, read_measured
 from trainlarge.sweep.store import Study
-from trainlarge.tasks.step import Pace, Step, step_of, steps_in
+from trainlarge.tasks.step import Pace, Step, UnevenStep, step_of, steps_in
 from trainlarge.training.cells import trunk_id
 from trainlarge.training.schedule import Branch, branches, make_schedule
 from trainlarge.training.start import tokenizer_of
@@ -88,6 +89,8 @@ class JobEstimate:
     """Tokens that go through the model: in training, or in the evaluations of a compress job."""
     flops: int | None
     """FLOPs of those tokens."""
+    has_full_rows: bool = False
+    """Whether rows count as full ones, since batches are of like lengths and the data is not prepared."""
     seconds: float | None = None
     """Of training at the steady-state step time, without evaluation and data; or of compressing as it took before, or
     about as its evaluations take."""
@@ -183,10 +186,11 @@ class _TrainEstimates:
     def __init__(self, study: Study, times: StepTimes, planned: Planned) -> None:
         self._study, self._times, self._missed, self._planned = study, times, budgets_missed(study), planned
         self._has_states = (study.path / TRUNKS).is_dir()
+        self._planned_steps = PlannedSteps(study, planned)
 
     def __call__(self, job: Job, cells: list[Cell]) -> JobEstimate:
         config = cells[0].as_train
-        step, timed = step_of(config), self._times.find(config)
+        step, timed = self._planned_steps.of(config), self._times.find(config)
         pace = Pace(timed.seconds if timed else None, self._epoch_rows(cells))
         totals = {cell.id: self._steps(cell, step, pace) for cell in cells}
         parts = _branches(config, step, totals, pace)
@@ -204,8 +208,9 @@ class _TrainEstimates:
             parameters=parameters,
             spared_steps=spared,
             steps=steps,
-            tokens=None if steps is None else steps * step.tokens,
-            flops=None if steps is None else steps * step.flops,
+            tokens=None if steps is None else _in_parts(parts, steps, step.tokens_of),
+            flops=None if steps is None else _in_parts(parts, steps, step.flops_of),
+            has_full_rows=not (config.task.has_even_steps or isinstance(step, UnevenStep)),
             seconds=seconds,
             timed_on=f"{timed.device_name}, {timed.threads} threads" if timed else None,
             disk_bytes=len(cells) * checkpoint,
@@ -384,6 +389,13 @@ def _seconds_by_budget(cells: list[Cell], step: Step) -> float | None:
     return _steps_in_all(branches(schedule, fine)) * FINE_STEP_SECONDS
 
 
+def _in_parts(parts: list[Branch], steps: int, size: Callable[[int, int], int]) -> int:
+    """Tokens or FLOPs of so many of the steps of trunk and branches; ``size`` is that of steps from start to stop."""
+    whole = size(0, max(branch.start for branch in parts)) + sum(size(branch.start, branch.stop) for branch in parts)
+    in_all = _steps_in_all(parts)
+    return whole if steps == in_all else whole * steps // in_all
+
+
 def _steps_in_all(parts: list[Branch]) -> int:
     return max(branch.start for branch in parts) + sum(branch.stop - branch.start for branch in parts)
 
@@ -391,7 +403,7 @@ def _steps_in_all(parts: list[Branch]) -> int:
 def _cell(cell_id: str, steps: int | None, step: Step) -> CellEstimate:
     if steps is None:
         return CellEstimate(cell_id)
-    return CellEstimate(cell_id, steps, steps * step.tokens, steps * step.flops)
+    return CellEstimate(cell_id, steps, step.tokens_of(0, steps), step.flops_of(0, steps))
 
 
 def _seconds_of_recipes(study: Study) -> dict[int, tuple[float, str]]:

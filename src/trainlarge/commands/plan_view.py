@@ -130,5 +130,12 @@ def _notes_of_steps(forecast: StageForecast) -> list[str]:
     warning = f"all steps of {cells_in_words(len(short))} lie inside the warm-up (schedule.warmup_steps)"
     is_open = any(steps is None and parse_budget(config.budget).unit == EPOCHS for steps, config in planned)
     unknown = "budgets in epochs become steps when the data is prepared, as the first job or --calibrate does"
-    notes = [(missed_in_words(missed) if missed else "", bool(missed)), (warning, bool(short)), (unknown, is_open)]
+    full = "rows of task.batches=bucketed count as full ones until the data is prepared: most steps will take in less"
+    is_full = any(job.has_full_rows for job in forecast.estimate.jobs)
+    notes = [
+        (missed_in_words(missed) if missed else "", bool(missed)),
+        (warning, bool(short)),
+        (unknown, is_open),
+        (full, is_full),
+    ]
     return [note for note, applies in notes if applies]

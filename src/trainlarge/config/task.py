@@ -186,7 +186,7 @@ class LabelledConfig(TaskConfig):
     batches: Literal["padded", "bucketed"] = field(default="padded", metadata=added_with("padded"))
     """``padded``: every row is filled up to ``data.sequence_length``. ``bucketed``: rows of like lengths share a batch,
     which is filled up to its longest row. It takes as many rows per step, so fewer tokens; tokens and FLOPs count what
-    is computed, and a budget is in steps, epochs or seconds."""
+    is computed, and a budget in them ends with the first step that reaches it."""
     pooling: Literal["first", "mean"] | None = field(default=None, metadata=added_with(None))
     """What is labelled of a row: its ``first`` token, or the ``mean`` of all its tokens, where the architecture has the
     choice (``modern``). null: what the architecture or the checkpoint has, the first token in ``modern``. Packed text

@@ -5,10 +5,13 @@ Every row still occurs once per epoch, and the rows of a batch are still a funct
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from trainlarge.data.arrays import Integers
 from trainlarge.data.blocks import RowOrder
+from trainlarge.data.label_table import LabelTable, row_lengths, training_rows
 
 WINDOW_BATCHES = 64
 """Batches that are formed of the rows of as many batches of the epoch's order."""
@@ -65,3 +68,57 @@ class BucketedOrder(RowOrder):
             head = min(-number * self.count % rows, self.count)
             self._arranged[key] = by_length(super().epoch(number, rows), self._lengths, rows, head, shift)
         return self._arranged[key]
+
+
+def training_order(table: LabelTable, seed: int, fraction: float, held_out: float, longest: int | None) -> RowOrder:
+    """The order in which the rows of a table are trained on.
+
+    Args:
+        table: of the training split.
+        seed: of the order.
+        fraction: share of the rows that is used.
+        held_out: share that is held out to choose by.
+        longest: most tokens of a row, for batches of like lengths; None: in batches of any rows.
+
+    Raises:
+        UserError: nothing is left to train on.
+    """
+    trained = training_rows(table, held_out)
+    count = len(table) if trained is None else len(trained)
+    if longest is None:
+        return RowOrder(count, seed, fraction, trained)
+    return BucketedOrder(row_lengths(table, longest), count, seed, fraction, trained)
+
+
+class StepLengths:
+    """Tokens of the longest row of each step, found once and kept.
+
+    Args:
+        find: tokens of the longest row of the steps ``start`` to ``stop - 1``, [steps].
+    """
+
+    AT_ONCE = 1024
+    """Steps that are looked at together."""
+
+    def __init__(self, find: Callable[[int, int], Integers]) -> None:
+        self._find = find
+        self._known = np.empty(0, np.int64)
+
+    def __call__(self, start: int, stop: int) -> Integers:
+        """Those of the steps ``start`` to ``stop - 1``, [steps] int64."""
+        parts = [self._known]
+        for first in range(len(self._known), stop, self.AT_ONCE):
+            parts.append(self._find(first, first + self.AT_ONCE))
+        if len(parts) > 1:
+            self._known = np.concatenate(parts)
+        return self._known[start:stop]
+
+    @classmethod
+    def of_table(cls, table: LabelTable, order: RowOrder, rows: int, longest: int) -> StepLengths:
+        """Those of batches of ``rows`` rows of a table, none of which is longer than ``longest``."""
+        lengths = row_lengths(table, longest)
+
+        def find(start: int, stop: int) -> Integers:
+            return np.array([lengths[order.rows_of(step, rows)].max() for step in range(start, stop)], np.int64)
+
+        return cls(find)

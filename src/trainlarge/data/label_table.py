@@ -69,6 +69,13 @@ def training_count(path: Path, rows: int, share: float) -> int:
     return rows if trained is None else len(trained)
 
 
+def row_lengths(table: LabelTable, longest: int) -> Integers:
+    """Tokens of each row as a model reads it, special ones included, at most ``longest``, [rows] int64."""
+    middles, ends = table[FIRST_END], table[SECOND_END]
+    starts = np.concatenate([[0], ends[:-1]])
+    return np.asarray(np.minimum(ends - starts + 2 + (ends > middles), longest))
+
+
 def open_table(path: Path) -> LabelTable:
     """A table on disk, mapped into memory.
 

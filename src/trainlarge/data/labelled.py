@@ -31,6 +31,7 @@ from trainlarge.data.label_table import (
     LabelTable,
     draw_of,
     open_table,
+    row_lengths,
 )
 from trainlarge.data.labelled_tables import Columns, LabelledRow, labelled_rows, no_rows
 from trainlarge.data.meta import LabelledCounts, LabelledMeta, Versions, read_meta, write_meta
@@ -124,10 +125,7 @@ class LabelledData(PreparedData):
 
     def lengths(self, split: Split, length: int) -> Integers:
         """Tokens of each row as a model reads it, special ones included, at most ``length``, [rows] int64."""
-        table = self.train_rows if split == "train" else self.validation_rows
-        middles, ends = table[FIRST_END], table[SECOND_END]
-        starts = np.concatenate([[0], ends[:-1]])
-        return np.asarray(np.minimum(ends - starts + 2 + (ends > middles), length))
+        return row_lengths(self.train_rows if split == "train" else self.validation_rows, length)
 
     def _fill(self, row: Integers, first: Tokens, second: Tokens) -> tuple[int, int]:
         """Write texts with their special tokens into an empty row; where the second one begins, and where it ends."""

@@ -13,7 +13,7 @@ from trainlarge.config import typed_json
 from trainlarge.config.data import DataConfig
 from trainlarge.config.task import TaskConfig
 from trainlarge.data.corpus import reader_version
-from trainlarge.data.label_table import is_held_out, training_count
+from trainlarge.data.label_table import LabelTable, is_held_out, open_table, training_count
 from trainlarge.data.labelled import labelled_folder, table_file
 from trainlarge.data.labelled_tables import Columns, labelled_rows
 from trainlarge.data.meta import META, LabelledMeta, Meta, TextMeta
@@ -49,6 +49,26 @@ def rows_in_use(data: DataConfig, task: TaskConfig, root: Path, of_model: ModelT
     if rows is None:
         return counted_rows(data, task)
     return round(data.fraction * rows)
+
+
+def table_in_use(
+    data: DataConfig, task: TaskConfig, root: Path, of_model: ModelTokenizer | None = None
+) -> LabelTable | None:
+    """The table of the prepared training rows of a frozen cell; None for plain text, or where it is not prepared.
+
+    Args:
+        data, task, root, of_model: as for ``rows_in_use``.
+    """
+    columns = task.label_columns
+    if columns is None:
+        return None
+    tokenizer = of_model.name if of_model else data.vocab_size
+    try:
+        return open_table(
+            table_file(labelled_folder(root, data.known_fingerprint, tokenizer, Columns(*columns)), "train")
+        )
+    except (OSError, ValueError):
+        return None
 
 
 def counted_rows(data: DataConfig, task: TaskConfig) -> int | None:

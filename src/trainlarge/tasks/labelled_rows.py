@@ -16,7 +16,7 @@ from trainlarge.config.data import DataConfig, Split
 from trainlarge.config.task import LabelledConfig
 from trainlarge.data.arrays import Integers
 from trainlarge.data.blocks import RowOrder, check_fraction, spread_indices
-from trainlarge.data.buckets import BucketedOrder
+from trainlarge.data.buckets import training_order
 from trainlarge.data.label_table import is_selection, training_rows
 from trainlarge.data.labelled import SEGMENT, LabelledData, check_labels, prepare_labelled
 from trainlarge.data.labelled_tables import Columns
@@ -116,12 +116,9 @@ class LabelledRows(Generic[C]):
         return self._orders[key]
 
     def _new_order(self, prepared: LabelledData, seed: int) -> RowOrder:
-        trained, fraction = training_rows(prepared.train_rows, self.config.selection_share), self.data.fraction
-        count = len(prepared.train_rows) if trained is None else len(trained)
-        if self.config.has_even_steps:
-            return RowOrder(count, seed, fraction, trained)
-        lengths = prepared.lengths("train", self.data.sequence_length)
-        return BucketedOrder(lengths, count, seed, fraction, trained)
+        longest = None if self.config.has_even_steps else self.data.sequence_length
+        share = self.config.selection_share
+        return training_order(prepared.train_rows, seed, self.data.fraction, share, longest)
 
     def _rows(self, prepared: LabelledData, split: Split, indices: Integers) -> dict[str, Tensor]:
         rows = prepared.rows(split, indices, self.data.sequence_length, self.config.segments or 1)

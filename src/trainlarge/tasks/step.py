@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from typing import Literal
 
 import numpy as np
@@ -22,6 +22,9 @@ from trainlarge.models.library import has_eager_alone
 from trainlarge.models.shape import Shape, head_of, shape_of
 
 MOST_STEPS = 10**12
+MOST_UNEVEN_STEPS = 10**7
+"""Steps whose lengths are looked at one by one to find where a budget ends."""
+LOOKED_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,26 @@ class UnevenStep(Step):
     def executed_flops_of(self, start: int, stop: int) -> int:
         """Those of them that are computed."""
         return self.rows * sum(self.row_flops(length)[1] * steps for length, steps in self._counted(start, stop))
+
+    def steps_to(self, budget: Budget, key: str = "budget") -> int:
+        """Steps up to the first one with which a budget in tokens or FLOPs is reached.
+
+        Raises:
+            UserError: they are more than ``MOST_UNEVEN_STEPS``.
+        """
+        left, whole = int(budget.value), self.flops if budget.unit == FLOPS else self.tokens
+        if left > MOST_UNEVEN_STEPS * whole:
+            raise UserError(key, budget.in_words, f"at most {MOST_UNEVEN_STEPS:,} steps with task.batches=bucketed")
+        size_of = cache(partial(self._size, unit=budget.unit))
+        for start in range(0, MOST_UNEVEN_STEPS, LOOKED_AT_ONCE):
+            for place, length in enumerate(self.lengths(start, start + LOOKED_AT_ONCE).tolist()):
+                left -= size_of(length)
+                if left <= 0:
+                    return start + place + 1
+        raise UserError(key, budget.in_words, f"at most {MOST_UNEVEN_STEPS:,} steps with task.batches=bucketed")
+
+    def _size(self, length: int, unit: str) -> int:
+        return self.rows * (length if unit == TOKENS else self.row_flops(length)[0])
 
     def _counted(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Each length with the number of its steps, in Python's whole numbers: FLOPs may be beyond 64 bits."""
@@ -191,13 +214,15 @@ UNKNOWN_PACE = Pace()
 
 
 def steps_in(budget: Budget, step: Step, pace: Pace = UNKNOWN_PACE, key: str = "budget") -> int:
-    """Whole steps that fit in ``budget``.
+    """Whole steps that fit in ``budget``; of uneven ones, those up to the first with which tokens or FLOPs reach it.
 
     Raises:
         UserError: when not even one fits, or ``pace`` does not know the budget.
     """
     if not pace.knows(budget):
         raise UserError(key, budget, "a budget in FLOPs, tokens or steps before a step is timed and data is prepared")
+    if isinstance(step, UnevenStep) and budget.unit in (FLOPS, TOKENS):
+        return step.steps_to(budget, key)
     sizes = {
         FLOPS: step.flops,
         TOKENS: step.tokens,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from trainlarge.config.arch import ArchConfig
-from trainlarge.config.budget import EPOCHS, FLOPS, SECONDS, TOKENS, Budget, kept_form, parse_budget
+from trainlarge.config.budget import EPOCHS, FLOPS, SECONDS, STEPS, Budget, kept_form, parse_budget
 from trainlarge.config.canonical import canonical_json
 from trainlarge.config.group import Plain, with_values
 from trainlarge.config.optim import OptimConfig
@@ -148,9 +148,8 @@ def _reading(config: TrainConfig, study: Study, planned: Planned) -> Use:
 def _rough_flops(budget: Budget, step: Step) -> float:
     if budget.unit == SECONDS:
         return budget.value * TYPICAL_FLOPS_PER_SECOND
-    if budget.unit == EPOCHS:
-        return budget.value * TYPICAL_EPOCH_TOKENS * step.flops / step.tokens
-    return float(steps_in(budget, step) * step.flops)
+    flops = {EPOCHS: TYPICAL_EPOCH_TOKENS * step.flops / step.tokens, STEPS: step.flops, FLOPS: 1.0}
+    return budget.value * flops.get(budget.unit, step.flops / step.tokens)
 
 
 def _schedule(schedule: ScheduleConfig) -> ScheduleConfig:
@@ -211,27 +210,15 @@ def _check_peak(optim: OptimConfig, width: int) -> None:
         raise UserError(f"optim.{changed[0]}", getattr(optim, changed[0]), allowed)
 
 
-def _check_even(config: TrainConfig) -> None:
-    """Refuse what needs steps of one size where rows of like lengths share a batch."""
-    if config.task.has_even_steps:
-        return
-    for key, text in (("budget", config.budget), ("schedule.horizon", config.schedule.horizon)):
-        if text is not None and parse_budget(text, key).unit in (FLOPS, TOKENS):
-            allowed = (
-                "in steps, epochs or seconds with task.batches=bucketed: the tokens of a step follow from the data"
-            )
-            raise UserError(key, text, allowed)
-    if config.impl.compile != "none":
-        allowed = "none with task.batches=bucketed: it would compile again for each length"
-        raise UserError("impl.compile", config.impl.compile, allowed)
-
-
 def _check_steps(config: TrainConfig) -> None:
     """Refuse a budget without one step, and a batch that the devices cannot share."""
-    _check_even(config)
     step, budget, devices = step_of(config), parse_budget(config.budget), config.impl.devices
-    if UNKNOWN_PACE.knows(budget):
+    is_even = config.task.has_even_steps
+    if UNKNOWN_PACE.knows(budget) and (is_even or budget.unit == STEPS):
         steps_in(budget, step)
+    if not is_even and config.impl.compile != "none":
+        allowed = "none with task.batches=bucketed: it would compile again for each length"
+        raise UserError("impl.compile", config.impl.compile, allowed)
     if step.rows % devices:
         allowed = f"must divide the {step.rows} rows of optim.batch={config.optim.batch}"
         raise UserError("impl.devices", devices, allowed)

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from trainlarge.config.group import Plain
 from trainlarge.config.schema import TrainConfig
 from trainlarge.data.arrays import Integers
+from trainlarge.data.buckets import StepLengths
 from trainlarge.data.evaluation_texts import prepare_evaluations
 from trainlarge.data.prepare import PreparedData
 from trainlarge.machine.device import choose, is_shared
@@ -73,7 +74,7 @@ class TrainContext:
         self.training_rows = self.task.training_rows(self.prepared, self.step.rows)
         """Rows of training data in use."""
         if not config.task.has_even_steps:
-            self.step = uneven(self.step, config, self._longest_rows)
+            self.step = uneven(self.step, config, StepLengths(self._longest_rows))
         self._draw_sets(study)
         self.compiling = Compiling(self.implementation.compile, self.implementation.threads, study.data_root / COMPILED)
         self.loop = self._loop()
