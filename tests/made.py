@@ -283,7 +283,7 @@ def bare_record(cell_id: str, **values: Plain) -> dict[str, Plain]:
 
 def recovery_keys(recipe: Recipe, parent: dict[str, Any]) -> dict[str, Any]:
     """What a record says of recovery: each step of it takes as long as one of the checkpoint."""
-    steps = recipe.recover.steps(parent["step"]) if isinstance(recipe.recover, Retrain) else 0
+    steps = recipe.recover.steps(parent["step"], epoch_steps=0) if isinstance(recipe.recover, Retrain) else 0
     return {
         "recover_steps": steps,
         "recover_flops": steps * parent["flops"] // parent["step"],
