@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from trainlarge.results.frames import load_study
 from trainlarge.results.report.descriptions_of_scores import weight_description
 from trainlarge.results.report.figures import bytes_figure
 from trainlarge.results.report.figures_of_scores import convergence_figure, pretraining_figure, weight_figure
-from trainlarge.results.report.findings_of_finetuning import pretraining_helps, score_rows
+from trainlarge.results.report.findings_of_finetuning import finetuning_findings, pretraining_helps, score_rows
 from trainlarge.results.report.page import write_report
 from trainlarge.results.study_parts import parts_of
 from trainlarge.sweep.store import Study
@@ -186,3 +187,15 @@ def test_what_pretraining_was_good_for_is_told_against_initial_weights(
     assert finding.text.startswith("After 60 s of pretraining") and finding.is_result is is_result
     *_, row = score_rows(models)
     assert row[:3] == ["d64/L2", "none", "–"] and row[-1] == "3"
+
+
+def test_confident_mistakes_do_not_put_a_classifier_on_the_plateau(models: ScoredModels) -> None:
+    """Its loss is above that of the label frequencies, and it is right far more often than the most frequent label."""
+    frames = models.part.frames
+    cells = frames.cells.assign(loss=2.0, frequency_loss=0.7, baseline_accuracy=0.5, evaluation_documents=872)
+    told = finetuning_findings(ScoredModels(replace(models.part, frames=replace(frames, cells=cells))))
+    assert not any("frequencies" in finding.text or "At chance" in finding.text for finding in told)
+    weak = cells.assign(accuracy=0.51)
+    told = finetuning_findings(ScoredModels(replace(models.part, frames=replace(frames, cells=weak))))
+    (finding,) = [finding for finding in told if finding.text.startswith("At chance, not clearly better than")]
+    assert "(50.0 %): all models. No finding" in finding.text and not finding.is_result

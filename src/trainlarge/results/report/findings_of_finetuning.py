@@ -13,14 +13,17 @@ from trainlarge.results.report.caveats import chosen, overlap, plateau, sizes
 from trainlarge.results.report.finding import Finding, counted, listed
 from trainlarge.results.series import by_size, last_budget
 
-CAVEATS = (chosen, plateau, overlap, sizes)
+CAVEATS = (chosen, overlap, sizes)
 """What is said first; that orders by loss are not tested does not matter here."""
 
 
 def finetuning_findings(models: ScoredModels) -> list[Finding]:
     """All findings of this file, caveats first."""
+    # Where models are judged by another score, ``at_chance`` says which of them learned nothing: the loss of a
+    # classifier that is often right is above that of frequencies where it is wrong with great confidence.
+    caveats = (*CAVEATS, plateau) if models.column == "loss" else CAVEATS
     return [
-        *(finding for caveat in CAVEATS for finding in caveat(models.evidence)),
+        *(finding for caveat in caveats for finding in caveat(models.evidence)),
         *choice(models),
         *best_finetuned(models),
         *at_chance(models),
