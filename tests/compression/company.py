@@ -6,18 +6,21 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, asdict, fields
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainlarge.compression import Compressed, Recipe, Weights, compress_grid
 from trainlarge.compression.calibration import Calibration
 from trainlarge.compression.layout.tokens import TokenFacts, renumbered
 from trainlarge.compression.training_data import DataTrainer, TrainingData
 from trainlarge.config.method import METHODS, Method
+from trainlarge.config.quantize import Uniform
+from trainlarge.config.recover import Retrain
 from trainlarge.config.schema import ImplConfig
 from trainlarge.errors import UserError
 
@@ -41,7 +44,11 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "size": (2, 20, VOCABULARY, 10_000),
     "layers": ((0,), (0, 2, 3), (1, DEPTH)),
     "tokens": ((9, 40, 59), (5,), (VOCABULARY,)),
-    "budget": ("2 steps", "3 steps", "0.5 parent"),
+    "budget": ("2 steps", "3 steps", "0.5 parent", "until 0.9 dense"),
+    "round": (0.15, 0.3),
+    "quantize_aware": (0.0, 0.5, 1.0),
+    "at_most": (None, "3 steps"),
+    "checks": (20, 2),
     "lr": (1e-3, 1e-2, 1e30, None),
 }
 """Field -> values, some of which fit together, some not, and some not with the model. Fields of a closed set of values
@@ -79,9 +86,26 @@ def recipes(seed: int, count: int) -> list[Recipe]:
 
 
 def of(part: Method, *others: Method) -> Recipe:
-    """The recipe of these methods, in this order."""
-    parts = {each.slot: each for each in (part, *others)}
-    return Recipe(**parts, order=[each.slot for each in (part, *others)])
+    """The recipe of these methods, in this order, with the others that they need.
+
+    Raises:
+        UserError: they do not go together.
+    """
+    methods = list(_with_needed((part, *others)))
+    return Recipe(**{each.slot: each for each in methods}, order=[each.slot for each in methods])
+
+
+def _with_needed(methods: Sequence[Method]) -> Iterator[Method]:
+    """A method that works while the model trains needs training, and training that knows of quantization needs one."""
+    slots = {method.slot for method in methods}
+    for method in methods:
+        if isinstance(method, Uniform) and method.is_learned and "recover" not in slots:
+            yield Retrain("2 steps", quantize_aware=1.0)
+        yield method
+        if method.needs_training and "recover" not in slots:
+            yield Retrain("2 steps")
+        if isinstance(method, Retrain) and method.quantize_aware and "quantize" not in slots:
+            yield Uniform(bits=4)
 
 
 def outcomes(group: Sequence[Recipe], model: str = "modern") -> list[Outcome]:
@@ -94,7 +118,8 @@ def outcomes(group: Sequence[Recipe], model: str = "modern") -> list[Outcome]:
         found[position] = ("refused", str(error))
 
     calibration = Calibration(weights, whole, lambda: BATCHES)
-    trainer = DataTrainer(TrainingData(lambda step: BATCHES[step % 2], impl=ImplConfig(device="cpu", threads=1)))
+    impl = ImplConfig(device="cpu", threads=1)
+    trainer = DataTrainer(TrainingData(lambda step: BATCHES[step % 2], impl=impl, score=_loss), weights)
     for position, compressed in compress_grid(weights, group, calibration, FACTS, refused, trainer):
         found[position] = _outcome(compressed)
     return [found[position] for position in range(len(group))]
@@ -105,6 +130,13 @@ def alone(recipe: Recipe, model: str = "modern") -> Outcome:
     """What becomes of a recipe without company."""
     [outcome] = outcomes([recipe], model)
     return outcome
+
+
+@torch.no_grad()
+def _loss(model: nn.Module) -> float:
+    """Of some rows; a model with fewer tokens reads others in the place of those that it has not."""
+    ids = BATCHES[0]["input_ids"] % model.get_input_embeddings().num_embeddings  # type: ignore[operator,union-attr]
+    return float(model(input_ids=ids, labels=ids).loss)
 
 
 def _outcome(compressed: Compressed) -> Outcome:
@@ -123,9 +155,11 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def _recipe(draw: random.Random) -> Recipe:
-    slots = draw.sample([slot for slot in METHODS if METHODS[slot]], draw.choice([1, 2, 2, 3]))
-    slots.sort(key=lambda slot: slot == "activations")
-    return of(*(draw.choice(variants(draw.choice(list(METHODS[slot].values())))) for slot in slots))
+    while True:
+        slots = draw.sample([slot for slot in METHODS if METHODS[slot]], draw.choice([1, 2, 2, 3]))
+        slots.sort(key=lambda slot: slot == "activations")
+        with suppress(UserError):
+            return of(*(draw.choice(variants(draw.choice(list(METHODS[slot].values())))) for slot in slots))
 
 
 def _values(name: str, kind: Any) -> tuple[Any, ...]:

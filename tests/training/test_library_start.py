@@ -67,14 +67,14 @@ def test_a_folder_is_finetuned_again_and_compressed(
     compose: Compose, run_here: Run, table: Path, tmp_path: Path, model_type: str
 ) -> None:
     start = folder_of(tmp_path / model_type, model_type)
-    [child] = run_here("train", [compose("train", *finetuning(start, table, "budget=80 steps"))])
+    [child] = run_here("train", [compose("train", *finetuning(start, table, "budget=160 steps"))])
     config, record = child.cell().as_train, child.train_record()
     assert (config.arch.name, config.arch.width, config.arch.depth, config.arch.heads) == ("library", 16, 2, 2)
     assert config.arch.ffn_ratio == 2 and config.data.vocab_size == 300
     assert record.scores["accuracy"] == 1.0, "the label is one of the words"
     model = AutoModelForSequenceClassification.from_pretrained(child.checkpoint)
     assert type(model).__name__.lower() == f"{model_type}forsequenceclassification"
-    assert record.parameters == model.num_parameters() and record.flops == 80 * step_of(config).flops
+    assert record.parameters == model.num_parameters() and record.flops == 160 * step_of(config).flops
     recipe = ("prune.sparsity=0.5", "quantize.bits=4", "study=tiny", "tracking=none")
     [compressed] = run_here("compress", [compose("compress", f"checkpoint={child.id}", *recipe)])
     assert compressed.compress_record().dense_loss == pytest.approx(record.scores["loss"], abs=1e-5)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from trainlarge.errors import UserError
 from trainlarge.launch.engine import Outcome
 from trainlarge.results.analysis.plateau import has_learned
-from trainlarge.results.scores import score_text, task_scores
+from trainlarge.results.scores import is_judged_by_loss, score_text, task_scores
 from trainlarge.results.units import prefixed_text
 from trainlarge.sweep.cell import ID_PATTERN, Cell
 from trainlarge.sweep.records import CompressRecord, Record, TrainRecord
@@ -128,7 +128,7 @@ def _warmup_steps(record: TrainRecord) -> int:
 
 def _on_plateau(records: Sequence[TrainRecord], what: str) -> list[str]:
     stuck = []
-    for record in records:
+    for record in filter(lambda record: is_judged_by_loss(_task(record)), records):
         loss, frequencies = record.scores.get("loss"), record.data.token_frequency_loss
         metric = task_scores(_task(record))["loss"]
         if loss is not None and frequencies is not None and not has_learned(loss, frequencies, metric):

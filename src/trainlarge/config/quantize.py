@@ -70,6 +70,9 @@ class Uniform(MatrixMethod):
         check_granularity(self)
         self.require("symmetric", isinstance(self.symmetric, bool), "true or false")
         self.require_one_of("range")
+        # Methods that do not act while a model trains inherit this field.
+        is_possible = self.while_training or not self.is_learned
+        self.require("range", is_possible, f"minmax, percentile or mse with quantize.name={self.name}")
         self._check_percentile()
         normalize(self, bits=int(self.bits))
         self._check_embedding_bits()

@@ -26,7 +26,7 @@ from trainlarge.models.shape import Shape
 from trainlarge.models.sizes import sizes_of_tensors
 
 _PASSES = (("meta", False), ("meta", True), ("cpu", True))
-"""Where a forward pass is tried, and whether with a mask: with one most models look whether anything is masked."""
+"""Where a forward pass is tried, and whether padding is marked: where it is, most models look for it."""
 
 
 def body_counts(shape: Shape) -> ParameterCounts:

@@ -64,6 +64,15 @@ def main_score(frame: pd.DataFrame) -> tuple[str, Metric]:
     return name, scores(frame)[name]
 
 
+def is_judged_by_loss(task: str | None) -> bool:
+    """Whether the loss is what a task is judged by; so is one that is not known.
+
+    The loss of a classifier that is often right is above that of frequencies where it is wrong with great confidence.
+    """
+    known = tasks().get(task) if task else None
+    return known is None or known.main_metric == "loss"
+
+
 def direction(frame: pd.DataFrame, column: str) -> float:
     """1 where less of a column is better, -1 where more is."""
     metric = scores(frame).get(column)

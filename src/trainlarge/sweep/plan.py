@@ -20,7 +20,7 @@ from trainlarge.sweep.step_times import budgets_missed
 from trainlarge.sweep.store import WRITTEN_BY_JOBS, CellFolder, Study
 from trainlarge.sweep.unread import refuse_unread
 
-NO_CELLS = "must have at least one cell: check its blocks, conditions and checkpoints"
+NO_CELLS = "must have at least one cell: check sweep.blocks, sweep.where, sweep.exclude and the checkpoints"
 """What is wrong with a sweep from which nothing is left, as an error says it."""
 
 
