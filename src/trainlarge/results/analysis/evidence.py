@@ -18,7 +18,7 @@ from trainlarge.results.comparable import CLOCK_COLUMNS, CLOCKS, differences, on
 from trainlarge.results.document_losses import Sample
 from trainlarge.results.frames import StudyFrames
 from trainlarge.results.recipes import same_task
-from trainlarge.results.scores import frequencies_of, loss_of, main_score
+from trainlarge.results.scores import frequencies_of, loss_of
 from trainlarge.results.training_cost import at_last_budget
 
 
@@ -97,12 +97,7 @@ class Evidence:
 
     @cached_property
     def compressed(self) -> pd.DataFrame:
-        """Those of ``known`` whose checkpoint has learned more than the frequencies of what it predicts.
-
-        All of them where the task is judged by another score than the loss, which says nothing of it then.
-        """
-        if main_score(self.cells)[0] != "loss":
-            return self.known
+        """Those of ``known`` whose checkpoint has learned more than the frequencies of what it predicts."""
         return self.known[~on_plateau(self.known["dense_loss"], self.known["frequency_loss"], self.loss)]
 
     @cached_property
