@@ -19,7 +19,7 @@ SWEEP = ["+sweeps=compression_methods/compress", f"hydra.searchpath=[file://{sha
 @pytest.mark.long
 def test_it_has_every_method_of_every_slot() -> None:
     configs = sweep_configs(Composer(_composed, lambda key: key in SLOTS), "compress", {"checkpoint": ["0123456789ab"]})
-    used = {type(step) for config in configs for step in config.recipe.steps}
+    used = {type(getattr(config.recipe, slot)) for config in configs for slot in SLOTS} - {type(None)}
     assert used == {kind for slot in METHODS.values() for kind in slot.values()}
 
 
