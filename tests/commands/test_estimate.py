@@ -11,7 +11,8 @@ import torch
 
 from trainlarge.cli import main
 from trainlarge.commands import step_times
-from trainlarge.commands.estimate import Estimate, JobEstimate, estimate, packed_bytes
+from trainlarge.commands.estimate import Estimate, JobEstimate, estimate
+from trainlarge.commands.recipe_costs import packed_bytes
 from trainlarge.commands.step_times import StepTimes
 from trainlarge.config.schema import StageConfig, TrainConfig
 from trainlarge.machine.cores import cores_here

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import heapq
-import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 from trainlarge.commands.job_words import Words, checkpoint_words, in_a_line, start_words, told_apart, train_words
 from trainlarge.commands.planned_steps import PlannedSteps
+from trainlarge.commands.recipe_costs import FLOAT_BYTES, packed_bytes, seconds_of_recipes
 from trainlarge.commands.step_times import StepTimes
 from trainlarge.commands.terminal import path_in_words
 from trainlarge.compression.cells import recoveries_of, recovery_steps
 from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint
 from trainlarge.config.budget import EPOCHS, SECONDS, parse_budget
 from trainlarge.config.data import DataConfig
-from trainlarge.config.method import MatrixMethod, Method
-from trainlarge.config.recipe import Recipe
 from trainlarge.config.schema import TrainConfig
 from trainlarge.data.corpus import reader_version
 from trainlarge.data.prepare import prepared_key
 from trainlarge.data.rows_in_use import counted_rows, rows_in_use
 from trainlarge.models.counts import parameter_counts
-from trainlarge.models.family import Head
 from trainlarge.models.flops import forward_flops
 from trainlarge.models.model_folder import weight_count, weight_files
-from trainlarge.models.shape import Shape, head_of, shape_of
+from trainlarge.models.shape import head_of, shape_of
 from trainlarge.sweep.cell import Cell
 from trainlarge.sweep.checkpoints import is_folder, train_cell
 from trainlarge.sweep.plan import Job, Plan
 from trainlarge.sweep.planned import NOTHING_PLANNED, Planned
-from trainlarge.sweep.records import CompressRecord
 from trainlarge.sweep.step_times import CellSteps, budgets_missed, read_measured
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.step import Pace, Step, UnevenStep, step_of, steps_in
@@ -43,17 +38,12 @@ from trainlarge.training.schedule import Branch, branches, make_schedule
 from trainlarge.training.start import tokenizer_of
 from trainlarge.training.trunk_folder import KEPT_STATES, TRUNK, TRUNKS, branch_part, saved_position
 
-FLOAT_BYTES = 4
 STATE_BYTES = 3 * FLOAT_BYTES
 """Bytes a parameter takes in a saved state: the weight and the two moments of AdamW (Kingma & Ba 2015)."""
 TOKENIZER_ENTRY_BYTES = 45
 """A byte-level BPE tokenizer takes about so much for each entry, its merge included."""
-PACKED_HEADER_BYTES = 2500
-"""A packed file holds the model's configuration and the names of its tensors."""
 FINE_STEP_SECONDS = 1e-3
 """Stands for an unknown step where only shares of a budget in seconds are asked for."""
-LOOKED_AT = 200
-"""Compress records that are read to learn how long a recipe takes."""
 
 
 @dataclass(frozen=True)
@@ -256,7 +246,7 @@ class _CompressEstimates:
 
     def __init__(self, study: Study, times: StepTimes, planned: Planned) -> None:
         self._study, self._times, self._planned = study, times, planned
-        self._seconds = _seconds_of_recipes(study)
+        self._seconds = seconds_of_recipes(study)
 
     def __call__(self, job: Job, cells: list[Cell]) -> JobEstimate:
         checkpoint = find_checkpoint(cells[0].as_compress, self._study, self._planned)
@@ -331,25 +321,6 @@ class _CompressEstimates:
         )
 
 
-def packed_bytes(shape: Shape, recipe: Recipe, head: Head | None = None) -> int:
-    """About the size of the packed file of a model of ``shape`` with ``head`` that is compressed by ``recipe``.
-
-    The bits of the weights that are left, a bit for each weight where some are pruned, step and zero point of each row
-    where rows are quantized on their own, and the header. Embeddings may have bits of their own, or be left alone.
-    """
-    counts = parameter_counts(shape, head)
-    embeddings = counts.embedding - counts.untied_output
-    body = _weights_bytes(counts.total - embeddings, shape.width, recipe.prune, recipe.quantize)
-    on_embeddings = map(MatrixMethod.on_embeddings, (recipe.prune, recipe.quantize))
-    return round(body + _weights_bytes(embeddings, shape.width, *on_embeddings) + PACKED_HEADER_BYTES)
-
-
-def _weights_bytes(weights: int, width: int, prune: Method | None, quantize: Method | None) -> float:
-    sparsity, bits = getattr(prune, "sparsity", 0.0), getattr(quantize, "bits", 8 * FLOAT_BYTES)
-    rows = weights / width if getattr(quantize, "granularity", None) == "row" else 0
-    return weights * ((1 - sparsity) * bits + (1 if sparsity else 0)) / 8 + 2 * FLOAT_BYTES * rows
-
-
 def _branches(config: TrainConfig, step: Step, totals: dict[str, int | None], pace: Pace) -> list[Branch]:
     """The branches of a job; empty where the steps of a budget are not known."""
     known = {cell_id: total for cell_id, total in totals.items() if total is not None}
@@ -404,24 +375,6 @@ def _cell(cell_id: str, steps: int | None, step: Step) -> CellEstimate:
     if steps is None:
         return CellEstimate(cell_id)
     return CellEstimate(cell_id, steps, step.tokens_of(0, steps), step.flops_of(0, steps))
-
-
-def _seconds_of_recipes(study: Study) -> dict[int, tuple[float, str]]:
-    """Parameters -> seconds of one recipe without recovery, the median of those that are done, and their device."""
-    by_parameters: dict[int, list[CompressRecord]] = {}
-    for record in _some_records(study):
-        if not record.recover_steps:
-            by_parameters.setdefault(record.parameters, []).append(record)
-    return {
-        parameters: (statistics.median(record.seconds for record in records), records[-1].environment.device_name)
-        for parameters, records in by_parameters.items()
-    }
-
-
-def _some_records(study: Study) -> Iterable[CompressRecord]:
-    """Of cells that are done; damaged ones do not prevent a forecast."""
-    done = (folder for folder in study.folders("compress") if folder.is_done() and not folder.damaged_result())
-    return islice((folder.compress_record() for folder in done), LOOKED_AT)
 
 
 _STAGES: dict[str, Callable[[Study, StepTimes, Planned], _Estimates]] = {
