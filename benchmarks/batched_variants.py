@@ -117,8 +117,9 @@ def _batched(model: PreTrainedModel, variants: list[Tensors], data: EvaluationSe
         return torch.cat([batched(stacked, *part) for part in parts], dim=1)
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, _dropout: float) -> Tensor:
+def _attention(query: Tensor, key: Tensor, value: Tensor, _dropout: float, bias: Tensor | None) -> Tensor:
     """The products of ours: ``vmap`` refuses our own autograd function, even where no gradient is asked for."""
+    assert bias is None, "no row is padded here"
     return (query @ key.mT * query.shape[-1] ** -0.5).softmax(-1) @ value
 
 
