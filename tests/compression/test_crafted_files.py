@@ -75,6 +75,13 @@ def rewrite(path: Path, body: Any, tensors: dict[str, Tensor]) -> None:
     )
 
 
+def normal_layer() -> torch.nn.Linear:
+    """A layer whose codes can be entropy-coded."""
+    layer = torch.nn.Linear(256, 256)
+    torch.nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(0))
+    return layer
+
+
 def outcome(path: Path) -> dict[str, Tensor] | UserError:
     """What loading gives: weights, or the one error that a file may cause."""
     try:
@@ -114,6 +121,47 @@ def changed(body: Any, place: tuple[Any, ...], value: Any) -> Any:
         owner = owner[key]
     owner[place[-1]] = value
     return body
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "cause"),
+    [
+        (("codes", "shape"), [HUGE], f"{HUGE} bytes of 3 bits for 65536 weights"),
+        (("codes", "shape"), [8], "32768 bytes in a frame of zstd in the place of 11"),
+        (("codes", "shape"), [-1], "shape=[-1] is not valid"),
+        (("codes", "bits"), 0, "24576 bytes of 0 bits"),
+        (("codes", "bits"), "x", "a whole number from 0 up"),
+        (("codes",), 3, "codes=3 is not valid"),
+        (("scales",), {"shape": [8], "bits": 8}, "KeyError: 'scales'"),
+        ((), 7, "zstd=7 is not valid"),
+    ],
+)
+def test_entropy_coded_parts_that_do_not_fit_are_refused(
+    place: tuple[str, ...], value: object, cause: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "packed"
+    save_packed(path, compress(normal_layer(), Recipe(quantize=Uniform(3, "tensor"), entropy_coding="zstd")))
+    body, tensors = container.read(path)
+    assert "codes" in body["tensors"]["weight"]["zstd"]  # type: ignore[index, call-overload]
+    note_place = ("tensors", "weight", "zstd", *place)
+    if place == ("scales",):
+        body["tensors"]["weight"]["zstd"]["scales"] = value  # type: ignore[index, call-overload]
+    rewrite(path, body if place == ("scales",) else changed(body, note_place, value), tensors)
+    with pytest.raises(UserError) as caught:
+        load_packed_weights(path, most_bytes=MOST)
+    assert "\n" not in str(caught.value) and cause in str(caught.value)
+
+
+def test_a_damaged_frame_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "packed"
+    save_packed(path, compress(normal_layer(), Recipe(quantize=Uniform(3, "tensor"), entropy_coding="zstd")))
+    body, tensors = container.read(path)
+    codes = tensors["weight:codes"]
+    for damaged in (codes[:9], codes[: len(codes) // 2], codes.new_zeros(16), codes.new_zeros(0)):
+        rewrite(path, body, {**tensors, "weight:codes": damaged})
+        with pytest.raises(UserError, match=r"packed.*tensors\.weight") as caught:
+            load_packed_weights(path, most_bytes=MOST)
+        assert "\n" not in str(caught.value)
 
 
 @by_recipe

@@ -152,7 +152,17 @@ def test_zstd_finds_what_the_encodings_leave(compressed: Callable[..., list[Cell
     dense, rounded = map(_record, compressed([], ["quantize.bits=4", "quantize.granularity=tensor"]))
     for record in (dense, rounded):
         assert 0 < record["zstd_bytes_without_embeddings"] < record["zstd_bytes"] < 1.01 * record["file_bytes"]
+        assert record["coded_bytes_without_embeddings"] < record["coded_bytes"] <= record["file_bytes"]
     assert rounded["zstd_bytes"] < dense["zstd_bytes"]
+    assert 0 < rounded["entropy_bits"] < 4 and "entropy_bits" not in dense
+
+
+def test_an_entropy_coded_cell_has_the_weights_and_the_bytes_that_were_announced(
+    compressed: Callable[..., list[CellFolder]],
+) -> None:
+    fixed, coded = compressed(["quantize.bits=4"], ["quantize.bits=4", "entropy_coding=zstd"])
+    assert _record(coded)["file_bytes"] == _record(fixed)["coded_bytes"] == coded.packed.stat().st_size
+    assert _record(coded)["loss"] == _record(fixed)["loss"] and coded.id != fixed.id
 
 
 def test_rounded_activations_are_evaluated_as_the_file_computes(

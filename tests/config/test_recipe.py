@@ -190,6 +190,19 @@ def test_the_head_is_compressed_unless_said_otherwise() -> None:
         Recipe.from_config({"name": "none"}, {"name": "none"}, compress_head="maybe")  # type: ignore[arg-type]
 
 
+def test_codes_take_fixed_bits_unless_said_otherwise() -> None:
+    """As above, for ``entropy_coding``."""
+    fixed, coded = Recipe(Magnitude(0.5), Uniform(4)), Recipe(Magnitude(0.5), Uniform(4), entropy_coding="zstd")
+    assert "entropy_coding" not in fixed.to_config() and "entropy_coding" not in fixed.to_json()
+    assert coded.to_config() == {**fixed.to_config(), "entropy_coding": "zstd"} and coded != fixed
+    for recipe in (fixed, coded):
+        assert Recipe.from_json(recipe.to_json()) == Recipe.from_config(**recipe.to_config()) == recipe
+    assert coded.describe() == "prune 50 % global, 4 bit row, zstd"
+    assert Recipe(entropy_coding="zstd") == Recipe(), "floats are not coded"
+    with pytest.raises(UserError, match="entropy_coding=zip is not valid: must be one of none, zstd"):
+        Recipe.from_config({"name": "none"}, {"name": "none"}, entropy_coding="zip")  # type: ignore[arg-type]
+
+
 def test_every_method_is_under_its_own_name() -> None:
     for slot, methods in METHODS.items():
         for name, kind in methods.items():

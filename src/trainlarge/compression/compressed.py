@@ -61,6 +61,16 @@ class Compressed:
         return loss_of_parts(self.left, self.packed.stored, self.recipe)
 
     @property
+    def coded_bytes(self) -> tuple[int, int]:
+        """Exact bytes of the packed file with ``Recipe(entropy_coding="zstd")``, and without those of its embeddings.
+
+        Codes are coded to know it.
+        """
+        coded = self.packed.entropy_coded()
+        whole = coded.file_bytes()
+        return whole, whole - sum(map(coded.payload_bytes, self.left.embeddings))
+
+    @property
     def has_other_shapes(self) -> bool:
         """Whether the weights no longer fit into a model with the shapes of the checkpoint."""
         return bool(self.left.structure)

@@ -125,6 +125,7 @@ def compress_record(
     labels = checkpoint.evaluation_set.labels
     paired = PairedErrors.of(checkpoint.dense, result.evaluation, checkpoint.documents, labels)
     whole, body = zstd_bytes(job.folder(cell.id).packed, compressed.left.embeddings)
+    coded, coded_body = compressed.coded_bytes
     return CompressRecord(
         schema=RECORD_SCHEMAS["compress"],
         stage="compress",
@@ -141,6 +142,9 @@ def compress_record(
         evaluations=texts_json(result.texts),
         **_counts(compressed.sizes),
         nearly_lost=", ".join(compressed.nearly_lost),
+        entropy_bits=compressed.sizes.entropy_bits,
+        coded_bytes=coded,
+        coded_bytes_without_embeddings=coded_body,
         zstd_bytes=whole,
         zstd_bytes_without_embeddings=body,
         relative_squared_error=total_relative_squared_error(result.errors.values()),

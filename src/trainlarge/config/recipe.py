@@ -14,9 +14,9 @@ codebook has no value to spare for 0.
 Only the order of the slots that are used counts: recipes that differ in the place of an empty slot are equal.
 
 JSON of version 1 has ``prune`` and ``quantize`` always, the other slots where they are used, ``order`` unless the
-recipe only prunes, quantizes, or prunes and then quantizes, and ``compress_head`` where the head is left alone. So
-recipes (and packed files, and configurations of cells) from before there were more keys keep their form, and a reader
-from then refuses the new ones instead of misreading.
+recipe only prunes, quantizes, or prunes and then quantizes, ``compress_head`` where the head is left alone, and
+``entropy_coding`` where there is one. So recipes (and packed files, and configurations of cells) from before there were
+more keys keep their form, and a reader from then refuses the new ones instead of misreading.
 
 This file only describes (no torch): the slots of a recipe, what is allowed, its JSON form and how a configuration is
 read. The methods of a slot are in the file of its name, what they share in ``method.py``; a method's function is
@@ -30,10 +30,10 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from importlib import import_module
 from itertools import pairwise
-from typing import get_args, get_type_hints
+from typing import Final, Literal, get_args, get_type_hints
 
 from trainlarge.config.awareness import check_awareness
-from trainlarge.config.group import Plain, check_value
+from trainlarge.config.group import Plain, check_value, one_of
 from trainlarge.config.method import METHODS, Method, is_integer, is_real, normalize
 from trainlarge.config.model_sizes import ModelSizes
 from trainlarge.config.reads import Unread, unread
@@ -48,13 +48,13 @@ RECIPE_VERSION = 1
 SLOTS = tuple(METHODS)
 """All slots in the natural order: vocabulary, structure, factorize, prune, recover, quantize, activations."""
 
-NO_METHOD = "none"
+NO_METHOD: Final = "none"
 """The name of a slot that is left out, in a configuration."""
 
 FIRST_SLOTS = ("prune", "quantize")
 """The slots that are always written, in the order that is not."""
 
-SETTINGS = ("order", "compress_head")
+SETTINGS = ("order", "compress_head", "entropy_coding")
 """The keys that are about the whole recipe."""
 
 RECIPE_KEYS = (*SLOTS, *SETTINGS)
@@ -62,6 +62,9 @@ RECIPE_KEYS = (*SLOTS, *SETTINGS)
 
 CHANGING_HEADS = frozenset({"factorize", "prune", "quantize", "activations"})
 """The slots that act on a prediction head as on any other part: ``compress_head`` is about them."""
+
+EntropyCoding = Literal["none", "zstd"]
+"""How the codes of a packed file may be entropy-coded."""
 
 CONFIG_GROUPS = (*FIRST_SLOTS, "recover")
 """The groups that a configuration always has: ``recover`` was one of them before it was a slot."""
@@ -104,6 +107,11 @@ class Recipe:
     its pooler. With false, its weights are not pruned, quantized or factorized, nor its inputs rounded. A matrix that
     is tied to an embedding is an embedding. ``recover`` trains the head, ``vocabulary`` cuts its rows of tokens."""
 
+    entropy_coding: EntropyCoding = "none"
+    """Whether codes and masks of the packed file are entropy-coded, where that makes it smaller: ``none`` (a code takes
+    a fixed number of bits) or ``zstd`` (the frequent ones take fewer). The weights are the same. It has no effect on a
+    recipe that neither prunes nor quantizes."""
+
     def __post_init__(self) -> None:
         for slot in SLOTS:
             method = getattr(self, slot)
@@ -111,10 +119,15 @@ class Recipe:
                 raise UserError(slot, method, f"None or a method of {slot}: {_names(slot)}")
         if not isinstance(self.compress_head, bool):
             raise UserError("compress_head", self.compress_head, "true or false")
+        allowed_coding = get_args(EntropyCoding)
+        if self.entropy_coding not in allowed_coding:
+            raise UserError("entropy_coding", self.entropy_coding, one_of(allowed_coding))
         order = self._checked_order()
         check_awareness([getattr(self, slot) for slot in order])
         self._check_training(order)
         normalize(self, order=order, compress_head=self.compress_head or not CHANGING_HEADS.intersection(order))
+        if not set(FIRST_SLOTS).intersection(order):
+            normalize(self, entropy_coding=NO_METHOD)
 
     @cached_property
     def steps(self) -> tuple[Method, ...]:
@@ -132,7 +145,8 @@ class Recipe:
     def describe(self) -> str:
         """Short human text in the order of application, such as ``prune 60 % global, 4 bit row``, or ``dense``."""
         steps = ", ".join(method.describe() for method in self._in_order()) or "dense"
-        return steps if self.compress_head else f"{steps}, head whole"
+        coding = "" if self.entropy_coding == NO_METHOD else f", {self.entropy_coding}"
+        return (steps if self.compress_head else f"{steps}, head whole") + coding
 
     def check_fit(self, model: ModelSizes) -> None:
         """Refuse a recipe that cannot be carried out on a model of these sizes, as far as its weights do not decide it.
@@ -177,6 +191,7 @@ class Recipe:
         *,
         order: Sequence[str] | None = None,
         compress_head: bool = True,
+        entropy_coding: EntropyCoding = "none",
         **groups: Mapping[str, Plain] | None,
     ) -> Recipe:
         """The recipe of the configuration groups named after the slots, and of the keys about the whole recipe.
@@ -187,14 +202,14 @@ class Recipe:
         """
         given = {"prune": prune, "quantize": quantize, **groups}
         methods = {slot: _method_from_config(slot, given.get(slot)) for slot in SLOTS}
-        return cls(**methods, order=order, compress_head=compress_head)
+        return cls(**methods, order=order, compress_head=compress_head, entropy_coding=entropy_coding)
 
     def to_config(self) -> dict[str, Plain]:
         """The configuration of the recipe: ``prune``, ``quantize`` and ``recover`` always, the rest where it is used.
 
         An absent group is one that is ``none``, whatever the defaults of ``conf/`` are, an absent order is that of
-        ``has_first_form``, and an absent ``compress_head`` is true; so nothing is left to defaults, and cells from
-        before there were more keys keep their ids.
+        ``has_first_form``, an absent ``compress_head`` is true, and an absent ``entropy_coding`` is none; so nothing is
+        left to defaults, and cells from before there were more keys keep their ids.
         """
         config: dict[str, Plain] = {}
         # First what cells have always had first.
@@ -208,8 +223,10 @@ class Recipe:
 
     def _settings(self) -> dict[str, Plain]:
         """What is said of the whole recipe, where it does not go without saying."""
-        order: dict[str, Plain] = {} if self.has_first_form else {"order": list(self.order or ())}
-        return order if self.compress_head else {**order, "compress_head": False}
+        settings: dict[str, Plain] = {} if self.has_first_form else {"order": list(self.order or ())}
+        if not self.compress_head:
+            settings["compress_head"] = False
+        return settings if self.entropy_coding == NO_METHOD else {**settings, "entropy_coding": self.entropy_coding}
 
     def _in_order(self) -> tuple[Method, ...]:
         """The methods, each once."""

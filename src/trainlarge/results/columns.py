@@ -222,6 +222,9 @@ COMPRESSION = {
     "compress_head": Column(
         "config.compress_head", "yes or no", "whether the prediction head was compressed too", missing=True
     ),
+    "entropy_coding": Column(
+        "config.entropy_coding", "text", "entropy coding of the packed file: none, zstd", missing="none"
+    ),
     "scope": _configured("prune.scope", "text", "where weights are ranked for pruning: global, tensor, row, block"),
     "quantize": _configured("quantize.name", "text", "quantization method; none"),
     "granularity": _configured("quantize.granularity", "text", "what shares one range: tensor, row, group"),

@@ -330,6 +330,14 @@ class CompressRecord(RecordHead):
     nearly_lost: str | None = later(
         "text", "matrices of which nearly nothing is left, and far less than of the rest; empty where there are none"
     )
+    entropy_bits: float | None = later(
+        "bits",
+        "mean entropy of the codes of a quantized weight, 0 as a code of its own: no scales; empty where nothing is "
+        "quantized",
+        is_optional=True,
+    )
+    coded_bytes: int | None = later("bytes", "packed file with entropy_coding=zstd; empty in records of before")
+    coded_bytes_without_embeddings: int | None = later("bytes", "the same without embeddings")
     zstd_bytes: int = key("bytes", "packed file after zstd at level 3")
     zstd_bytes_without_embeddings: int = key("bytes", "the same without embeddings")
     relative_squared_error: float = key("1", "squared change of the weights over their squared norm")

@@ -20,10 +20,21 @@ from trainlarge.compression.methods.outliers import split
 from trainlarge.compression.methods.signs import binarize, ternarize
 from trainlarge.compression.methods.uniform import quantize
 from trainlarge.compression.stored import container
+from trainlarge.compression.stored.affine import Affine
 from trainlarge.compression.stored.container import TensorSpec
 from trainlarge.compression.stored.dense import Dense
-from trainlarge.compression.stored.encodings import ENCODINGS, encoding_named, fitting, names_in_file, smallest
+from trainlarge.compression.stored.encodings import (
+    CODED,
+    ENCODINGS,
+    decoded,
+    encoding_named,
+    fitting,
+    names_in_file,
+    smallest,
+    smallest_coded,
+)
 from trainlarge.compression.stored.packing import load_packed_weights
+from trainlarge.compression.stored.sizes import entropy_bits
 from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.config.quantize import Binary, KMeans, MinMax, Outliers, Ternary, Uniform
 from trainlarge.errors import UserError
@@ -101,6 +112,42 @@ def test_every_encoding_round_trips_and_announces_its_bytes(stored: StoredTensor
         assert encoding.bytes(stored) == sum(part.numel() * part.element_size() for part in parts.values())
         decoded = encoding.decode(json.loads(json.dumps(encoding.note(stored))), parts)
         assert _same_bits(decoded.dense(), stored.dense())
+
+
+@settings(deadline=None)
+@given(stored_tensors())
+def test_entropy_coding_is_exact_announces_its_bytes_and_never_adds_any(stored: StoredTensor) -> None:
+    for plain in fitting(stored):
+        coded = CODED[plain.name]
+        if not coded.fits(stored):
+            assert plain.name == "dense"
+            continue
+        parts, note = coded.encode(stored), json.loads(json.dumps(coded.full_note(stored)))
+        assert {name: TensorSpec.of(part) for name, part in parts.items()} == coded.layout(stored)
+        assert coded.bytes(stored) <= plain.bytes(stored)
+        assert _same_bits(decoded(note, parts).dense(), stored.dense())
+    taken = smallest_coded(stored, "some.weight")
+    assert taken.file_bytes(stored, "some.weight") <= smallest(stored, "some.weight").file_bytes(stored, "some.weight")
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_entropy_coding_comes_within_two_percent_of_the_entropy(bits: int) -> None:
+    weights = torch.randn((512, 512), generator=torch.Generator().manual_seed(bits))
+    stored = quantize(weights, Uniform(bits, "tensor", range="mse"))
+    coded, entropy = 8 * smallest_coded(stored).bytes(stored), entropy_bits([stored])
+    assert entropy is not None
+    assert entropy * weights.numel() < coded < 1.02 * entropy * weights.numel()
+
+
+def test_entropy_counts_zeros_as_what_is_less() -> None:
+    codes = torch.tensor([[0, 1, 2, 3] * 8], dtype=torch.uint8)
+    stored = Affine(
+        codes=codes, scale=torch.ones(1, 1), zero_point=codes[:, :1], bits=2, dtype=torch.float32, nonzero=24
+    )
+    assert entropy_bits([stored]) == 2
+    assert entropy_bits([Dense(torch.ones(4))]) is None
+    pruned = min_max.quantize(torch.tensor([[0.0, 0.0, 1.0, 2.0]]), MinMax(2))
+    assert entropy_bits([pruned]) == 1.5, "a code of a pruned weight means nothing"
 
 
 @settings(deadline=None)

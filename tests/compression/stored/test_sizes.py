@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import safe_open
 from torch import nn
 from transformers import PreTrainedModel
 
-from trainlarge.compression import Magnitude, Recipe, Uniform, Weights, compress, save_packed
+from trainlarge.compression import (
+    Magnitude,
+    MinMax,
+    Outliers,
+    Recipe,
+    Uniform,
+    Weights,
+    compress,
+    load_packed_weights,
+    save_packed,
+)
 
 RECIPES = [
     Recipe(),
@@ -38,6 +50,38 @@ def test_file_without_embeddings_lacks_their_payload(model: PreTrainedModel, rec
     with safe_open(path, framework="pt") as file:
         payload = [file.get_tensor(name).nbytes for name in file.keys() if name.partition(":")[0] in names]  # noqa: SIM118
     assert compressed.sizes.file_bytes_without_embeddings == compressed.sizes.file_bytes - sum(payload)
+
+
+@pytest.mark.parametrize(
+    "recipe", [*RECIPES, Recipe(Magnitude(0.5), MinMax(3)), Recipe(quantize=Outliers(3))], ids=Recipe.describe
+)
+def test_entropy_coding_changes_bytes_alone(model: PreTrainedModel, recipe: Recipe, tmp_path: Path) -> None:
+    plain, coded = compress(model, recipe), compress(model, replace(recipe, entropy_coding="zstd"))
+    save_packed(tmp_path / "packed", coded)
+    assert coded.sizes.file_bytes == (tmp_path / "packed").stat().st_size == plain.coded_bytes[0]
+    assert coded.sizes.file_bytes <= plain.sizes.file_bytes
+    assert coded.sizes.file_bytes_without_embeddings == plain.coded_bytes[1] <= plain.sizes.file_bytes
+    loaded = load_packed_weights(tmp_path / "packed")
+    assert all(torch.equal(loaded[name], weight) for name, weight in plain.weights.items())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "share"),
+    [
+        (Recipe(quantize=Uniform(3)), 0.9),
+        (Recipe(Magnitude(0.5), MinMax(4)), 0.95),
+        (Recipe(quantize=Outliers(4)), 0.93),
+    ],
+    ids=str,
+)
+def test_entropy_coding_saves_bytes_of_normal_weights(recipe: Recipe, share: float, tmp_path: Path) -> None:
+    layer = nn.Linear(512, 256)
+    nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(0))
+    plain, coded = compress(layer, recipe), compress(layer, replace(recipe, entropy_coding="zstd"))
+    assert coded.sizes.file_bytes < share * plain.sizes.file_bytes
+    save_packed(tmp_path / "packed", coded)
+    assert coded.sizes.file_bytes == (tmp_path / "packed").stat().st_size
+    assert torch.equal(load_packed_weights(tmp_path / "packed")["weight"], plain.weights["weight"])
 
 
 def test_parameters_are_those_of_the_model(model: PreTrainedModel) -> None:

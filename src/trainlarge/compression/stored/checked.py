@@ -24,7 +24,7 @@ MOST_BYTES = 1 << 30
 """Bytes of float weights that any file may unpack to."""
 MOST_EXPANSION = 4096
 """How many times its own size a larger file may unpack to. An encoding writes at least one byte per 255 weights, so a
-file that ``save_packed`` wrote stays below 1,100 unless whole tensors are zero."""
+file that ``save_packed`` wrote stays below 1,100 unless whole tensors are zero, or entropy-coded and all but alike."""
 
 Shapes = dict[str, tuple[int, ...]]
 """Tensor name -> shape."""

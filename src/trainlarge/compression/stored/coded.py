@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ from trainlarge.compression.stored.stored_tensor import Elementwise
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Coded(Elementwise):
     """One code of a few bits per weight."""
+
+    has_code_of_zero: ClassVar[bool] = True
+    """Whether codes alone say which weights are 0."""
 
     codes: Tensor
     """Integers of one byte, of the tensor's shape."""

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from math import prod
 from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from trainlarge.compression.stored import container
 from trainlarge.compression.stored.container import Layout, TensorSpec
 from trainlarge.compression.stored.dense import Dense
 from trainlarge.compression.stored.dense_plus_sparse import DensePlusSparse
+from trainlarge.compression.stored.entropy import ZSTD, coded_parts, restored
 from trainlarge.compression.stored.formats import PAYLOADS
 from trainlarge.compression.stored.indexes import INDEXES, Index
 from trainlarge.compression.stored.note import BOTH, SUMMANDS, Note, encoding_in, keys_below, note_in, shape_in
@@ -157,14 +159,58 @@ class SumEncoding(Encoding[DensePlusSparse]):
         return DensePlusSparse(*summands)
 
 
+class EntropyCoded(Encoding[StoredTensor]):
+    """Another encoding, whose bytes are entropy-coded where that makes them fewer.
+
+    It has no name of its own: the note says which parts are coded, and ``decoded`` restores them first. Only this
+    encoding has to encode a tensor to know its bytes.
+    """
+
+    def __init__(self, inner: Encoding[Any]) -> None:
+        self.inner, self.name = inner, inner.name
+        # Coding is what takes time, and a tensor never changes.
+        self._known: WeakKeyDictionary[StoredTensor, tuple[Layout, Note]] = WeakKeyDictionary()
+
+    def fits(self, tensor: StoredTensor) -> bool:
+        return self.inner.name != DENSE and self.inner.fits(tensor)
+
+    def layout(self, tensor: StoredTensor) -> Layout:
+        return self._layout_and_note(tensor)[0]
+
+    def note(self, tensor: StoredTensor) -> Note:
+        return self._layout_and_note(tensor)[1]
+
+    def encode(self, tensor: StoredTensor) -> dict[str, Tensor]:
+        parts = self.inner.encode(tensor)
+        return {**parts, **{name: part.data for name, part in coded_parts(parts, self.inner.full_note(tensor)).items()}}
+
+    def decode(self, note: Note, parts: Tensors) -> StoredTensor:
+        return decoded(note, parts)
+
+    def _layout_and_note(self, tensor: StoredTensor) -> tuple[Layout, Note]:
+        if tensor not in self._known:
+            parts, note = self.inner.encode(tensor), self.inner.full_note(tensor)
+            coded = coded_parts(parts, note)
+            layout = {name: TensorSpec.of(coded[name].data if name in coded else part) for name, part in parts.items()}
+            self._known[tensor] = layout, {**note, ZSTD: {name: part.to_json() for name, part in coded.items()}}
+        return self._known[tensor]
+
+
 _ALL: list[Encoding[Any]] = [
     DenseEncoding(),
     *(IndexedEncoding(index, payload) for payload in PAYLOADS for index in INDEXES if index.name or payload.name),
     SumEncoding(),
 ]
 
+_OF_EVERY_WEIGHT = frozenset(payload.name for payload in PAYLOADS if payload.name)
+"""Names of the encodings that store every weight as a code."""
+
 ENCODINGS: dict[str, Encoding[Any]] = {encoding.name: encoding for encoding in _ALL}
 """Name in the packed file -> encoding."""
+
+
+CODED: Mapping[str, Encoding[StoredTensor]] = {name: EntropyCoded(encoding) for name, encoding in ENCODINGS.items()}
+"""Name of an encoding -> the same with entropy coding."""
 
 
 def fitting(tensor: StoredTensor) -> list[Encoding[Any]]:
@@ -184,6 +230,18 @@ def smallest(tensor: StoredTensor, name: str = "") -> Encoding[Any]:
     return near[0] if len(near) == 1 else min(near, key=lambda encoding: encoding.file_bytes(tensor, name))
 
 
+def smallest_coded(tensor: StoredTensor, name: str = "") -> Encoding[Any]:
+    """As ``smallest``, where entropy coding is allowed: never larger.
+
+    Coded are the smallest encoding without it, and the one that stores every weight, since frequent zeros cost little.
+    """
+    plain = smallest(tensor, name)
+    every = [encoding for encoding in fitting(tensor) if encoding.name in _OF_EVERY_WEIGHT]
+    tried = [CODED[encoding.name] for encoding in (plain, *every)]
+    candidates = [plain, *(encoding for encoding in tried if encoding.fits(tensor))]
+    return min(candidates, key=lambda encoding: encoding.file_bytes(tensor, name))
+
+
 def names_in_file(name: str, parts: Mapping[str, V]) -> dict[str, V]:
     """Part names in the file: the tensor's own for a part without name, else with a colon, which no tensor name has."""
     return {f"{name}:{part}" if part else name: value for part, value in parts.items()}
@@ -198,7 +256,7 @@ def encoding_named(name: str) -> Encoding[Any]:
 
 def decoded(note: Note, parts: Tensors) -> StoredTensor:
     """The stored tensor of a note with its encoding's name, and of its parts."""
-    tensor: StoredTensor = encoding_named(encoding_in(note)).decode(note, parts)
+    tensor: StoredTensor = encoding_named(encoding_in(note)).decode(note, restored(parts, note))
     return tensor
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ class Offset(Grouped):
 
     The code of a pruned weight means nothing.
     """
+
+    has_code_of_zero: ClassVar[bool] = False
 
     offset: Tensor
     """float32 [rows, groups]: the value of code 0."""

@@ -30,13 +30,14 @@ from trainlarge.compression.stored.checked import (
     model_of_file,
 )
 from trainlarge.compression.stored.container import Layout
-from trainlarge.compression.stored.encodings import DENSE, Encoding, decoded, names_in_file, smallest
+from trainlarge.compression.stored.encodings import DENSE, Encoding, decoded, names_in_file, smallest, smallest_coded
+from trainlarge.compression.stored.entropy import ZSTD
 from trainlarge.compression.stored.note import Note, dtype_in, dtype_name
 from trainlarge.compression.stored.payload import Tensors
 from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.compression.weights import Weights
 from trainlarge.config.group import Plain
-from trainlarge.config.recipe import Recipe
+from trainlarge.config.recipe import NO_METHOD, Recipe
 from trainlarge.config.typed_json import read
 from trainlarge.errors import UserError
 from trainlarge.models.fake_quantize import FakeQuantizer, fake_quantize_inputs
@@ -88,18 +89,23 @@ class Packed:
     @cached_property
     def encodings(self) -> dict[str, Encoding[Any]]:
         """Tensor name -> the encoding that takes the fewest bytes."""
-        return {name: smallest(tensor, name) for name, tensor in self.stored.items()}
+        choose = smallest_coded if self.recipe.entropy_coding == ZSTD else smallest
+        return {name: choose(tensor, name) for name, tensor in self.stored.items()}
 
     def payload_bytes(self, name: str) -> int:
         """Bytes of one tensor in the file, without its share of the header."""
         return self.encodings[name].bytes(self.stored[name])
 
     def file_bytes(self) -> int:
-        """Exact size of the file, by formula."""
+        """Exact size of the file: by formula, unless codes are entropy-coded."""
         return container.file_bytes(self.body(), self.layout())
 
+    def entropy_coded(self) -> Packed:
+        """The same with entropy coding."""
+        return replace(self, recipe=replace(self.recipe, entropy_coding=ZSTD))
+
     def layout(self) -> Layout:
-        """Data types and shapes in the file, known before anything is encoded."""
+        """Data types and shapes in the file, known before it is written."""
         layout: Layout = {}
         for name, tensor in self.stored.items():
             layout |= names_in_file(name, self.encodings[name].layout(tensor))
@@ -115,11 +121,12 @@ class Packed:
 
         A tensor without a note is dense; ``config`` is that of the checkpoint, ``structure`` says what is left of its
         shapes, where something was removed or factorized, and ``activations`` which layers quantize their inputs, with
-        a fixed range or null. ``buffers`` are those that a model computes when it is made, and that were rounded.
+        a fixed range or null. ``buffers`` are those that a model computes when it is made, and that were rounded. The
+        recipe says how the weights were made: how they are coded is said by the notes alone.
         """
         body: dict[str, object] = {
             "parent": parent.ljust(PARENT_WIDTH),
-            "recipe": self.recipe.to_json(),
+            "recipe": replace(self.recipe, entropy_coding=NO_METHOD).to_json(),
             "architecture": self.architecture,
             "config": self.config,
         }

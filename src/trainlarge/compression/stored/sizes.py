@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+import torch
+from torch import Tensor
+
+from trainlarge.compression.stored.coded import Coded
+from trainlarge.compression.stored.dense_plus_sparse import DensePlusSparse
 from trainlarge.compression.stored.packing import Packed
+from trainlarge.compression.stored.payload import select
+from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.compression.weights import Weights
 
 
@@ -48,6 +56,9 @@ class Sizes:
     file_bytes_without_embeddings: int
     """The packed file without the payload of the embedding matrices."""
 
+    entropy_bits: float | None = None
+    """``entropy_bits`` of its tensors."""
+
     @classmethod
     def of(cls, weights: Weights, packed: Packed) -> Sizes:
         """Sizes by formula: nothing is encoded."""
@@ -65,7 +76,42 @@ class Sizes:
             dense_bytes_without_embeddings=weights.dense_bytes_without_embeddings,
             file_bytes=file_bytes,
             file_bytes_without_embeddings=file_bytes - sum(map(packed.payload_bytes, weights.embeddings)),
+            entropy_bits=entropy_bits(packed.stored.values()),
         )
+
+
+def entropy_bits(tensors: Iterable[StoredTensor]) -> float | None:
+    """Bits per quantized weight that an ideal coder takes which knows how frequent the codes of each tensor are.
+
+    H = -sum p log2 p (Shannon 1948) over the codes, or over those that are not 0 and one for 0, whichever is less.
+    Neither scales nor books nor outliers are in it.
+
+    Returns:
+        The mean over all weights of the tensors that are codes; None where there are none.
+    """
+    bits, weights = 0.0, 0
+    for tensor in tensors:
+        codes = tensor.body if isinstance(tensor, DensePlusSparse) else tensor
+        if isinstance(codes, Coded):
+            bits += min(map(_total_entropy, _frequencies(codes)))
+            weights += codes.codes.numel()
+    return bits / weights if weights else None
+
+
+def _total_entropy(counts: Tensor) -> float:
+    """Bits of all codes that occur so often."""
+    counts = counts[counts > 0].double()
+    return -float((counts * (counts / counts.sum()).log2()).sum())
+
+
+def _frequencies(tensor: Coded) -> Iterator[Tensor]:
+    """How often each code occurs: with 0 as a code of its own, and as the codes are."""
+    # As bytes, the sign -1 is 255.
+    mask, codes = tensor.mask(), tensor.codes.view(torch.uint8)
+    stored = select(codes, mask)
+    yield torch.cat([stored.bincount(), torch.tensor([len(mask) - len(stored)])])
+    if tensor.has_code_of_zero:
+        yield codes.reshape(-1).bincount()
 
 
 def _parameters(packed: Packed, names: list[str]) -> int:
