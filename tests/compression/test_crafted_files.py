@@ -126,10 +126,12 @@ def changed(body: Any, place: tuple[Any, ...], value: Any) -> Any:
 @pytest.mark.parametrize(
     ("place", "value", "cause"),
     [
-        (("codes", "shape"), [HUGE], f"{HUGE} bytes of 3 bits for 65536 weights"),
+        (("codes", "shape"), [HUGE], f"{HUGE} bytes of 3 bits, 0 of them low ones, for 65536 weights"),
         (("codes", "shape"), [8], "32768 bytes in a frame of zstd in the place of 11"),
         (("codes", "shape"), [-1], "shape=[-1] is not valid"),
         (("codes", "bits"), 0, "24576 bytes of 0 bits"),
+        (("codes", "low_bits"), 5, "24576 bytes of 3 bits, 5 of them low ones"),
+        (("codes", "low_bits"), 4, "codes of 4 bits in"),
         (("codes", "bits"), "x", "a whole number from 0 up"),
         (("codes",), 3, "codes=3 is not valid"),
         (("scales",), {"shape": [8], "bits": 8}, "KeyError: 'scales'"),

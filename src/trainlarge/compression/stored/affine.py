@@ -10,9 +10,9 @@ from torch import Tensor
 from trainlarge.compression.stored.coded import CodesPayload, Grouped, check_groups, grouped_note, rows_left
 from trainlarge.compression.stored.groups import per_weight
 from trainlarge.compression.stored.note import Note, dtype_in, integer, optional_integer, shape_in
-from trainlarge.compression.stored.packed_bits import unpack_codes
+from trainlarge.compression.stored.packed_bits import pack_codes, unpack_codes
 from trainlarge.compression.stored.pattern import nonzero_count
-from trainlarge.compression.stored.payload import Tensors
+from trainlarge.compression.stored.payload import Tensors, select
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -28,6 +28,16 @@ class Affine(Grouped):
     def mask(self) -> Tensor:
         # Comparing bytes takes several times as long as telling which of their bits differ.
         return (self.rows ^ self.per_weight(self.zero_point)).bool().view(-1)
+
+    @property
+    def centred(self) -> Tensor:
+        """uint8 of the tensor's shape: code - zero_point modulo 2^bits, 0 wherever the weight is 0."""
+        differences = self.rows - self.per_weight(self.zero_point)
+        return differences.bitwise_and_((1 << self.bits) - 1).view(self.shape)
+
+    def symbols(self) -> list[Tensor]:
+        """As in ``Coded``."""
+        return [self.codes, self.centred]
 
     def dense(self) -> Tensor:
         centred = self.rows.to(torch.float32).sub_(self.per_weight(self.zero_point))
@@ -60,7 +70,7 @@ class AffineCodes(CodesPayload[Affine]):
             check_groups(zero_point, group_size, len(is_stored))
         columns = len(is_stored) // len(scale)
         codes = per_weight(zero_point, group_size, columns).expand(len(scale), columns).reshape(-1).clone()
-        codes[is_stored] = unpack_codes(parts["codes"], bits, nonzero_count(is_stored))
+        codes[is_stored] = self.read_codes(parts["codes"], bits, codes[is_stored])
         return Affine(
             codes=codes.view(shape_in(note)),
             scale=scale,
@@ -70,3 +80,25 @@ class AffineCodes(CodesPayload[Affine]):
             zero_point=zero_point,
             nonzero=integer(note, "nonzero"),
         )
+
+    def read_codes(self, packed: Tensor, bits: int, zero_points: Tensor) -> Tensor:
+        """uint8 [n]: the codes of the weights that are stored, with the zero point of each."""
+        return unpack_codes(packed, bits, len(zero_points))
+
+
+class CentredCodes(AffineCodes):
+    """As ``AffineCodes``, with code - zero_point modulo 2^bits in the place of the code.
+
+    It takes as many bytes, and fewer after entropy coding: whatever the zero point of a group, the weights near 0 have
+    the same symbols.
+    """
+
+    name = "centred"
+
+    def encode(self, tensor: Affine, is_stored: Tensor) -> dict[str, Tensor]:
+        return {**super().encode(tensor, is_stored), "codes": pack_codes(select(tensor.centred, is_stored), tensor.bits)}
+
+    def read_codes(self, packed: Tensor, bits: int, zero_points: Tensor) -> Tensor:
+        """As in ``AffineCodes``."""
+        differences = super().read_codes(packed, bits, zero_points)
+        return differences.add_(zero_points).bitwise_and_((1 << bits) - 1)

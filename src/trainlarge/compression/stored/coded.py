@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -23,9 +23,6 @@ from trainlarge.compression.stored.stored_tensor import Elementwise
 class Coded(Elementwise):
     """One code of a few bits per weight."""
 
-    has_code_of_zero: ClassVar[bool] = True
-    """Whether codes alone say which weights are 0."""
-
     codes: Tensor
     """Integers of one byte, of the tensor's shape."""
 
@@ -35,6 +32,10 @@ class Coded(Elementwise):
     @property
     def shape(self) -> torch.Size:
         return self.codes.shape
+
+    def symbols(self) -> list[Tensor]:
+        """The ways to write every weight as one code, each uint8 of any shape; none where codes do not tell zeros."""
+        return [self.codes.view(torch.uint8)]
 
 
 C = TypeVar("C", bound=Coded)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainlarge.compression.stored.affine import Affine, AffineCodes
+from trainlarge.compression.stored.affine import Affine, AffineCodes, CentredCodes
 from trainlarge.compression.stored.codebook import BookCodes, Codebook
 from trainlarge.compression.stored.dense import Dense, Values
 from trainlarge.compression.stored.dense_plus_sparse import DensePlusSparse
@@ -16,7 +16,7 @@ from trainlarge.compression.stored.used_values import UsedValues
 
 PAYLOADS: tuple[Payload[Any], ...] = (
     *(Values(), AffineCodes(), OffsetCodes(), BookCodes(), SignBits(), Trits()),
-    UsedValues(),
+    *(UsedValues(), CentredCodes()),
 )
 """All payloads; of several that take as many bytes the first is used."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,8 +22,6 @@ class Offset(Grouped):
     The code of a pruned weight means nothing.
     """
 
-    has_code_of_zero: ClassVar[bool] = False
-
     offset: Tensor
     """float32 [rows, groups]: the value of code 0."""
 
@@ -40,6 +37,10 @@ class Offset(Grouped):
         if self.kept is None:
             return torch.ones(self.codes.numel(), dtype=torch.bool)
         return unpack_bools(self.kept, self.codes.numel())
+
+    def symbols(self) -> list[Tensor]:
+        """As in ``Coded``."""
+        return []
 
     def dense(self) -> Tensor:
         scaled = self.rows.to(torch.float32).mul_(self.per_weight(self.scale))

@@ -89,8 +89,12 @@ class Packed:
     @cached_property
     def encodings(self) -> dict[str, Encoding[Any]]:
         """Tensor name -> the encoding that takes the fewest bytes."""
-        choose = smallest_coded if self.recipe.entropy_coding == ZSTD else smallest
-        return {name: choose(tensor, name) for name, tensor in self.stored.items()}
+        plain = {name: smallest(tensor, name) for name, tensor in self.stored.items()}
+        if self.recipe.entropy_coding != ZSTD:
+            return plain
+        coded = {name: smallest_coded(tensor, name) for name, tensor in self.stored.items()}
+        # The length of the header is rounded up, so what is smaller alone may be larger together.
+        return min(plain, coded, key=self._file_bytes)
 
     def payload_bytes(self, name: str) -> int:
         """Bytes of one tensor in the file, without its share of the header."""
@@ -98,7 +102,10 @@ class Packed:
 
     def file_bytes(self) -> int:
         """Exact size of the file: by formula, unless codes are entropy-coded."""
-        return container.file_bytes(self.body(), self.layout())
+        return self._file_bytes(self.encodings)
+
+    def _file_bytes(self, encodings: Mapping[str, Encoding[Any]]) -> int:
+        return container.file_bytes(self._body("", encodings), self._layout(encodings))
 
     def entropy_coded(self) -> Packed:
         """The same with entropy coding."""
@@ -106,9 +113,12 @@ class Packed:
 
     def layout(self) -> Layout:
         """Data types and shapes in the file, known before it is written."""
+        return self._layout(self.encodings)
+
+    def _layout(self, encodings: Mapping[str, Encoding[Any]]) -> Layout:
         layout: Layout = {}
         for name, tensor in self.stored.items():
-            layout |= names_in_file(name, self.encodings[name].layout(tensor))
+            layout |= names_in_file(name, encodings[name].layout(tensor))
         return layout
 
     def encoded(self) -> Iterator[tuple[str, Tensor]]:
@@ -124,6 +134,9 @@ class Packed:
         a fixed range or null. ``buffers`` are those that a model computes when it is made, and that were rounded. The
         recipe says how the weights were made: how they are coded is said by the notes alone.
         """
+        return self._body(parent, self.encodings)
+
+    def _body(self, parent: str, encodings: Mapping[str, Encoding[Any]]) -> dict[str, object]:
         body: dict[str, object] = {
             "parent": parent.ljust(PARENT_WIDTH),
             "recipe": replace(self.recipe, entropy_coding=NO_METHOD).to_json(),
@@ -138,7 +151,7 @@ class Packed:
             body["buffers"] = self.buffers
         body["tensors"] = {
             name: encoding.full_note(self.stored[name])
-            for name, encoding in self.encodings.items()
+            for name, encoding in encodings.items()
             if encoding.name != DENSE
         }
         return body

@@ -83,8 +83,8 @@ class Sizes:
 def entropy_bits(tensors: Iterable[StoredTensor]) -> float | None:
     """Bits per quantized weight that an ideal coder takes which knows how frequent the codes of each tensor are.
 
-    H = -sum p log2 p (Shannon 1948) over the codes, or over those that are not 0 and one for 0, whichever is less.
-    Neither scales nor books nor outliers are in it.
+    H = -sum p log2 p (Shannon 1948) over the codes, over their differences to the zero point of their group, or over
+    those that are not 0 and one for 0, whichever is least. Neither scales nor books nor outliers are in it.
 
     Returns:
         The mean over all weights of the tensors that are codes; None where there are none.
@@ -105,13 +105,13 @@ def _total_entropy(counts: Tensor) -> float:
 
 
 def _frequencies(tensor: Coded) -> Iterator[Tensor]:
-    """How often each code occurs: with 0 as a code of its own, and as the codes are."""
+    """How often each code occurs: with 0 as a code of its own, and for each way to write every weight."""
     # As bytes, the sign -1 is 255.
     mask, codes = tensor.mask(), tensor.codes.view(torch.uint8)
     stored = select(codes, mask)
     yield torch.cat([stored.bincount(), torch.tensor([len(mask) - len(stored)])])
-    if tensor.has_code_of_zero:
-        yield codes.reshape(-1).bincount()
+    for symbols in tensor.symbols():
+        yield symbols.reshape(-1).bincount()
 
 
 def _parameters(packed: Packed, names: list[str]) -> int:
