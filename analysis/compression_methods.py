@@ -41,7 +41,7 @@ Made by `trainlarge run compression_methods` and `python analysis/compression_me
 Two forms of uniform quantization are compared. `uniform` has a whole-number zero point z and widens the range to hold
 0: w' = step (code - z), step = (max - min) / (2^bits - 1), z = round(-min / step). `min_max` is the quantizer of Li et
 al. 2020: w' = step code + min, with the same step over the range as it is; 0 is no value of it, so zeros are left out
-of the file by an index. More on both: [quantizers.md](quantizers.md).
+of the file by an index. More on both, and on files that are entropy-coded: [quantizers.md](quantizers.md).
 
 It is one checkpoint of one seed: which method is best here need not be best for yours.
 

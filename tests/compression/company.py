@@ -34,6 +34,8 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "embedding_bits": (None, 2, 8),
     "group_size": (None, 7, 10, 64),
     "percentile": (None, 90.0, 99.0),
+    "sigma": (None, 2.5, 20.0),
+    "embedding_sigma": (None, 4.0),
     "damping": (1e-300, 0.01, 0.5),
     "block_size": (4, 8, 20, 128),
     "calibration_rows": (1, 2, 128),

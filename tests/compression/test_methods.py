@@ -29,6 +29,7 @@ QUANTIZES = [
     Uniform(3, symmetric=True, range="percentile"),
     Outliers(3, share=0.02),
     GPTQ(3, "group", group_size=10),
+    GPTQ(3, tied=True, range="sigma", sigma=2.0, embedding_sigma=3.0),
     Mixed(3.5),
     Mixed(3.5, sensitivity="model"),
     MinMax(3),

@@ -28,7 +28,9 @@ groups = {
 uniform = {
     "bits": st.integers(2, 8),
     "symmetric": st.booleans(),
-    "range": st.sampled_from(["minmax", "percentile", "mse"]),
+    "range": st.sampled_from(["minmax", "percentile", "mse", "sigma"]),
+    "sigma": st.none() | st.floats(0.1, 100),
+    "embedding_sigma": st.none() | st.floats(0.1, 100),
     "percentile": st.none() | st.floats(50, 100, exclude_min=True),
     "embedding_bits": st.none() | st.integers(2, 8),
     **groups,
@@ -48,7 +50,7 @@ prunes = st.one_of(
 quantizes = st.one_of(
     st.builds(Uniform, **uniform),
     st.builds(Outliers, share=st.floats(0, 0.99), **uniform),
-    st.builds(GPTQ, **uniform, **damping, calibration_rows=st.integers(1, 1000)),
+    st.builds(GPTQ, **uniform, **damping, calibration_rows=st.integers(1, 1000), tied=st.booleans()),
     st.builds(
         Mixed,
         bits=st.floats(2, 8),
@@ -117,6 +119,16 @@ def test_a_group_size_counts_for_groups_only() -> None:
     assert Uniform(4, range="percentile").percentile == 99.9
 
 
+def test_standard_deviations_count_for_their_range_only() -> None:
+    assert Uniform(4, sigma=2.5, embedding_sigma=4) == Uniform(4)
+    found = Uniform(4, range="sigma")
+    assert found.sigma == 3 and replace(found, embedding_sigma=3) == found == replace(found, sigma=3)
+    assert replace(found, embeddings=False, embedding_sigma=4) == replace(found, embeddings=False)
+    both = replace(found, embedding_sigma=4, embedding_bits=6)
+    assert both.of_embeddings() == Uniform(6, range="sigma", sigma=4)
+    assert GPTQ(4, embeddings=False, tied=True) == GPTQ(4, embeddings=False) and "tied" not in GPTQ(4).to_json()
+
+
 @pytest.mark.parametrize("slot", ["prune", "quantize"])
 def test_every_method_has_a_group_file_with_all_its_fields(slot: str) -> None:
     groups_of = [path.stem for path in (share_folder() / "conf" / slot).glob("*.yaml") if path.stem != "none"]
@@ -139,6 +151,9 @@ def test_every_method_has_a_group_file_with_all_its_fields(slot: str) -> None:
         ("prune 50 % sparsegpt 4:8", Recipe(SparseGPT(0.5, m=8))),
         ("4 bit group 32 mse", Recipe(quantize=Uniform(4, "group", group_size=32, range="mse"))),
         ("4 bit row, embeddings 8 bit", Recipe(quantize=Uniform(4, embedding_bits=8))),
+        ("4 bit row sigma 2.5", Recipe(quantize=Uniform(4, range="sigma", sigma=2.5))),
+        ("4 bit row sigma 3, embeddings sigma 4", Recipe(quantize=Uniform(4, range="sigma", embedding_sigma=4))),
+        ("4 bit row gptq tied", Recipe(quantize=GPTQ(4, tied=True))),
         ("3 bit row outliers 1 %", Recipe(quantize=Outliers(3))),
         ("4 bit row symmetric gptq", Recipe(quantize=GPTQ(4, symmetric=True))),
         ("3.5 bit row mixed", Recipe(quantize=Mixed(3.5))),
@@ -203,6 +218,12 @@ def test_bad_pruning(group: dict[str, Any], message: str) -> None:
             "quantize.range=best is not valid: must be one of minmax, percentile",
         ),
         ({"name": "uniform", "bits": 4, "range": "percentile", "percentile": 40}, "quantize.percentile=40"),
+        (
+            {"name": "uniform", "bits": 4, "range": "sigma", "sigma": 0},
+            "quantize.sigma=0 is not valid: must be a number above 0 and up to 100",
+        ),
+        ({"name": "gptq", "bits": 4, "range": "sigma", "embedding_sigma": "x"}, "quantize.embedding_sigma=x"),
+        ({"name": "gptq", "bits": 4, "tied": "x"}, "quantize.tied=x is not valid: must be true or false"),
         ({"name": "outliers", "bits": 4, "share": 1}, "quantize.share=1 is not valid: must be a number in [0, 1)"),
         ({"name": "gptq", "bits": 4, "damping": -1}, "quantize.damping=-1"),
         ({"name": "gptq", "bits": 1}, "quantize.bits=1 is not valid: must be a whole number from 2 to 8"),

@@ -60,6 +60,7 @@ UNREAD = [
     (["compress", "vocabulary=frequent"], "vocabulary.name", "vocabulary.size=0"),
     (["compress", "quantize.bits=4", "quantize.group_size=32"], "quantize.group_size", "quantize.granularity=group"),
     (["compress", "quantize.bits=4", "quantize.percentile=99"], "quantize.percentile", "quantize.range=percentile"),
+    (["compress", "quantize.bits=4", "quantize.sigma=2"], "quantize.sigma", "quantize.range=sigma"),
     (
         ["compress", "structure=heads", "structure.keep=0.5", "structure.calibration_rows=8"],
         "structure.calibration_rows", "structure.importance=gradient",

@@ -38,6 +38,7 @@ class Calibration:
         self.weights, self.model, self.batches = weights, model, batches
         self._squares: dict[int, dict[str, Tensor]] = {}
         self._hessians: dict[int, dict[str, Tensor]] = {}
+        self._tied_hessians: dict[int, dict[str, Tensor]] = {}
         self._factors: dict[tuple[int, float], dict[str, Tensor]] = {}
         self._ranges: dict[int, dict[str, tuple[float, float]]] = {}
 
@@ -55,7 +56,9 @@ class Calibration:
     def mean_squares(self, rows: int) -> Mapping[str, Tensor]:
         """Name -> float64 [in]: mean of X_j^2 over the tokens of the first ``rows`` rows."""
         if rows not in self._squares:
-            self._squares[rows] = self._means(rows, lambda inputs: inputs.square().sum(0, dtype=torch.float64))
+            self._squares[rows] = self._means(
+                rows, self._linears(), lambda inputs: inputs.square().sum(0, dtype=torch.float64)
+            )
         return self._squares[rows]
 
     def hessians(self, rows: int) -> Mapping[str, Tensor]:
@@ -66,8 +69,18 @@ class Calibration:
         """
         if rows not in self._hessians:
             self._hessians.clear()
-            self._hessians[rows] = self._means(rows, lambda inputs: inputs.T @ inputs)
+            self._hessians[rows] = self._means(rows, self._linears(), lambda inputs: inputs.T @ inputs)
         return self._hessians[rows]
+
+    def tied_hessians(self, rows: int) -> Mapping[str, Tensor]:
+        """As ``hessians``, by the names of embedding matrices that are also the weights of linear layers: outputs."""
+        if rows not in self._tied_hessians:
+            names = self.weights.weight_names(nn.Linear)
+            tied = {name: tensor for name, tensor in names.items() if tensor in self.weights.embeddings}
+            layers = {name: layer for name, layer in self._all_linears().items() if name in tied}
+            means = self._means(rows, layers, lambda inputs: inputs.T @ inputs)
+            self._tied_hessians = {rows: {tied[name]: mean for name, mean in means.items()}}
+        return self._tied_hessians[rows]
 
     def factor(self, name: str, method: SparseGPT | GPTQ) -> Tensor | None:
         """Float32 [in, in]: U, upper triangular, with U^T U = (H + damping * mean(diag H) * I)^-1.
@@ -76,7 +89,8 @@ class Calibration:
 
         Raises UserError where the damping is too small for there to be one.
         """
-        hessians = self.hessians(method.calibration_rows)
+        is_tied = isinstance(method, GPTQ) and method.tied and name in self.weights.embeddings
+        hessians = (self.tied_hessians if is_tied else self.hessians)(method.calibration_rows)
         if name not in hessians:
             return None
         key = (method.calibration_rows, method.damping)
@@ -101,13 +115,23 @@ class Calibration:
                     before = ranges.get(name, (lowest, highest))
                     ranges[name] = (min(lowest, before[0]), max(highest, before[1]))
 
-            layers = {name: layer for name, layer in self.model.named_modules() if isinstance(layer, nn.Linear)}
-            self._see(rows, layers, widen)
+            self._see(rows, self._all_linears(), widen)
             self._ranges[rows] = ranges
         return self._ranges[rows]
 
-    def _means(self, rows: int, statistic: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-        """Means over tokens of a statistic that sums over them, in one pass."""
+    def _all_linears(self) -> dict[str, nn.Linear]:
+        return {name: layer for name, layer in self.model.named_modules() if isinstance(layer, nn.Linear)}
+
+    def _linears(self) -> dict[str, nn.Linear]:
+        """By the names of their weights, those that are no embeddings."""
+        own = self.weights.matrices - self.weights.embeddings
+        named = ((f"{name}.weight", layer) for name, layer in self._all_linears().items())
+        return {name: layer for name, layer in named if name in own}
+
+    def _means(
+        self, rows: int, layers: Mapping[str, nn.Linear], statistic: Callable[[Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        """Means over tokens of a statistic of the inputs of layers that sums over them, in one pass."""
         sums: dict[str, Tensor] = {}
         tokens: dict[str, int] = {}
 
@@ -116,7 +140,7 @@ class Calibration:
             sums[name] = sums[name] + of_batch if name in sums else of_batch
             tokens[name] = tokens.get(name, 0) + len(inputs)
 
-        self._see(rows, _linears(self.model, self.weights), add)
+        self._see(rows, layers, add)
         return {name: total / tokens[name] for name, total in sums.items()}
 
     def _see(self, rows: int, layers: Mapping[str, nn.Linear], see: Callable[[str, Tensor], None]) -> None:
@@ -169,14 +193,6 @@ def _damped_factor(name: str, hessian: Tensor, method: SparseGPT | GPTQ) -> Tens
     except torch.linalg.LinAlgError as error:
         allowed = f"a larger share: with this one the inputs of {name} have no inverse in double precision"
         raise UserError(f"{method.slot}.damping", method.damping, allowed) from error
-
-
-def _linears(model: nn.Module, weights: Weights) -> dict[str, nn.Linear]:
-    return {
-        f"{name}.weight": module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and f"{name}.weight" in weights.matrices - weights.embeddings
-    }
 
 
 def _seeing(

@@ -10,8 +10,8 @@ from trainlarge.config.recover import QUANTIZING, Recovery
 from trainlarge.errors import UserError
 
 NEEDED = (
-    "a range that is fitted (minmax, percentile, mse) without recover.quantize_aware above 0 before it, and with "
-    "recover.trains=norms_and_biases"
+    "a range that is fitted (minmax, percentile, mse, sigma) without recover.quantize_aware above 0 before it, and "
+    "with recover.trains=norms_and_biases"
 )
 
 

@@ -16,6 +16,8 @@ GROUP_SIZE = 64
 """Weights of a group where none is given."""
 PERCENTILE = 99.9
 """Percentile of a range where none is given."""
+SIGMA = 3.0
+"""Standard deviations on either side of the mean that a range reaches where none are given."""
 
 
 @method("quantize", "uniform")
@@ -48,11 +50,14 @@ class Uniform(MatrixMethod):
     """Weights of a group, 64 where none is given; the last group of a row may be shorter. Null for other
     granularities."""
 
-    range: Literal["minmax", "percentile", "mse", "learned"] = field(default="minmax", metadata=added_with("minmax"))
+    range: Literal["minmax", "percentile", "mse", "sigma", "learned"] = field(
+        default="minmax", metadata=added_with("minmax")
+    )
     """Range of the values of a group: from the smallest to the largest weight; without the weights beyond a percentile;
-    that share (1, 0.98, ... 0.2) of the whole range whose squared error is least; or learned by gradient descent in the
-    training before, which has to be aware of quantization (LSQ, Esser et al. 2020, arXiv 1902.08153). Weights beyond it
-    are clamped."""
+    that share (1, 0.98, ... 0.2) of the whole range whose squared error is least; ``sigma`` standard deviations on
+    either side of the mean of the weights that are not 0, wherever the smallest and the largest are; or learned by
+    gradient descent in the training before, which has to be aware of quantization (LSQ, Esser et al. 2020, arXiv
+    1902.08153). Weights beyond it are clamped."""
 
     percentile: float | None = field(default=None, metadata={**added_with(None), **read_with(range="percentile")})
     """Percentile p of ``range: percentile``, 99.9 where none is given: the weights of rank round((1 - p/100) (n - 1))
@@ -64,6 +69,16 @@ class Uniform(MatrixMethod):
     """Bits per code of the embedding matrices, 2 to 8; null: ``bits``, as for all others. It has no effect where
     embeddings are not quantized."""
 
+    sigma: float | None = field(default=None, kw_only=True, metadata={**added_with(None), **read_with(range="sigma")})
+    """Standard deviations k of ``range: sigma``, 3 where none is given. For normal weights the codes have about
+    bits - log2(k) + 1.05 bits of entropy, so k and ``bits`` trade error against bytes where codes are entropy-coded;
+    squared error is least at about 2.1 (3 bits), 2.5 (4) and 3.3 (6; Max 1960). Null for other ranges."""
+
+    embedding_sigma: float | None = field(
+        default=None, kw_only=True, metadata={**added_with(None), **read_with(range="sigma", embeddings=True)}
+    )
+    """Standard deviations of the ranges of embedding matrices; null: ``sigma``, as for all others."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_whole("bits", 2, 8, BITS_IN_CONFIGURATION)
@@ -72,8 +87,9 @@ class Uniform(MatrixMethod):
         self.require_one_of("range")
         # Methods that do not act while a model trains inherit this field.
         is_possible = self.while_training or not self.is_learned
-        self.require("range", is_possible, f"minmax, percentile or mse with quantize.name={self.name}")
+        self.require("range", is_possible, f"minmax, percentile, mse or sigma with quantize.name={self.name}")
         self._check_percentile()
+        self._check_sigma()
         normalize(self, bits=int(self.bits))
         self._check_embedding_bits()
 
@@ -82,6 +98,16 @@ class Uniform(MatrixMethod):
         is_valid = is_real(percentile) and 50 < percentile <= 100
         self.require("percentile", is_valid, "a number above 50 and up to 100")
         normalize(self, percentile=float(percentile) if self.range == "percentile" else None)
+
+    def _check_sigma(self) -> None:
+        for name in ("sigma", "embedding_sigma"):
+            value = getattr(self, name)
+            is_valid = value is None or (is_real(value) and 0 < value <= 100)
+            self.require(name, is_valid, "a number above 0 and up to 100")
+        is_read = self.range == "sigma"
+        sigma = float(SIGMA if self.sigma is None else self.sigma) if is_read else None
+        of_embeddings = float(self.embedding_sigma) if self.embedding_sigma and self.embeddings and is_read else None
+        normalize(self, sigma=sigma, embedding_sigma=None if of_embeddings == sigma else of_embeddings)
 
     def _check_embedding_bits(self) -> None:
         if self.embedding_bits is None:
@@ -96,18 +122,24 @@ class Uniform(MatrixMethod):
         return self.range == "learned"
 
     def of_embeddings(self) -> Uniform:
-        """With the bits of the embeddings for all."""
-        return self if self.embedding_bits is None else replace(self, bits=self.embedding_bits, embedding_bits=None)
+        """With the bits and standard deviations of the embeddings for all."""
+        if self.embedding_bits is None and self.embedding_sigma is None:
+            return self
+        bits, sigma = self.embedding_bits or self.bits, self.embedding_sigma or self.sigma
+        return replace(self, bits=bits, sigma=sigma, embedding_bits=None, embedding_sigma=None)
 
     def describe(self) -> str:
-        """As for every method, with the bits of the embeddings where they have their own."""
-        bits = self.embedding_bits
-        return super().describe() if bits is None else f"{self.summary()}, embeddings {bits} bit"
+        """As for every method, with what the embeddings have of their own."""
+        bits = None if self.embedding_bits is None else f"{self.embedding_bits} bit"
+        sigma = None if self.embedding_sigma is None else f"sigma {self.embedding_sigma:g}"
+        own = " ".join(filter(None, (bits, sigma)))
+        return f"{self.summary()}, embeddings {own}" if own else super().describe()
 
     def summary(self) -> str:
-        """Such as ``4 bit row``."""
+        """Such as ``4 bit row`` or ``4 bit row sigma 2.5``."""
         range_ = "" if self.range == "minmax" else f" {self.range}"
-        return f"{self.bits} bit {_groups(self)}" + (" symmetric" if self.symmetric else "") + range_
+        sigma = "" if self.sigma is None else f" {self.sigma:g}"
+        return f"{self.bits} bit {_groups(self)}" + (" symmetric" if self.symmetric else "") + range_ + sigma
 
 
 @method("quantize", "min_max")
@@ -192,14 +224,20 @@ class GPTQ(Uniform, Calibrated):
     damping: float = 0.01
     """Share of the mean diagonal of H that is added to it."""
 
+    tied: bool = field(default=False, kw_only=True, metadata={**added_with(False), **read_with(embeddings=True)})
+    """Whether an embedding matrix that is also the output layer is corrected too, by the inputs of that layer: its
+    output changes least. With false it is rounded to the nearest values, as embeddings always are that are no output
+    layer: a row of them is read as it is, so that no column can make up for another."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("damping", is_real(self.damping) and 0 < self.damping <= 1, "a number above 0 and up to 1")
-        normalize(self, damping=float(self.damping))
+        self.require("tied", isinstance(self.tied, bool), "true or false")
+        normalize(self, damping=float(self.damping), tied=self.tied and self.embeddings)
 
     def summary(self) -> str:
         """Such as ``4 bit row gptq``."""
-        return f"{super().summary()} gptq"
+        return f"{super().summary()} gptq" + (" tied" if self.tied else "")
 
 
 @method("quantize", "mixed")

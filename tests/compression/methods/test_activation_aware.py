@@ -8,13 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainlarge.compression import Magnitude, Recipe, compress
+from trainlarge.compression import Magnitude, Recipe, Weights, compress
 from trainlarge.compression.calibration import inverse_factor
 from trainlarge.compression.methods.gptq import correct
 from trainlarge.compression.methods.sparsegpt import prune
 from trainlarge.compression.methods.uniform import quantize
 from trainlarge.config.prune import SparseGPT, Wanda
 from trainlarge.config.quantize import GPTQ, Uniform
+
+from ..structure.conftest import made
 
 Errors = Callable[[Recipe], dict[str, float]]
 SPARSITIES = [0.25, 0.5, 0.75]
@@ -52,6 +54,24 @@ def test_gptq_beats_rounding_to_nearest(output_errors: Errors, bits: int, granul
         for kind in (Uniform, GPTQ)
     )
     assert _all_smaller(corrected, nearest, factor=0.7)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_gptq_corrects_a_tied_table_by_the_inputs_of_the_output_layer(bits: int) -> None:
+    model, tokens = made("modern"), torch.randint(4, 60, (16, 16), generator=torch.Generator().manual_seed(1))
+    weights = Weights.of(model).tensors
+    seen: list[Tensor] = []
+    model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(0, -2)))
+    with torch.no_grad():
+        model(input_ids=tokens)
+    [table] = Weights.of(model).embeddings
+    nearest, tied = (
+        compress(made("modern"), Recipe(quantize=GPTQ(bits, tied=tied)), calibration=[{"input_ids": tokens}]).weights
+        for tied in (False, True)
+    )
+    errors = [float((seen[0] @ (each[table] - weights[table]).T).square().sum()) for each in (nearest, tied)]
+    assert errors[1] < 0.9 * errors[0]
+    assert all(torch.equal(nearest[name], tied[name]) for name in nearest if name != table)
 
 
 @pytest.mark.parametrize("method", [Wanda(0.25), SparseGPT(0.25), SparseGPT(0.25, block_size=16)])

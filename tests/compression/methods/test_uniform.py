@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from trainlarge.compression.methods.uniform import quantize
 from trainlarge.compression.stored.affine import Affine
+from trainlarge.compression.stored.sizes import entropy_bits
 from trainlarge.config.quantize import Uniform
 from trainlarge.models.weight_error import relative_squared_error
 
@@ -30,8 +32,9 @@ methods_of_every_range = st.builds(
     granularity=granularities,
     symmetric=st.booleans(),
     group_size=st.integers(1, 7),
-    range=st.sampled_from(["minmax", "percentile", "mse"]),
+    range=st.sampled_from(["minmax", "percentile", "mse", "sigma"]),
     percentile=st.floats(51, 100),
+    sigma=st.floats(0.1, 20),
 )
 finite = st.floats(-100, 100, width=32) | st.just(0.0)
 matrices = arrays.arrays("f4", arrays.array_shapes(min_dims=2, max_dims=3, max_side=6), elements=finite).map(
@@ -146,6 +149,37 @@ def test_percentiles_leave_out_the_ends() -> None:
     assert torch.equal(
         quantize(weights, Uniform(4, range="percentile", percentile=100)).dense(), quantize(weights, Uniform(4)).dense()
     )
+
+
+@pytest.mark.parametrize("k", [1.5, 20.0])
+def test_standard_deviations_of_what_is_not_zero_set_the_step_wherever_the_ends_are(k: float) -> None:
+    weights = _normal()[:9] + 0.1
+    pruned = weights.masked_fill(weights.abs() < 0.7, 0.0)
+    stored = quantize(pruned, Uniform(6, range="sigma", sigma=k))
+    deviations = torch.stack([row[row != 0].std(correction=0) for row in pruned])
+    torch.testing.assert_close(stored.scale[:, 0], 2 * k * deviations / 63)
+    reach = k * deviations[:, None]
+    assert bool((stored.dense() - 0.1).abs().le(reach + 0.3 + stored.scale).all()), "clipped"
+
+
+def test_the_deviations_of_least_error_are_those_of_max_1960() -> None:
+    weights = _normal()
+    errors = [
+        relative_squared_error({"w": weights}, {"w": quantize(weights, _sigma(4, k)).dense()})["w"]
+        for k in (2.1, 2.5, 3.0)
+    ]
+    assert errors[1] == min(errors) == pytest.approx(0.01154, rel=0.05)
+
+
+def test_the_entropy_of_the_codes_is_that_of_the_bits_and_deviations() -> None:
+    weights = _normal()
+    for bits, k in ((4, 3.0), (6, 4.0), (7, 8.0)):
+        expected = bits - math.log2(k) + 1.05
+        assert entropy_bits([quantize(weights, _sigma(bits, k))]) == pytest.approx(expected, abs=0.1)
+
+
+def _sigma(bits: int, k: float) -> Uniform:
+    return Uniform(bits, "tensor", range="sigma", sigma=k)
 
 
 @pytest.mark.parametrize(("bits", "error"), [(4, 0.01154), (5, 0.003495), (6, 0.001041)])

@@ -12,7 +12,7 @@ from trainlarge.compression.stored.affine import Affine
 from trainlarge.compression.stored.groups import by_group, per_weight, rows_of
 from trainlarge.compression.stored.pattern import nonzero_count
 from trainlarge.compression.stored.stored_tensor import StoredTensor
-from trainlarge.config.quantize import Uniform
+from trainlarge.config.quantize import SIGMA, Uniform
 from trainlarge.models.fake_quantize import usable_scale
 
 SHARES = [share / 100 for share in range(100, 18, -2)]
@@ -124,6 +124,15 @@ def _percentile_range(values: Tensor, method: Uniform) -> tuple[Tensor, Tensor]:
     return lowest.double(), highest.double()
 
 
+def _deviation_range(values: Tensor, method: Uniform) -> tuple[Tensor, Tensor]:
+    is_left, wide = values != 0, values.double()
+    count = is_left.sum(1, keepdim=True).clamp_(min=1)
+    mean = wide.sum(1, keepdim=True) / count
+    variance = (wide - mean).square_().mul_(is_left).sum(1, keepdim=True) / count
+    reach = (method.sigma or SIGMA) * variance.sqrt()
+    return mean - reach, mean + reach
+
+
 def _least_error_range(values: Tensor, method: Uniform) -> tuple[Tensor, Tensor]:
     whole = _whole_range(values, method)
     best = torch.full_like(whole[0], torch.inf)
@@ -141,4 +150,5 @@ _RANGES: dict[str, Callable[[Tensor, Uniform], tuple[Tensor, Tensor]]] = {
     "minmax": _whole_range,
     "percentile": _percentile_range,
     "mse": _least_error_range,
+    "sigma": _deviation_range,
 }

@@ -96,7 +96,10 @@ class CentredCodes(AffineCodes):
     name = "centred"
 
     def encode(self, tensor: Affine, is_stored: Tensor) -> dict[str, Tensor]:
-        return {**super().encode(tensor, is_stored), "codes": pack_codes(select(tensor.centred, is_stored), tensor.bits)}
+        return {
+            **super().encode(tensor, is_stored),
+            "codes": pack_codes(select(tensor.centred, is_stored), tensor.bits),
+        }
 
     def read_codes(self, packed: Tensor, bits: int, zero_points: Tensor) -> Tensor:
         """As in ``AffineCodes``."""
