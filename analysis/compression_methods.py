@@ -28,7 +28,8 @@ ENCODINGS = {
 HEADER = """# What each method of compression stores and costs
 
 Made by `trainlarge run compression_methods` and `python analysis/compression_methods.py` on one checkpoint, {model}
-(dense loss {loss:.3f} nats per masked token, {bytes:,} bytes as fp32), on {device}. Only `recover` trains.
+(dense loss {loss:.3f} nats per masked token, {bytes:,} bytes as fp32), on {device}. Only `recover` trains; `iterative`,
+`gradual`, `movement`, `soft_movement` and `adapt` prune while it does, see [recovery.md](recovery.md).
 
 - *loss*: increase against the dense checkpoint, with the standard error of the paired difference over the {documents}
   documents of the evaluation set.

@@ -46,10 +46,17 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "size": (2, 20, VOCABULARY, 10_000),
     "layers": ((0,), (0, 2, 3), (1, DEPTH)),
     "tokens": ((9, 40, 59), (5,), (VOCABULARY,)),
-    "budget": ("2 steps", "3 steps", "0.5 parent", "until 0.9 dense"),
+    "budget": ("2 steps", "3 steps", "0.5 parent", "until 0.9 dense", "1 parent"),
     "round": (0.15, 0.3),
+    "warmup": (0.0, 0.25, 0.6),
+    "cooldown": (0.0, 0.25, 0.5),
+    "every": (1, 10),
+    "scores_lr": (0.01, 3.0),
+    "threshold": (0.0, 0.1, 0.4),
+    "regularization": (0.0, 100.0),
     "quantize_aware": (0.0, 0.5, 1.0),
     "at_most": (None, "3 steps"),
+    "rewind": ("none", "initial", "2 steps"),
     "checks": (20, 2),
     "lr": (1e-3, 1e-2, 1e30, None),
 }
@@ -105,7 +112,7 @@ def _with_needed(methods: Sequence[Method]) -> Iterator[Method]:
             yield Retrain("2 steps", quantize_aware=1.0)
         yield method
         if method.needs_training and "recover" not in slots:
-            yield Retrain("2 steps")
+            yield Retrain("2 steps", lr=1e-3)
         if isinstance(method, Retrain) and method.quantize_aware and "quantize" not in slots:
             yield Uniform(bits=4)
 

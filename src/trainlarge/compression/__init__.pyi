@@ -13,9 +13,13 @@ from trainlarge.config.activations import Dynamic as Dynamic
 from trainlarge.config.activations import Static as Static
 from trainlarge.config.factorize import FixedRank as FixedRank
 from trainlarge.config.factorize import LowRank as LowRank
+from trainlarge.config.prune import Adapt as Adapt
+from trainlarge.config.prune import Gradual as Gradual
 from trainlarge.config.prune import Iterative as Iterative
 from trainlarge.config.prune import Magnitude as Magnitude
+from trainlarge.config.prune import Movement as Movement
 from trainlarge.config.prune import Random as Random
+from trainlarge.config.prune import SoftMovement as SoftMovement
 from trainlarge.config.prune import SparseGPT as SparseGPT
 from trainlarge.config.prune import Wanda as Wanda
 from trainlarge.config.quantize import GPTQ as GPTQ

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint
 from trainlarge.config.budget import EPOCHS
@@ -15,7 +16,7 @@ from trainlarge.config.method import Method
 from trainlarge.config.model_sizes import ModelSizes
 from trainlarge.config.plain import to_plain
 from trainlarge.config.recover import Recovery
-from trainlarge.config.schema import CompressConfig
+from trainlarge.config.schema import CompressConfig, TrainConfig
 from trainlarge.config.task import DEFAULT_TASK
 from trainlarge.data.fingerprint import resolved_data
 from trainlarge.errors import UserError
@@ -185,6 +186,22 @@ def _check_recovery(config: CompressConfig, checkpoint: Checkpoint, planned: Pla
         raise UserError("recover", recover.name, allowed)
     if checkpoint.id not in planned and _parent_record(config).diverged:
         raise UserError("recover", recover.name, f"none: train cell {checkpoint.id} diverged")
+    if isinstance(recover, Recovery) and recover.rewinds:
+        steps = planned[checkpoint.id].steps if checkpoint.id in planned else _parent_record(config).step
+        _check_rewind(recover, checkpoint, steps)
+
+
+def _check_rewind(recover: Recovery, checkpoint: Checkpoint, steps: int | None) -> None:
+    """Refuse to go back where the parent's rates or weights are no function of the step, or past its end."""
+    trained, key = cast(TrainConfig, checkpoint.trained), "recover.rewind"
+    if trained.clock == "real":
+        allowed = f"none: the rates of train cell {checkpoint.id} followed the time (clock=real) and not the steps"
+        raise UserError(key, recover.rewind, allowed)
+    if steps is not None and recover.first_step >= steps:
+        raise UserError(key, recover.rewind, f"below the {steps} steps of train cell {checkpoint.id}")
+    if recover.control == "reinitialized" and trained.checkpoint:
+        allowed = f"none or random_mask: train cell {checkpoint.id} started from a checkpoint, which no seed drew"
+        raise UserError("recover.control", recover.control, allowed)
 
 
 def _refuse_text(config: CompressConfig) -> None:

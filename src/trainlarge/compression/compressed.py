@@ -13,6 +13,7 @@ from trainlarge.compression.stored.sizes import Sizes
 from trainlarge.compression.stored.stored_tensor import DenseWeights
 from trainlarge.compression.training import TrainingCost
 from trainlarge.compression.weights import Weights
+from trainlarge.config.method import MatrixMethod
 from trainlarge.config.recipe import Recipe
 from trainlarge.models.fake_quantize import fake_quantize_inputs
 
@@ -44,6 +45,18 @@ class Compressed:
         the snapshot: read only.
         """
         return DenseWeights(self.packed.stored)
+
+    @property
+    def pruned_share(self) -> float | None:
+        """Share of the weights that are zero, counted, in the matrices that pruning acts on; None without pruning.
+
+        A weight that quantization rounds to 0 is not pruned.
+        """
+        prune = self.recipe.prune
+        if not isinstance(prune, MatrixMethod):
+            return None
+        tensors = [self.packed.stored[name] for name in self.left.selected(prune.embeddings)]
+        return 1 - sum(tensor.nonzero for tensor in tensors) / max(1, sum(tensor.shape.numel() for tensor in tensors))
 
     @property
     def left_by_matrix(self) -> dict[str, float]:

@@ -23,7 +23,6 @@ from trainlarge.compression.weights import Weights
 from trainlarge.config.group import Plain
 from trainlarge.config.method import MatrixMethod
 from trainlarge.config.plain import to_plain
-from trainlarge.config.recipe import Recipe
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine.provenance import origin, software
 from trainlarge.models.weight_error import WeightError, total_relative_squared_error
@@ -55,6 +54,7 @@ class _Recipe(TypedDict):
     description: str
     order: list[str]
     sparsity: float
+    pruned_share: float | None
     bits: float
     embedding_bits: float
     activation_bits: float
@@ -133,7 +133,7 @@ def compress_record(
         study=job.study.name,
         parent=checkpoint.parent.id,
         checkpoint_weights=checkpoint.parent.weights,
-        **_recipe(compressed.recipe, checkpoint.weights),
+        **_recipe(compressed, checkpoint.weights),
         structure=_shapes(structure),
         unknown_share=removed_share(checkpoint.evaluation_set.tokens, structure.tokens),
         scores=result.evaluation.metrics,
@@ -163,14 +163,15 @@ def _shapes(structure: Structure) -> dict[str, Plain]:
     return left
 
 
-def _recipe(recipe: Recipe, weights: Weights) -> _Recipe:
+def _recipe(compressed: Compressed, weights: Weights) -> _Recipe:
     """The recipe, and what its methods do to weights in numbers."""
-    whole = weights.float_bits
+    recipe, whole, pruned = compressed.recipe, weights.float_bits, compressed.pruned_share
     return {
         "recipe": recipe.to_json(),
         "description": recipe.describe(),
         "order": list(recipe.order or ()),
-        "sparsity": getattr(recipe.prune, "sparsity", 0.0),
+        "sparsity": getattr(recipe.prune, "sparsity", pruned or 0.0),
+        "pruned_share": pruned,
         "bits": getattr(recipe.quantize, "bits", whole),
         "embedding_bits": getattr(MatrixMethod.on_embeddings(recipe.quantize), "bits", whole),
         "activation_bits": getattr(recipe.activations, "bits", 32),

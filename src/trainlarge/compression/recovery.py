@@ -6,10 +6,12 @@ bits. The last state stays there: recipes of other jobs that begin with the same
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -29,17 +31,21 @@ from trainlarge.launch.job import RunningJob
 from trainlarge.sweep.status import CellProgress
 from trainlarge.tasks.step import Step, step_of, uneven
 from trainlarge.tasks.task import Batch
+from trainlarge.training.first_model import first_model
 from trainlarge.training.loop import Loop
 from trainlarge.training.micro_batch import rows_that_fit
 from trainlarge.training.modifier import Modifier
 from trainlarge.training.module import Objective
 from trainlarge.training.resume import TrunkStates
+from trainlarge.training.run_length import make_run_length
+from trainlarge.training.schedule import rate_at
+from trainlarge.training.start import proven_start
 from trainlarge.training.trunk_folder import TRUNKS
 
 log = logging.getLogger(__name__)
 
-PART = "recover"
-"""Name of the saved states."""
+PART, EARLY = "recover", "early"
+"""Names of the saved states: of the training, and of the steps of the parent that are taken again before it."""
 
 
 class StudyTrainer:
@@ -57,9 +63,13 @@ class StudyTrainer:
         self.step: Step = step_of(self.config)
         if not self.config.task.has_even_steps:
             self.step = uneven(self.step, self.config, self._longest_rows)
-        steps = job.study.folder("train", checkpoint.parent.id).train_record().step
+        record = job.study.folder("train", checkpoint.parent.id).train_record()
         rows = checkpoint.task.training_rows(checkpoint.prepared, self.step.rows)
-        self.parent = ParentRun(steps, self.config.optim.rate, rows / self.step.rows)
+        schedule = make_run_length(self.config, self.step, record.step_seconds, rows).schedule
+        rate = partial(rate_at, schedule, total=record.step)
+        self.parent = ParentRun(record.step, self.config.optim.rate, rows / self.step.rows, rate)
+        self.seed = self.config.seed
+        self._early: dict[tuple[int, bool], Weights] = {}
         self.score = MainScore(checkpoint, self.config)
 
     def train(
@@ -71,14 +81,47 @@ class StudyTrainer:
         before: TrainingCost,
     ) -> Trained:
         """As ``Trainer.train``, from the newest saved state on."""
-        recovery = recovery_id(self.checkpoint.parent.id, done, not weights.is_head_whole, ahead)
-        states = TrunkStates(self.job.study.path / TRUNKS / recovery)
-        states.keep_those_from(self.checkpoint.parent.weights)
-        first_step = self.parent.steps + before.steps
+        states, first_step = self._states(done, weights, ahead), plan.begins_at(self.parent, before)
         until = self._until(plan, weights, first_step)
         loop = self._loop(plan, weights, [*plan.modifiers, until] if until else plan.modifiers)
         run = RecoveryRun(loop, plan, first_step, self.step.flops_of, until, self.score.flops)
-        if saved := states.newest(PART, at_most=plan.steps):
+        self._run(run, states, PART)
+        return run.result(weights)
+
+    def early(
+        self, steps: int, like: Weights, is_redrawn: bool, done: tuple[Method, ...], ahead: tuple[Method, ...]
+    ) -> Weights:
+        """As ``Trainer.early``: the parent's first steps are taken again, dense, from the newest saved state on."""
+        key = (steps, is_redrawn)
+        if key not in self._early:
+            first = like.taken_from(self._first_model(is_redrawn))
+            self._early[key] = self._trained_early(steps, first, self._states(done, like, ahead)) if steps else first
+        return self._early[key]
+
+    def _first_model(self, is_redrawn: bool) -> PreTrainedModel:
+        config, prepared = self.config, self.checkpoint.prepared
+        if is_redrawn:
+            digest = hashlib.sha256(f"reinitialized {config.seed}".encode()).digest()
+            config = replace(config, seed=int.from_bytes(digest[:4], "big"))
+        start = proven_start(config, self.job.study)
+        return first_model(config, start, prepared.pad_id, self.checkpoint.implementation.attention)
+
+    def _trained_early(self, steps: int, first: Weights, states: TrunkStates) -> Weights:
+        plan = TrainingPlan(steps, self.parent.peak_lr, self.parent.rate, modifiers=())
+        run = RecoveryRun(self._loop(plan, first, ()), plan, 0, self.step.flops_of)
+        self._run(run, states, EARLY)
+        return run.result(first).weights
+
+    def _states(self, done: tuple[Method, ...], weights: Weights, ahead: tuple[Method, ...]) -> TrunkStates:
+        """The saved states of the training at the end of some steps."""
+        recovery = recovery_id(self.checkpoint.parent.id, done, not weights.is_head_whole, ahead)
+        states = TrunkStates(self.job.study.path / TRUNKS / recovery)
+        states.keep_those_from(self.checkpoint.parent.weights)
+        return states
+
+    def _run(self, run: RecoveryRun, states: TrunkStates, part: str) -> None:
+        """Run a training to its end from the newest saved state on, and save it."""
+        if saved := states.newest(part, at_most=run.plan.steps):
             run.restore(saved)
         began, resumed_at, saved_at = time.monotonic(), run.step, time.monotonic()
 
@@ -86,13 +129,12 @@ class StudyTrainer:
             nonlocal saved_at
             self._report(run, (run.step - resumed_at) / max(time.monotonic() - began, 1e-9))
             if self.job.is_asked_to_stop or time.monotonic() - saved_at > self.impl.save_seconds:
-                _save(run, states)
+                _save(run, states, part)
                 saved_at = time.monotonic()
             self.job.check()
 
         run.run(after_step)
-        _save(run, states)
-        return run.result(weights)
+        _save(run, states, part)
 
     def _until(self, plan: TrainingPlan, weights: Weights, first_step: int) -> UntilScore | None:
         """What ends the training where the plan has a target."""
@@ -153,11 +195,11 @@ class StudyTrainer:
         )
 
 
-def _save(run: RecoveryRun, states: TrunkStates) -> None:
+def _save(run: RecoveryRun, states: TrunkStates, part: str) -> None:
     was_running = run.clock.is_running
     run.pause()
     try:
-        states.save(PART, run.state(), run.step)
+        states.save(part, run.state(), run.step)
     except OSError as error:
         # Training can continue without this state.
         log.warning("the state after step %s of recovery was not saved: %s", run.step, error)

@@ -1,7 +1,8 @@
 """Which function carries out which method of a recipe, and what the recipes of one checkpoint share while they run.
 
 A method registers once, by what it does: ``@applies`` (or ``@applies_to_each``), ``@reshapes``, ``@rounds`` or
-``@trains``. One that also acts while a model trains (``Method.while_training``) says how with ``@while_training``.
+``@trains``. One that also acts while a model trains (``Method.while_training``) says how with ``@while_training``;
+one that does nothing else, with ``@only_while_training`` alone.
 """
 
 from __future__ import annotations
@@ -74,7 +75,12 @@ class Trains:
     function: Train[Method]
 
 
-Action = Applies | Reshapes | Rounds | Trains
+@dataclass(frozen=True)
+class Waits:
+    """Does nothing before the training that comes after it, and its work in that."""
+
+
+Action = Applies | Reshapes | Rounds | Trains | Waits
 """How a method is carried out."""
 
 _ACTIONS: dict[type[Method], Action] = {}
@@ -161,6 +167,8 @@ class TrainingStart:
     """Number of the first step, as modifiers count them."""
     steps: int
     """Optimizer steps."""
+    rate: Callable[[int], float]
+    """Learning rate of a step, which counts from 0, as a share of the peak."""
 
 
 def applies(*kinds: type[X]) -> Callable[[Apply[X]], Apply[X]]:
@@ -199,6 +207,16 @@ def while_training(*kinds: type[M]) -> Callable[[WhileTraining[M]], WhileTrainin
     def register(function: WhileTraining[M]) -> WhileTraining[M]:
         _MODIFIERS.update(dict.fromkeys(kinds, cast("WhileTraining[Method]", function)))
         return function
+
+    return register
+
+
+def only_while_training(*kinds: type[X]) -> Callable[[WhileTraining[X]], WhileTraining[X]]:
+    """Decorator: as ``while_training``, for methods that do nothing else."""
+
+    def register(function: WhileTraining[X]) -> WhileTraining[X]:
+        _ACTIONS.update(dict.fromkeys(kinds, Waits()))
+        return while_training(*kinds)(function)
 
     return register
 

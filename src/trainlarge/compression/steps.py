@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
@@ -24,15 +25,18 @@ from trainlarge.compression.registry import (
     Train,
     TrainingStart,
     Trains,
+    Waits,
     action_of,
     modifier_of,
 )
 from trainlarge.compression.stored.keep_codes import TensorState, prune_codes, slice_codes
 from trainlarge.compression.stored.stored_tensor import DenseWeights, StoredTensor
+from trainlarge.compression.tickets import ticket
 from trainlarge.compression.training import NO_TRAINING, Learned, Learns, TrainingCost
 from trainlarge.compression.weights import Weights
 from trainlarge.config.method import MatrixMethod, Method
-from trainlarge.config.prune import Pruning
+from trainlarge.config.prune import Zeroing
+from trainlarge.config.recover import Recovery
 from trainlarge.errors import UserError
 
 
@@ -88,23 +92,38 @@ def _after(step: Method, ahead: tuple[Method, ...], state: RecipeState) -> Recip
             return _trained(step, ahead, plan_of, state)
         case Applies(apply):
             return _with_values(cast(MatrixMethod, step), apply, state)
+        case Waits():
+            _names_of(cast(MatrixMethod, step), state)
+            return state
 
 
 def _with_values(step: MatrixMethod, apply: Apply[MatrixMethod], state: RecipeState) -> RecipeState:
     """After a step that changes the values of matrices."""
+    before = {name: state.stored[name] for name in _names_of(step, state)}
+    after = _applied(step, apply, before, state)
+    _check_left(step, after.values())
+    stored = {**state.stored, **{name: prune_codes(before[name], tensor) for name, tensor in after.items()}}
+    unrounded = {name: tensor for name, tensor in state.unrounded.items() if name not in after}
+    return replace(state, stored=stored, unrounded=unrounded | (before if step.slot == "quantize" else {}))
+
+
+def _names_of(step: MatrixMethod, state: RecipeState) -> list[str]:
+    """The matrices that a step acts on. Raises UserError where there are none."""
     names = state.weights.selected(step.embeddings)
     if not names:
         parts = {"embeddings": not step.embeddings, "head": state.weights.is_head_whole}
         left_out = " and ".join(part for part, is_left_out in parts.items() if is_left_out)
         allowed = "used for a model with matrices" + (f" other than its {left_out}" if left_out else "")
         raise UserError(f"{step.slot}.name={step.name}", state.weights.architecture, allowed)
-    before = {name: state.stored[name] for name in names}
-    after = _applied(step, apply, before, state)
-    if isinstance(step, Pruning) and not any(tensor.nonzero for tensor in after.values()):
-        raise UserError("prune.sparsity", step.sparsity, "a share that leaves weights in the matrices of this model")
-    stored = {**state.stored, **{name: prune_codes(before[name], tensor) for name, tensor in after.items()}}
-    unrounded = {name: tensor for name, tensor in state.unrounded.items() if name not in after}
-    return replace(state, stored=stored, unrounded=unrounded | (before if step.slot == "quantize" else {}))
+    return names
+
+
+def _check_left(step: Method, after: Iterable[StoredTensor]) -> None:
+    """Refuse pruning that leaves nothing of the matrices that it acts on."""
+    if isinstance(step, Zeroing) and not any(tensor.nonzero for tensor in after):
+        kind = "share" if step.strength == "sparsity" else "number"
+        allowed = f"a {kind} that leaves weights in the matrices of this model"
+        raise UserError(f"prune.{step.strength}", getattr(step, step.strength), allowed)
 
 
 def _applied(
@@ -139,19 +158,25 @@ def _trained(step: Method, ahead: tuple[Method, ...], plan_of: Train[Method], st
     trainer = state.shared.trainer_of(step)
     before = replace(state.weights, tensors={name: tensor.dense() for name, tensor in state.stored.items()})
     plan, earlier = plan_of(step, before, trainer.parent), state.training or NO_TRAINING
+    if isinstance(step, Recovery) and step.rewinds:
+        before, held = ticket(step, before, trainer, (*state.done, step), ahead)
+        plan = replace(plan, modifiers=[held, *plan.modifiers])
     pruning = tuple(part for part in state.done if part.slot == "prune" and part.while_training)
     others = (*pruning, *ahead)
     calibration = _calibration_of(before, state) if any(part.calibrated for part in others) else None
     shared = replace(state.shared, calibration=calibration, learned=Learned(), memory={})
-    first_step = earlier.steps + (0 if trainer.parent is None else trainer.parent.steps)
-    start = TrainingStart(step, before, shared, others, first_step, plan.steps)
+    begins_at = plan.begins_at(trainer.parent, earlier)
+    start = TrainingStart(step, before, shared, others, begins_at, plan.steps, plan.rate)
     modifiers = [*plan.modifiers, *(modifier_of(part, start) for part in others)]
     trained = trainer.train(replace(plan, modifiers=modifiers), (*state.done, step), ahead, before, earlier)
+    stored = trained.weights.as_stored()
+    for part in pruning:
+        _check_left(part, (stored[name] for name in _names_of(cast(MatrixMethod, part), state)))
     learned = reduce(or_, (part.learned() for part in modifiers if isinstance(part, Learns)), Learned())
     return replace(
         state,
         weights=trained.weights,
-        stored=trained.weights.as_stored(),
+        stored=stored,
         shared=replace(shared, calibration=_calibration_of(trained.weights, state), learned=learned),
         unrounded={},
         training=earlier.followed_by(trained.cost),

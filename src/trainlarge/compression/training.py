@@ -25,6 +25,8 @@ class ParentRun:
     """Peak learning rate."""
     epoch_steps: float
     """Steps of a pass over the training data."""
+    rate: Callable[[int], float]
+    """Learning rate of each of its steps, which count from 0, as a share of the peak."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,18 @@ class TrainingPlan:
     """What is done to the model while it trains; new ones for each run."""
     target: Target | None = None
     """The score that ends it; None: it takes all its steps."""
+    first_step: int | None = None
+    """Step of the parent whose batch is the first one; None: the order of the data continues."""
+
+    def begins_at(self, parent: ParentRun | None, before: TrainingCost) -> int:
+        """Number of the first step, which says what its batch is.
+
+        Args:
+            before: what earlier trainings of the recipe took.
+        """
+        if self.first_step is not None:
+            return self.first_step
+        return before.steps + (0 if parent is None else parent.steps)
 
 
 @dataclass(frozen=True)
@@ -143,6 +157,23 @@ class Trainer(Protocol):
     @property
     def parent(self) -> ParentRun | None:
         """The training that made the checkpoint; None where nothing is known of it."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of that training."""
+
+    def early(
+        self, steps: int, like: Weights, is_redrawn: bool, done: tuple[Method, ...], ahead: tuple[Method, ...]
+    ) -> Weights:
+        """The weights that the checkpoint had after so many steps of its training.
+
+        Args:
+            steps: 0 for initial weights.
+            like: weights of the checkpoint's shapes.
+            is_redrawn: whether initial weights are those of another seed.
+            done: as of ``train``.
+            ahead: as of ``train``.
+        """
 
     def train(
         self,

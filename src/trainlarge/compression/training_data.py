@@ -53,11 +53,17 @@ class DataTrainer:
         dense: the model before compression.
     """
 
-    parent = None
+    parent, seed = None, 0
 
     def __init__(self, data: TrainingData, dense: Weights) -> None:
         self.data, self.dense = data, dense
         self.implementation = choose(replace(data.impl, compile="none", strategy="auto"))
+
+    def early(
+        self, steps: int, like: Weights, is_redrawn: bool, done: tuple[Method, ...], ahead: tuple[Method, ...]
+    ) -> Weights:
+        """As ``Trainer.early``: nothing is known of the training that made the model."""
+        raise LookupError("a recipe that goes back to early weights is refused before")
 
     def train(
         self,

@@ -68,6 +68,9 @@ class Method:
     needs_training: ClassVar[bool] = False
     """Whether it does its work while the model trains, so that ``recover`` must be the next step of the recipe."""
 
+    def check_training(self, recover: Method) -> None:
+        """Raise UserError for a training that a method with ``needs_training`` cannot do its work in."""
+
     def unfolded(self, following: Method | None) -> tuple[Method, ...]:
         """The steps of a recipe that this method stands for.
 

@@ -37,6 +37,7 @@ from trainlarge.config.group import Plain, check_value, one_of
 from trainlarge.config.method import METHODS, Method, is_integer, is_real, normalize
 from trainlarge.config.model_sizes import ModelSizes
 from trainlarge.config.reads import Unread, unread
+from trainlarge.config.rewinding import check_rewinding
 from trainlarge.errors import NOT_SET, UserError
 
 for _slot in METHODS:
@@ -123,7 +124,9 @@ class Recipe:
         if self.entropy_coding not in allowed_coding:
             raise UserError("entropy_coding", self.entropy_coding, one_of(allowed_coding))
         order = self._checked_order()
-        check_awareness([getattr(self, slot) for slot in order])
+        steps = [getattr(self, slot) for slot in order]
+        check_awareness(steps)
+        check_rewinding(steps)
         self._check_training(order)
         normalize(self, order=order, compress_head=self.compress_head or not CHANGING_HEADS.intersection(order))
         if not set(FIRST_SLOTS).intersection(order):
@@ -241,6 +244,8 @@ class Recipe:
                     "used with recover, such as recover=retrain, as the next step: it works while the model trains"
                 )
                 raise UserError(f"{slot}.name", method.name, allowed)
+            if method.needs_training and self.recover:
+                method.check_training(self.recover)
 
     def _checked_order(self) -> tuple[str, ...]:
         used = [slot for slot in SLOTS if getattr(self, slot) is not None]

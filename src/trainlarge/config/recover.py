@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from trainlarge.config.budget import EPOCHS, STEPS, parse_budget
 from trainlarge.config.identity import added_with
-from trainlarge.config.method import Method, is_real, method, normalize
+from trainlarge.config.method import Method, is_integer, is_real, method, normalize
 
 LR_SHARE = 1.0
 """Peak learning rate as a share of the parent's, where none is given: at every sparsity and length that was tried, the
@@ -21,6 +21,9 @@ ALLOWED = (
     "('0.1 parent')"
 )
 UNTIL_ALLOWED = f"{ALLOWED}, or a share of the dense score ('until 0.995 dense')"
+NO_REWIND, INITIAL = "none", "initial"
+TICKET_BUDGET = "1 parent"
+"""The only budget of a training that goes back: to the step at which the parent ended."""
 QUANTIZING = ("quantize", "activations")
 """The slots that training may be aware of."""
 PARENT, DENSE = "parent", "dense"
@@ -59,8 +62,19 @@ class Recovery(Method):
     """What is trained: all weights, or only the vectors, which are norms and biases, while every matrix stays as it is
     (PERP, Zimmer et al. 2023, arXiv 2312.15230)."""
 
+    rewind: str = field(default=NO_REWIND, metadata=added_with(NO_REWIND))
+    """``initial`` or steps of the parent (``100 steps``): the weights that pruning leaves go back to their values after
+    so many steps of the parent, and train again as they did, at its rates and on its data, to the step where it ended
+    (``budget=1 parent``). Such weights with their mask are a lottery ticket (Frankle and Carbin 2019, arXiv 1803.03635;
+    early steps: Frankle et al. 2020, arXiv 1912.05671). ``none``: they train on from where they are."""
+
+    control: Literal["none", "random_mask", "reinitialized"] = field(default="none", metadata=added_with("none"))
+    """What a lottery ticket is compared with: ``random_mask`` has as many zeros in each matrix at random places,
+    ``reinitialized`` (with ``rewind=initial``) has the mask on initial weights of another seed."""
+
     def __post_init__(self) -> None:
         self.require_one_of("trains")
+        self._check_rewind()
         budget, at_most = _length(self.budget), _length(self.at_most)
         self.require("budget", budget is not None, UNTIL_ALLOWED)
         is_until = str(budget).endswith(DENSE)
@@ -81,6 +95,36 @@ class Recovery(Method):
         # The weights of the best score would be rounded ones, and those that round to them lost.
         allowed = "0 with recover.budget=until ..., or a fixed length"
         self.require("quantize_aware", not (is_until and self.quantize_aware), allowed)
+
+    def _check_rewind(self) -> None:
+        self.require_one_of("control")
+        rewind = f"{self.rewind} steps" if is_integer(self.rewind) else self.rewind
+        length = rewind if rewind in (NO_REWIND, INITIAL) else _length(rewind)
+        is_known = length in (NO_REWIND, INITIAL) or (length is not None and length.endswith(STEPS))
+        self.require("rewind", is_known, "none, initial, or whole steps of the parent ('100 steps')")
+        normalize(self, rewind=length)
+        if not self.rewinds:
+            self.require("control", self.control == "none", "none with recover.rewind=none: it is one for a ticket")
+            return
+        is_whole = _length(self.budget) == TICKET_BUDGET
+        self.require("budget", is_whole, f"{TICKET_BUDGET} with recover.rewind={length}: to the step where it ended")
+        self.require("lr", self.lr is None, f"null with recover.rewind={length}: rates are those of the parent")
+        is_made = self.control != "reinitialized" or length == INITIAL
+        self.require("control", is_made, f"none or random_mask with recover.rewind={length}, or rewind=initial")
+
+    @property
+    def rewinds(self) -> bool:
+        """Whether weights go back to what they were before."""
+        return self.rewind != NO_REWIND
+
+    @property
+    def first_step(self) -> int:
+        """Step of the parent at which a training that goes back begins."""
+        return int(self.rewind.split()[0]) if self.rewind.endswith(STEPS) else 0
+
+    def between_rounds(self) -> Recovery:
+        """As it is between rounds of pruning, which look for the ticket that the control is compared with."""
+        return replace(self, control="none")
 
     def ahead(self, later: Sequence[Method]) -> tuple[Method, ...]:
         """The quantization that it is aware of."""
@@ -113,7 +157,8 @@ class Recovery(Method):
             epoch_steps: steps of a pass over its training data.
         """
         amount, unit = self.length.split()
-        return max(1, round(float(amount) * {PARENT: parent_steps, EPOCHS: epoch_steps, STEPS: 1}[unit]))
+        steps = round(float(amount) * {PARENT: parent_steps, EPOCHS: epoch_steps, STEPS: 1}[unit])
+        return max(1, steps - self.first_step)
 
     def peak_lr(self, parent_lr: float) -> float:
         """Peak learning rate, where the parent's was ``parent_lr``."""
@@ -136,6 +181,8 @@ class Retrain(Recovery):
         if share:
             aware = (f" {share * 100:g} %" if share < 1 else "") + " quantize-aware"
         length = self.budget + (f", at most {self.at_most}" if self.at_most else "")
+        length += f" from {self.rewind}" if self.rewinds else ""
+        length += "" if self.control == "none" else f" {self.control}"
         return f"retrain {length}{aware}" + (" of norms and biases" if self.trains == "norms_and_biases" else "")
 
 

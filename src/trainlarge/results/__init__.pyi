@@ -8,6 +8,7 @@ from trainlarge.results.analysis.evidence import Evidence as Evidence
 from trainlarge.results.analysis.frontier import crossings as crossings
 from trainlarge.results.analysis.frontier import frontier as frontier
 from trainlarge.results.analysis.frontier import leaders as leaders
+from trainlarge.results.analysis.smallest import smallest_networks as smallest_networks
 from trainlarge.results.claims.claim import Claim as Claim
 from trainlarge.results.claims.claim import Verdict as Verdict
 from trainlarge.results.claims.claims import CLAIMS as CLAIMS

@@ -234,6 +234,15 @@ COMPRESSION = {
         "rounding of the inputs of linear layers: dynamic, static",
     ),
     "recover": _configured("recover.name", "text", "training after pruning: retrain; none"),
+    "recover_rewind": Column(
+        "config.recover.rewind",
+        "text",
+        "where weights went back to: initial, steps of the parent; none",
+        missing="none",
+    ),
+    "recover_control": Column(
+        "config.recover.control", "text", "random_mask or reinitialized, to compare a ticket with; none", missing="none"
+    ),
     "total_flops": Column(
         COMPUTED,
         "FLOPs",

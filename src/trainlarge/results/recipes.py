@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping
 
 import pandas as pd
 
+from trainlarge.config.identity import field_names
 from trainlarge.config.method import METHODS
 
 SHAPE_SLOTS = ("vocabulary", "structure", "factorize")
@@ -37,8 +38,15 @@ def recipe_family(row: Mapping[Hashable, object]) -> str:
     if used == ["quantize"]:
         return f"{bits:g} bit"
     if used in (["prune"], ["prune", "recover"]):
-        pruned = f"prune {100 * sparsity:g} %"
         method = METHODS["prune"].get(str(row["prune"]))
+        is_found = method is not None and "sparsity" not in field_names(method)
+        pruned = "prune" if is_found else f"prune {100 * sparsity:g} %"
         words = [pruned if method is None or not method.needs_training else f"{pruned} {method.name}"]
-        return ", ".join([*words, *(str(row[slot]) for slot in used[1:])])
+        return ", ".join([*words, *(f"{row[slot]}{_ticket(row)}" for slot in used[1:])])
     return " + ".join(used) or "other"
+
+
+def _ticket(row: Mapping[Hashable, object]) -> str:
+    """Such as `` from initial random_mask``; empty where weights train on from where they are."""
+    rewind, control = (str(row.get(name, "none")) for name in ("recover_rewind", "recover_control"))
+    return "" if rewind == "none" else f" from {rewind}" + ("" if control == "none" else f" {control}")

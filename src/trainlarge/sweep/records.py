@@ -305,7 +305,12 @@ class CompressRecord(RecordHead):
         "exact two-sided p of McNemar's test that compression turns as many predictions wrong as right; "
         "empty where a document has several predictions, which depend on each other",
     )
-    sparsity: float = key("1", "share of weights set to zero", in_table=True)
+    sparsity: float = key(
+        "1", "share of weights set to zero: the one asked for, or pruned_share where none is", in_table=True
+    )
+    pruned_share: float | None = later(
+        "1", "share of the weights that are zero, counted, in the matrices that prune acts on; empty without pruning"
+    )
     bits: float = key(
         "bits", "bits of a weight; those of the checkpoint (32, or 16 in half precision) where none", in_table=True
     )

@@ -19,10 +19,7 @@ from trainlarge.machine.implementation import Implementation
 from trainlarge.machine.memory import keep_freed_memory
 from trainlarge.machine.probe import PRECISIONS, StepTiming, settle
 from trainlarge.machine.resources import Resources
-from trainlarge.models.build import build_model
 from trainlarge.models.forward import FORWARDS
-from trainlarge.models.shape import head_of, shape_of
-from trainlarge.models.start import config_of_start, take_weights
 from trainlarge.sweep.step_times import PROBES
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.data_check import check_unknown
@@ -31,6 +28,7 @@ from trainlarge.tasks.step import Step, impl_in, step_of, timed_step, uneven
 from trainlarge.tasks.task import Task, make_task
 from trainlarge.training.compiling import Compiling
 from trainlarge.training.document_losses import Documents
+from trainlarge.training.first_model import first_model
 from trainlarge.training.loop import Loop
 from trainlarge.training.micro_batch import rows_that_fit
 from trainlarge.training.module import Objective
@@ -38,7 +36,6 @@ from trainlarge.training.ranks import least_of_ranks, settled_by_rank_0
 from trainlarge.training.run_timing import RunTiming
 from trainlarge.training.sharding import shard
 from trainlarge.training.start import Start, proven_start
-from trainlarge.training.width import scale_initial_weights
 
 COMPILED = "compiled"
 """Folder of compiled code, next to prepared data."""
@@ -132,18 +129,7 @@ class TrainContext:
 
     def first_model(self) -> PreTrainedModel:
         """A model with the first weights of the cells: initial ones, but for those that are taken from a checkpoint."""
-        shape, head, start, config = shape_of(self.config), head_of(self.config), self.start, None
-        if start:
-            config = config_of_start(start.folder, shape, head, self.prepared.pad_id)
-        if (pooling := self.config.task.row_pooling) is not None:
-            config = config or shape.family.config(shape, head)
-            config.classifier_pooling = shape.family.head(head).poolings[pooling]
-        std, attention = self.config.arch.initial_std, self.implementation.attention
-        model = build_model(shape, init_std=std, seed=self.config.seed, attention=attention, head=head, config=config)
-        scale_initial_weights(model, self.config.optim)
-        if start:
-            take_weights(model, start.folder, shape, head)
-        return model
+        return first_model(self.config, self.start, self.prepared.pad_id, self.implementation.attention)
 
     def _fitting_rows(self, model: PreTrainedModel) -> int:
         """As ``rows_that_fit``. Ranks see different free memory, and must all take as many backward passes."""

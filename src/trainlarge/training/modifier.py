@@ -79,7 +79,7 @@ class BaseModifier:
 
 
 class HoldZeros(BaseModifier):
-    """Keeps weights that are 0 when training starts at exactly +0: pruned weights stay pruned.
+    """Keeps weights at exactly +0 while the model trains: pruned weights stay pruned.
 
     Their gradients are set to 0 before the gradient norm is taken and before the optimizer sees them, so its moments
     of them stay 0, too. The zeros themselves are set again after each step. It has no state: which weights are held
@@ -87,16 +87,20 @@ class HoldZeros(BaseModifier):
 
     Args:
         names: parameters whose zeros are held.
+        zeros: name -> the weights that are held; None: those that are 0 when training starts.
     """
 
-    def __init__(self, names: frozenset[str]) -> None:
-        self.names = names
+    def __init__(self, names: frozenset[str], zeros: Mapping[str, Tensor] | None = None) -> None:
+        self.names, self._given = names, zeros
         self._zeros: list[tuple[nn.Parameter, Tensor]] = []
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     def start(self, model: nn.Module) -> None:
         for name, parameter in model.named_parameters():
-            if name in self.names and bool((zeros := parameter.detach() == 0).any()):
+            if name not in self.names:
+                continue
+            zeros = parameter.detach() == 0 if self._given is None else self._given[name].to(parameter.device)
+            if bool(zeros.any()):
                 self._zeros.append((parameter, zeros))
                 self._hooks.append(parameter.register_post_accumulate_grad_hook(_zero_gradient(zeros)))  # type: ignore[no-untyped-call]
 

@@ -134,6 +134,11 @@ def make_schedule(config: ScheduleConfig, horizon_steps: int | None) -> Schedule
     return SCHEDULES[config.name](config, DECAY_SHAPES[config.decay_shape], horizon_steps)
 
 
+def rate_at(schedule: Schedule, step: int, *, total: int) -> float:
+    """Rate of a step of a run to a budget of ``total`` steps: on the trunk, and then on its branch."""
+    return schedule.trunk(step) if step < schedule.branch_start(total) else schedule.branch(step, total)
+
+
 @dataclass(frozen=True)
 class Branch:
     """Where one or more cells leave the trunk and where they end."""

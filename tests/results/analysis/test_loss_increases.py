@@ -166,6 +166,11 @@ def test_destroyed_models_and_recipes_that_not_all_have_are_left_out() -> None:
         ({"prune": "magnitude", "sparsity": 0.45}, "prune 45 %"),
         ({"prune": "magnitude", "quantize": "uniform"}, "prune + quantize"),
         ({"prune": "magnitude", "sparsity": 0.45, "recover": "retrain"}, "prune 45 %, retrain"),
+        ({"prune": "soft_movement", "sparsity": 0.37, "recover": "retrain"}, "prune soft_movement, retrain"),
+        (
+            {"prune": "magnitude", "sparsity": 0.45, "recover": "retrain", "recover_rewind": "9 steps"},
+            "prune 45 %, retrain from 9 steps",
+        ),
         ({"prune": "magnitude", "recover": "retrain", "quantize": "uniform"}, "prune + recover + quantize"),
         ({"structure": "heads"}, "structure"),
     ],

@@ -12,11 +12,15 @@ from trainlarge.training.modifier import Freeze, HoldZeros, Modifier
 
 @trains(Retrain)
 def retrain(method: Retrain, weights: Weights, parent: ParentRun | None) -> TrainingPlan:
-    """Zeros of the matrices that methods act on are held; the rate falls linearly to 0."""
+    """Zeros of the matrices that methods act on are held; the rate falls linearly to 0, or is that of the parent."""
     steps, peak_lr = _length(method, parent)
-    modifiers: list[Modifier] = [HoldZeros(frozenset(weights.selected(embeddings=True)))]
+    # The zeros of a ticket are those of its mask, and not all that its weights have.
+    modifiers: list[Modifier] = [] if method.rewinds else [HoldZeros(frozenset(weights.selected(embeddings=True)))]
     if method.trains == "norms_and_biases":
         modifiers.append(Freeze(weights.matrices))
+    if method.rewinds and parent is not None:
+        first, rate = method.first_step, parent.rate
+        return TrainingPlan(steps, peak_lr, lambda step: rate(first + step), modifiers, first_step=first)
     target = None if method.dense_share is None else Target(method.dense_share, method.checks)
     return TrainingPlan(steps, peak_lr, lambda step: 1 - step / steps, modifiers, target)
 
@@ -26,6 +30,8 @@ def _length(method: Recovery, parent: ParentRun | None) -> tuple[int, float]:
     if parent is not None:
         return method.steps(parent.steps, parent.epoch_steps), method.peak_lr(parent.peak_lr)
     unknown = "since nothing is known of the training that made this model"
+    if method.rewinds:
+        raise UserError("recover.rewind", method.rewind, f"none, {unknown}")
     if method.needs_parent:
         key = "at_most" if method.at_most else "budget"
         raise UserError(f"recover.{key}", method.length, f"a number of steps ('500 steps'), {unknown}")
