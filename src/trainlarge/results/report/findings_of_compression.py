@@ -13,6 +13,7 @@ from trainlarge.results.analysis.loss_increases import Increases
 from trainlarge.results.analysis.models import Model, cost_of, loss_difference, models_of
 from trainlarge.results.recipes import is_dense
 from trainlarge.results.report.finding import Finding, counted, listed, runs, seeds_in_words
+from trainlarge.results.report.findings_of_pruning import pruned_on_the_way
 from trainlarge.results.report.findings_of_training import MOST_SIZES, NAMED_PAIRS
 from trainlarge.results.series import by_size, last_budget
 from trainlarge.results.training_cost import has_recovery, recovery_share
@@ -41,6 +42,7 @@ def compression_findings(evidence: Evidence) -> list[Finding]:
         *larger_loses_less(evidence),
         *equal_bytes(evidence),
         *beats_dense(evidence),
+        *pruned_on_the_way(evidence),
     ]
 
 
