@@ -53,6 +53,7 @@ bench: install
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/finetuning.py
 	$(BIN)/python benchmarks/compress_grid.py
+	$(BIN)/python benchmarks/recovery.py
 	$(BIN)/python benchmarks/sweep_overhead.py
 	$(BIN)/python benchmarks/grid_price.py
 
