@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from trainlarge.errors import UserError
 from trainlarge.results.analysis.scored_models import ScoredModels, Treatment
@@ -16,11 +16,10 @@ from trainlarge.results.report.style import (
     INK,
     LINE_STYLES,
     Look,
-    Named,
     figure_of,
     legend_below,
     log_axis,
-    name_lines,
+    log_ticks,
     note,
 )
 from trainlarge.results.scores import ANY_TASK, axis_label
@@ -39,15 +38,14 @@ def pretraining_figure(models: ScoredModels) -> Figure:
     """
     cells, look = models.cells, Look.of(models.cells)
     with figure_of() as (figure, (axes,)):
-        named = []
+        lines: dict[str, Line2D] = {}
         for shape, points in _means(cells, ["parent_loss", models.column]):
-            (line,) = axes.plot(points["parent_loss"], points[models.column], linewidth=2, **look.marked(shape))
-            named.append(Named(shape, line))
+            (lines[shape],) = axes.plot(points["parent_loss"], points[models.column], linewidth=2, **look.marked(shape))
         axes.invert_xaxis()
         axes.set_xlabel(f"pretraining loss ({ANY_TASK['loss'].short_unit}), less to the right")
         _score_axis(axes, models)
         note(axes, ["means over runs", _baseline(axes, models)])
-        name_lines(axes, named)
+        legend_below(axes, list(lines.values()), list(lines), "shape")
     return figure
 
 
@@ -89,10 +87,13 @@ def weight_figure(models: ScoredModels) -> Figure:
                 (handles[shape],) = axes.plot(list(means.index), means, linewidth=2, **look.marked(shape))
             axes.set_yscale("log")
             axes.set_ylabel("mean |change|")
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 2)))
-            axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: significant(value, 1)))
             axes.set_xticks(range(len(MODULES)), [module.replace(" ", "\n") for module in MODULES])
             note(axes, [kind])
+        # Panels share their y axis, whose limits are known when all is drawn.
+        for axes in panels:
+            axes.yaxis.set_major_locator(FixedLocator(log_ticks(*axes.get_ylim())))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 2)))
+            axes.yaxis.set_minor_locator(NullLocator())
         legend_below(panels[0], [handles[shape] for shape in look.colour], list(look.colour), "shape")
     return figure
 
@@ -128,10 +129,17 @@ def _score_axis(axes: Axes, models: ScoredModels) -> None:
 
 
 def _baseline(axes: Axes, models: ScoredModels) -> str:
-    """Draw the score of the majority class, or of the mean; the remark that says what it is."""
-    name = f"baseline_{models.column}"
-    value = models.cells[name].astype(float).mean() if name in models.cells else np.nan
+    """Draw the score of the majority class, or of the mean; the remark that says what it is.
+
+    Where a line there would leave the models less than half of the axis, the remark alone says it.
+    """
+    column = f"baseline_{models.column}"
+    value = models.cells[column].astype(float).mean() if column in models.cells else np.nan
     if np.isnan(value):
         return ""
+    name = "most frequent label" if models.is_share else "the mean alone"
+    low, high = axes.get_ylim()
+    if not low - (high - low) <= value <= high + (high - low):
+        return f"{name}: {100 * value:.1f} %" if models.is_share else f"{name}: {significant(value, 3)}"
     axes.axhline(value, color=INK, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-    return "dotted: most frequent label" if models.is_share else "dotted: the mean alone"
+    return f"dotted: {name}"
