@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
-ORDER = ("config", "sweep", "machine", "data", "models", "tasks", "launch", "training", "compression", "commands")
+ORDER = (
+    "config",
+    "sweep",
+    "machine",
+    "data",
+    "models",
+    "tasks",
+    "launch",
+    "training",
+    "compression",
+    "latency",
+    "commands",
+)
 """A package knows those before it."""
 KNOWN = {name: {*ORDER[:place], "errors"} for place, name in enumerate(ORDER)}
 KNOWN["results"] = {"config", "sweep", "errors", "lazy_names"}

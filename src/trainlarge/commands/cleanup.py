@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from trainlarge.commands.cell_keys import keys_of
 from trainlarge.compression.cells import recoveries_of
-from trainlarge.config.group import Plain
-from trainlarge.config.plain import to_plain
 from trainlarge.config.schema import CompressConfig, TrainConfig
 from trainlarge.errors import UserError
 from trainlarge.sweep import files
@@ -31,8 +30,6 @@ OLD_CHECKPOINT = ".checkpoint.old"
 _LEFTOVERS = (".*.tmp", OLD_CHECKPOINT)
 """What a process that was killed while it wrote leaves in a cell's folder."""
 _LEASES = "[0-9]*.json"
-_UNCOMPRESSED: dict[str, dict[str, Plain]] = {"prune": {"sparsity": 0.0}, "quantize": {"bits": 32}}
-"""What a condition reads of a group where the recipe has no such method."""
 
 
 @dataclass(frozen=True)
@@ -150,17 +147,7 @@ class _Look:
 
     def is_kept(self, folder: CellFolder) -> bool:
         """Whether the condition says that a cell keeps its weights."""
-        return self.wanted.keep is not None and holds(self.wanted.keep, self._conditioned(folder), "--keep")
-
-    def _conditioned(self, folder: CellFolder) -> dict[str, Plain]:
-        config = folder.cell().config
-        written = to_plain(config)
-        if isinstance(config, TrainConfig):
-            return written
-        is_folder = config.checkpoint_digest is not None
-        parent = {} if is_folder else to_plain(self.study.folder("train", config.checkpoint).cell().config)
-        groups = {name: value for name in _UNCOMPRESSED if isinstance(value := written[name], dict)}
-        return {**parent, **written, **{name: {**_UNCOMPRESSED[name], **group} for name, group in groups.items()}}
+        return self.wanted.keep is not None and holds(self.wanted.keep, keys_of(folder, self.study), "--keep")
 
 
 def _states(look: _Look) -> Iterator[Removable]:

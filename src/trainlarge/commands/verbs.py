@@ -31,6 +31,7 @@ VERBS = {
     "show": Verb("show", "show a cell: configuration, record, log, and the command that runs it again"),
     "redo": Verb("redo", "run a cell again from its frozen configuration, as when a file is damaged"),
     "report": Verb("report", "write the report of a study"),
+    "latency": Verb("latency", "measure how fast cells compute on this machine, by each runtime"),
     "sync": Verb("sync", "bring the mirror of a study up to date"),
     "export": Verb("export", "write a cell's model and tokenizer as a Hugging Face folder"),
     "clean": Verb("clean", "show, or with --yes free, the space of what a study needs no more"),

@@ -79,7 +79,7 @@ def library_arch(text: str) -> tuple[ArchConfig, int]:
         depth=depth,
         heads=heads,
         ffn_ratio=next(_numbers(config, _INNER), _USUAL_RATIO * width) / width,
-        positions=_longest_row(config),
+        positions=longest_row(config),
         dropout=next((value for value in _numbers(config, _DROPOUT) if value < 1), 0.0),
         tied=bool(getattr(config, "tie_word_embeddings", True)),
         init_std=next(_numbers(config, ("initializer_range",)), LIBRARY_STD),
@@ -106,7 +106,8 @@ def _numbers(config: PretrainedConfig, names: tuple[str, ...]) -> Iterator[float
     return (float(value) for value in values if isinstance(value, (int, float)) and value > 0)
 
 
-def _longest_row(config: PretrainedConfig) -> int | None:
+def longest_row(config: PretrainedConfig) -> int | None:
+    """Tokens of the longest row that a model has positions for; None where its configuration does not say."""
     positions = getattr(config, "max_position_embeddings", None)
     if not isinstance(positions, int) or positions < 1:
         return None

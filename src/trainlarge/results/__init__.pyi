@@ -17,6 +17,8 @@ from trainlarge.results.columns import COLUMNS as COLUMNS
 from trainlarge.results.frames import StudyFrames as StudyFrames
 from trainlarge.results.frames import find_study as find_study
 from trainlarge.results.frames import load_study as load_study
+from trainlarge.results.latencies import LATENCY as LATENCY
+from trainlarge.results.latencies import load_latencies as load_latencies
 from trainlarge.results.report.figures import bytes_figure as bytes_figure
 from trainlarge.results.report.figures import increase_figure as increase_figure
 from trainlarge.results.report.figures import size_figure as size_figure

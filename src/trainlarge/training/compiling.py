@@ -19,6 +19,24 @@ Loss = Callable[[PreTrainedModel, dict[str, Tensor]], tuple[Tensor, Tensor]]
 """Loss of a task, ``(model, batch) -> (sum, weight)``."""
 
 
+Options = dict[str, str | int | bool | Callable[..., object]]
+"""Options of inductor by their names."""
+
+
+def compiler_options(threads: int) -> Options:
+    """What the compiler is told whatever it compiles.
+
+    Args:
+        threads: processes that may compile at once.
+    """
+    return {
+        "compile_threads": threads,
+        # They would lie in the folder of temporary files, whatever the cache is, where a process that is killed while
+        # it writes one leaves every later one with errors of the compiler.
+        "cpp_cache_precompile_headers": False,
+    }
+
+
 class Compiling:
     """What ``impl.compile`` makes of a loss.
 
@@ -48,14 +66,7 @@ class Compiling:
         keep_compiled_code(self.cache)
         warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
         with_graphs = self.kind == "graphs"
-        options: dict[str, str | int | bool | Callable[..., object]] = {
-            "compile_threads": self.threads,
-            "fallback_random": True,
-            # They would lie in the folder of temporary files, whatever the cache is, where a process that is killed
-            # while it writes one leaves every later one with errors of the compiler.
-            "cpp_cache_precompile_headers": False,
-            "triton.cudagraphs": with_graphs,
-        }
+        options: Options = {**compiler_options(self.threads), "fallback_random": True, "triton.cudagraphs": with_graphs}
         compiled: Loss = torch.compile(loss, dynamic=False, options=options)
         return _copied(compiled) if with_graphs else compiled
 

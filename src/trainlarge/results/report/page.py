@@ -10,8 +10,10 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 
 from trainlarge.results.frames import StudyFrames, find_study, load_study
+from trainlarge.results.latencies import load_latencies
 from trainlarge.results.model_folders import of_folders
 from trainlarge.results.report.section import Section, folders_section, section
+from trainlarge.results.report.speed import speed_section
 from trainlarge.results.report.tables import facts
 from trainlarge.results.study_parts import Part, parts_of
 from trainlarge.sweep.files import make_folder, replacing, write_text
@@ -38,7 +40,8 @@ def write_report(study: str | Path | Study) -> Path:
     frames = load_study(study, allow_mixed=True)
     folder = study.path / "report"
     make_folder(folder, inside=study.path)
-    for name, frame in {**frames.tables(), "texts": frames.texts}.items():
+    tables = {**frames.tables(), "texts": frames.texts, "latency": load_latencies(study, frames)}
+    for name, frame in tables.items():
         with replacing(folder / f"{name}.csv") as temporary:
             frame.to_csv(temporary, index=False)
     write_text(folder / "index.html", page_text(study, frames.with_budgets_in_words(), folder))
@@ -60,7 +63,8 @@ def _sections(frames: StudyFrames, folder: Path) -> list[Section]:
 
 
 def _context(study: Study, frames: StudyFrames, folder: Path) -> dict[str, object]:
-    sections = _sections(frames, folder)
+    speed = speed_section(study, frames, folder)
+    sections = [*_sections(frames, folder), *([speed] if speed else [])]
     _write_claims(sections, folder)
     statuses = {stage: [(folder, folder.status()) for folder in study.folders(stage)] for stage in STAGES}
     errors, commands = (

@@ -8,6 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from trainlarge.results.analysis.evidence import Evidence
 from trainlarge.results.analysis.scored_models import ScoredModels
 from trainlarge.results.claims.claim import Claim, Standing, Verdict
@@ -114,7 +116,7 @@ def section(part: Part, folder: Path, name: str = "") -> Section:
     told = finetuning_findings(models) if part.is_finetuned and not mixed else findings(part.frames, evidence)
     prefix = re.sub(r"\W+", "_", name).strip("_") + "_" if name else ""
     figures = [
-        (one, one.describe(models), _embedded(one, models, folder / (prefix + one.name))) for one in drawings(models)
+        (one, one.describe(models), embedded(prefix + one.name, one.draw(models), folder)) for one in drawings(models)
     ]
     summed = _summary(told) if part.is_finetuned else summary(part.frames, evidence)
     counted = claims_in_words([verdict for _, verdict in verdicts])
@@ -150,7 +152,11 @@ def _scores(models: ScoredModels) -> Table:
     return Table("Finetuned models", note, header, rows)
 
 
-def _embedded(drawing: Drawing, models: ScoredModels, path: Path) -> str:
-    """Write the figure and return it as a data address."""
-    paths = {written.suffix: written for written in save(drawing.draw(models), path)}
+def embedded(name: str, figure: Figure, folder: Path) -> str:
+    """Write a figure to the folder of the report, and return it as a data address.
+
+    Args:
+        name: of its files, without a suffix.
+    """
+    paths = {written.suffix: written for written in save(figure, folder / name)}
     return "data:image/svg+xml;base64," + base64.b64encode(paths[".svg"].read_bytes()).decode()

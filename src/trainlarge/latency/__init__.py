@@ -1,0 +1,1 @@
+"""How fast models compute: runtimes, and measuring them in turns."""
