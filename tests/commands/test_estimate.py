@@ -38,6 +38,13 @@ def estimate_of(study: Study, stage: str, configs: list[StageConfig], redo: bool
     return estimate(study, plan, StepTimes(study, is_here=True, resources=Resources(cores_here())), at_once=1)
 
 
+def test_jobs_of_one_size_are_in_order_of_their_seeds_whatever_their_ids(tiny: Tiny, study: Study) -> None:
+    seeds = [10, 2, 0, 1]
+    configs = [tiny(f"seed={seed}", f"arch.depth={depth}") for seed in seeds for depth in (1, 2)]
+    words = [job.words[1:3] for job in estimate_of(study, "train", configs).jobs]
+    assert words == [(shape, f"seed {seed}") for shape in ("16x2", "16x1") for seed in sorted(seeds)]
+
+
 @pytest.mark.parametrize("schedule", ["cooldown", "matched"])
 def test_numbers_are_those_of_the_records(
     tiny: Tiny, study: Study, run_here: RunHere, steps_take: StepsTake, schedule: str

@@ -101,6 +101,59 @@ def test_a_choice_without_scores_or_by_no_key_is_refused(labelled: Tiny, study: 
         every_checkpoint("compress", study, SweepConfig(best_of=("optim.rate",)))
 
 
+def test_of_a_group_with_a_candidate_that_is_not_done_nothing_is_chosen(
+    labelled: Tiny, study: Study, caplog: pytest.LogCaptureFixture
+) -> None:
+    best = scored(study, labelled("optim.lr=2e-3"), 0.8)
+    scored(study, labelled("optim.lr=1e-3"), 0.7)
+    alone = scored(study, labelled("seed=1"), 0.6)
+    cells = make_cells("train", [labelled("optim.lr=3e-3"), labelled("optim.lr=4e-3")])
+    make_plan(study, "train", cells)
+    study.folder("train", cells[0].id).write_status(Status(State.FAILED, attempts=1, error="out of memory"))
+    with caplog.at_level("WARNING", logger="trainlarge"):
+        assert every_checkpoint("compress", study, BEST) == [alone]
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.startswith("left out: 1 of 2 groups of sweep.best_of, whose candidates are not all done: ")
+    assert f"{cells[0].id} (failed)" in line and f"{cells[1].id} (queued)" in line and "sweep.where" in line
+    less = SweepConfig(best_of=BEST.best_of, where="seed == 0 and optim.lr < 0.0025")
+    assert every_checkpoint("compress", study, less) == [best], "the condition leaves them out"
+    planned = {cell.id: PlannedCell(cell.as_train, 40) for cell in cells}
+    assert set(every_checkpoint("compress", study, BEST, planned)) == {cells[0].id, alone}, "as they will be done"
+    with pytest.raises(
+        UserError, match=rf"^sweep\.best_of=.* when every candidate is done, .*{cells[0].id} \(failed\)"
+    ):
+        every_checkpoint("compress", study, SweepConfig(best_of=BEST.best_of, where="seed == 0"))
+
+
+def test_a_candidate_whose_record_is_damaged_may_be_the_best(
+    labelled: Tiny, study: Study, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged, _, alone = (
+        scored(study, labelled(*more), 0.8) for more in (["optim.lr=2e-3"], ["optim.lr=1e-3"], ["seed=1"])
+    )
+    record = study.folder("train", damaged).path / "record.json"
+    record.write_text(record.read_text().replace("0.8", "0.1"))
+    with caplog.at_level("WARNING", logger="trainlarge"):
+        assert every_checkpoint("compress", study, BEST) == [alone]
+    assert f"{damaged} (damaged)" in caplog.text
+
+
+def test_a_candidate_that_diverged_is_named_and_the_choice_is_made(
+    labelled: Tiny, study: Study, caplog: pytest.LogCaptureFixture
+) -> None:
+    best = scored(study, labelled("optim.lr=1e-3"), 0.7)
+    [cell] = make_cells("train", [labelled("optim.lr=2e-3")])
+    make_plan(study, "train", [cell])
+    folder = study.folder("train", cell.id)
+    folder.write_record_data({**made.bare_record(cell.id, diverged=True), "config": to_plain(cell.config)})
+    folder.write_status(Status(State.DONE))
+    with caplog.at_level("WARNING", logger="trainlarge"):
+        assert every_checkpoint("compress", study, BEST) == [best]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"never chosen by sweep.best_of, since they diverged: {cell.id}"
+    ]
+
+
 def test_in_the_train_stage_every_stands_for_cells_from_initial_weights(tiny: Tiny, study: Study) -> None:
     [cell] = make_cells("train", [tiny()])
     child = replace(cell.as_train, checkpoint=cell.id)

@@ -7,11 +7,14 @@ import pytest
 
 import chained
 import made
+from trainlarge.commands.ahead import Ahead
 from trainlarge.config.plain import to_plain
 from trainlarge.config.schema import TrainConfig
 from trainlarge.errors import UserError
+from trainlarge.launch.check import launcher_for
 from trainlarge.sweep.expand import read_config
 from trainlarge.sweep.plan import look_ahead, make_cells, make_plan
+from trainlarge.sweep.planned import NOTHING_PLANNED
 from trainlarge.sweep.status import State, Status
 from trainlarge.sweep.store import Study
 
@@ -63,3 +66,23 @@ def test_what_was_made_of_a_checkpoint_that_is_trained_on_is_made_again(
     make_plan(study, "train", [pretrained.cell()])
     assert not any(folder.is_done() for folder in (pretrained, tuned, compressed))
     assert all(folder.is_done() for folder in (other, of_other, untouched))
+
+
+def test_a_look_ahead_counts_what_was_made_of_a_checkpoint_that_is_trained_on_as_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Study(tmp_path / "studies" / "chain")
+    pretrained, other = (made.make_train_cell(study, (64, 1), 7.5, seed) for seed in (0, 1))
+    tuned, of_other = (chained.finetune(study, parent, chained.Finetuned()) for parent in (pretrained, other))
+    compressed, untouched = (made.make_compress_cell(study, parent, 0.5, 4) for parent in (tuned, of_other))
+    sweeps = (("train", (pretrained, other)), ("train", (tuned, of_other)), ("compress", (compressed, untouched)))
+    for missed, left in (({}, [[], [], []]), ({pretrained.id: 2.0}, [[pretrained.id], [tuned.id], [compressed.id]])):
+        monkeypatch.setattr("trainlarge.sweep.plan.budgets_missed", lambda _study, missed=missed: missed)
+        planned, found = NOTHING_PLANNED, []
+        for stage, folders in sweeps:
+            plan = look_ahead(study, stage, [folder.cell() for folder in folders], planned=planned)
+            found.append([cell_id for job in plan.jobs for cell_id in job.cell_ids])
+            first = plan.cells[0].config
+            planned = Ahead(study, plan, launcher_for([first]), first, planned).planned_after({})
+        assert found == left
+    assert all(folder.is_done() for _, folders in sweeps for folder in folders), "a look ahead writes nothing"

@@ -46,7 +46,10 @@ class Ahead:
             steps: id -> optimizer steps of a cell, where they are known.
         """
         cells = {cell.id: cell for cell in self.plan.cells} if self.plan.stage == "train" else {}
-        left = {cell_id: PlannedCell(cells[cell_id].as_train, steps.get(cell_id)) for cell_id in self.left if cells}
+        left = {
+            cell_id: PlannedCell(cells[cell_id].as_train, steps.get(cell_id), cell_id in self.plan.trained_on)
+            for cell_id in (self.left if cells else [])
+        }
         return {**self.planned, **left}
 
 

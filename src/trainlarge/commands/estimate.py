@@ -9,7 +9,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
-from trainlarge.commands.job_words import Words, checkpoint_words, in_a_line, start_words, told_apart, train_words
+from trainlarge.commands.job_words import (
+    Words,
+    checkpoint_words,
+    in_a_line,
+    in_order,
+    start_words,
+    told_apart,
+    train_words,
+)
 from trainlarge.commands.planned_steps import PlannedSteps
 from trainlarge.commands.recipe_costs import FLOAT_BYTES, packed_bytes, seconds_of_recipes
 from trainlarge.commands.step_times import StepTimes
@@ -106,7 +114,7 @@ class Estimate:
     """What a plan will take."""
 
     jobs: tuple[JobEstimate, ...]
-    """The longest first, as far as is known."""
+    """The longest first, as far as is known; equal ones in order of their words, such as seeds."""
     at_once: int | None
     """Jobs that run at the same time; None: as many as the cluster gives."""
 
@@ -144,7 +152,9 @@ def estimate(
     starts = start_words(configs, partial(_trained, study, planned))
     told_words = told_apart([job.words for job in jobs], configs, starts)
     told = [replace(job, words=words) for job, words in zip(jobs, told_words, strict=True)]
-    return Estimate(tuple(sorted(told, key=lambda job: -(job.seconds or 0.0))), at_once)
+    costs = [job.cost for job in plan.jobs]
+    places = sorted(range(len(told)), key=lambda at: (-(told[at].seconds or 0.0), -costs[at], in_order(told[at].words)))
+    return Estimate(tuple(told[place] for place in places), at_once)
 
 
 def _trained(study: Study, planned: Planned, checkpoint: str) -> TrainConfig | None:

@@ -25,6 +25,10 @@ _ABOUT_RECIPES = (
     "some shapes have no recipe yet in this study: times are about those of evaluation, by its FLOPs and the time of a "
     "training step"
 )
+_SEED_UNREAD = (
+    "seed changes no result of compress cells, only their ids: random pruning has prune.seed, and training after "
+    "pruning the seed of the train cell"
+)
 _WRITERS = {
     **dict.fromkeys(("parameters", "tokens"), prefixed_text("")),
     **dict.fromkeys(("disk_bytes", "state_bytes"), prefixed_text("B")),
@@ -100,6 +104,7 @@ def _notes(forecast: StageForecast) -> list[str]:
     notes += _notes_of_steps(forecast)
     if forecast.plan.stage == "compress":
         notes += doubts(checkpoints(forecast.study, forecast.plan.cells), "checkpoint")
+        notes += [_SEED_UNREAD] if any(cell.config.seed for cell in forecast.plan.cells) else []
     devices = list(dict.fromkeys(job.timed_on for job in whole.jobs if job.timed_on))
     notes += [f"timed on {device}" for device in devices]
     notes += _notes_of_unknown_times(forecast)

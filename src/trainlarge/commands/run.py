@@ -127,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="*",
         default=(),
         metavar="KEY=VALUE",
-        help="for every stage that has the key (workers=2); STAGE.KEY=VALUE for one (compress.seed=1), "
+        help="for every stage that has the key (workers=2); STAGE.KEY=VALUE for one (compress.quantize.bits=4), "
         "NAME.KEY=VALUE for a file such as 2_train_NAME.yaml",
     )
     made.add_argument("--config-dir", metavar="FOLDER", help="a further folder of configurations, with sweeps/ in it")

@@ -38,7 +38,9 @@ class CommonConfig:
     study: str = field(default="default", metadata=NOT_IDENTITY)
     """Folder of the results below ``studies/`` (not identity)."""
     seed: int = 0
-    """Seed of initial weights, data order and all that the task draws."""
+    """Seed of initial weights, data order and all that the task draws. Nothing in the compress stage reads it: another
+    one gives another cell with the same result. Random pruning has ``prune.seed``, and training after pruning the seed
+    of the train cell."""
     impl: ImplConfig = field(default_factory=ImplConfig, metadata=NOT_IDENTITY)
     tracking: TrackingConfig = field(default_factory=WandbConfig, metadata=NOT_IDENTITY)
     launcher: LauncherConfig = field(default_factory=LocalConfig, metadata=NOT_IDENTITY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 from trainlarge.config.canonical import canonical_json
@@ -50,6 +50,9 @@ class Plan:
     """What is wrong with cells that were done and are made again."""
     command: str | None = None
     """The command line that asked for them; None where Python code did."""
+    trained_on: frozenset[str] = frozenset()
+    """Train cells that are done and will have other weights: their budget was missed, or that of what they started
+    from."""
 
     @property
     def done(self) -> int:
@@ -132,9 +135,16 @@ def look_ahead(
         planned: train cells whose checkpoints will be there; they count as done.
     """
     done, _ = (set[str](), dict[str, DamagedFileError]()) if redo else _done(study, stage, cells)
-    left = _missed(study, stage).keys()
+    again = done & (_missed(study, stage).keys() | _of_trained_on(cells, planned))
     by_then = planned.keys() & {cell.id for cell in cells} if stage == "train" and not redo else set[str]()
-    return _plan(stage, cells, (done - left) | by_then, planned=planned)
+    plan = _plan(stage, cells, (done - again) | by_then, planned=planned)
+    return replace(plan, trained_on=frozenset(again - by_then)) if stage == "train" else plan
+
+
+def _of_trained_on(cells: list[Cell], planned: Planned) -> set[str]:
+    """The cells that start from one whose weights will be others."""
+    again = {cell_id for cell_id, cell in planned.items() if cell.is_trained_on}
+    return {cell.id for cell in cells if cell.config.checkpoint in again}
 
 
 def _done(study: Study, stage: str, cells: list[Cell]) -> tuple[set[str], dict[str, DamagedFileError]]:

@@ -16,6 +16,8 @@ class PlannedCell:
     """Its full configuration."""
     steps: int | None
     """Optimizer steps of its budget; None for a budget in seconds while no step is timed."""
+    is_trained_on: bool = False
+    """Whether it is done and will have other weights: what was made of it is made again."""
 
 
 Planned = Mapping[str, PlannedCell]

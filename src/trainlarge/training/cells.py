@@ -217,7 +217,8 @@ def _check_steps(config: TrainConfig) -> None:
     if UNKNOWN_PACE.knows(budget) and (is_even or budget.unit == STEPS):
         steps_in(budget, step)
     if not is_even and config.impl.compile != "none":
-        allowed = "none with task.batches=bucketed: it would compile again for each length"
+        allowed = "none with task.batches=bucketed, which would compile again for each row length; or set "
+        allowed += "task.batches=padded to compile"
         raise UserError("impl.compile", config.impl.compile, allowed)
     if step.rows % devices:
         allowed = f"must divide the {step.rows} rows of optim.batch={config.optim.batch}"
