@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
 
 from trainlarge.cli import main
 from trainlarge.models.build import load_model
@@ -53,6 +56,22 @@ def test_each_pooling_is_a_cell_of_its_own_and_the_library_reads_it_from_the_fol
     with torch.no_grad():
         mean = [forward(models["mean"], inputs, mask) for forward in (row_logits, library_row_logits)]
     torch.testing.assert_close(*mean)
+
+
+@pytest.mark.usefixtures("rows", "inline")
+def test_executed_flops_of_a_folder_that_pools_by_itself_are_those_of_its_steps(study: Study) -> None:
+    assert main([*COMMAND, "task.pooling=mean"]) == 0
+    [first] = study.folders("train")
+    shutil.copytree(first.checkpoint, "folder")
+    assert main([*COMMAND, "checkpoint=folder"]) == 0
+    [tuned] = [folder for folder in study.folders("train") if folder.id != first.id]
+    # The counter does not know the fused attention of CPUs.
+    model = load_model(tuned.checkpoint, attention="eager", head=Head.SEQUENCE_LABEL)
+    assert tuned.cell().as_train.task.row_pooling is None and model.config.classifier_pooling == "mean"
+    inputs, labels = torch.randint(5, 280, (4, 16)), torch.tensor([0, 1, 0, 1])
+    with FlopCounterMode(display=False) as counter:
+        cross_entropy(row_logits(model.train(), inputs, torch.ones_like(inputs)), labels).backward()
+    assert tuned.record_data()["executed_flops"] == 3 * counter.get_total_flops()
 
 
 @pytest.mark.usefixtures("rows", "inline")

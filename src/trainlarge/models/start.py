@@ -38,6 +38,16 @@ def config_of_start(folder: Path, shape: Shape, head: Head, pad_id: int) -> Pret
     return config
 
 
+def pooling_of_start(folder: Path, shape: Shape, head: Head) -> str | None:
+    """How the configuration of a checkpoint pools rows, as ``task.pooling`` calls it; None where there is no choice.
+
+    Raises:
+        UserError: on ``checkpoint``, when the folder has no model with that head.
+    """
+    names = {stored: name for name, stored in shape.family.head(head).poolings.items()}
+    return names.get(checked_config(folder, head).classifier_pooling) if names else None
+
+
 def take_weights(model: PreTrainedModel, folder: Path, shape: Shape, head: Head) -> None:
     """Put the weights of a checkpoint in the place of the initial ones.
 

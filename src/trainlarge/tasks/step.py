@@ -111,8 +111,13 @@ class UnevenStep(Step):
             yield length, int(counts[length])
 
 
-def step_of(config: TrainConfig) -> Step:
+def step_of(config: TrainConfig, pooling: str | None = None) -> Step:
     """What a step of a train cell takes in.
+
+    Args:
+        config: of the cell.
+        pooling: how its model pools rows, where ``task.pooling`` leaves that to its checkpoint. ``executed_flops``
+            alone depend on it.
 
     Raises:
         UserError: when ``optim.batch`` is not a multiple of ``data.sequence_length``.
@@ -122,24 +127,26 @@ def step_of(config: TrainConfig) -> Step:
         raise UserError(
             "optim.batch", batch, f"a multiple of data.sequence_length={length}: it counts the tokens of a step"
         )
-    rows, (flops, executed) = batch // length, row_flops_of(config)(length)
+    rows, (flops, executed) = batch // length, row_flops_of(config, pooling)(length)
     return Step(rows, length, config.task.predictions(length), rows * flops, rows * executed)
 
 
-def row_flops_of(config: TrainConfig) -> RowFlops:
-    """FLOPs of a row of a train cell by its tokens."""
+def row_flops_of(config: TrainConfig, pooling: str | None = None) -> RowFlops:
+    """FLOPs of a row of a train cell by its tokens; ``pooling`` as for ``step_of``."""
     # Where all tokens of the last layer are read, the fast pass leaves nothing out.
     shape, head, forward = shape_of(config), head_of(config), forward_in(config)
-    forward = "library" if config.task.row_pooling == "mean" else forward
+    forward = "library" if (config.task.row_pooling or pooling) == "mean" else forward
     return lambda length: _row_flops(shape, head, length, config.task.predictions(length), forward)
 
 
-def uneven(step: Step, config: TrainConfig, lengths: Callable[[int, int], Integers]) -> UnevenStep:
-    """The step of a train cell whose rows have those lengths, step by step."""
+def uneven(
+    step: Step, config: TrainConfig, lengths: Callable[[int, int], Integers], pooling: str | None = None
+) -> UnevenStep:
+    """The step of a train cell whose rows have those lengths, step by step; ``pooling`` as for ``step_of``."""
     return UnevenStep(
         **{item.name: getattr(step, item.name) for item in fields(Step)},
         lengths=lengths,
-        row_flops=row_flops_of(config),
+        row_flops=row_flops_of(config, pooling),
     )
 
 

@@ -20,6 +20,8 @@ from trainlarge.machine.memory import keep_freed_memory
 from trainlarge.machine.probe import PRECISIONS, StepTiming, settle
 from trainlarge.machine.resources import Resources
 from trainlarge.models.forward import FORWARDS
+from trainlarge.models.shape import head_of, shape_of
+from trainlarge.models.start import pooling_of_start
 from trainlarge.sweep.step_times import PROBES
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.data_check import check_unknown
@@ -61,17 +63,18 @@ class TrainContext:
         keep_freed_memory()
         torch.set_num_threads(self.implementation.threads)
         self.was_shared = is_shared(self.implementation.threads, self.resources.jobs_per_device)
-        self.step: Step = step_of(config)
         self.task: Task = make_task(config.task, config.data, FORWARDS[self.implementation.forward])
         self.start: Start | None = proven_start(config, study)
         """What is trained further; None for initial weights."""
+        pooling = pooling_of_start(self.start.folder, shape_of(config), head_of(config)) if self.start else None
+        self.step: Step = step_of(config, pooling)
         tokenizer = self.start.tokenizer if self.start else None
         self.prepared: PreparedData = self.task.prepare(study.data_root, tokenizer)
         check_unknown(self.prepared, tokenizer)
         self.training_rows = self.task.training_rows(self.prepared, self.step.rows)
         """Rows of training data in use."""
         if not config.task.has_even_steps:
-            self.step = uneven(self.step, config, StepLengths(self._longest_rows))
+            self.step = uneven(self.step, config, StepLengths(self._longest_rows), pooling)
         self._draw_sets(study)
         self.compiling = Compiling(self.implementation.compile, self.implementation.threads, study.data_root / COMPILED)
         self.loop = self._loop()
