@@ -20,9 +20,11 @@ from trainlarge.config.data import DataConfig
 from trainlarge.data.label_table import is_selection, training_rows
 from trainlarge.data.labelled import LabelledData, cut_lengths, prepare_labelled, sorted_labels
 from trainlarge.data.labelled_tables import Columns, labelled_rows
+from trainlarge.data.meta import META
 from trainlarge.data.text import TextFiles
 from trainlarge.data.tokenizer import CLS_ID, PAD_ID, SEP_ID, load_tokenizer
 from trainlarge.errors import UserError
+from trainlarge.sweep.sealed import read_sealed, write_sealed
 
 PAIRS = Columns(label="label", second_text="hypothesis")
 Table = list[dict[str, Any]]
@@ -170,6 +172,37 @@ def test_validation_rows_that_are_trained_on_are_counted(tmp_path: Path, caplog:
     assert prepare_labelled(data, PAIRS, tmp_path / "root").repeated == 7
     assert "7 of 8 validation rows have the same texts as a training row" in caplog.text
     assert prepare_labelled(data, PAIRS, tmp_path / "root").repeated == 7, "read again"
+
+
+def test_rows_that_lack_something_repeat_or_are_broken_are_counted_and_stay_counted(tmp_path: Path) -> None:
+    lines = [
+        *(b'{"text": "row %d", "label": %d}' % (number, number % 2) for number in range(40)),
+        *(b'{"text": "row 3", "label": 1}', b'{"text": " row  3 ", "label": 1}'),
+        *(b'{"text": "  ", "label": 1}', b'{"text": null, "label": 1}', b'{"text": "no label"}'),
+        *(b'{"text": "not \xff text", "label": 0}', b'{"text": "%s", "label": 0}' % (b"x " * 500_000)),
+    ]
+    (tmp_path / "train.jsonl").write_bytes(b"\n".join(lines))
+    (tmp_path / "held.jsonl").write_bytes(b'{"text": "row 3", "label": 0}\n{"text": "", "label": 0}')
+    held = [str(tmp_path / "held.jsonl")]
+    data = group(tmp_path / "train.jsonl", validation_files=held, invalid="replace")
+    for when in ("built", "read again"):
+        train, validation = prepare_labelled(data, Columns("label"), tmp_path / "root").text_rows()
+        assert (train.documents, train.blank_rows, train.repeated_documents, train.replaced_rows) == (44, 3, 2, 1), when
+        assert (train.long_documents, train.longest, train.trained_documents) == (1, 1_000_000, None), when
+        assert (validation.documents, validation.blank_rows, validation.trained_documents) == (1, 1, 1), when
+        assert (validation.repeated_documents, validation.replaced_rows, validation.longest) == (None, 0, 5), when
+
+
+def test_one_file_for_both_splits_is_counted_once_and_data_of_before_is_read(tmp_path: Path) -> None:
+    as_jsonl(tmp_path / "rows.jsonl.gz", [*rows(), {"text": None, "hypothesis": "x", "label": 1}])
+    data = group(tmp_path / "rows.jsonl.gz")
+    made = prepare_labelled(data, PAIRS, tmp_path / "root")
+    assert [row.blank_rows for row in made.text_rows()] == [1, None]
+    meta = read_sealed(made.folder / META)
+    del meta["facts"]
+    write_sealed(made.folder / META, meta)
+    again = prepare_labelled(data, PAIRS, tmp_path / "root")
+    assert again.read is None and [row.blank_rows for row in again.text_rows()] == [None, None]
 
 
 def test_classes_are_in_the_order_of_their_labels() -> None:

@@ -33,11 +33,11 @@ from trainlarge.data.label_table import (
     open_table,
     row_lengths,
 )
+from trainlarge.data.labelled_facts import LabelledCounter, LabelledFacts
 from trainlarge.data.labelled_tables import Columns, LabelledRow, labelled_rows, no_rows
 from trainlarge.data.meta import LabelledCounts, LabelledMeta, Versions, read_meta, write_meta
 from trainlarge.data.model_tokenizer import ModelTokenizer
 from trainlarge.data.prepare import PreparedData, check_text, kept_tokenizer, with_ids_of
-from trainlarge.data.split import hashed, normalized
 from trainlarge.data.text import TextFiles
 from trainlarge.data.tokenizer import TOKENIZER
 from trainlarge.data.tokens import id_dtype, open_tokens
@@ -73,6 +73,8 @@ class LabelledData(PreparedData):
     """The different labels, the place of a label is its class; empty where labels are numbers."""
     repeated: int = 0
     """Validation rows whose texts stand together in a training row, too."""
+    read: LabelledFacts | None = None
+    """What was read of the table; None where it was prepared before that was counted."""
 
     @property
     def repeated_share(self) -> float:
@@ -89,7 +91,7 @@ class LabelledData(PreparedData):
             tokens=len(self.validation),
             trained_documents=self.repeated,
         )
-        return [train, held_out]
+        return self.read.added_to(train, held_out) if self.read else [train, held_out]
 
     def rows(self, split: Split, indices: Integers, length: int, segments: int = 1) -> dict[str, NDArray[np.generic]]:
         """Rows as a model reads them: ``[CLS] a [SEP]`` or ``[CLS] a [SEP] b [SEP]``, padded at the end.
@@ -169,6 +171,8 @@ def prepare_labelled(
         _build(TextFiles.from_data(data), columns, vocab_size, content, partial, of_model)
 
     prepared = kept(folder, lambda there: _load(there, content), build)
+    for line in prepared.read.lines() if prepared.read else ():
+        log.info("%s", line)
     if prepared.repeated:
         log.warning(
             "%s of %s validation rows have the same texts as a training row: their scores are partly memorized",
@@ -210,10 +214,10 @@ def _build(
     tokenizer = kept_tokenizer(folder, texts, vocab_size, of_model)
     dtype = id_dtype(vocab_size)
     labels = () if columns.holds_numbers else _labels(files, columns)
-    value, seen = _value_of(labels, columns), SeenTexts()
+    value, counter = _value_of(labels, columns), LabelledCounter()
     rows = {
-        "train": seen.take(labelled_rows(files, columns, "train")),
-        "validation": seen.look(labelled_rows(files, columns, "validation")),
+        "train": counter.take(labelled_rows(files, columns, "train", counter.rows.train)),
+        "validation": counter.look(labelled_rows(files, columns, "validation", counter.rows.validation)),
     }
     counts = {
         split: _write(folder, split, ((row, value(row.label)) for row in rows[split]), tokenizer, dtype)
@@ -226,35 +230,11 @@ def _build(
         versions=Versions(),
         tokenizer=FileDigest(file_digest(folder / TOKENIZER)),
         labels=labels,
-        repeated=seen.repeated,
+        repeated=counter.in_training,
+        facts=counter.facts(),
         **counts,
     )
     write_meta(folder, meta)
-
-
-@dataclass
-class SeenTexts:
-    """Counts the validation rows whose texts are together in a training row, whatever their white space."""
-
-    repeated: int = 0
-    """Such rows so far."""
-    _seen: set[int] = field(default_factory=set)
-
-    def take(self, rows: Iterable[LabelledRow]) -> Iterator[LabelledRow]:
-        """The same rows, taken up as those of training."""
-        for row in rows:
-            self._seen.add(_key(row))
-            yield row
-
-    def look(self, rows: Iterable[LabelledRow]) -> Iterator[LabelledRow]:
-        """The same rows, looked for among those of training."""
-        for row in rows:
-            self.repeated += _key(row) in self._seen
-            yield row
-
-
-def _key(row: LabelledRow) -> int:
-    return hashed(f"{normalized(row.text)}\n{normalized(row.second or '')}")
 
 
 def _labels(files: TextFiles, columns: Columns) -> tuple[str, ...]:
@@ -360,6 +340,7 @@ def _load(folder: Path, content: str) -> LabelledData:
         validation_rows=validation[1],
         labels=meta.labels,
         repeated=meta.repeated,
+        read=meta.facts,
     )
 
 

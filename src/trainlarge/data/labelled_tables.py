@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 from trainlarge.config.data import SPLITS, Split
@@ -33,20 +34,44 @@ class LabelledRow(NamedTuple):
     label: str
 
 
-def labelled_rows(files: TextFiles, columns: Columns, split: Split) -> Iterator[LabelledRow]:
+def labelled_rows(
+    files: TextFiles, columns: Columns, split: Split, counts: RowCounts | None = None
+) -> Iterator[LabelledRow]:
     """Rows of one split that have a label and every text. Rows of the same first text are in the same split.
+
+    Args:
+        files: tables.
+        columns: what is read next to the text.
+        split: ``train`` or ``validation``.
+        counts: counts the rows of the files on their way, and those that lack a text or the label.
 
     Raises:
         UserError: a file cannot be read, has no such column, or is no table.
     """
     require_tables(files)
-    readings = _readings(files, columns)
+    counts = RowCounts() if counts is None else counts
     for path in files.files_of(split):
-        # Each reader hands one column on; all of them see every row.
-        for entries in zip(*(read_entries(path, one, RowCounts()) for one in readings), strict=True):
-            if all(entry and not entry.isspace() for entry in entries) and files.holds(split, str(entries[0])):
+        for entries in _entries(path, _readings(files, columns), counts):
+            counts.rows += 1
+            if not all(entry and not entry.isspace() for entry in entries):
+                counts.without_text += 1
+            elif files.holds(split, str(entries[0])):
                 middle = entries[1] if columns.second_text else None
                 yield LabelledRow(str(entries[0]), middle, str(entries[-1]).strip())
+
+
+def _entries(path: Path, readings: Sequence[Reading], counts: RowCounts) -> Iterator[tuple[str | None, ...]]:
+    """The entries of each row of a file in some columns; ``counts`` gets the rows that were repaired."""
+    # Each reader hands one column on; all of them see every row.
+    own = [RowCounts() for _ in readings]
+    columns = [read_entries(path, reading, count) for reading, count in zip(readings, own, strict=True)]
+    replaces = readings[0].errors == "replace"
+    for entries in zip(*columns, strict=True):
+        counts.repaired += replaces and any(entry and "\ufffd" in entry for entry in entries)
+        yield entries
+    if not replaces:
+        # Halves of surrogate pairs, which readers find in a text and not in a row.
+        counts.repaired += sum(count.repaired for count in own)
 
 
 def require_tables(files: TextFiles) -> None:

@@ -16,6 +16,7 @@ from trainlarge.config.typed_json import plain, read
 from trainlarge.data.arrays import TokenDtype
 from trainlarge.data.facts import RowsBySplit, SourceFacts, TextFacts
 from trainlarge.data.kept import NOT_KEPT, FileDigest, check_digest
+from trainlarge.data.labelled_facts import LabelledFacts
 from trainlarge.data.overlap import Overlap
 from trainlarge.data.tokenizer import TOKENIZER, load_tokenizer
 from trainlarge.data.tokens import TokenCounts
@@ -100,6 +101,8 @@ class LabelledMeta(Meta):
     validation: LabelledCounts
     repeated: int = 0
     """Validation rows whose texts stand together in a training row, too."""
+    facts: LabelledFacts | None = None
+    """What was read; None where it was prepared before that was counted."""
 
 
 M = TypeVar("M", bound=Meta)

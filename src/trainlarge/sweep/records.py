@@ -90,7 +90,8 @@ class TextRow(Recorded):
     documents: int = key("1", "documents, or rows with a label")
     tokens: int = key("1", "tokens of all documents, the separators between them counted")
     blank_rows: int | None = later(
-        "1", "rows without text, which are left out; those of files that give both splits count for train"
+        "1",
+        "rows that lack text or label, which are left out; those of files that give both splits count for train",
     )
     replaced_rows: int | None = later("1", "rows in which U+FFFD stands for what is no text; counted as blank_rows are")
     repeated_documents: int | None = later("1", "training documents that are the same as one before them")

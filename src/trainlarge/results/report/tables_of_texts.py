@@ -25,8 +25,9 @@ _COUNTS = {
 }
 """Name of a column of the table -> column of the frame of texts."""
 _NOTE = (
-    "Blank rows are left out; all others are kept. Replaced rows hold bytes that are no text; repeated documents are "
-    "the same as one before them; very long ones have a million characters or more."
+    "Blank rows lack a text or a label and are left out; all others are kept. Replaced rows hold bytes that are no "
+    "text; repeated documents are the same as one before them; very long ones have a million characters or more. Rows "
+    "with a label count as documents."
 )
 
 
