@@ -141,6 +141,14 @@ def alone(recipe: Recipe, model: str = "modern") -> Outcome:
     return outcome
 
 
+def agree(group: Sequence[Recipe], model: str = "modern") -> None:
+    """Check that each recipe of a grid becomes what it becomes alone."""
+    found = outcomes(group, model)
+    for recipe, outcome in zip(group, found, strict=True):
+        others = [other.describe() for other in group if other is not recipe]
+        assert outcome == alone(recipe, model), f"{recipe!r} in company of {others}"
+
+
 @torch.no_grad()
 def _loss(model: nn.Module) -> float:
     """Of some rows; a model with fewer tokens reads others in the place of those that it has not."""
