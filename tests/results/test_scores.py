@@ -14,7 +14,8 @@ from trainlarge.config.task import TASKS, TaskConfig
 from trainlarge.results.analysis.evidence import Evidence
 from trainlarge.results.analysis.frontier import frontier, leaders
 from trainlarge.results.frames import StudyFrames
-from trainlarge.results.report.figures import bytes_figure, increase_figure, size_figure
+from trainlarge.results.report.figures import size_figure
+from trainlarge.results.report.figures_of_compression import bytes_figure, increase_figure
 from trainlarge.results.report.findings import findings
 from trainlarge.results.report.tables import tables
 from trainlarge.results.scores import ANY_TASK, score_text, scores

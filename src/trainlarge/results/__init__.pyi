@@ -19,10 +19,10 @@ from trainlarge.results.frames import find_study as find_study
 from trainlarge.results.frames import load_study as load_study
 from trainlarge.results.latencies import LATENCY as LATENCY
 from trainlarge.results.latencies import load_latencies as load_latencies
-from trainlarge.results.report.figures import bytes_figure as bytes_figure
-from trainlarge.results.report.figures import increase_figure as increase_figure
 from trainlarge.results.report.figures import size_figure as size_figure
 from trainlarge.results.report.figures import training_figure as training_figure
+from trainlarge.results.report.figures_of_compression import bytes_figure as bytes_figure
+from trainlarge.results.report.figures_of_compression import increase_figure as increase_figure
 from trainlarge.results.report.finding import Finding as Finding
 from trainlarge.results.report.findings import findings as findings
 from trainlarge.results.report.findings_of_compression import compression_findings as compression_findings

@@ -20,7 +20,8 @@ from trainlarge.errors import UserError
 from trainlarge.results.analysis.frontier import envelope
 from trainlarge.results.frames import StudyFrames
 from trainlarge.results.recipes import same_task
-from trainlarge.results.report.figures import bytes_figure, increase_figure, size_figure, training_figure
+from trainlarge.results.report.figures import size_figure, training_figure
+from trainlarge.results.report.figures_of_compression import bytes_figure, increase_figure
 from trainlarge.results.report.style import (
     BUDGETS,
     CROWD,

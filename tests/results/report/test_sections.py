@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 
 import chained
@@ -19,10 +21,12 @@ from chained import Finetuned
 from trainlarge.results.analysis.scored_models import ScoredModels
 from trainlarge.results.frames import load_study
 from trainlarge.results.report.descriptions_of_scores import weight_description
-from trainlarge.results.report.figures import bytes_figure
+from trainlarge.results.report.figures_of_compression import bytes_figure
 from trainlarge.results.report.figures_of_scores import convergence_figure, pretraining_figure, weight_figure
+from trainlarge.results.report.findings import findings
 from trainlarge.results.report.findings_of_finetuning import finetuning_findings, pretraining_helps, score_rows
 from trainlarge.results.report.page import write_report
+from trainlarge.results.report.section import section
 from trainlarge.results.study_parts import parts_of
 from trainlarge.sweep.store import Study
 
@@ -123,15 +127,46 @@ def test_both_lines_of_a_colour_are_the_model_and_what_quantization_leaves_of_it
     assert [round(float(gap.mean()), 4) for gap in gaps] == [0.01, 0.0065, 0.0035]
 
 
-def test_compressed_models_stand_at_their_accuracy_with_the_frontier_above(models: ScoredModels) -> None:
+def test_compressed_models_stand_at_their_mean_accuracy_with_the_frontier_above(models: ScoredModels) -> None:
     rows = models.frames.compression
     (axes,) = bytes_figure(rows, "nonzero_parameters", y="accuracy").axes
-    drawn = sum(len(dots.get_offsets()) for dots in axes.collections)
-    assert drawn == len(rows) and "right" in axes.get_ylabel() and axes.get_xlabel() == "non-zero parameters"
-    best = np.asarray(axes.lines[0].get_ydata(), float)
-    assert (np.diff(best) > 0).all() and best[-1] == pytest.approx(rows["accuracy"].max())
+    means = rows.groupby(["series", "budget", "recipe"])["accuracy"].mean()
+    seeds, strong = _marks(axes, 7.0), [*_marks(axes, 20.0), *_marks(axes, 42.0)]
+    assert sorted(y for _, y in strong) == pytest.approx(sorted(means)) and len(means) == len(rows) / len(SEEDS)
+    assert sorted(seeds) == sorted(map(tuple, rows[["nonzero_parameters", "accuracy"]].to_numpy(float)))
+    assert "right" in axes.get_ylabel() and axes.get_xlabel() == "non-zero parameters"
+    (line,) = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
+    best = np.asarray(line.get_ydata(), float)
+    assert (np.diff(best) > 0).all() and best[-1] == pytest.approx(means.max()), "no seed that was lucky"
     low, high = axes.get_ylim()
-    assert low < high and high > rows["accuracy"].max()
+    assert low < high and high > means.max()
+
+
+def test_bars_are_standard_errors_over_seeds_whose_finetunings_count_once(models: ScoredModels) -> None:
+    rows = models.frames.compression
+    again = rows[rows["seed"].eq(0)].assign(accuracy=lambda rows: rows["accuracy"] + 0.1)
+    for frame, lift in ((rows, 0.0), (pd.concat([rows, again], ignore_index=True), 0.05)):
+        (axes,) = bytes_figure(frame, y="accuracy").axes
+        bars = [
+            segment for bar in axes.collections if isinstance(bar, LineCollection) for segment in bar.get_segments()
+        ]
+        assert len(bars) == len(rows) / len(SEEDS)
+        apart = abs(chained.SHIFTS[1] - chained.SHIFTS[0] - lift)
+        assert [float(high[1] - low[1]) for low, high in bars] == pytest.approx([apart] * len(bars))
+        assert "means of 2 seeds ± standard error · pale: seeds" in axes.get_title(loc="left")
+
+
+def test_a_model_of_one_seed_has_no_bar(models: ScoredModels) -> None:
+    rows = models.frames.compression
+    (axes,) = bytes_figure(rows[rows["seed"].eq(0)], y="accuracy").axes
+    assert not any(isinstance(bar, LineCollection) for bar in axes.collections)
+    assert len(_marks(axes, 7.0)) == 0 and "seeds" not in axes.get_title(loc="left")
+
+
+def _marks(axes: Axes, area: float) -> list[tuple[float, float]]:
+    """The places of the marks of a size."""
+    dots = [found for found in axes.collections if isinstance(found, PathCollection)]
+    return [tuple(place) for found in dots if found.get_sizes()[0] == area for place in np.asarray(found.get_offsets())]
 
 
 def test_weights_of_the_deeper_models_move_less_in_the_figure(models: ScoredModels) -> None:
@@ -199,3 +234,28 @@ def test_confident_mistakes_do_not_put_a_classifier_on_the_plateau(models: Score
     told = finetuning_findings(ScoredModels(replace(models.part, frames=replace(frames, cells=weak))))
     (finding,) = [finding for finding in told if finding.text.startswith("At chance, not clearly better than")]
     assert "(50.0 %): all models. No finding" in finding.text and not finding.is_result
+
+
+def test_classifiers_from_initial_weights_are_judged_by_their_accuracy_and_not_by_their_loss(tmp_path: Path) -> None:
+    study = Study(tmp_path / "scratch")
+    for depth, accuracy in ((1, 0.7), (2, 0.8)):
+        for seed, shift in chained.SHIFTS.items():
+            chained.train_from_initial_weights(study, (64, depth), seed, TASKS[0], accuracy + shift, 1e-4)
+    frames = load_study(study)
+    # Above the loss of label frequencies, and right far more often than the most frequent label.
+    cells = frames.cells.assign(loss=2.0, frequency_loss=0.7, baseline_accuracy=0.5, evaluation_documents=872)
+    (part,) = parts_of(replace(frames, cells=cells))
+    made_section = section(part, tmp_path)
+    text = f"{made_section.summary} {' '.join(map(str, made_section.findings))}"
+    assert "frequencies" not in text and "loss" not in text and "At chance" not in text
+    assert "Best: d64/L2 after 2 epochs, 80.0 %; the most frequent label gives 50.0 %." in made_section.summary
+    gap = "d64/L2 is better than d64/L1 by 10.00 points (95 % interval 9.77 to 10.23; clear)."
+    assert f"After 2 epochs: 70.0 % (d64/L1) and 80.0 % (d64/L2). {gap}" in text
+    names = [drawing.name for drawing, _, _ in made_section.figures]
+    assert names == ["accuracy_against_seconds", "accuracy_against_flops", "accuracy_against_size"]
+    assert made_section.tables[0].rows == [
+        ["d64/L1", "2 epochs", "70.0 %", "0.10", "3"],
+        ["d64/L2", "2 epochs", "80.0 %", "0.10", "3"],
+    ]
+    told = " ".join(map(str, findings(replace(frames, cells=cells.assign(accuracy=0.51)))))
+    assert "At chance, not clearly better than the most frequent label (50.0 %): all models." in told

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from trainlarge.results.analysis.evidence import Evidence
 from trainlarge.results.analysis.intervals import Difference, SeedMean, above_zero, difference
 from trainlarge.results.recipes import DENSE
 from trainlarge.results.training_cost import recovery_share
+
+_MODEL = ("series", "budget_unit", "budget_value", "recipe", "compress_head")
+"""What cells of one model agree in."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,37 @@ def models_of(rows: pd.DataFrame, size: str) -> list[Model]:
     return [
         Model(**{str(name): value for name, value in row.items()}) for row in means.reset_index().to_dict("records")
     ]
+
+
+def seed_means(rows: pd.DataFrame, columns: Sequence[str], measured: str) -> pd.DataFrame:
+    """The same models as rows: each is its first compress cell, with means over its runs in ``columns``.
+
+    Cells of one run, such as several finetunings of one pretrained model, count as one.
+
+    Args:
+        rows: compress cells.
+        columns: numbers.
+        measured: the one of them that has an error.
+
+    Returns:
+        With ``runs``, how many there are, and ``run_error``, the standard error of the mean of ``measured`` over runs;
+        NaN for one run.
+    """
+    models = rows.groupby(list(_MODEL), sort=False, dropna=False).ngroup()
+    runs = rows[list(columns)].astype(float).groupby([models, rows["seed"]]).mean().groupby(level=0)
+    counts = runs.size()
+    means = runs.mean().assign(runs=counts, run_error=runs[measured].std() / np.sqrt(counts))
+    first = rows[~models.duplicated()]
+    return first.assign(**{str(name): column.to_numpy() for name, column in means.items()})
+
+
+def increase_means(rows: pd.DataFrame) -> pd.DataFrame:
+    """``seed_means`` of loss increases, with ``error``: the mean of their standard errors over documents.
+
+    In records of before, over rows. All seeds have the same documents, so that their errors do not cancel.
+    """
+    errors = rows["increase_document_standard_error"].fillna(rows["increase_standard_error"])
+    return seed_means(rows.assign(error=errors), ["loss", "file_bytes", "loss_increase", "error"], "loss_increase")
 
 
 def loss_difference(evidence: Evidence, left: Model, right: Model) -> Difference:

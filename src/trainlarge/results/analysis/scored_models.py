@@ -52,6 +52,11 @@ class ScoredModels:
         return self.evidence.whole
 
     @property
+    def are_scored(self) -> bool:
+        """Whether the task is judged by another score than the loss, and models have one."""
+        return self.column != "loss" and not self.cells.empty
+
+    @property
     def is_share(self) -> bool:
         """Whether scores are shares, written in points."""
         return self.metric.unit == "1"

@@ -6,6 +6,7 @@ import pandas as pd
 
 from trainlarge.config.metric import Metric
 from trainlarge.results.analysis.frontier import frontier
+from trainlarge.results.analysis.models import increase_means, seed_means
 from trainlarge.results.comparable import missed, on_axis
 from trainlarge.results.recipes import is_dense, keeps_shapes, same_task
 from trainlarge.results.report.finding import counted, listed
@@ -41,12 +42,13 @@ def size_description(cells: pd.DataFrame, y: str = "loss") -> str:
 
 def bytes_description(compression: pd.DataFrame, size: str = "file_bytes", y: str = "loss") -> str:
     """What ``bytes_figure`` shows."""
-    rows = same_task(compression).dropna(subset=["shape", y])
+    rows = seed_means(same_task(compression).dropna(subset=["shape", y]), [size, y], y)
     metric, dense = scores(rows)[y], rows[is_dense(rows)].sort_values(y, ascending=direction(rows, y) > 0)
     models = counted(len(rows), "model", "models")
+    seeds = ", means over seeds" if rows["runs"].max() > 1 else ""
     text = (
         f"Scatter chart of {metric.meaning} against {scale_of(size).words}: {models} of "
-        f"{counted(rows['shape'].nunique(), 'shape', 'shapes')}. On the frontier "
+        f"{counted(rows['shape'].nunique(), 'shape', 'shapes')}{seeds}. On the frontier "
         f"{_from_to(frontier(rows, size, y), size, y, metric)}."
     )
     if dense.empty:
@@ -59,7 +61,7 @@ def bytes_description(compression: pd.DataFrame, size: str = "file_bytes", y: st
 def increase_description(compression: pd.DataFrame) -> str:
     """What ``increase_figure`` shows."""
     known = same_task(compression).dropna(subset=["shape"])
-    rows = last_budget(known[keeps_shapes(known)])
+    rows = increase_means(last_budget(known[keeps_shapes(known)]))
     quantized, pruned = rows[(rows["sparsity"] == 0) & (rows["bits"] < 32)], rows[rows["sparsity"] > 0]
     parts = [_increases(quantized, "bits", "{:g} bit"), _increases(pruned[pruned["bits"] == 32], "sparsity", "{:.0%}")]
     unit = scores(rows)["loss"].short_unit

@@ -22,7 +22,8 @@ from trainlarge.results.report.descriptions_of_scores import (
     pretraining_description,
     weight_description,
 )
-from trainlarge.results.report.figures import bytes_figure, increase_figure, size_figure, training_figure
+from trainlarge.results.report.figures import size_figure, training_figure
+from trainlarge.results.report.figures_of_compression import bytes_figure, increase_figure
 from trainlarge.results.report.figures_of_scores import (
     convergence_figure,
     pretraining_figure,
@@ -61,7 +62,10 @@ def drawings(models: ScoredModels) -> list[Drawing]:
     if models.part.is_finetuned:
         return _of_finetuned(models)
     with_times = timed(frames.cells)
-    seconds = [] if with_times.empty or differences(with_times, CLOCKS) else [_SECONDS]
+    has_clock = not (with_times.empty or differences(with_times, CLOCKS))
+    if models.are_scored:
+        return _of_scored(models, has_clock)
+    seconds = [_SECONDS] if has_clock else []
     # Those against size have a line for each budget.
     training = [one for one in _TRAINING if "size" not in one.name or not missed(frames.cells).all()]
     if "accuracy" not in scores(frames.cells):
@@ -74,6 +78,35 @@ def drawings(models: ScoredModels) -> list[Drawing]:
 def _of_finetuned(models: ScoredModels) -> list[Drawing]:
     """Those by the metric of the task: against size, pretraining, and what compression leaves of it."""
     return [*_of_downstream(models.column), *_of_compressed(models, models.column), *_of_claims(models)]
+
+
+def _of_scored(models: ScoredModels, has_clock: bool) -> list[Drawing]:
+    """Those by the metric of the task of models from initial weights: along training, against size, compressed."""
+    y, title = models.column, models.column.capitalize()
+    along = [*([("seconds", "model_seconds", "training time")] if has_clock else []), ("flops", "flops", "FLOPs")]
+    figures = [_along(y, f"{y}_against_{end}", f"{title} against {words}", x) for end, x, words in along]
+    figures += [] if missed(models.frames.cells).all() else [_downstream_size(y, "One line per budget.")]
+    return [*figures, *_of_compressed(models, y), *_of_claims(models)]
+
+
+def _along(y: str, name: str, title: str, x: str) -> Drawing:
+    return Drawing(
+        name,
+        title,
+        "Every point is a checkpoint whose learning rate has decayed.",
+        lambda models: training_figure(models.frames, x, y),
+        lambda models: training_description(models.frames.cells, x, y),
+    )
+
+
+def _downstream_size(y: str, caption: str) -> Drawing:
+    return Drawing(
+        f"{y}_against_size",
+        f"{y.capitalize()} against size",
+        caption,
+        lambda models: size_figure(models.frames.cells, y),
+        lambda models: size_description(models.frames.cells, y),
+    )
 
 
 def _of_compressed(models: ScoredModels, y: str) -> list[Drawing]:
@@ -127,7 +160,7 @@ _TRAINING = (
 _INCREASE = Drawing(
     "increase_by_recipe",
     "What compression costs each size",
-    "Loss after compression less loss before, only quantized and only pruned; bars are standard errors.",
+    "Loss after compression less loss before, only quantized and only pruned; bars are standard errors over documents.",
     lambda models: increase_figure(models.frames.compression),
     lambda models: increase_description(models.frames.compression),
 )
@@ -161,7 +194,7 @@ def _against_size(y: str, end: str, column: str, words: str, remark: str) -> Dra
     return Drawing(
         f"{y}_against_{end}",
         f"{y.capitalize()} against {words}",
-        f"Every checkpoint under every recipe; {remark}.",
+        f"Every checkpoint under every recipe, the mean over its seeds; {remark}.",
         draw,
         lambda models: bytes_description(models.frames.compression, column, y),
     )
@@ -178,13 +211,7 @@ def _of_downstream(y: str) -> list[Drawing]:
             pretraining_figure,
             pretraining_description,
         ),
-        Drawing(
-            f"{y}_against_size",
-            f"{title} against size",
-            "One line per pretraining budget.",
-            lambda models: size_figure(models.frames.cells, y),
-            lambda models: size_description(models.frames.cells, y),
-        ),
+        _downstream_size(y, "One line per pretraining budget."),
         Drawing(
             f"{y}_against_flops",
             f"{title} against FLOPs",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from trainlarge.results.analysis.evidence import Evidence
 from trainlarge.results.analysis.intervals import LEVEL, number
+from trainlarge.results.analysis.scored_models import ScoredModels
 from trainlarge.results.comparable import LOSS, differences
 from trainlarge.results.frames import StudyFrames
 from trainlarge.results.report.caveats import caveats, nearly_lost, packings
 from trainlarge.results.report.finding import Finding, listed
 from trainlarge.results.report.findings_of_compression import compression_findings
 from trainlarge.results.report.findings_of_folders import folder_findings
+from trainlarge.results.report.findings_of_scores import score_findings
 from trainlarge.results.report.findings_of_training import training_findings
+from trainlarge.results.study_parts import Part
 
 SUMMARY_SENTENCES = 4
 
@@ -28,6 +31,8 @@ def findings(frames: StudyFrames, evidence: Evidence | None = None) -> list[Find
     if mixed:
         return [Finding(f"Losses are not compared: cells differ in {mixed}.", is_result=False), *of_folders]
     evidence = evidence or Evidence(frames)
+    if scored := _scored(frames, evidence):
+        return list({str(one): one for one in [*_diverged(frames), *score_findings(scored), *of_folders]}.values())
     sentences = [
         *caveats(evidence),
         *_diverged(frames),
@@ -44,11 +49,19 @@ def summary(frames: StudyFrames, evidence: Evidence | None = None) -> str:
     if frames.cells.empty or differences(frames.cells, LOSS):
         return " ".join(map(str, findings(frames)))
     evidence = evidence or Evidence(frames)
+    if scored := _scored(frames, evidence):
+        return " ".join(map(str, score_findings(scored)))
     training = [finding for finding in training_findings(evidence) if finding.is_result][: SUMMARY_SENTENCES // 2]
     compression = [finding for finding in compression_findings(evidence) if finding.is_result]
     main = training + compression[: SUMMARY_SENTENCES - len(training)]
     main = main or [Finding("Nothing can be compared yet.")]
     return " ".join(map(str, [*caveats(evidence), *main]))
+
+
+def _scored(frames: StudyFrames, evidence: Evidence) -> ScoredModels | None:
+    """The models by their scores, where their task is judged by another one than the loss."""
+    models = ScoredModels(Part("", frames), evidence)
+    return models if models.are_scored else None
 
 
 def method(evidence: Evidence) -> list[Finding]:

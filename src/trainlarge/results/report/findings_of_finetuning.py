@@ -8,9 +8,10 @@ import pandas as pd
 
 from trainlarge.results.analysis.intervals import Comparison, Difference, number, over_seeds
 from trainlarge.results.analysis.scored_models import ScoredModels, over_runs
-from trainlarge.results.claims.claim import amount, score_text, tested
+from trainlarge.results.claims.claim import amount, tested
 from trainlarge.results.report.caveats import chosen, overlap, plateau, sizes
 from trainlarge.results.report.finding import Finding, counted, listed
+from trainlarge.results.report.findings_of_scores import at_chance, best_model, score_and_spread
 from trainlarge.results.series import by_size, last_budget
 
 CAVEATS = (chosen, overlap, sizes)
@@ -25,7 +26,7 @@ def finetuning_findings(models: ScoredModels) -> list[Finding]:
     return [
         *(finding for caveat in caveats for finding in caveat(models.evidence)),
         *choice(models),
-        *best_finetuned(models),
+        *best_model(models),
         *at_chance(models),
         *pretraining_helps(models),
     ]
@@ -46,35 +47,6 @@ def choice(models: ScoredModels) -> list[Finding]:
     text = f"{models_in_words}, {seeds} per size and pretraining budget; {by}."
     if runs.max() == 1:
         text += " With one seed no order is tested."
-    return [Finding(text, is_result=False)]
-
-
-def best_finetuned(models: ScoredModels) -> list[Finding]:
-    """The best size and pretraining budget, beside what the most frequent label or the mean alone scores."""
-    if models.cells.empty:
-        return []
-    means = models.cells.groupby(["series", "budget"], sort=False)["score"].mean().reset_index()
-    best = means.sort_values("score", ascending=False).to_dict("records")[0]
-    name = f"baseline_{models.column}"
-    baseline = models.cells[name].astype(float).mean() if name in models.cells else float("nan")
-    what = "the most frequent label" if models.is_share and models.column == "accuracy" else "the mean alone"
-    beside = "" if pd.isna(baseline) else f"; {what} gives {score_text(models, models.scaled(baseline))}"
-    text = f"Best: {best['series']} after {best['budget']} of pretraining, {score_text(models, best['score'])}{beside}."
-    return [Finding(text)]
-
-
-def at_chance(models: ScoredModels) -> list[Finding]:
-    """Models that learned nothing that their score shows."""
-    rows = models.at_chance
-    if rows.empty:
-        return []
-    baseline = score_text(models, float(rows["baseline"].mean()))
-    is_all = len(rows) == models.cells.groupby(["series", "budget"]).ngroups
-    who = listed(f"{series} after {budget}" for series, budget in zip(rows["series"], rows["budget"], strict=True))
-    text = (
-        f"At chance, not clearly better than the most frequent label ({baseline}): {'all models' if is_all else who}."
-    )
-    text += " No finding of the paper is judged on them."
     return [Finding(text, is_result=False)]
 
 
@@ -119,16 +91,9 @@ def score_rows(models: ScoredModels) -> list[list[str]]:
         of_series = cells[cells["series"] == series]
         for _, group in of_series.groupby(["budget_unit", "budget_value"]):
             loss = number(float(group["parent_loss"].mean()), 3)
-            rows.append([series, str(group["budget"].iloc[0]), loss, *_score_and_spread(models, group)])
+            rows.append([series, str(group["budget"].iloc[0]), loss, *score_and_spread(models, group)])
     if len(models.part.untrained):
         scratch = _latest(models.with_scores(models.part.untrained))
         groups = scratch.groupby(["parameters", "fraction", "shape"])
-        rows += [[str(shape), "none", "–", *_score_and_spread(models, group)] for (_, _, shape), group in groups]
+        rows += [[str(shape), "none", "–", *score_and_spread(models, group)] for (_, _, shape), group in groups]
     return rows
-
-
-def _score_and_spread(models: ScoredModels, rows: pd.DataFrame) -> list[str]:
-    """Mean score over runs, its standard deviation, and their number."""
-    runs = over_runs(rows, "score")
-    spread = number(float(pd.Series(runs).std()), 2) if len(runs) > 1 else "–"
-    return [score_text(models, sum(runs) / len(runs)), spread, str(len(runs))]

@@ -22,8 +22,9 @@ from trainlarge.results.report.finding import Finding, listed
 from trainlarge.results.report.findings import findings, summary
 from trainlarge.results.report.findings_of_finetuning import finetuning_findings, score_rows
 from trainlarge.results.report.findings_of_folders import folder_findings, folder_table
+from trainlarge.results.report.findings_of_scores import budget_rows
 from trainlarge.results.report.style import save
-from trainlarge.results.report.tables import Table, few_rows, finetuned_tables, tables
+from trainlarge.results.report.tables import Table, few_rows, scored_tables, tables
 from trainlarge.results.report.tables_of_texts import text_tables
 from trainlarge.results.scores import ANY_TASK
 from trainlarge.results.study_parts import Part
@@ -138,7 +139,11 @@ def _tables(models: ScoredModels) -> list[Table]:
     """Those of train cells, what was made of them and their data, and that of Hugging Face folders."""
     frames = models.frames
     if models.part.is_finetuned:
-        return [_scores(models), *finetuned_tables(frames, models.column), *text_tables(frames.cells, frames.texts)]
+        return [_scores(models), *scored_tables(frames, models.column), *text_tables(frames.cells, frames.texts)]
+    if models.are_scored:
+        made = [_scores_by_budget(models), *scored_tables(frames, models.column)]
+        made += text_tables(frames.cells, frames.texts)
+        return made if of_folders(frames.compression).empty else [*made, folder_table(frames.compression)]
     made = [] if frames.cells.empty else tables(frames, models.evidence)
     made += [] if frames.cells.empty else text_tables(frames.cells, frames.texts)
     return made if of_folders(frames.compression).empty else [*made, folder_table(frames.compression)]
@@ -150,6 +155,12 @@ def _scores(models: ScoredModels) -> Table:
     header = ["size", "pretraining", f"pretraining loss ({unit})", models.column, f"spread ({models.unit})", "runs"]
     note = f"Means over runs, spread: their standard deviation.{left_out}"
     return Table("Finetuned models", note, header, rows)
+
+
+def _scores_by_budget(models: ScoredModels) -> Table:
+    rows, left_out = few_rows(budget_rows(models))
+    header = ["size", "budget", models.column, f"spread ({models.unit})", "runs"]
+    return Table("Scores", f"Means over runs, spread: their standard deviation.{left_out}", header, rows)
 
 
 def embedded(name: str, figure: Figure, folder: Path) -> str:

@@ -21,7 +21,7 @@ from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -45,6 +45,8 @@ WIDTH = 4.6
 _POINTS = 10.5
 _AXIS_WIDTH = 265.0
 """Points that are left for the axis of a figure, beside its labels."""
+_PALENESS = 0.4
+"""Share of a colour that is left in a pale one."""
 _LETTER = 0.6 * _POINTS
 """Width of a letter of a label."""
 _SHORT_NAME, _FEW_NAMES = 9, 6
@@ -137,6 +139,12 @@ def shades(part: tuple[str, float, float], count: int) -> list[str]:
     """So many colours of a part of a colour map."""
     name, first, last = part
     return [to_hex(colormaps[name](place)) for place in np.linspace(first, last, count)]
+
+
+def pale(colour: str) -> str:
+    """A colour mixed with white, for what is behind a stronger mark that says the same."""
+    red, green, blue = (1 - _PALENESS * (1 - part) for part in to_rgb(colour))
+    return to_hex((red, green, blue))
 
 
 def line_styles(frame: pd.DataFrame) -> dict[str, LineStyle]:

@@ -110,8 +110,8 @@ def _increases(answer: Increases, unit: str) -> Table:
     return Table(f"Loss increase at equal {answer.equal} ({answer.where})", note, ["recipes", *answer.sizes], rows)
 
 
-def finetuned_tables(frames: StudyFrames, y: str) -> list[Table]:
-    """The tables of finetuned models whose task is judged by the score ``y``."""
+def scored_tables(frames: StudyFrames, y: str) -> list[Table]:
+    """The tables of models whose task is judged by the score ``y``."""
     has_some = frames.compression["series"].notna().any()
     return [*([_compression_frontier(frames.compression, y)] if has_some else []), _all_cells(frames.cells)]
 
