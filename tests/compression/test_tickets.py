@@ -102,6 +102,30 @@ def test_a_ticket_and_its_controls_differ_in_what_they_say_alone(config: Compose
     ]
 
 
+def test_tickets_of_rounds_are_as_if_alone_and_their_masks_are_nested(
+    config: Compose, run_here: Run, study: Study
+) -> None:
+    in_rounds = (*TICKET, "recover.rewind=8 steps", "prune=iterative", "prune.round=0.3")
+    recipes = [
+        (*in_rounds, "prune.sparsity=0.3"),
+        (*in_rounds, "prune.sparsity=0.6"),
+        (*in_rounds, "prune.sparsity=0.6", "recover.control=random_mask"),
+    ]
+    configs = [config(*recipe) for recipe in recipes]
+    first, second, control = folders = run_here("compress", configs)
+    steps = [folder.record_data()["recover_steps"] for folder in folders]
+    assert steps == [rounds * (STEPS - 8) for rounds in (1, 2, 2)]
+    for name, tensor in matrices(second).items():
+        assert not tensor[matrices(first)[name] == 0].any(), "what was zero in a round stays zero in the next one"
+        assert int((matrices(control)[name] == 0).sum()) == int((tensor == 0).sum())
+    together = [folder.packed.read_bytes() for folder in folders]
+    for one, expected in zip(configs[1:], together[1:], strict=True):
+        shutil.rmtree(study.path / "compress")
+        shutil.rmtree(study.path / "trunks")
+        [alone] = run_here("compress", [one])
+        assert alone.packed.read_bytes() == expected
+
+
 @pytest.mark.parametrize("after", [5, 20])
 def test_a_ticket_goes_on_to_the_same_bits(
     config: Compose, run_here: Run, study: Study, monkeypatch: pytest.MonkeyPatch, after: int

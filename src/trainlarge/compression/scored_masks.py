@@ -1,7 +1,7 @@
 """Masks that are learned while a model trains: a score per weight decides whether the model computes with it.
 
-As in training that is aware of quantization, nothing is added to the graph: the parameters hold the masked weights from
-the end of one optimizer step to the gradients of the next.
+As in training that is aware of quantization, nothing is added to the graph: the parameters hold the weights under the
+mask from the end of one optimizer step to the gradients of the next.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class AboveThreshold:
 
 
 class ScoredMasks(BaseModifier):
-    """Lets the model compute with masked matrices, and trains the scores that the masks follow from.
+    """Lets the model compute with matrices under masks, and trains the scores that the masks follow from.
 
     Args:
         method: the ramp, and the rate of the scores.
@@ -149,7 +149,7 @@ class ScoredMasks(BaseModifier):
             parameter.requires_grad_(True)
 
     def state(self) -> dict[str, Tensor]:
-        """Scores with their moments, and the matrices that train with the masks: the model has the masked ones."""
+        """Scores with their moments, and the matrices that train with the masks: the model has zeros in them."""
         adam = {ADAM + name: tensor for name, tensor in self._adam.state[self._scores].items()}
         matrices = {WEIGHTS + name: tensor for name, tensor in self._weights.items()}
         masks = {ZEROS + name: tensor for name, tensor in self._zeros.items()}
