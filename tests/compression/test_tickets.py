@@ -78,8 +78,11 @@ def test_a_ticket_and_its_controls_differ_in_what_they_say_alone(config: Compose
         (*PRUNED, "recover.control=random_mask"),
         (*PRUNED, "recover.control=reinitialized"),
         (*PRUNED, "recover.rewind=8 steps"),
+        (*PRUNED, "compress_head=false", "quantize.bits=4"),
     ]
-    pruned, *trained = run_here("compress", [config(*recipe) for recipe in recipes])
+    pruned, *trained, of_body = run_here("compress", [config(*recipe) for recipe in recipes])
+    body = weights(of_body)
+    assert len(body["head.dense.weight"].unique()) > 240 and len(body["model.layers.0.attn.Wo.weight"].unique()) < 100
     masks = {name: tensor == 0 for name, tensor in matrices(pruned).items()}
     ticket, shuffled, redrawn, early = map(matrices, trained)
     for name, mask in masks.items():

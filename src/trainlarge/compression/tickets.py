@@ -41,7 +41,7 @@ def ticket(
         name: tensor.masked_fill(zeros[name], 0.0) if name in zeros else tensor
         for name, tensor in first.tensors.items()
     }
-    return replace(first, tensors=tensors), HoldZeros(frozenset(zeros), zeros)
+    return replace(pruned, tensors=tensors), HoldZeros(frozenset(zeros), zeros)
 
 
 def at_random(zeros: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
