@@ -120,7 +120,7 @@ def _type(hint: Any) -> str:
     """A type in the words of a YAML file."""
     parts = get_args(hint)
     if get_origin(hint) in (Union, UnionType):
-        return f"{_type(next(part for part in parts if part is not type(None)))} or null"
+        return " or ".join(dict.fromkeys("null" if part is type(None) else _type(part) for part in parts))
     if get_origin(hint) is Named:
         return "mapping from names to groups"
     if get_origin(hint) is Literal:

@@ -20,7 +20,7 @@ from trainlarge.compression.layout.tokens import TokenFacts, renumbered
 from trainlarge.compression.training_data import DataTrainer, TrainingData
 from trainlarge.config.method import METHODS, Method
 from trainlarge.config.quantize import Uniform
-from trainlarge.config.recover import Retrain
+from trainlarge.config.recover import Recovery, Retrain
 from trainlarge.config.schema import ImplConfig
 from trainlarge.errors import UserError
 
@@ -59,6 +59,14 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "rewind": ("none", "initial", "2 steps"),
     "checks": (20, 2),
     "lr": (1e-3, 1e-2, 1e30, None),
+    "teacher": ("parent", "0123456789ab"),
+    "task_weight": (0.0, 0.5),
+    "logits_weight": (1.0, 0.0),
+    "hidden_weight": (1.0, 0.0),
+    "attention_weight": (0.0, 1.0),
+    "temperature": (1.0, 2.0),
+    "layer_map": ("uniform", "kept", "last", "many", (0,), (0, 1, 2, 3), ((0, 1), (1, 2))),
+    "stages": (1, 2, 3),
 }
 """Field -> values, some of which fit together, some not, and some not with the model. Fields of a closed set of values
 need no entry."""
@@ -113,7 +121,7 @@ def _with_needed(methods: Sequence[Method]) -> Iterator[Method]:
         yield method
         if method.needs_training and "recover" not in slots:
             yield Retrain("2 steps", lr=1e-3)
-        if isinstance(method, Retrain) and method.quantize_aware and "quantize" not in slots:
+        if isinstance(method, Recovery) and method.quantize_aware and "quantize" not in slots:
             yield Uniform(bits=4)
 
 

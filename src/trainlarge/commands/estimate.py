@@ -22,7 +22,7 @@ from trainlarge.commands.planned_steps import PlannedSteps
 from trainlarge.commands.recipe_costs import FLOAT_BYTES, packed_bytes, seconds_of_recipes
 from trainlarge.commands.step_times import StepTimes
 from trainlarge.commands.terminal import path_in_words
-from trainlarge.compression.cells import recoveries_of, recovery_steps
+from trainlarge.compression.cells import recoveries_of, recovery_step_flops, recovery_steps
 from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint
 from trainlarge.config.budget import EPOCHS, SECONDS, parse_budget
 from trainlarge.config.data import DataConfig
@@ -269,21 +269,25 @@ class _CompressEstimates:
         passes = evaluations * parent.task.evaluation_rows
         pass_flops = forward_flops(shape, length, parent.task.evaluation_predictions(length), head)
         recipes = [cell.as_compress for cell in cells]
-        recoveries: dict[str, int | None] = {}
+        recoveries: dict[str, tuple[int | None, int]] = {}
         for recipe in recipes:
-            recoveries |= dict.fromkeys(recoveries_of(recipe), recovery_steps(recipe, self._planned))
+            if ids := recoveries_of(recipe):
+                of_each = recovery_steps(recipe, self._planned), recovery_step_flops(recipe, self._planned)
+                recoveries |= dict.fromkeys(ids, of_each)
         trained = list(recoveries.values())
-        known = [steps for steps in trained if steps is not None]
-        steps = sum(known) if len(known) == len(trained) else None
+        known = [(steps, flops) for steps, flops in trained if steps is not None]
+        steps = sum(steps for steps, _ in known) if len(known) == len(trained) else None
+        recovery_flops = sum(steps * flops for steps, flops in known)
         recipe_seconds, device = self._recipe_seconds_and_device(parent, pass_flops * parent.task.evaluation_rows)
-        recovery_seconds = self._recovery_seconds(parent, steps)
+        # A step with a teacher takes as much longer as it has more FLOPs.
+        recovery_seconds = self._recovery_seconds(parent, None if steps is None else recovery_flops / step.flops)
         return JobEstimate(
             words=checkpoint_words(parent),
             cells=tuple(CellEstimate(cell.id) for cell in cells),
             parameters=parameters,
             steps=steps,
             tokens=None if steps is None else passes * length + steps * step.tokens,
-            flops=None if steps is None else passes * pass_flops + steps * step.flops,
+            flops=None if steps is None else passes * pass_flops + recovery_flops,
             seconds=None
             if recipe_seconds is None or recovery_seconds is None
             else evaluations * recipe_seconds + recovery_seconds,
@@ -307,7 +311,7 @@ class _CompressEstimates:
         step_seconds = _step_seconds(parent, self._times, self._study, self._planned)
         return (flops * step_seconds / step_of(parent).flops if step_seconds else None), None
 
-    def _recovery_seconds(self, parent: TrainConfig, steps: int | None) -> float | None:
+    def _recovery_seconds(self, parent: TrainConfig, steps: float | None) -> float | None:
         """Of so many steps of recovery; None where these, or how long a step takes, are not known."""
         if not steps:
             return steps

@@ -31,6 +31,7 @@ from trainlarge.config.quantize import Outliers as Outliers
 from trainlarge.config.quantize import Ternary as Ternary
 from trainlarge.config.quantize import Uniform as Uniform
 from trainlarge.config.recipe import Recipe as Recipe
+from trainlarge.config.recover import Distill as Distill
 from trainlarge.config.recover import Retrain as Retrain
 from trainlarge.config.structure import Heads as Heads
 from trainlarge.config.structure import LayerList as LayerList

@@ -8,6 +8,14 @@ from dataclasses import replace
 from typing import cast
 
 from trainlarge.compression.checkpoint import Checkpoint, find_checkpoint
+from trainlarge.compression.teachers import (
+    PASSES,
+    check_is_there,
+    check_teaching,
+    sizes_of_teacher,
+    teacher_of,
+    with_teacher,
+)
 from trainlarge.config.budget import EPOCHS
 from trainlarge.config.canonical import canonical_json
 from trainlarge.config.data import DataConfig
@@ -57,6 +65,7 @@ class CompressStage:
         _check_recovery(config, checkpoint, planned)
         if checkpoint.is_cell:
             _refuse_text(config)
+            config = with_teacher(config, checkpoint, planned)
             return replace(config, checkpoint=checkpoint.id, checkpoint_digest=None, data=None, task=None)
         checkpoint.task.check_data(checkpoint.data)
         check_positions(checkpoint.folder, checkpoint.data.sequence_length)
@@ -79,8 +88,8 @@ class CompressStage:
             return float(rows * length * 2 * weight_count(checkpoint.folder))
         trained = checkpoint.trained
         evaluation = float(rows * forward_flops(shape_of(trained), length, 1, head_of(trained)))
-        trainings = len(recoveries_of(config))
-        return evaluation + trainings * (recovery_steps(config, planned) or 0) * step_of(trained).flops
+        trainings = len(recoveries_of(config)) * (recovery_steps(config, planned) or 0)
+        return evaluation + (trainings * recovery_step_flops(config, planned) if trainings else 0)
 
     def look(self, study: Study, cells: Sequence[Cell], causes: Causes, planned: Planned) -> None:
         """Whether the weights are there, the recipes fit them, and the text for a folder can be read."""
@@ -89,10 +98,12 @@ class CompressStage:
             by_checkpoint.setdefault(cell.as_compress.checkpoint, []).append(cell)
         for same in by_checkpoint.values():
             with causes.of(len(same)):
-                sizes = _checkpoint_sizes(find_checkpoint(same[0].as_compress, study, planned), study, planned)
+                checkpoint = find_checkpoint(same[0].as_compress, study, planned)
+                sizes = _checkpoint_sizes(checkpoint, study, planned)
                 for cell in same:
                     with causes.of():
                         cell.as_compress.recipe.check_fit(sizes)
+                        _check_teacher(cell.as_compress, checkpoint, sizes, study, planned)
 
     def to_prepare(self, cells: list[Cell]) -> list[Cell]:
         """No cell: compress jobs share nothing that is better done before them."""
@@ -156,6 +167,24 @@ def recovery_steps(config: CompressConfig, planned: Planned = NOTHING_PLANNED) -
         return recover.steps(parent.step, parent.step / parent.data.epochs)
     steps = planned[config.checkpoint].steps
     return None if steps is None or recover.length.endswith(EPOCHS) else recover.steps(steps, epoch_steps=0)
+
+
+def recovery_step_flops(config: CompressConfig, planned: Planned = NOTHING_PLANNED) -> int:
+    """FLOPs of a step of recovery on a train cell's checkpoint, with the forward pass of its teacher."""
+    checkpoint = find_checkpoint(config, planned=planned)
+    teacher = teacher_of(config, checkpoint, Study.named(config.study), planned)
+    own = step_of(checkpoint.as_train).flops
+    return own if teacher is None else own + teacher.step_of(checkpoint.as_train).flops // PASSES
+
+
+def _check_teacher(
+    config: CompressConfig, checkpoint: Checkpoint, sizes: ModelSizes, study: Study, planned: Planned
+) -> None:
+    """Refuse a teacher that is not there, or does not go with what the recipe leaves of a checkpoint of these sizes."""
+    teacher = teacher_of(config, checkpoint, study, planned)
+    if teacher is not None:
+        check_is_there(teacher, study, planned)
+        check_teaching(config.recipe, sizes, sizes_of_teacher(teacher))
 
 
 def _parent_record(config: CompressConfig) -> TrainRecord:

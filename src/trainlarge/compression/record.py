@@ -23,6 +23,7 @@ from trainlarge.compression.weights import Weights
 from trainlarge.config.group import Plain
 from trainlarge.config.method import MatrixMethod
 from trainlarge.config.plain import to_plain
+from trainlarge.config.recover import PARENT_AS_TEACHER
 from trainlarge.launch.job import RunningJob
 from trainlarge.machine.provenance import origin, software
 from trainlarge.models.weight_error import WeightError, total_relative_squared_error
@@ -101,6 +102,9 @@ class _Recovery(TypedDict):
     recover_goal: float | None
     recover_score: float | None
     recover_reached: bool | None
+    recover_teacher: str | None
+    recover_teacher_flops: int | None
+    recover_layer_map: str | None
 
 
 class _Origin(TypedDict):
@@ -148,7 +152,7 @@ def compress_record(
         zstd_bytes=whole,
         zstd_bytes_without_embeddings=body,
         relative_squared_error=total_relative_squared_error(result.errors.values()),
-        **_recovery(compressed.training or NO_TRAINING),
+        **_recovery(compressed.training or NO_TRAINING, checkpoint.parent.id),
         seconds=time.time() - result.started,
         **_origin(job, checkpoint, result, was_shared),
         config=to_plain(cell.config),
@@ -227,9 +231,10 @@ def _counts(sizes: Sizes) -> _Counts:
     }
 
 
-def _recovery(training: TrainingCost) -> _Recovery:
-    """What training in the recipe took."""
-    target = training.target
+def _recovery(training: TrainingCost, parent: str) -> _Recovery:
+    """What training in the recipe took, and who taught."""
+    target, teacher = training.target, training.teacher
+    taught_by = parent if teacher and teacher.id == PARENT_AS_TEACHER else teacher.id if teacher else None
     return {
         "recover_steps": training.steps,
         "recover_flops": training.flops,
@@ -238,6 +243,9 @@ def _recovery(training: TrainingCost) -> _Recovery:
         "recover_goal": target.goal if target else None,
         "recover_score": target.score if target else None,
         "recover_reached": target.is_reached if target else None,
+        "recover_teacher": taught_by,
+        "recover_teacher_flops": teacher.flops if teacher else None,
+        "recover_layer_map": teacher.layer_map if teacher else None,
     }
 
 

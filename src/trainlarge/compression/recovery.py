@@ -18,10 +18,12 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from trainlarge.compression.cells import recovery_id
+from trainlarge.compression.distillation import Distillation
 from trainlarge.compression.layout.tokens import renumbered_batch
 from trainlarge.compression.loaded_checkpoint import LoadedCheckpoint
 from trainlarge.compression.main_score import MainScore
-from trainlarge.compression.recovery_run import RecoveryRun
+from trainlarge.compression.recovery_run import RecoveryRun, RunFlops
+from trainlarge.compression.study_teacher import StudyTeacher
 from trainlarge.compression.training import ParentRun, Trained, TrainingCost, TrainingPlan
 from trainlarge.compression.until import UntilScore, goal_of
 from trainlarge.compression.weights import Weights
@@ -71,6 +73,7 @@ class StudyTrainer:
         self.seed = self.config.seed
         self._early: dict[tuple[int, bool], Weights] = {}
         self.score = MainScore(checkpoint, self.config)
+        self.teachers = StudyTeacher(job.study, checkpoint, self.step)
 
     def train(
         self,
@@ -82,9 +85,10 @@ class StudyTrainer:
     ) -> Trained:
         """As ``Trainer.train``, from the newest saved state on."""
         states, first_step = self._states(done, weights, ahead), plan.begins_at(self.parent, before)
-        until = self._until(plan, weights, first_step)
-        loop = self._loop(plan, weights, [*plan.modifiers, until] if until else plan.modifiers)
-        run = RecoveryRun(loop, plan, first_step, self.step.flops_of, until, self.score.flops)
+        until, taught = self._until(plan, weights, first_step), self.teachers.distillation(plan, weights, first_step)
+        loop = self._loop(plan, weights, taught, [*plan.modifiers, *(part for part in (taught, until) if part)])
+        flops = RunFlops(self.step.flops_of, self.score.flops, self.teachers.flops_of(plan.distill))
+        run = RecoveryRun(loop, plan, first_step, flops, until, taught.note if taught else None)
         self._run(run, states, PART)
         return run.result(weights)
 
@@ -108,7 +112,7 @@ class StudyTrainer:
 
     def _trained_early(self, steps: int, first: Weights, states: TrunkStates) -> Weights:
         plan = TrainingPlan(steps, self.parent.peak_lr, self.parent.rate, modifiers=())
-        run = RecoveryRun(self._loop(plan, first, ()), plan, 0, self.step.flops_of)
+        run = RecoveryRun(self._loop(plan, first, None, ()), plan, 0, RunFlops(self.step.flops_of))
         self._run(run, states, EARLY)
         return run.result(first).weights
 
@@ -116,7 +120,7 @@ class StudyTrainer:
         """The saved states of the training at the end of some steps."""
         recovery = recovery_id(self.checkpoint.parent.id, done, not weights.is_head_whole, ahead)
         states = TrunkStates(self.job.study.path / TRUNKS / recovery)
-        states.keep_those_from(self.checkpoint.parent.weights)
+        states.keep_those_from(self.teachers.weights_of_both(done[-1]))
         return states
 
     def _run(self, run: RecoveryRun, states: TrunkStates, part: str) -> None:
@@ -150,8 +154,11 @@ class StudyTrainer:
             checks=plan.target.checks,
         )
 
-    def _loop(self, plan: TrainingPlan, weights: Weights, modifiers: Sequence[Modifier]) -> Loop:
+    def _loop(
+        self, plan: TrainingPlan, weights: Weights, taught: Distillation | None, modifiers: Sequence[Modifier]
+    ) -> Loop:
         task, seed = self.checkpoint.task, self.config.seed
+        loss = taught.student_loss if taught else task.loss
         predicts_tokens = self.checkpoint.evaluation_set.predicts_tokens
         model, tokens = cast(PreTrainedModel, weights.trainable()), weights.structure.tokens
 
@@ -161,7 +168,7 @@ class StudyTrainer:
         prepared = self.checkpoint.prepared
         rows = self.impl.micro_batch_rows or rows_that_fit(
             model,
-            task.loss,
+            loss,
             lambda rows: renumbered(task.largest_batch(prepared, rows)),
             self.step.rows,
             self.checkpoint.implementation,
@@ -169,7 +176,7 @@ class StudyTrainer:
         )
         return Loop(
             model,
-            Objective(task.loss, task.weight),
+            Objective(loss, task.weight),
             lambda step: renumbered(task.batch(prepared, seed, step, self.step.rows)),
             replace(self.config.optim, peak_lr=plan.peak_lr),
             self.checkpoint.implementation,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from trainlarge.compression.training import Trained, TrainingCost, TrainingPlan
+from trainlarge.compression.training import TeacherNote, Trained, TrainingCost, TrainingPlan
 from trainlarge.compression.until import UntilScore
 from trainlarge.compression.weights import Weights
 from trainlarge.errors import UserError
@@ -23,6 +24,18 @@ CURVE_POINTS = 100
 """Most rows of a curve, spread evenly over the steps."""
 
 
+@dataclass(frozen=True)
+class RunFlops:
+    """FLOPs of what a recovery training computes."""
+
+    steps: FlopsOf
+    """Of the steps ``start`` to ``stop - 1``, forward and backward."""
+    check: int = 0
+    """Of one look at the score."""
+    teacher: FlopsOf = lambda _start, _stop: 0
+    """Of the teacher's forward passes in the steps ``start`` to ``stop - 1``."""
+
+
 class RecoveryRun:
     """Runs the steps of one plan.
 
@@ -30,9 +43,9 @@ class RecoveryRun:
         loop: the model ready to train.
         plan: how.
         first_step: number of the first step, which says what its batch is.
-        flops_of: FLOPs of the steps ``start`` to ``stop - 1``.
+        flops_of: what is computed takes.
         until: a modifier of the loop that ends it early; None: it takes all its steps.
-        check_flops: FLOPs of one look at the score.
+        teacher: who teaches; None: nobody.
     """
 
     def __init__(
@@ -40,12 +53,12 @@ class RecoveryRun:
         loop: Loop,
         plan: TrainingPlan,
         first_step: int,
-        flops_of: FlopsOf,
+        flops_of: RunFlops,
         until: UntilScore | None = None,
-        check_flops: int = 0,
+        teacher: TeacherNote | None = None,
     ) -> None:
         self.loop, self.plan, self.first_step, self.flops_of = loop, plan, first_step, flops_of
-        self.until, self.check_flops = until, check_flops
+        self.until, self.teacher = until, teacher
         self.clock = Clock()
         self.step = 0
         self.curve: list[RecoveryRow] = []
@@ -87,9 +100,15 @@ class RecoveryRun:
 
     @property
     def flops(self) -> int:
-        """FLOPs so far, with those of looking at the score of the model, and once at that of the checkpoint."""
+        """FLOPs so far, with those of the teacher, of looks at the score, and of one at that of the checkpoint."""
         looks = self.until.checked + 1 if self.until else 0
-        return self.flops_of(self.first_step, self.first_step + self.step) + looks * self.check_flops
+        done = self.first_step, self.first_step + self.step
+        return self.flops_of.steps(*done) + self.teacher_flops + looks * self.flops_of.check
+
+    @property
+    def teacher_flops(self) -> int:
+        """FLOPs of the teacher so far."""
+        return self.flops_of.teacher(self.first_step, self.first_step + self.step)
 
     def _add_to_curve(self) -> None:
         loss = float(self._losses.values().mean())
@@ -140,5 +159,6 @@ class RecoveryRun:
             self.loop.implementation.precision,
             tuple(self.curve),
             self.until.result if self.until else None,
+            replace(self.teacher, flops=self.teacher_flops) if self.teacher else None,
         )
         return Trained(trained, cost)

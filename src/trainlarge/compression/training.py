@@ -11,6 +11,7 @@ from torch import Tensor
 from trainlarge.compression.input_ranges import Range
 from trainlarge.compression.weights import Weights
 from trainlarge.config.method import Method
+from trainlarge.config.recover import Distill
 from trainlarge.sweep.records import RecoveryRow
 from trainlarge.training.modifier import Modifier
 
@@ -53,6 +54,8 @@ class TrainingPlan:
     """What is done to the model while it trains; new ones for each run."""
     target: Target | None = None
     """The score that ends it; None: it takes all its steps."""
+    distill: Distill | None = None
+    """Towards which teacher it trains; None: without one."""
     first_step: int | None = None
     """Step of the parent whose batch is the first one; None: the order of the data continues."""
 
@@ -77,6 +80,18 @@ class TargetResult:
     """The score of the weights that were kept, the best that were seen; None where all were no numbers."""
     is_reached: bool
     """Whether it was reached."""
+
+
+@dataclass(frozen=True)
+class TeacherNote:
+    """Who taught, and what."""
+
+    id: str
+    """Its train cell, or ``parent``."""
+    layer_map: str | None
+    """Pairs of student and teacher layers, such as ``0-1 1-3``; None where layers were not compared."""
+    flops: int = 0
+    """FLOPs of its forward passes, those of its shape."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +122,8 @@ class TrainingCost:
     steps: int
     """Optimizer steps."""
     flops: int
-    """Floating-point operations of forward and backward by the shape of the checkpoint: zeros are counted, too."""
+    """Floating-point operations of forward and backward by the shape of the checkpoint, zeros counted, too, and of the
+    teacher's forward passes."""
     seconds: float
     """Time in training, as measured."""
     precision: str | None
@@ -116,6 +132,8 @@ class TrainingCost:
     """Training loss and learning rate over the steps."""
     target: TargetResult | None = None
     """What became of the target, where there was one: that of the last training."""
+    teacher: TeacherNote | None = None
+    """Who taught, where anybody did; the FLOPs are those of all trainings."""
 
     def followed_by(self, later: TrainingCost) -> TrainingCost:
         """The cost of both: ``later`` is a further training of the same recipe."""
@@ -134,7 +152,13 @@ class TrainingCost:
             flops=self.flops + later.flops,
             seconds=self.seconds + later.seconds,
             curve=(*self.curve, *rows),
+            teacher=later.teacher and replace(later.teacher, flops=later.teacher.flops + self.teacher_flops),
         )
+
+    @property
+    def teacher_flops(self) -> int:
+        """FLOPs of the teacher."""
+        return self.teacher.flops if self.teacher else 0
 
 
 NO_TRAINING = TrainingCost(steps=0, flops=0, seconds=0.0, precision=None)

@@ -10,17 +10,22 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from trainlarge.compression.distillation import Distillation, Teacher
 from trainlarge.compression.layout.tokens import renumbered_batch
-from trainlarge.compression.recovery_run import RecoveryRun
+from trainlarge.compression.recovery_run import RecoveryRun, RunFlops
+from trainlarge.compression.teachers import PASSES
 from trainlarge.compression.training import Target, Trained, TrainingCost, TrainingPlan
 from trainlarge.compression.until import UntilScore, goal_of
 from trainlarge.compression.weights import Weights
 from trainlarge.config.impl import ImplConfig
 from trainlarge.config.method import Method
 from trainlarge.config.optim import OptimConfig
+from trainlarge.config.recover import PARENT_AS_TEACHER, Distill
 from trainlarge.errors import UserError
 from trainlarge.machine.device import choose
+from trainlarge.models.capture import Capture
 from trainlarge.tasks.task import Batch
+from trainlarge.training.compiling import Loss
 from trainlarge.training.loop import Loop
 from trainlarge.training.module import Objective
 
@@ -36,7 +41,8 @@ class TrainingData:
     impl: ImplConfig = field(default_factory=ImplConfig)
     """How it is computed: device, precision, threads."""
     step_flops: int = 0
-    """FLOPs of a step, for the result's ``training.flops``; 0 where they do not matter."""
+    """FLOPs of a step, for the result's ``training.flops``; 0 where they do not matter. A teacher's forward pass is
+    charged a third of them."""
     score: Callable[[nn.Module], float] | None = None
     """How good a model is, for ``recover.budget='until 0.995 dense'``."""
     higher_is_better: bool = False
@@ -80,18 +86,31 @@ class DataTrainer:
         def batch_of(step: int) -> Batch:
             return renumbered_batch(self.data.batch_of(step), tokens)
 
-        def loss(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
-            return model(**batch).loss, one
-
-        one = torch.ones((), dtype=torch.float64)
-        objective = Objective(loss, lambda _batch: one)
+        distillation = self._distillation(plan.distill, weights, before.steps, plan.steps) if plan.distill else None
+        loss = distillation.student_loss if distillation else _own_loss
+        objective = Objective(loss, lambda _batch: torch.ones((), dtype=torch.float64))
         until = self._until(plan.target, plan.steps, before.steps) if plan.target else None
-        modifiers = [*plan.modifiers, until] if until else plan.modifiers
+        modifiers = [*plan.modifiers, *(part for part in (distillation, until) if part)]
         loop = Loop(model, objective, batch_of, optim, self.implementation, seed=0, modifiers=modifiers)
-        step_flops, score_flops = self.data.step_flops, self.data.score_flops
-        run = RecoveryRun(loop, plan, before.steps, lambda start, stop: (stop - start) * step_flops, until, score_flops)
+        note = distillation.note if distillation else None
+        run = RecoveryRun(loop, plan, before.steps, self._flops(is_taught=note is not None), until, note)
         run.run(lambda: None)
         return run.result(weights)
+
+    def _flops(self, is_taught: bool) -> RunFlops:
+        step, of_teacher = self.data.step_flops, self.data.step_flops // PASSES if is_taught else 0
+        return RunFlops(
+            lambda start, stop: (stop - start) * step,
+            self.data.score_flops,
+            lambda start, stop: (stop - start) * of_teacher,
+        )
+
+    def _distillation(self, method: Distill, weights: Weights, first_step: int, steps: int) -> Distillation:
+        if method.teacher != PARENT_AS_TEACHER:
+            raise UserError("recover.teacher", method.teacher, "parent outside of a study, which has other train cells")
+        model = cast(PreTrainedModel, self.dense.trainable().eval().requires_grad_(False))
+        teacher = Teacher(method.teacher, model, self.dense.encoder)
+        return Distillation(method, weights, teacher, _loss_through, first_step, steps)
 
     def _until(self, target: Target, steps: int, first_step: int) -> UntilScore:
         score, higher = self.data.score, self.data.higher_is_better
@@ -105,3 +124,13 @@ class DataTrainer:
             steps=steps,
             checks=target.checks,
         )
+
+
+def _own_loss(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The loss that the model itself computes; every batch has the same weight."""
+    return model(**batch).loss, torch.ones((), dtype=torch.float64)
+
+
+def _loss_through(capture: Capture) -> Loss:
+    """``_own_loss``, with what the model computes on the way kept."""
+    return lambda model, batch: (capture.loss_of(model, batch), torch.ones((), dtype=torch.float64))

@@ -37,6 +37,7 @@ from trainlarge.config.group import Plain, check_value, one_of
 from trainlarge.config.method import METHODS, Method, is_integer, is_real, normalize
 from trainlarge.config.model_sizes import ModelSizes
 from trainlarge.config.reads import Unread, unread
+from trainlarge.config.recover import Distill
 from trainlarge.config.rewinding import check_rewinding
 from trainlarge.errors import NOT_SET, UserError
 
@@ -236,9 +237,15 @@ class Recipe:
         return tuple(getattr(self, slot) for slot in self.order or ())
 
     def _check_training(self, order: Sequence[str]) -> None:
-        """Refuse a method that works while the model trains where no training comes right after it."""
+        """Refuse a method that works while the model trains where no training comes right after it.
+
+        Also a teacher of other tokens than the student's.
+        """
         for slot, following in pairwise((*order, None)):
             method: Method = getattr(self, slot)  # type: ignore[arg-type]
+            if isinstance(method, Distill) and "vocabulary" in order:
+                allowed = "another method with vocabulary, without which teacher and student predict the same tokens"
+                raise UserError("recover.name", method.name, allowed)
             if method.needs_training and following != "recover":
                 allowed = (
                     "used with recover, such as recover=retrain, as the next step: it works while the model trains"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from trainlarge.config.budget import EPOCHS, STEPS, parse_budget
 from trainlarge.config.identity import added_with
+from trainlarge.config.layer_map import ALLOWED as MAPS_ALLOWED
+from trainlarge.config.layer_map import Pairs, read_layer_map
 from trainlarge.config.method import Method, is_integer, is_real, method, normalize
 
 LR_SHARE = 1.0
@@ -140,6 +142,17 @@ class Recovery(Method):
         return float(self.budget.split()[1]) if self.budget.endswith(DENSE) else None
 
     @property
+    def in_words(self) -> str:
+        """How long, how far aware of quantization and of which weights, such as ``500 steps 50 % quantize-aware``."""
+        share, aware = self.quantize_aware, ""
+        if share:
+            aware = (f" {share * 100:g} %" if share < 1 else "") + " quantize-aware"
+        length = self.budget + (f", at most {self.at_most}" if self.at_most else "")
+        length += f" from {self.rewind}" if self.rewinds else ""
+        length += "" if self.control == "none" else f" {self.control}"
+        return f"{length}{aware}" + (" of norms and biases" if self.trains == "norms_and_biases" else "")
+
+    @property
     def length(self) -> str:
         """The length, or the longest."""
         return self.at_most or self.budget
@@ -177,13 +190,148 @@ class Retrain(Recovery):
 
     def summary(self) -> str:
         """Such as ``retrain 500 steps``, or ``retrain 500 steps 50 % quantize-aware``."""
-        share, aware = self.quantize_aware, ""
-        if share:
-            aware = (f" {share * 100:g} %" if share < 1 else "") + " quantize-aware"
-        length = self.budget + (f", at most {self.at_most}" if self.at_most else "")
-        length += f" from {self.rewind}" if self.rewinds else ""
-        length += "" if self.control == "none" else f" {self.control}"
-        return f"retrain {length}{aware}" + (" of norms and biases" if self.trains == "norms_and_biases" else "")
+        return f"retrain {self.in_words}"
+
+
+PARENT_AS_TEACHER = "parent"
+"""As a teacher: the checkpoint before compression."""
+TERMS = ("task", "logits", "hidden", "attention")
+"""The terms of a distillation loss."""
+STAGES: Mapping[int, tuple[tuple[str, ...], ...]] = {
+    1: (TERMS,),
+    2: (("hidden", "attention"), ("task", "logits")),
+    3: (("hidden",), ("attention",), ("task", "logits")),
+}
+"""Number of stages -> the terms of each."""
+
+
+@method("recover", "distill")
+@dataclass(frozen=True)
+class Distill(Recovery):
+    """Train on as ``retrain`` does, towards what a teacher computes on the same batch.
+
+    Loss = task_weight x loss of the task + logits_weight x T^2 KL(teacher's softmax(z / T) || student's) +
+    hidden_weight x sum of the mean squared errors of hidden states + attention_weight x sum of the errors of attention
+    maps, where the sums go over the layers of the student (of the mean over the teacher layers of each). A single
+    logit, as in regression, has its squared error in the place of KL. The teacher has no dropout and does not train.
+    Sources: Hinton et al. 2015 (arXiv 1503.02531), TinyBERT (Jiao et al. 2020, arXiv 1909.10351, equations 7 to 10),
+    MiniLM (arXiv 2002.10957). The defaults are the loss of XTC (Wu et al. 2022, arXiv 2206.01859): no loss of the task,
+    all other weights 1, T = 1, one stage.
+    """
+
+    teacher: str = PARENT_AS_TEACHER
+    """Who teaches: ``parent`` (the checkpoint before compression), the id of another train cell of the study with the
+    same task and vocabulary, or a condition that one such cell meets (``arch.depth == 12``)."""
+
+    task_weight: float = 0.0
+    """Weight of the task's own loss."""
+
+    logits_weight: float = 1.0
+    """Weight of the error of predictions."""
+
+    hidden_weight: float = 1.0
+    """Weight of the error of hidden states. Where the models differ in width, a matrix that is trained too maps those
+    of the student to the teacher's width."""
+
+    attention_weight: float = 1.0
+    """Weight of the error of attention maps, of models with as many heads in the layers that are compared."""
+
+    temperature: float = 1.0
+    """T, by which logits are divided."""
+
+    attention: Literal["scores", "probabilities"] = "scores"
+    """What of an attention map is compared: ``scores`` before the softmax by mean squared error (TinyBERT, XTC), or
+    ``probabilities`` after it by KL (MiniLM)."""
+
+    layer_map: str | tuple[int, ...] | Pairs = "uniform"
+    """Which teacher layers each student layer learns from: ``uniform`` (layer m of S from ceil(m T / S) of T), ``kept``
+    (those that the student was made of), ``last`` (the last one from the last one), ``many`` (each from all), a list
+    with a teacher layer for each student layer, or a list of pairs of student and teacher. Layers count from 0."""
+
+    stages: int = 1
+    """1: all terms from the first step. 2: hidden states and attention, then logits and task. 3: hidden states, then
+    attention, then logits and task. Each stage has an equal share of the steps, and its rate falls from the peak to
+    0."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("teacher", isinstance(self.teacher, str) and bool(self.teacher.strip()), TEACHER_ALLOWED)
+        for term in TERMS:
+            value = getattr(self, f"{term}_weight")
+            self.require(f"{term}_weight", is_real(value) and 0 <= value < math.inf, "a number of at least 0")
+            normalize(self, **{f"{term}_weight": float(value)})
+        self.require("temperature", is_real(self.temperature) and 0 < self.temperature < math.inf, "a positive number")
+        self.require_one_of("attention")
+        normalize(self, temperature=float(self.temperature), teacher=self.teacher.strip())
+        known = read_layer_map(self.layer_map)
+        self.require("layer_map", known is not None, MAPS_ALLOWED)
+        normalize(self, layer_map=known)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuse keys that nobody reads beside others, and a stage without terms."""
+        learned = [term for term in TERMS[1:] if self.weight(term)]
+        self.require("logits_weight", bool(learned), "above 0 where hidden_weight and attention_weight are 0")
+        self.require("temperature", self.temperature == 1 or bool(self.logits_weight), "1 with logits_weight=0")
+        is_scores = self.attention == "scores"
+        self.require("attention", is_scores or bool(self.attention_weight), "scores with attention_weight=0")
+        is_uniform = self.layer_map == "uniform" or bool(self.hidden_weight or self.attention_weight)
+        self.require("layer_map", is_uniform, "uniform with hidden_weight=0 and attention_weight=0")
+        is_own = self.layer_map != "kept" or self.teacher == PARENT_AS_TEACHER
+        self.require("layer_map", is_own, "another one than kept where the teacher is not the parent")
+        self.require(
+            "stages", is_integer(self.stages) and self.stages in STAGES, f"one of {', '.join(map(str, STAGES))}"
+        )
+        for terms in STAGES[self.stages]:
+            words = " or ".join(f"recover.{term}_weight" for term in terms)
+            is_used = any(self.weight(term) for term in terms)
+            self.require("stages", is_used, f"1, or with {words} above 0: a stage must have a loss")
+        self.require("stages", self.stages == 1 or self.dense_share is None, "1 with recover.budget=until ...")
+        self.require("stages", self.stages == 1 or not self.rewinds, "1 with recover.rewind, at rates of the parent")
+
+    def check_heads(self, student: int, teacher: int) -> None:
+        """Refuse to compare the attention of layers of so many heads."""
+        allowed = f"0 where a layer of the student has {student} heads and that of the teacher {teacher}"
+        self.require("attention_weight", not self.attention_weight or student == teacher, allowed)
+
+    def weight(self, term: str) -> float:
+        """Weight of a term."""
+        return float(getattr(self, f"{term}_weight"))
+
+    def stage(self, done: int, steps: int) -> int:
+        """The stage of the next step when ``done`` of ``steps`` are done, from 0."""
+        return min(done * self.stages // steps, self.stages - 1)
+
+    def rate(self, done: int, steps: int) -> float:
+        """Learning rate of that step as a share of the peak: linearly to 0 within its stage."""
+        stage = self.stage(done, steps)
+        start, stop = (-(-edge * steps // self.stages) for edge in (stage, stage + 1))
+        return 1 - (done - start) / (stop - start)
+
+    def weights_of(self, stage: int) -> dict[str, float]:
+        """Term -> weight, of the terms of a stage that have one."""
+        return {term: weight for term in STAGES[self.stages][stage] if (weight := self.weight(term))}
+
+    def summary(self) -> str:
+        """Such as ``distill 500 steps from parent``, with the weights that are not those of XTC."""
+        others = [f"{term} {self.weight(term):g}" for term in TERMS if self.weight(term) != (term != "task")]
+        others += [f"T {self.temperature:g}"] if self.temperature != 1 else []
+        others += [f"attention {self.attention}"] if self.attention != "scores" else []
+        others += [f"layers {_map_in_words(self.layer_map)}"] if self.layer_map != "uniform" else []
+        others += [f"{self.stages} stages"] if self.stages > 1 else []
+        return ", ".join([f"distill {self.in_words} from {self.teacher}", *others])
+
+
+TEACHER_ALLOWED = (
+    "parent, the id of a train cell of the study that is done, or a condition that one of them meets, such as "
+    "arch.depth == 12"
+)
+
+
+def _map_in_words(given: str | tuple[int, ...] | Pairs) -> str:
+    if isinstance(given, str):
+        return given
+    return " ".join("-".join(map(str, item)) if isinstance(item, tuple) else str(item) for item in given)
 
 
 def _length(text: object) -> str | None:

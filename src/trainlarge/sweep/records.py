@@ -351,7 +351,9 @@ class CompressRecord(RecordHead):
     """As in the record of a train cell."""
     recover_steps: int | None = later("1", "optimizer steps of recovery training; 0 where there is none", before=0)
     recover_flops: int | float | None = later(
-        "FLOPs", "floating-point operations of recovery training, those of the checkpoint's shape, by formula", before=0
+        "FLOPs",
+        "floating-point operations of recovery training, those of the checkpoint's shape, by formula, and of a teacher",
+        before=0,
     )
     recover_seconds: float | None = later(
         "s", "time in recovery training, as measured; recipes that share it each have all of it", before=0.0
@@ -361,6 +363,18 @@ class CompressRecord(RecordHead):
     )
     recover_score: float | None = later("score", "score of the weights that were kept, on the rows that it is about")
     recover_reached: bool | None = later("1", "whether recover_goal was reached; the best weights are kept if not")
+    recover_teacher: str | None = later(
+        "text", "train cell that taught in recovery training; empty where none did", before="", is_optional=True
+    )
+    recover_teacher_flops: int | float | None = later(
+        "FLOPs", "those of recover_flops that are the teacher's forward passes", before=0, is_optional=True
+    )
+    recover_layer_map: str | None = later(
+        "text",
+        "layers of the student and the teacher that were compared, from 0, such as 0-1 1-3; empty where none were",
+        before="",
+        is_optional=True,
+    )
     recover_precision: str | None = plain()
     """Precision of recovery training; None where there is none."""
     seconds: float = key("s", "time to compress and evaluate")

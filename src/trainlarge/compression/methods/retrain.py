@@ -1,17 +1,32 @@
-"""Recovery by training, with pruned weights held at zero."""
+"""Recovery by training, with pruned weights held at zero: on the task alone, or towards a teacher."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from trainlarge.compression.registry import trains
 from trainlarge.compression.training import ParentRun, Target, TrainingPlan
 from trainlarge.compression.weights import Weights
-from trainlarge.config.recover import Recovery, Retrain
+from trainlarge.config.recover import Distill, Recovery, Retrain
 from trainlarge.errors import UserError
 from trainlarge.training.modifier import Freeze, HoldZeros, Modifier
 
 
 @trains(Retrain)
 def retrain(method: Retrain, weights: Weights, parent: ParentRun | None) -> TrainingPlan:
+    """On the task alone."""
+    return _plan(method, weights, parent)
+
+
+@trains(Distill)
+def distill(method: Distill, weights: Weights, parent: ParentRun | None) -> TrainingPlan:
+    """Towards a teacher; the rate falls to 0 in each stage."""
+    plan = _plan(method, weights, parent)
+    rate = plan.rate if method.rewinds else lambda step: method.rate(step, plan.steps)
+    return replace(plan, rate=rate, distill=method)
+
+
+def _plan(method: Recovery, weights: Weights, parent: ParentRun | None) -> TrainingPlan:
     """Zeros of the matrices that methods act on are held; the rate falls linearly to 0, or is that of the parent."""
     steps, peak_lr = _length(method, parent)
     # The zeros of a ticket are those of its mask, and not all that its weights have.
