@@ -43,6 +43,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "share": (0.0, 0.02, 0.5),
     "seed": (0, 1),
     "rank": (1, 5, 500),
+    "rounds": (1, 3),
     "size": (2, 20, VOCABULARY, 10_000),
     "layers": ((0,), (0, 2, 3), (1, DEPTH)),
     "tokens": ((9, 40, 59), (5,), (VOCABULARY,)),

@@ -13,7 +13,7 @@ from trainlarge.compression import Recipe, Weights, compress, compress_grid, loa
 from trainlarge.compression.calibration import Calibration
 from trainlarge.config.method import Calibrated
 from trainlarge.config.prune import Magnitude, Random, SparseGPT, Wanda
-from trainlarge.config.quantize import GPTQ, Binary, KMeans, MinMax, Mixed, Outliers, Ternary, Uniform
+from trainlarge.config.quantize import GPTQ, Binary, KMeans, LowRankRepair, MinMax, Mixed, Outliers, Ternary, Uniform
 
 PRUNES = [
     None,
@@ -29,6 +29,7 @@ QUANTIZES = [
     Uniform(3, symmetric=True, range="percentile"),
     Outliers(3, share=0.02),
     GPTQ(3, "group", group_size=10),
+    LowRankRepair(3, rank=2, rounds=2),
     GPTQ(3, tied=True, range="sigma", sigma=2.0, embedding_sigma=3.0),
     Mixed(3.5),
     Mixed(3.5, sensitivity="model"),

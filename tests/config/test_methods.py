@@ -14,7 +14,7 @@ from trainlarge.commands.rerun import compose_config
 from trainlarge.config.identity import added_fields
 from trainlarge.config.method import METHODS, Method
 from trainlarge.config.prune import Magnitude, Random, SparseGPT, Wanda
-from trainlarge.config.quantize import GPTQ, Binary, KMeans, MinMax, Mixed, Outliers, Ternary, Uniform
+from trainlarge.config.quantize import GPTQ, Binary, KMeans, LowRankRepair, MinMax, Mixed, Outliers, Ternary, Uniform
 from trainlarge.config.recipe import Recipe
 from trainlarge.config.share import share_folder
 from trainlarge.errors import UserError
@@ -50,6 +50,7 @@ prunes = st.one_of(
 quantizes = st.one_of(
     st.builds(Uniform, **uniform),
     st.builds(Outliers, share=st.floats(0, 0.99), **uniform),
+    st.builds(LowRankRepair, rank=st.integers(1, 99), rounds=st.integers(1, 100), **uniform),
     st.builds(GPTQ, **uniform, **damping, calibration_rows=st.integers(1, 1000), tied=st.booleans()),
     st.builds(
         Mixed,
@@ -154,6 +155,11 @@ def test_every_method_has_a_group_file_with_all_its_fields(slot: str) -> None:
         ("4 bit row sigma 2.5", Recipe(quantize=Uniform(4, range="sigma", sigma=2.5))),
         ("4 bit row sigma 3, embeddings sigma 4", Recipe(quantize=Uniform(4, range="sigma", embedding_sigma=4))),
         ("4 bit row gptq tied", Recipe(quantize=GPTQ(4, tied=True))),
+        ("4 bit row repaired rank 8", Recipe(quantize=LowRankRepair(4, rank=8))),
+        (
+            "3 bit row repaired rank 4 5 rounds without embeddings",
+            Recipe(quantize=LowRankRepair(3, rounds=5, embeddings=False)),
+        ),
         ("3 bit row outliers 1 %", Recipe(quantize=Outliers(3))),
         ("4 bit row symmetric gptq", Recipe(quantize=GPTQ(4, symmetric=True))),
         ("3.5 bit row mixed", Recipe(quantize=Mixed(3.5))),
@@ -223,6 +229,11 @@ def test_bad_pruning(group: dict[str, Any], message: str) -> None:
             "quantize.sigma=0 is not valid: must be a number above 0 and up to 100",
         ),
         ({"name": "gptq", "bits": 4, "range": "sigma", "embedding_sigma": "x"}, "quantize.embedding_sigma=x"),
+        ({"name": "repaired", "bits": 4, "rank": 0}, "quantize.rank=0 is not valid: must be a whole number from 1"),
+        (
+            {"name": "repaired", "bits": 4, "rounds": 101},
+            "quantize.rounds=101 is not valid: must be a whole number from",
+        ),
         ({"name": "gptq", "bits": 4, "tied": "x"}, "quantize.tied=x is not valid: must be true or false"),
         ({"name": "outliers", "bits": 4, "share": 1}, "quantize.share=1 is not valid: must be a number in [0, 1)"),
         ({"name": "gptq", "bits": 4, "damping": -1}, "quantize.damping=-1"),

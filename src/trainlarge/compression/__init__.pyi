@@ -25,6 +25,7 @@ from trainlarge.config.prune import Wanda as Wanda
 from trainlarge.config.quantize import GPTQ as GPTQ
 from trainlarge.config.quantize import Binary as Binary
 from trainlarge.config.quantize import KMeans as KMeans
+from trainlarge.config.quantize import LowRankRepair as LowRankRepair
 from trainlarge.config.quantize import MinMax as MinMax
 from trainlarge.config.quantize import Mixed as Mixed
 from trainlarge.config.quantize import Outliers as Outliers

@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
+from trainlarge.config.granularity import Granularity, check_granularity, groups_text, normalize_channel
 from trainlarge.config.identity import added_with
 from trainlarge.config.method import BITS_IN_CONFIGURATION, Calibrated, MatrixMethod, is_real, method, normalize
 from trainlarge.config.reads import read_with
 
-Granularity = Literal["tensor", "row", "channel", "group"]
-"""What shares one scale. ``channel`` is another word for ``row``: the first dimension holds the output channels."""
-GROUP_SIZE = 64
-"""Weights of a group where none is given."""
 PERCENTILE = 99.9
 """Percentile of a range where none is given."""
 SIGMA = 3.0
@@ -130,16 +127,15 @@ class Uniform(MatrixMethod):
 
     def describe(self) -> str:
         """As for every method, with what the embeddings have of their own."""
-        bits = None if self.embedding_bits is None else f"{self.embedding_bits} bit"
-        sigma = None if self.embedding_sigma is None else f"sigma {self.embedding_sigma:g}"
-        own = " ".join(filter(None, (bits, sigma)))
+        bits = [] if self.embedding_bits is None else [f"{self.embedding_bits} bit"]
+        own = " ".join([*bits, *([] if self.embedding_sigma is None else [f"sigma {self.embedding_sigma:g}"])])
         return f"{self.summary()}, embeddings {own}" if own else super().describe()
 
     def summary(self) -> str:
         """Such as ``4 bit row`` or ``4 bit row sigma 2.5``."""
         range_ = "" if self.range == "minmax" else f" {self.range}"
         sigma = "" if self.sigma is None else f" {self.sigma:g}"
-        return f"{self.bits} bit {_groups(self)}" + (" symmetric" if self.symmetric else "") + range_ + sigma
+        return f"{self.bits} bit {groups_text(self)}" + (" symmetric" if self.symmetric else "") + range_ + sigma
 
 
 @method("quantize", "min_max")
@@ -162,12 +158,10 @@ class MinMax(MatrixMethod):
     """Bits per code, 2 to 8; 32 in a configuration disables the method."""
 
     granularity: Granularity = "row"
-    """What shares one range: the whole matrix, one row (first dimension; also called ``channel``), or ``group_size``
-    weights of a row."""
+    """What shares one range; as in ``Uniform``, and so for the key below."""
 
     group_size: int | None = field(default=None, metadata=read_with(granularity="group"))
-    """Weights of a group, 64 where none is given; the last group of a row may be shorter. Null for other
-    granularities."""
+    """Weights of a group."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -177,7 +171,7 @@ class MinMax(MatrixMethod):
 
     def summary(self) -> str:
         """Such as ``4 bit row min_max``."""
-        return f"{self.bits} bit {_groups(self)} min_max"
+        return f"{self.bits} bit {groups_text(self)} min_max"
 
 
 @method("quantize", "outliers")
@@ -208,6 +202,36 @@ class Outliers(Uniform):
         return f"{super().summary()} outliers {self.share * 100:g} %"
 
 
+@method("quantize", "repaired")
+@dataclass(frozen=True)
+class LowRankRepair(Uniform):
+    """Round as ``Uniform`` does, and add what of its error two thin matrices can hold: W' = Q + A B.
+
+    A [out, rank] and B [rank, in], kept as float16, are the approximation of W - Q of least squared error of this rank
+    (Eckart and Young 1936); their 16 rank (out + in) bits count in the file. With more ``rounds``, W - A B is rounded
+    and the rest approximated again; the round of least error is kept, or rounding alone where that has less. A pruned
+    weight stays 0, and tensors of more than two dimensions are only rounded. Source: LQER, Zhang et al. 2024 (arXiv
+    2402.02446), without its scaling by activations; rounds: LoftQ, Li et al. 2023 (arXiv 2310.08659), algorithm 1.
+    """
+
+    while_training: ClassVar[bool] = False
+
+    rank: int = 4
+    """Rank of A B; that of the matrix where it is less."""
+
+    rounds: int = 1
+    """How often a matrix is rounded and its error approximated, up to 100."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_whole("rank", 1)
+        self.require_whole("rounds", 1, 100)
+
+    def summary(self) -> str:
+        """Such as ``4 bit row repaired rank 4``."""
+        return f"{super().summary()} repaired rank {self.rank}" + (f" {self.rounds} rounds" if self.rounds > 1 else "")
+
+
 @method("quantize", "gptq")
 @dataclass(frozen=True)
 class GPTQ(Uniform, Calibrated):
@@ -225,9 +249,8 @@ class GPTQ(Uniform, Calibrated):
     """Share of the mean diagonal of H that is added to it."""
 
     tied: bool = field(default=False, kw_only=True, metadata={**added_with(False), **read_with(embeddings=True)})
-    """Whether an embedding matrix that is also the output layer is corrected too, by the inputs of that layer: its
-    output changes least. With false it is rounded to the nearest values, as embeddings always are that are no output
-    layer: a row of them is read as it is, so that no column can make up for another."""
+    """Whether an embedding matrix that is also the output layer is corrected too, by the inputs of that layer. Other
+    embeddings are rounded to the nearest values: a row is read as it is, so no column can make up for another."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -292,7 +315,7 @@ class Mixed(Calibrated):
     def summary(self) -> str:
         """Such as ``3.5 bit row mixed``."""
         where = " by model" if self.sensitivity == "model" else ""
-        return f"{self.bits:g} bit {_groups(self)}" + (" symmetric" if self.symmetric else "") + f" mixed{where}"
+        return f"{self.bits:g} bit {groups_text(self)}" + (" symmetric" if self.symmetric else "") + f" mixed{where}"
 
 
 @method("quantize", "kmeans")
@@ -339,12 +362,10 @@ class SignsAndScale(MatrixMethod):
     """Bits that a weight counts as."""
 
     granularity: Granularity = "tensor"
-    """What shares one scale: the whole matrix, one row (first dimension; also called ``channel``), or ``group_size``
-    weights of a row."""
+    """What shares one scale; as in ``Uniform``, and so for the key below."""
 
     group_size: int | None = field(default=None, metadata=read_with(granularity="group"))
-    """Weights of a group, 64 where none is given; the last group of a row may be shorter. Null for other
-    granularities."""
+    """Weights of a group."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -352,7 +373,7 @@ class SignsAndScale(MatrixMethod):
 
     def summary(self) -> str:
         """Such as ``ternary tensor``."""
-        return f"{self.name} {_groups(self)}"
+        return f"{self.name} {groups_text(self)}"
 
 
 @method("quantize", "ternary")
@@ -377,26 +398,3 @@ class Binary(SignsAndScale):
     """
 
     bits: ClassVar[int] = 1
-
-
-def check_granularity(method: Uniform | MinMax | Mixed | SignsAndScale) -> None:
-    """Raise UserError unless granularity and group size are valid.
-
-    Both are brought to their standard form: ``row`` for ``channel``, and a group size only where there are groups.
-    """
-    normalize_channel(method)
-    method.require_one_of("granularity", "tensor", "row", "group")
-    if method.group_size is not None:
-        method.require_whole("group_size", 1)
-    size = GROUP_SIZE if method.group_size is None else int(method.group_size)
-    normalize(method, group_size=size if method.granularity == "group" else None)
-
-
-def normalize_channel(method: Uniform | MinMax | Mixed | KMeans | SignsAndScale) -> None:
-    """Per-channel quantization is per row: the output channels are the first dimension. Both words have one id."""
-    if method.granularity == "channel":
-        normalize(method, granularity="row")
-
-
-def _groups(method: Uniform | MinMax | Mixed | SignsAndScale) -> str:
-    return f"group {method.group_size}" if method.group_size else method.granularity

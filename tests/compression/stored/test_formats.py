@@ -12,6 +12,7 @@ from torch import Tensor
 from trainlarge.compression.methods import min_max
 from trainlarge.compression.methods.kmeans import cluster
 from trainlarge.compression.methods.outliers import split
+from trainlarge.compression.methods.repaired import repair
 from trainlarge.compression.methods.signs import binarize, ternarize
 from trainlarge.compression.methods.uniform import quantize
 from trainlarge.compression.stored.affine import Affine
@@ -21,9 +22,10 @@ from trainlarge.compression.stored.dense_plus_sparse import DensePlusSparse
 from trainlarge.compression.stored.encodings import fitting, smallest
 from trainlarge.compression.stored.formats import FORMATS
 from trainlarge.compression.stored.offset import Offset
+from trainlarge.compression.stored.repaired import Repaired
 from trainlarge.compression.stored.signs import Signs
 from trainlarge.compression.stored.stored_tensor import Elementwise, StoredTensor
-from trainlarge.config.quantize import Binary, KMeans, MinMax, Outliers, Ternary, Uniform
+from trainlarge.config.quantize import Binary, KMeans, LowRankRepair, MinMax, Outliers, Ternary, Uniform
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 ROWS, COLUMNS = 12, 20
@@ -41,6 +43,7 @@ MADE: list[tuple[type[StoredTensor], Callable[[Tensor], StoredTensor]]] = [
     (Signs, lambda weights: binarize(weights, Binary("row"))),
     (Signs, lambda weights: ternarize(weights, Ternary("group", 8))),
     (DensePlusSparse, lambda weights: split(weights, Outliers(4, share=0.05))),
+    (Repaired, lambda weights: repair(weights, LowRankRepair(3, rank=2, rounds=2))),
 ]
 IDS = [f"{index} {kind.__name__}" for index, (kind, _) in enumerate(MADE)]
 
@@ -91,7 +94,7 @@ def test_zeros_are_added_and_nothing_else_changes(stored: StoredTensor) -> None:
     assert pruned is not None and type(pruned) is type(stored)
     assert torch.equal(pruned.dense(), dense.masked_fill(is_zero, 0.0))
     assert pruned.nonzero == int((~is_zero).sum())
-    assert pruned.bits == stored.bits or isinstance(stored, DensePlusSparse), (
+    assert pruned.bits == stored.bits or isinstance(stored, DensePlusSparse | Repaired), (
         "an average over the weights that are left"
     )
     assert _file_bytes(pruned) <= _file_bytes(stored)
@@ -107,7 +110,7 @@ def test_slices_have_the_same_values(stored: StoredTensor, dimension: int) -> No
         return
     assert sliced is not None and type(sliced) is type(stored)
     assert torch.equal(sliced.dense(), expected)
-    counts_itself = isinstance(stored, Dense | Offset)
+    counts_itself = isinstance(stored, Dense | Offset | Repaired)
     assert sliced.nonzero == 30 or (counts_itself and sliced.nonzero == int(torch.count_nonzero(expected)))
     assert torch.equal(
         smallest(sliced).decode(smallest(sliced).note(sliced), smallest(sliced).encode(sliced)).dense(), expected

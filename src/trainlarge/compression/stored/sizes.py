@@ -13,6 +13,7 @@ from trainlarge.compression.stored.coded import Coded
 from trainlarge.compression.stored.dense_plus_sparse import DensePlusSparse
 from trainlarge.compression.stored.packing import Packed
 from trainlarge.compression.stored.payload import select
+from trainlarge.compression.stored.repaired import Repaired
 from trainlarge.compression.stored.stored_tensor import StoredTensor
 from trainlarge.compression.weights import Weights
 
@@ -91,7 +92,7 @@ def entropy_bits(tensors: Iterable[StoredTensor]) -> float | None:
     """
     bits, weights = 0.0, 0
     for tensor in tensors:
-        codes = tensor.body if isinstance(tensor, DensePlusSparse) else tensor
+        codes = tensor.body if isinstance(tensor, DensePlusSparse | Repaired) else tensor
         if isinstance(codes, Coded):
             bits += min(map(_total_entropy, _frequencies(codes)))
             weights += codes.codes.numel()
