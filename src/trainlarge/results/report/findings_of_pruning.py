@@ -13,7 +13,7 @@ from trainlarge.results.training_cost import has_recovery, recovery_share
 
 ONCE = "magnitude"
 """The method that prunes before the training."""
-ALIKE = ["series", "budget", "sparsity", "recover_steps"]
+ALIKE = ["series", "budget", "sparsity", "recover", "recover_steps"]
 """What models have in common that are compared."""
 MOST = 6
 """Comparisons that are told, those of the highest sparsities."""
