@@ -11,6 +11,7 @@ from trainlarge.commands.terminal import console, path_in_words, table
 from trainlarge.commands.verbs import verb_parser
 from trainlarge.config.impl import ImplConfig
 from trainlarge.errors import UserError
+from trainlarge.machine.environment import hide_profiler_messages
 from trainlarge.results.units import prefixed_text, significant
 from trainlarge.sweep.latencies import LATENCIES, BreakEven, Latency
 from trainlarge.sweep.store import CellFolder
@@ -28,7 +29,7 @@ _EPILOG = (
     "Without a cell or --where, the models on the frontier of file size and score, and their checkpoints.\n"
     f"What is measured is kept in {LATENCIES} of the study; measuring again replaces the same rows."
 )
-_HEADER = ("runtime", "batch", "length", "median", "quartiles", "rows/s", "speedup", "memory", "what explains it")
+_HEADER = ("runtime", "what explains it", "batch", "length", "median", "quartiles", "rows/s", "speedup", "memory")
 _BREAK_EVEN_HEADER = ("matrix", "tokens", "dense", "faster from", "at 50 % zeros", "at 90 %", "at 99 %")
 _bytes, _count = prefixed_text("B"), prefixed_text("")
 
@@ -37,6 +38,7 @@ def main(call: Call) -> int:
     """Measure cells and print what they take."""
     options = parser().parse_args(call.arguments)
     study = existing_study(options.study)
+    hide_profiler_messages()
     # Only now: a help text should not wait for torch and pandas.
     from trainlarge.commands.latency_cells import chosen_cells
     from trainlarge.latency.session import Session
@@ -47,7 +49,7 @@ def main(call: Call) -> int:
     printed = console()
     for place, folder in enumerate(folders, 1):
         printed.print(f"{folder.stage} cell {folder.id}, {place} of {len(folders)}")
-        printed.print(table(_HEADER, _rows(session, folder), printed.is_terminal))
+        printed.print(table(_HEADER, _rows(session, folder), printed.is_terminal, texts=2))
     if options.break_even:
         shown = [_break_even_texts(row) for row in session.break_evens(folders)]
         printed.print(table(_BREAK_EVEN_HEADER, shown, printed.is_terminal))
@@ -117,20 +119,18 @@ def _rows(session: Session, folder: CellFolder) -> list[list[str]]:
 
 def _texts(row: Latency) -> list[str]:
     """A row as a table shows it."""
-    size = [row.runtime, str(row.batch), str(row.length)]
+    size = [str(row.batch), str(row.length)]
     if row.seconds is None or row.seconds_low is None or row.seconds_high is None or row.speedup is None:
-        return [*size, *[NOTHING] * 5, row.why_empty or NOTHING]
-    quartiles = f"{_milliseconds(row.seconds_low)} to {_milliseconds(row.seconds_high)}"
-    memory = (row.model_bytes or 0) + (row.working_bytes or 0)
-    explained = "; ".join(filter(None, (row.kernel, row.remark)))
+        return [row.runtime, row.why_empty or NOTHING, *size, *[NOTHING] * 5]
     return [
+        row.runtime,
+        "; ".join(filter(None, (row.kernel, row.remark))),
         *size,
         f"{_milliseconds(row.seconds)} ms",
-        quartiles,
+        f"{_milliseconds(row.seconds_low)} to {_milliseconds(row.seconds_high)}",
         _count(row.batch / row.seconds),
         f"{row.speedup:.2f}",
-        _bytes(memory),
-        explained,
+        _bytes((row.model_bytes or 0) + (row.working_bytes or 0)),
     ]
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from pathlib import Path
 
 import torch
 
+from trainlarge.latency.quiet import quiet_libraries
 from trainlarge.latency.runtime import Logits, Subject
 
 TOKENS, LOGITS = "tokens", "logits"
@@ -36,10 +35,8 @@ def exported(subject: Subject) -> Path:
 
 def _export(subject: Subject, path: Path, with_mask: bool) -> None:
     unfinished = path.with_suffix(".tmp")
-    with torch.no_grad(), warnings.catch_warnings():
-        # Of a deprecated exporter, and of shapes that become constants, as they should.
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    # They warn of a deprecated exporter, and of shapes that become constants, as they should.
+    with torch.no_grad(), quiet_libraries():
         torch.onnx.export(
             Logits(subject.model, with_mask).eval(),
             (subject.tokens,),

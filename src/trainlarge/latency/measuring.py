@@ -107,7 +107,8 @@ def _compared(logits: Tensor, dense: Tensor) -> tuple[float, float]:
 
 
 def _why_no_memory(subject: Subject) -> str | None:
-    needed, free = COPIES * held_bytes(subject.model), free_memory()
+    needed = COPIES * held_bytes(subject.model)
+    free = torch.cuda.mem_get_info()[0] if subject.device == "cuda" else free_memory()
     if needed <= free:
         return None
     return f"{free / 2**30:.1f} GiB of memory are free, and another form of the weights may take {needed / 2**30:.1f}"

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from trainlarge.latency.exported import TOKENS, exported, why_not_on_gpu
+from trainlarge.latency.quiet import quiet_libraries
 from trainlarge.latency.runtime import Ready, Runtime, Subject
-from trainlarge.latency.torch_module import most_of
+from trainlarge.latency.torch_module import PROFILED_PASSES, most_of
 from trainlarge.latency.torch_runtimes import ANOTHER_ORDER, ROUNDED_TO_INT8, int8_remark
 
 PACKAGE = "onnxruntime"
@@ -49,7 +50,8 @@ def _session(path: Path, subject: Subject, profile: Path | None = None) -> Any:
 def _slowest(path: Path, subject: Subject) -> str:
     """The kind of operation that takes most of a pass, by the profile that the runtime writes."""
     session = _session(path, subject, subject.scratch / "profile")
-    session.run(None, {TOKENS: subject.tokens.numpy()})
+    for _ in range(PROFILED_PASSES):
+        session.run(None, {TOKENS: subject.tokens.numpy()})
     times: dict[str, float] = {}
     for event in json.loads(Path(session.end_profiling()).read_text()):
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
@@ -59,18 +61,20 @@ def _slowest(path: Path, subject: Subject) -> str:
 
 
 def _int8(subject: Subject) -> Ready:
-    quantization = import_module(f"{PACKAGE}.quantization")
     path = subject.scratch / "int8.onnx"
-    quantization.quantize_dynamic(
-        exported(subject),
-        path,
-        op_types_to_quantize=list(MULTIPLIED),
-        weight_type=quantization.QuantType.QInt8,
-        per_channel=True,
-        # Without dot products of int8, sums of two products of 8 bits each are cut off at 16 bits.
-        reduce_range=int8_remark(subject.features) is not None,
-        extra_options={"MatMulConstBOnly": True},
-    )
+    model = exported(subject)
+    with quiet_libraries():
+        quantization = import_module(f"{PACKAGE}.quantization")
+        quantization.quantize_dynamic(
+            model,
+            path,
+            op_types_to_quantize=list(MULTIPLIED),
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            # Without dot products of int8, sums of two products of 8 bits each are cut off at 16 bits.
+            reduce_range=int8_remark(subject.features) is not None,
+            extra_options={"MatMulConstBOnly": True},
+        )
     return _ready(path, subject)
 
 

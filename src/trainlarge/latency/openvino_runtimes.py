@@ -12,8 +12,9 @@ from torch import Tensor
 
 from trainlarge.latency.exported import TOKENS, exported, why_not_on_gpu
 from trainlarge.latency.onnx_runtimes import MULTIPLIED, PACKAGE
+from trainlarge.latency.quiet import quiet_libraries
 from trainlarge.latency.runtime import Ready, Runtime, Subject
-from trainlarge.latency.torch_module import most_of
+from trainlarge.latency.torch_module import PROFILED_PASSES, most_of
 from trainlarge.latency.torch_runtimes import ANOTHER_ORDER, ROUNDED_TO_INT8, int8_remark
 
 
@@ -42,27 +43,30 @@ def _compiled(path: Path, subject: Subject, **more: str) -> Any:
 def _slowest(path: Path, subject: Subject) -> str:
     """The kernel that takes most of a pass, by the counters of the runtime."""
     request = _compiled(path, subject, PERF_COUNT="YES").create_infer_request()
-    request.infer([subject.tokens.numpy()])
     times: dict[str, float] = {}
-    for node in request.profiling_info:
-        kernel = f"{node.node_type} {node.exec_type}"
-        times[kernel] = times.get(kernel, 0.0) + node.real_time.total_seconds()
+    for _ in range(PROFILED_PASSES):
+        request.infer([subject.tokens.numpy()])
+        for node in request.profiling_info:
+            kernel = f"{node.node_type} {node.exec_type}"
+            times[kernel] = times.get(kernel, 0.0) + node.real_time.total_seconds()
     return most_of(times)
 
 
 def _int8(subject: Subject) -> Ready:
-    quantization = import_module(f"{PACKAGE}.quantization")
     path = subject.scratch / "static_int8.onnx"
-    quantization.quantize_static(
-        exported(subject),
-        path,
-        _Rows(subject),
-        op_types_to_quantize=list(MULTIPLIED),
-        activation_type=quantization.QuantType.QUInt8,
-        weight_type=quantization.QuantType.QInt8,
-        per_channel=True,
-        extra_options={"MatMulConstBOnly": True},
-    )
+    model = exported(subject)
+    with quiet_libraries():
+        quantization = import_module(f"{PACKAGE}.quantization")
+        quantization.quantize_static(
+            model,
+            path,
+            _Rows(subject),
+            op_types_to_quantize=list(MULTIPLIED),
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            extra_options={"MatMulConstBOnly": True},
+        )
     return _ready(path, subject)
 
 

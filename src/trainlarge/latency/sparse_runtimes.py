@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from trainlarge.latency.quiet import quiet_libraries
 from trainlarge.latency.runtime import Ready, Runtime, Subject
 from trainlarge.latency.torch_module import module_ready
 from trainlarge.latency.torch_runtimes import ANOTHER_ORDER, ROUNDED_TO_BF16
@@ -36,9 +36,8 @@ class CsrLinear(nn.Module):
 
 def csr(matrix: Tensor) -> Tensor:
     """A matrix as compressed sparse rows."""
-    with warnings.catch_warnings():
-        # Torch calls it a beta feature.
-        warnings.simplefilter("ignore")
+    # Torch calls it a beta feature.
+    with quiet_libraries():
         return matrix.detach().to_sparse_csr()
 
 

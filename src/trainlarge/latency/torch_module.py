@@ -10,6 +10,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from trainlarge.latency.runtime import Logits, Ready, Subject
 
+PROFILED_PASSES = 5
+"""Passes over which times of operations are summed, so that one pause of the machine does not decide."""
+
 
 def module_ready(module: nn.Module, subject: Subject) -> Ready:
     """A torch module that stands for the model of ``subject``."""
@@ -56,7 +59,8 @@ def slowest_operation(run: Callable[[], object], device: str) -> str:
     """The operation that takes most of a pass, such as ``aten::addmm (71 %)``, by torch's profiler."""
     on_gpu = device == "cuda"
     with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as seen:
-        run()
+        for _ in range(PROFILED_PASSES):
+            run()
         if on_gpu:
             torch.cuda.synchronize()
     times = {

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 
 import torch
 from torch import nn
 
+from trainlarge.latency.quiet import quiet_libraries
 from trainlarge.latency.runtime import Logits, Ready, Runtime, Subject
 from trainlarge.latency.torch_module import module_ready, pass_ready
 from trainlarge.machine.environment import keep_compiled_code
@@ -50,8 +48,8 @@ def _why_no_checkpoint(subject: Subject) -> str | None:
 
 
 def _int8(subject: Subject) -> Ready:
-    quantization = import_module("torch.ao.quantization")
-    with _without_warnings():
+    with quiet_libraries():
+        quantization = import_module("torch.ao.quantization")
         return module_ready(quantization.quantize_dynamic(subject.model, {nn.Linear}, dtype=torch.qint8), subject)
 
 
@@ -72,8 +70,9 @@ def _torchao(subject: Subject) -> Ready:
 
 
 def _with_torchao(subject: Subject) -> nn.Module:
-    quantization, model = import_module("torchao.quantization"), copy.deepcopy(subject.model)
-    with _without_warnings():
+    model = copy.deepcopy(subject.model)
+    with quiet_libraries():
+        quantization = import_module("torchao.quantization")
         quantization.quantize_(model, quantization.Int8DynamicActivationInt8WeightConfig())
     return model
 
@@ -83,17 +82,9 @@ def _compiled(subject: Subject, model: nn.Module) -> Ready:
     keep_compiled_code(subject.cache)
     forward = torch.compile(Logits(model), dynamic=False, options=compiler_options(subject.threads))
     ready = pass_ready(forward, model, subject)
-    with _without_warnings():
+    with quiet_libraries():
         ready.logits()
     return ready
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Without what libraries tell developers, such as of a function that will be removed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 DENSE = Runtime("dense", "torch, fp32, eager", lambda subject: module_ready(subject.model, subject), ANOTHER_ORDER)

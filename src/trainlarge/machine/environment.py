@@ -69,6 +69,11 @@ def keep_compiled_code(folder: Path) -> None:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
+def hide_profiler_messages() -> None:
+    """Have torch's profiler not print when it starts and stops; call before torch is imported."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+
+
 def send_no_crash_reports() -> None:
     """Have Weights & Biases send no reports of its errors; call before ``wandb`` is imported."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
