@@ -57,7 +57,7 @@ def main() -> None:
     options = parser.parse_args()
     study = find_study(options.study)
     done = [folder for folder in study.folders("compress") if folder.is_done()]
-    records = {folder: folder.record_data() for folder in done}
+    records: dict[CellFolder, dict[str, Any]] = {folder: folder.record_data() for folder in done}
     [dense] = [record for record in records.values() if record["description"] == "dense"]
     parent = study.folder("train", dense["parent"]).record_data()
     options.to.write_text(_header(dense, parent, records) + "\n".join(_tables(records, dense)) + "\n", encoding="utf-8")
@@ -122,7 +122,7 @@ def _source(record: dict[str, Any]) -> str:
 def _stored(folder: CellFolder) -> str:
     """How most matrices are written in the packed file."""
     notes = packed_header(folder.packed).tensors.values()
-    ways = Counter(note["encoding"] for note in notes)
+    ways = Counter(str(note["encoding"]) for note in notes)
     [(way, _)] = ways.most_common(1) or [("dense", 0)]
     return ENCODINGS.get(way, way.replace("_", " "))
 

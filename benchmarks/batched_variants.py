@@ -30,6 +30,7 @@ from transformers import PreTrainedModel
 from trainlarge.compression import Magnitude, Recipe, compress_grid
 from trainlarge.compression.model_tensors import load_weights
 from trainlarge.compression.weights import Weights
+from trainlarge.config.data import DataConfig
 from trainlarge.config.task import MaskedLMConfig
 from trainlarge.machine.device import device_name
 from trainlarge.machine.environment import make_threads_yield
@@ -94,7 +95,7 @@ def _measure(shape: str, count: int, options: argparse.Namespace) -> dict[str, A
 
 def _one_by_one(model: PreTrainedModel, variants: list[Tensors], data: EvaluationSet) -> Tensor:
     """Mean losses [variants, rows] as the compress stage computes them."""
-    found, task = [], MaskedLM(MaskedLMConfig(), {}, FORWARDS["fast"])
+    found, task = [], MaskedLM(MaskedLMConfig(), DataConfig(), FORWARDS["fast"])
     for variant in variants:
         load_weights(model, variant)
         found.append(task.evaluate(model, data).row_losses)
@@ -107,7 +108,7 @@ def _batched(model: PreTrainedModel, variants: list[Tensors], data: EvaluationSe
     stacked = {f"model.{name}": torch.stack([variant[name] for variant in variants]) for name in variants[0]}
 
     def losses(state: Tensors, inputs: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
-        logits = functional_call(module, state, (inputs, positions))
+        logits = functional_call(module, dict(state), (inputs, positions))
         return cross_entropy(logits, labels.flatten(), reduction="none").view_as(labels).mean(1)
 
     rows = max(1, BATCH_TOKENS["cpu"] // (LENGTH * len(variants)))

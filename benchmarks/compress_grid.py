@@ -43,13 +43,13 @@ from trainlarge.config.register import register_schema
 from trainlarge.config.schema import StageConfig
 from trainlarge.config.share import share_folder
 from trainlarge.launch.job import RunningJob
+from trainlarge.launch.stage_runner import runner_named
 from trainlarge.machine.device import device_name
 from trainlarge.machine.environment import make_threads_yield
 from trainlarge.sweep import digest
 from trainlarge.sweep.compose import Composed, plain
 from trainlarge.sweep.expand import read_config
 from trainlarge.sweep.plan import make_cells, make_plan
-from trainlarge.sweep.stages import stage_named
 from trainlarge.sweep.store import Study
 from trainlarge.tasks.evaluation import batch_rows
 
@@ -166,7 +166,7 @@ def _loop(study: Study, run: CheckpointRun, grid: Grid, sample: Grid) -> dict[st
     rows = batch_rows(run.checkpoint.model, inputs.shape[1])
     found = losses(run.checkpoint.parent.folder, sample, inputs, labels, rows)
     seconds = (time.perf_counter() - started) / len(sample) * len(grid)
-    records = [folder.record_data() for folder in study.folders("compress")]
+    records: list[dict[str, Any]] = [folder.record_data() for folder in study.folders("compress")]
     ours = {(record["sparsity"], record["bits"]): record["loss"] for record in records}
     difference = max(abs(ours[point] - loss) for point, loss in zip(sample, found, strict=True))
     return {"loop": seconds, "difference": difference}
@@ -213,7 +213,7 @@ def _run(study: Study, stage: str, configs: list[StageConfig]) -> Any:
     running = _claimed(study, configs, stage)
     with running.running():
         if stage == "train":
-            return stage_named(stage).run(running)
+            return runner_named(stage).run(running)
         run = CheckpointRun(running)
         run.run()
     return run
@@ -225,7 +225,7 @@ def _claimed(study: Study, configs: list[StageConfig], stage: str = "compress") 
 
 
 def _configs(checkpoint: str, grid: Grid, overrides: Sequence[str] = ()) -> list[StageConfig]:
-    base = _composed("compress", ["study=bench", f"checkpoint={checkpoint}", *overrides])
+    base: dict[str, Any] = _composed("compress", ["study=bench", f"checkpoint={checkpoint}", *overrides])
     composed = (
         {**base, "prune": {**base["prune"], "sparsity": sparsity}, "quantize": {**base["quantize"], "bits": bits}}
         for sparsity, bits in grid

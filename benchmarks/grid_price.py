@@ -59,7 +59,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TRAINLARGE_STUDIES"] = folder
         run_cells("train", _configs(options.shape, budgets, options.seeds), Console(file=io.StringIO()))
-        records = [folder.record_data() for folder in Study.named("price").folders("train")]
+        records: list[dict[str, Any]] = [folder.record_data() for folder in Study.named("price").folders("train")]
     rows = [_price(name, options.shape, records, budgets) for name in SCHEDULES]
     losses = _losses(records)
     device = ", ".join(sorted({record["environment"]["device_name"] for record in records}))

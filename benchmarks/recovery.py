@@ -4,9 +4,10 @@
 
 All sides run the loop of a train job on the same ModernBERT (width x depth, vocabulary 4096) and the same masked rows,
 ``BATCH`` of 64 tokens per step. ``theirs`` is that loop without modifiers, ``ours`` with those of a recipe: what is
-pruned is held at 0, and weights (and inputs) are rounded as ``quantize`` (and ``activations``) will round them. The
-start of a trainer and the first step of a turn are not counted. Printed are median rates, and the median ratio of
-turns that are neighbours. ``--cpu-seconds`` counts those of one thread: for a machine on which others work, too.
+pruned is held at 0 or chosen on the way, and weights (and inputs) are rounded as ``quantize`` (and ``activations``)
+will round them. The start of a trainer and the first step of a turn are not counted. Printed are median rates, and the
+median ratio of turns that are neighbours. ``--cpu-seconds`` counts those of one thread: for a machine on which others
+work, too.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from trainlarge.config.data import DataConfig
 from trainlarge.config.impl import ImplConfig
 from trainlarge.config.method import Method
 from trainlarge.config.optim import OptimConfig
+from trainlarge.config.prune import Gradual, Movement, SoftMovement
 from trainlarge.config.quantize import Binary, MinMax, Ternary, Uniform
 from trainlarge.config.recover import Retrain
 from trainlarge.config.task import MaskedLMConfig
@@ -49,6 +51,9 @@ SPARSITY = 0.5
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RECIPES: dict[str, tuple[Method, ...]] = {
     "zeros held": (),
+    "gradual": (Gradual(0.75),),
+    "movement": (Movement(0.75),),
+    "soft movement": (SoftMovement(0.1),),
     "4 bit": (Uniform(4),),
     "4 bit group": (Uniform(4, "group"),),
     "4 bit mse": (Uniform(4, range="mse"),),
@@ -135,7 +140,7 @@ def turn_of(name: str, ahead: tuple[Method, ...] | None, steps: int, counts_cpu:
 def modifiers_of(model: PreTrainedModel, ahead: tuple[Method, ...]) -> list[Modifier]:
     """What the recipe does to a model while it trains, from the first step on."""
     weights, recover = Weights.of(model), Retrain("1000 steps", lr=1e-4, quantize_aware=1.0)
-    start = TrainingStart(recover, weights, Shared(), ahead, first_step=0, steps=1000)
+    start = TrainingStart(recover, weights, Shared(), ahead, first_step=0, steps=1000, rate=lambda _step: 1.0)
     return [*retrain(recover, weights, None).modifiers, *(modifier_of(part, start) for part in ahead)]
 
 

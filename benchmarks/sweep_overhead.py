@@ -209,7 +209,7 @@ def _empty_round(folder: str, jobs: int, cells_a_job: int) -> tuple[float, float
     _new_studies_root(folder)
     seconds: dict[str, float] = {}
     _timed(seconds, "first", lambda: run_cells(NOTHING, [_empty_config("one", 0, 0)], _quiet()))
-    configs = [_empty_config("all", job, seed) for job in range(jobs) for seed in range(cells_a_job)]
+    configs: list[StageConfig] = [_empty_config("all", job, seed) for job in range(jobs) for seed in range(cells_a_job)]
     _timed(seconds, "all", lambda: run_cells(NOTHING, configs, _quiet()))
     return seconds["first"], seconds["all"]
 

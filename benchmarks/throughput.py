@@ -181,8 +181,8 @@ def matmul_peak(size: int = 2048) -> float:
 def shape_of(name: str) -> Shape:
     """Shape of ``width x depth``."""
     width, depth = map(int, name.split("x"))
-    arch = {"name": "modern", "width": width, "depth": depth, "heads": None, "ffn_ratio": 2.0, "positions": SEQUENCE}
-    return Shape.from_config(ArchConfig(**arch), VOCABULARY)
+    arch = ArchConfig(name="modern", width=width, depth=depth, ffn_ratio=2.0, positions=SEQUENCE)
+    return Shape.from_config(arch, VOCABULARY)
 
 
 def token_rows(number: int = 4096) -> torch.Tensor:

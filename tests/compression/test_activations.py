@@ -152,7 +152,7 @@ def test_eight_bits_cost_little_and_two_cost_much(model: PreTrainedModel, tokens
 
 
 @by_method
-def test_evaluation_never_takes_the_path_that_does_not_round(
+def test_evaluation_takes_no_path_that_does_not_round(
     model: PreTrainedModel, tokens: Tensor, method: Dynamic | Static
 ) -> None:
     rounding_model = compress(model, Recipe(activations=method), calibration=[tokens]).model()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from transformers import PreTrainedModel
 
 from trainlarge.compression import Magnitude, Recipe, Retrain, TrainingData, compress
 from trainlarge.compression.fake_quantization import QuantizeWeights
-from trainlarge.compression.methods.uniform_in_training import LearnedScales
+from trainlarge.compression.methods.uniform import fake_quantize as fake_quantize_matrix
+from trainlarge.compression.methods.uniform_in_training import SEARCH_EVERY, LearnedScales, SearchedRange
 from trainlarge.compression.registry import _MODIFIERS, _import_homes
 from trainlarge.config.activations import Dynamic, Static
 from trainlarge.config.impl import ImplConfig
@@ -75,13 +77,41 @@ def computed_with(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
 def test_what_is_stored_is_what_training_computed_with_last(
     modern: PreTrainedModel, quantize: Method, computed_with: dict[str, Tensor]
 ) -> None:
-    recipe = Recipe(prune=Magnitude(0.3), recover=AWARE, quantize=quantize)
-    compressed = compress(modern, recipe, training=data())
+    # Ranges that are searched for are searched after the last step only where that is the turn.
+    is_searched = getattr(quantize, "range", None) in ("mse", "percentile")
+    recover = replace(AWARE, budget=f"{SEARCH_EVERY} steps") if is_searched else AWARE
+    compressed = compress(modern, Recipe(prune=Magnitude(0.3), recover=recover, quantize=quantize), training=data())
     changed = 0
     for name, tensor in compressed.weights.items():
         assert torch.equal(tensor.view(torch.int32), computed_with[name].view(torch.int32)), name
         changed += not torch.equal(tensor, modern.state_dict()[name])
     assert changed > 10 and set(compressed.weights) <= set(computed_with)
+
+
+def test_a_searched_range_is_held_between_searches_and_resumes_with_the_same_bits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    draws = [torch.randn((6, 25), generator=generator) for _ in range(2 * SEARCH_EVERY)]
+
+    def rounded(draws: list[Tensor], method: Uniform, before: SearchedRange | None = None) -> list[Tensor]:
+        quantizer = SearchedRange(method)
+        if before is not None:
+            quantizer.restore(before.state())
+        results = [quantizer.rounded(draw) for draw in draws]
+        kept.append(quantizer)
+        return results
+
+    for method in (Uniform(3, range="mse"), Uniform(4, "group", group_size=10, range="percentile")):
+        kept: list[SearchedRange] = []
+        whole = rounded(draws, method)
+        searched = [
+            torch.equal(one, fake_quantize_matrix(draw, method)[0]) for one, draw in zip(whole, draws, strict=True)
+        ]
+        assert searched == [index % SEARCH_EVERY == 0 for index in range(len(draws))]
+        for stop in (1, 5, SEARCH_EVERY, SEARCH_EVERY + 1):
+            rounded(draws[:stop], method)
+            # What was rounded last is rounded again.
+            resumed = rounded(draws[stop - 1 :], method, before=kept[-1])
+            assert all(map(torch.equal, resumed, whole[stop - 1 :]))
 
 
 def test_every_method_that_says_so_acts_while_a_model_trains() -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
 from trainlarge.models import attention
 from trainlarge.models.build import build_model
+from trainlarge.models.fake_quantize import FakeQuantizer, PerTensor, PerToken, StraightThrough, fake_quantize_inputs
 from trainlarge.models.fast import fast_path
 from trainlarge.models.forward import library_logits, logits_at, loss_at
 from trainlarge.models.shape import Shape
@@ -174,3 +175,23 @@ def test_what_has_no_fast_path_takes_the_librarys() -> None:
     torch.testing.assert_close(logits_at(bert, inputs, positions), expected)
     loss = loss_at(bert, inputs, positions, labels)
     torch.testing.assert_close(loss, cross_entropy(expected, labels.flatten()))
+
+
+@pytest.mark.parametrize("quantizer", [PerToken(8, symmetric=True), PerTensor(6, False, -1.0, 2.0)], ids=str)
+@pytest.mark.parametrize("shape", BOTH, ids=str)
+def test_the_fast_path_quantizes_inputs_as_the_library_modules_do(shape: Shape, quantizer: FakeQuantizer) -> None:
+    model, (inputs, positions, labels) = build(shape).double(), batch()
+    plain = logits_at(model, inputs, positions)
+    layers = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    fake_quantize_inputs(model, dict.fromkeys(layers, StraightThrough(quantizer)))
+    assert fast_path(model) is not None
+    fast, library = logits_at(model, inputs, positions), library_logits(model, inputs, positions)
+    torch.testing.assert_close(fast, library, rtol=0, atol=1e-6)
+    assert not torch.allclose(fast, plain, atol=1e-3), "inputs are quantized"
+    ours = gradients(loss_at(model, inputs, positions, labels), model)
+    theirs = gradients(cross_entropy(library, labels.flatten()), model)
+    for name, gradient in theirs.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=0, atol=1e-6, msg=name)
+    fake_quantize_inputs(model, dict.fromkeys(layers[:1], StraightThrough(quantizer)))
+    fake_quantize_inputs(model, {})
+    assert torch.equal(logits_at(model, inputs, positions), plain), "nothing is left behind"

@@ -44,6 +44,12 @@ class MatrixQuantizer(Protocol):
     def scales(self) -> Tensor | None:
         """The scales that it has learned, float32 [rows, groups]; None where they follow from the matrix."""
 
+    def state(self) -> dict[str, Tensor]:
+        """What the next rounding depends on beside the matrix and the parameters of the model."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take ``state`` back; the matrix is rounded once more then."""
+
 
 class Fitted:
     """Rounds by a function of the matrix alone.
@@ -71,6 +77,11 @@ class Fitted:
 
     def scales(self) -> Tensor | None:
         return None
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None: ...
 
 
 class _Matrix:
@@ -151,14 +162,20 @@ class QuantizeWeights:
                 delattr(model, _name_of_learned(index))
 
     def state(self) -> dict[str, Tensor]:
-        """The matrices that train: the model has the rounded ones."""
-        held = {name: matrix.unrounded for name, matrix in self._matrices.items()}
-        return {name: tensor.to("cpu", copy=True) for name, tensor in held.items() if tensor is not None}
+        """The matrices that train, since the model has the rounded ones, and what their quantizers hold."""
+        held = {name: matrix.unrounded for name, matrix in self._matrices.items() if matrix.unrounded is not None}
+        for name, matrix in self._matrices.items():
+            held |= {f"{name}/{entry}": tensor for entry, tensor in matrix.quantizer.state().items()}
+        return {name: tensor.to("cpu", copy=True) for name, tensor in held.items()}
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Tensor]) -> None:
         for name, matrix in self._matrices.items():
             matrix.unrounded = None
+            device, own = matrix.parameter.device, f"{name}/"
+            matrix.quantizer.restore(
+                {entry[len(own) :]: tensor.to(device) for entry, tensor in state.items() if entry.startswith(own)}
+            )
             if name in state:
                 matrix.unrounded = matrix.parameter.detach().copy_(state[name])
                 matrix.round()

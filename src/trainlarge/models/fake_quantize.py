@@ -7,7 +7,7 @@ times both scales.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 _HOOKS = "fake_quantize_hooks"
 """Attribute of a model that holds the handles of its hooks; deep copies of the model quantize their inputs, too."""
+_QUANTIZER = "input_quantizer"
+"""Attribute of a layer for those who compute with its weights and do not call it."""
 
 
 class FakeQuantizer(Protocol):
@@ -128,15 +130,28 @@ def fake_quantize_inputs(model: nn.Module, quantizers: Mapping[str, FakeQuantize
     """
     for handle in getattr(model, _HOOKS, ()):
         handle.remove()
-    handles = [
-        model.get_submodule(name).register_forward_pre_hook(_hook(quantizer)) for name, quantizer in quantizers.items()
-    ]
-    setattr(model, _HOOKS, handles)
+    for layer in model.modules():
+        layer.__dict__.pop(_QUANTIZER, None)
+    layers = {name: model.get_submodule(name) for name in quantizers}
+    for name, layer in layers.items():
+        setattr(layer, _QUANTIZER, quantizers[name])
+    setattr(model, _HOOKS, [layer.register_forward_pre_hook(_quantize_first) for layer in layers.values()])
 
 
 def has_fake_quantized_inputs(model: nn.Module) -> bool:
     """Whether any layer of ``model`` quantizes its inputs."""
     return bool(getattr(model, _HOOKS, ()))
+
+
+def is_quantizing(layer: nn.Module) -> bool:
+    """Whether ``layer`` quantizes its inputs."""
+    return _QUANTIZER in layer.__dict__
+
+
+def input_of(layer: nn.Module, inputs: Tensor) -> Tensor:
+    """What ``layer`` computes with where it is given ``inputs``: their quantized values, if it quantizes them."""
+    quantizer: FakeQuantizer | None = layer.__dict__.get(_QUANTIZER)
+    return inputs if quantizer is None else quantizer(inputs)
 
 
 @contextmanager
@@ -149,8 +164,8 @@ def fake_quantized_inputs(model: nn.Module, quantizers: Mapping[str, FakeQuantiz
         fake_quantize_inputs(model, {})
 
 
-def _hook(quantizer: FakeQuantizer) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
-    return lambda _module, inputs: (quantizer(inputs[0]), *inputs[1:])
+def _quantize_first(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return input_of(layer, inputs[0]), *inputs[1:]
 
 
 def usable_scale(scale: Tensor) -> Tensor:

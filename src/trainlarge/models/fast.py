@@ -6,8 +6,8 @@ tokens at which predictions are made, or from which rows are labelled. The resid
 type, products are of the type given. A family puts the parts together (:class:`trainlarge.models.family.FastPath`).
 
 They read the weights of linear layers and do not call them: parametrizations act, replaced layers and hooks do not,
-except factorized ones; so a model that rounds the inputs of its layers has no fast path. The number of heads and of
-neurons is read off the weights, layer by layer.
+except factorized layers and quantized inputs. The number of heads and of neurons is read off the weights, layer by
+layer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from trainlarge.models.attention import (
     rotate,
     split_heads,
 )
-from trainlarge.models.fake_quantize import has_fake_quantized_inputs
+from trainlarge.models.fake_quantize import is_quantizing
 from trainlarge.models.families import MODEL_CLASSES
 from trainlarge.models.family import FastPath
 from trainlarge.models.low_rank import LinearLayer, last_product
@@ -62,10 +62,10 @@ L = TypeVar("L")
 def fast_path(model: PreTrainedModel) -> FastPath | None:
     """The fast path of a model up to its output layer.
 
-    None for a class or configuration that has none, and where inputs of layers are quantized.
+    None for a class or configuration that has none.
     """
     known = MODEL_CLASSES.get(type(model).__name__)
-    path = None if known is None or has_fake_quantized_inputs(model) else known[1].fast
+    path = None if known is None else known[1].fast
     return path if path is not None and path.supports(model.config) else None
 
 
@@ -205,9 +205,9 @@ def _key_value(product: Tensor, tokens: WantedTokens, head_width: int) -> tuple[
 def _side_by_side(x: Tensor, *layers: LinearLayer) -> Tensor:
     """What layers with biases give for one input, joined.
 
-    It is one product, in the type of ``x``, where none of them is factorized.
+    It is one product, in the type of ``x``, where none of them is factorized or quantizes its inputs.
     """
-    whole = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    whole = [layer for layer in layers if isinstance(layer, nn.Linear) and not is_quantizing(layer)]
     if len(whole) < len(layers):
         return torch.cat([linear(x, layer) for layer in layers], dim=-1)
     weight = torch.cat([layer.weight for layer in whole]).to(x.dtype)

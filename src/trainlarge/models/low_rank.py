@@ -7,6 +7,8 @@ from typing import TypeAlias
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainlarge.models.fake_quantize import input_of
+
 
 class LowRankLinear(nn.Module):
     """A linear layer y = U (D x) + b of rank r."""
@@ -60,8 +62,11 @@ LinearLayer: TypeAlias = nn.Linear | LowRankLinear
 
 
 def last_product(x: Tensor, layer: LinearLayer) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The last product of a linear or factorized layer: its input, matrix and bias, in the type of ``x``."""
+    """The last product of a linear or factorized layer: its input, matrix and bias, in the type of ``x``.
+
+    Inputs are quantized where the layer quantizes them.
+    """
     if isinstance(layer, LowRankLinear):
-        x, layer = functional.linear(x, layer.down.weight.to(x.dtype)), layer.up
+        x, layer = functional.linear(input_of(layer.down, x), layer.down.weight.to(x.dtype)), layer.up
     bias = layer.bias
-    return x, layer.weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+    return input_of(layer, x), layer.weight.to(x.dtype), None if bias is None else bias.to(x.dtype)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from trainlarge.compression.fake_quantization import Fitted, MatrixQuantizer, QuantizeWeights, aware_of
-from trainlarge.compression.methods.uniform import fake_quantize, largest_code, middle_code, rounded_to_codes
+from trainlarge.compression.methods.uniform import fake_quantize, fitted, largest_code, middle_code, rounded_to_codes
 from trainlarge.compression.registry import TrainingStart, while_training
 from trainlarge.compression.stored.groups import by_group, per_weight, rows_of
 from trainlarge.config.quantize import Uniform
 from trainlarge.models.fake_quantize import usable_scale
+
+SEARCH_EVERY = 8
+"""Steps from one search of a range to the next: weights move little within them, and a search costs many roundings."""
+_SEARCHED = ("mse", "percentile")
+"""Ranges that are searched for, and not read off the weights."""
 
 
 @while_training(Uniform)
@@ -23,7 +29,54 @@ def aware(method: Uniform, start: TrainingStart) -> QuantizeWeights:
 
 
 def _quantizer(method: Uniform) -> MatrixQuantizer:
-    return LearnedScales(method) if method.is_learned else Fitted(lambda tensor: fake_quantize(tensor, method))
+    if method.is_learned:
+        return LearnedScales(method)
+    if method.range in _SEARCHED:
+        return SearchedRange(method)
+    return Fitted(lambda tensor: fake_quantize(tensor, method))
+
+
+class SearchedRange:
+    """Rounds in a range that is searched for every ``SEARCH_EVERY`` steps and held between."""
+
+    def __init__(self, method: Uniform) -> None:
+        self.method = method
+        self._found: tuple[Tensor, Tensor] | None = None
+        """Scale [rows, groups] and zero point of the last search."""
+        self._roundings = 0
+        self._is_inside: Tensor | None = None
+
+    def start(self, values: Tensor) -> nn.Parameter | None:
+        return None
+
+    def begin(self, values: Tensor) -> None: ...
+
+    def rounded(self, values: Tensor) -> Tensor:
+        rows = rows_of(values, self.method.granularity)
+        if self._found is None or self._roundings % SEARCH_EVERY == 0:
+            self._found = fitted(rows, self.method)
+        self._roundings += 1
+        scale, zero_point = (per_weight(part, self.method.group_size, rows.shape[1]) for part in self._found)
+        rounded, is_inside = rounded_to_codes(rows, scale, zero_point, largest_code(self.method))
+        self._is_inside = is_inside.view(values.shape)
+        return rounded.view(values.shape)
+
+    def to_unrounded(self, gradient: Tensor, values: Tensor) -> None:
+        if self._is_inside is not None:
+            gradient.mul_(self._is_inside)
+
+    def scales(self) -> Tensor | None:
+        return None
+
+    def state(self) -> dict[str, Tensor]:
+        if self._found is None:
+            return {}
+        # Without the last rounding, which is done again when a run resumes.
+        return {"scale": self._found[0], "zero_point": self._found[1], "roundings": torch.tensor(self._roundings - 1)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self._found = (state["scale"], state["zero_point"]) if state else None
+        self._roundings = int(state["roundings"]) if state else 0
 
 
 class LearnedScales:
@@ -68,6 +121,12 @@ class LearnedScales:
 
     def scales(self) -> Tensor:
         return self.log_scales.detach().exp().view(self._shape)
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing: the scales are a parameter of the model."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None: ...
 
     def _first(self, values: Tensor) -> Tensor:
         """2 mean |w| / sqrt(Q_p) of each group, [rows, groups]."""
