@@ -24,8 +24,10 @@ from trainlarge.config.recover import Recovery, Retrain
 from trainlarge.config.schema import ImplConfig
 from trainlarge.errors import UserError
 
-from .structure.conftest import DEPTH, VOCABULARY, made
+from .structure.conftest import VOCABULARY, made
 
+LAYERS = 3
+"""Of the models: the fewest of which one in the middle can be removed. All pairs of methods are many grids."""
 VALUES: dict[str, tuple[Any, ...]] = {
     "sparsity": (0.3, 0.5, 0.6, 0.75, 0.999999),
     "m": (None, 4, 8, 5),
@@ -45,7 +47,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "rank": (1, 5, 500),
     "rounds": (1, 3),
     "size": (2, 20, VOCABULARY, 10_000),
-    "layers": ((0,), (0, 2, 3), (1, DEPTH)),
+    "layers": ((0,), (0, 2), (1, LAYERS)),
     "tokens": ((9, 40, 59), (5,), (VOCABULARY,)),
     "budget": ("2 steps", "3 steps", "0.5 parent", "until 0.9 dense", "1 parent"),
     "round": (0.15, 0.3),
@@ -129,7 +131,7 @@ def _with_needed(methods: Sequence[Method]) -> Iterator[Method]:
 def outcomes(group: Sequence[Recipe], model: str = "modern") -> list[Outcome]:
     """What becomes of each recipe of a grid."""
     found: dict[int, Outcome] = {}
-    whole = made(model)
+    whole = made(model, LAYERS)
     weights = Weights.of(whole)
 
     def refused(position: int, error: UserError) -> None:

@@ -36,33 +36,33 @@ SHAPE = {
 }
 
 
-def _family(name: str, tied: bool = True) -> PreTrainedModel:
+def _family(name: str, depth: int, tied: bool = True) -> PreTrainedModel:
     """The model with which a family is pretrained."""
-    shape = Shape(name, WIDTH, DEPTH, HEADS, NEURONS / WIDTH, vocab_size=VOCABULARY, positions=40, tied=tied)
+    shape = Shape(name, WIDTH, depth, HEADS, NEURONS / WIDTH, vocab_size=VOCABULARY, positions=40, tied=tied)
     return build_model(shape, init_std=0.3, seed=0, attention="sdpa")
 
 
-MODELS: dict[str, Callable[[], PreTrainedModel]] = {
+MODELS: dict[str, Callable[[int], PreTrainedModel]] = {
     **{name: partial(_family, name) for name in FAMILIES},
     "untied": partial(_family, "roberta", tied=False),
     "untied llama": partial(_family, "llama", tied=False),
-    "distilbert": lambda: DistilBertForMaskedLM(
+    "distilbert": lambda depth: DistilBertForMaskedLM(
         DistilBertConfig(
-            vocab_size=VOCABULARY, dim=WIDTH, hidden_dim=NEURONS, n_layers=DEPTH, n_heads=HEADS, initializer_range=0.3
+            vocab_size=VOCABULARY, dim=WIDTH, hidden_dim=NEURONS, n_layers=depth, n_heads=HEADS, initializer_range=0.3
         )
     ),
 }
 
 
-def made(name: str) -> PreTrainedModel:
+def made(name: str, depth: int = DEPTH) -> PreTrainedModel:
     """A model with fixed random weights, biases too."""
-    return copy.deepcopy(_built(name))
+    return copy.deepcopy(_built(name, depth))
 
 
 @lru_cache
-def _built(name: str) -> PreTrainedModel:
+def _built(name: str, depth: int) -> PreTrainedModel:
     torch.manual_seed(0)
-    model = MODELS[name]()
+    model = MODELS[name](depth)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:
