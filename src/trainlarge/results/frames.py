@@ -21,6 +21,7 @@ from trainlarge.results.model_folders import EVALUATED_ON, folder_names
 from trainlarge.results.nested import Columns, Nested, Values, as_array, columns_of
 from trainlarge.results.parents import chosen, join_parents, name_by_parents, with_ancestors
 from trainlarge.results.parts import part_names
+from trainlarge.results.recipes import told_apart
 from trainlarge.results.series import name_series
 from trainlarge.results.text_columns import check_texts, text_columns
 from trainlarge.results.texts import text_frame
@@ -230,6 +231,7 @@ def _curves(train: Iterable[_Result], cells: pd.DataFrame) -> pd.DataFrame:
 def _compression(records: list[Row], cells: pd.DataFrame) -> pd.DataFrame:
     nested = Nested(records)
     frame = _frame(nested, COMPRESSION)
+    frame["recipe"] = told_apart(frame["recipe"], nested.values("recipe"))
     taken = [*PARENT, "seed"]
     frame[taken] = cells.set_index("cell")[taken].reindex(frame["parent"]).set_axis(frame.index)
     frame["checkpoint"] = folder_names(nested)

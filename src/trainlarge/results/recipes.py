@@ -1,9 +1,10 @@
-"""Filters on compress cells: those that are dense, and those that differ from dense ones by single weights only."""
+"""Recipes of compress cells: which are dense, which differ from dense ones by single weights only, and their names."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
+import orjson
 import pandas as pd
 
 from trainlarge.config.identity import field_names
@@ -50,3 +51,39 @@ def _ticket(row: Mapping[Hashable, object]) -> str:
     """Such as `` from initial random_mask``; empty where weights train on from where they are."""
     rewind, control = (str(row.get(name, "none")) for name in ("recover_rewind", "recover_control"))
     return "" if rewind == "none" else f" from {rewind}" + ("" if control == "none" else f" {control}")
+
+
+def told_apart(texts: pd.Series, recipes: Sequence[object]) -> pd.Series:
+    """Descriptions of recipes, those of different recipes made different: the keys that differ are added to them.
+
+    A description leaves out most keys, such as ``prune.damping``. Without this, recipes that differ in them alone would
+    be averaged as one.
+
+    Args:
+        texts: description of each row.
+        recipes: the recipe of each row, as its record has it.
+    """
+    keys = pd.Series([orjson.dumps(recipe, option=orjson.OPT_SORT_KEYS) for recipe in recipes], index=texts.index)
+    several = keys.groupby(texts).transform("nunique") > 1
+    for _, same_text in keys[several].groupby(texts[several]):
+        settings = {key: _flat(orjson.loads(key)) for key in same_text.unique()}
+        names = sorted({name for one in settings.values() for name in one})
+        differing = [name for name in names if len({repr(one.get(name)) for one in settings.values()}) > 1]
+        added = {
+            key: ", ".join(f"{name}={one[name]}" for name in differing if name in one) for key, one in settings.items()
+        }
+        for key, settings_text in added.items():
+            if settings_text:
+                texts = texts.mask(keys.eq(key), texts + f" ({settings_text})")
+    return texts
+
+
+def _flat(recipe: object, prefix: str = "") -> dict[str, object]:
+    """Keys with dots and their values."""
+    if not isinstance(recipe, dict):
+        return {prefix: recipe}
+    return {
+        name: value
+        for key, part in recipe.items()
+        for name, value in _flat(part, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
