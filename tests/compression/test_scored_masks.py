@@ -167,6 +167,9 @@ def test_adapting_by_pruning_leaves_every_weight_that_stays_as_it_was(modern: Pr
         rows = DATA.batch_of(99)
         losses = [float(one.model()(**rows).loss) for one in (compressed, one_shot)]
     assert losses[0] < losses[1], "masks have learned something"
+    # Where scores hardly move, the mask is the one they start from.
+    by_start = compressed_by(modern, Adapt(0.3, scores_lr=1e-12))
+    assert all(map(torch.equal, by_start.weights.values(), one_shot.weights.values()))
 
 
 @pytest.mark.parametrize("method", [Movement(0.5), Adapt(0.5), SoftMovement(0.1)], ids=lambda method: method.name)

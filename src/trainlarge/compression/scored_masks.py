@@ -82,7 +82,8 @@ class ScoredMasks(BaseModifier):
         method: the ramp, and the rate of the scores.
         start: the training.
         rule: which weights stay.
-        trains_weights: whether weights train, too; if not, all parameters are held.
+        trains_weights: whether weights train, too. If not, all parameters are held, and scores start at the magnitudes
+            of the weights over their mean, not at 0: what cannot train is best ranked by its size to begin with.
     """
 
     def __init__(self, method: Scored, start: TrainingStart, rule: MaskRule, trains_weights: bool = True) -> None:
@@ -101,8 +102,12 @@ class ScoredMasks(BaseModifier):
             parameter.requires_grad_(False)
         self._sizes = [parameter.numel() for parameter in self._parameters]
         first = self._parameters[0]
-        self._scores = torch.zeros(sum(self._sizes), dtype=first.dtype, device=first.device, requires_grad=True)
-        self._adam = torch.optim.Adam([self._scores], self.method.scores_lr)
+        self._scores = torch.zeros(sum(self._sizes), dtype=first.dtype, device=first.device)
+        if not self.trains_weights:
+            magnitudes = torch.cat([parameter.detach().abs().flatten() for parameter in self._parameters])
+            self._scores = magnitudes / magnitudes.mean()
+        # Fused: one pass over the scores, and not one for each operation of Adam.
+        self._adam = torch.optim.Adam([self._scores.requires_grad_()], self.method.scores_lr, fused=True)
 
     @torch.no_grad()
     def before_step(self, step: int, model: nn.Module) -> None:
@@ -158,12 +163,9 @@ class ScoredMasks(BaseModifier):
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        self._scores.copy_(state["scores"])
-        self._adam.state[self._scores] = {
-            name: tensor if name == "step" else tensor.to(self._scores.device)
-            for name, tensor in _after(ADAM, state).items()
-        }
         device = self._scores.device
+        self._scores.copy_(state["scores"])
+        self._adam.state[self._scores] = {name: tensor.to(device) for name, tensor in _after(ADAM, state).items()}
         self._weights = {name: tensor.to(device, copy=True) for name, tensor in _after(WEIGHTS, state).items()}
         self._zeros = {name: tensor.to(device, copy=True) for name, tensor in _after(ZEROS, state).items()}
         for name, parameter in zip(self.names, self._parameters, strict=True):

@@ -273,9 +273,10 @@ class Movement(TopScores):
 class Adapt(TopScores):
     """Train nothing but masks (``recover``): weights that stay are those of the checkpoint, bit by bit.
 
-    Which weights stay is learned as in ``movement``, with all weights, norms and biases held. ``recover.lr`` is not
-    used. Source: Gao et al. 2021, *Adapting by pruning* (arXiv 2105.03343), which chooses a mask for weights that stay
-    as they are; here by scores with straight-through gradients.
+    Which weights stay is learned as in ``movement``, with all weights, norms and biases held, and scores that start at
+    the magnitudes of the weights over their mean. ``recover.lr`` is not used. Source: Gao et al. 2021, *Adapting by
+    pruning* (arXiv 2105.03343), which chooses a mask for weights that stay as they are; here by scores with
+    straight-through gradients.
     """
 
 
