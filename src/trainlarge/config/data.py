@@ -29,7 +29,7 @@ LEAST_VOCABULARY = 260
 """256 bytes and the special tokens ``[PAD]``, ``[CLS]``, ``[SEP]``, ``[MASK]``."""
 _TAKEN = frozenset(
     {"train", "train_set", "dense", "validation", "train_validation", "frequency", "token_frequency", "baseline"}
-    | {"selection", "parent", "overlap", "total", "thread", "unknown", "padding"}
+    | {"selection", "parent", "overlap", "total", "thread", "unknown", "padding", "pruned"}
 )
 """Names of sources and evaluation texts whose columns would be those of something else, or be taken for it."""
 
