@@ -45,6 +45,15 @@ def test_the_best_of_every_budget_is_among_few_contenders(series: int, seeds: in
     assert contenders(cells.sample(frac=1, random_state=0)) == chosen
 
 
+def test_classifiers_are_chosen_by_their_accuracy_and_not_by_their_loss() -> None:
+    cells = simulated(2 * MOST_SERIES, 1).assign(task="classification")
+    # The higher the loss, the higher the accuracy, and all at the same cost.
+    cells = cells.assign(accuracy=cells["loss"] / 10, flops=1.0, model_seconds=1.0, step=1.0, file_bytes=1.0)
+    best = set(cells.nlargest(MOST_SERIES, "accuracy")["series"])
+    assert set(contenders(cells)) == set(compressed_contenders(cells)) == best
+    assert not best & set(contenders(cells.assign(task="mlm")))
+
+
 def test_the_frontier_of_compressed_models_is_among_the_contenders(frames: StudyFrames) -> None:
     rows = frames.compression
     parts = [rows.assign(series=rows["series"] + f" {number}", loss=rows["loss"] + number / 100) for number in range(9)]
